@@ -1,0 +1,58 @@
+"""The Python files of a tree, parsed once, and the one way a check reports."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One file: `name` is its path below the root, `module` its dotted name below `src/` (`portway.http`)."""
+
+    name: str
+    module: str
+    text: str
+    tree: ast.Module
+
+    @property
+    def package(self) -> str:
+        """What a relative import starts from: the module itself for an `__init__`, else its parent."""
+        return self.module if self.name.endswith("__init__.py") else self.module.rpartition(".")[0]
+
+
+def sources(root: Path, folder: str) -> Iterator[Source]:
+    """Every Python file below `root/folder`, in order of name."""
+    for path in sorted((root / folder).rglob("*.py")):
+        if "node_modules" in path.parts:
+            continue
+        text = path.read_text(encoding="utf-8")
+        parts = path.relative_to(root / folder).with_suffix("").parts
+        module = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        yield Source(str(path.relative_to(root)), module, text, ast.parse(text, str(path)))
+
+
+def imported(source: Source, node: ast.Import | ast.ImportFrom) -> list[str]:
+    """The dotted names a statement imports, relative ones resolved: `from a import b` gives `a.b`, module or not."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    base = node.module or ""
+    if node.level:
+        parents = source.package.split(".")
+        base = ".".join([*parents[: len(parents) - node.level + 1], *filter(None, [node.module])])
+    return [f"{base}.{alias.name}" for alias in node.names]
+
+
+def main(check: Callable[[Path], Iterator[str]]) -> None:
+    """Run `check` over the repository, or the root given as the only argument: one violation a line, exit 1 if any."""
+    found = list(check(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT))
+    print(*found, sep="\n" if found else "", end="\n" if found else "")
+    sys.exit(bool(found))

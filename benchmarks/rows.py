@@ -1,0 +1,390 @@
+"""The rows of RESULTS.md: each a function from a Bench to Findings under `@row(name, title)`, and no more to it."""
+
+import itertools
+import json
+import statistics
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from benchmarks.measure import Command, Endpoint, free_port, load, output_of, running, wrk_command
+from benchmarks.report import OUR_PYTHON, PEER_PYTHON, Findings, Verdict, at_most, fraction, number
+
+SERVERS = ("portway", "fastmcp", "mcp")
+NAMES = {"portway": "Portway", "fastmcp": "FastMCP", "mcp": "mcp", "echo": "empty echo"}
+ERAS = ("legacy", "modern")
+LOAD_HEADER = ("server", "tool", "tools", "era", "logging", "connections", "calls/s", "CPU µs/call", "p50 ms", "p99 ms")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Seconds of load and of warm-up, rounds of alternation, starts to time, calls before memory is read again."""
+
+    seconds: float = 4
+    warmup: float = 1
+    rounds: int = 3
+    starts: int = 11
+    memory_calls: int = 50_000
+
+
+QUICK = Settings(seconds=2, warmup=1, rounds=1, starts=3, memory_calls=2_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One server as it is started and spoken to."""
+
+    who: str
+    kind: str = "async"
+    era: str = "legacy"
+    logging: str = "off"
+    tools: int = 1
+
+    def stdio(self) -> Command:
+        python = PEER_PYTHON if self.who in ("fastmcp", "mcp") else OUR_PYTHON
+        env = {"BENCH_KIND": self.kind, "BENCH_LOGGING": self.logging, "BENCH_TOOLS": str(self.tools)}
+        return Command((python, f"benchmarks/servers/{self.who}_server.py"), env)
+
+    def http(self, port: int) -> Command:
+        command = self.stdio()
+        transport = {"PORTWAY_TRANSPORT": "http"} if self.who == "portway" else {}
+        return Command(command.argv, {**command.env, **transport, "PORT": str(port)})
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Of one call under load: calls a second, CPU µs, latencies in ms, bytes of an answer."""
+
+    rate: float
+    cpu: float
+    p50: float
+    p99: float
+    bytes: float
+
+
+class Bench:
+    """Measures cases; what two rows share is measured once a run."""
+
+    def __init__(self, settings: Settings, say: Callable[[str], None]) -> None:
+        self.settings = settings
+        self.say = say
+        self._costs: dict[tuple[Case, int, str], Cost] = {}
+
+    def costs(self, cases: Iterable[Case], connections: int = 16, method: str = "tools/call") -> dict[Case, Cost]:
+        """Medians for each case, the cases alternating, each measurement in a fresh process."""
+        asked = list(cases)
+        missing = [case for case in asked if (case, connections, method) not in self._costs]
+        rounds = [[self._cost(case, connections, method) for case in missing] for _ in range(self.settings.rounds)]
+        for case, found in zip(missing, zip(*rounds, strict=True), strict=True):
+            self._costs[case, connections, method] = median(found)
+        return {case: self._costs[case, connections, method] for case in asked}
+
+    def _cost(self, case: Case, connections: int, method: str) -> Cost:
+        port = free_port()
+        target = Endpoint(port, case.era)
+        with running(case.http(port)) as server:
+            target.first_answer(server, server.started)
+            cost = under_load(self.settings, target, connections, server.cpu, method)
+        self.say(f"{' '.join(load_row(case, connections, cost)[:6])} {method}: {cost.rate:.0f}/s {cost.cpu:.1f} µs p99 {cost.p99:.2f} ms")
+        return cost
+
+    def alternating(self, measure: Callable[[str], float]) -> dict[str, list[float]]:
+        """`measure` of each server in turns, as often as there are starts to time; the first turn warms caches."""
+        found: dict[str, list[float]] = {who: [] for who in SERVERS}
+        for turn in range(self.settings.starts + 1):
+            for who in SERVERS:
+                value = measure(who)
+                if turn:
+                    found[who].append(value)
+        self.say(str({who: [round(value, 3) for value in values] for who, values in found.items()}))
+        return found
+
+
+def under_load(
+    settings: Settings, target: Endpoint, connections: int, cpu: Callable[[], float], method: str = "tools/call"
+) -> Cost:
+    """Warm up, then measure; `cpu` gives the seconds used so far by what is being measured."""
+    load(target, connections, settings.warmup, method)
+    before = cpu()
+    seen = load(target, connections, settings.seconds, method)
+    return Cost(seen.rate, (cpu() - before) / seen.calls * 1e6, seen.p50, seen.p99, seen.bytes)
+
+
+def median(costs: Iterable[Cost]) -> Cost:
+    columns = zip(*((cost.rate, cost.cpu, cost.p50, cost.p99, cost.bytes) for cost in costs), strict=True)
+    return Cost(*(statistics.median(column) for column in columns))
+
+
+def load_row(case: Case, connections: int, cost: Cost) -> tuple[str, ...]:
+    figures = (number(cost.rate), number(cost.cpu), f"{cost.p50:.2f}", f"{cost.p99:.2f}")
+    tool = {"async": "`async def`", "def": "`def`"}[case.kind]
+    return (NAMES[case.who], tool, str(case.tools), case.era, case.logging, str(connections), *figures)
+
+
+def load_findings(
+    verdicts: list[Verdict], groups: Iterable[tuple[int, dict[Case, Cost]]], method: str = "tools/call"
+) -> Findings:
+    """Findings over measured cases, grouped by the number of connections."""
+    table: list[tuple[str, ...]] = []
+    commands: list[Command | str] = []
+    for connections, costs in groups:
+        table += [load_row(case, connections, cost) for case, cost in costs.items()]
+        commands += [case.http(8080) for case in costs]
+        commands += [
+            wrk_command(Endpoint(8080, era), connections, Settings().seconds, method)
+            for era in dict.fromkeys(case.era for case in costs)
+        ]
+    return Findings(verdicts, LOAD_HEADER, table, commands)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    name: str
+    title: str
+    measure: Callable[[Bench], Findings]
+
+
+ROWS: list[Row] = []
+
+
+def row(name: str, title: str) -> Callable[[Callable[[Bench], Findings]], Callable[[Bench], Findings]]:
+    """Register a row; RESULTS.md has them in the order of this file."""
+
+    def register(measure: Callable[[Bench], Findings]) -> Callable[[Bench], Findings]:
+        ROWS.append(Row(name, title, measure))
+        return measure
+
+    return register
+
+
+def quiet(kind: str, whos: Iterable[str] = SERVERS) -> list[Case]:
+    return [Case(who, kind, era) for era in ERAS for who in whos]
+
+
+def defaults(kind: str) -> list[Case]:
+    return [Case(who, kind, era, "default") for era in ERAS for who in SERVERS]
+
+
+@row("cpu-async", "CPU per call, `async def`")
+def cpu_async(bench: Bench) -> Findings:
+    costs = bench.costs(quiet("async"))
+    verdicts: list[Verdict] = []
+    for era, mcp_share in (("legacy", 1 / 7), ("modern", 1 / 4)):
+        cpu = {who: costs[Case(who, era=era)].cpu for who in SERVERS}
+        verdicts.append(at_most(f"CPU µs per call, {era}", cpu["portway"], "FastMCP", cpu["fastmcp"], 1 / 15))
+        verdicts.append(at_most(f"CPU µs per call, {era}", cpu["portway"], "mcp", cpu["mcp"], mcp_share))
+        verdicts.append(
+            Verdict(f"CPU µs per call, {era}", number(cpu["portway"]), bar="goal: ≤ 60 µs", met=cpu["portway"] <= 60)
+        )
+    return load_findings(verdicts, [(16, costs), (16, bench.costs(defaults("async")))])
+
+
+@row("cpu-def", "CPU per call, `def` on its thread")
+def cpu_def(bench: Bench) -> Findings:
+    costs = bench.costs(quiet("def"))
+    hand_over = bench.costs(quiet("async", ["portway"]))
+    verdicts: list[Verdict] = []
+    for era in ERAS:
+        ours, theirs = (costs[Case(who, "def", era)].cpu for who in ("portway", "fastmcp"))
+        added = ours - hand_over[Case("portway", era=era)].cpu
+        verdicts.append(at_most(f"CPU µs per call, {era}", ours, "FastMCP", theirs, 1 / 8))
+        verdicts.append(
+            Verdict(
+                f"µs that the thread adds, {era}",
+                number(added),
+                "`run_in_executor` 95",
+                fraction(added / 95),
+                "< 95 µs",
+                added < 95,
+            )
+        )
+    return load_findings(verdicts, [(16, costs), (16, bench.costs(defaults("def")))])
+
+
+@row("latency", "p99 at 16 connections")
+def latency(bench: Bench) -> Findings:
+    costs = {case: cost for kind in ("async", "def") for case, cost in bench.costs(quiet(kind)).items()}
+    verdicts = []
+    for kind, era in itertools.product(("async", "def"), ERAS):
+        ours, theirs = (costs[Case(who, kind, era)].p99 for who in ("portway", "fastmcp"))
+        verdicts.append(at_most(f"p99 ms, {kind}, {era}", ours, "FastMCP", theirs, 1 / 8))
+    return load_findings(verdicts, [(16, costs)])
+
+
+@row("connections", "1 and 256 connections")
+def connections(bench: Bench) -> Findings:
+    groups = [(count, bench.costs(quiet("async"), count)) for count in (1, 256)]
+    verdicts = [
+        Verdict(f"CPU µs per call, {era}, {count} connections", number(costs[Case("portway", era=era)].cpu),
+                f"FastMCP {number(costs[Case('fastmcp', era=era)].cpu)}, mcp {number(costs[Case('mcp', era=era)].cpu)}")
+        for count, costs in groups for era in ERAS
+    ]  # fmt: skip
+    return load_findings(verdicts, groups)
+
+
+@row("floor", "The floor: an empty msgspec echo on uvicorn")
+def floor(bench: Bench) -> Findings:
+    costs = bench.costs(quiet("async", ["portway", "echo"]))
+    verdicts = []
+    for era in ERAS:
+        ours, floor = (costs[Case(who, era=era)].cpu for who in ("portway", "echo"))
+        verdicts.append(
+            Verdict(f"CPU µs per call, {era}", number(ours), f"echo {number(floor)}", f"{ours / floor:.2f}")
+        )
+    return load_findings(verdicts, [(16, costs)])
+
+
+@row("start", "Spawn → first answer of `python server.py` over HTTP")
+def start(bench: Bench) -> Findings:
+    def seconds(who: str) -> float:
+        port = free_port()
+        with running(Case(who).http(port)) as server:
+            return Endpoint(port).first_answer(server, server.started)
+
+    return start_findings(bench.alternating(seconds), 1 / 6, 1 / 4, [Case(who).http(8080) for who in SERVERS])
+
+
+def start_findings(
+    found: dict[str, list[float]], fastmcp: float, mcp: float | None, commands: list[Command]
+) -> Findings:
+    middle = {who: statistics.median(values) * 1e3 for who, values in found.items()}
+    verdicts = [at_most("spawn → first answer, ms", middle["portway"], "FastMCP", middle["fastmcp"], fastmcp)]
+    if mcp:
+        verdicts.append(at_most("spawn → first answer, ms", middle["portway"], "mcp", middle["mcp"], mcp))
+    header = ("server", "era", "logging", "starts", "median ms", "least ms", "most ms")
+    table: list[tuple[str, ...]] = [
+        (
+            NAMES[who],
+            "legacy",
+            "off",
+            str(len(values)),
+            number(middle[who]),
+            number(min(values) * 1e3),
+            number(max(values) * 1e3),
+        )
+        for who, values in found.items()
+    ]
+    return Findings(verdicts, header, table, [*commands])
+
+
+@row("memory", "Resident memory")
+def memory(bench: Bench) -> Findings:
+    calls = bench.settings.memory_calls
+    found: dict[str, tuple[float, float]] = {}
+    for who in SERVERS:
+        port = free_port()
+        target = Endpoint(port)
+        with running(Case(who).http(port)) as server:
+            target.first_answer(server, server.started)
+            idle, done, seconds = server.resident(), 0, 2.0
+            while done < calls:
+                seen = load(target, 16, seconds)
+                done += seen.calls
+                seconds = min(30.0, max(1.0, (calls - done) / seen.rate * 1.1))
+            found[who] = (idle, server.resident())
+        bench.say(f"{who} resident {found[who]} MB")
+    after = f"after {calls:,} calls"
+    verdicts = [
+        at_most(f"MB resident {when}", found["portway"][index], "FastMCP", found["fastmcp"][index], 0.45)
+        for index, when in enumerate(("idle", after))
+    ]
+    table = [(NAMES[who], "legacy", "off", *map(number, pair)) for who, pair in found.items()]
+    return Findings(
+        verdicts,
+        ("server", "era", "logging", "idle MB", f"MB {after}"),
+        table,
+        [Case(who).http(8080) for who in SERVERS],
+    )
+
+
+@row("import", "Import")
+def imports(bench: Bench) -> Findings:
+    names = {
+        "portway": "from portway import Server",
+        "fastmcp": "from fastmcp import FastMCP",
+        "mcp": "from mcp.server import MCPServer",
+    }
+    modules: dict[str, int] = {}
+
+    def command(who: str) -> Command:
+        code = (
+            f"import sys, time; t = time.perf_counter(); {names[who]}; print(time.perf_counter() - t, len(sys.modules))"
+        )
+        return Command((Case(who).stdio().argv[0], "-c", code))
+
+    def seconds(who: str) -> float:
+        taken, count = output_of(command(who)).split()
+        modules[who] = int(count)
+        return float(taken)
+
+    middle = {who: statistics.median(values) * 1e3 for who, values in bench.alternating(seconds).items()}
+    ours, theirs = modules["portway"], modules["fastmcp"]
+    verdicts = [
+        at_most("import, ms", middle["portway"], "FastMCP", middle["fastmcp"], 1 / 8),
+        Verdict("modules loaded", str(ours), f"FastMCP {theirs}", fraction(ours / theirs), "≤ 250", ours <= 250),
+    ]
+    table: list[tuple[str, ...]] = [(f"`{names[who]}`", number(middle[who]), str(modules[who])) for who in SERVERS]
+    return Findings(verdicts, ("import", "median ms", "modules in all"), table, [command(who) for who in SERVERS])
+
+
+@row("stdio", "stdio, the official Python client (mcp), sequential calls")
+def stdio(bench: Bench) -> Findings:
+    def command(who: str, seconds: float) -> Command:
+        server = Case(who).stdio()
+        return Command((PEER_PYTHON, "benchmarks/stdio_client.py", f"{seconds:g}", *server.argv), server.env)
+
+    commands = [command(who, bench.settings.seconds) for who in SERVERS]
+    starts = bench.alternating(lambda who: float(json.loads(output_of(command(who, 0)))["first"]))
+    rounds = [[json.loads(output_of(each)) for each in commands] for _ in range(bench.settings.rounds)]
+    seen = dict(zip(SERVERS, zip(*rounds, strict=True), strict=True))
+    rate = {who: statistics.median(each["rate"] for each in found) for who, found in seen.items()}
+    found = start_findings(starts, 1 / 5, None, commands)
+    found.verdicts[:0] = [
+        Verdict(
+            "calls/s",
+            number(rate["portway"]),
+            f"{NAMES[peer]} {number(rate[peer])}",
+            f"{rate['portway'] / rate[peer]:.2f}",
+            "> 1",
+            rate["portway"] > rate[peer],
+        )
+        for peer in ("fastmcp", "mcp")
+    ]
+    found.header = (*found.header, "calls/s", "p50 ms")
+    found.table = [
+        (
+            line[0],
+            seen[who][0]["version"],
+            *line[2:],
+            number(rate[who]),
+            f"{statistics.median(each['p50'] for each in seen[who]):.2f}",
+        )
+        for who, line in zip(SERVERS, found.table, strict=True)
+    ]
+    return found
+
+
+@row("many-tools", "1 and 1,000 tools")
+def many_tools(bench: Bench) -> Findings:
+    one, many = (
+        bench.costs(quiet("async", ["portway"])),
+        bench.costs([Case("portway", era=era, tools=1000) for era in ERAS]),
+    )
+    peers = bench.costs(
+        [Case(who, era=era, tools=tools) for era in ERAS for who in ("fastmcp", "mcp") for tools in (1, 1000)], 1
+    )
+    lists = bench.costs([Case(who, era=era, tools=1000) for era in ERAS for who in SERVERS], 1, "tools/list")
+    verdicts: list[Verdict] = []
+    for era in ERAS:
+        few, lot = one[Case("portway", era=era)].cpu, many[Case("portway", era=era, tools=1000)].cpu
+        verdicts.append(at_most(f"CPU µs per call with 1,000 tools, {era}", lot, "with 1:", few, 1.1))
+    for era in ERAS:
+        cost = {who: lists[Case(who, era=era, tools=1000)] for who in SERVERS}
+        figure = f"CPU µs of `tools/list`, 1,000 tools, {cost['portway'].bytes / 1e3:.0f} kB, {era}"
+        against = f"FastMCP {number(cost['fastmcp'].cpu)}, mcp {number(cost['mcp'].cpu)}"
+        calls = cost["portway"].cpu / one[Case("portway", era=era)].cpu
+        verdicts.append(Verdict(figure, number(cost["portway"].cpu), against, f"{calls:.1f} calls"))
+    found = load_findings(verdicts, [(16, one), (16, many), (1, peers)])
+    listing = load_findings([], [(1, lists)], "tools/list")
+    found.table += [(f"{line[0]}, `tools/list`", *line[1:]) for line in listing.table]
+    found.commands += listing.commands
+    return found

@@ -1,0 +1,34 @@
+"""The guide's server in Portway. `BENCH_KIND` is async or def, `BENCH_TOOLS` how many tools it has in all."""
+
+import os
+
+from portway import Server
+
+server = Server("weather")
+
+if os.environ.get("BENCH_KIND") == "def":
+
+    @server.tool
+    def get_weather(city: str) -> dict:
+        """Current weather of a city."""
+        return {"city": city, "temperature_c": 21.5, "conditions": "cloudy"}
+
+else:
+
+    @server.tool
+    async def get_weather(city: str) -> dict:
+        """Current weather of a city."""
+        return {"city": city, "temperature_c": 21.5, "conditions": "cloudy"}
+
+
+for number in range(1, int(os.environ.get("BENCH_TOOLS", "1"))):
+
+    async def extra(city: str, days: int = 1) -> dict:
+        """Forecast of a city for some days."""
+        return {"city": city, "days": days}
+
+    extra.__name__ = f"tool_{number:04}"
+    server.tool(extra)
+
+if __name__ == "__main__":
+    server.run()

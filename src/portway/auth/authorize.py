@@ -1,0 +1,17 @@
+"""The one place a call is allowed or refused."""
+
+from portway.auth.principal import Principal
+
+
+class Forbidden(Exception):
+    """The caller is known but lacks `missing` scopes (RFC 6750 §3.1: insufficient_scope)."""
+
+    def __init__(self, missing: frozenset[str]) -> None:
+        self.missing = missing
+        super().__init__("The token lacks a scope this needs: " + " ".join(sorted(missing)) + ".")
+
+
+def authorize(principal: Principal, required: frozenset[str]) -> None:
+    """Allow `principal` what needs all of `required`, or raise Forbidden; the same call for both eras and transports."""
+    if required and not required <= principal.scopes:
+        raise Forbidden(required - principal.scopes)

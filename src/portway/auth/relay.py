@@ -1,0 +1,40 @@
+"""The caller as the gate relays it to an instance, in one header of printable ASCII.
+
+An instance believes it only on the socket that none but its host can reach; on any other listener it is ignored.
+"""
+
+import base64
+import binascii
+
+import msgspec
+
+from portway.auth.principal import Principal
+
+HEADER = b"portway-caller"
+
+
+class _Relayed(msgspec.Struct, omit_defaults=True):
+    issuer: str
+    subject: str
+    client: str | None = None
+    scopes: list[str] = []
+
+
+_decode = msgspec.json.Decoder(_Relayed).decode
+
+
+def relay(principal: Principal) -> bytes:
+    """The header value for `principal`; its claims stay behind."""
+    relayed = _Relayed(principal.issuer, principal.subject, principal.client, sorted(principal.scopes))
+    return base64.urlsafe_b64encode(msgspec.json.encode(relayed))
+
+
+def relayed(value: bytes | None) -> Principal | None:
+    """The caller of a header value, None when it is absent or unreadable."""
+    if value is None:
+        return None
+    try:
+        caller = _decode(base64.urlsafe_b64decode(value))
+    except (binascii.Error, msgspec.DecodeError, ValueError):
+        return None
+    return Principal(caller.issuer, caller.subject, caller.client, frozenset(caller.scopes))

@@ -1,0 +1,1 @@
+"""The `portway` command. One module per verb; `main` imports a verb only when it runs."""

@@ -1,0 +1,65 @@
+"""The command line's root: a table of verbs, each imported only when it runs, so that `--help` and `--version` stay instant."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+from typing import NamedTuple
+
+import click
+
+
+class Verb(NamedTuple):
+    """Where a verb's `command` lives and its line in `--help` (repeated here so that listing imports no verb)."""
+
+    module: str
+    help: str
+
+
+VERBS = {
+    "run": Verb("portway.cli.run", "Serve a Python file's server over HTTP or stdio."),
+    "inspect": Verb("portway.cli.inspect", "Show what a server offers: tools, resources, prompts."),
+    "call": Verb("portway.cli.call", "Call one tool and print its result."),
+    "up": Verb("portway.cli.up", "Run the host in the foreground, with the given apps deployed."),
+    "deploy": Verb("portway.cli.deploy", "Deploy a folder to the running host."),
+    "ps": Verb("portway.cli.ps", "List the host's apps and their instances."),
+    "logs": Verb("portway.cli.logs", "Show an app's log."),
+    "token": Verb("portway.cli.token", "Create, list and revoke an app's tokens."),
+    "destroy": Verb("portway.cli.destroy", "Remove an app with its releases and tokens."),
+}
+
+
+class LazyGroup(click.Group):
+    """A click group that knows its commands by `VERBS` and imports one only to run it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        verb = VERBS.get(cmd_name)
+        if verb is None:
+            return None
+        command = importlib.import_module(verb.module).command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, verb.help) for name, verb in VERBS.items()])
+
+
+def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value:
+        click.echo(f"portway {importlib.metadata.version('portway')}")
+        ctx.exit()
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Show the version.")
+def cli() -> None:
+    """Take a Python function to a production MCP endpoint."""
+
+
+def main() -> None:
+    """The console script. Exit codes: 0 done, 1 it failed, 2 wrong usage."""
+    cli(prog_name="portway")

@@ -1,0 +1,34 @@
+"""`portway run`: serve a file's server."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+
+@click.command(short_help="Serve a Python file's server over HTTP or stdio.")
+@click.argument("target", metavar="FILE[:OBJECT]")
+@click.option("--transport", type=click.Choice(["http", "stdio"]), help="Default: stdio when standard input is a pipe, else http.")
+@click.option("--host", help="Address to listen on. Default: 127.0.0.1, or 0.0.0.0 when PORT is set.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 takes a free one. Default: PORT, else 8080.")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that share the port.")
+def command(target: str, transport: str | None, host: str | None, port: int | None, workers: int) -> None:
+    """Serve the server in FILE: at /mcp over HTTP (with /health beside it), or over stdio.
+
+    OBJECT names the portway.Server in FILE; without it the one that is there is found.
+    """
+    from portway.cli.load import LoadError, load
+    from portway.transport.run import UsageError, choose, serve_http, serve_stdio
+
+    try:
+        choice = choose(transport, os.environ)
+        if choice.transport == "http":
+            serve_http(load(target), choice, host=host, port=port, workers=workers)
+            return
+        from portway.transport.pipes import claim
+
+        wire = claim()  # before the file is imported: what it prints must not reach the client
+        serve_stdio(load(target), choice, wire)
+    except (LoadError, UsageError) as error:
+        raise click.ClickException(str(error)) from None

@@ -1,0 +1,94 @@
+"""The control process: store, builds, instances, and the management server. Started by the launcher (`portway up`)."""
+
+import argparse
+import asyncio
+import json
+import signal
+import sys
+from pathlib import Path
+
+from portway.host.deploys import Deployer
+from portway.host.keeper import Starter
+from portway.host.management import Management
+from portway.host.paths import Paths, locate
+from portway.host.processes import ProcessRuntime
+from portway.host.runtime import Limits
+from portway.host.store import Store
+from portway.host.supervisor import Supervisor
+from portway.http.listen import Bind
+from portway.http.serve import serve
+from portway.logs import configure
+from portway.server.errors import ToolError
+from portway.transport.http import App
+
+FAILED = 3
+"""Exit status after which the launcher gives up instead of starting control again."""
+_TOKEN = "up"  # noqa: S105  # the name of the token, not one
+
+
+async def run(paths: Paths, url: str, domain: str, folders: list[Path], *, announce: bool) -> int:
+    """Serve until SIGTERM. `folders` are deployed first; with `announce` the ready line is printed after that."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    store = Store(paths.database)
+    runtime = ProcessRuntime(paths)
+    starter = Starter(runtime, store, Limits())
+    supervisor = Supervisor(paths, store, runtime, starter, domain)
+    deployer = Deployer(paths, store, supervisor, starter)
+    management = Management(paths, store, supervisor, deployer, url, runtime.isolation)
+    try:
+        await supervisor.resume()
+        start = asyncio.create_task(_start(management, supervisor, paths, url, folders, announce=announce))
+        start.add_done_callback(lambda task: stop.set() if not task.cancelled() and not task.result() else None)
+        app = App(management.server())
+        await serve(app, Bind(uds=str(paths.control_socket)), on_ready=lambda _: None, stop=stop)
+        failed = start.done() and not start.result()
+        start.cancel()
+        await asyncio.gather(start, return_exceptions=True)
+    finally:
+        await supervisor.close()
+        store.close()
+    return FAILED if failed else 0
+
+
+async def _start(
+    management: Management, supervisor: Supervisor, paths: Paths, url: str, folders: list[Path], *, announce: bool
+) -> bool:
+    """Deploy what `up` was given, then say that all is ready; False when a deploy failed."""
+    apps = {}
+    for folder in folders:
+        try:
+            done = await management.deploy_folder(folder, None, _print_step)
+            token = done.token or (await management.create_token(done.app, _TOKEN, rotate=True)).token
+        except ToolError as error:
+            print(f"portway: {folder} could not be deployed: {error}", file=sys.stderr, flush=True)
+            return False
+        apps[done.app] = {"url": done.url, "token": token}
+    if announce:
+        while not await supervisor.publish():
+            await asyncio.sleep(0.05)
+        first = next(iter(apps.values()), {"token": None})
+        ready = {"url": url, "token": first["token"], "data": str(paths.data), "apps": apps}
+        print("ready", json.dumps(ready), flush=True)
+    return True
+
+
+async def _print_step(step: str) -> None:
+    print(f"-----> {step}", file=sys.stderr, flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m portway.host.control")
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--url", required=True)
+    parser.add_argument("--domain", required=True)
+    parser.add_argument("--deploy", action="append", default=[], type=Path)
+    parser.add_argument("--announce", action="store_true")
+    given = parser.parse_args()
+    configure()
+    return asyncio.run(run(locate(given.data), given.url, given.domain, given.deploy, announce=given.announce))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

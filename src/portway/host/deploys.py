@@ -1,0 +1,140 @@
+"""One deploy: from a folder to the live release of an app, or to nothing changed."""
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from portway.auth.tokens import digest
+from portway.host import build
+from portway.host.build import BuildError
+from portway.host.keeper import Starter
+from portway.host.paths import Paths
+from portway.host.readiness import NotReady, read_contract, tool_count
+from portway.host.runtime import Instance, Release
+from portway.host.source import SourceError, app_name, copy_source
+from portway.host.store import Store
+from portway.host.supervisor import Supervisor
+
+Report = Callable[[str], Awaitable[None]]
+
+
+class DeployError(Exception):
+    """The deploy failed and changed nothing; the message is for who asked for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """`token` is a new app's first one, None for an app that was there."""
+
+    app: str
+    release: int
+    token: str | None
+    tools: int
+    duration_ms: int
+
+
+class Deployer:
+    """Runs deploys, one at a time for each app."""
+
+    def __init__(self, paths: Paths, store: Store, supervisor: Supervisor, starter: Starter) -> None:
+        self._paths = paths
+        self._store = store
+        self._supervisor = supervisor
+        self._starter = starter
+        self._busy: set[str] = set()
+
+    async def deploy(self, folder: Path, name: str | None, report: Report) -> Deployed:
+        """Build `folder`, start it, switch to it; `report` gets a line for each step. Raises `DeployError`."""
+        try:
+            app = app_name(folder, name)
+        except SourceError as error:
+            raise DeployError(str(error)) from None
+        with self.exclusive(app):
+            return await self._deploy(app, folder, report)
+
+    @contextlib.contextmanager
+    def exclusive(self, app: str) -> Iterator[None]:
+        """Nothing else is done to the app meanwhile. Raises `DeployError` when something is."""
+        if app in self._busy:
+            raise DeployError(f"{app} is being deployed or removed: wait for that to end")
+        self._busy.add(app)
+        try:
+            yield
+        finally:
+            self._busy.discard(app)
+
+    async def _deploy(self, app: str, folder: Path, report: Report) -> Deployed:
+        steps = _Steps(report)
+        number = self._store.begin_release(app, str(folder))
+        release = Release(app, number, self._paths.release(app, number), "")
+        try:
+            release = await self._build(release, folder, steps)
+            instance, contract = await self._start(release)
+        except (SourceError, BuildError, NotReady, OSError) as error:
+            await self._abandon(release, str(error))
+            raise DeployError(str(error)) from None
+        except BaseException:
+            await self._abandon(release, "the deploy was cancelled")
+            raise
+        tools = tool_count(contract)
+        await steps.done(f"ready, {tools} tools")
+        # Past the point of no return: whoever asked may leave, the switch is made whole.
+        token = await asyncio.shield(self._go_live(release, instance, contract))
+        await steps.done(f"switch to release {number}")
+        return Deployed(app, number, token, tools, steps.total_ms())
+
+    async def _build(self, release: Release, folder: Path, steps: "_Steps") -> Release:
+        await asyncio.to_thread(copy_source, folder, release.source)
+        plan = build.read_plan(release.source)
+        await steps.done(f"copy ({build.describe(plan)})")
+        server = await build.build(release, plan, self._paths, self._store.variables(release.app))
+        await steps.done(f"build, server in {server}")
+        return replace(release, server=server)
+
+    async def _start(self, release: Release) -> tuple[Instance, bytes]:
+        instance = await self._starter.start(release)
+        try:
+            return instance, await read_contract(instance, release.log)
+        except BaseException:
+            await self._starter.stop(instance)
+            raise
+
+    async def _go_live(self, release: Release, instance: Instance, contract: bytes) -> str | None:
+        """The token of an app that has none yet; only its digest stays."""
+        self._store.finish_release(release.app, release.number, server=release.server, contract=contract.decode())
+        token = None
+        if not self._supervisor.serves(release.app) and not self._store.tokens(release.app):
+            token = new_token()
+            self._store.add_token(release.app, "default", digest(token), ())
+        await self._supervisor.switch(release, instance)
+        return token
+
+    async def _abandon(self, release: Release, error: str) -> None:
+        """Nothing of a failed release stays but its log and its error."""
+        self._store.fail_release(release.app, release.number, error)
+        await asyncio.to_thread(build.remove, release, keep_log=True)
+
+
+class _Steps:
+    """Reports each step with the seconds it took."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._begun = self._last = time.monotonic()
+
+    async def done(self, step: str) -> None:
+        now = time.monotonic()
+        took, self._last = now - self._last, now
+        await self._report(f"{step} {took:.1f}s")
+
+    def total_ms(self) -> int:
+        return round((time.monotonic() - self._begun) * 1000)
+
+
+def new_token() -> str:
+    """A bearer token: 256 random bits, recognisable to secret scanners by its prefix."""
+    return f"pw_{secrets.token_urlsafe(32)}"

@@ -1,0 +1,205 @@
+"""The management API: an MCP server on control's socket. The command line is its client, and there is no other API."""
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+
+from portway.auth.tokens import digest
+from portway.host.build import remove_tree
+from portway.host.deploys import Deployer, DeployError, Report, new_token
+from portway.host.keeper import Keeper
+from portway.host.logfiles import Excerpt, read_log
+from portway.host.paths import Paths
+from portway.host.store import AppRecord, Store, StoreError
+from portway.host.supervisor import Supervisor
+from portway.server.context import Context
+from portway.server.errors import ToolError
+from portway.server.server import Server
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """`token` is shown here and never again; None for an app that had one."""
+
+    app: str
+    release: int
+    url: str
+    token: str | None
+    tools: int
+    duration_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class AppStatus:
+    """One app. `memory` in bytes and `cpu` in seconds cover its instances; `log` holds the last lines of a crashed one."""
+
+    app: str
+    state: str
+    release: int | None
+    url: str
+    access: str
+    isolation: str
+    instances: int
+    restarts: int
+    memory: int
+    cpu: float
+    reason: str
+    log: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class AppList:
+    apps: list[AppStatus]
+
+
+@dataclass(frozen=True, slots=True)
+class NewToken:
+    """`token` is shown here and never again."""
+
+    app: str
+    name: str
+    token: str
+    scopes: list[str]
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokenInfo:
+    """`created` in Unix seconds."""
+
+    name: str
+    scopes: list[str]
+    created: int
+
+
+@dataclass(frozen=True, slots=True)
+class TokenList:
+    tokens: list[TokenInfo]
+
+
+class Management:
+    """What the tools do; `server()` is them."""
+
+    def __init__(self, paths: Paths, store: Store, supervisor: Supervisor, deployer: Deployer, url: str, isolation: str) -> None:
+        self._paths = paths
+        self._store = store
+        self._supervisor = supervisor
+        self._deployer = deployer
+        self._url = url
+        self._isolation = isolation
+
+    def server(self) -> Server:
+        server = Server("portway-control", instructions="Manages the apps of one Portway host.")
+        server.tool(self.deploy)
+        server.tool(self.list_apps)
+        server.tool(self.logs)
+        server.tool(self.create_token)
+        server.tool(self.list_tokens)
+        server.tool(self.revoke_token)
+        server.tool(self.destroy)
+        return server
+
+    async def deploy(self, path: str, ctx: Context, name: str | None = None) -> Deployment:
+        """Build the folder at `path` (absolute, on the host) and serve it as the app `name`, by default named like the folder."""
+        steps = 0
+
+        async def report(step: str) -> None:
+            nonlocal steps
+            steps += 1
+            await ctx.report_progress(steps, message=step)
+
+        return await self.deploy_folder(Path(path), name, report)
+
+    async def deploy_folder(self, folder: Path, name: str | None, report: Report) -> Deployment:
+        """`deploy`, with `report` told each step. Raises `ToolError`."""
+        try:
+            done = await self._deployer.deploy(folder, name, report)
+        except DeployError as error:
+            raise ToolError(str(error)) from None
+        return Deployment(done.app, done.release, self.url_of(done.app), done.token, done.tools, done.duration_ms)
+
+    async def list_apps(self) -> AppList:
+        """Every app with its state and what it uses."""
+        return AppList([self._status(app, self._supervisor.keepers.get(app.name)) for app in self._store.apps()])
+
+    async def logs(self, app: str, lines: int = 100, cursor: str = "") -> Excerpt:
+        """The last lines of an app's log; with the `cursor` of an earlier answer, what was written since."""
+        record = self._app(app)
+        number = record.live
+        if number is None:  # it never served: what its last deploy printed
+            number = max((kept.number for kept in self._store.releases(app)), default=0)
+        return read_log(self._supervisor.release(app, number), lines, cursor)
+
+    async def create_token(self, app: str, name: str, scopes: list[str] | None = None, rotate: bool = False) -> NewToken:
+        """A new token for an app, shown once; `rotate` replaces the one of that name."""
+        self._app(app)
+        if not name or not name.isprintable() or len(name) > 100:
+            raise ToolError("give the token a name of 1 to 100 printable characters")
+        token = new_token()
+        try:
+            if rotate:
+                self._store.drop_token(app, name)
+            self._store.add_token(app, name, digest(token), scopes or [])
+        except StoreError as error:
+            raise ToolError(str(error)) from None
+        await self._supervisor.publish()
+        return NewToken(app, name, token, scopes or [], self.url_of(app))
+
+    async def list_tokens(self, app: str) -> TokenList:
+        """The tokens of an app, without their secrets."""
+        self._app(app)
+        return TokenList([TokenInfo(token.name, list(token.scopes), token.created) for token in self._store.tokens(app)])
+
+    async def revoke_token(self, app: str, name: str) -> None:
+        """End a token; calls that bear it are refused from now on."""
+        self._app(app)
+        if not self._store.drop_token(app, name):
+            raise ToolError(f"{app} has no token named {name!r}: see `portway token list {app}`")
+        await self._supervisor.publish()
+
+    async def destroy(self, app: str) -> None:
+        """Stop an app and delete its releases, logs and tokens."""
+        self._app(app)
+        try:
+            with self._deployer.exclusive(app):
+                self._store.forget_tokens(app)
+                await self._supervisor.remove(app)
+                self._store.destroy(app)
+                await asyncio.to_thread(remove_tree, self._paths.app(app))
+        except DeployError as error:
+            raise ToolError(str(error)) from None
+
+    def url_of(self, app: str) -> str:
+        return f"{self._url}/{app}/mcp"
+
+    def _status(self, app: AppRecord, keeper: Keeper | None) -> AppStatus:
+        if keeper is None:
+            releases = self._store.releases(app.name)
+            deploying = bool(releases) and releases[-1].status == "building"
+            error = releases[-1].error if releases else ""
+            state, reason, log, restarts, instance = "deploying" if deploying else "failed", error, [], 0, None
+        else:
+            state, reason, restarts, instance = keeper.state, keeper.reason, keeper.restarts, keeper.instance
+            log = keeper.last_lines() if state == "crashed" else []
+        stats = instance.stats() if instance else None
+        return AppStatus(
+            app=app.name,
+            state=state,
+            release=app.live,
+            url=self.url_of(app.name),
+            access=app.access,
+            isolation=self._isolation,
+            instances=1 if instance else 0,
+            restarts=restarts,
+            memory=stats.memory if stats else 0,
+            cpu=round(stats.cpu, 2) if stats else 0.0,
+            reason=reason,
+            log=log,
+        )
+
+    def _app(self, name: str) -> AppRecord:
+        app = self._store.app(name)
+        if app is None:
+            known = ", ".join(app.name for app in self._store.apps())
+            raise ToolError(f"there is no app {name!r} on this host" + (f" (there are: {known})" if known else ""))
+        return app

@@ -1,0 +1,141 @@
+"""Where the host keeps its things: everything of a data directory, and its sockets, derived from that one path."""
+
+import hashlib
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+# Linux's sockaddr_un holds 108 bytes; what follows the run directory in a socket path needs up to 50 of them.
+_LONGEST_RUN_DIRECTORY = 57
+
+
+class PathError(Exception):
+    """A directory the host needs cannot be used; the message is one sentence for the operator."""
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """The files of one data directory. Nothing is created or checked by looking: `prepare` does that."""
+
+    data: Path
+    run: Path
+
+    @property
+    def database(self) -> Path:
+        return self.data / "portway.db"
+
+    @property
+    def routes(self) -> Path:
+        return self.data / "routes.json"
+
+    @property
+    def calls(self) -> Path:
+        return self.data / "calls"
+
+    @property
+    def secret(self) -> Path:
+        """32 random bytes: the key of the digests in the call record."""
+        return self.data / "secret"
+
+    @property
+    def lock(self) -> Path:
+        return self.data / "lock"
+
+    @property
+    def cache(self) -> Path:
+        """HOME of builds: uv's cache and the interpreters it fetches."""
+        return self.data / "cache"
+
+    @property
+    def wheels(self) -> Path:
+        return self.data / "wheels"
+
+    @property
+    def control_socket(self) -> Path:
+        return self.run / "control.sock"
+
+    @property
+    def gate_socket(self) -> Path:
+        return self.run / "gate.sock"
+
+    @property
+    def instances(self) -> Path:
+        return self.run / "i"
+
+    def app(self, app: str) -> Path:
+        return self.data / "apps" / app
+
+    def release(self, app: str, number: int) -> Path:
+        return self.app(app) / "releases" / str(number)
+
+    def instance_socket(self, instance: str) -> Path:
+        return self.instances / f"{instance}.sock"
+
+    def prepare(self) -> None:
+        """Make the directories, private to this user, and the secret. Raises `PathError` when one cannot be trusted."""
+        try:
+            for directory in (self.data, self.calls, self.cache, self.wheels, self.data / "apps"):
+                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for directory in (self.run.parent, self.run, self.instances):
+                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise PathError(f"cannot make {error.filename}: {error.strerror}") from None
+        for directory in (self.data, self.run.parent, self.run, self.instances):
+            _require_private(directory)
+        self._remember_run()
+        if not self.secret.exists():
+            descriptor = os.open(self.secret, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(os.urandom(32))
+
+    def _remember_run(self) -> None:
+        """Leave the run directory's name in the data directory: a CLI with another XDG_RUNTIME_DIR finds the host too."""
+        link = self.data / "run"
+        if link.is_symlink() and link.readlink() == self.run:
+            return
+        draft = self.data / "run.new"
+        draft.unlink(missing_ok=True)
+        draft.symlink_to(self.run)
+        draft.replace(link)
+
+
+def default_data() -> Path:
+    """PORTWAY_DATA, else `portway` under XDG_DATA_HOME (~/.local/share)."""
+    if named := os.environ.get("PORTWAY_DATA"):
+        return Path(named)
+    base = os.environ.get("XDG_DATA_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "share") / "portway"
+
+
+def locate(data: str | Path | None = None) -> Paths:
+    """The paths of the data directory `data` (default: `default_data()`); of a host already started there, where its sockets are."""
+    directory = Path(data) if data else default_data()
+    directory = directory.expanduser().resolve()
+    link = directory / "run"
+    if link.is_symlink():
+        return Paths(directory, link.readlink())
+    return Paths(directory, run_directory(directory))
+
+
+def run_directory(data: Path) -> Path:
+    """A short directory for the sockets of `data`: a socket path is bounded, a data directory's is not."""
+    name = hashlib.sha256(os.fsencode(data)).hexdigest()[:8]
+    if base := os.environ.get("XDG_RUNTIME_DIR"):
+        run = Path(base) / "portway" / name
+        if len(os.fsencode(run)) <= _LONGEST_RUN_DIRECTORY and os.access(base, os.W_OK):
+            return run
+    return Path("/tmp") / f"portway-{os.getuid()}" / name  # noqa: S108  # prepare() checks owner and mode
+
+
+def _require_private(directory: Path) -> None:
+    found = directory.lstat()
+    if not stat.S_ISDIR(found.st_mode):
+        raise PathError(f"{directory} is not a directory of its own (a link or a file): remove it")
+    if found.st_uid != os.getuid():
+        raise PathError(f"{directory} belongs to another user: remove it, or set XDG_RUNTIME_DIR or --data to a place of yours")
+    if stat.S_IMODE(found.st_mode) & 0o077:
+        try:
+            directory.chmod(0o700)
+        except OSError as error:
+            raise PathError(f"cannot make {directory} private: {error.strerror}") from None

@@ -1,0 +1,6 @@
+"""What the host remembers between starts, in one SQLite file. Only control imports this package."""
+
+from portway.host.store.records import AppRecord, InstanceRecord, ReleaseRecord, TokenRecord
+from portway.host.store.store import Store, StoreError
+
+__all__ = ["AppRecord", "InstanceRecord", "ReleaseRecord", "Store", "StoreError", "TokenRecord"]

@@ -1,0 +1,52 @@
+"""The rows of the store, as the rest of the host sees them."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+ReleaseStatus = Literal["building", "ready", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class AppRecord:
+    """`live` is the number of the serving release, None before the first one. Times are Unix seconds."""
+
+    name: str
+    access: Literal["token", "public"]
+    live: int | None
+    created: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseRecord:
+    """`server` is the object served, "server.py:mcp"; `contract` canonical JSON; `error` why a failed one failed."""
+
+    app: str
+    number: int
+    status: ReleaseStatus
+    source: str
+    created: int
+    server: str = ""
+    contract: str = ""
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceRecord:
+    """`token` is the runtime's own: what it needs to find the instance again."""
+
+    id: str
+    app: str
+    release: int
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRecord:
+    """A named credential of one app; `digest` is the SHA-256 of its secret in hex."""
+
+    id: int
+    app: str
+    name: str
+    digest: str
+    scopes: tuple[str, ...]
+    created: int

@@ -1,0 +1,60 @@
+"""The tables. A change here needs a migration beside it, and its revision as `HEAD`."""
+
+from sqlalchemy import JSON, Column, ForeignKey, Integer, MetaData, String, Table, Text, UniqueConstraint
+
+HEAD = "0001"
+
+metadata = MetaData()
+
+apps = Table(
+    "apps",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("access", String, nullable=False),
+    Column("live", Integer),
+    Column("last_release", Integer, nullable=False),
+    Column("created", Integer, nullable=False),
+)
+
+releases = Table(
+    "releases",
+    metadata,
+    Column("app", ForeignKey("apps.name", ondelete="CASCADE"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("status", String, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("created", Integer, nullable=False),
+    Column("server", Text, nullable=False, server_default=""),
+    Column("contract", Text, nullable=False, server_default=""),
+    Column("error", Text, nullable=False, server_default=""),
+)
+
+variables = Table(
+    "variables",
+    metadata,
+    Column("app", ForeignKey("apps.name", ondelete="CASCADE"), primary_key=True),
+    Column("name", String, primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+instances = Table(
+    "instances",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("app", ForeignKey("apps.name", ondelete="CASCADE"), nullable=False),
+    Column("release", Integer, nullable=False),
+    Column("token", Text, nullable=False),
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("app", ForeignKey("apps.name", ondelete="CASCADE"), nullable=False),
+    Column("name", String, nullable=False),
+    Column("digest", String, nullable=False, unique=True),
+    Column("scopes", JSON, nullable=False),
+    Column("created", Integer, nullable=False),
+    UniqueConstraint("app", "name"),
+    sqlite_autoincrement=True,
+)

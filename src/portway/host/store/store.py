@@ -1,0 +1,144 @@
+"""Every query the host makes. Calls are short and synchronous: one row or one app's rows, on a local file."""
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, create_engine, delete, event, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from portway.host.store.migrate import upgrade
+from portway.host.store.records import AppRecord, InstanceRecord, ReleaseRecord, TokenRecord
+from portway.host.store.schema import apps, instances, releases, tokens, variables
+
+
+class StoreError(Exception):
+    """A request the store's content refuses; the message is one sentence for whoever asked."""
+
+
+class Store:
+    """The host's memory. One connection pool for a process; every method is its own transaction."""
+
+    def __init__(self, path: Path) -> None:
+        self._engine = _open(path)
+        upgrade(self._engine)
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    def apps(self) -> list[AppRecord]:
+        query = select(apps.c.name, apps.c.access, apps.c.live, apps.c.created).order_by(apps.c.name)
+        return [AppRecord(*row) for row in self._all(query)]
+
+    def app(self, name: str) -> AppRecord | None:
+        return next((app for app in self.apps() if app.name == name), None)
+
+    def begin_release(self, app: str, source: str) -> int:
+        """The number of a new release of `app`, which is made when it is new. Numbers are never used twice."""
+        now = int(time.time())
+        with self._engine.begin() as connection:
+            number = connection.execute(
+                update(apps)
+                .where(apps.c.name == app)
+                .values(last_release=apps.c.last_release + 1)
+                .returning(apps.c.last_release)
+            ).scalar()
+            if number is None:
+                number = 1
+                row = {"name": app, "access": "token", "last_release": number, "created": now}
+                connection.execute(insert(apps).values(row))
+            row = {"app": app, "number": number, "status": "building", "source": source, "created": now}
+            connection.execute(insert(releases).values(row))
+        return int(number)
+
+    def finish_release(self, app: str, number: int, *, server: str, contract: str) -> None:
+        """The release is built and answered; it serves from now on."""
+        with self._engine.begin() as connection:
+            values = {"status": "ready", "server": server, "contract": contract}
+            connection.execute(update(releases).where(_release(app, number)).values(values))
+            connection.execute(update(apps).where(apps.c.name == app).values(live=number))
+
+    def fail_release(self, app: str, number: int, error: str) -> None:
+        with self._engine.begin() as connection:
+            values = {"status": "failed", "error": error}
+            connection.execute(update(releases).where(_release(app, number)).values(values))
+
+    def releases(self, app: str) -> list[ReleaseRecord]:
+        """Those still kept, oldest first."""
+        columns = (releases.c[name] for name in ReleaseRecord.__dataclass_fields__)
+        query = select(*columns).where(releases.c.app == app).order_by(releases.c.number)
+        return [ReleaseRecord(*row) for row in self._all(query)]
+
+    def forget_release(self, app: str, number: int) -> None:
+        self._run(delete(releases).where(_release(app, number)))
+
+    def destroy(self, app: str) -> None:
+        """Forget the app with its releases, variables, instances and tokens."""
+        self._run(delete(apps).where(apps.c.name == app))
+
+    def variables(self, app: str) -> Mapping[str, str]:
+        query = select(variables.c.name, variables.c.value).where(variables.c.app == app)
+        return {str(name): str(value) for name, value in self._all(query)}
+
+    def instances(self) -> list[InstanceRecord]:
+        query = select(instances.c.id, instances.c.app, instances.c.release, instances.c.token)
+        return [InstanceRecord(*row) for row in self._all(query)]
+
+    def add_instance(self, instance: InstanceRecord) -> None:
+        row = {"id": instance.id, "app": instance.app, "release": instance.release, "token": instance.token}
+        self._run(insert(instances).values(row))
+
+    def forget_instance(self, identity: str) -> None:
+        self._run(delete(instances).where(instances.c.id == identity))
+
+    def tokens(self, app: str | None = None) -> list[TokenRecord]:
+        columns = (tokens.c[name] for name in TokenRecord.__dataclass_fields__)
+        query = select(*columns).order_by(tokens.c.app, tokens.c.name)
+        if app is not None:
+            query = query.where(tokens.c.app == app)
+        return [
+            TokenRecord(row.id, row.app, row.name, row.digest, tuple(row.scopes), row.created)
+            for row in self._all(query)
+        ]
+
+    def add_token(self, app: str, name: str, digest: str, scopes: Sequence[str]) -> None:
+        """Raises `StoreError` when the app has a token of that name."""
+        row = {"app": app, "name": name, "digest": digest, "scopes": list(scopes), "created": int(time.time())}
+        try:
+            self._run(insert(tokens).values(row))
+        except IntegrityError:
+            raise StoreError(f"{app} already has a token named {name!r}: revoke it first, or choose another name") from None
+
+    def drop_token(self, app: str, name: str) -> bool:
+        """False when there was none."""
+        with self._engine.begin() as connection:
+            return bool(connection.execute(delete(tokens).where(tokens.c.app == app, tokens.c.name == name)).rowcount)
+
+    def forget_tokens(self, app: str) -> None:
+        self._run(delete(tokens).where(tokens.c.app == app))
+
+    # SQLAlchemy's statements and rows are generic over what only the query knows.
+    def _all(self, query: Any) -> Sequence[Any]:
+        with self._engine.connect() as connection:
+            return connection.execute(query).all()
+
+    def _run(self, statement: Any) -> None:
+        with self._engine.begin() as connection:
+            connection.execute(statement)
+
+
+def _release(app: str, number: int) -> Any:
+    return (releases.c.app == app) & (releases.c.number == number)
+
+
+def _open(path: Path) -> Engine:
+    engine = create_engine(f"sqlite:///{path}")
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _record: object) -> None:
+        # WAL with FULL: what control has told a client (a token, a release) is there after a power cut.
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=5000"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    return engine

@@ -1,0 +1,40 @@
+"""Reading a request's body, within a bound."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from portway.http.asgi import Receive, Scope
+
+
+class BodyTooLarge(Exception):  # noqa: N818 - reads as what happened
+    """The body is larger than the limit (413)."""
+
+
+class ClientDisconnected(Exception):  # noqa: N818 - reads as what happened
+    """The client left before its body was complete: there is nobody to answer."""
+
+
+async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
+    """The whole body, at most `limit` bytes. A Content-Length over the limit is refused before anything is read."""
+    for name, value in scope["headers"]:
+        if name == b"content-length" and (len(value) > 18 or int(value) > limit):
+            raise BodyTooLarge
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise ClientDisconnected
+    body: bytes = message.get("body", b"")
+    if len(body) > limit:
+        raise BodyTooLarge
+    if not message.get("more_body", False):
+        return body
+    whole = bytearray(body)
+    while message.get("more_body", False):
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnected
+        whole += message.get("body", b"")
+        if len(whole) > limit:
+            raise BodyTooLarge
+    return bytes(whole)

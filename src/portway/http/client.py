@@ -1,0 +1,325 @@
+"""A small HTTP/1.1 client: one `HttpClient` a peer, pooled connections, replies streamed with back-pressure.
+
+It trusts the peer with nothing: framing is llhttp's strict one (RFC 9112), all that is not body is bounded, and a
+connection that said anything unexpected is never used again.
+"""
+
+import asyncio
+import select
+import sys
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING, cast
+
+import httptools
+
+from portway.http.address import Address as Address  # noqa: PLC0414  # part of this module's face
+
+if TYPE_CHECKING:
+    import ssl
+
+_BUFFERED = 65_536  # bytes of body held for a reader that lags, before the peer is paused
+
+
+class UpstreamError(Exception):
+    """The peer gave no usable answer."""
+
+
+class ConnectFailed(UpstreamError):
+    """No connection was made, so nothing was sent: another try is safe."""
+
+
+class BrokenResponse(UpstreamError):
+    """The connection ended or the reply was malformed after the request went out: it may have been acted upon."""
+
+
+class Response:
+    """A reply whose head has arrived. `headers` have lower-case names; the body is read once, by `read` or `chunks`."""
+
+    __slots__ = ("_chunks", "_connection", "_error", "_waiter", "complete", "headers", "pending", "status")
+
+    def __init__(self, connection: "_Connection") -> None:
+        self.status = 0
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.complete = False  # the whole body has arrived, though it may still wait to be read
+        self.pending = 0  # bytes that have arrived and were not read
+        self._connection = connection
+        self._chunks: list[bytes] = []
+        self._error: UpstreamError | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    async def read(self, limit: int) -> bytes:
+        """Return the whole body; BrokenResponse when it is cut, or longer than `limit` bytes."""
+        while not self.complete and self.pending <= limit:
+            await self.more()
+        if self.pending > limit:
+            await self.close()
+            raise BrokenResponse(f"the reply is longer than {limit} bytes")
+        return self._take()
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the body as it arrives; BrokenResponse, after all that did arrive, when it is cut."""
+        while self._chunks or not self.complete:
+            if self._chunks:
+                yield self._take()
+            else:
+                await self.more()
+
+    async def close(self) -> None:
+        """Give up what has not arrived: the connection is cut, which tells the peer."""
+        if not self.complete:
+            self._connection.fail("the request was given up")
+
+    def _take(self) -> bytes:
+        chunks, self._chunks, self.pending = self._chunks, [], 0
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    async def more(self) -> None:
+        """Wait until the peer has sent something more; raise when it never will."""
+        if self._error is not None:
+            raise self._error
+        self._connection.resume()
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        except asyncio.CancelledError:
+            await self.close()
+            raise
+
+    def arrived(self, body: bytes) -> None:
+        self._chunks.append(body)
+        self.pending += len(body)
+
+    def wake(self, error: UpstreamError | None = None) -> None:
+        self._error = error
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+class _Connection(asyncio.Protocol):
+    """One connection: idle, or carrying one request and its response."""
+
+    def __init__(self, client: "HttpClient") -> None:
+        self.keep_until = 0.0  # when idle: the loop's time after which the peer may close it at any moment
+        self.silent = False  # lost before one byte of the reply came,
+        self.reset = False  # and with our request unread: the kernel answers that with a reset, not an end
+        self._client = client
+        self._parser = httptools.HttpResponseParser(self)
+        self._response: Response | None = None
+        self._ended = self._paused = self._until_eof = self._head_only = False
+        self._overhead = 0  # bytes since the last progress that were not body: heads, chunk sizes, trailers
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        if sys.platform != "win32":
+            self._poll = select.poll()
+            self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+
+    def stale(self, now: float) -> bool:
+        """Whether an idle connection must not be used: too old, closed, or spoken on (seen by the loop or not yet)."""
+        if self._ended or now > self.keep_until:
+            return True
+        return sys.platform != "win32" and not self._client.address.tls and bool(self._poll.poll(0))
+
+    def send(self, head: bytes, body: bytes, *, head_only: bool) -> Response:
+        self._response = response = Response(self)
+        self._head_only, self._overhead = head_only, 0
+        self._transport.write(head + body)
+        return response
+
+    def resume(self) -> None:
+        if self._paused:
+            self._paused = False
+            self._transport.resume_reading()
+
+    def fail(self, reason: str) -> None:
+        """Cut the connection, and tell whoever waits for a reply why."""
+        self._ended = True
+        self._transport.abort()
+        response, self._response = self._response, None
+        if response is not None:
+            response.wake(BrokenResponse(reason))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        response = self._response
+        if response is not None and response.status and self._until_eof and exc is None:
+            self._complete(reusable=False)
+        elif response is not None:
+            self.silent, self.reset = not self._overhead and not response.status, exc is not None
+            self.fail(f"the connection ended before the reply {'was whole' if response.status else 'came'}")
+        self._ended = True
+        del self._parser  # it and we refer to each other
+
+    def data_received(self, data: bytes) -> None:
+        response = self._response
+        if response is None:
+            return self.fail("the peer spoke out of turn")
+        self._overhead += len(data)
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            return self.fail(f"the reply is not valid HTTP: {error.__context__ or error}")
+        if self._overhead > self._client.header_bytes:
+            return self.fail("the head of the reply is too large")
+        if response.status:
+            response.wake()
+        return None
+
+    # What the parser calls. An exception raised here comes out of feed_data, as the context of its own.
+
+    def on_message_begin(self) -> None:
+        if self._response is None:
+            raise ValueError("there is more than one")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._response is not None and not self._response.status:  # else a trailer, which nobody asked for
+            self._response.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        response, status = self._response, self._parser.get_status_code()
+        if response is None or status < 100 or status == 101:
+            raise ValueError(f"status {status} was not asked for")
+        if status < 200:
+            return response.headers.clear()  # an interim reply: the real one follows
+        size, framed, keep = 0, status in (204, 304), self._client.idle_seconds
+        for name, value in response.headers:
+            size += len(name) + len(value)
+            if name == b"content-length":
+                framed = True
+            elif name == b"transfer-encoding":
+                framed = True
+                if value.lower() != b"chunked":
+                    raise ValueError("its transfer coding is unknown")
+            elif name == b"keep-alive":
+                stated = value.lower().partition(b"timeout=")[2].partition(b",")[0].strip()
+                keep = min(keep, int(stated) - 1) if stated.isdigit() else keep
+        if size > self._client.header_bytes:
+            raise ValueError("its head is too large")
+        self._overhead, self._until_eof, self.keep_until = 0, not framed, keep
+        response.status = status
+        if self._head_only:  # the parser would wait for the body that the head speaks of
+            self._complete(reusable=False)
+        return None
+
+    def on_body(self, body: bytes) -> None:
+        self._overhead = 0
+        if self._response is not None:
+            self._response.arrived(body)
+            if self._response.pending > _BUFFERED and not self._paused:
+                self._paused = True
+                self._transport.pause_reading()
+
+    def on_message_complete(self) -> None:
+        if self._response is not None and self._response.status:
+            self._overhead = 0
+            # A reply that overtook its own request leaves the connection in an unknown state.
+            self._complete(reusable=self._parser.should_keep_alive() and not self._transport.get_write_buffer_size())
+
+    def _complete(self, *, reusable: bool) -> None:
+        response, self._response = self._response, None
+        if response is not None:
+            response.complete = True
+            response.wake()
+        if reusable:
+            self.resume()
+            self._client.release(self)
+        else:
+            self._ended = True
+            self._transport.close()
+
+
+class HttpClient:
+    """Requests to one peer. An idle connection is used again within `idle_seconds`, or what the peer states if less."""
+
+    def __init__(
+        self,
+        address: Address,
+        *,
+        max_idle: int = 64,
+        idle_seconds: float = 3.0,
+        connect_timeout: float = 5.0,
+        header_bytes: int = 65_536,
+    ) -> None:
+        self.address = address
+        self.idle_seconds = idle_seconds
+        self.header_bytes = header_bytes
+        self._connect_timeout = connect_timeout
+        self._idle: deque[_Connection] = deque(maxlen=max_idle)
+        self._tls: ssl.SSLContext | None = None
+        self._host = f"host: {address.authority}\r\n".encode("ascii")
+
+    async def request(
+        self,
+        method: str,
+        target: str,
+        headers: Sequence[tuple[bytes, bytes]] = (),
+        body: bytes = b"",
+        *,
+        repeatable: bool = False,
+    ) -> Response:
+        """Send a request and return when the head of the reply is there.
+
+        `headers` hold no host, content-length, transfer-encoding or connection: those are the client's. A request that
+        met a pooled connection the peer was closing is sent again if the peer cannot have read it, or if `repeatable`.
+        ConnectFailed: nothing was sent. BrokenResponse: it was. ValueError: a line break in the target or a header.
+        """
+        head = self._head(method, target, headers, body)
+        pooled = self._pooled()
+        while True:
+            connection = pooled or await self._connect()
+            response = connection.send(head, body, head_only=method == "HEAD")
+            try:
+                while not response.status:
+                    await response.more()
+                return response
+            except BrokenResponse:
+                if not pooled or not connection.silent or not (connection.reset or repeatable):
+                    raise
+                pooled = None
+
+    async def close(self) -> None:
+        """Close the idle connections; those in use end with their replies."""
+        self.idle_seconds = -1.0
+        while self._idle:
+            self._idle.popleft().fail("the client was closed")
+
+    def _head(self, method: str, target: str, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bytes:
+        lines = [f"{method} {target} HTTP/1.1\r\n".encode("ascii"), self._host]
+        lines += [b"%b: %b\r\n" % header for header in headers]
+        if body or method in ("POST", "PUT", "PATCH"):
+            lines.append(b"content-length: %d\r\n" % len(body))
+        head = b"".join(lines)
+        if head.count(b"\n") != len(lines) or head.count(b"\r") != len(lines) or b"\0" in head or " " in target:
+            raise ValueError("the target or a header holds a line break, a NUL or a space where HTTP has none")
+        return head + b"\r\n"
+
+    def _pooled(self) -> _Connection | None:
+        now = asyncio.get_running_loop().time()
+        while self._idle:
+            connection = self._idle.pop()  # the latest used is the likeliest alive
+            if not connection.stale(now):
+                return connection
+            connection.fail("it was idle for too long")
+        return None
+
+    async def _connect(self) -> _Connection:
+        loop, address = asyncio.get_running_loop(), self.address
+        if address.tls and self._tls is None:
+            import ssl
+
+            self._tls = ssl.create_default_context()
+        try:
+            async with asyncio.timeout(self._connect_timeout):
+                if address.path:
+                    return (await loop.create_unix_connection(lambda: _Connection(self), address.path))[1]
+                where = address.host, address.port
+                return (await loop.create_connection(lambda: _Connection(self), *where, ssl=self._tls))[1]
+        except (OSError, TimeoutError) as error:
+            raise ConnectFailed(f"cannot connect to {address.authority}: {str(error) or 'no answer'}") from error
+
+    def release(self, connection: _Connection) -> None:
+        now = asyncio.get_running_loop().time()
+        connection.keep_until += now
+        if len(self._idle) == self._idle.maxlen or (self._idle and self._idle[0].keep_until < now):
+            self._idle.popleft().fail("it was idle for too long")
+        self._idle.append(connection)

@@ -1,0 +1,113 @@
+"""Which names a request may call this server by, and which pages may call it (DNS rebinding: MCP 2025-03-26 and later, "Security Warning")."""
+
+from __future__ import annotations
+
+import re
+import socket
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from portway.http.asgi import Scope
+
+_AUTHORITY = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_](?:[A-Za-z0-9._-]*))(?::([0-9]{1,5}))?")
+_ORIGIN = re.compile(rb"https?://([^/?#@\s]+)")
+_CACHE_ENTRIES, _CACHE_KEY_BYTES = 1024, 256
+
+
+class Refusal(NamedTuple):
+    """A status and one sentence for the client."""
+
+    status: int
+    message: str
+
+
+_NO_HOST = Refusal(400, "The request must have exactly one Host header.")
+_BAD_HOST = Refusal(400, "The Host header is not a host name with an optional port.")
+_BAD_TARGET = Refusal(400, "The request target must be a path that starts with '/'.")
+_WRONG_HOST = Refusal(421, "This server does not answer to that Host. Add the name to PORTWAY_ALLOWED_HOSTS to allow it.")
+_BAD_ORIGIN = Refusal(403, "Requests from this Origin are not allowed. Add its host to PORTWAY_ALLOWED_HOSTS to allow it.")
+
+
+class Guard:
+    """Host and Origin of every request.
+
+    `allowed_hosts`: host names, each with an optional port; `*.example.com` for the names below one; `*` for any. IP literals and
+    localhost (with the names below it) are always allowed as Host, since rebinding needs a name of the attacker's. An Origin is
+    allowed when its host is allowed by name, is this machine, or is the very authority that was called.
+    """
+
+    def __init__(self, allowed_hosts: Iterable[str] = ()) -> None:
+        self._names = frozenset(name.strip().lower().rstrip(".") for name in allowed_hosts if name.strip())
+        self._suffixes = (".localhost", *(name[1:] for name in self._names if name.startswith("*.")))
+        self._any = "*" in self._names
+        self._verdicts: dict[object, Refusal | None] = {}
+
+    def check(self, scope: Scope) -> Refusal | None:
+        """None, or why the request is refused: 400 target or Host malformed, missing or twice; 421 another Host; 403 Origin."""
+        host = origin = None
+        for name, value in scope["headers"]:
+            if name == b"host":
+                if host is not None:
+                    return _NO_HOST
+                host = value
+            elif name == b"origin":
+                if origin is not None:
+                    return _BAD_ORIGIN
+                origin = value
+        if host is None:
+            return _NO_HOST
+        if not scope["path"].startswith("/"):
+            return _BAD_TARGET
+        key = host if origin is None else (host, origin)
+        try:
+            return self._verdicts[key]
+        except KeyError:
+            pass
+        verdict = self._judge(host, origin)
+        if len(host) + len(origin or b"") <= _CACHE_KEY_BYTES:
+            if len(self._verdicts) >= _CACHE_ENTRIES:
+                self._verdicts.clear()
+            self._verdicts[key] = verdict
+        return verdict
+
+    def _judge(self, host: bytes, origin: bytes | None) -> Refusal | None:
+        called = _split(host)
+        if called is None:
+            return _BAD_HOST
+        if not (self._is_named(*called) or _is_ip(called[0])):
+            return _WRONG_HOST
+        if origin is None:
+            return None
+        match = _ORIGIN.fullmatch(origin)
+        caller = _split(match[1]) if match else None
+        if caller is None:
+            return _BAD_ORIGIN
+        if caller == called or _is_loopback(caller[0]) or self._is_named(*caller):
+            return None
+        return _BAD_ORIGIN
+
+    def _is_named(self, name: str, port: str) -> bool:
+        if self._any or name == "localhost" or name in self._names or name.endswith(self._suffixes):
+            return True
+        return bool(port) and f"{name}:{port}" in self._names
+
+
+def _split(authority: bytes) -> tuple[str, str] | None:
+    match = _AUTHORITY.fullmatch(authority)
+    if match is None:
+        return None
+    return match[1].decode().lower().rstrip("."), (match[2] or b"").decode()
+
+
+def _is_ip(name: str) -> bool:
+    try:
+        socket.inet_pton(socket.AF_INET6 if name.startswith("[") else socket.AF_INET, name.strip("[]"))
+    except OSError:
+        return False
+    return True
+
+
+def _is_loopback(name: str) -> bool:
+    return name == "[::1]" or (name.startswith("127.") and _is_ip(name))

@@ -1,0 +1,62 @@
+"""The ASGI lifespan protocol, from the server's side."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from portway.http.asgi import App, Message
+
+logger = logging.getLogger("portway.http")
+
+
+class StartupError(Exception):
+    """The app said that it cannot start; the message is the app's own."""
+
+
+class Lifespan:
+    """Runs `app` once for its `lifespan` scope. An app that does not know the scope is served without one."""
+
+    def __init__(self, app: App) -> None:
+        self.state: dict[str, Any] = {}
+        self._app = app
+        self._events: asyncio.Queue[Message] = asyncio.Queue()
+        self._answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._run())
+        answer = await self._ask("lifespan.startup")
+        if answer["type"] == "lifespan.startup.failed":
+            raise StartupError(answer.get("message") or "The application failed to start.")
+
+    async def stop(self) -> None:
+        if self._task is None or self._task.done():
+            return
+        answer = await self._ask("lifespan.shutdown")
+        if answer["type"] == "lifespan.shutdown.failed":
+            logger.error("the application failed to shut down: %s", answer.get("message", ""))
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _ask(self, event: str) -> Message:
+        self._answer = asyncio.get_running_loop().create_future()
+        self._events.put_nowait({"type": event})
+        return await self._answer
+
+    async def _run(self) -> None:
+        scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self.state}
+        try:
+            await self._app(scope, self._events.get, self._send)
+        except Exception as error:  # noqa: BLE001 - ASGI: an app that does not support lifespan raises, whatever it raises
+            logger.debug("no lifespan: %r", error)
+        finally:
+            self._settle({"type": "lifespan.ended"})
+
+    async def _send(self, message: Message) -> None:
+        self._settle(message)
+
+    def _settle(self, message: Message) -> None:
+        if not self._answer.done():
+            self._answer.set_result(message)

@@ -1,0 +1,117 @@
+"""Where a listener listens, and the sentence it says when it cannot."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+from dataclasses import dataclass
+
+BACKLOG = 1024
+_PATH_LIMIT = 107  # bytes of sun_path on Linux
+
+
+class ListenError(Exception):
+    """The address cannot be listened on. The message names the address and the mend."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bind:
+    """A TCP address (`port` 0: any free port), or the path of a Unix socket (made with mode 0600), or an inherited descriptor of a bound socket."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    uds: str | None = None
+    fd: int | None = None
+
+    def open(self) -> socket.socket:
+        """A listening socket. Raises `ListenError`."""
+        if self.fd is not None:
+            return _adopt(self.fd)
+        sock = _open_unix(self.uds) if self.uds is not None else self._open_tcp()
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+        return sock
+
+    def _open_tcp(self) -> socket.socket:
+        try:
+            found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        except OSError as error:
+            msg = f"Cannot listen on host {self.host!r}: it is not an address of this machine. Use 127.0.0.1 or 0.0.0.0."
+            raise ListenError(msg) from error
+        family, _, _, _, address = min(found, key=lambda info: info[0] != socket.AF_INET)
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(address)
+        except OSError as error:
+            sock.close()
+            raise ListenError(self._tcp_sentence(error)) from error
+        return sock
+
+    def _tcp_sentence(self, error: OSError) -> str:
+        if error.errno == errno.EADDRINUSE:
+            return f"Port {self.port} on {self.host} is in use. Choose another with --port or PORT, or stop what listens there."
+        if error.errno == errno.EACCES:
+            return f"Port {self.port} needs privileges this process does not have. Choose one above 1023 with --port or PORT."
+        return f"Cannot listen on {self.host}:{self.port}: {error.strerror}. Use another --host or --port."
+
+
+def url_of(sock: socket.socket) -> str:
+    """The address as a client on this machine writes it: `http://127.0.0.1:8080`, `http://[::1]:8080`, `unix:/run/app.sock`."""
+    address = sock.getsockname()
+    if sock.family == socket.AF_UNIX:
+        return f"unix:{address}"
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address[0], address[0])  # noqa: S104 - a comparison, not a bind
+    return f"http://[{host}]:{address[1]}" if ":" in host else f"http://{host}:{address[1]}"
+
+
+def _adopt(fd: int) -> socket.socket:
+    try:
+        sock = socket.socket(fileno=fd)
+    except OSError as error:
+        msg = f"File descriptor {fd} is not a socket this process inherited: {error.strerror}. Pass a bound, listening socket."
+        raise ListenError(msg) from error
+    sock.listen(BACKLOG)
+    sock.setblocking(False)
+    return sock
+
+
+def _open_unix(path: str) -> socket.socket:
+    if len(os.fsencode(path)) > _PATH_LIMIT:
+        msg = f"The socket path {path} is longer than {_PATH_LIMIT} bytes. Choose a shorter directory."
+        raise ListenError(msg)
+    _remove_stale(path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    umask = os.umask(0o177)  # so that the socket is never open to others, not even between bind and chmod
+    try:
+        sock.bind(path)
+    except OSError as error:
+        sock.close()
+        msg = f"Cannot make the socket {path}: {error.strerror}. Check that its directory exists and is writable."
+        raise ListenError(msg) from error
+    finally:
+        os.umask(umask)
+    return sock
+
+
+def _remove_stale(path: str) -> None:
+    """Remove a socket that nothing listens on any more, as a killed server leaves it."""
+    try:
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            msg = f"{path} exists and is not a socket. Remove it, or choose another path."
+            raise ListenError(msg)
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+            return
+        except OSError:  # a full backlog: somebody listens
+            pass
+    msg = f"Another process listens on the socket {path}. Stop it, or choose another path."
+    raise ListenError(msg)

@@ -1,0 +1,152 @@
+"""Serve an ASGI app: `serve` inside a running loop, `run` as the whole of a process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import threading
+from typing import TYPE_CHECKING
+
+from portway.http.connection import Connection, Hub
+from portway.http.lifespan import Lifespan, StartupError
+from portway.http.limits import Limits
+from portway.http.listen import Bind, ListenError, url_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from portway.http.asgi import App
+
+__all__ = ["Bind", "Limits", "ListenError", "StartupError", "run", "serve"]
+
+CANCEL_SECONDS = 2.0  # for cancelled requests to clean up
+_DESCRIPTORS_BESIDE = 256  # files the process needs besides its connections
+
+
+def run(
+    app: App,
+    bind: Bind,
+    limits: Limits = Limits(),  # noqa: B008 - frozen
+    *,
+    on_ready: Callable[[str], None],
+    on_stop: Callable[[], None] | None = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT, then as `serve` stops; a second signal stops at once, with exit status 1.
+
+    `on_ready` gets the URL once connections are accepted; `on_stop` is called at the first signal, for the app to end its open streams.
+    Raises `ListenError` or `StartupError` before `on_ready`.
+    """
+    _raise_descriptor_limit(limits.connections + _DESCRIPTORS_BESIDE)
+    try:
+        from uvloop import new_event_loop
+    except ImportError:
+        from asyncio import new_event_loop
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(_run(app, bind, limits, on_ready, on_stop))
+
+
+async def _run(
+    app: App, bind: Bind, limits: Limits, on_ready: Callable[[str], None], on_stop: Callable[[], None] | None
+) -> None:
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    serving = loop.create_task(serve(app, bind, limits, on_ready=on_ready, stop=stop))
+
+    def on_signal() -> None:
+        if stop.is_set():
+            serving.cancel()
+            return
+        stop.set()
+        if on_stop is not None:
+            on_stop()
+
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, on_signal)
+    try:
+        await serving
+    except asyncio.CancelledError:
+        raise SystemExit(1) from None
+
+
+async def serve(
+    app: App,
+    bind: Bind,
+    limits: Limits = Limits(),  # noqa: B008 - frozen
+    *,
+    on_ready: Callable[[str], None],
+    stop: asyncio.Event,
+) -> None:
+    """Serve until `stop` is set. Then: no new connections, idle ones closed, requests in flight get `limits.shutdown_seconds` and
+    are cancelled after it, open streams too; the app's lifespan ends last. Cancelled: the same with no time given.
+    """
+    sock = bind.open()
+    mark = os.stat(bind.uds) if bind.uds is not None else None
+    loop = asyncio.get_running_loop()
+    hub = Hub(app, limits, loop)
+    lifespan = Lifespan(app)
+    listener: asyncio.Server | None = None
+    try:
+        await lifespan.start()
+        hub.state = lifespan.state
+        create = loop.create_unix_server if sock.family == socket.AF_UNIX else loop.create_server
+        listener = await create(lambda: Connection(hub), sock=sock)
+        on_ready(url_of(sock))
+        await stop.wait()
+        _refuse_new(hub, listener, bind, mark)
+        await _settle(hub, limits.shutdown_seconds)
+    finally:
+        if listener is not None:
+            _refuse_new(hub, listener, bind, mark)
+        await _cancel(hub)
+        await lifespan.stop()
+        sock.close()
+
+
+def _refuse_new(hub: Hub, listener: asyncio.Server, bind: Bind, mark: os.stat_result | None) -> None:
+    if hub.stopping:
+        return
+    hub.stopping = True
+    if bind.uds is not None and mark is not None:
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.stat(bind.uds), mark):  # a successor may listen there by now
+                os.unlink(bind.uds)
+    listener.close()
+    for connection in list(hub.connections):
+        connection.shutdown()
+
+
+async def _settle(hub: Hub, seconds: float) -> None:
+    """Wait until no request is in flight and every answer has been read, at most `seconds`."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    while (hub.tasks or hub.connections or hub.leaving) and loop.time() < deadline:
+        await asyncio.sleep(min(0.02, seconds))
+
+
+async def _cancel(hub: Hub) -> None:
+    for connection in list(hub.connections):
+        connection.cut()
+    tasks = list(hub.tasks)
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=CANCEL_SECONDS)
+    for connection in [*hub.connections, *hub.leaving]:
+        transport = connection.transport
+        transport.close() if transport.get_write_buffer_size() == 0 else transport.abort()
+
+
+def _raise_descriptor_limit(wanted: int) -> None:
+    """The usual soft limit of 1024 open files is reached before the bound on connections is."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))

@@ -1,0 +1,81 @@
+"""Log records as one line each on stderr, text or JSON. Nothing is configured until `configure` is called."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import time
+import traceback
+
+LEVELS = ("debug", "info", "warning", "error")
+FORMATS = ("text", "json")
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+def configure() -> None:
+    """Send the `portway` loggers to stderr as `PORTWAY_LOG_FORMAT` (text or json) and `PORTWAY_LOG_LEVEL` (info) say.
+
+    A process that configured a handler for `portway` itself is left as it is. Raises ValueError for an unknown value.
+    """
+    logger = logging.getLogger("portway")
+    if logger.handlers:
+        return
+    level = _choice("PORTWAY_LOG_LEVEL", LEVELS, "info")
+    form = _choice("PORTWAY_LOG_FORMAT", FORMATS, "text")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
+    logger.addHandler(handler)
+    logger.setLevel(level.upper())
+    logger.propagate = False
+
+
+def _choice(variable: str, allowed: tuple[str, ...], default: str) -> str:
+    value = os.environ.get(variable, "").lower() or default
+    if value not in allowed:
+        raise ValueError(f"{variable}={value} is not known; use one of {', '.join(allowed)}")
+    return value
+
+
+class TextFormatter(logging.Formatter):
+    """`2026-11-22T10:15:30.123Z WARNING portway.http: message key=value; ValueError: why (server.py:12 in f, …)`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = f"{_timestamp(record)} {record.levelname} {record.name}: {record.getMessage()}"
+        for key, value in _fields(record).items():
+            line += f" {key}={value}"
+        if record.exc_info and record.exc_info[1]:
+            line += "; " + describe(record.exc_info[1])
+        return line.replace("\r", "\\r").replace("\n", "\\n")
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time (UTC), level, logger, message, the record's extra fields, exception (the traceback)."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        entry: dict[str, object] = {
+            "time": _timestamp(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **_fields(record),
+        }
+        if record.exc_info and record.exc_info[1]:
+            entry["exception"] = "".join(traceback.format_exception(record.exc_info[1]))
+        return json.dumps(entry, default=str, ensure_ascii=False)
+
+
+def describe(error: BaseException) -> str:
+    """An exception in one line: its type and message, then where it was raised, innermost frame first."""
+    frames = traceback.extract_tb(error.__traceback__)
+    trail = ", ".join(f"{os.path.basename(frame.filename)}:{frame.lineno} in {frame.name}" for frame in reversed(frames))
+    return f"{type(error).__name__}: {error}" + (f" ({trail})" if trail else "")
+
+
+def _timestamp(record: logging.LogRecord) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
+
+
+def _fields(record: logging.LogRecord) -> dict[str, object]:
+    return {key: value for key, value in vars(record).items() if key not in _STANDARD}

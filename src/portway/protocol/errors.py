@@ -1,0 +1,28 @@
+"""JSON-RPC errors: the codes of both eras and the exception that carries one to the wire."""
+
+PARSE_ERROR = -32700
+INVALID_REQUEST = -32600
+METHOD_NOT_FOUND = -32601
+INVALID_PARAMS = -32602
+INTERNAL_ERROR = -32603
+RESOURCE_NOT_FOUND = -32002
+"""Legacy only; the modern era says INVALID_PARAMS (2026-07-28, server/resources)."""
+HEADER_MISMATCH = -32020
+MISSING_CAPABILITY = -32021
+UNSUPPORTED_VERSION = -32022
+REFUSED = 1000
+"""Portway's own refusals (authentication, scopes, limits, no instance): the HTTP status tells which.
+
+JSON-RPC and MCP reserve -32768..-32000, so ours stands outside.
+"""
+
+
+class RpcError(Exception):
+    """A JSON-RPC error: `code`, one-sentence `message`, JSON-encodable `data`, and the HTTP `status` of a modern reply."""
+
+    def __init__(self, code: int, message: str, data: object = None, *, status: int = 400) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.data = data
+        self.status = status

@@ -1,0 +1,106 @@
+"""The headers of a modern request (specification: basic/transports/streamable-http, 2026-07-28): write and verify."""
+
+import base64
+import binascii
+from collections.abc import Mapping
+
+from msgspec import UNSET
+
+from portway.protocol.errors import HEADER_MISMATCH, INVALID_PARAMS, UNSUPPORTED_VERSION, RpcError
+from portway.protocol.jsonrpc import Message
+from portway.protocol.versions import MODERN_VERSIONS
+
+VERSION = b"mcp-protocol-version"
+METHOD = b"mcp-method"
+NAME = b"mcp-name"
+ROUTING = (VERSION, METHOD, NAME)
+
+_NAMED_BY = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
+_SENTINEL_START, _SENTINEL_END = "=?base64?", "?="
+
+
+def encode_value(text: str) -> str:
+    """A header value for `text`: itself where it is plain visible ASCII, else the base64 sentinel form."""
+    plain = text.isascii() and text.isprintable() and text == text.strip() and bool(text)
+    if plain and not (text.startswith(_SENTINEL_START) and text.endswith(_SENTINEL_END)):
+        return text
+    return f"{_SENTINEL_START}{base64.b64encode(text.encode()).decode()}{_SENTINEL_END}"
+
+
+def decode_value(value: str) -> str:
+    """The text of a header value; raises RpcError (HEADER_MISMATCH) for a sentinel that is not strict base64 of UTF-8."""
+    if not (value.startswith(_SENTINEL_START) and value.endswith(_SENTINEL_END)):
+        return value
+    try:
+        return base64.b64decode(value[len(_SENTINEL_START) : -len(_SENTINEL_END)], validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        raise RpcError(HEADER_MISMATCH, "A header's =?base64?…?= value is not base64 of UTF-8 text.") from None
+
+
+def routed_name(message: Message) -> str | None:
+    """What Mcp-Name must say for this message: the tool, prompt or resource it names; None where it names nothing."""
+    by = _NAMED_BY.get(message.method) if message.method is not UNSET else None
+    if by is None or message.params is UNSET:
+        return None
+    value = message.params.name if by == "name" else message.params.uri
+    return None if value is UNSET else value
+
+
+def request_headers(method: str, name: str | None, version: str) -> list[tuple[bytes, bytes]]:
+    """The headers a modern client must send beside the body."""
+    headers = [(VERSION, version.encode()), (METHOD, method.encode())]
+    if name is not None:
+        headers.append((NAME, encode_value(name).encode()))
+    return headers
+
+
+def verify_envelope(message: Message) -> str:
+    """Check the envelope every modern request carries and return its version (both transports).
+
+    Raises RpcError: INVALID_PARAMS when `_meta` lacks a required key.
+    """
+    meta = message.meta
+    if meta is None or meta.version is UNSET or meta.capabilities is UNSET:
+        missing = "protocolVersion" if meta is None or meta.version is UNSET else "clientCapabilities"
+        raise RpcError(INVALID_PARAMS, f'params._meta lacks "io.modelcontextprotocol/{missing}", which every request carries.')
+    if bytes(meta.capabilities)[:1] != b"{":
+        raise RpcError(INVALID_PARAMS, 'params._meta "io.modelcontextprotocol/clientCapabilities" must be an object.')
+    return meta.version
+
+
+def verify_supported(version: str) -> None:
+    """Refuse a version this server does not speak (UNSUPPORTED_VERSION)."""
+    if version not in MODERN_VERSIONS:
+        data = {"supported": list(MODERN_VERSIONS), "requested": version}
+        raise RpcError(UNSUPPORTED_VERSION, "This protocol version is not supported in a request's _meta.", data)
+
+
+def verify(message: Message, fields: Mapping[bytes, bytes]) -> None:
+    """Check a modern request's envelope and headers, first failure wins; `fields` maps lower-case names to values.
+
+    Raises RpcError: INVALID_PARAMS (envelope), HEADER_MISMATCH, UNSUPPORTED_VERSION; the status is 400 for all.
+    """
+    version = verify_envelope(message)
+    _match(fields, VERSION, version)
+    assert message.method is not UNSET
+    _match(fields, METHOD, message.method)
+    name = routed_name(message)
+    if name is not None:
+        value = fields.get(NAME)
+        if value is None or (value != name.encode() and decode_value(value.decode("latin-1").strip(" \t")) != name):
+            raise _mismatch(NAME, value)
+    verify_supported(version)
+
+
+def _match(fields: Mapping[bytes, bytes], header: bytes, expected: str) -> None:
+    value = fields.get(header)
+    if value is None or (value != expected.encode() and value.strip(b" \t") != expected.encode()):
+        raise _mismatch(header, value)
+
+
+_SPELLING = {VERSION: "MCP-Protocol-Version", METHOD: "Mcp-Method", NAME: "Mcp-Name"}
+
+
+def _mismatch(header: bytes, value: bytes | None) -> RpcError:
+    problem = "is missing" if value is None else "does not match the body"
+    return RpcError(HEADER_MISMATCH, f"The {_SPELLING[header]} header {problem}.")

@@ -1,0 +1,153 @@
+"""The JSON-RPC envelope of both ends: one decode of a message, and the bytes of requests, results and errors.
+
+A message is decoded once, straight into `Message`; only when that fails is it read again, slowly, to say what is wrong.
+Specification: basic (2025-11-25 and 2026-07-28), JSON-RPC 2.0 §4-5.
+"""
+
+from typing import Any, Literal
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType, field
+
+from portway.protocol.errors import INVALID_PARAMS, INVALID_REQUEST, PARSE_ERROR, RpcError
+
+
+PREFIX = "io.modelcontextprotocol/"
+
+
+class Meta(msgspec.Struct):
+    """`params._meta`, as far as the protocol itself reads it."""
+
+    version: str | UnsetType = field(name=PREFIX + "protocolVersion", default=UNSET)
+    capabilities: Raw | UnsetType = field(name=PREFIX + "clientCapabilities", default=UNSET)
+    progress_token: int | str | UnsetType = field(name="progressToken", default=UNSET)
+
+
+class Params(msgspec.Struct):
+    """The parameters that routing and the core methods read; the rest of an object is left alone."""
+
+    meta: Meta | UnsetType = field(name="_meta", default=UNSET)
+    name: str | UnsetType = UNSET
+    uri: str | UnsetType = UNSET
+    arguments: Raw | UnsetType = UNSET
+    cursor: str | None | UnsetType = UNSET
+    version: str | UnsetType = field(name="protocolVersion", default=UNSET)
+    request_id: int | str | UnsetType = field(name="requestId", default=UNSET)
+
+
+class ErrorBody(msgspec.Struct):
+    """The `error` member of a reply."""
+
+    code: int
+    message: str
+    data: Any = None
+
+
+class Message(msgspec.Struct):
+    """One JSON-RPC message; which kind it is follows from `method` and `id`."""
+
+    jsonrpc: Literal["2.0"]
+    id: int | str | UnsetType = UNSET
+    method: str | UnsetType = UNSET
+    params: Params | UnsetType = UNSET
+    result: Raw | UnsetType = UNSET
+    error: ErrorBody | UnsetType = UNSET
+
+    @property
+    def meta(self) -> Meta | None:
+        """`params._meta`, or None when either is absent."""
+        params = self.params
+        if params is UNSET or params.meta is UNSET:
+            return None
+        return params.meta
+
+
+_decode = msgspec.json.Decoder(Message).decode
+_encode = msgspec.json.encode
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+def decode(body: bytes) -> Message:
+    """Decode one message.
+
+    Raises RpcError with status 400: PARSE_ERROR for what is not JSON, INVALID_REQUEST for what is no single JSON-RPC
+    message, INVALID_PARAMS for parameters of the wrong type. Its `request_id` is the id where one could be read.
+    """
+    try:
+        message = _decode(body)
+    except (msgspec.ValidationError, *_UNREADABLE):
+        raise _diagnose(body) from None
+    if message.method is UNSET and message.result is UNSET and message.error is UNSET:
+        raise _diagnose(body)
+    return message
+
+
+class UnreadableMessage(RpcError):
+    """What `decode` raises; `request_id` lets the reply name the request where it could be read."""
+
+    def __init__(self, code: int, message: str, request_id: int | str | None = None) -> None:
+        super().__init__(code, message)
+        self.request_id = request_id
+
+
+def _diagnose(body: bytes) -> UnreadableMessage:
+    """Say why `body` is no message; only for what the typed decoder has refused."""
+    try:
+        value: object = msgspec.json.decode(body)
+    except RecursionError:
+        return UnreadableMessage(PARSE_ERROR, "The message is nested too deeply.")
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return UnreadableMessage(PARSE_ERROR, f"The message is not valid JSON in UTF-8: {error}.")
+    if isinstance(value, list):
+        return UnreadableMessage(
+            INVALID_REQUEST, "A batch is not accepted: send one JSON-RPC message at a time (batches ended with 2025-06-18)."
+        )
+    if not isinstance(value, dict):
+        return UnreadableMessage(INVALID_REQUEST, "The message must be a JSON object.")
+    raw_id = value.get("id")
+    request_id = raw_id if isinstance(raw_id, (int, str)) and not isinstance(raw_id, bool) else None
+    if value.get("jsonrpc") != "2.0":
+        return UnreadableMessage(INVALID_REQUEST, 'The message must carry "jsonrpc": "2.0".', request_id)
+    if "id" in value and request_id is None:
+        return UnreadableMessage(INVALID_REQUEST, "The id must be a string or an integer.")
+    if "method" not in value:
+        return UnreadableMessage(INVALID_REQUEST, "The message has no method, result or error.", request_id)
+    if not isinstance(value["method"], str):
+        return UnreadableMessage(INVALID_REQUEST, "The method must be a string.", request_id)
+    params = value.get("params", {})
+    if not isinstance(params, dict):
+        return UnreadableMessage(INVALID_REQUEST, "The params must be a JSON object.", request_id)
+    try:
+        msgspec.convert(value, Message)
+    except msgspec.ValidationError as error:
+        return UnreadableMessage(INVALID_PARAMS, f"Invalid params: {str(error).replace('`$.', '`')}.", request_id)
+    return UnreadableMessage(INVALID_REQUEST, "The message is not a JSON-RPC request.", request_id)
+
+
+def encode_id(request_id: int | str) -> bytes:
+    """The JSON of an id."""
+    return b"%d" % request_id if type(request_id) is int else _encode(request_id)
+
+
+def encode_result(request_id: int | str, result: bytes) -> bytes:
+    """A reply around the JSON of its result."""
+    return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (encode_id(request_id), result)
+
+
+def encode_error(request_id: int | str | None, error: RpcError) -> bytes:
+    """An error reply; without a readable id the member is left out (the MCP schema admits no null id)."""
+    body: dict[str, object] = {"code": error.code, "message": error.message}
+    if error.data is not None:
+        body["data"] = error.data
+    head = b'{"jsonrpc":"2.0",' if request_id is None else b'{"jsonrpc":"2.0","id":%b,' % encode_id(request_id)
+    return head + b'"error":%b}' % _encode(body)
+
+
+def encode_request(request_id: int | str, method: str, params: bytes) -> bytes:
+    """A request around the JSON of its params."""
+    return b'{"jsonrpc":"2.0","id":%b,"method":%b,"params":%b}' % (encode_id(request_id), _encode(method), params)
+
+
+def encode_notification(method: str, params: bytes) -> bytes:
+    """A notification around the JSON of its params."""
+    return b'{"jsonrpc":"2.0","method":%b,"params":%b}' % (_encode(method), params)

@@ -1,0 +1,15 @@
+"""The protocol's revisions and the two eras they fall into."""
+
+from enum import Enum
+
+LEGACY_VERSIONS = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")
+LATEST_LEGACY = LEGACY_VERSIONS[-1]
+MODERN_VERSIONS = ("2026-07-28",)
+LATEST_MODERN = MODERN_VERSIONS[-1]
+
+
+class Era(Enum):
+    """Handshake and sessions (legacy), or stateless with a `_meta` envelope in every request (modern)."""
+
+    LEGACY = "legacy"
+    MODERN = "modern"

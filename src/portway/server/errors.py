@@ -1,0 +1,24 @@
+"""The exceptions an author meets: one he raises, three he may see."""
+
+from collections.abc import Sequence
+
+
+class ToolError(Exception):
+    """Raised by an author's function: its message goes to the client as it is."""
+
+
+class RegistrationError(TypeError):
+    """A function that cannot be offered to clients; raised at decoration, naming function, parameter and mend."""
+
+
+class ArgumentError(Exception):
+    """The arguments of one call do not fit; `problems` has one entry for each fault, the text is for the client."""
+
+    def __init__(self, name: str, problems: Sequence[str]) -> None:
+        self.problems = list(problems)
+        count = "1 argument is" if len(self.problems) == 1 else f"{len(self.problems)} arguments are"
+        super().__init__(f"{count} wrong for {name}: {'; '.join(self.problems)}")
+
+
+class OutputError(Exception):
+    """A function's result cannot be sent or breaks its declared type. For the log: it may show the author's data."""

@@ -1,0 +1,171 @@
+"""Threads for plain `def` handlers, at a lower price a call than `loop.run_in_executor`.
+
+Calls are queued in a deque. A worker is woken only when none is awake, it works until the queue is empty, and what it finished is
+handed to the loop in one wake-up. Quick handlers thus share one thread and pay few switches; for slow ones a timer of a
+millisecond looks whether the queue moves, and wakes or starts more workers, twice as many each time, until it does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from contextvars import Context, copy_context
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+NUDGE_SECONDS = 0.001
+
+_Job = tuple["asyncio.Future[Any]", Context, "Callable[..., Any]", tuple[Any, ...]]
+
+
+class ThreadPool:
+    """At most `size` daemon threads named `portway-tool-N`, started when needed and kept.
+
+    The queue has no bound of its own: each entry is a request in flight, and those are bounded where they come in. A call whose
+    future is cancelled while it waits is never started; one that runs is left to finish, and its result dropped. Used from one
+    event loop at a time.
+    """
+
+    def __init__(self, size: int = 32) -> None:
+        self._size = size
+        self._jobs: deque[_Job] = deque()
+        self._finished: deque[tuple[asyncio.Future[Any], Any, BaseException | None]] = deque()
+        self._asleep: list[threading.Lock] = []  # one held lock per sleeping worker, the last to sleep is the first to wake
+        self._workers = 0
+        self._closed = False
+        self._is_draining = False  # a wake-up of the loop is under way
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._head: _Job | None = None  # the first in the queue when the timer last looked
+
+    def run(self, fn: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
+        """Call `fn(*args)` on a thread, in a copy of the caller's context. StopIteration, SystemExit and KeyboardInterrupt, which a
+        future cannot carry without harm to the loop, arrive as RuntimeError.
+        """
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._adopt(loop)
+        if self._closed:
+            msg = "the thread pool is closed"
+            raise RuntimeError(msg)
+        future = loop.create_future()
+        job = (future, copy_context(), fn, args)
+        self._jobs.append(job)
+        if len(self._asleep) == self._workers:
+            self._wake(1)
+        elif self._timer is None:
+            self._head = job
+            self._timer = loop.call_later(NUDGE_SECONDS, self._nudge)
+        return future
+
+    def close(self) -> None:
+        """Cancel what waits and let the threads end; those inside a handler end after it. Waits for nothing."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        while self._jobs:
+            self._jobs.popleft()[0].cancel()
+        while self._asleep:
+            self._asleep.pop().release()
+
+    def _adopt(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._loop is not None and not self._loop.is_closed():
+            msg = "the thread pool serves another event loop"
+            raise RuntimeError(msg)
+        self._loop, self._timer, self._is_draining = loop, None, False
+        self._jobs.clear()
+        self._finished.clear()
+
+    # on the loop
+
+    def _wake(self, count: int) -> None:
+        for _ in range(count):
+            try:
+                self._asleep.pop().release()
+            except IndexError:
+                if self._workers == self._size:
+                    return
+                self._start_worker()
+
+    def _start_worker(self) -> None:
+        try:
+            threading.Thread(target=self._work, name=f"portway-tool-{self._workers + 1}", daemon=True).start()
+        except RuntimeError:  # the system gives no more threads: those there are go on
+            if not self._workers:
+                raise
+        else:
+            self._workers += 1
+
+    def _nudge(self) -> None:
+        """When the queue has not moved since the last look, its workers are held up by their handlers: wake more."""
+        self._timer = None
+        if not self._jobs:
+            self._head = None
+            return
+        head = self._jobs[0]
+        if head is self._head:
+            self._wake(min(len(self._jobs), max(1, self._workers - len(self._asleep))))
+        self._head = head
+        if self._loop is not None and not self._closed:
+            self._timer = self._loop.call_later(NUDGE_SECONDS, self._nudge)
+
+    def _drain(self) -> None:
+        self._is_draining = False  # before looking: who finishes from here on asks for another turn
+        finished = self._finished
+        while finished:
+            future, result, error = finished.popleft()
+            if future.done():
+                continue
+            if error is None:
+                future.set_result(result)
+            else:
+                future.set_exception(error)
+
+    # on a worker
+
+    def _work(self) -> None:
+        jobs, bed = self._jobs, threading.Lock()
+        bed.acquire()
+        while True:
+            try:
+                job = jobs.popleft()
+            except IndexError:
+                if self._closed:
+                    return
+                self._asleep.append(bed)
+                if jobs or self._closed:  # came between the two lines above, when this worker still counted as awake
+                    try:
+                        self._asleep.remove(bed)
+                    except ValueError:
+                        bed.acquire()  # woken already
+                    continue
+                bed.acquire()
+                continue
+            self._call(*job)
+            del job  # a sleeping worker keeps nothing of the last call alive
+
+    def _call(self, future: asyncio.Future[Any], context: Context, fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        if future.cancelled():
+            return
+        result: Any = None
+        failure: BaseException | None = None
+        try:
+            result = context.run(fn, *args)
+        except (StopIteration, SystemExit, KeyboardInterrupt) as error:
+            failure = RuntimeError(f"the handler raised {type(error).__name__}")
+            failure.__cause__ = error
+        except BaseException as error:  # noqa: BLE001 - carried to the awaiting caller
+            failure = error
+        try:
+            self._finished.append((future, result, failure))
+            if not self._is_draining:
+                self._is_draining = True
+                future.get_loop().call_soon_threadsafe(self._drain)
+        except RuntimeError:  # the loop has closed: nobody waits for this
+            self._is_draining = False
+        finally:
+            failure = None  # a traceback holds this frame, this frame would hold the traceback

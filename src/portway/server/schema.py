@@ -1,0 +1,184 @@
+"""JSON Schema as data: what clients are shown, and the words for it in an error."""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+Schema = dict[str, Any]  # Any: JSON Schema is an open format, and authors' own keywords are kept
+Path = tuple[str | int, ...]
+
+REF_PREFIX = "#/$defs/"
+_INLINE_NODES = 2000  # beyond this, shared definitions stay shared: a schema must not grow without bound
+_SHOWN = 60  # characters of a refused value that an error repeats
+
+_NOUNS = {
+    "string": "a string",
+    "integer": "an integer",
+    "number": "a number",
+    "boolean": "true or false",
+    "array": "a list",
+    "object": "an object",
+    "null": "null",
+}
+_FORMATS = {
+    "date-time": "a date and time such as 2026-01-31T12:00:00Z",
+    "date": "a date such as 2026-01-31",
+    "time": "a time such as 12:00:00",
+    "duration": "a duration such as PT90S",
+    "uuid": "a UUID",
+    "decimal": "a decimal number",
+}
+_LIMITS = {
+    "minimum": "at least {}",
+    "exclusiveMinimum": "more than {}",
+    "maximum": "at most {}",
+    "exclusiveMaximum": "less than {}",
+    "multipleOf": "a multiple of {}",
+    "minLength": "at least {} characters",
+    "maxLength": "at most {} characters",
+    "pattern": "matching {}",
+    "minItems": "at least {} items",
+    "maxItems": "at most {} items",
+}
+
+
+class Shape(msgspec.Struct, frozen=True):
+    """The schemas of a function's arguments, by name, with the definitions they refer to."""
+
+    properties: dict[str, Schema]
+    defs: dict[str, Schema]
+
+    def input_schema(self, required: Iterable[str]) -> Schema:
+        """Returns the whole object schema, ready to be listed."""
+        schema: Schema = {"type": "object"}
+        if self.properties:
+            schema["properties"] = self.properties
+        if names := list(required):
+            schema["required"] = names
+        return flatten({**schema, "additionalProperties": False}, self.defs)
+
+    def at(self, path: Path) -> Schema:
+        """Returns the schema of the value at `path`, the first element being an argument; {} where it is unknown."""
+        schema: Schema = {"properties": self.properties}
+        for step in path:
+            schema = self._step(schema, step)
+        return self._resolve(schema)
+
+    def _resolve(self, schema: Schema) -> Schema:
+        while "$ref" in schema:
+            schema = self.defs.get(str(schema["$ref"]).removeprefix(REF_PREFIX), {})
+        return schema
+
+    def _step(self, schema: Schema, step: str | int) -> Schema:
+        schema = self._resolve(schema)
+        found: object
+        for option in (*schema.get("anyOf", ()), *schema.get("oneOf", ())):
+            if inner := self._step(option, step):
+                return inner
+        if isinstance(step, str):
+            found = schema.get("properties", {}).get(step) or schema.get("additionalProperties")
+        else:
+            first: list[Schema] = schema.get("prefixItems", [])
+            found = first[step] if step < len(first) else schema.get("items")
+        return found if isinstance(found, dict) else {}
+
+    def describe(self, schema: Schema) -> str:
+        """Says in words what a value must be, or "" when anything goes."""
+        schema = self._resolve(schema)
+        if options := schema.get("anyOf") or schema.get("oneOf"):
+            return " or ".join(dict.fromkeys(filter(None, map(self.describe, options))))
+        if "const" in schema:
+            return show(schema["const"])
+        if "enum" in schema:
+            values = [show(value) for value in schema["enum"]]
+            return values[0] if len(values) == 1 else f"one of {', '.join(values)}"
+        noun = _FORMATS.get(schema.get("format", "")) or _NOUNS.get(str(schema.get("type")), "")
+        limits = " and ".join(text.format(schema[key]) for key, text in _LIMITS.items() if key in schema)
+        return f"{noun} ({limits})" if limits else noun
+
+
+def flatten(schema: Schema, defs: Mapping[str, Schema]) -> Schema:
+    """Replaces references by what they refer to: many clients cannot follow them. Recursive ones stay, with $defs."""
+    budget = [_INLINE_NODES]
+    try:
+        flat: Schema = _inline(schema, defs, (), budget)
+    except OverflowError:
+        flat = schema
+    kept: dict[str, Schema] = {}
+    wanted = _references(flat)
+    while wanted:
+        name = wanted.pop()
+        if name in defs and name not in kept:
+            kept[name] = defs[name]
+            wanted |= _references(defs[name])
+    if REF_PREFIX in str(flat.get("$ref", "")):  # MCP wants the object itself at the root
+        name = flat["$ref"].removeprefix(REF_PREFIX)
+        flat = {**defs[name], **{key: value for key, value in flat.items() if key != "$ref"}}
+    return {**flat, "$defs": dict(sorted(kept.items()))} if kept else flat
+
+
+def without_class_titles(defs: Mapping[str, Schema]) -> dict[str, Schema]:
+    """Drops the titles engines invent: a definition's class name."""
+    return {
+        name: {k: v for k, v in schema.items() if k != "title" or not _bare(name).endswith(_bare(v))}
+        for name, schema in defs.items()
+    }
+
+
+def _bare(name: str) -> str:
+    return re.sub(r"\W", "_", name)
+
+
+def show(value: object) -> str:
+    """Returns a value as short JSON, for an error."""
+    try:
+        text = msgspec.json.encode(value).decode()
+    except (TypeError, ValueError):
+        return "a value that is not JSON"
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
+
+
+def _inline(node: Any, defs: Mapping[str, Schema], inside: tuple[str, ...], budget: list[int]) -> Any:  # noqa: ANN401 - JSON
+    budget[0] -= 1
+    if budget[0] < 0:
+        raise OverflowError
+    if isinstance(node, list):
+        return [_inline(item, defs, inside, budget) for item in node]
+    if not isinstance(node, dict):
+        return node
+    reference = node.get("$ref")
+    name = reference.removeprefix(REF_PREFIX) if isinstance(reference, str) else ""
+    if name in defs and name not in inside and not _recursive(name, defs):
+        node = {**defs[name], **{key: value for key, value in node.items() if key != "$ref"}}
+        inside = (*inside, name)
+    if "type" not in node and node.get("enum") and all(isinstance(value, str) for value in node["enum"]):
+        node = {"type": "string", **node}  # msgspec leaves it out, and some model providers insist on it
+    literal = {"default", "const", "enum", "examples"}
+    return {key: value if key in literal else _inline(value, defs, inside, budget) for key, value in node.items()}
+
+
+def _recursive(name: str, defs: Mapping[str, Schema]) -> bool:
+    seen: set[str] = set()
+    wanted = _references(defs[name])
+    while wanted:
+        other = wanted.pop()
+        if other == name:
+            return True
+        if other in defs and other not in seen:
+            seen.add(other)
+            wanted |= _references(defs[other])
+    return False
+
+
+def _references(node: object) -> set[str]:
+    if isinstance(node, list):
+        return set().union(*map(_references, node))
+    if not isinstance(node, dict):
+        return set()
+    found = set().union(*map(_references, node.values()))
+    reference = node.get("$ref")
+    if isinstance(reference, str) and reference.startswith(REF_PREFIX):
+        found.add(reference.removeprefix(REF_PREFIX))
+    return found

@@ -1,0 +1,126 @@
+"""Chooses how a server is served, and serves it: what `Server.run()` and `portway run` share."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from portway.http.listen import Bind
+    from portway.server.server import Server
+    from portway.transport.pipes import Wire
+
+Transport = Literal["http", "stdio"]
+FALLBACK_PORT = 8080
+
+
+class UsageError(Exception):
+    """The server cannot be served as asked; the message says why and what mends it."""
+
+
+class Choice(NamedTuple):
+    """The transport, and why in a few words for the line on stderr."""
+
+    transport: Transport
+    reason: str
+
+
+def choose(transport: str | None, environ: Mapping[str, str], stdin: int = 0) -> Choice:
+    """Argument, then PORTWAY_TRANSPORT and PORTWAY_SOCKET, then what file descriptor `stdin` is.
+
+    Raises UsageError for a transport that is neither http nor stdio.
+    """
+    for value, reason in ((transport, "as asked"), (environ.get("PORTWAY_TRANSPORT"), "PORTWAY_TRANSPORT is set")):
+        if value == "http" or value == "stdio":
+            return Choice(value, reason)
+        if value:
+            raise UsageError(f"there is no transport {value}; use http or stdio")
+    if environ.get("PORTWAY_SOCKET"):
+        return Choice("http", "PORTWAY_SOCKET is set")
+    try:
+        mode = os.fstat(stdin).st_mode
+    except OSError:
+        return Choice("http", "standard input is closed")
+    if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
+        return Choice("stdio", "standard input is a pipe; PORTWAY_TRANSPORT=http serves HTTP instead")
+    return Choice("http", "standard input is no pipe")
+
+
+def run(
+    server: Server,
+    *,
+    transport: str | None = None,
+    host: str | None = None,
+    port: int | None = None,
+    workers: int = 1,
+) -> None:
+    """Serve until the client leaves (stdio) or a signal comes (HTTP); what `Server.run()` does.
+
+    `host` defaults to 127.0.0.1, or to every address when PORT is set: a platform that sets it connects from outside.
+    `port` defaults to PORT, then 8080; 0 takes any free one. PORTWAY_SOCKET, a path, replaces both by a Unix socket.
+    """
+    try:
+        choice = choose(transport, os.environ)
+        if choice.transport == "http":
+            serve_http(server, choice, host=host, port=port, workers=workers)
+        else:
+            serve_stdio(server, choice)
+    except UsageError as error:
+        raise SystemExit(f"portway: {error}") from None
+
+
+def serve_stdio(server: Server, choice: Choice, wire: Wire | None = None) -> None:
+    """Serve over standard input and output, or over the `wire` claimed from them earlier."""
+    from portway.transport import stdio
+
+    _configure_logs()
+    _announce(server, "stdio", choice)
+    stdio.serve(server, wire)
+
+
+def serve_http(server: Server, choice: Choice, *, host: str | None, port: int | None, workers: int) -> None:
+    """Serve over HTTP, by `workers` processes. Raises UsageError for what cannot be listened on or read."""
+    from portway.auth.tokens import TokenSyntaxError
+    from portway.http.listen import ListenError
+    from portway.http.serve import StartupError, run as listen
+    from portway.transport.http import PATH, app
+
+    _configure_logs()
+    try:
+        application = app(server)
+        bind = _bind(os.environ, host, port)
+        if workers > 1:
+            from portway.transport.workers import supervise
+
+            raise SystemExit(supervise(application, bind, workers, lambda url: _announce(server, url + PATH, choice)))
+        listen(application, bind, on_ready=lambda url: _announce(server, url + PATH, choice))
+    except (ListenError, StartupError, TokenSyntaxError) as error:
+        raise UsageError(str(error)) from None
+
+
+def _bind(environ: Mapping[str, str], host: str | None, port: int | None) -> Bind:
+    from portway.http.listen import Bind
+
+    if host is None and port is None and (path := environ.get("PORTWAY_SOCKET")):
+        return Bind(uds=path)
+    given = environ.get("PORT", "")
+    if given and not given.isdecimal():
+        raise UsageError(f"PORT={given} is not a port number")
+    everywhere = "0.0.0.0"  # noqa: S104 - a platform that sets PORT connects from outside
+    return Bind(host or (everywhere if given else "127.0.0.1"), port if port is not None else int(given or FALLBACK_PORT))
+
+
+def _configure_logs() -> None:
+    from portway import logs
+
+    try:
+        logs.configure()
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def _announce(server: Server, where: str, choice: Choice) -> None:
+    print(f"portway: {server.name} on {where} ({choice.transport}: {choice.reason})", file=sys.stderr, flush=True)

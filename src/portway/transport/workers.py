@@ -1,0 +1,133 @@
+"""Several processes behind one address: each is started again when it crashes, and all end together."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from portway.http.listen import BACKLOG, Bind, ListenError, url_of
+from portway.http.serve import StartupError, run
+
+if TYPE_CHECKING:
+    from portway.http.asgi import App
+
+_RESTART_SECONDS = 1.0
+"""The least time between two starts of one worker."""
+
+
+def supervise(app: App, bind: Bind, count: int, on_ready: Callable[[str], None]) -> int:
+    """Serve `app` by `count` forked processes until SIGTERM or SIGINT; the exit status.
+
+    `on_ready` gets the URL once connections are taken. A second signal stops at once. Raises ListenError.
+    """
+    if not hasattr(os, "fork"):
+        raise ListenError("Several workers need a system that can fork. Leave --workers out.")
+    sockets = _open(bind, count)
+    status = _Supervisor(app, sockets, on_ready).run()
+    if bind.uds is not None:
+        os.unlink(bind.uds)
+    return status
+
+
+def _open(bind: Bind, count: int) -> list[socket.socket]:
+    """A listening socket for each worker, held here too: connections wait in it while a crashed worker is started again.
+
+    The kernel spreads TCP connections over sockets that share a port; a Unix socket is one that all workers accept from.
+    """
+    first = bind.open()
+    if first.family == socket.AF_UNIX or not hasattr(socket, "SO_REUSEPORT"):
+        return [first] * count
+    address, family = first.getsockname()[:2], first.family
+    first.close()  # it has shown that the port is free; sharing must be asked for before binding
+    return [socket.create_server(address, family=family, backlog=BACKLOG, reuse_port=True) for _ in range(count)]
+
+
+class _Supervisor:
+    def __init__(self, app: App, sockets: list[socket.socket], on_ready: Callable[[str], None]) -> None:
+        self._app = app
+        self._sockets = sockets
+        self._on_ready = on_ready
+        self._slots: dict[int, int] = {}  # process id -> index of its socket
+        self._started: dict[int, float] = {}
+        self._stopping = False
+        self._ready = mmap.mmap(-1, 1)  # set by the first worker that came up; shared by all
+        # A worker's thread waits for this pipe's end: it comes however the parent ends.
+        self._lifeline, self._held = os.pipe()
+
+    def run(self) -> int:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._stop())
+        for index in range(len(self._sockets)):
+            self._start(index)
+        self._on_ready(url_of(self._sockets[0]))
+        failed = False
+        while self._slots:
+            pid, status = os.wait()
+            index = self._slots.pop(pid, None)
+            if index is None or self._stopping:
+                continue
+            if not self._ready[0]:
+                failed = True  # none ever came up: starting it again would not help
+                self._stop()
+                continue
+            code = os.waitstatus_to_exitcode(status)
+            print(f"portway: worker {pid} ended with status {code}; starting another", file=sys.stderr, flush=True)
+            time.sleep(max(0.0, self._started[index] + _RESTART_SECONDS - time.monotonic()))
+            self._start(index)
+        return int(failed)
+
+    def _stop(self) -> None:
+        self._stopping = True
+        for pid in list(self._slots):
+            os.kill(pid, signal.SIGTERM)
+
+    def _start(self, index: int) -> None:
+        signals = (signal.SIGTERM, signal.SIGINT)
+        # Blocked until the child is on the list, or has its own handlers: no signal may fall between.
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+        try:
+            if self._stopping:
+                return
+            self._started[index] = time.monotonic()
+            pid = os.fork()
+            if pid == 0:
+                self._work(index)
+            self._slots[pid] = index
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+
+    def _work(self, index: int) -> None:
+        """The life of a worker; does not return."""
+        status = 1
+        try:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, signal.SIG_DFL)
+            os.setpgid(0, 0)  # a terminal's Ctrl-C goes to the parent, which passes it on once
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
+            os.close(self._held)
+            threading.Thread(target=self._await_orphaned, daemon=True).start()
+            run(self._app, Bind(fd=os.dup(self._sockets[index].fileno())), on_ready=lambda _: self._ready.__setitem__(0, 1))
+            status = 0
+        except StartupError as error:
+            print(f"portway: {error}", file=sys.stderr)
+        except SystemExit as exit_:
+            status = exit_.code if isinstance(exit_.code, int) else 1
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+
+    def _await_orphaned(self) -> None:
+        os.read(self._lifeline, 1)
+        os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,55 @@
+"""What is shipped: the wheel holds the package and nothing else, and runs in an environment of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.support import ROOT
+
+UV = Path(sys.executable).parent / "uv"
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel as built from this tree, with the locked build backend."""
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [
+        UV,
+        "build",
+        "--quiet",
+        "--wheel",
+        "--no-build-isolation",
+        "--python",
+        sys.executable,
+        "-o",
+        folder,
+        ROOT,
+    ]
+    subprocess.run(command, check=True, timeout=60)
+    return next(folder.glob("portway-*.whl"))
+
+
+def test_the_wheel_carries_the_typed_package_and_nothing_else(wheel: Path) -> None:
+    package = ROOT / "src" / "portway"
+    expected = {
+        str(path.relative_to(ROOT / "src"))
+        for path in package.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    carried = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    assert carried == expected
+    assert "portway/py.typed" in carried
+
+
+@pytest.mark.install
+@pytest.mark.timeout(300)
+def test_the_wheel_runs_by_name_in_an_environment_of_its_own(wheel: Path, tmp_path: Path) -> None:
+    command = [UV, "tool", "run", "--isolated", "--python", sys.executable, "--from", wheel, "portway", "--help"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=280)
+    assert done.returncode == 0, done.stderr
+    assert "run" in done.stdout.split()

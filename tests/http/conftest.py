@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from portway.http.serve import Bind, Limits
+from tests.http.listener import Listener
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from portway.http.asgi import App
+
+
+@pytest.fixture
+def listen() -> Iterator[Callable[..., Listener]]:
+    started: list[Listener] = []
+
+    def start(app: App, bind: Bind | None = None, **limits: float) -> Listener:
+        listener = Listener(app, Limits(**limits), bind)  # type: ignore[arg-type]
+        started.append(listener)
+        return listener
+
+    yield start
+    for listener in started:
+        listener.stop()
+        listener.join()

@@ -1,0 +1,73 @@
+"""A listener in a thread of its own, and clients that speak bytes to it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+from typing import TYPE_CHECKING
+
+from portway.http.serve import Bind, Limits, serve
+
+if TYPE_CHECKING:
+    from portway.http.asgi import App
+
+PATIENCE = 20.0
+
+
+class Listener:
+    def __init__(self, app: App, limits: Limits, bind: Bind | None = None) -> None:
+        self.url = ""
+        self.failure: BaseException | None = None
+        self._loop = asyncio.new_event_loop()
+        self._stop = asyncio.Event()
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(app, bind or Bind(port=0), limits), daemon=True)
+        self._thread.start()
+        assert self._ready.wait(PATIENCE)
+
+    def _run(self, app: App, bind: Bind, limits: Limits) -> None:
+        def on_ready(url: str) -> None:
+            self.url = url
+            self._ready.set()
+
+        try:
+            self._loop.run_until_complete(serve(app, bind, limits, on_ready=on_ready, stop=self._stop))
+        except BaseException as error:
+            self.failure = error
+        finally:
+            self._ready.set()
+            self._loop.close()
+
+    def stop(self) -> None:
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._stop.set)
+
+    def join(self) -> None:
+        self._thread.join(PATIENCE)
+        assert not self._thread.is_alive(), "the listener did not stop"
+
+    def connect(self) -> socket.socket:
+        port = int(self.url.rpartition(":")[2])
+        return socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
+
+    def talk(self, *pieces: bytes) -> bytes:
+        """Send, and return all that comes until the server closes."""
+        with self.connect() as sock:
+            for piece in pieces:
+                sock.sendall(piece)
+            return read_all(sock)
+
+
+def read_all(sock: socket.socket) -> bytes:
+    return b"".join(iter(lambda: sock.recv(65536), b""))
+
+
+def read_until(sock: socket.socket, mark: bytes) -> bytes:
+    got = b""
+    while mark not in got:
+        piece = sock.recv(65536)
+        assert piece, f"closed after {got!r}"
+        got += piece
+    return got

@@ -1,0 +1,351 @@
+"""The listener over raw sockets: what it answers, what it refuses, when it cuts, how it stops."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from portway.http.body import ClientDisconnected, read_body
+from portway.http.reply import EventStream, send_bytes
+from portway.http.serve import Bind, ListenError, StartupError
+from tests.http.listener import read_all, read_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from portway.http.asgi import Receive, Scope, Send
+
+TEXT = [(b"content-type", b"text/plain")]
+
+
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    assert scope["type"] == "http"
+    body = await read_body(scope, receive, 1_000_000)
+    await send_bytes(send, 200, scope["method"].encode() + b" " + scope["path"].encode() + b" " + body, TEXT)
+
+
+def get(path: bytes = b"/", *headers: bytes, close: bool = True) -> bytes:
+    lines = [b"GET " + path + b" HTTP/1.1", b"Host: localhost", *headers, *([b"Connection: close"] if close else [])]
+    return b"\r\n".join([*lines, b"", b""])
+
+
+def post(*headers: bytes, body: bytes = b"", target: bytes = b"/mcp") -> bytes:
+    return b"\r\n".join([b"POST " + target + b" HTTP/1.1", b"Host: localhost", *headers, b"", b""]) + body
+
+
+REFUSED = {
+    "content-length with chunked": (post(b"Content-Length: 4", b"Transfer-Encoding: chunked", body=b"0\r\n\r\n"), 400),
+    "two content-lengths": (post(b"Content-Length: 1", b"Content-Length: 2", body=b"ab"), 400),
+    "a signed content-length": (post(b"Content-Length: +1", body=b"a"), 400),
+    "chunked that is not last": (post(b"Transfer-Encoding: chunked, identity", body=b"0\r\n\r\n"), 400),
+    "a space before the colon": (post(b"Content-Length : 1", body=b"a"), 400),
+    "a chunk size that is not hex": (post(b"Transfer-Encoding: chunked", body=b"zz\r\nab\r\n0\r\n\r\n"), 400),
+    "a chunk longer than its size": (post(b"Transfer-Encoding: chunked", body=b"1\r\nabc\r\n0\r\n\r\n"), 400),
+    "a folded header": (post(b"X-A: b", b" folded"), 400),
+    "a NUL in a header": (post(b"X-A: b\0c"), 400),
+    "an absolute target": (post(target=b"http://elsewhere.example/mcp"), 400),
+    "an authority target": (b"CONNECT localhost:80 HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
+    "the preface of HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
+    "TLS": (b"\x16\x03\x01\x02\x00\x01\x00", 400),
+    "headers over the bound": (get(b"/", b"X: " + b"a" * 70_000), 431),
+    "a header that never ends": (b"GET / HTTP/1.1\r\nX: " + b"a" * 70_000, 431),
+    "too many headers": (get(b"/", *[b"X: 1"] * 300), 431),
+    "a target over the bound": (get(b"/" + b"a" * 70_000), 431),
+    "empty lines without end": (b"\r\n" * 40_000, 431),
+}
+
+
+@pytest.mark.parametrize(("request_bytes", "status"), REFUSED.values(), ids=REFUSED.keys())
+def test_a_request_that_is_not_sound_is_refused_and_the_connection_ends(listen, request_bytes: bytes, status: int) -> None:
+    answer = listen(echo).talk(request_bytes)
+    head, _, sentence = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 %d " % status), answer
+    assert b"connection: close" in head
+    assert sentence.endswith(b".\n")
+    assert answer.count(b"HTTP/1.1") == 1
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "expected"),
+    [
+        (get(b"/a%20b?c=d"), b"GET /a b "),
+        (post(b"Content-Length: 2", b"Connection: close", body=b"hi"), b"POST /mcp hi"),
+        (post(b"Transfer-Encoding: chunked", b"Connection: close", body=b"1\r\nh\r\n1;x=y\r\ni\r\n0\r\nHost: evil\r\n\r\n"), b"POST /mcp hi"),
+        (b"GET /old HTTP/1.0\r\n\r\n", b"GET /old "),
+        (post(b"Connection: Upgrade, HTTP2-Settings, close", b"Upgrade: h2c", b"HTTP2-Settings: AA", b"Content-Length: 2", body=b"hi"), b"POST /mcp hi"),
+    ],
+    ids=["escaped path", "sized body", "chunked body with a trailer", "HTTP/1.0", "h2c offer with a body"],
+)  # fmt: skip
+def test_a_sound_request_is_answered(listen, request_bytes: bytes, expected: bytes) -> None:
+    answer = listen(echo).talk(request_bytes)
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n"), answer
+    assert answer.endswith(b"\r\n\r\n" + expected)
+
+
+def test_head_is_answered_without_a_body_and_with_its_length(listen) -> None:
+    answer = listen(echo).talk(get(b"/x").replace(b"GET", b"HEAD", 1))
+    assert b"content-length: 8" in answer
+    assert answer.endswith(b"\r\n\r\n")
+
+
+def test_a_client_that_expects_100_continue_is_told_to_when_the_body_is_read(listen) -> None:
+    with listen(echo).connect() as sock:
+        sock.sendall(post(b"Content-Length: 2", b"Expect: 100-continue", b"Connection: close"))
+        assert read_until(sock, b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        sock.sendall(b"hi")
+        assert read_all(sock).endswith(b"POST /mcp hi")
+
+
+def test_pipelined_requests_are_answered_in_order_and_a_bad_one_after_the_good(listen) -> None:
+    answer = listen(echo).talk(get(b"/1", close=False) + get(b"/2", close=False) + post(b"Content-Length: 1", body=b"3") + b"\0bad")
+    at = [answer.index(mark) for mark in (b"GET /1", b"GET /2", b"POST /mcp 3", b"HTTP/1.1 400")]
+    assert at == sorted(at)
+
+
+def test_a_body_cut_by_garbage_is_never_handed_over_as_whole(listen) -> None:
+    seen: list[object] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            seen.append(await read_body(scope, receive, 1000))
+        except ClientDisconnected:
+            seen.append("cut")
+
+    listener = listen(app)
+    with listener.connect() as sock:
+        sock.sendall(post(b"Transfer-Encoding: chunked", body=b"1\r\na\r\n"))
+        sock.sendall(b"zz\r\n")
+        assert read_all(sock).startswith(b"HTTP/1.1 400 ")
+    listener.stop()
+    listener.join()
+    assert "cut" in seen
+    assert len(seen) == 2  # the other is the lifespan's, which this app does not know
+
+
+@pytest.mark.parametrize(
+    ("piece", "status"),
+    [(b"GET / HTTP/1.1\r\nHost:", b"408"), (post(b"Content-Length: 5", body=b"a"), b"408"), (b"", b"")],
+    ids=["slow headers", "slow body", "silence"],
+)
+def test_a_client_that_stalls_is_cut(listen, piece: bytes, status: bytes) -> None:
+    answer = listen(echo, header_seconds=0.1, stall_seconds=0.1).talk(piece)
+    assert answer[9:12] == status
+
+
+def test_an_idle_connection_is_closed_without_a_word(listen) -> None:
+    with listen(echo, idle_seconds=0.1).connect() as sock:
+        sock.sendall(get(b"/x", close=False))
+        assert read_all(sock).endswith(b"GET /x ")
+
+
+def test_a_client_that_does_not_read_is_cut_and_holds_up_the_app_until_then(listen) -> None:
+    ended = threading.Event()
+    sent = 0
+
+    async def flood(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal sent
+        assert scope["type"] == "http"
+        stream = EventStream(send)
+        cut = asyncio.ensure_future(_disconnect(receive))
+        while not cut.done():
+            await stream.event(b"a" * 60_000)
+            sent += 60_000
+            await asyncio.sleep(0)
+        ended.set()
+
+    listener = listen(flood, stall_seconds=0.2)
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.connect(("127.0.0.1", int(listener.url.rpartition(":")[2])))
+        sock.sendall(get(b"/"))
+        assert ended.wait(20)
+    assert sent < 50_000_000
+
+
+async def _disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def test_connections_beyond_the_bound_get_503_and_a_freed_place_is_taken(listen) -> None:
+    listener = listen(echo, connections=1)
+    with listener.connect() as first:
+        first.sendall(get(b"/1", close=False))
+        read_until(first, b"GET /1 ")
+        assert listener.talk(get()).startswith(b"HTTP/1.1 503 ")
+        first.sendall(get(b"/2"))
+        read_all(first)
+    assert listener.talk(get()).startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_refusal_is_readable_by_a_client_that_goes_on_sending(listen) -> None:
+    answer = listen(echo).talk(b"\0" + b"x" * 200_000, b"y" * 200_000)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+
+
+def test_a_failing_app_is_a_500_that_says_nothing_of_it(listen) -> None:
+    async def broken(scope: Scope, receive: Receive, send: Send) -> None:
+        raise ValueError("secret")
+
+    answer = listen(broken).talk(get())
+    assert answer.startswith(b"HTTP/1.1 500 ")
+    assert b"secret" not in answer
+
+
+class Gate:
+    """An app whose requests wait until they are let through."""
+
+    def __init__(self) -> None:
+        self.entered = threading.Event()
+        self.release = asyncio.Event()
+        self.loop: asyncio.AbstractEventLoop | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["type"] == "http"
+        self.loop = asyncio.get_running_loop()
+        self.entered.set()
+        await self.release.wait()
+        await send_bytes(send, 200, b"done", TEXT)
+
+
+def test_a_stop_closes_idle_connections_at_once_and_lets_a_running_request_finish(listen) -> None:
+    gate = Gate()
+    listener = listen(gate)
+    with listener.connect() as idle, listener.connect() as busy:
+        busy.sendall(get(close=False))
+        assert gate.entered.wait(20)
+        listener.stop()
+        assert read_all(idle) == b""
+        with pytest.raises(ConnectionRefusedError):
+            listener.connect()
+        assert gate.loop is not None
+        gate.loop.call_soon_threadsafe(gate.release.set)
+        assert read_all(busy).endswith(b"done")
+    listener.join()
+
+
+def test_a_request_that_outlasts_the_grace_period_is_cancelled_and_answered_503(listen, caplog) -> None:
+    gate = Gate()
+    listener = listen(gate, shutdown_seconds=0.05)
+    with listener.connect() as busy:
+        busy.sendall(get(close=False))
+        assert gate.entered.wait(20)
+        listener.stop()
+        assert read_all(busy).startswith(b"HTTP/1.1 503 ")
+    listener.join()
+    assert listener.failure is None
+    assert not caplog.records
+
+
+def test_the_lifespan_surrounds_the_requests_and_its_state_reaches_them(listen) -> None:
+    seen: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            for kind in ("startup", "shutdown"):
+                seen.append((await receive())["type"])
+                scope["state"]["who"] = b"state"
+                await send({"type": f"lifespan.{kind}.complete"})
+        else:
+            seen.append("request")
+            await send_bytes(send, 200, scope["state"]["who"], TEXT)
+
+    listener = listen(app)
+    assert listener.talk(get()).endswith(b"state")
+    listener.stop()
+    listener.join()
+    assert seen == ["lifespan.startup", "request", "lifespan.shutdown"]
+
+
+def test_a_lifespan_that_fails_to_start_fails_the_listener_with_its_message(listen) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": "no database"})
+
+    failure = listen(app).failure
+    assert isinstance(failure, StartupError)
+    assert str(failure) == "no database"
+
+
+def test_a_unix_socket_is_for_its_owner_replaces_a_stale_one_and_goes_with_the_listener(listen, tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(path))
+    listener = listen(echo, Bind(uds=str(path)))
+    assert listener.url == f"unix:{path}"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    with pytest.raises(ListenError, match="Another process listens"):
+        Bind(uds=str(path)).open()
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(str(path))
+        sock.sendall(get(b"/x"))
+        assert read_all(sock).endswith(b"GET /x ")
+    listener.stop()
+    listener.join()
+    assert not path.exists()
+
+
+def test_an_inherited_socket_is_served(listen) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        listener = listen(echo, Bind(fd=os.dup(sock.fileno())))
+        assert listener.talk(get(b"/x")).endswith(b"GET /x ")
+
+
+def test_an_address_that_cannot_be_had_is_one_sentence_with_the_mend(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ListenError, match=rf"Port {port} on 127.0.0.1 is in use\. Choose another"):
+            Bind(port=port).open()
+    with pytest.raises(ListenError, match="not an address of this machine"):
+        Bind(host="no-such-host.invalid", port=0).open()
+    with pytest.raises(ListenError, match="shorter directory"):
+        Bind(uds=str(tmp_path / ("x" * 120))).open()
+    with pytest.raises(ListenError, match="not a socket"):
+        (tmp_path / "file").touch()
+        Bind(uds=str(tmp_path / "file")).open()
+
+
+PROCESS = """
+import asyncio
+from portway.http.serve import Bind, Limits, run
+async def app(scope, receive, send):
+    assert scope["type"] == "http"
+    print("entered", flush=True)
+    await asyncio.Event().wait()
+run(app, Bind(port=0), on_ready=lambda url: print(url, flush=True), on_stop=lambda: print("stopping", flush=True))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_a_process_cleanly_and_a_second_one_now(number: signal.Signals) -> None:
+    for busy in (False, True):
+        with subprocess.Popen([sys.executable, "-c", PROCESS], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            port = int(process.stdout.readline().rpartition(":")[2])
+            with socket.create_connection(("127.0.0.1", port), timeout=20) as sock:
+                if busy:
+                    sock.sendall(get())
+                    assert process.stdout.readline() == "entered\n"
+                process.send_signal(number)
+                assert process.stdout.readline() == "stopping\n"
+                if busy:
+                    process.send_signal(number)
+                    read_all(sock)
+            _, errors = process.communicate(timeout=20)
+        assert process.returncode == (1 if busy else 0), errors
+        assert errors == ""
+
+
+def test_a_later_import_of_uvicorn_gets_the_whole_of_it() -> None:
+    code = "import sys, portway.http.serve\nassert 'click' not in sys.modules\nimport uvicorn\nassert uvicorn.Config and uvicorn.Server"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
