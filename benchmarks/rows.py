@@ -1,10 +1,9 @@
 """The rows of RESULTS.md: each a function from a Bench to Findings under `@row(name, title)`, and no more to it."""
 
-import itertools
 import json
 import statistics
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from benchmarks.measure import Command, Endpoint, free_port, load, output_of, running, wrk_command
 from benchmarks.report import OUR_PYTHON, PEER_PYTHON, Findings, Verdict, at_most, fraction, number
@@ -62,21 +61,24 @@ class Cost:
 
 
 class Bench:
-    """Measures cases; what two rows share is measured once a run."""
+    """Measures sets of cases; a set that two rows share is measured once a run."""
 
     def __init__(self, settings: Settings, say: Callable[[str], None]) -> None:
         self.settings = settings
         self.say = say
-        self._costs: dict[tuple[Case, int, str], Cost] = {}
+        self._known: dict[tuple[object, ...], dict[Case, Cost]] = {}
 
-    def costs(self, cases: Iterable[Case], connections: int = 16, method: str = "tools/call") -> dict[Case, Cost]:
+    def costs(
+        self, cases: Iterable[Case], connections: int = 16, method: str = "tools/call", rounds: int | None = None
+    ) -> dict[Case, Cost]:
         """Medians for each case, the cases alternating, each measurement in a fresh process."""
-        asked = list(cases)
-        missing = [case for case in asked if (case, connections, method) not in self._costs]
-        rounds = [[self._cost(case, connections, method) for case in missing] for _ in range(self.settings.rounds)]
-        for case, found in zip(missing, zip(*rounds, strict=True), strict=True):
-            self._costs[case, connections, method] = median(found)
-        return {case: self._costs[case, connections, method] for case in asked}
+        asked = tuple(cases)
+        key = (asked, connections, method)
+        if key not in self._known:
+            turns = range(rounds or self.settings.rounds)
+            found = [[self._cost(case, connections, method) for case in asked] for _ in turns]
+            self._known[key] = {case: median(each) for case, each in zip(asked, zip(*found, strict=True), strict=True)}
+        return self._known[key]
 
     def _cost(self, case: Case, connections: int, method: str) -> Cost:
         port = free_port()
@@ -84,7 +86,8 @@ class Bench:
         with running(case.http(port)) as server:
             target.first_answer(server, server.started)
             cost = under_load(self.settings, target, connections, server.cpu, method)
-        self.say(f"{' '.join(load_row(case, connections, cost)[:6])} {method}: {cost.rate:.0f}/s {cost.cpu:.1f} µs p99 {cost.p99:.2f} ms")
+        named = " ".join(load_row(case, connections, cost)[:6])
+        self.say(f"{named} {method}: {cost.rate:.0f}/s {cost.cpu:.1f} µs p99 {cost.p99:.2f} ms")
         return cost
 
     def alternating(self, measure: Callable[[str], float]) -> dict[str, list[float]]:
@@ -156,81 +159,78 @@ def row(name: str, title: str) -> Callable[[Callable[[Bench], Findings]], Callab
     return register
 
 
-def quiet(kind: str, whos: Iterable[str] = SERVERS) -> list[Case]:
-    return [Case(who, kind, era) for era in ERAS for who in whos]
+def loads(kind: str) -> list[Case]:
+    """What the rows on CPU and latency compare: the servers and, of `async def`, what a call costs at least."""
+    also = [Case("echo")] if kind == "async" else [Case("portway")]
+    return [replace(case, era=era) for era in ERAS for case in (*(Case(who, kind) for who in SERVERS), *also)]
 
 
-def defaults(kind: str) -> list[Case]:
-    return [Case(who, kind, era, "default") for era in ERAS for who in SERVERS]
+def defaults(bench: Bench, kind: str) -> tuple[int, dict[Case, Cost]]:
+    """Measured once, for the table only."""
+    return 16, bench.costs([Case(who, kind, era, "default") for era in ERAS for who in SERVERS], rounds=1)
 
 
 @row("cpu-async", "CPU per call, `async def`")
 def cpu_async(bench: Bench) -> Findings:
-    costs = bench.costs(quiet("async"))
+    costs = bench.costs(loads("async"))
     verdicts: list[Verdict] = []
     for era, mcp_share in (("legacy", 1 / 7), ("modern", 1 / 4)):
-        cpu = {who: costs[Case(who, era=era)].cpu for who in SERVERS}
-        verdicts.append(at_most(f"CPU µs per call, {era}", cpu["portway"], "FastMCP", cpu["fastmcp"], 1 / 15))
-        verdicts.append(at_most(f"CPU µs per call, {era}", cpu["portway"], "mcp", cpu["mcp"], mcp_share))
-        verdicts.append(
-            Verdict(f"CPU µs per call, {era}", number(cpu["portway"]), bar="goal: ≤ 60 µs", met=cpu["portway"] <= 60)
-        )
-    return load_findings(verdicts, [(16, costs), (16, bench.costs(defaults("async")))])
+        figure, cpu = f"CPU µs per call, {era}", {who: costs[Case(who, era=era)].cpu for who in SERVERS}
+        verdicts.append(at_most(figure, cpu["portway"], "FastMCP", cpu["fastmcp"], 1 / 15))
+        verdicts.append(at_most(figure, cpu["portway"], "mcp", cpu["mcp"], mcp_share))
+        verdicts.append(Verdict(figure, number(cpu["portway"]), bar="goal: ≤ 60 µs", met=cpu["portway"] <= 60))
+    return load_findings(verdicts, [(16, costs), defaults(bench, "async")])
 
 
 @row("cpu-def", "CPU per call, `def` on its thread")
 def cpu_def(bench: Bench) -> Findings:
-    costs = bench.costs(quiet("def"))
-    hand_over = bench.costs(quiet("async", ["portway"]))
+    costs = bench.costs(loads("def"))
     verdicts: list[Verdict] = []
     for era in ERAS:
         ours, theirs = (costs[Case(who, "def", era)].cpu for who in ("portway", "fastmcp"))
-        added = ours - hand_over[Case("portway", era=era)].cpu
+        added = ours - costs[Case("portway", "async", era)].cpu
         verdicts.append(at_most(f"CPU µs per call, {era}", ours, "FastMCP", theirs, 1 / 8))
-        verdicts.append(
-            Verdict(
-                f"µs that the thread adds, {era}",
-                number(added),
-                "`run_in_executor` 95",
-                fraction(added / 95),
-                "< 95 µs",
-                added < 95,
-            )
-        )
-    return load_findings(verdicts, [(16, costs), (16, bench.costs(defaults("def")))])
+        figure = f"CPU µs that the thread adds, {era}"
+        verdicts.append(Verdict(figure, number(added), "`run_in_executor` 95", bar="< 95 µs", met=added < 95))
+    return load_findings(verdicts, [(16, costs), defaults(bench, "def")])
 
 
 @row("latency", "p99 at 16 connections")
 def latency(bench: Bench) -> Findings:
-    costs = {case: cost for kind in ("async", "def") for case, cost in bench.costs(quiet(kind)).items()}
-    verdicts = []
-    for kind, era in itertools.product(("async", "def"), ERAS):
-        ours, theirs = (costs[Case(who, kind, era)].p99 for who in ("portway", "fastmcp"))
-        verdicts.append(at_most(f"p99 ms, {kind}, {era}", ours, "FastMCP", theirs, 1 / 8))
-    return load_findings(verdicts, [(16, costs)])
+    verdicts: list[Verdict] = []
+    groups = [(16, bench.costs(loads(kind))) for kind in ("async", "def")]
+    for kind, (_, costs) in zip(("async", "def"), groups, strict=True):
+        for era in ERAS:
+            ours, theirs = (costs[Case(who, kind, era)].p99 for who in ("portway", "fastmcp"))
+            verdicts.append(at_most(f"p99 ms, `{kind}`, {era}", ours, "FastMCP", theirs, 1 / 8))
+    return load_findings(verdicts, groups)
 
 
 @row("connections", "1 and 256 connections")
 def connections(bench: Bench) -> Findings:
-    groups = [(count, bench.costs(quiet("async"), count)) for count in (1, 256)]
-    verdicts = [
-        Verdict(f"CPU µs per call, {era}, {count} connections", number(costs[Case("portway", era=era)].cpu),
-                f"FastMCP {number(costs[Case('fastmcp', era=era)].cpu)}, mcp {number(costs[Case('mcp', era=era)].cpu)}")
-        for count, costs in groups for era in ERAS
-    ]  # fmt: skip
+    cases = [Case(who, era=era) for era in ERAS for who in SERVERS]
+    groups = [(count, bench.costs(cases, count, rounds=1)) for count in (1, 256)]
+    verdicts: list[Verdict] = []
+    for count, costs in groups:
+        for era in ERAS:
+            cpu = {who: number(costs[Case(who, era=era)].cpu) for who in SERVERS}
+            figure = f"CPU µs per call, {count} connections, {era}"
+            verdicts.append(Verdict(figure, cpu["portway"], f"FastMCP {cpu['fastmcp']}, mcp {cpu['mcp']}"))
     return load_findings(verdicts, groups)
 
 
 @row("floor", "The floor: an empty msgspec echo on uvicorn")
 def floor(bench: Bench) -> Findings:
-    costs = bench.costs(quiet("async", ["portway", "echo"]))
-    verdicts = []
+    costs = bench.costs(loads("async"))
+    verdicts: list[Verdict] = []
     for era in ERAS:
-        ours, floor = (costs[Case(who, era=era)].cpu for who in ("portway", "echo"))
+        ours, least = (costs[Case(who, era=era)].cpu for who in ("portway", "echo"))
         verdicts.append(
-            Verdict(f"CPU µs per call, {era}", number(ours), f"echo {number(floor)}", f"{ours / floor:.2f}")
+            Verdict(f"CPU µs per call, {era}", number(ours), f"echo {number(least)}", f"{ours / least:.2f}")
         )
-    return load_findings(verdicts, [(16, costs)])
+    return load_findings(
+        verdicts, [(16, {case: cost for case, cost in costs.items() if case.who in ("portway", "echo")})]
+    )
 
 
 @row("start", "Spawn → first answer of `python server.py` over HTTP")
@@ -365,25 +365,21 @@ def stdio(bench: Bench) -> Findings:
 
 @row("many-tools", "1 and 1,000 tools")
 def many_tools(bench: Bench) -> Findings:
-    one, many = (
-        bench.costs(quiet("async", ["portway"])),
-        bench.costs([Case("portway", era=era, tools=1000) for era in ERAS]),
-    )
-    peers = bench.costs(
-        [Case(who, era=era, tools=tools) for era in ERAS for who in ("fastmcp", "mcp") for tools in (1, 1000)], 1
-    )
-    lists = bench.costs([Case(who, era=era, tools=1000) for era in ERAS for who in SERVERS], 1, "tools/list")
+    ours = bench.costs([Case("portway", era=era, tools=tools) for era in ERAS for tools in (1, 1000)])
+    peers = [Case(who, era=era, tools=tools) for era in ERAS for who in ("fastmcp", "mcp") for tools in (1, 1000)]
+    theirs = bench.costs(peers, 1, rounds=1)
+    lists = bench.costs([Case(who, era=era, tools=1000) for era in ERAS for who in SERVERS], 1, "tools/list", rounds=1)
     verdicts: list[Verdict] = []
     for era in ERAS:
-        few, lot = one[Case("portway", era=era)].cpu, many[Case("portway", era=era, tools=1000)].cpu
+        few, lot = (ours[Case("portway", era=era, tools=tools)].cpu for tools in (1, 1000))
         verdicts.append(at_most(f"CPU µs per call with 1,000 tools, {era}", lot, "with 1:", few, 1.1))
     for era in ERAS:
         cost = {who: lists[Case(who, era=era, tools=1000)] for who in SERVERS}
         figure = f"CPU µs of `tools/list`, 1,000 tools, {cost['portway'].bytes / 1e3:.0f} kB, {era}"
         against = f"FastMCP {number(cost['fastmcp'].cpu)}, mcp {number(cost['mcp'].cpu)}"
-        calls = cost["portway"].cpu / one[Case("portway", era=era)].cpu
+        calls = cost["portway"].cpu / ours[Case("portway", era=era)].cpu
         verdicts.append(Verdict(figure, number(cost["portway"].cpu), against, f"{calls:.1f} calls"))
-    found = load_findings(verdicts, [(16, one), (16, many), (1, peers)])
+    found = load_findings(verdicts, [(16, ours), (1, theirs)])
     listing = load_findings([], [(1, lists)], "tools/list")
     found.table += [(f"{line[0]}, `tools/list`", *line[1:]) for line in listing.table]
     found.commands += listing.commands

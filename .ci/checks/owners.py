@@ -24,7 +24,7 @@ def third_party(source: Source) -> Iterator[tuple[int, str]]:
         else:
             continue
         for package in {name.partition(".")[0] for name in names}:
-            if package != "portway" and package not in sys.stdlib_module_names:
+            if package not in sys.stdlib_module_names | {"portway", "_typeshed"}:
                 yield node.lineno, package
 
 

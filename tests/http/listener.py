@@ -13,7 +13,7 @@ from portway.http.serve import Bind, Limits, serve
 if TYPE_CHECKING:
     from portway.http.asgi import App
 
-PATIENCE = 20.0
+PATIENCE = 8.0
 
 
 class Listener:

@@ -20,7 +20,6 @@ from portway.http.serve import Bind, ListenError, StartupError
 from tests.http.listener import read_all, read_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from portway.http.asgi import Receive, Scope, Send
@@ -66,13 +65,15 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("request_bytes", "status"), REFUSED.values(), ids=REFUSED.keys())
-def test_a_request_that_is_not_sound_is_refused_and_the_connection_ends(listen, request_bytes: bytes, status: int) -> None:
+def test_a_request_that_is_not_sound_is_refused_and_the_connection_ends(
+    listen, request_bytes: bytes, status: int
+) -> None:
     answer = listen(echo).talk(request_bytes)
     head, _, sentence = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 %d " % status), answer
     assert b"connection: close" in head
     assert sentence.endswith(b".\n")
-    assert answer.count(b"HTTP/1.1") == 1
+    assert answer.count(b"HTTP/1.1 ") == 1
 
 
 @pytest.mark.parametrize(
@@ -107,7 +108,9 @@ def test_a_client_that_expects_100_continue_is_told_to_when_the_body_is_read(lis
 
 
 def test_pipelined_requests_are_answered_in_order_and_a_bad_one_after_the_good(listen) -> None:
-    answer = listen(echo).talk(get(b"/1", close=False) + get(b"/2", close=False) + post(b"Content-Length: 1", body=b"3") + b"\0bad")
+    answer = listen(echo).talk(
+        get(b"/1", close=False) + get(b"/2", close=False) + post(b"Content-Length: 1", body=b"3") + b"\0bad"
+    )
     at = [answer.index(mark) for mark in (b"GET /1", b"GET /2", b"POST /mcp 3", b"HTTP/1.1 400")]
     assert at == sorted(at)
 
@@ -116,6 +119,7 @@ def test_a_body_cut_by_garbage_is_never_handed_over_as_whole(listen) -> None:
     seen: list[object] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["type"] == "http"
         try:
             seen.append(await read_body(scope, receive, 1000))
         except ClientDisconnected:
@@ -128,8 +132,7 @@ def test_a_body_cut_by_garbage_is_never_handed_over_as_whole(listen) -> None:
         assert read_all(sock).startswith(b"HTTP/1.1 400 ")
     listener.stop()
     listener.join()
-    assert "cut" in seen
-    assert len(seen) == 2  # the other is the lifespan's, which this app does not know
+    assert seen == ["cut"]
 
 
 @pytest.mark.parametrize(
@@ -329,7 +332,9 @@ run(app, Bind(port=0), on_ready=lambda url: print(url, flush=True), on_stop=lamb
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_a_process_cleanly_and_a_second_one_now(number: signal.Signals) -> None:
     for busy in (False, True):
-        with subprocess.Popen([sys.executable, "-c", PROCESS], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(
+            [sys.executable, "-c", PROCESS], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
             assert process.stdout is not None
             port = int(process.stdout.readline().rpartition(":")[2])
             with socket.create_connection(("127.0.0.1", port), timeout=20) as sock:

@@ -1,6 +1,7 @@
-"""`python -m portway.cli.probe FOLDER`, run in an app's own environment by a build: prints the file that holds its server.
+"""`python -m portway.cli.probe FOLDER`, run by a build in the app's own environment: which file holds its server.
 
-The source's bytecode is written as well: the release is read-only from then on."""
+The source's bytecode is written as well: the release is read-only from then on.
+"""
 
 import compileall
 import os
@@ -14,7 +15,7 @@ _FILES = ("server.py", "main.py", "app.py")
 
 
 def find(folder: Path) -> str:
-    """The file of `server.py`, `main.py`, `app.py` that holds the server. Raises `LoadError` for none and for several."""
+    """Which of `server.py`, `main.py`, `app.py` holds the server. Raises `LoadError` for none and for several."""
     present = [name for name in _FILES if (folder / name).is_file()]
     if not present:
         raise LoadError(f"there is no {', '.join(_FILES[:-1])} or {_FILES[-1]} here: put the server in one of them")
@@ -27,7 +28,9 @@ def find(folder: Path) -> str:
     if not found:
         raise LoadError("\n".join(refused))
     if len({id(server) for server in found.values()}) > 1:
-        raise LoadError(f"there are several servers, in {' and '.join(found)}: keep one of them, or deploy a folder for each")
+        raise LoadError(
+            f"there are several servers, in {' and '.join(found)}: keep one of them, or deploy a folder for each"
+        )
     return next(iter(found))
 
 
@@ -39,7 +42,7 @@ def main(folder: str) -> int:
     try:
         name = find(Path())
     except LoadError as error:
-        print(error, file=sys.stderr)
+        sys.stderr.write(f"{error}\n")
         return 1
     compileall.compile_dir(".", quiet=2, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
     os.write(answer, name.encode())

@@ -18,10 +18,25 @@ from portway.host.processes import base_environment, build_mark
 from portway.host.runtime import Release
 from portway.host.wheel import running_wheel
 
-# What a build may know of the host: where packages come from is the host's choice, and nothing else is the app's business.
+# What a build may know of the host: where packages come from. Nothing else is the app's business.
 _PASSED = (
-    *("UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS", "UV_NO_INDEX", "UV_OFFLINE"),
-    *("UV_INDEX_STRATEGY", "UV_KEYRING_PROVIDER", "UV_INSECURE_HOST", "UV_SYSTEM_CERTS", "UV_NATIVE_TLS", "UV_CONFIG_FILE"),
+    *(
+        "UV_DEFAULT_INDEX",
+        "UV_INDEX",
+        "UV_INDEX_URL",
+        "UV_EXTRA_INDEX_URL",
+        "UV_FIND_LINKS",
+        "UV_NO_INDEX",
+        "UV_OFFLINE",
+    ),
+    *(
+        "UV_INDEX_STRATEGY",
+        "UV_KEYRING_PROVIDER",
+        "UV_INSECURE_HOST",
+        "UV_SYSTEM_CERTS",
+        "UV_NATIVE_TLS",
+        "UV_CONFIG_FILE",
+    ),
     *("UV_HTTP_TIMEOUT", "UV_PYTHON_INSTALL_MIRROR", "UV_PYTHON_DOWNLOADS", "UV_CACHE_DIR"),
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
     *("http_proxy", "https_proxy", "all_proxy", "no_proxy"),
@@ -40,7 +55,7 @@ _LAST_LINES = 20
 
 
 class BuildError(Exception):
-    """The source cannot be built; the message is for its author, the last lines of the log included where they say more."""
+    """The source cannot be built; the message is for its author, with the last lines of a failed command."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +67,7 @@ class Plan:
 
 
 def read_plan(source: Path) -> Plan:
-    """How `source` says it wants to be built. Raises `BuildError` for a pyproject.toml that is not TOML."""
+    """How `source` wants to be built. Raises `BuildError` for a pyproject.toml that is not TOML."""
     project = {}
     if (pyproject := source / "pyproject.toml").is_file():
         try:
@@ -80,7 +95,8 @@ def describe(plan: Plan) -> str:
 async def build(release: Release, plan: Plan, paths: Paths, variables: Mapping[str, str]) -> str:
     """Make `release.venv` for the copied source and return the file that holds its server. Raises `BuildError`.
 
-    The output of every command is in `release.build_log`. Cancelled, it ends what it has started."""
+    The output of every command is in `release.build_log`. Cancelled, it ends what it has started.
+    """
     for folder in ("log", "home", "tmp"):
         (release.directory / folder).mkdir(exist_ok=True)
     wheel = await asyncio.to_thread(running_wheel, paths.wheels)
@@ -88,12 +104,18 @@ async def build(release: Release, plan: Plan, paths: Paths, variables: Mapping[s
     with release.build_log.open("ab", buffering=0) as log:
         environment = _environment(paths)
         run = _Commands(release, environment, log)
-        await run([uv, "venv", "--quiet", "--no-project", "--python", plan.python, str(release.venv)], "make its environment")
-        await run(_install(uv, release, plan, await _requirements(run, uv, release, plan), wheel), "install its requirements")
-        environment = base_environment(release) | dict(variables) | {build_mark(paths.data).split("=", 1)[0]: str(paths.data)}
+        await run(
+            [uv, "venv", "--quiet", "--no-project", "--python", plan.python, str(release.venv)], "make its environment"
+        )
+        await run(_install(uv, release, await _requirements(run, uv, release, plan), wheel), "install its requirements")
+        environment = (
+            base_environment(release) | dict(variables) | {build_mark(paths.data).split("=", 1)[0]: str(paths.data)}
+        )
         probe = _Commands(release, environment, log)
         python = str(release.venv / "bin" / "python")
-        found = await probe([python, "-m", "portway.cli.probe", str(release.source)], "find its server", seconds=_IMPORT_SECONDS)
+        found = await probe(
+            [python, "-m", "portway.cli.probe", str(release.source)], "find its server", seconds=_IMPORT_SECONDS
+        )
     await asyncio.to_thread(_freeze, release)
     return found.strip()
 
@@ -149,7 +171,7 @@ class _Commands:
 
 def _find_uv() -> str:
     try:
-        from uv import find_uv_bin  # noqa: PLC0415  # of the extra `host`, which an app's venv does not have
+        from uv import find_uv_bin  # of the extra `host`, which an app's venv does not have
     except ImportError:
         raise BuildError("uv is not installed here: pip install 'portway[host]'") from None
     return find_uv_bin()
@@ -187,16 +209,25 @@ async def _requirements(run: _Commands, uv: str, release: Release, plan: Plan) -
     return exported
 
 
-def _install(uv: str, release: Release, plan: Plan, requirements: Path | None, wheel: Path) -> list[str]:
+def _install(uv: str, release: Release, requirements: Path | None, wheel: Path) -> list[str]:
     # As a constraint, so that `portway[pydantic]` keeps its extra and no index's `portway` can take this one's place.
     constraint = release.directory / "tmp" / "constraints.txt"
     constraint.write_text(f"portway @ {wheel.as_uri()}\n")
-    command = [uv, "pip", "install", "--python", str(release.venv / "bin" / "python"), "--constraint", str(constraint), "portway"]
+    command = [
+        uv,
+        "pip",
+        "install",
+        "--python",
+        str(release.venv / "bin" / "python"),
+        "--constraint",
+        str(constraint),
+        "portway",
+    ]
     return [*command, "--requirement", str(requirements)] if requirements else command
 
 
 def _satisfies(wanted: str) -> bool:
-    """Whether this interpreter is among those that `requires-python` names; a specifier beyond the plain ones is uv's to judge."""
+    """Whether `requires-python` admits this interpreter; a specifier that is not plain is left to uv to judge."""
     own = sys.version_info[:3]
     for part in wanted.replace(" ", "").split(","):
         operator = part.rstrip("0123456789.")
@@ -205,14 +236,20 @@ def _satisfies(wanted: str) -> bool:
         except ValueError:
             return False
         same = own[: len(version)]
-        holds = {">=": same >= version, "<": same < version, "<=": same <= version, ">": same > version, "!=": same != version}
+        holds = {
+            ">=": same >= version,
+            "<": same < version,
+            "<=": same <= version,
+            ">": same > version,
+            "!=": same != version,
+        }
         if not holds.get(operator, False):
             return False
     return True
 
 
 def _freeze(release: Release) -> None:
-    """Take the write bits off the release: files are links to uv's cache, which an instance must not be able to change."""
+    """Take the write bits off the release: its files are links to uv's cache, which no instance may change."""
     for root in (release.source, release.venv):
         for place, folders, files in os.walk(root):
             for name in [*files, *folders]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from portway.host.deploys import Deployer
 from portway.host.keeper import Starter
+from portway.host.launcher import FAILED
 from portway.host.management import Management
 from portway.host.paths import Paths, locate
 from portway.host.processes import ProcessRuntime
@@ -21,8 +22,6 @@ from portway.logs import configure
 from portway.server.errors import ToolError
 from portway.transport.http import App
 
-FAILED = 3
-"""Exit status after which the launcher gives up instead of starting control again."""
 _TOKEN = "up"  # noqa: S105  # the name of the token, not one
 
 
@@ -36,7 +35,7 @@ async def run(paths: Paths, url: str, domain: str, folders: list[Path], *, annou
     starter = Starter(runtime, store, Limits())
     supervisor = Supervisor(paths, store, runtime, starter, domain)
     deployer = Deployer(paths, store, supervisor, starter)
-    management = Management(paths, store, supervisor, deployer, url, runtime.isolation)
+    management = Management(paths, store, supervisor, deployer, url)
     try:
         await supervisor.resume()
         start = asyncio.create_task(_start(management, supervisor, paths, url, folders, announce=announce))
@@ -62,20 +61,21 @@ async def _start(
             done = await management.deploy_folder(folder, None, _print_step)
             token = done.token or (await management.create_token(done.app, _TOKEN, rotate=True)).token
         except ToolError as error:
-            print(f"portway: {folder} could not be deployed: {error}", file=sys.stderr, flush=True)
+            sys.stderr.write(f"portway: {folder} could not be deployed: {error}\n")
             return False
         apps[done.app] = {"url": done.url, "token": token}
     if announce:
-        while not await supervisor.publish():
+        while not await supervisor.publish():  # noqa: ASYNC110  # there is no event for another process's start
             await asyncio.sleep(0.05)
         first = next(iter(apps.values()), {"token": None})
         ready = {"url": url, "token": first["token"], "data": str(paths.data), "apps": apps}
-        print("ready", json.dumps(ready), flush=True)
+        sys.stdout.write(f"ready {json.dumps(ready)}\n")
+        sys.stdout.flush()
     return True
 
 
 async def _print_step(step: str) -> None:
-    print(f"-----> {step}", file=sys.stderr, flush=True)
+    sys.stderr.write(f"-----> {step}\n")
 
 
 def main() -> int:

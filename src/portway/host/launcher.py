@@ -4,7 +4,6 @@ import ctypes
 import fcntl
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,14 +11,16 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-from portway.host.control_status import FAILED
 from portway.host.paths import Paths
+from portway.http.listen import Bind, ListenError
+
+FAILED = 3
+"""Control's exit status when it must not be started again: it has said why."""
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _RESTARTS = 5
 _WINDOW_SECONDS = 60.0
-_BACKLOG = 1024
 
 
 class LaunchError(Exception):
@@ -33,7 +34,10 @@ class Launcher:
         """Takes the lock and the port. Raises `LaunchError` when another has them."""
         self._paths = paths
         self._lock = _lock(paths)
-        self._listener = _listen(port)
+        try:
+            self._listener = Bind(port=port).open()
+        except ListenError as error:
+            raise LaunchError(str(error)) from None
         self._domain = domain
         self._folders = folders
         self._url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
@@ -65,8 +69,11 @@ class Launcher:
             kept = self._lock
             arguments += ["--url", self._url, "--domain", self._domain]
         if name == "control" and first:
-            arguments += ["--announce", *(argument for folder in self._folders for argument in ("--deploy", str(folder)))]
-        child = subprocess.Popen(  # noqa: S603
+            arguments += [
+                "--announce",
+                *(argument for folder in self._folders for argument in ("--deploy", str(folder))),
+            ]
+        child = subprocess.Popen(
             [sys.executable, "-m", f"portway.host.{name}", *arguments],
             stdin=subprocess.DEVNULL,
             pass_fds=(kept,),
@@ -75,3 +82,73 @@ class Launcher:
         )
         self._children[child.pid] = name
         child.returncode = 0  # reaped by waitpid above, never by Popen
+
+    def _on_signal(self, _number: int, _frame: object) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        """First the gate, which lets its calls end; control and with it the instances when the gate has gone."""
+        self._stopping = True
+        self._send("gate" if "gate" in self._children.values() else "control", signal.SIGTERM)
+
+    def _send(self, name: str, number: signal.Signals) -> None:
+        for pid, child in self._children.items():
+            if child == name:
+                os.kill(pid, number)
+
+    def _on_exit(self, name: str, code: int) -> None:
+        if self._stopping:
+            if name == "gate":
+                self._send("control", signal.SIGTERM)
+            elif code != 0:
+                self._sweep()
+        elif name == "control" and code == FAILED:
+            self._code = 1
+            self._stop()
+        elif len(self._starts[name]) == _RESTARTS and time.monotonic() - self._starts[name][0] < _WINDOW_SECONDS:
+            _say(f"{name} ended {_RESTARTS} times within a minute; giving up")
+            self._code = 1
+            self._stop()
+        else:
+            _say(f"{name} ended ({_words(code)}) and is started again")
+            self._start(name)
+
+    def _sweep(self) -> None:
+        """Control did not end well: end what it leaves."""
+        from portway.host.processes import end_strays  # brings asyncio
+
+        end_strays(self._paths, set())
+
+
+def _lock(paths: Paths) -> int:
+    descriptor = os.open(paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise LaunchError(f"another `portway up` uses {paths.data}: stop it, or choose another --data") from None
+    return descriptor
+
+
+def _ends_with(parent: int) -> Callable[[], None]:
+    """What a child does before it becomes its program: tie its life to its parent's, even to one that is killed."""
+    libc = _libc()
+
+    def tie() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return tie
+
+
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None)
+
+
+def _words(code: int) -> str:
+    return f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"portway: {line}\n")

@@ -1,22 +1,13 @@
 """Reads a release's log: its end, and what came after a place in it."""
 
-from dataclasses import dataclass
-
+from portway.host.answers import Excerpt
 from portway.host.runtime import Release
 
 _READ_BYTES = 256 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Excerpt:
-    """Whole lines, and the `cursor` that asks for those after them."""
-
-    lines: list[str]
-    cursor: str
-
-
 def read_log(release: Release, count: int, cursor: str) -> Excerpt:
-    """The last `count` lines, or with a cursor those since; a cursor of another release starts at this one's beginning."""
+    """The last `count` lines, or those since `cursor`; one of another release starts at this one's beginning."""
     log = release.log if release.log.exists() else release.build_log
     try:
         size = log.stat().st_size

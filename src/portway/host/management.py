@@ -1,14 +1,14 @@
 """The management API: an MCP server on control's socket. The command line is its client, and there is no other API."""
 
 import asyncio
-from dataclasses import dataclass
 from pathlib import Path
 
 from portway.auth.tokens import digest
+from portway.host.answers import AppList, AppStatus, Deployment, Excerpt, NewToken, TokenInfo, TokenList
 from portway.host.build import remove_tree
 from portway.host.deploys import Deployer, DeployError, Report, new_token
 from portway.host.keeper import Keeper
-from portway.host.logfiles import Excerpt, read_log
+from portway.host.logfiles import read_log
 from portway.host.paths import Paths
 from portway.host.store import AppRecord, Store, StoreError
 from portway.host.supervisor import Supervisor
@@ -17,76 +17,15 @@ from portway.server.errors import ToolError
 from portway.server.server import Server
 
 
-@dataclass(frozen=True, slots=True)
-class Deployment:
-    """`token` is shown here and never again; None for an app that had one."""
-
-    app: str
-    release: int
-    url: str
-    token: str | None
-    tools: int
-    duration_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class AppStatus:
-    """One app. `memory` in bytes and `cpu` in seconds cover its instances; `log` holds the last lines of a crashed one."""
-
-    app: str
-    state: str
-    release: int | None
-    url: str
-    access: str
-    isolation: str
-    instances: int
-    restarts: int
-    memory: int
-    cpu: float
-    reason: str
-    log: list[str]
-
-
-@dataclass(frozen=True, slots=True)
-class AppList:
-    apps: list[AppStatus]
-
-
-@dataclass(frozen=True, slots=True)
-class NewToken:
-    """`token` is shown here and never again."""
-
-    app: str
-    name: str
-    token: str
-    scopes: list[str]
-    url: str
-
-
-@dataclass(frozen=True, slots=True)
-class TokenInfo:
-    """`created` in Unix seconds."""
-
-    name: str
-    scopes: list[str]
-    created: int
-
-
-@dataclass(frozen=True, slots=True)
-class TokenList:
-    tokens: list[TokenInfo]
-
-
 class Management:
     """What the tools do; `server()` is them."""
 
-    def __init__(self, paths: Paths, store: Store, supervisor: Supervisor, deployer: Deployer, url: str, isolation: str) -> None:
+    def __init__(self, paths: Paths, store: Store, supervisor: Supervisor, deployer: Deployer, url: str) -> None:
         self._paths = paths
         self._store = store
         self._supervisor = supervisor
         self._deployer = deployer
         self._url = url
-        self._isolation = isolation
 
     def server(self) -> Server:
         server = Server("portway-control", instructions="Manages the apps of one Portway host.")
@@ -100,7 +39,7 @@ class Management:
         return server
 
     async def deploy(self, path: str, ctx: Context, name: str | None = None) -> Deployment:
-        """Build the folder at `path` (absolute, on the host) and serve it as the app `name`, by default named like the folder."""
+        """Build the folder at `path` (absolute, on the host) and serve it as `name`, by default the folder's own."""
         steps = 0
 
         async def report(step: str) -> None:
@@ -130,7 +69,13 @@ class Management:
             number = max((kept.number for kept in self._store.releases(app)), default=0)
         return read_log(self._supervisor.release(app, number), lines, cursor)
 
-    async def create_token(self, app: str, name: str, scopes: list[str] | None = None, rotate: bool = False) -> NewToken:
+    async def create_token(
+        self,
+        app: str,
+        name: str,
+        scopes: list[str] | None = None,
+        rotate: bool = False,  # noqa: FBT002  # a tool's caller names its arguments
+    ) -> NewToken:
         """A new token for an app, shown once; `rotate` replaces the one of that name."""
         self._app(app)
         if not name or not name.isprintable() or len(name) > 100:
@@ -148,7 +93,9 @@ class Management:
     async def list_tokens(self, app: str) -> TokenList:
         """The tokens of an app, without their secrets."""
         self._app(app)
-        return TokenList([TokenInfo(token.name, list(token.scopes), token.created) for token in self._store.tokens(app)])
+        return TokenList(
+            [TokenInfo(token.name, list(token.scopes), token.created) for token in self._store.tokens(app)]
+        )
 
     async def revoke_token(self, app: str, name: str) -> None:
         """End a token; calls that bear it are refused from now on."""
@@ -188,7 +135,7 @@ class Management:
             release=app.live,
             url=self.url_of(app.name),
             access=app.access,
-            isolation=self._isolation,
+            isolation=self._supervisor.isolation,
             instances=1 if instance else 0,
             restarts=restarts,
             memory=stats.memory if stats else 0,

@@ -75,10 +75,13 @@ class Paths:
     def prepare(self) -> None:
         """Make the directories, private to this user, and the secret. Raises `PathError` when one cannot be trusted."""
         try:
+            if self.data.is_dir() and any(self.data.iterdir()) and not self.lock.exists():
+                raise PathError(f"{self.data} holds something else: give --data a directory of its own")
             for directory in (self.data, self.calls, self.cache, self.wheels, self.data / "apps"):
                 directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             for directory in (self.run.parent, self.run, self.instances):
                 directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.close(os.open(self.lock, os.O_RDWR | os.O_CREAT, 0o600))
         except OSError as error:
             raise PathError(f"cannot make {error.filename}: {error.strerror}") from None
         for directory in (self.data, self.run.parent, self.run, self.instances):
@@ -90,7 +93,7 @@ class Paths:
                 file.write(os.urandom(32))
 
     def _remember_run(self) -> None:
-        """Leave the run directory's name in the data directory: a CLI with another XDG_RUNTIME_DIR finds the host too."""
+        """Leave a link to the run directory: a CLI with another XDG_RUNTIME_DIR finds the host too."""
         link = self.data / "run"
         if link.is_symlink() and link.readlink() == self.run:
             return
@@ -108,8 +111,16 @@ def default_data() -> Path:
     return (Path(base) if base else Path.home() / ".local" / "share") / "portway"
 
 
+def claim(data: str | Path | None = None) -> Paths:
+    """The paths for a host about to start on `data`, made and checked. Raises `PathError`."""
+    directory = (Path(data) if data else default_data()).expanduser().resolve()
+    paths = Paths(directory, run_directory(directory))
+    paths.prepare()
+    return paths
+
+
 def locate(data: str | Path | None = None) -> Paths:
-    """The paths of the data directory `data` (default: `default_data()`); of a host already started there, where its sockets are."""
+    """The paths of the data directory `data` (default: `default_data()`), its sockets where its host put them."""
     directory = Path(data) if data else default_data()
     directory = directory.expanduser().resolve()
     link = directory / "run"
@@ -133,7 +144,7 @@ def _require_private(directory: Path) -> None:
     if not stat.S_ISDIR(found.st_mode):
         raise PathError(f"{directory} is not a directory of its own (a link or a file): remove it")
     if found.st_uid != os.getuid():
-        raise PathError(f"{directory} belongs to another user: remove it, or set XDG_RUNTIME_DIR or --data to a place of yours")
+        raise PathError(f"{directory} belongs to another user: set XDG_RUNTIME_DIR or --data to a place of yours")
     if stat.S_IMODE(found.st_mode) & 0o077:
         try:
             directory.chmod(0o700)

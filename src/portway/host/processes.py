@@ -22,12 +22,12 @@ class ProcessInstance:
     """A process group led by `pid`. Its end is seen through a pidfd, so an adopted one is watched like a child."""
 
     def __init__(self, identity: str, address: str, process: subprocess.Popen[bytes] | str) -> None:
-        """`process` is a child, or the token of one that an earlier control started: `ProcessLookupError` when that is gone."""
+        """`process` is a child, or an earlier control's token for one: `ProcessLookupError` when that is gone."""
         self.id = identity
         self.address = address
         self._child = None if isinstance(process, str) else process
         self._pid = int(process.partition(":")[0]) if isinstance(process, str) else process.pid
-        # The pidfd first: from here on the number belongs to whom it names, and the start time says whether that is ours.
+        # The pidfd first: it goes on naming this very process, and the start time says whether that is ours.
         self._pidfd = os.pidfd_open(self._pid)
         self.token = f"{self._pid}:{_started(self._pid)}"
         if isinstance(process, str) and process != self.token:
@@ -48,7 +48,8 @@ class ProcessInstance:
             self._signal(signal.SIGKILL)
             await self.wait()
         _end_marked(f"PORTWAY_INSTANCE={self.id}")
-        Path(self.address.removeprefix("unix:")).unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.address.removeprefix("unix:"))
 
     def stats(self) -> Stats:
         memory = processes = 0
@@ -66,7 +67,9 @@ class ProcessInstance:
         os.close(self._pidfd)
         # A child is a zombie until reaped below, so its group's number cannot belong to anyone else yet.
         self._signal(signal.SIGKILL)
-        self._ended.set_result(_words(self._child.wait()) if self._child else "an exit status lost with the control process")
+        self._ended.set_result(
+            _words(self._child.wait()) if self._child else "an exit status lost with the control process"
+        )
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -93,7 +96,7 @@ class ProcessRuntime:
         }
         command = [str(release.venv / "bin" / "portway"), "run", release.server, "--transport", "http"]
         with release.log.open("ab") as log:
-            child = subprocess.Popen(  # noqa: S603, ASYNC220  # returns at exec; asyncio's own would tie it to this loop
+            child = subprocess.Popen(  # noqa: ASYNC220  # returns at exec; asyncio's own would tie it to this loop
                 command,
                 cwd=release.source,
                 env=base_environment(release) | dict(env) | own,
@@ -111,12 +114,17 @@ class ProcessRuntime:
             return None
 
     async def sweep(self, keep: set[str]) -> None:
-        kept = {f"PORTWAY_INSTANCE={identity}" for identity in keep}
-        _end_marked(f"PORTWAY_SOCKET={self._paths.instances}/", kept)
-        _end_marked(build_mark(self._paths.data))
-        for path in self._paths.instances.glob("*.sock"):
-            if path.stem not in keep:
-                path.unlink(missing_ok=True)
+        end_strays(self._paths, keep)
+
+
+def end_strays(paths: Paths, keep: set[str]) -> None:
+    """What `Runtime.sweep` does: end instances and builds of this host, but for the instances in `keep`."""
+    kept = {f"PORTWAY_INSTANCE={identity}" for identity in keep}
+    _end_marked(f"PORTWAY_SOCKET={paths.instances}/", kept)
+    _end_marked(build_mark(paths.data))
+    for path in paths.instances.glob("*.sock"):
+        if path.stem not in keep:
+            path.unlink(missing_ok=True)
 
 
 def base_environment(release: Release) -> dict[str, str]:
@@ -137,7 +145,7 @@ def build_mark(data: Path) -> str:
 
 
 def _end_marked(mark: str, kept: Collection[str] = ()) -> None:
-    """SIGKILL every process whose environment holds a variable that starts with `mark`: also those that left their session."""
+    """SIGKILL all processes with a variable that starts with `mark`: also those that left their session."""
     for pid in _pids():
         try:
             variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
@@ -155,7 +163,7 @@ def _pids() -> Iterator[int]:
 
 
 def _stat(pid: int) -> list[str]:
-    """/proc/PID/stat from the state on (proc(5) numbers it 3), after the name, which may hold anything; empty when gone."""
+    """/proc/PID/stat (proc(5)) from field 3, the state, on: the name before it may hold anything. Empty when gone."""
     try:
         return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
     except OSError:

@@ -37,7 +37,7 @@ async def answers(instance: Instance, log: Path, seconds: float = READY_SECONDS)
 
 
 async def read_contract(instance: Instance, log: Path, seconds: float = READY_SECONDS) -> bytes:
-    """What a release shows a client that gives no name: canonical JSON by era, of those it speaks. Raises `NotReady`."""
+    """What a release shows a client without a name: canonical JSON, by each era it speaks. Raises `NotReady`."""
     return await _unless_it_ends(instance, log, seconds, _contract(instance))
 
 
@@ -64,7 +64,9 @@ async def _unless_it_ends(instance: Instance, log: Path, seconds: float, work: C
         if end.done():
             raise NotReady(f"the server ended ({end.result()}) before it answered", last_lines(log))
         if not task.done():
-            raise NotReady(f"the server did not answer server/discover or initialize within {seconds:g} s", last_lines(log))
+            raise NotReady(
+                f"the server did not answer server/discover or initialize within {seconds:g} s", last_lines(log)
+            )
         try:
             return task.result()
         except (ClientError, RpcError) as error:
@@ -103,9 +105,9 @@ async def _contract(instance: Instance) -> bytes:
                     "resourceTemplates": msgspec.to_builtins(await client.list_resource_templates()),
                     "prompts": msgspec.to_builtins(await client.list_prompts()),
                 }
-        except (ClientError, RpcError) as error:
+        except (ClientError, RpcError):
             if era == _ERAS[-1] and not contract:
-                raise error
+                raise
     for shown in contract.values():
         for key in ("tools", "resources", "resourceTemplates", "prompts"):
             shown[key].sort(key=lambda entry: entry.get("name", ""))

@@ -68,7 +68,7 @@ class Instance(Protocol):
         """Ask it to end, wait, then end it and all it started."""
 
     async def wait(self) -> str:
-        """Return when it has ended: how, as words ("exit code 1", "signal SIGKILL"). May be awaited any number of times."""
+        """How it ended, once it has, in words: "exit code 1", "signal SIGKILL". May be awaited any number of times."""
 
     def stats(self) -> Stats: ...
 

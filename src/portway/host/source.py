@@ -5,7 +5,18 @@ import re
 import shutil
 from pathlib import Path
 
-_SKIPPED = {".git", ".hg", ".venv", "venv", "node_modules", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".env"}
+_SKIPPED = {
+    ".git",
+    ".hg",
+    ".venv",
+    "venv",
+    "node_modules",
+    "__pycache__",
+    ".mypy_cache",
+    ".ruff_cache",
+    ".pytest_cache",
+    ".env",
+}
 _LARGEST = 512 * 1024 * 1024
 _NAME = re.compile(r"[a-z](?:[a-z0-9-]{0,38}[a-z0-9])?")
 
@@ -15,17 +26,17 @@ class SourceError(Exception):
 
 
 def app_name(folder: Path, given: str | None) -> str:
-    """The app's name: the one given, else one made of the folder's. Raises `SourceError` unless it can be part of a host name."""
+    """The one given, else one made of the folder's. Raises `SourceError` unless it can be part of a host name."""
     name = given or re.sub(r"[^a-z0-9]+", "-", folder.name.lower()).strip("-")
     if not _NAME.fullmatch(name):
         raise SourceError(
-            f"{name!r} cannot name an app: give --name with lower-case letters, digits and hyphens (at most 40, a letter first)"
+            f"{name!r} cannot name an app: give --name at most 40 lower-case letters, digits and hyphens, a letter first"
         )
     return name
 
 
 def copy_source(folder: Path, target: Path) -> None:
-    """Copy `folder` to `target`, which is made. Raises `SourceError` for a link that leaves it, a special file, or too much."""
+    """Copy `folder` to a new `target`. Raises `SourceError` for a link out of it, a special file, or too much."""
     if not folder.is_dir():
         raise SourceError(f"there is no folder {folder}: give the one that holds your server")
     root = folder.resolve()
@@ -46,7 +57,9 @@ def copy_source(folder: Path, target: Path) -> None:
             elif path.is_file():
                 size += path.stat().st_size
                 if size > _LARGEST:
-                    raise SourceError(f"{folder} holds more than {_LARGEST // 2**20} MB: move what the server does not need out of it")
+                    raise SourceError(
+                        f"{folder} holds more than {_LARGEST // 2**20} MB: move what the server does not need out of it"
+                    )
                 shutil.copy2(path, there / name)
             else:
                 raise SourceError(f"{path} is neither a file nor a folder: remove it from what you deploy")

@@ -40,7 +40,9 @@ class Supervisor:
         live = {app.name: self.release(app.name, app.live) for app in self._store.apps() if app.live is not None}
         records = self._store.instances()
         found = await asyncio.gather(*(self._adopt(record, live.get(record.app)) for record in records))
-        adopted = {record.app: instance for record, instance in zip(records, found, strict=True) if instance is not None}
+        adopted = {
+            record.app: instance for record, instance in zip(records, found, strict=True) if instance is not None
+        }
         kept = {instance.id for instance in adopted.values()}
         await self._runtime.sweep(kept)
         for record in records:
@@ -50,6 +52,10 @@ class Supervisor:
             self._keep(release, adopted.get(app))
         await self.publish()
         self._spawn(self._follow())
+
+    @property
+    def isolation(self) -> str:
+        return self._runtime.isolation
 
     def serves(self, app: str) -> bool:
         return app in self.keepers
@@ -79,7 +85,7 @@ class Supervisor:
         await self.publish()
 
     async def publish(self) -> bool:
-        """Write the table and have the gate take it; False when no gate answered (it reads the table when it starts)."""
+        """Write the table and have the gate take it; False when no gate answered: it will read it at its start."""
         async with self._publishing:
             self._version += 1
             routes.save(self._paths.routes, self._table())

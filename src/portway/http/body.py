@@ -8,11 +8,11 @@ if TYPE_CHECKING:
     from portway.http.asgi import Receive, Scope
 
 
-class BodyTooLarge(Exception):  # noqa: N818 - reads as what happened
+class BodyTooLarge(Exception):
     """The body is larger than the limit (413)."""
 
 
-class ClientDisconnected(Exception):  # noqa: N818 - reads as what happened
+class ClientDisconnected(Exception):
     """The client left before its body was complete: there is nobody to answer."""
 
 

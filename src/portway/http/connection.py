@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from portway.http.vendor import RequestResponseCycle
 
 PIPELINE_LIMIT = 64  # requests of one connection that wait for their turn
-LINGER_SECONDS = 2.0  # a refused client gets this long to read its answer: closing at once would reset the connection under it
+LINGER_SECONDS = 2.0  # for a refused client to read its answer: closing at once would reset the connection under it
 LINGER_BYTES = 1024 * 1024
 _INVALID = "The request is not valid HTTP/1.1."
 _REASONS: Final = {
@@ -29,7 +29,8 @@ _REASONS: Final = {
 _UPGRADE_HEADERS: Final = frozenset((b"upgrade", b"http2-settings"))
 
 
-_quiet: Final = logging.Logger("portway.http.stopping", logging.CRITICAL + 1)  # a cancelled request is no error
+_quiet: Final = logging.getLogger("portway.http.stopping")
+_quiet.setLevel(logging.CRITICAL + 1)  # a request cancelled by the stop is no error
 
 
 def _answer(status: int, sentence: str) -> bytes:
@@ -44,9 +45,9 @@ class _RefusedError(Exception):
 
 @dataclass(slots=True, eq=False)
 class Hub:
-    """What the connections of one listener share. `now` is the loop's time as of the last tick: reading it costs nothing.
+    """What the connections of one listener share. `now` is the loop's time as of the last tick: free to read.
 
-    It stands in for uvicorn's `Config` and `ServerState` both: the names in the second and third block are theirs.
+    It stands in for uvicorn's `Config` and `ServerState` both: the names after the first block are theirs.
     """
 
     loaded_app: App
@@ -73,7 +74,8 @@ class Hub:
 
     def start_ticking(self) -> None:
         if self._timer is None:
-            self._tick()
+            self.now = self.loop.time()
+            self._timer = self.loop.call_later(self.limits.tick, self._tick)
 
     def _tick(self) -> None:
         """One timer for every deadline of every connection; none while there are no connections."""
@@ -197,8 +199,9 @@ class Connection(HttpToolsProtocol):
             raise _RefusedError(400, f"More than {PIPELINE_LIMIT} requests wait on this connection.")
 
     def _ignore_upgrade(self, rest: bytes) -> None:
-        """Answer as if no upgrade had been asked for (RFC 9110 section 7.8): Java's HTTP client offers h2c with its POSTs, and
-        the parser takes the body for the new protocol's.
+        """Answer as if no upgrade had been asked for (RFC 9110 section 7.8).
+
+        Java's HTTP client offers h2c with its POSTs, and the parser takes their body for the new protocol's.
         """
         lines = [self.parser.get_method() + b" " + self.url + b" HTTP/1.1"]
         for name, value in self.headers:
@@ -210,9 +213,9 @@ class Connection(HttpToolsProtocol):
         self.parser = httptools.HttpRequestParser(self)
         self.data_received(b"\r\n".join([*lines, b"", rest]))
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: App) -> None:  # type: ignore[override]
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._active = cycle
-        super()._start_asgi_task(cycle, app)  # type: ignore[arg-type]
+        super()._start_asgi_task(cycle, app)
 
     # answers done, saying no, and leaving
 
@@ -236,7 +239,7 @@ class Connection(HttpToolsProtocol):
     def refuse(self, status: int, sentence: str) -> None:
         """Answer `status` with one sentence as plain text, and end the connection.
 
-        Answers that are owed for earlier, whole requests go first. A request that is cut in its middle gets this one as its answer.
+        Answers owed for earlier, whole requests go first. A request cut in its middle gets this one as its answer.
         """
         answer = _answer(status, sentence)
         if self._is_leaving:
@@ -244,7 +247,7 @@ class Connection(HttpToolsProtocol):
         cycle, owed = self.cycle, self._active is not None and not self._active.response_complete
         if owed and cycle.more_body:
             if cycle is self._active:
-                self._end(answer)
+                self._end(cycle, answer)
                 return
             self.pipeline.popleft()  # the newest, which is this one
         if owed:
@@ -256,15 +259,16 @@ class Connection(HttpToolsProtocol):
 
     def cut(self) -> None:
         """The time to finish is over: the request in flight is answered 503, or its answer is broken off."""
-        if self._active is not None and not self._active.response_complete:
-            self._active.logger = _quiet
-            self._end(_answer(503, "The server is stopping. Send the request again."))
+        active = self._active
+        if active is not None and not active.response_complete:
+            active.logger = _quiet
+            self._end(active, _answer(503, "The server is stopping. Send the request again."))
 
-    def _end(self, answer: bytes) -> None:
+    def _end(self, cycle: RequestResponseCycle, answer: bytes) -> None:
         """Take the request in flight from its app, which sees a disconnect."""
-        self._active.disconnected = True
-        self._active.message_event.set()
-        if self._active.response_started:
+        cycle.disconnected = True
+        cycle.message_event.set()
+        if cycle.response_started:
             self.transport.abort()
         else:
             self.transport.write(answer)

@@ -1,4 +1,7 @@
-"""Which names a request may call this server by, and which pages may call it (DNS rebinding: MCP 2025-03-26 and later, "Security Warning")."""
+"""Which names a request may call this server by, and which pages may call it.
+
+Against DNS rebinding, as MCP asks of every HTTP transport ("Security Warning", revisions from 2025-03-26).
+"""
 
 from __future__ import annotations
 
@@ -26,16 +29,17 @@ class Refusal(NamedTuple):
 _NO_HOST = Refusal(400, "The request must have exactly one Host header.")
 _BAD_HOST = Refusal(400, "The Host header is not a host name with an optional port.")
 _BAD_TARGET = Refusal(400, "The request target must be a path that starts with '/'.")
-_WRONG_HOST = Refusal(421, "This server does not answer to that Host. Add the name to PORTWAY_ALLOWED_HOSTS to allow it.")
-_BAD_ORIGIN = Refusal(403, "Requests from this Origin are not allowed. Add its host to PORTWAY_ALLOWED_HOSTS to allow it.")
+_WRONG_HOST = Refusal(421, "This server does not answer to that Host. To allow it, add it to PORTWAY_ALLOWED_HOSTS.")
+_BAD_ORIGIN = Refusal(403, "This Origin is not allowed. To allow it, add its host to PORTWAY_ALLOWED_HOSTS.")
 
 
 class Guard:
     """Host and Origin of every request.
 
-    `allowed_hosts`: host names, each with an optional port; `*.example.com` for the names below one; `*` for any. IP literals and
-    localhost (with the names below it) are always allowed as Host, since rebinding needs a name of the attacker's. An Origin is
-    allowed when its host is allowed by name, is this machine, or is the very authority that was called.
+    `allowed_hosts`: host names, each with an optional port; `*.example.com` for the names below one; `*` for any.
+    IP literals and localhost (with the names below it) are always allowed as Host, since rebinding needs a name of
+    the attacker's. An Origin is allowed when its host is allowed by name, is this machine, or is the very authority
+    that was called.
     """
 
     def __init__(self, allowed_hosts: Iterable[str] = ()) -> None:
@@ -45,7 +49,7 @@ class Guard:
         self._verdicts: dict[object, Refusal | None] = {}
 
     def check(self, scope: Scope) -> Refusal | None:
-        """None, or why the request is refused: 400 target or Host malformed, missing or twice; 421 another Host; 403 Origin."""
+        """None, or the refusal: 400 target or Host malformed, Host missing or twice; 421 another Host; 403 Origin."""
         host = origin = None
         for name, value in scope["headers"]:
             if name == b"host":

@@ -18,7 +18,7 @@ class ListenError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Bind:
-    """A TCP address (`port` 0: any free port), or the path of a Unix socket (made with mode 0600), or an inherited descriptor of a bound socket."""
+    """A TCP address (`port` 0: any free one), or a Unix socket's path (mode 0600), or an inherited bound socket."""
 
     host: str = "127.0.0.1"
     port: int = 8080
@@ -38,7 +38,7 @@ class Bind:
         try:
             found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         except OSError as error:
-            msg = f"Cannot listen on host {self.host!r}: it is not an address of this machine. Use 127.0.0.1 or 0.0.0.0."
+            msg = f"Cannot listen on {self.host!r}: it is not an address of this machine. Use 127.0.0.1 or 0.0.0.0."
             raise ListenError(msg) from error
         family, _, _, _, address = min(found, key=lambda info: info[0] != socket.AF_INET)
         sock = socket.socket(family, socket.SOCK_STREAM)
@@ -52,14 +52,14 @@ class Bind:
 
     def _tcp_sentence(self, error: OSError) -> str:
         if error.errno == errno.EADDRINUSE:
-            return f"Port {self.port} on {self.host} is in use. Choose another with --port or PORT, or stop what listens there."
+            return f"Port {self.port} on {self.host} is in use. Choose another with --port or PORT, or free this one."
         if error.errno == errno.EACCES:
-            return f"Port {self.port} needs privileges this process does not have. Choose one above 1023 with --port or PORT."
+            return f"Port {self.port} needs privileges. Choose one above 1023 with --port or PORT."
         return f"Cannot listen on {self.host}:{self.port}: {error.strerror}. Use another --host or --port."
 
 
 def url_of(sock: socket.socket) -> str:
-    """The address as a client on this machine writes it: `http://127.0.0.1:8080`, `http://[::1]:8080`, `unix:/run/app.sock`."""
+    """The address as a client on this machine writes it: `http://127.0.0.1:8080` or `unix:/run/app.sock`."""
     address = sock.getsockname()
     if sock.family == socket.AF_UNIX:
         return f"unix:{address}"
@@ -71,7 +71,7 @@ def _adopt(fd: int) -> socket.socket:
     try:
         sock = socket.socket(fileno=fd)
     except OSError as error:
-        msg = f"File descriptor {fd} is not a socket this process inherited: {error.strerror}. Pass a bound, listening socket."
+        msg = f"File descriptor {fd} is not a socket: {error.strerror}. Pass a bound one."
         raise ListenError(msg) from error
     sock.listen(BACKLOG)
     sock.setblocking(False)

@@ -40,11 +40,10 @@ def run(
     Raises `ListenError` or `StartupError` before `on_ready`.
     """
     _raise_descriptor_limit(limits.connections + _DESCRIPTORS_BESIDE)
-    try:
-        from uvloop import new_event_loop
-    except ImportError:
-        from asyncio import new_event_loop
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+    with contextlib.suppress(ImportError):
+        from uvloop import new_event_loop as loop_factory
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
         runner.run(_run(app, bind, limits, on_ready, on_stop))
 
 

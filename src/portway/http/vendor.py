@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 else:
     HttpToolsProtocol, RequestResponseCycle = None, None
 
+__all__ = ["HttpToolsProtocol", "RequestResponseCycle"]
+
 _MODULE = "uvicorn.protocols.http.httptools_impl"
 
 

@@ -1,7 +1,6 @@
 """The headers of a modern request (specification: basic/transports/streamable-http, 2026-07-28): write and verify."""
 
 import base64
-import binascii
 from collections.abc import Mapping
 
 from msgspec import UNSET
@@ -29,12 +28,17 @@ def encode_value(text: str) -> str:
 
 def decode_value(value: str) -> str:
     """The text of a header value; raises RpcError (HEADER_MISMATCH) for a sentinel that is not strict base64 of UTF-8."""
-    if not (value.startswith(_SENTINEL_START) and value.endswith(_SENTINEL_END)):
+    start, end = len(_SENTINEL_START), len(value) - len(_SENTINEL_END)
+    if end < start or not (value.startswith(_SENTINEL_START) and value.endswith(_SENTINEL_END)):
         return value
+    coded = value[start:end]
     try:
-        return base64.b64decode(value[len(_SENTINEL_START) : -len(_SENTINEL_END)], validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError):
-        raise RpcError(HEADER_MISMATCH, "A header's =?base64?…?= value is not base64 of UTF-8 text.") from None
+        data = base64.b64decode(coded, validate=True)
+        if base64.b64encode(data).decode() == coded:  # b64decode takes surplus padding for good
+            return data.decode()
+    except ValueError:
+        pass
+    raise RpcError(HEADER_MISMATCH, "A header's =?base64?…?= value is not base64 of UTF-8 text.")
 
 
 def routed_name(message: Message) -> str | None:

@@ -12,12 +12,11 @@ class RegistrationError(TypeError):
 
 
 class ArgumentError(Exception):
-    """The arguments of one call do not fit; `problems` has one entry for each fault, the text is for the client."""
+    """The arguments of one call do not fit; the text is for the client, `problems` has one entry for each fault."""
 
-    def __init__(self, name: str, problems: Sequence[str]) -> None:
+    def __init__(self, summary: str, problems: Sequence[str]) -> None:
         self.problems = list(problems)
-        count = "1 argument is" if len(self.problems) == 1 else f"{len(self.problems)} arguments are"
-        super().__init__(f"{count} wrong for {name}: {'; '.join(self.problems)}")
+        super().__init__(f"{summary}: {'; '.join(self.problems)}")
 
 
 class OutputError(Exception):

@@ -70,7 +70,8 @@ class NativeArguments:
     def __init__(self, parameters: Sequence[Parameter]) -> None:
         self._types = [parameter.annotation for parameter in parameters]
         self.names = [parameter.name for parameter in parameters]
-        schemas, defs = msgspec.json.schema_components([_dated(kind) for kind in self._types], ref_template=_REF_TEMPLATE)
+        dated = map(_dated, self._types)
+        schemas, defs = msgspec.json.schema_components(dated, ref_template=_REF_TEMPLATE)
         self.shape = Shape(dict(zip(self.names, schemas, strict=True)), without_class_titles(defs))
         fields = [(parameter.name, parameter.annotation, _default(parameter)) for parameter in parameters]
         struct = msgspec.defstruct("Arguments", fields, kw_only=True, forbid_unknown_fields=True)

@@ -90,8 +90,10 @@ class Arguments:
         return self._place(self._convert(values), context)
 
     def _place(self, values: tuple[object, ...], context: object) -> Call:
-        split = len(values) - len(self._keywords)
-        args, kwargs = values[:split], dict(zip(self._keywords, values[split:], strict=True))
+        args, kwargs = values, {}
+        if self._keywords:
+            split = len(values) - len(self._keywords)
+            args, kwargs = values[:split], dict(zip(self._keywords, values[split:], strict=True))
         if self._context_index is not None:
             args = (*args[: self._context_index], context, *args[self._context_index :])
         elif self.context is not None:
@@ -102,30 +104,34 @@ class Arguments:
         try:
             values = msgspec.json.decode(b"{}" if arguments is None else arguments)
         except _REFUSED:
-            raise ArgumentError(self.name, ["the arguments are not readable JSON"]) from None
+            raise ArgumentError(f"the arguments for {self.name} are wrong", ["not readable as JSON"]) from None
         if not isinstance(values, dict):
-            raise ArgumentError(self.name, [f"the arguments must be an object, got {show(values)}"])
+            problem = f"expected an object, got {show(values)}"
+            raise ArgumentError(f"the arguments for {self.name} are wrong", [problem])
         return values
 
     def _convert(self, values: Mapping[str, object]) -> tuple[object, ...]:
         """Converts argument by argument, so that every fault is named."""
         shape = self._engine.shape
-        problems: list[str] = []
+        problems: dict[str, list[str]] = {}
         converted: list[object] = []
         for index, (name, parameter) in enumerate(zip(self._engine.names, self._parameters, strict=True)):
             if name not in values:
                 if parameter.required:
-                    problems.append(faults.missing(shape, (name,)))
+                    problems[name] = [faults.missing(shape, (name,))]
                 else:
                     converted.append(parameter.fallback())
                 continue
             try:
                 converted.append(self._convert_one(index, values[name]))
             except faults.Refused as refused:
-                problems += faults.describe(shape, name, values[name], refused.faults)
-        problems += [faults.unknown(shape, (name,)) for name in values if name not in shape.properties]
+                problems[name] = faults.describe(shape, name, values[name], refused.faults)
+        problems |= {name: [faults.unknown(shape, (name,))] for name in values if name not in shape.properties}
         if problems:
-            raise ArgumentError(self.name, problems)
+            count = "1 argument is" if len(problems) == 1 else f"{len(problems)} arguments are"
+            raise ArgumentError(
+                f"{count} wrong for {self.name}", [line for lines in problems.values() for line in lines]
+            )
         return tuple(converted)
 
     def _convert_one(self, index: int, value: object) -> object:

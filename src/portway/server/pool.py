@@ -33,7 +33,9 @@ class ThreadPool:
         self._size = size
         self._jobs: deque[_Job] = deque()
         self._finished: deque[tuple[asyncio.Future[Any], Any, BaseException | None]] = deque()
-        self._asleep: list[threading.Lock] = []  # one held lock per sleeping worker, the last to sleep is the first to wake
+        self._asleep: list[
+            threading.Lock
+        ] = []  # one held lock per sleeping worker, the last to sleep is the first to wake
         self._workers = 0
         self._closed = False
         self._is_draining = False  # a wake-up of the loop is under way
@@ -148,7 +150,9 @@ class ThreadPool:
             self._call(*job)
             del job  # a sleeping worker keeps nothing of the last call alive
 
-    def _call(self, future: asyncio.Future[Any], context: Context, fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    def _call(
+        self, future: asyncio.Future[Any], context: Context, fn: Callable[..., Any], args: tuple[Any, ...]
+    ) -> None:
         if future.cancelled():
             return
         result: Any = None

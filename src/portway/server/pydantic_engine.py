@@ -15,6 +15,7 @@ from portway.server.schema import REF_PREFIX, Schema, Shape, without_class_title
 from portway.server.signature import Parameter
 
 REFUSALS = (pydantic.PydanticUserError, pydantic_core.SchemaError, TypeError, NameError)
+_Adapter = pydantic.TypeAdapter[dict[str, object]]
 _REF_TEMPLATE = REF_PREFIX + "{model}"
 
 
@@ -30,17 +31,11 @@ class PydanticArguments:
 
     def __init__(self, parameters: Sequence[Parameter]) -> None:
         self._parameters = tuple(parameters)
-        fields: dict[str, Any] = {}
-        for parameter in parameters:
-            fields[parameter.name] = parameter.annotation if parameter.required else NotRequired[parameter.annotation]
-        make: Any = TypedDict  # Any: a type checker allows only literal fields
-        arguments = make("Arguments", fields)
-        arguments.__pydantic_config__ = pydantic.ConfigDict(extra="forbid")
-        self._adapter: pydantic.TypeAdapter[dict[str, object]] = pydantic.TypeAdapter(arguments)
+        self._adapter = _adapter(parameters)
         schema = self._adapter.json_schema(schema_generator=_Untitled, ref_template=_REF_TEMPLATE)
         self.shape = Shape(schema.get("properties", {}), without_class_titles(schema.get("$defs", {})))
         self.names = list(self.shape.properties)  # the wire's names: a Field's alias wins over the parameter's name
-        self._single: dict[int, pydantic.TypeAdapter[Any]] = {}
+        self._single: dict[int, _Adapter] = {}
 
     def decode(self, raw: bytes | memoryview | msgspec.Raw) -> tuple[object, ...]:
         """Decodes a JSON object into values in the order of the parameters; raises pydantic.ValidationError."""
@@ -51,24 +46,34 @@ class PydanticArguments:
         """Converts one argument; raises Refused."""
         adapter = self._single.get(index)
         if adapter is None:
-            adapter = self._single[index] = pydantic.TypeAdapter(self._parameters[index].annotation)
+            adapter = self._single[index] = _adapter(self._parameters[index : index + 1])
         try:
-            return adapter.validate_python(value)
+            return adapter.validate_python({self.names[index]: value})[self._parameters[index].name]
         except pydantic.ValidationError as error:
             details = error.errors(include_url=False, include_input=False)
             raise Refused([_fault(detail, value) for detail in details]) from None
 
 
+def _adapter(parameters: Sequence[Parameter]) -> _Adapter:
+    """Builds the adapter of an object that holds these parameters and no others."""
+    fields: dict[str, Any] = {}
+    for parameter in parameters:
+        fields[parameter.name] = parameter.annotation if parameter.required else NotRequired[parameter.annotation]
+    make: Any = TypedDict  # Any: a type checker allows only literal fields
+    arguments = make("Arguments", fields)
+    arguments.__pydantic_config__ = pydantic.ConfigDict(extra="forbid")
+    return pydantic.TypeAdapter(arguments)
+
+
 def _fault(detail: pydantic_core.ErrorDetails, value: object) -> Fault:
     """Keeps of a location what exists in the value: pydantic adds the names of union members and validators."""
     path: list[str | int] = []
-    last = detail["loc"][-1] if detail["loc"] else None
-    for step in detail["loc"]:
+    for step in detail["loc"][1:]:  # the first is the argument
         if (inner := step_into(value, step)) is not Lost:
             value = inner
             path.append(step)
-    if detail["type"] == "missing" and last is not None:
-        return Fault("missing", (*path, last))
+    if detail["type"] == "missing":
+        return Fault("missing", (*path, detail["loc"][-1]))
     if detail["type"] == "extra_forbidden":
         return Fault("unknown", tuple(path))
     said = detail["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")

@@ -1,4 +1,4 @@
-"""Brings a database to the schema of this version. Alembic is slow to import: it is, only when there is something to do."""
+"""Brings a database to the schema of this version. Alembic, slow to import, is only when something is to do."""
 
 from pathlib import Path
 
@@ -11,8 +11,8 @@ def upgrade(engine: Engine) -> None:
     """Run the migrations the database lacks, all in one transaction. Raises Alembic's own error on a newer database."""
     if _revision(engine) == HEAD:
         return
-    from alembic import command  # noqa: PLC0415  # heavy, and seldom needed
-    from alembic.config import Config  # noqa: PLC0415
+    from alembic import command
+    from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))

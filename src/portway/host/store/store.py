@@ -1,11 +1,12 @@
 """Every query the host makes. Calls are short and synchronous: one row or one app's rows, on a local file."""
 
+import sqlite3
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, delete, event, insert, select, update
+from sqlalchemy import ColumnElement, Engine, Executable, create_engine, delete, event, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from portway.host.store.migrate import upgrade
@@ -98,8 +99,8 @@ class Store:
         if app is not None:
             query = query.where(tokens.c.app == app)
         return [
-            TokenRecord(row.id, row.app, row.name, row.digest, tuple(row.scopes), row.created)
-            for row in self._all(query)
+            TokenRecord(id_, app_, name, digest, tuple(scopes), created)
+            for id_, app_, name, digest, scopes, created in self._all(query)
         ]
 
     def add_token(self, app: str, name: str, digest: str, scopes: Sequence[str]) -> None:
@@ -108,7 +109,9 @@ class Store:
         try:
             self._run(insert(tokens).values(row))
         except IntegrityError:
-            raise StoreError(f"{app} already has a token named {name!r}: revoke it first, or choose another name") from None
+            raise StoreError(
+                f"{app} already has a token named {name!r}: revoke it first, or choose another name"
+            ) from None
 
     def drop_token(self, app: str, name: str) -> bool:
         """False when there was none."""
@@ -118,17 +121,16 @@ class Store:
     def forget_tokens(self, app: str) -> None:
         self._run(delete(tokens).where(tokens.c.app == app))
 
-    # SQLAlchemy's statements and rows are generic over what only the query knows.
-    def _all(self, query: Any) -> Sequence[Any]:
+    def _all(self, query: Executable) -> list[tuple[Any, ...]]:
         with self._engine.connect() as connection:
-            return connection.execute(query).all()
+            return [tuple(row) for row in connection.execute(query)]
 
-    def _run(self, statement: Any) -> None:
+    def _run(self, statement: Executable) -> None:
         with self._engine.begin() as connection:
             connection.execute(statement)
 
 
-def _release(app: str, number: int) -> Any:
+def _release(app: str, number: int) -> ColumnElement[bool]:
     return (releases.c.app == app) & (releases.c.number == number)
 
 
@@ -136,7 +138,7 @@ def _open(path: Path) -> Engine:
     engine = create_engine(f"sqlite:///{path}")
 
     @event.listens_for(engine, "connect")
-    def configure(connection: Any, _record: object) -> None:
+    def configure(connection: sqlite3.Connection, _record: object) -> None:
         # WAL with FULL: what control has told a client (a token, a release) is there after a power cut.
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=5000"):
             connection.execute(f"PRAGMA {pragma}")

@@ -1,0 +1,38 @@
+"""`portway deploy`: a folder becomes the live release of an app."""
+
+from pathlib import Path
+
+import click
+
+from portway.cli.hosted import ask, data_option, output_option, print_json
+
+_SECONDS = 1800.0
+
+
+@click.command()
+@click.argument("path", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--name", help="The app's name, a part of its URL. Default: the folder's.")
+@data_option
+@output_option
+def command(path: Path, name: str | None, data: str | None, output: str) -> None:
+    """Deploy the folder PATH, which holds a Portway server in server.py, main.py or app.py, to the running host.
+
+    A new app's token is shown once. When the deploy fails, what served before goes on serving, and the exit code is 1.
+    """
+    from portway.host.answers import Deployment
+
+    arguments = {"path": str(path.resolve()), "name": name}
+    done = ask(data, "deploy", arguments, Deployment, on_step=_print_step, seconds=_SECONDS)
+    if output == "json":
+        print_json(done)
+        return
+    click.echo(
+        f"=====> {done.url}   release {done.release}, {done.tools} tools, {done.duration_ms / 1000:.1f}s", err=True
+    )
+    click.echo(done.url)
+    if done.token:
+        click.echo(f"token {done.token}   (shown once; more with `portway token create {done.app} NAME`)")
+
+
+def _print_step(step: str) -> None:
+    click.echo(f"-----> {step}", err=True)

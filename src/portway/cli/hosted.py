@@ -1,0 +1,80 @@
+"""What the host's verbs share: the data directory's option, one call to the running host, its errors as one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from portway.host.paths import locate
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T")
+
+data_option = click.option(
+    "--data",
+    metavar="DIR",
+    envvar="PORTWAY_DATA",
+    help="The host's data directory. Default: portway under XDG_DATA_HOME.",
+)
+output_option = click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="How to print the answer.",
+)
+
+
+def ask(
+    data: str | None,
+    tool: str,
+    arguments: Mapping[str, object],
+    kind: type[T],
+    *,
+    on_step: Callable[[str], None] | None = None,
+    seconds: float = 60.0,
+) -> T:
+    """The answer of one of the management server's tools. Raises `ClickException` without a host or when it refuses."""
+    import asyncio
+
+    import msgspec
+
+    from portway.client import CallResult, Client, ClientError, Progress
+    from portway.protocol.errors import RpcError
+
+    paths = locate(data)
+
+    def progress(done: Progress) -> None:
+        if on_step is not None and done.message:
+            on_step(done.message)
+
+    async def call() -> CallResult:
+        async with Client(f"unix:{paths.control_socket}", era="modern", timeout=seconds) as client:
+            return await client.call_tool(tool, arguments, on_progress=progress if on_step else None)
+
+    try:
+        result = asyncio.run(call())
+    except ClientError as error:
+        if paths.control_socket.exists():
+            raise click.ClickException(f"the host on {paths.data} did not answer: {error}") from None
+        raise click.ClickException(
+            f"no host is running on {paths.data}: start one with `portway up`, or name its --data"
+        ) from None
+    except RpcError as error:
+        raise click.ClickException(error.message) from None
+    if result.is_error:
+        raise click.ClickException(result.text)
+    return msgspec.convert(result.structured, kind) if kind is not type(None) else None
+
+
+def print_json(answer: DataclassInstance) -> None:
+    """An answer as one JSON object; what is None is left out."""
+    import json
+    from dataclasses import asdict
+
+    click.echo(json.dumps({key: value for key, value in asdict(answer).items() if value is not None}))

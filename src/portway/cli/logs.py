@@ -1,0 +1,32 @@
+"""`portway logs`: what an app's instances wrote."""
+
+import time
+
+import click
+
+from portway.cli.hosted import ask, data_option
+
+_POLL_SECONDS = 0.5
+
+
+@click.command()
+@click.argument("app")
+@click.option("-f", "--follow", "--tail", is_flag=True, help="Go on with what is written from now on, until Ctrl-C.")
+@click.option(
+    "-n", "--lines", type=click.IntRange(0), default=100, show_default=True, help="How many of the last lines."
+)
+@data_option
+def command(app: str, follow: bool, lines: int, data: str | None) -> None:
+    """Show the last lines of APP's log; of one that never served, those of its last deploy."""
+    from portway.host.answers import Excerpt
+
+    cursor = ""
+    while True:
+        found = ask(data, "logs", {"app": app, "lines": lines, "cursor": cursor}, Excerpt)
+        for line in found.lines:
+            click.echo(line)
+        cursor = found.cursor
+        if not follow:
+            return
+        if not found.lines:
+            time.sleep(_POLL_SECONDS)

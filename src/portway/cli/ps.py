@@ -1,0 +1,31 @@
+"""`portway ps`: the apps of the host."""
+
+import click
+
+from portway.cli.hosted import ask, data_option, output_option, print_json
+
+
+@click.command()
+@data_option
+@output_option
+def command(data: str | None, output: str) -> None:
+    """List the apps with their state, release and use of memory and CPU."""
+    from portway.host.answers import AppList
+
+    found = ask(data, "list_apps", {}, AppList)
+    if output == "json":
+        print_json(found)
+        return
+    rows = [("APP", "STATE", "RELEASE", "RESTARTS", "MEMORY", "CPU", "ISOLATION", "URL")]
+    for app in found.apps:
+        release = "-" if app.release is None else str(app.release)
+        use = f"{app.memory / 2**20:.0f} MB", f"{app.cpu:.1f}s"
+        rows.append((app.app, app.state, release, str(app.restarts), *use, app.isolation, app.url))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    for app in found.apps:
+        if app.reason:
+            click.echo(f"\n{app.app}: {app.reason}", err=True)
+        for line in app.log:
+            click.echo(f"  {line}", err=True)

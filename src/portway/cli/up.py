@@ -1,0 +1,42 @@
+"""`portway up`: the host, in the foreground."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import click
+
+from portway.cli.hosted import data_option
+
+_NEEDED = ("alembic", "sqlalchemy", "uv")
+
+
+@click.command()
+@click.argument("folders", metavar="[PATH]...", nargs=-1, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "--port", type=click.IntRange(0, 65535), envvar="PORT", default=8080, show_default=True, help="Also from PORT."
+)
+@data_option
+@click.option("--domain", default="localhost", show_default=True, help="Apps are also at <app>.DOMAIN.")
+def command(folders: tuple[Path, ...], port: int, data: str | None, domain: str) -> None:
+    """Run the host until Ctrl-C, with each folder PATH deployed at the start.
+
+    The last line printed is `ready {"url": ..., "token": ..., "data": ...}`; the token is for the first PATH's app.
+    """
+    from portway.host.launcher import Launcher, LaunchError
+    from portway.host.paths import PathError, Paths, claim
+
+    if sys.platform != "linux":
+        raise click.ClickException("the host runs on Linux; `portway run` serves one server anywhere")
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise click.ClickException(f"the host needs {', '.join(missing)}: pip install 'portway[host]'")
+    try:
+        paths: Paths = claim(data)
+        launcher = Launcher(paths, port, domain, [folder.resolve() for folder in folders])
+    except (PathError, LaunchError) as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(
+        "portway: isolation none: apps run as this user and can read its files, so deploy only code you trust", err=True
+    )
+    raise SystemExit(launcher.run())

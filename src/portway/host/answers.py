@@ -1,0 +1,71 @@
+"""What the management server's tools answer: control writes it, the command line reads it."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """`token` is shown here and never again; None for an app that had one."""
+
+    app: str
+    release: int
+    url: str
+    token: str | None
+    tools: int
+    duration_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class AppStatus:
+    """One app. `memory` (bytes) and `cpu` (seconds) are its instances'; `log` is the last lines of a crashed one."""
+
+    app: str
+    state: str
+    release: int | None
+    url: str
+    access: str
+    isolation: str
+    instances: int
+    restarts: int
+    memory: int
+    cpu: float
+    reason: str
+    log: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class AppList:
+    apps: list[AppStatus]
+
+
+@dataclass(frozen=True, slots=True)
+class NewToken:
+    """`token` is shown here and never again."""
+
+    app: str
+    name: str
+    token: str
+    scopes: list[str]
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokenInfo:
+    """`created` in Unix seconds."""
+
+    name: str
+    scopes: list[str]
+    created: int
+
+
+@dataclass(frozen=True, slots=True)
+class TokenList:
+    tokens: list[TokenInfo]
+
+
+@dataclass(frozen=True, slots=True)
+class Excerpt:
+    """Whole lines, and the `cursor` that asks for those after them."""
+
+    lines: list[str]
+    cursor: str

@@ -1,0 +1,1 @@
+"""MCP over stdio and over HTTP: where a server meets its clients."""

@@ -1,0 +1,93 @@
+"""Which Host and Origin pass."""
+
+from __future__ import annotations
+
+import pytest
+
+from portway.http.guard import Guard
+
+ALLOWED = ("api.example.com", "*.apps.example.com", "dev.example.com:8443")
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "status"),
+    [
+        ("localhost", None, None),
+        ("LOCALHOST.:8080", None, None),
+        ("weather.localhost:8080", None, None),
+        ("127.0.0.1:8080", None, None),
+        ("192.168.1.4", None, None),
+        ("[2001:db8::1]:80", None, None),
+        ("API.example.com", None, None),
+        ("api.example.com:443", None, None),
+        ("a.apps.example.com", None, None),
+        ("apps.example.com", None, 421),
+        ("evilapps.example.com", None, 421),
+        ("dev.example.com:8443", None, None),
+        ("dev.example.com", None, 421),
+        ("rebound.attacker.example", None, 421),
+        ("1.2.3.4.attacker.example", None, 421),
+        ("localhost.attacker.example", None, 421),
+        ("1.2.3", None, 421),
+        ("", None, 400),
+        ("a b", None, 400),
+        ("user@localhost", None, 400),
+        ("localhost:8080:1", None, 400),
+        ("localhost/path", None, 400),
+        ("localhost", "http://localhost:6274", None),
+        ("localhost", "http://127.0.0.1:6274", None),
+        ("localhost", "http://[::1]:6274", None),
+        ("localhost", "https://api.example.com", None),
+        ("192.168.1.4:8080", "http://192.168.1.4:8080", None),
+        ("192.168.1.4:8080", "http://192.168.1.5:8080", 403),
+        ("localhost", "http://192.168.1.4", 403),
+        ("localhost", "https://attacker.example", 403),
+        ("localhost", "http://localhost.attacker.example", 403),
+        ("localhost", "http://localhost@attacker.example", 403),
+        ("localhost", "null", 403),
+        ("localhost", "", 403),
+        ("localhost", "http://localhost, http://attacker.example", 403),
+        ("localhost", "file://localhost", 403),
+        ("localhost", "http://localhost/path", 403),
+    ],
+)
+def test_host_and_origin_are_judged_by_name(host: str, origin: str | None, status: int | None) -> None:
+    headers = [(b"host", host.encode())]
+    if origin is not None:
+        headers.append((b"origin", origin.encode()))
+    guard = Guard(ALLOWED)
+    for _ in range(2):  # the second answer comes from the cache
+        refusal = guard.check({"path": "/mcp", "headers": headers})
+        assert (refusal.status if refusal else None) == status
+
+
+@pytest.mark.parametrize(
+    ("path", "names", "status"),
+    [
+        ("/", [], 400),
+        ("/", [b"host", b"host"], 400),
+        ("/", [b"host", b"origin", b"origin"], 403),
+        ("*", [b"host"], 400),
+        ("http://localhost/", [b"host"], 400),
+    ],
+)
+def test_what_is_missing_twice_or_absolute_is_refused(path: str, names: list[bytes], status: int) -> None:
+    refusal = Guard(["*"]).check({"path": path, "headers": [(name, b"localhost") for name in names]})
+    assert refusal is not None
+    assert refusal.status == status
+
+
+def test_a_star_allows_every_name_but_not_a_null_origin() -> None:
+    guard = Guard(["*"])
+    host = (b"host", b"any.example")
+    assert guard.check({"path": "/", "headers": [host, (b"origin", b"https://page.example")]}) is None
+    refusal = guard.check({"path": "/", "headers": [host, (b"origin", b"null")]})
+    assert refusal is not None
+    assert refusal.status == 403
+
+
+def test_the_verdicts_that_clients_can_fill_stay_bounded() -> None:
+    guard = Guard()
+    for number in range(5000):
+        guard.check({"path": "/", "headers": [(b"host", b"h%d.example" % number)]})
+    assert len(guard._verdicts) <= 1024

@@ -1,0 +1,134 @@
+"""The codecs take any bytes: an answer, or the one error that says what is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from portway.protocol.errors import INVALID_PARAMS, INVALID_REQUEST, PARSE_ERROR
+from portway.protocol.jsonrpc import UnreadableMessage, decode, encode_error, encode_id, encode_result
+from portway.protocol.sse import EventParser, encode_event
+from portway.server.errors import RegistrationError
+from portway.server.uris import UriPattern
+
+# PORTWAY_FUZZ_EXAMPLES=20000 for a long run; the examples below are what such runs, and people, have found.
+EXAMPLES = int(os.environ.get("PORTWAY_FUZZ_EXAMPLES", "250"))
+fuzz = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+MEMBERS = st.fixed_dictionaries(
+    {},
+    optional={
+        "jsonrpc": st.just("2.0") | JSON,
+        "id": st.integers() | st.text(max_size=5) | JSON,
+        "method": st.sampled_from(["ping", "tools/call", "initialize"]) | JSON,
+        "params": st.dictionaries(
+            st.sampled_from(["_meta", "name", "uri", "arguments", "cursor", "protocolVersion", "requestId"]),
+            st.dictionaries(st.sampled_from(["progressToken", "io.modelcontextprotocol/protocolVersion"]), JSON, max_size=2) | JSON,
+            max_size=4,
+        )
+        | JSON,
+        "result": JSON,
+        "error": JSON,
+    },
+)
+
+
+def judge(body: bytes) -> None:
+    try:
+        message = decode(body)
+    except UnreadableMessage as error:
+        assert error.code in (PARSE_ERROR, INVALID_REQUEST, INVALID_PARAMS)
+        assert error.status == 400
+        assert error.message.endswith(".")
+        reply = json.loads(encode_error(error.request_id, error))
+        assert reply.get("id") == error.request_id
+        assert type(error.request_id) in (int, str, type(None))
+    else:
+        assert json.loads(body)["jsonrpc"] == "2.0"
+        if message.id is not None and isinstance(message.id, int | str):
+            assert json.loads(encode_result(message.id, b"{}")) == {"jsonrpc": "2.0", "id": json.loads(body)["id"], "result": {}}
+
+
+@fuzz
+@given(st.binary())
+@example(b"[" * 100_000)
+@example(b'{"jsonrpc":"2.0","id":1,"method":"ping","params":' + b'{"a":' * 20_000)
+@example(b'{"jsonrpc":"2.0","id":1e400,"method":"ping"}')
+@example(b'{"jsonrpc":"2.0","id":123456789012345678901234567890,"method":"ping"}')
+@example(b'{"jsonrpc":"2.0","id":"\\ud800","method":"ping"}')
+@example(b'\xef\xbb\xbf{"jsonrpc":"2.0","id":1,"method":"ping"}')
+@example('{"jsonrpc":"2.0","id":1,"method":"ping"}'.encode("utf-16"))
+def test_any_bytes_are_a_message_or_an_error_with_a_sentence(body):
+    judge(body)
+
+
+@fuzz
+@given(MEMBERS)
+def test_any_members_are_a_message_or_an_error_with_a_sentence(members):
+    judge(json.dumps(members).encode("utf-8", "surrogatepass"))
+
+
+@fuzz
+@given(st.integers(-(2**63), 2**64 - 1) | st.text(st.characters(exclude_categories=["Cs"])))
+def test_an_id_goes_back_as_it_came(request_id):
+    assert json.loads(encode_id(request_id)) == request_id
+
+
+@fuzz
+@given(st.lists(st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]), min_size=1)), st.data())
+def test_events_survive_any_cut_into_chunks(texts, data):
+    stream = b"".join(encode_event(text.encode()) + b":\n\n" for text in texts)
+    parser, events = EventParser(), []
+    while stream:
+        cut = data.draw(st.integers(1, len(stream)))
+        events += parser.feed(stream[:cut])
+        stream = stream[cut:]
+    assert events == [text.encode() for text in texts]
+
+
+@fuzz
+@given(st.lists(st.sampled_from([b"data:", b"data: x", b"\n", b"\r", b"\r\n", b":", b"id: 1", b"retry: 5", b"event: message", b"\xff"])))
+def test_an_event_stream_reads_the_same_whole_and_byte_by_byte(pieces):
+    stream = b"".join(pieces) + b"\n\n"
+    parser = EventParser()
+    assert [event for byte in stream for event in parser.feed(bytes([byte]))] == EventParser().feed(stream)
+
+
+@fuzz
+@given(st.text(st.sampled_from("abz/{}+._-:%?#é ")), st.text())
+def test_any_template_compiles_or_is_refused_with_a_sentence(template, uri):
+    try:
+        pattern = UriPattern("x:" + template)
+    except RegistrationError as error:
+        assert str(error).endswith(".")
+        return
+    values = pattern.match(uri) or pattern.match("x:" + re.sub(r"\{[^}]*\}", "v", template))
+    assert values is None or set(values) == set(pattern.names)
+
+
+@fuzz
+@given(st.text(st.sampled_from("ab./\\%2eEfF05c\x00é?#"), max_size=20))
+@example("..")
+@example("%2e%2e")
+@example("..%2f..%2fetc")
+@example("a%00b")
+@example("%ff")
+def test_no_value_of_a_template_climbs_out_of_its_place(raw):
+    for template, several in (("file://x/{name}/y", False), ("file://x/{+name}/y", True)):
+        values = UriPattern(template).match(f"file://x/{raw}/y")
+        if values is None:
+            continue
+        segments = values["name"].split("/")
+        assert several or len(segments) == 1
+        assert not {"..", "."} & set(segments)
+        assert not any(c in "\\\x00" for c in values["name"])
+        assert values["name"]
+        assert not values["name"].startswith("/")

@@ -1,0 +1,290 @@
+"""MCP over HTTP, seen by the official client and by raw requests."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from mcp import Client
+
+from portway import Context, Server, ToolError
+from portway.http.client import Address, HttpClient, Response
+from portway.http.serve import Bind, serve
+from portway.transport.http import App, app
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+MODERN = "2026-07-28"
+ENVELOPE = {"io.modelcontextprotocol/protocolVersion": MODERN, "io.modelcontextprotocol/clientCapabilities": {}}
+BASE = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
+
+
+def make_server() -> Server:
+    server = Server("fixture", version="9.8.7")
+
+    @server.tool
+    async def echo(text: str) -> str:
+        return text
+
+    @server.tool
+    async def count(to: int, ctx: Context) -> int:
+        for n in range(1, to + 1):
+            await ctx.report_progress(n, to, f"step {n}")
+        return to
+
+    @server.tool
+    def count_on_a_thread(to: int, ctx: Context) -> int:
+        for n in range(1, to + 1):
+            ctx.report_progress(n, to)
+        return to
+
+    @server.tool
+    async def refuse() -> str:
+        raise ToolError("not today")
+
+    @server.tool
+    async def crash() -> str:
+        raise RuntimeError("secret-detail")
+
+    @server.tool(scopes=["admin"])
+    async def whoami(ctx: Context) -> str:
+        return ctx.caller.subject
+
+    return server
+
+
+def served(scenario: Callable[[str, HttpClient], Awaitable[None]], application: App | None = None) -> None:
+    """Runs `scenario(url, client)` against an application on a real listener."""
+
+    async def main() -> None:
+        ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        stop = asyncio.Event()
+        listening = asyncio.create_task(
+            serve(application or App(make_server()), Bind("127.0.0.1", 0), on_ready=ready.set_result, stop=stop)
+        )
+        url = await ready
+        client = HttpClient(Address.parse(url))
+        try:
+            await scenario(url, client)
+        finally:
+            await client.close()
+            stop.set()
+            await listening
+
+    asyncio.run(main())
+
+
+def envelope(method: str, params: dict[str, Any] | None = None, request_id: object = 1, **meta: object) -> bytes:
+    body = {"jsonrpc": "2.0", "id": request_id, "method": method}
+    return json.dumps(body | {"params": (params or {}) | {"_meta": ENVELOPE | meta}}).encode()
+
+
+async def post(client: HttpClient, body: bytes, **headers: str) -> Response:
+    fields = BASE | {name.replace("_", "-"): value for name, value in headers.items()}
+    return await client.request("POST", "/mcp", [(k.encode(), v.encode()) for k, v in fields.items()], body)
+
+
+async def post_modern(client: HttpClient, tool: str, arguments: dict[str, Any], **meta: object) -> Response:
+    body = envelope("tools/call", {"name": tool, "arguments": arguments}, **meta)
+    return await post(client, body, mcp_protocol_version=MODERN, mcp_method="tools/call", mcp_name=tool)
+
+
+@pytest.mark.parametrize("mode", ["legacy", "auto"])
+def test_the_official_client_calls_tools_and_sees_progress_in_both_eras(mode: str) -> None:
+    async def scenario(url: str, _: HttpClient) -> None:
+        seen: list[tuple[float, float | None, str | None]] = []
+
+        async def on_progress(progress: float, total: float | None, message: str | None) -> None:
+            seen.append((progress, total, message))
+
+        async with Client(url + "/mcp", mode=mode) as client:  # type: ignore[arg-type]
+            assert {tool.name for tool in (await client.list_tools()).tools} >= {"echo", "count"}
+            result = await client.call_tool("echo", {"text": "grüß"})
+            assert result.structured_content == {"result": "grüß"}
+            await client.call_tool("count", {"to": 3}, progress_callback=on_progress)
+            await client.call_tool("count_on_a_thread", {"to": 2}, progress_callback=on_progress)
+            wrong = await client.call_tool("echo", {"txt": 1})
+            assert wrong.is_error
+            assert "txt" in wrong.content[0].text
+        assert seen == [(1, 3, "step 1"), (2, 3, "step 2"), (3, 3, "step 3"), (1, 2, None), (2, 2, None)]
+
+    served(scenario)
+
+
+def test_a_tool_error_reaches_the_client_and_any_other_exception_only_as_an_id(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario(_: str, client: HttpClient) -> None:
+        refused = await (await post_modern(client, "refuse", {})).read(9999)
+        assert json.loads(refused)["result"]["content"][0]["text"] == "not today"
+        crashed = await (await post_modern(client, "crash", {})).read(9999)
+        text = json.loads(crashed)["result"]["content"][0]["text"]
+        assert b"secret-detail" not in crashed
+        assert text.rpartition(" ")[2].rstrip(".") in caplog.text
+        assert "secret-detail" in caplog.text
+
+    served(scenario)
+
+
+def test_leaving_cancels_a_modern_call_and_not_a_legacy_one() -> None:
+    server = make_server()
+    events: asyncio.Queue[str] = asyncio.Queue()
+    proceed = asyncio.Event()
+
+    @server.tool
+    async def wait() -> str:
+        events.put_nowait("started")
+        try:
+            await proceed.wait()
+        except asyncio.CancelledError:
+            events.put_nowait("cancelled")
+            raise
+        events.put_nowait("finished")
+        return "done"
+
+    async def scenario(_: str, client: HttpClient) -> None:
+        legacy_body = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"wait"}}'
+        for outcome in ("cancelled", "finished"):
+            request = post_modern(client, "wait", {}) if outcome == "cancelled" else post(client, legacy_body)
+            call = asyncio.ensure_future(request)
+            assert await events.get() == "started"
+            call.cancel()
+            await asyncio.gather(call, return_exceptions=True)
+            if outcome == "finished":
+                proceed.set()
+            assert await events.get() == outcome
+        assert (await (await post(client, envelope("ping"))).read(999)).startswith(b'{"jsonrpc"')
+
+    served(scenario, App(server))
+
+
+def test_a_handler_that_does_not_wait_costs_no_task_and_one_that_waits_costs_one() -> None:
+    server = make_server()
+    counts: list[int] = []
+
+    @server.tool
+    async def tasks_now(turns: int) -> int:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        counts.append(len(asyncio.all_tasks()))
+        return turns
+
+    async def scenario(_: str, client: HttpClient) -> None:
+        for turns in (0, 3):
+            await (await post_modern(client, "tasks_now", {"turns": turns})).read(999)
+        for turns in (0, 3):
+            body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "tasks_now", "arguments": {"turns": turns}}}
+            await (await post(client, json.dumps(body).encode())).read(999)
+
+    served(scenario, App(server))
+    quiet = counts[0]
+    assert counts == [quiet, quiet + 1, quiet, quiet]
+
+
+def test_tools_run_on_threads_at_the_same_time() -> None:
+    server = Server("threads")
+    barrier = threading.Barrier(4)
+
+    @server.tool
+    def meet() -> int:
+        return barrier.wait(10)
+
+    async def scenario(_: str, client: HttpClient) -> None:
+        calls = await asyncio.gather(*(post_modern(client, "meet", {}) for _ in range(4)))
+        numbers = [json.loads(await call.read(999))["result"]["structuredContent"]["result"] for call in calls]
+        assert sorted(numbers) == [0, 1, 2, 3]
+
+    served(scenario, App(server))
+
+
+PING = b'{"jsonrpc":"2.0","id":7,"method":"ping"}'
+CALL = envelope("tools/call", {"name": "echo", "arguments": {"text": "x"}})
+GOOD = {"mcp_protocol_version": MODERN, "mcp_method": "tools/call", "mcp_name": "echo"}
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status", "code"),
+    [
+        (PING, {}, 200, None),
+        (PING, {"mcp_protocol_version": "1999-01-01"}, 400, -32602),
+        (b'{"jsonrpc":"2.0","id":7,"method":"nope"}', {}, 200, -32601),
+        (b'{"jsonrpc":"2.0","method":"notifications/initialized"}', {}, 202, None),
+        (b"{", {}, 400, -32700),
+        (b"7", {}, 400, -32600),
+        (b'{"jsonrpc":"2.0","id":7,"method":"tools/list","params":{"cursor":"x"}}', {}, 200, -32602),
+        (b'{"jsonrpc":"2.0","id":7,"method":"resources/read","params":{"uri":"x://y"}}', {}, 200, -32002),
+        (CALL, GOOD, 200, None),
+        (CALL, {}, 400, -32020),
+        (CALL, GOOD | {"mcp_name": "other"}, 400, -32020),
+        (CALL, GOOD | {"mcp_name": "=?base64?ZWNobw==?="}, 200, None),
+        (CALL, GOOD | {"mcp_method": "TOOLS/CALL"}, 400, -32020),
+        (CALL.replace(b"2026-07-28", b"2031-01-01"), GOOD | {"mcp_protocol_version": "2031-01-01"}, 400, -32022),
+        (envelope("ping"), GOOD | {"mcp_method": "ping"}, 404, -32601),
+        (envelope("initialize"), GOOD | {"mcp_method": "initialize"}, 404, -32601),
+        (PING, {"content_type": "text/plain"}, 415, 1000),
+        (PING, {"accept": "text/html"}, 406, 1000),
+        (PING, {"origin": "http://evil.example"}, 403, 1000),
+        (PING, {"origin": "http://localhost:3000"}, 200, None),
+    ],
+)
+def test_requests_get_the_status_and_code_their_era_asks_for(
+    body: bytes, headers: dict[str, str], status: int, code: int | None
+) -> None:
+    async def scenario(_: str, client: HttpClient) -> None:
+        response = await post(client, body, **headers)
+        reply = await response.read(99_999)
+        assert response.status == status, reply
+        assert (json.loads(reply).get("error", {}).get("code") if reply else None) == code, reply
+
+    served(scenario)
+
+
+def test_a_batch_is_answered_where_2025_03_26_may_be_spoken_and_refused_elsewhere() -> None:
+    batch = b'[{"jsonrpc":"2.0","id":1,"method":"ping"},{"jsonrpc":"2.0","method":"x"},{"jsonrpc":"2.0","id":2,"method":"initialize"}]'
+
+    async def scenario(_: str, client: HttpClient) -> None:
+        for header in ({}, {"mcp_protocol_version": "2025-03-26"}):
+            replies = json.loads(await (await post(client, batch, **header)).read(9999))
+            assert [reply["id"] for reply in replies] == [1, 2]
+            assert replies[1]["error"]["code"] == -32600
+        refused = await post(client, batch, mcp_protocol_version="2025-11-25")
+        assert refused.status == 400
+
+    served(scenario)
+
+
+def test_a_client_that_takes_only_event_streams_gets_one_and_one_that_takes_none_gets_json() -> None:
+    async def scenario(_: str, client: HttpClient) -> None:
+        stream = await post(client, PING, accept="text/event-stream")
+        assert dict(stream.headers)[b"content-type"] == b"text/event-stream"
+        assert await stream.read(999) == b'data: {"jsonrpc":"2.0","id":7,"result":{}}\n\n'
+        body = envelope("tools/call", {"name": "count", "arguments": {"to": 2}}, progressToken="p")
+        headers = {"mcp_protocol_version": MODERN, "mcp_method": "tools/call", "mcp_name": "count"}
+        plain = await post(client, body, accept="application/json", **headers)
+        assert json.loads(await plain.read(999))["result"]["structuredContent"] == {"result": 2}
+
+    served(scenario)
+
+
+def test_tokens_from_the_environment_guard_the_server_and_its_scoped_tools(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORTWAY_TOKENS", "ada:planted-token-a:admin+read, bob:planted-token-b")
+
+    async def scenario(_: str, client: HttpClient) -> None:
+        for authorization, status, said in (
+            ("", 401, "bearer token"),
+            ("Bearer wrong", 401, "bearer token"),
+            ("Bearer planted-token-\xe4", 401, "bearer token"),
+            ("Bearer planted-token-b", 403, "admin"),
+            ("bearer planted-token-a", 200, "ada"),
+        ):
+            body = envelope("tools/call", {"name": "whoami", "arguments": {}})
+            headers = {"mcp_protocol_version": MODERN, "mcp_method": "tools/call", "mcp_name": "whoami"}
+            response = await post(client, body, authorization=authorization, **headers)
+            reply = (await response.read(9999)).decode()
+            assert (response.status, said in reply, "planted" in reply) == (status, True, False), reply
+            challenge = dict(response.headers).get(b"www-authenticate", b"")
+            assert challenge == {401: b"Bearer", 403: b'Bearer error="insufficient_scope", scope="admin"', 200: b""}[status]
+
+    served(scenario, app(make_server()))
