@@ -9,6 +9,7 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 	--no-emit-index-url --no-emit-find-links
 # What `make test-all` adds to `make test`.
 SLOW = conformance or clients or faults or soak or install
+NPM = tests/node/node_modules/.package-lock.json
 PYTEST = $(BIN)/pytest -n auto --durations=10
 
 .PHONY: help run test test-all check fix bench conformance soak lock api clean
@@ -21,10 +22,10 @@ run: .venv/.project
 test: .venv/.dev .venv/.project
 	$(PYTEST) -m 'not ($(SLOW))'
 
-test-all: .venv/.dev .venv/.project .venv/.npm
+test-all: .venv/.dev .venv/.project $(NPM)
 	$(PYTEST) -m ''
 
-conformance: .venv/.dev .venv/.project .venv/.npm
+conformance: .venv/.dev .venv/.project $(NPM)
 	$(PYTEST) -m conformance
 
 soak: .venv/.dev .venv/.project
@@ -80,8 +81,8 @@ $(PY):
 	$(INSTALL) -r locks/node.txt
 	@touch $@
 
-.venv/.npm: tests/node/package-lock.json .venv/.node
-	cd tests/node && PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+$(NPM): tests/node/package-lock.json .venv/.node
+	cd tests/node && PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --loglevel=error
 	@touch $@
 
 .venv-bench/.stamp: locks/bench.txt .venv/.uv

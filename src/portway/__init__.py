@@ -32,9 +32,8 @@ __all__ = sorted(_HOME)  # noqa: PLE0605 - the table above is the one list of pu
 
 def __getattr__(name: str) -> object:
     if name not in _HOME:
-        msg = f"module 'portway' has no attribute {name!r}"
-        raise AttributeError(msg)
-    from importlib import import_module  # noqa: PLC0415 - only needed at a name's first use
+        raise AttributeError(f"module 'portway' has no attribute {name!r}")
+    from importlib import import_module
 
     value = globals()[name] = getattr(import_module(_HOME[name]), name)
     return value

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
+import uvloop
 
 from portway.http.serve import Bind, Limits
 from tests.http.listener import Listener
@@ -13,12 +15,12 @@ if TYPE_CHECKING:
     from portway.http.asgi import App
 
 
-@pytest.fixture
-def listen() -> Iterator[Callable[..., Listener]]:
+@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def listen(request: pytest.FixtureRequest) -> Iterator[Callable[..., Listener]]:
     started: list[Listener] = []
 
     def start(app: App, bind: Bind | None = None, **limits: float) -> Listener:
-        listener = Listener(app, Limits(**limits), bind)  # type: ignore[arg-type]
+        listener = Listener(app, Limits(**limits), bind, request.param)  # type: ignore[arg-type]
         started.append(listener)
         return listener
 

@@ -11,16 +11,22 @@ from typing import TYPE_CHECKING
 from portway.http.serve import Bind, Limits, serve
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from portway.http.asgi import App
+
+    NewLoop = Callable[[], asyncio.AbstractEventLoop]
 
 PATIENCE = 8.0
 
 
 class Listener:
-    def __init__(self, app: App, limits: Limits, bind: Bind | None = None) -> None:
+    def __init__(
+        self, app: App, limits: Limits, bind: Bind | None = None, new_loop: NewLoop = asyncio.new_event_loop
+    ) -> None:
         self.url = ""
         self.failure: BaseException | None = None
-        self._loop = asyncio.new_event_loop()
+        self._loop = new_loop()
         self._stop = asyncio.Event()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(app, bind or Bind(port=0), limits), daemon=True)
@@ -34,7 +40,7 @@ class Listener:
 
         try:
             self._loop.run_until_complete(serve(app, bind, limits, on_ready=on_ready, stop=self._stop))
-        except BaseException as error:
+        except Exception as error:  # noqa: BLE001 - the test looks at it
             self.failure = error
         finally:
             self._ready.set()

@@ -42,6 +42,8 @@ def post(*headers: bytes, body: bytes = b"", target: bytes = b"/mcp") -> bytes:
     return b"\r\n".join([b"POST " + target + b" HTTP/1.1", b"Host: localhost", *headers, b"", b""]) + body
 
 
+CHUNKED = b"1\r\nh\r\n1;x=y\r\ni\r\n0\r\nHost: evil\r\n\r\n"
+H2C = (b"Connection: Upgrade, HTTP2-Settings, close", b"Upgrade: h2c", b"HTTP2-Settings: AA")
 REFUSED = {
     "content-length with chunked": (post(b"Content-Length: 4", b"Transfer-Encoding: chunked", body=b"0\r\n\r\n"), 400),
     "two content-lengths": (post(b"Content-Length: 1", b"Content-Length: 2", body=b"ab"), 400),
@@ -81,9 +83,9 @@ def test_a_request_that_is_not_sound_is_refused_and_the_connection_ends(
     [
         (get(b"/a%20b?c=d"), b"GET /a b "),
         (post(b"Content-Length: 2", b"Connection: close", body=b"hi"), b"POST /mcp hi"),
-        (post(b"Transfer-Encoding: chunked", b"Connection: close", body=b"1\r\nh\r\n1;x=y\r\ni\r\n0\r\nHost: evil\r\n\r\n"), b"POST /mcp hi"),
+        (post(b"Transfer-Encoding: chunked", b"Connection: close", body=CHUNKED), b"POST /mcp hi"),
         (b"GET /old HTTP/1.0\r\n\r\n", b"GET /old "),
-        (post(b"Connection: Upgrade, HTTP2-Settings, close", b"Upgrade: h2c", b"HTTP2-Settings: AA", b"Content-Length: 2", body=b"hi"), b"POST /mcp hi"),
+        (post(*H2C, b"Content-Length: 2", body=b"hi"), b"POST /mcp hi"),
     ],
     ids=["escaped path", "sized body", "chunked body with a trailer", "HTTP/1.0", "h2c offer with a body"],
 )  # fmt: skip

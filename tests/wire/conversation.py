@@ -11,7 +11,7 @@ from portway import Audio, Context, Image, Message, Server, ToolError, ToolResul
 from portway.auth.tokens import NamedTokens
 from portway.server.content import Annotations, AudioContent, EmbeddedResource, ImageContent, ResourceContents, ResourceLink, Text
 from portway.transport.http import App
-from tests.wire.served import META, MODERN, Client, Json, request, served
+from tests.wire.served import META, MODERN, VERSIONS, Client, Json, request, served
 
 if TYPE_CHECKING:
     from tests.wire.served import Reply
@@ -181,10 +181,10 @@ HOSTILE: tuple[bytes, ...] = (
 
 @dataclass(frozen=True)
 class Said:
-    """What was asked and what came back; `method` is None where the request could not be read."""
+    """What was asked and what came back."""
 
     version: str
-    method: str | None
+    method: str
     reply: Reply
 
 
@@ -196,7 +196,7 @@ def converse(client: Client, version: str) -> list[Said]:
     slow = {"name": "slow", "arguments": {"steps": 3}}
     said += [Said(version, "tools/call", client.ask(version, "tools/call", slow, meta={"progressToken": t}, token=FULL)) for t in (7, "t")]
     _, headers = request(version, "ping", token=FULL)
-    said += [Said(version, None, client.send(body, headers)) for body in HOSTILE]
+    said += [Said(version, "tools/call", client.send(body, headers)) for body in HOSTILE]
     if version == MODERN:
         said += [Said(version, "tools/list", client.send(*changed)) for changed in broken_envelopes()]
     return said
@@ -219,8 +219,6 @@ def broken_envelopes() -> list[tuple[bytes, dict[str, str]]]:
 @cache
 def recorded() -> tuple[Said, ...]:
     """The whole conversation in both eras, once a process."""
-    from tests.wire.served import VERSIONS
-
     with served(app(tokens=True)) as url:
         client = Client(url)
         said = [one for version in VERSIONS for one in converse(client, version)]

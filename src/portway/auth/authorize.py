@@ -12,6 +12,6 @@ class Forbidden(Exception):
 
 
 def authorize(principal: Principal, required: frozenset[str]) -> None:
-    """Allow `principal` what needs all of `required`, or raise Forbidden; the same call for both eras and transports."""
+    """Allow `principal` what needs all of `required`, or raise Forbidden; both eras and transports ask here."""
     if required and not required <= principal.scopes:
         raise Forbidden(required - principal.scopes)

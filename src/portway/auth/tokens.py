@@ -41,12 +41,10 @@ class NamedTokens:
             name, _, rest = entry.partition(":")
             token, _, scopes = rest.partition(":")
             if not name or not token:
-                msg = f"PORTWAY_TOKENS entry {position} is not name:token[:scope+scope]."
-                raise TokenSyntaxError(msg)
+                raise TokenSyntaxError(f"PORTWAY_TOKENS entry {position} is not name:token[:scope+scope].")
             principal = Principal("portway", name, name, frozenset(filter(None, scopes.split("+"))))
             if self._by_digest.setdefault(digest(token), principal) is not principal:
-                msg = f"PORTWAY_TOKENS entry {position} repeats the token of an earlier one."
-                raise TokenSyntaxError(msg)
+                raise TokenSyntaxError(f"PORTWAY_TOKENS entry {position} repeats the token of an earlier one.")
 
     async def verify(self, token: str) -> Principal | None:
         """The caller of that name, None for an unknown token."""

@@ -26,7 +26,7 @@ class SourceError(Exception):
 
 
 def app_name(folder: Path, given: str | None) -> str:
-    """The one given, else one made of the folder's. Raises `SourceError` unless it can be part of a host name."""
+    """The one given, else one made of the folder's. Raises `SourceError` unless a host name can hold it."""
     name = given or re.sub(r"[^a-z0-9]+", "-", folder.name.lower()).strip("-")
     if not _NAME.fullmatch(name):
         raise SourceError(

@@ -1,4 +1,4 @@
-"""The names of ASGI 3 (https://asgi.readthedocs.io), whose messages and scopes are dicts of mixed values, hence `Any`."""
+"""The names of ASGI 3 (https://asgi.readthedocs.io); its messages and scopes are dicts of mixed values, hence `Any`."""
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any

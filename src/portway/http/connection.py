@@ -12,6 +12,8 @@ import httptools
 from portway.http.vendor import HttpToolsProtocol
 
 if TYPE_CHECKING:
+    from uvicorn._types import ASGI3Application
+
     from portway.http.asgi import App
     from portway.http.limits import Limits
     from portway.http.vendor import RequestResponseCycle
@@ -72,6 +74,8 @@ class Hub:
     default_headers: list[tuple[bytes, bytes]] = field(default_factory=list)
     total_requests: int = 0
 
+    emptied: asyncio.Event = field(default_factory=asyncio.Event)  # after a stop: the last connection has gone
+
     def start_ticking(self) -> None:
         if self._timer is None:
             self.now = self.loop.time()
@@ -121,6 +125,8 @@ class Connection(HttpToolsProtocol):
         self._hub.leaving.discard(self)
         self.pipeline.clear()
         super().connection_lost(exc)
+        if self._hub.stopping and not self._hub.connections and not self._hub.leaving:
+            self._hub.emptied.set()
 
     def data_received(self, data: bytes) -> None:
         self._unused_bytes += len(data)
@@ -213,7 +219,7 @@ class Connection(HttpToolsProtocol):
         self.parser = httptools.HttpRequestParser(self)
         self.data_received(b"\r\n".join([*lines, b"", rest]))
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._active = cycle
         super()._start_asgi_task(cycle, app)
 

@@ -25,8 +25,10 @@ async def send_bytes(send: Send, status: int, body: bytes, headers: Headers) -> 
 
 
 class EventStream:
-    """A `text/event-stream` response that begins with its first event. While open, a comment goes out every `keep_alive` seconds
-    in which nothing else did, so that proxies do not take the stream for dead. Awaiting `event` is the back-pressure.
+    """A `text/event-stream` response that begins with its first event.
+
+    While open, a comment goes out every `keep_alive` seconds in which nothing else did, so that proxies do not take the
+    stream for dead. Awaiting `event` is the back-pressure.
     """
 
     def __init__(self, send: Send, keep_alive: float = 15.0, extra_headers: Sequence[tuple[bytes, bytes]] = ()) -> None:

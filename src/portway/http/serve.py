@@ -36,8 +36,8 @@ def run(
 ) -> None:
     """Serve until SIGTERM or SIGINT, then as `serve` stops; a second signal stops at once, with exit status 1.
 
-    `on_ready` gets the URL once connections are accepted; `on_stop` is called at the first signal, for the app to end its open streams.
-    Raises `ListenError` or `StartupError` before `on_ready`.
+    `on_ready` gets the URL once connections are accepted; `on_stop` is called at the first signal, for the app to end
+    its open streams. Raises `ListenError` or `StartupError` before `on_ready`.
     """
     _raise_descriptor_limit(limits.connections + _DESCRIPTORS_BESIDE)
     loop_factory: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
@@ -78,8 +78,11 @@ async def serve(
     on_ready: Callable[[str], None],
     stop: asyncio.Event,
 ) -> None:
-    """Serve until `stop` is set. Then: no new connections, idle ones closed, requests in flight get `limits.shutdown_seconds` and
-    are cancelled after it, open streams too; the app's lifespan ends last. Cancelled: the same with no time given.
+    """Serve until `stop` is set.
+
+    Then no new connections are taken, idle ones close, and requests in flight, open streams too, get
+    `limits.shutdown_seconds` before they are cancelled; the app's lifespan ends last. When this is cancelled, the same
+    happens with no time given. Raises `ListenError` or `StartupError` before `on_ready`.
     """
     sock = bind.open()
     mark = os.stat(bind.uds) if bind.uds is not None else None
@@ -119,10 +122,12 @@ def _refuse_new(hub: Hub, listener: asyncio.Server, bind: Bind, mark: os.stat_re
 
 async def _settle(hub: Hub, seconds: float) -> None:
     """Wait until no request is in flight and every answer has been read, at most `seconds`."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + seconds
-    while (hub.tasks or hub.connections or hub.leaving) and loop.time() < deadline:
-        await asyncio.sleep(min(0.02, seconds))
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            if hub.connections or hub.leaving:
+                await hub.emptied.wait()
+            if hub.tasks:
+                await asyncio.wait(hub.tasks)
 
 
 async def _cancel(hub: Hub) -> None:

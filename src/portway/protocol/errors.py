@@ -18,7 +18,7 @@ JSON-RPC and MCP reserve -32768..-32000, so ours stands outside.
 
 
 class RpcError(Exception):
-    """A JSON-RPC error: `code`, one-sentence `message`, JSON-encodable `data`, and the HTTP `status` of a modern reply."""
+    """A JSON-RPC error: `code`, a sentence, JSON-encodable `data`, and the HTTP `status` of a modern reply."""
 
     def __init__(self, code: int, message: str, data: object = None, *, status: int = 400) -> None:
         super().__init__(message)

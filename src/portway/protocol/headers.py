@@ -27,7 +27,7 @@ def encode_value(text: str) -> str:
 
 
 def decode_value(value: str) -> str:
-    """The text of a header value; raises RpcError (HEADER_MISMATCH) for a sentinel that is not strict base64 of UTF-8."""
+    """The text of a header value; RpcError (HEADER_MISMATCH) for a sentinel that is not strict base64 of UTF-8."""
     start, end = len(_SENTINEL_START), len(value) - len(_SENTINEL_END)
     if end < start or not (value.startswith(_SENTINEL_START) and value.endswith(_SENTINEL_END)):
         return value
@@ -66,7 +66,9 @@ def verify_envelope(message: Message) -> str:
     meta = message.meta
     if meta is None or meta.version is UNSET or meta.capabilities is UNSET:
         missing = "protocolVersion" if meta is None or meta.version is UNSET else "clientCapabilities"
-        raise RpcError(INVALID_PARAMS, f'params._meta lacks "io.modelcontextprotocol/{missing}", which every request carries.')
+        raise RpcError(
+            INVALID_PARAMS, f'params._meta lacks "io.modelcontextprotocol/{missing}", which every request carries.'
+        )
     if bytes(meta.capabilities)[:1] != b"{":
         raise RpcError(INVALID_PARAMS, 'params._meta "io.modelcontextprotocol/clientCapabilities" must be an object.')
     return meta.version

@@ -11,7 +11,6 @@ from msgspec import UNSET, Raw, UnsetType, field
 
 from portway.protocol.errors import INVALID_PARAMS, INVALID_REQUEST, PARSE_ERROR, RpcError
 
-
 PREFIX = "io.modelcontextprotocol/"
 
 
@@ -30,7 +29,7 @@ class Params(msgspec.Struct):
     name: str | UnsetType = UNSET
     uri: str | UnsetType = UNSET
     arguments: Raw | UnsetType = UNSET
-    cursor: str | None | UnsetType = UNSET
+    cursor: str | UnsetType | None = UNSET
     version: str | UnsetType = field(name="protocolVersion", default=UNSET)
     request_id: int | str | UnsetType = field(name="requestId", default=UNSET)
 
@@ -100,7 +99,8 @@ def _diagnose(body: bytes) -> UnreadableMessage:
         return UnreadableMessage(PARSE_ERROR, f"The message is not valid JSON in UTF-8: {error}.")
     if isinstance(value, list):
         return UnreadableMessage(
-            INVALID_REQUEST, "A batch is not accepted: send one JSON-RPC message at a time (batches ended with 2025-06-18)."
+            INVALID_REQUEST,
+            "A batch is not accepted: send one JSON-RPC message at a time (batches ended with 2025-06-18).",
         )
     if not isinstance(value, dict):
         return UnreadableMessage(INVALID_REQUEST, "The message must be a JSON object.")

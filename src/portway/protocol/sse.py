@@ -25,8 +25,7 @@ class EventParser:
         for line in pieces:
             self._line(line.rstrip(b"\r"), events)
         if self._size + len(self._rest) > self._limit:
-            msg = f"a server-sent event is larger than {self._limit} bytes"
-            raise ValueError(msg)
+            raise ValueError(f"a server-sent event is larger than {self._limit} bytes")
         return events
 
     def _line(self, line: bytes, events: list[bytes]) -> None:

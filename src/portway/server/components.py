@@ -70,8 +70,9 @@ class Table(Generic[Component]):
     def add(self, key: str, component: Component) -> None:
         """Add a component; a name that is taken is an error, not a silent replacement."""
         if key in self.items:
-            msg = f"There is already a {self.kind} {key!r} on this server; give one of the two another name."
-            raise RegistrationError(msg)
+            raise RegistrationError(
+                f"There is already a {self.kind} {key!r} on this server; give one of the two another name."
+            )
         self.items[key] = component
         self._lists.clear()
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
 from typing import Protocol
 
 import msgspec
@@ -53,7 +53,9 @@ class Context:
         assert request_id is not UNSET
         return request_id
 
-    def report_progress(self, progress: float, total: float | None = None, message: str | None = None) -> Awaitable[None]:
+    def report_progress(
+        self, progress: float, total: float | None = None, message: str | None = None
+    ) -> Awaitable[None]:
         """Tell the client how far the call is: `progress` must grow from report to report, `total` is its end.
 
         Await it in an `async def` tool; in a `def` tool just call it, it returns once the report is sent. Nothing is
@@ -78,6 +80,5 @@ class Context:
 class _Done:
     """An awaitable that is done."""
 
-    def __await__(self):  # type: ignore[no-untyped-def]
-        return
-        yield
+    def __await__(self) -> Iterator[None]:
+        return iter(())

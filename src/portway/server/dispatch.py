@@ -10,10 +10,9 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 import msgspec
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import UNSET, UnsetType
 
 from portway.auth.authorize import Forbidden, authorize
-from portway.auth.principal import Principal
 from portway.protocol.errors import (
     INTERNAL_ERROR,
     INVALID_PARAMS,
@@ -129,8 +128,8 @@ class Dispatcher:
             return _tool_error(str(error), tail)
         except (RpcError, Forbidden):
             raise
-        except Exception:  # noqa: BLE001 - whatever an author's code raises becomes an error result with an id
-            return _tool_error(_logged("tool", tool.name), tail)
+        except Exception as error:  # noqa: BLE001 - whatever an author's code raises becomes an error result with an id
+            return _tool_error(_logged("tool", tool.name, error), tail)
 
     async def _invoke(self, plan: Plan | Arguments, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
         if plan.is_async:
@@ -148,8 +147,8 @@ class Dispatcher:
         value = await self._render("resource", resource.uri, resource, values, exchange)
         try:
             content = _resource_content(uri, resource.mime_type, value)
-        except Exception:  # noqa: BLE001 - the author returned what JSON cannot hold
-            raise RpcError(INTERNAL_ERROR, _logged("resource", resource.uri), status=200) from None
+        except Exception as error:  # noqa: BLE001 - the author returned what JSON cannot hold
+            raise RpcError(INTERNAL_ERROR, _logged("resource", resource.uri, error), status=200) from None
         return b'{"contents":[%b]%b}' % (content, self._list_tail[exchange.era])
 
     def _find_resource(self, uri: str) -> tuple[Resource | None, dict[str, str]]:
@@ -174,8 +173,8 @@ class Dispatcher:
         value = await self._render("prompt", prompt.name, prompt, values, exchange)
         try:
             messages = encode_messages(value)
-        except Exception:  # noqa: BLE001 - the author returned what is no message
-            raise RpcError(INTERNAL_ERROR, _logged("prompt", prompt.name), status=200) from None
+        except Exception as error:  # noqa: BLE001 - the author returned what is no message
+            raise RpcError(INTERNAL_ERROR, _logged("prompt", prompt.name, error), status=200) from None
         return b'{"messages":%b%b}' % (messages, self._tail[exchange.era])
 
     async def _render(
@@ -193,8 +192,8 @@ class Dispatcher:
             raise RpcError(INTERNAL_ERROR, str(error), status=200) from None
         except (RpcError, Forbidden):
             raise
-        except Exception:  # noqa: BLE001 - whatever an author's code raises becomes an error with an id
-            raise RpcError(INTERNAL_ERROR, _logged(kind, name), status=200) from None
+        except Exception as error:  # noqa: BLE001 - whatever an author's code raises becomes an error with an id
+            raise RpcError(INTERNAL_ERROR, _logged(kind, name, error), status=200) from None
 
 
 _prompt_arguments = msgspec.json.Decoder(dict[str, str]).decode
@@ -229,10 +228,10 @@ def _tool_error(text: str, tail: bytes) -> bytes:
     return b'{"content":[{"type":"text","text":%b}],"isError":true%b}' % (_encode(text), tail)
 
 
-def _logged(kind: str, name: str) -> str:
-    """Log the exception being handled under a new id, and return what the client is told instead of it."""
+def _logged(kind: str, name: str, error: Exception) -> str:
+    """Log an exception under a new id, and return what the client is told instead of it."""
     error_id = secrets.token_hex(4)
-    log.exception("%s %s failed, error id %s", kind, name, error_id)
+    log.error("%s %s failed, error id %s", kind, name, error_id, exc_info=error)
     return f"The {kind} {name} failed; the server's log has the cause under error id {error_id}."
 
 

@@ -105,6 +105,8 @@ class Arguments:
             values = msgspec.json.decode(b"{}" if arguments is None else arguments)
         except _REFUSED:
             raise ArgumentError(f"the arguments for {self.name} are wrong", ["not readable as JSON"]) from None
+        if values is None:
+            return {}
         if not isinstance(values, dict):
             problem = f"expected an object, got {show(values)}"
             raise ArgumentError(f"the arguments for {self.name} are wrong", [problem])

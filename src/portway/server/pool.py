@@ -1,8 +1,9 @@
 """Threads for plain `def` handlers, at a lower price a call than `loop.run_in_executor`.
 
-Calls are queued in a deque. A worker is woken only when none is awake, it works until the queue is empty, and what it finished is
-handed to the loop in one wake-up. Quick handlers thus share one thread and pay few switches; for slow ones a timer of a
-millisecond looks whether the queue moves, and wakes or starts more workers, twice as many each time, until it does.
+Calls are queued in a deque. A worker is woken only when none is awake, it works until the queue is empty, and what it
+finished is handed to the loop in one wake-up. Quick handlers thus share one thread and pay few switches; for slow ones a
+timer of a millisecond looks whether the queue moves, and wakes or starts more workers, twice as many each time, until it
+does.
 """
 
 from __future__ import annotations
@@ -11,22 +12,23 @@ import asyncio
 import threading
 from collections import deque
 from contextvars import Context, copy_context
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 NUDGE_SECONDS = 0.001
 
+_T = TypeVar("_T")
 _Job = tuple["asyncio.Future[Any]", Context, "Callable[..., Any]", tuple[Any, ...]]
 
 
 class ThreadPool:
     """At most `size` daemon threads named `portway-tool-N`, started when needed and kept.
 
-    The queue has no bound of its own: each entry is a request in flight, and those are bounded where they come in. A call whose
-    future is cancelled while it waits is never started; one that runs is left to finish, and its result dropped. Used from one
-    event loop at a time.
+    The queue has no bound of its own: each entry is a request in flight, and those are bounded where they come in. A
+    call whose future is cancelled while it waits is never started; one that runs is left to finish, and its result
+    dropped. Used from one event loop at a time.
     """
 
     def __init__(self, size: int = 32) -> None:
@@ -43,9 +45,11 @@ class ThreadPool:
         self._timer: asyncio.TimerHandle | None = None
         self._head: _Job | None = None  # the first in the queue when the timer last looked
 
-    def run(self, fn: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
-        """Call `fn(*args)` on a thread, in a copy of the caller's context. StopIteration, SystemExit and KeyboardInterrupt, which a
-        future cannot carry without harm to the loop, arrive as RuntimeError.
+    def run(self, fn: Callable[..., _T], *args: object) -> asyncio.Future[_T]:
+        """Call `fn(*args)` on a thread, in a copy of the caller's context.
+
+        StopIteration, SystemExit and KeyboardInterrupt, which a future cannot carry without harm to the loop, arrive as
+        RuntimeError.
         """
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
@@ -53,7 +57,7 @@ class ThreadPool:
         if self._closed:
             msg = "the thread pool is closed"
             raise RuntimeError(msg)
-        future = loop.create_future()
+        future: asyncio.Future[_T] = loop.create_future()
         job = (future, copy_context(), fn, args)
         self._jobs.append(job)
         if len(self._asleep) == self._workers:

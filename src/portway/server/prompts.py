@@ -31,5 +31,6 @@ def _block(content: object) -> Block:
         return content.block
     if isinstance(content, Block):
         return content
-    msg = f"a prompt returned {type(content).__name__}; it returns text, content blocks, or a list of Message"
-    raise TypeError(msg)
+    raise TypeError(
+        f"a prompt returned {type(content).__name__}; it returns text, content blocks, or a list of Message"
+    )

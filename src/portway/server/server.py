@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-
 from portway.server.components import Prompt, Resource, Table, Tool, ToolAnnotations, listing
 from portway.server.context import Context
 from portway.server.errors import RegistrationError
@@ -73,7 +72,12 @@ class Server:
             plan = compile_plan(fn, context_type=Context)
             key = _component_name("tool", name or _function_name(fn))
             entry = listing(
-                {"name": key, "title": title, "description": description or plan.description, "annotations": annotations},
+                {
+                    "name": key,
+                    "title": title,
+                    "description": description or plan.description,
+                    "annotations": annotations,
+                },
                 inputSchema=plan.input_schema,
                 outputSchema=plan.output_schema,
             )
@@ -99,8 +103,7 @@ class Server:
         path, and both become the parameters of that name (RFC 6570).
         """
         if callable(uri):
-            msg = '@server.resource needs its URI: @server.resource("config://settings").'
-            raise RegistrationError(msg)
+            raise RegistrationError('@server.resource needs its URI: @server.resource("config://settings").')
 
         def register(fn: F) -> F:
             plan = compile_arguments(fn, context_type=Context)
@@ -109,8 +112,10 @@ class Server:
             declared = [argument.name for argument in plan.listed]
             missing = [a.name for a in plan.listed if a.required and a.name not in expected]
             if missing or not set(expected) <= set(declared):
-                msg = f"The resource {uri!r} and the function {_function_name(fn)} disagree: the URI names {expected}, the function {declared}."
-                raise RegistrationError(msg)
+                raise RegistrationError(
+                    f"The resource {uri!r} and its function {_function_name(fn)} disagree: "
+                    f"the URI names {expected}, the function {declared}."
+                )
             key = "uri" if pattern is None else "uriTemplate"
             fields = {
                 key: uri,
@@ -159,7 +164,12 @@ class Server:
                 for a in plan.listed
             ]
             entry = listing(
-                {"name": key, "title": title, "description": description or plan.description, "arguments": arguments or None}
+                {
+                    "name": key,
+                    "title": title,
+                    "description": description or plan.description,
+                    "arguments": arguments or None,
+                }
             )
             self.prompts.add(key, Prompt(key, plan, _scopes(scopes), entry))
             return fn
@@ -172,8 +182,8 @@ class Server:
         return info | {"title": self.title} if self.title else info
 
     def asgi(self) -> "App":
-        """This server as an ASGI application, to mount in any other or to give to any ASGI server."""
-        from portway.transport.http import app  # noqa: PLC0415 - the one upward import: who builds a server need not load HTTP
+        """Give this server as an ASGI application, to mount in any other or to give to any ASGI server."""
+        from portway.transport.http import app
 
         return app(self)
 
@@ -181,15 +191,14 @@ class Server:
         self, *, transport: str | None = None, host: str | None = None, port: int | None = None, workers: int = 1
     ) -> None:
         """Serve until stopped; `portway run` describes the arguments and how the transport is chosen without them."""
-        from portway.transport.run import run  # noqa: PLC0415 - as in asgi()
+        from portway.transport.run import run
 
         run(self, transport=transport, host=host, port=port, workers=workers)
 
 
 def _scopes(scopes: Iterable[str]) -> frozenset[str]:
     if isinstance(scopes, str):
-        msg = f"scopes must be a list, as in scopes=[{scopes!r}]."
-        raise RegistrationError(msg)
+        raise RegistrationError(f"scopes must be a list, as in scopes=[{scopes!r}].")
     return frozenset(scopes)
 
 
@@ -199,6 +208,7 @@ def _function_name(fn: Callable[..., Any]) -> str:
 
 def _component_name(kind: str, name: str) -> str:
     if not _NAME.match(name):
-        msg = f"{name!r} cannot name a {kind}: use 1 to 128 letters, digits, '_', '-' or '.', and pass it as name=."
-        raise RegistrationError(msg)
+        raise RegistrationError(
+            f"{name!r} cannot name a {kind}: use 1 to 128 letters, digits, '_', '-' or '.', and pass it as name=."
+        )
     return name

@@ -14,8 +14,7 @@ _UNSAFE = re.compile(r"[\\\x00-\x1f]")
 def check_uri(uri: str) -> None:
     """Refuse what is no absolute URI (RFC 3986 §3)."""
     if not _SCHEME.match(uri) or any(c.isspace() for c in uri):
-        msg = f"{uri!r} is not a resource URI; it needs a scheme, such as config://settings."
-        raise RegistrationError(msg)
+        raise RegistrationError(f"{uri!r} is not a resource URI; it needs a scheme, such as config://settings.")
 
 
 class UriPattern:
@@ -29,11 +28,10 @@ class UriPattern:
         for found in _EXPRESSION.finditer(template):
             variable = _VARIABLE.match(found[1])
             if variable is None or variable[2] in self.names:
-                msg = (
+                raise RegistrationError(
                     f"The template {template!r} has the expression {found[0]}; "
                     "use {name} for one path segment or {+name} for a path, each name once."
                 )
-                raise RegistrationError(msg)
             self.names.append(variable[2])
             if variable[1]:
                 self._paths.add(variable[2])

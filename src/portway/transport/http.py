@@ -1,6 +1,6 @@
 """MCP over HTTP: one endpoint for both eras, as an ASGI application.
 
-Specification: basic/transports, 2025-11-25 (Streamable HTTP) and 2026-07-28. Legacy clients are served without sessions.
+Specification: basic/transports, 2025-11-25 (Streamable HTTP) and 2026-07-28. Legacy clients get no session.
 """
 
 import asyncio
@@ -85,7 +85,9 @@ class App:
             await _refuse(send, 401, "This server needs a valid bearer token in the Authorization header.", _CHALLENGE)
             return
         if scope["method"] != "POST":
-            await _refuse(send, 405, "The MCP endpoint takes POST only: this server keeps no sessions.", (b"allow", b"POST"))
+            await _refuse(
+                send, 405, "The MCP endpoint takes POST only: this server keeps no sessions.", (b"allow", b"POST")
+            )
             return
         accepts_json, accepts_events = _accepted(fields.get(b"accept", b"*/*"))
         if not (accepts_json or accepts_events):
@@ -119,22 +121,19 @@ class App:
         version = None if version_field is None else version_field.decode("latin-1").strip(" \t")
         try:
             message = decode(body)
-            if len(fields) != len(headers):
-                _refuse_duplicates(headers)
         except UnreadableMessage as error:
             if body.lstrip()[:1] == b"[" and version in (None, _BATCH_VERSION):
                 await self._answer_batch(body, principal, reply)
             else:
                 await reply.finish(400, encode_error(error.request_id, error))
             return
-        except RpcError as error:
-            await reply.finish(error.status, encode_error(None if message.id is UNSET else message.id, error))
-            return
         era = classify(message, version)
         if message.method is UNSET or message.id is UNSET:
             await self._take(message, era, reply)
             return
         try:
+            if len(fields) != len(headers):
+                _refuse_duplicates(headers)
             if era is Era.MODERN:
                 verify(message, fields)
             exchange = Exchange(message, era, principal, reply, version or _BATCH_VERSION)
@@ -148,7 +147,7 @@ class App:
             error = RpcError(INVALID_REQUEST, f"A client sends no responses in {LATEST_MODERN}.")
             await reply.finish(400, encode_error(None, error))
         else:
-            await reply.finish(202, b"")
+            await reply.accept()
 
     async def _answer_batch(self, body: bytes, principal: Principal, reply: "_Reply") -> None:
         """Answer a batch, which 2025-03-26 obliges a server to receive; its requests are answered in order."""
@@ -164,19 +163,21 @@ class App:
         for part in parts:
             try:
                 message = decode(bytes(part))
-            except UnreadableMessage as error:
-                replies.append(encode_error(error.request_id, error))
+            except UnreadableMessage as unreadable:
+                replies.append(encode_error(unreadable.request_id, unreadable))
                 continue
             if message.method is UNSET or message.id is UNSET:
                 continue
+            if message.method == "initialize":
+                error = RpcError(INVALID_REQUEST, "initialize must not be part of a batch.")
+                replies.append(encode_error(message.id, error))
+                continue
             try:
-                if message.method == "initialize":
-                    raise RpcError(INVALID_REQUEST, "initialize must not be part of a batch.")
                 exchange = Exchange(message, Era.LEGACY, principal, reply, _BATCH_VERSION)
                 replies.append(await self._dispatcher.dispatch(exchange))
-            except RpcError as error:
-                replies.append(encode_error(message.id, error))
-        await reply.finish(200, b"[%b]" % b",".join(replies)) if replies else await reply.finish(202, b"")
+            except RpcError as fault:
+                replies.append(encode_error(message.id, fault))
+        await reply.finish(200, b"[%b]" % b",".join(replies)) if replies else await reply.accept()
 
     async def _not_http(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan":
@@ -251,9 +252,13 @@ class _Reply:
         if self._accepts_events:
             await self._open().event(message)
 
+    async def accept(self) -> None:
+        """Acknowledge what has no reply."""
+        await send_bytes(self._send, 202, b"", [])
+
     async def finish(self, status: int, body: bytes, *extra: tuple[bytes, bytes]) -> None:
         """Send the last message and end the reply; `extra` are header fields of a reply that is no stream."""
-        if self._stream is None and (self._accepts_json or status != 200):  # noqa: PLR2004 - HTTP statuses are known by number
+        if self._stream is None and (self._accepts_json or status != 200):
             await send_bytes(self._send, status, body, [*_JSON, *extra] if extra else _JSON)
             return
         stream = self._open()
@@ -262,9 +267,9 @@ class _Reply:
 
     async def fail(self, message: Message, era: Era, error: RpcError) -> None:
         """Send an error; legacy errors travel with status 200, but for a refused caller."""
-        status = error.status if era is Era.MODERN or error.code == REFUSED else 200
-        extra = ()
-        if status == 403 and isinstance(error.data, dict):  # noqa: PLR2004 - as above
+        status = error.status if era is Era.MODERN or error.code in (REFUSED, HEADER_MISMATCH) else 200
+        extra: tuple[tuple[bytes, bytes], ...] = ()
+        if status == 403 and isinstance(error.data, dict):
             scope = " ".join(error.data["requiredScopes"])
             extra = ((b"www-authenticate", f'Bearer error="insufficient_scope", scope="{scope}"'.encode()),)
         await self.finish(status, encode_error(None if message.id is UNSET else message.id, error), *extra)
@@ -299,7 +304,7 @@ def _accepted(accept: bytes) -> tuple[bool, bool]:
             not ranges.isdisjoint((b"*/*", b"application/*", b"application/json")),
             not ranges.isdisjoint((b"*/*", b"text/*", b"text/event-stream")),
         )
-        if len(_MEDIA) < 64:  # noqa: PLR2004 - a bound, so that a client cannot fill the memory
+        if len(_MEDIA) < 64:
             _MEDIA[accept] = known
     return known
 
