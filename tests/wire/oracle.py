@@ -1,12 +1,11 @@
 """`mcp-types`, the official models of every revision's schema, as a judge of messages.
 
-A message passes when it decodes as what its revision says it is and the decoded form, dumped again, is equal: the models
+A message passes when it decodes as what its revision says it is, and the decoded form, dumped again, is equal: the models
 drop what they do not know, so a misspelt or misplaced field cannot hide.
 """
 
 from __future__ import annotations
 
-import types
 import typing
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -14,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 from mcp_types import _v2025_11_25, _v2026_07_28, methods
 from pydantic import BaseModel, TypeAdapter
 
+from tests.wire.served import META
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.wire.served import Json
 
 SCHEMAS = {"2025-11-25": _v2025_11_25, "2026-07-28": _v2026_07_28}
-JSONRPC_META = {"2025-11-25": "Meta", "2026-07-28": "MetaObject"}
 
 
 @cache
@@ -41,12 +41,11 @@ def decode_reply(version: str, method: str, message: Json) -> list[BaseModel]:
     """A reply to `method` as the models it consists of: the frame, and the result it carries."""
     schema = SCHEMAS[version]
     if "error" in message:
-        model: Any = schema.JSONRPCErrorResponse
-        if "id" not in message:  # the schema of both revisions leaves it optional, never null
-            assert message["jsonrpc"] == "2.0"
-        return [decode(model, message)]
+        return [decode(schema.JSONRPCErrorResponse, message)]
     assert set(message) == {"jsonrpc", "id", "result"}
-    return [decode(methods.SERVER_RESULTS[method, version], message["result"])]
+    models = [decode(methods.SERVER_RESULTS[method, version], message["result"])]
+    info = message["result"].get("_meta", {}).get(META + "serverInfo")  # the generated model lets it be anything
+    return models if info is None else [*models, decode(schema.Implementation, info)]
 
 
 def decode_notification(version: str, message: Json) -> BaseModel:
@@ -79,7 +78,3 @@ def filled(value: Any) -> Iterator[str]:
 
 def wire_name(model: type[BaseModel], name: str) -> str:
     return model.model_fields[name].alias or name
-
-
-def is_union(annotation: Any) -> bool:
-    return isinstance(annotation, types.UnionType)

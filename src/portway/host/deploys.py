@@ -117,6 +117,9 @@ class Deployer:
         """Nothing of a failed release stays but its log and its error."""
         self._store.fail_release(release.app, release.number, error)
         await asyncio.to_thread(build.remove, release, keep_log=True)
+        release.build_log.parent.mkdir(parents=True, exist_ok=True)
+        with release.build_log.open("a") as log:
+            log.write(f"{error.splitlines()[0]}\n")
 
 
 class _Steps:

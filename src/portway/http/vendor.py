@@ -1,8 +1,8 @@
 """uvicorn's HTTP protocol without the rest of uvicorn.
 
 `import uvicorn` brings its command line and configuration, which nothing here uses and which cost as much time as
-asyncio and uvloop together. `httptools_impl` needs two names of them, for annotations only, so bare modules stand in for
-them while it is imported. They are taken away again: whoever imports uvicorn afterwards gets the real one.
+asyncio and uvloop together. `httptools_impl` needs two names of them, for annotations only, so bare modules stand in
+for them while it is imported. They are taken away again: a later import of uvicorn gets the real one.
 """
 
 from __future__ import annotations

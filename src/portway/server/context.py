@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Generator
 from typing import Protocol
 
 import msgspec
@@ -80,5 +80,5 @@ class Context:
 class _Done:
     """An awaitable that is done."""
 
-    def __await__(self) -> Iterator[None]:
-        return iter(())
+    def __await__(self) -> Generator[None, None, None]:
+        yield from ()

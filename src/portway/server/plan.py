@@ -13,7 +13,7 @@ from portway.server import faults, native
 from portway.server.errors import ArgumentError, OutputError, RegistrationError
 from portway.server.output import Encoded, Output, encode_json, is_data, wrapped
 from portway.server.schema import Schema, Shape, flatten, show
-from portway.server.signature import EMPTY, Parameter, Signature, parse
+from portway.server.signature import EMPTY, Parameter, Signature, parse, unresolved
 
 JsonBytes = bytes | memoryview | msgspec.Raw
 Call = tuple[tuple[object, ...], dict[str, object]]  # fn(*args, **kwargs)
@@ -196,6 +196,8 @@ def _engines(signature: Signature, *, returns: bool) -> tuple[ArgumentEngine, Re
         try:
             engine = native.NativeArguments(signature.parameters)
             return engine, native.native_returns(signature.returns, signature.name) if returns else None
+        except NameError as error:
+            raise unresolved(signature.name, error) from None
         except (TypeError, RecursionError):
             pass  # one of msgspec's documented limits; pydantic knows more types
     try:
@@ -209,8 +211,11 @@ def _engines(signature: Signature, *, returns: bool) -> tuple[ArgumentEngine, Re
         return arguments, pydantic_engine.pydantic_returns(signature.returns, signature.name) if returns else None
     except pydantic_engine.REFUSALS as error:
         culprit = _culprit(signature, pydantic_engine.refuses)
-        reason = str(error).partition("\n")[0]
-        raise RegistrationError(f"{signature.name}: {culprit} cannot be described to a client: {reason}") from None
+        reason = str(error).partition("\n")[0].partition(". ")[0]
+        raise RegistrationError(
+            f"{signature.name}: {culprit} cannot be described to a client ({reason}); use plain types, a dataclass, a "
+            "TypedDict or a pydantic model"
+        ) from None
 
 
 def _native_refuses(annotation: object) -> bool:

@@ -1,9 +1,9 @@
 """Threads for plain `def` handlers, at a lower price a call than `loop.run_in_executor`.
 
 Calls are queued in a deque. A worker is woken only when none is awake, it works until the queue is empty, and what it
-finished is handed to the loop in one wake-up. Quick handlers thus share one thread and pay few switches; for slow ones a
-timer of a millisecond looks whether the queue moves, and wakes or starts more workers, twice as many each time, until it
-does.
+finished is handed to the loop in one wake-up. Quick handlers thus share one thread and pay few switches; for slow ones
+a timer of a millisecond looks whether the queue moves, and wakes or starts more workers, twice as many each time, until
+it does.
 """
 
 from __future__ import annotations

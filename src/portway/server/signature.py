@@ -142,12 +142,17 @@ def _hints(target: Callable[..., object], name: str) -> dict[str, Any]:
     try:
         return typing.get_type_hints(target, include_extras=True)
     except NameError as error:
-        raise RegistrationError(
-            f"{name}: an annotation uses {error.name}, which does not exist when the program runs; import it at the "
-            "top of the module, not under TYPE_CHECKING or inside a function"
-        ) from None
+        raise unresolved(name, error) from None
     except (SyntaxError, TypeError) as error:
         raise RegistrationError(f"{name}: an annotation cannot be read: {error}") from None
+
+
+def unresolved(name: str, error: NameError) -> RegistrationError:
+    """Returns the error for an annotation that names what does not exist."""
+    return RegistrationError(
+        f"{name}: an annotation uses {error.name}, which does not exist when the program runs; import or define it at "
+        "the top of the module, not under TYPE_CHECKING or inside a function"
+    )
 
 
 def _refuse(parameter: inspect.Parameter, name: str, target: Callable[..., object]) -> None:
@@ -155,6 +160,8 @@ def _refuse(parameter: inspect.Parameter, name: str, target: Callable[..., objec
         raise RegistrationError(f"{name}: {parameter} cannot be described to a client; name every parameter")
     if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
         raise RegistrationError(f"{name}: {parameter.name} is positional-only, and clients send names; drop the '/'")
+    if parameter.name.startswith("__"):
+        raise RegistrationError(f"{name}: {parameter.name} is no name for an argument; drop the underscores")
     if parameter.name in {"self", "cls"} and parameter.annotation is EMPTY and "." in target.__qualname__:
         raise RegistrationError(f"{name} is a method without its object; register obj.{name} of an instance")
 

@@ -1,0 +1,75 @@
+"""What the gate counts, and its face for Prometheus. Counting is a dict look-up and a few additions."""
+
+from bisect import bisect_left
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from prometheus_client.metrics_core import Metric
+
+_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)  # seconds
+_SERIES_PER_APP = 300  # a client may invent any number of names
+_OTHER = "(other)"
+
+
+class _Series:
+    __slots__ = ("buckets", "calls", "errors", "seconds")
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.errors = 0
+        self.seconds = 0.0
+        self.buckets = [0] * (len(_BOUNDS) + 1)
+
+
+class Metrics:
+    """Calls, errors and durations by app, method and name (of a tool, prompt or resource)."""
+
+    def __init__(self) -> None:
+        self.refused = 0  # without a valid token; no app is named, for there may be none
+        self._apps: dict[str, dict[tuple[str, str], _Series]] = {}
+
+    def observe(self, app: str, method: str, name: str, seconds: float, *, failed: bool) -> None:
+        of_app = self._apps.get(app)
+        if of_app is None:
+            of_app = self._apps[app] = {}
+        series = of_app.get((method, name))
+        if series is None:
+            key = (method, name) if len(of_app) < _SERIES_PER_APP else (_OTHER, _OTHER)
+            series = of_app.setdefault(key, _Series())
+        series.calls += 1
+        series.errors += failed
+        series.seconds += seconds
+        series.buckets[bisect_left(_BOUNDS, seconds)] += 1
+
+    def totals(self, app: str) -> tuple[int, int]:
+        """Calls and errors of an app since this gate started."""
+        series = self._apps.get(app, {}).values()
+        return sum(each.calls for each in series), sum(each.errors for each in series)
+
+    def text(self) -> str:
+        """All of it in Prometheus' text format."""
+        from prometheus_client import CollectorRegistry, generate_latest
+
+        registry = CollectorRegistry()
+        registry.register(self)
+        return generate_latest(registry).decode()
+
+    def collect(self) -> "Iterator[Metric]":
+        """What prometheus_client asks of a collector."""
+        from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+
+        labels = ["app", "method", "name"]
+        errors = CounterMetricFamily("portway_gate_errors", "Calls that failed or were refused.", labels=labels)
+        seconds = HistogramMetricFamily("portway_gate_call_seconds", "Time from request to reply.", labels=labels)
+        for app, of_app in self._apps.items():
+            for (method, name), series in of_app.items():
+                errors.add_metric([app, method, name], series.errors)
+                buckets, running = [], 0
+                for bound, count in zip((*map(str, _BOUNDS), "+Inf"), series.buckets, strict=True):
+                    running += count
+                    buckets.append((bound, float(running)))
+                seconds.add_metric([app, method, name], buckets, series.seconds)
+        yield errors
+        yield seconds
+        yield CounterMetricFamily("portway_gate_unauthorized", "Requests refused for their token.", value=self.refused)

@@ -1,0 +1,172 @@
+"""The call record: one JSON line a call, append-only, numbered without gaps, on disk within 100 ms of the call.
+
+Files are named for the first number in them and follow one another at 64 MiB. Lines are made by the loop; one thread
+writes and syncs them in batches. What the disk refuses is kept and tried again, and until it is written no new call is
+taken: the record has no holes that are not seen. A gate that is killed loses what it had not written (at most 100 ms);
+the `gate-started` line of the next one says that and where.
+"""
+
+import logging
+import os
+import threading
+import time
+from collections import deque
+from datetime import UTC, datetime
+from hashlib import blake2b
+from pathlib import Path
+
+import msgspec
+
+logger = logging.getLogger("portway.gate")
+
+_BATCH_SECONDS = 0.025
+_RETRY_SECONDS = 0.5
+_FILE_BYTES = 64 * 1024 * 1024
+_TAIL_BYTES = 1024 * 1024  # longer than any line
+
+
+class Line(msgspec.Struct, omit_defaults=True):
+    """One call. `ms` is the duration; `bytes_in` and `bytes_out` are the client's bodies; `arguments` is a keyed digest.
+
+    `outcome`: ok, isError, "error CODE", refused, cut (the instance died or misspoke), cancelled (the client left).
+    """
+
+    seq: int
+    time: str
+    event: str = "call"
+    app: str = ""
+    release: int = 0
+    instance: str = ""
+    principal: str = ""
+    era: str = ""
+    method: str = ""
+    name: str = ""
+    arguments: str = ""
+    outcome: str = ""
+    status: int = 0
+    ms: float = 0.0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    request: str = ""
+
+
+class Record:
+    """The writer's end. `add` is for the loop's thread; `failing` says that the disk refuses and calls must be too."""
+
+    def __init__(self, directory: Path, key: bytes, *, file_bytes: int = _FILE_BYTES) -> None:
+        """Heals what a crash left, and starts the writer. Raises OSError when the directory cannot be read."""
+        self.failing = False
+        self._directory = directory
+        self._key = key[:64]
+        self._file_bytes = file_bytes
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._seq = _heal(directory)
+        self._lines: deque[tuple[int, bytes]] = deque()
+        self._fd = -1
+        self._size = 0
+        self._some = threading.Event()
+        self._stop = threading.Event()
+        self._encode = msgspec.json.Encoder().encode
+        self._thread = threading.Thread(target=self._run, name="call-record", daemon=True)
+        self._thread.start()
+        self.add(Line(0, now(), event="gate-started"))
+
+    def digest(self, arguments: bytes) -> str:
+        """The keyed digest of a call's arguments, as the bytes were sent."""
+        return blake2b(arguments, key=self._key, digest_size=16).hexdigest()
+
+    def add(self, line: Line) -> None:
+        """Number a line and have it written."""
+        self._seq = line.seq = self._seq + 1
+        self._lines.append((line.seq, self._encode(line)))
+        if not self._some.is_set():
+            self._some.set()
+
+    def close(self) -> None:
+        """Write what there is, and end the writer; one more try for a disk that refuses."""
+        self._stop.set()
+        self._some.set()
+        self._thread.join()
+        if self._lines:
+            logger.error("%d lines of the call record could not be written", len(self._lines))
+
+    def _run(self) -> None:
+        batch: list[tuple[int, bytes]] = []
+        while not (self._stop.is_set() and not self._lines):
+            self._some.wait()
+            self._stop.wait(_RETRY_SECONDS if self.failing else _BATCH_SECONDS)
+            self._some.clear()
+            while self._lines:
+                batch.append(self._lines.popleft())
+            try:
+                self._write(batch)
+            except OSError as error:
+                self._refused(batch, error)
+                batch.clear()
+                if self._stop.is_set():
+                    return
+            else:
+                batch.clear()
+                if self.failing:
+                    self.failing = False
+                    logger.warning("the call record is written again; calls are taken")
+        os.close(self._fd) if self._fd >= 0 else None
+
+    def _write(self, batch: list[tuple[int, bytes]]) -> None:
+        if not batch:
+            return
+        if self._fd < 0 or self._size >= self._file_bytes:
+            if self._fd >= 0:
+                os.close(self._fd)
+                self._fd = -1
+            path = self._directory / f"{batch[0][0]:012d}.jsonl"
+            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            self._size = os.fstat(self._fd).st_size
+        data = b"\n".join([line for _, line in batch]) + b"\n"
+        written = os.write(self._fd, data)
+        if written < len(data):
+            os.ftruncate(self._fd, self._size)
+            raise OSError("the disk took only a part")
+        os.fsync(self._fd)
+        self._size += written
+
+    def _refused(self, batch: list[tuple[int, bytes]], error: OSError) -> None:
+        self._lines.extendleft(reversed(batch))
+        self._some.set()
+        if not self.failing:
+            self.failing = True
+            logger.error("the call record cannot be written (%s); calls are refused until it can", error)
+
+
+def now() -> str:
+    """This moment in UTC, to the millisecond, as RFC 3339 writes it."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+
+
+def _heal(directory: Path) -> int:
+    """Cut off a line that a crash left torn; return the last number written, 0 for a new record."""
+    for path in sorted(directory.glob("*.jsonl"), reverse=True):
+        with path.open("r+b") as file:
+            size = file.seek(0, os.SEEK_END)
+            start = file.seek(max(0, size - _TAIL_BYTES))
+            tail = file.read()
+            end = len(tail)
+            while end:
+                begin = tail.rfind(b"\n", 0, end - 1) + 1
+                try:
+                    if tail[end - 1 : end] == b"\n":
+                        seq = msgspec.json.decode(tail[begin:end], type=Line).seq
+                        break
+                except msgspec.DecodeError:
+                    pass
+                end = begin
+            else:
+                seq = 0
+            if start + end < size:
+                logger.warning("the call record ended in a torn line: %d bytes of %s cut", size - start - end, path.name)
+                file.truncate(start + end)
+                os.fsync(file.fileno())
+        if seq:
+            return seq
+        path.unlink()
+    return 0

@@ -1,0 +1,127 @@
+"""The routing table in force: which app a request is for, who calls, and which instance answers."""
+
+from collections.abc import Iterable
+
+from portway.auth.principal import ANONYMOUS, Principal
+from portway.auth.relay import HEADER, relay
+from portway.auth.tokens import bearer, digest
+from portway.host.routes import App, Instance, Limits, Table, Token
+from portway.http.client import Address, HttpClient
+from portway.http.guard import Guard
+
+_KNOWN_HOSTS = 1024  # Host values whose route is remembered
+
+
+class Backend:
+    """An instance and the calls it is busy with."""
+
+    def __init__(self, instance: Instance) -> None:
+        self.instance = instance
+        self.client = HttpClient(Address.parse(instance.address))
+        self.in_flight = 0
+
+
+class Route:
+    """An app as the gate serves it. It outlives the tables it is in, so calls in flight stay counted."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.release = 0
+        self.public = False
+        self.state = "stopped"
+        self.limits = Limits()
+        self.in_flight = 0
+        self.backends: list[Backend] = []
+
+    def update(self, app: App) -> None:
+        self.release, self.public, self.state, self.limits = app.release, app.access == "public", app.state, app.limits
+        kept = {backend.instance: backend for backend in self.backends}
+        self.backends = [kept.get(instance) or Backend(instance) for instance in app.instances]
+
+    def pick(self, tried: Iterable[Backend]) -> Backend | None:
+        """The least busy instance that was not tried yet."""
+        backends = self.backends
+        if len(backends) == 1 and not tried:
+            return backends[0]
+        return min((b for b in backends if b not in tried), key=lambda backend: backend.in_flight, default=None)
+
+
+class Caller:
+    """Who a token stands for: the name for the record, and the header that tells the instance."""
+
+    __slots__ = ("app", "header", "name")
+
+    def __init__(self, app: str, principal: Principal) -> None:
+        self.app = app
+        self.name = principal.subject
+        self.header = (HEADER, relay(principal))
+
+
+_ANONYMOUS = Caller("", ANONYMOUS)
+
+
+class Routes:
+    """All of a table, compiled for look-up by host, path and token."""
+
+    def __init__(self) -> None:
+        self.version = -1
+        self.guard = Guard()
+        self.apps: dict[str, Route] = {}
+        self._paths: dict[str, Route] = {}
+        self._names: dict[bytes, Route] = {}
+        self._suffix = b""
+        self._hosts: dict[bytes, tuple[bool, Route | None]] = {}
+        self._callers: dict[str, Caller] = {}
+
+    def replace(self, table: Table) -> None:
+        """Put `table` in force; what is in flight is not disturbed."""
+        apps = {name: self.apps.get(name) or Route(name) for name in table.apps}
+        for name, route in apps.items():
+            route.update(table.apps[name])
+        for name in self.apps.keys() - apps.keys():
+            self.apps[name].backends = []
+        domain = table.domain.lower()
+        hosts = [host.lower() for app in table.apps.values() for host in app.hosts]
+        self.guard = Guard([domain, f"*.{domain}", *hosts])
+        self.apps, self.version = apps, table.version
+        self._paths = {path: route for name, route in apps.items() for path in (f"/{name}/mcp", f"/{name}/mcp/")}
+        self._suffix = b"." + domain.encode()
+        self._names = {name.lower().encode() + self._suffix: route for name, route in apps.items()}
+        self._names |= {host.lower().encode(): apps[name] for name, app in table.apps.items() for host in app.hosts}
+        self._hosts = {}
+        self._callers = {hexdigest: _caller(token) for hexdigest, token in table.tokens.items()}
+
+    def by_host(self, host: bytes) -> tuple[bool, Route | None]:
+        """Whether a Host value stands for an app by its name, and for which (None: one that does not exist)."""
+        found = self._hosts.get(host)
+        if found is None:
+            name = host.rpartition(b":")[0] if host[-1:].isdigit() and b":" in host else host
+            name = name.lower().rstrip(b".")
+            route = self._names.get(name)
+            found = (route is not None or name.endswith(self._suffix), route)
+            if len(self._hosts) < _KNOWN_HOSTS:
+                self._hosts[host] = found
+        return found
+
+    def by_path(self, path: str) -> Route | None:
+        return self._paths.get(path)
+
+    def caller(self, route: Route | None, authorization: bytes | None) -> Caller | None:
+        """Who calls `route`, None when they may not; an app that does not exist is refused like one that needs a token."""
+        token = bearer(authorization)
+        caller = None if token is None else self._callers.get(digest(token))
+        if route is None or (caller is not None and caller.app == route.name):
+            return caller if route is not None else None
+        return _ANONYMOUS if route.public else None
+
+    def busy(self, instance: str) -> Backend | None:
+        """The instance of that id, if it is in the table."""
+        for route in self.apps.values():
+            for backend in route.backends:
+                if backend.instance.id == instance:
+                    return backend
+        return None
+
+
+def _caller(token: Token) -> Caller:
+    return Caller(token.app, Principal("portway", token.name, token.name, frozenset(token.scopes)))

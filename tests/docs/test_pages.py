@@ -1,0 +1,117 @@
+"""Every example of README.md and docs/ is run as it stands there.
+
+A fence ```` ```python server.py ```` is written to that file; in a ```` ```console ```` fence each `$ command` is run by
+bash and must print what stands below it, where `…` stands for anything. A command that ends in ` &` keeps running until
+the end of the page. Port 8080 is replaced by a free one, and the data directory by the test's own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.support import ROOT, clean_env
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@dataclass
+class Page:
+    folder: Path
+    port: int
+
+    def run(self, fences: list[tuple[str, str, str]]) -> None:
+        with contextlib.ExitStack() as running:
+            for language, name, body in fences:
+                if name:
+                    (self.folder / name).write_text(body)
+                elif language == "console":
+                    for command, expected in commands(body.replace("8080", str(self.port))):
+                        self.check(command, expected, running)
+
+    def check(self, command: str, expected: str, running: contextlib.ExitStack) -> None:
+        if command.endswith(" &"):
+            running.enter_context(self.background(command.removesuffix(" &"), expected))
+            return
+        done = subprocess.run(
+            ["bash", "-c", command],
+            cwd=self.folder,
+            env=self.env(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert matches(done.stdout, expected), f"$ {command}\n{done.stdout}\n--- is not ---\n{expected}"
+
+    @contextlib.contextmanager
+    def background(self, command: str, expected: str) -> Iterator[None]:
+        with subprocess.Popen(
+            ["bash", "-c", f"exec {command}"],
+            cwd=self.folder,
+            env=self.env(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as process:
+            try:
+                assert process.stdout
+                said = ""
+                while not matches(said, expected):
+                    line = process.stdout.readline()
+                    assert line, f"$ {command} &\n{said}\n--- is not ---\n{expected}"
+                    said += line
+                yield
+            finally:
+                process.send_signal(signal.SIGTERM)
+                process.communicate(timeout=30)
+
+    def env(self) -> dict[str, str]:
+        return clean_env({"PORTWAY_DATA": str(self.folder / "data"), "HOME": str(self.folder), "ROOT": str(ROOT)})
+
+
+def commands(body: str) -> Iterator[tuple[str, str]]:
+    for part in re.split(r"^\$ ", body, flags=re.MULTILINE)[1:]:
+        command, _, expected = part.partition("\n")
+        yield command, expected
+
+
+def matches(said: str, expected: str) -> bool:
+    pattern = re.escape(expected.strip()).replace("…", ".*?")
+    return re.fullmatch(pattern, said.strip(), re.DOTALL) is not None
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_examples_of_a_page_work_as_written(page: Path, tmp_path: Path) -> None:
+    fences = [found.groups(default="") for found in FENCE.finditer(page.read_text())]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    Page(tmp_path, port).run(fences)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_page_is_short_and_has_an_example(page: Path) -> None:
+    text = page.read_text()
+    assert text.count("\n") <= 150
+    assert FENCE.search(text)
+    assert len(PAGES) <= 21
+
+
+def test_every_link_between_pages_leads_somewhere() -> None:
+    for page in [*PAGES, ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md"]:
+        for target in re.findall(r"\]\((?!http|#)([^)#]+)", page.read_text()):
+            assert os.path.exists(page.parent / target), f"{page.name}: {target}"
