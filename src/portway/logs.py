@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
 import time
 import traceback
 
+import msgspec
+
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("text", "json")
+_PACKAGE = os.path.dirname(__file__) + os.sep
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -39,7 +41,7 @@ def _choice(variable: str, allowed: tuple[str, ...], default: str) -> str:
 
 
 class TextFormatter(logging.Formatter):
-    """`2026-11-22T10:15:30.123Z WARNING portway.http: message key=value; ValueError: why (server.py:12 in f, …)`."""
+    """`2026-11-22T10:15:30.123Z WARNING portway.http: message key=value; ValueError: why (server.py:12 in f)`."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = f"{_timestamp(record)} {record.levelname} {record.name}: {record.getMessage()}"
@@ -51,7 +53,7 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time (UTC), level, logger, message, the record's extra fields, exception (the traceback)."""
+    """One JSON object a line: time (UTC), level, logger, message, the record's extra fields, exception (traceback)."""
 
     def format(self, record: logging.LogRecord) -> str:
         entry: dict[str, object] = {
@@ -63,13 +65,17 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info and record.exc_info[1]:
             entry["exception"] = "".join(traceback.format_exception(record.exc_info[1]))
-        return json.dumps(entry, default=str, ensure_ascii=False)
+        return msgspec.json.encode(entry, enc_hook=str).decode()
 
 
 def describe(error: BaseException) -> str:
     """An exception in one line: its type and message, then where it was raised, innermost frame first."""
-    frames = traceback.extract_tb(error.__traceback__)
-    trail = ", ".join(f"{os.path.basename(frame.filename)}:{frame.lineno} in {frame.name}" for frame in reversed(frames))
+    frames = list(traceback.extract_tb(error.__traceback__))
+    # The author's frames say where; ours only how the call got there.
+    frames = [frame for frame in frames if not frame.filename.startswith(_PACKAGE)] or frames
+    trail = ", ".join(
+        f"{os.path.basename(frame.filename)}:{frame.lineno} in {frame.name}" for frame in reversed(frames)
+    )
     return f"{type(error).__name__}: {error}" + (f" ({trail})" if trail else "")
 
 

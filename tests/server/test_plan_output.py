@@ -276,6 +276,15 @@ def test_recursive_types_keep_their_definitions_and_the_rest_is_inlined(extra):
     assert not validator.is_valid({"tree": {"value": 1, "children": [{}]}, "weather": weather, "other": 1})
 
 
+def test_arguments_named_like_schema_keywords_stay_arguments():
+    def tool(enum: Weather, default: Weather, type: str, const: Literal["a"], required: int): ...  # noqa: A002
+
+    schema = json.loads(compile_plan(tool, context_type=Plan).input_schema)
+    assert list(schema["properties"]) == ["enum", "default", "type", "const", "required"]
+    sent = {"enum": {"city": "Rome"}, "default": {"city": "Rome"}, "type": "x", "const": "a", "required": 1}
+    jsonschema.validate(sent, schema)
+
+
 def test_definitions_that_would_explode_when_inlined_stay_shared():
     layer: Any = Weather
     for depth in range(12):

@@ -34,7 +34,7 @@ def request(number: int) -> tuple[str, bytes, dict[str, str]]:
 
 
 def call_until(deadline: float, port: int) -> int:
-    """Calls one after another, on connections of `CALLS_PER_CONNECTION` each; every one ends with a reply left unread."""
+    """Calls one after another on connections of `CALLS_PER_CONNECTION` each, which end with a reply left unread."""
     number = 0
     while time.monotonic() < deadline:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)

@@ -20,7 +20,7 @@ class LoadError(Exception):
 
 
 def load(target: str) -> Server:
-    """Import FILE as `python FILE` would (its folder first on the path, `__name__` not `__main__`) and return its server."""
+    """Import FILE, its folder first on the path as `python FILE` has it, and return its server."""
     path, name = split(target)
     if path.is_dir():
         raise LoadError(f"{path} is a folder; give the file that holds the server, as in {path / 'server.py'}")

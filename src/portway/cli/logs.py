@@ -1,5 +1,6 @@
 """`portway logs`: what an app's instances wrote."""
 
+import contextlib
 import time
 
 import click
@@ -21,12 +22,13 @@ def command(app: str, follow: bool, lines: int, data: str | None) -> None:
     from portway.host.answers import Excerpt
 
     cursor = ""
-    while True:
-        found = ask(data, "logs", {"app": app, "lines": lines, "cursor": cursor}, Excerpt)
-        for line in found.lines:
-            click.echo(line)
-        cursor = found.cursor
-        if not follow:
-            return
-        if not found.lines:
-            time.sleep(_POLL_SECONDS)
+    with contextlib.suppress(KeyboardInterrupt):  # how a follower leaves
+        while True:
+            found = ask(data, "logs", {"app": app, "lines": lines, "cursor": cursor}, Excerpt)
+            for line in found.lines:
+                click.echo(line)
+            cursor = found.cursor
+            if not follow:
+                return
+            if not found.lines:
+                time.sleep(_POLL_SECONDS)

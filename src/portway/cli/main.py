@@ -1,9 +1,8 @@
-"""The command line's root: a table of verbs, each imported only when it runs, so that `--help` and `--version` stay instant."""
+"""The root of the command line: a table of verbs, each imported only when it runs."""
 
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 from typing import NamedTuple
 
 import click
@@ -50,12 +49,16 @@ class LazyGroup(click.Group):
 
 def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     if value:
+        import importlib.metadata  # costs more than the rest of this module
+
         click.echo(f"portway {importlib.metadata.version('portway')}")
         ctx.exit()
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Show the version.")
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Show the version."
+)
 def cli() -> None:
     """Take a Python function to a production MCP endpoint."""
 

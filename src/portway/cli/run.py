@@ -9,9 +9,13 @@ import click
 
 @click.command(short_help="Serve a Python file's server over HTTP or stdio.")
 @click.argument("target", metavar="FILE[:OBJECT]")
-@click.option("--transport", type=click.Choice(["http", "stdio"]), help="Default: stdio when standard input is a pipe, else http.")
+@click.option(
+    "--transport", type=click.Choice(["http", "stdio"]), help="Default: stdio when standard input is a pipe, else http."
+)
 @click.option("--host", help="Address to listen on. Default: 127.0.0.1, or 0.0.0.0 when PORT is set.")
-@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 takes a free one. Default: PORT, else 8080.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 takes a free one. Default: PORT, else 8080."
+)
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that share the port.")
 def command(target: str, transport: str | None, host: str | None, port: int | None, workers: int) -> None:
     """Serve the server in FILE: at /mcp over HTTP (with /health beside it), or over stdio.

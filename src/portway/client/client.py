@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import importlib.metadata
 import itertools
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -53,8 +52,9 @@ class _Waiting(msgspec.Struct):
 class Client:
     """An MCP client, used as `async with Client(target) as client`.
 
-    `target` is `http(s)://host/path`, `unix:/path.sock` (its /mcp) or the argument list of a stdio server to start. `era`
-    "auto" asks with server/discover and falls back to the handshake. `timeout` is in seconds without an answer or progress.
+    `target` is `http(s)://host/path`, `unix:/path.sock` (its /mcp) or the argument list of a stdio server to start.
+    `era` "auto" asks with server/discover and falls back to the handshake. `timeout` is in seconds without an answer or
+    progress.
     Calls raise `RpcError` for what the server refuses and `ClientError` for a server out of reach or not making sense.
     """
 
@@ -88,7 +88,9 @@ class Client:
             raise
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._channel is not None:
             await self._channel.close()
 
@@ -164,7 +166,9 @@ class Client:
                 self.instructions = found.instructions
                 return None
             if self._wanted == "modern":
-                raise ClientError(f"the server speaks no version of the modern era ({', '.join(found.supported_versions)})")
+                raise ClientError(
+                    f"the server speaks no version of the modern era ({', '.join(found.supported_versions)})"
+                )
         return await self._initialize()
 
     async def _initialize(self) -> None:
@@ -172,7 +176,9 @@ class Client:
         params = {"protocolVersion": LATEST_LEGACY, "capabilities": {}, "clientInfo": _client_info()}
         found = await self._ask("initialize", params, InitializeResult)
         if found.protocol_version not in LEGACY_VERSIONS:
-            raise ClientError(f"the server speaks only version {found.protocol_version}, which this client does not know")
+            raise ClientError(
+                f"the server speaks only version {found.protocol_version}, which this client does not know"
+            )
         self.version = found.protocol_version
         self.server, self.capabilities, self.instructions = found.server_info, found.capabilities, found.instructions
         assert self._channel is not None
@@ -209,7 +215,10 @@ class Client:
             await self._initialize()
             result = await self._send(method, params, on_progress, patience or self._timeout)
         try:
-            if self.era is Era.MODERN and (given := msgspec.json.decode(result, type=ResultType).result_type) != "complete":
+            if (
+                self.era is Era.MODERN
+                and (given := msgspec.json.decode(result, type=ResultType).result_type) != "complete"
+            ):
                 raise ClientError(f"the server answered {method} with {given!r}, which this client cannot serve")
             return msgspec.json.decode(result, type=kind)
         except msgspec.DecodeError as error:
@@ -264,7 +273,7 @@ class Client:
             waiting.deadline.reschedule(asyncio.get_running_loop().time() + self._timeout)
         try:
             waiting.on_progress(progress)
-        except Exception:
+        except Exception:  # noqa: BLE001 - the caller's own function, run amid the connection's reading
             _log.exception("on_progress failed")
 
 
@@ -285,4 +294,6 @@ def _speaks_legacy(data: object) -> bool:
 
 @functools.cache
 def _client_info() -> dict[str, str]:
+    import importlib.metadata
+
     return {"name": "portway", "version": importlib.metadata.version("portway")}

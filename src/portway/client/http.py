@@ -27,6 +27,7 @@ from portway.protocol.sse import EventParser
 
 _SESSION = b"mcp-session-id"
 _REDIRECTS = (307, 308)
+_REDIRECTIONS = 3
 _CLOSE_SECONDS = 2.0
 
 
@@ -100,14 +101,14 @@ class HttpChannel:
             (b"accept", b"application/json, text/event-stream"),
             *extra,
         ]
-        for _ in range(3):
+        for _ in range(_REDIRECTIONS):
             response = await self._client.request("POST", self._target, headers, body)
             location = dict(response.headers).get(b"location") if response.status in _REDIRECTS else None
             if location is None:
                 return response
             await response.close()
             self._follow(location.decode("latin-1"))
-        raise ClientError(f"{self._url} redirects without end", response.status)
+        raise ClientError(f"{self._url} redirects without end")
 
     def _follow(self, location: str) -> None:
         """Take a redirect to another path; never to another host, which would be handed the token."""
@@ -173,7 +174,9 @@ class HttpChannel:
             raise SessionLost(f"{self._url} has ended the session", status)
         if status == 401:
             held = "refuses the token it was given" if self._token else "asks for a token"
-            raise ClientError(f"{self._url} {held}; create one for this app and pass it (token=, --token or PORTWAY_TOKEN)", 401)
+            raise ClientError(
+                f"{self._url} {held}; create one for this app and pass it (token=, --token or PORTWAY_TOKEN)", 401
+            )
         try:
             message = decode_incoming(body)
         except (msgspec.DecodeError, RecursionError):

@@ -80,7 +80,7 @@ class ResourceContents(_Wire):
 
 
 class Content(_Wire):
-    """A content block of any `type`: text, image and audio (`data` in base64), resource, resource_link, or one yet unknown."""
+    """A block of any `type`: text, image or audio (`data` in base64), resource, resource_link, or one yet unknown."""
 
     type: str
     text: str | None = None

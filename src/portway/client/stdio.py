@@ -1,4 +1,4 @@
-"""The client's stdio channel: a server as a child process, one message a line (specification: basic/transports, stdio)."""
+"""The client's stdio channel: a server as a child process, one message a line (specification: basic/transports)."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ class StdioChannel:
             return
         assert process.stdin is not None
         process.stdin.close()
-        for ending in (None, signal.SIGTERM, signal.SIGKILL):
-            if ending is not None:
+        for ending in ("", "TERM", "KILL"):
+            if ending:
                 self._signal(process, ending)
             try:
                 async with asyncio.timeout(_EXIT_SECONDS):
@@ -86,21 +86,22 @@ class StdioChannel:
                     break
             except TimeoutError:
                 continue
-        self._signal(process, signal.SIGKILL)  # what the command left behind in its group
+        self._signal(process, "KILL")  # what the command left behind in its group
         self._reader.cancel()
         await asyncio.gather(self._reader, return_exceptions=True)
 
-    def _signal(self, process: asyncio.subprocess.Process, number: int) -> None:
+    def _signal(self, process: asyncio.subprocess.Process, name: str) -> None:
         try:
             if sys.platform == "win32":
                 process.terminate()
             else:
-                os.killpg(process.pid, number)
+                os.killpg(process.pid, signal.SIGKILL if name == "KILL" else signal.SIGTERM)
         except ProcessLookupError:
             pass
 
     async def _write(self, body: bytes) -> None:
-        assert self._process is not None and self._process.stdin is not None
+        assert self._process is not None
+        assert self._process.stdin is not None
         self._post(body)
         try:
             await self._process.stdin.drain()
@@ -108,12 +109,14 @@ class StdioChannel:
             pass  # the reader sees the end and says how the process ended
 
     def _post(self, body: bytes) -> None:
-        assert self._process is not None and self._process.stdin is not None
+        assert self._process is not None
+        assert self._process.stdin is not None
         if not self._process.stdin.is_closing():
             self._process.stdin.write(body + b"\n")
 
     async def _read(self) -> None:
-        assert self._process is not None and self._process.stdout is not None
+        assert self._process is not None
+        assert self._process.stdout is not None
         try:
             while line := await self._process.stdout.readline():
                 self._take(line)

@@ -29,7 +29,7 @@ class SessionLost(ClientError):
 
 
 class Incoming(msgspec.Struct):
-    """Any message of a server. Laxer than `protocol.jsonrpc.Message`: servers in the field send `id: null` in errors."""
+    """Any message of a server. Laxer than `protocol.jsonrpc.Message`: servers in the field send errors with id null."""
 
     id: int | str | None = None
     method: str | None = None

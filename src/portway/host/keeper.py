@@ -4,18 +4,15 @@ import asyncio
 import contextlib
 import logging
 import shutil
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-from portway.host.readiness import NotReady, answers, last_lines
+from portway.host.readiness import NotReady, answers
+from portway.host.restarts import Restarts
 from portway.host.routes import State
 from portway.host.runtime import Instance, Limits, Release, Runtime
 from portway.host.store import InstanceRecord, Store
 
-_BACK_OFF = (0.0, 1.0, 2.0, 4.0, 8.0)
-_CRASHES = 5
-_WINDOW_SECONDS = 60.0
 _LOG_CHECK_SECONDS = 10.0
 _log = logging.getLogger("portway.host")
 
@@ -46,19 +43,16 @@ class Keeper:
         self.release = release
         self.state: State = "starting"
         self.reason = ""
-        self.restarts = 0
+        self.restarts = Restarts()
         self.instance: Instance | None = None
         self._starter = starter
         self._changed = changed
-        self._up_since = float("inf")
-        self._looping = False
-        self._crashes: deque[float] = deque(maxlen=_CRASHES + 1)
         self._tasks: list[asyncio.Task[None]] = []
 
     def begin(self, instance: Instance | None) -> None:
         """Keep it up from now on: with an instance that is ready, or with one yet to start."""
         if instance is not None:
-            self._show("up", instance)
+            self._up(instance)
         self._tasks = [asyncio.create_task(self._keep()), asyncio.create_task(self._bound_log())]
 
     async def end(self) -> None:
@@ -77,7 +71,13 @@ class Keeper:
             if self.instance is not None:
                 how = await self.instance.wait()
                 await self._starter.stop(self.instance)
-            await asyncio.sleep(self._after_crash(how))
+            _log.warning("%s release %d ended: %s", self.release.app, self.release.number, how)
+            pause = self.restarts.crashed(asyncio.get_running_loop().time())
+            if self.restarts.looping:
+                self._show("crashed", None, f"it keeps ending ({how})")
+            else:
+                self._show("starting", None, f"it ended ({how}) and is being restarted")
+            await asyncio.sleep(pause)
 
     async def _start(self) -> str:
         """Start an instance and wait until it is ready; why it is not, or "" when it is."""
@@ -93,35 +93,16 @@ class Keeper:
             if instance is not None:
                 await self._starter.stop(instance)
             raise
-        self._show("up", instance)
+        self._up(instance)
         return ""
 
-    def _after_crash(self, how: str) -> float:
-        """Note the crash and say how many seconds to wait before the next start."""
-        now = asyncio.get_running_loop().time()
-        if now - self._up_since > _WINDOW_SECONDS:
-            self._crashes.clear()
-            self._looping = False
-        self._up_since = float("inf")
-        self.restarts += 1
-        self._crashes.append(now)
-        recent = [crash for crash in self._crashes if now - crash < _WINDOW_SECONDS]
-        _log.warning("%s release %d ended: %s", self.release.app, self.release.number, how)
-        if self._looping or len(recent) > _CRASHES:
-            self._looping = True  # until an instance has lived through a whole window
-            self._show("crashed", None, f"it keeps ending, last with {how}")
-            return _WINDOW_SECONDS
-        self._show("starting", None, f"it ended with {how} and is being restarted")
-        return _BACK_OFF[len(recent) - 1]
+    def _up(self, instance: Instance) -> None:
+        self.restarts.up(asyncio.get_running_loop().time())
+        self._show("up", instance)
 
     def _show(self, state: State, instance: Instance | None, reason: str = "") -> None:
         self.state, self.instance, self.reason = state, instance, reason
-        if state == "up":
-            self._up_since = asyncio.get_running_loop().time()
         self._changed()
-
-    def last_lines(self) -> list[str]:
-        return last_lines(self.release.log)
 
     async def _bound_log(self) -> None:
         """Copy and truncate: the instance holds the file open, in append mode, and goes on writing at its new end."""
@@ -129,9 +110,11 @@ class Keeper:
             await asyncio.sleep(_LOG_CHECK_SECONDS)
             with contextlib.suppress(OSError):
                 if self.release.log.stat().st_size > self._starter.limits.log_bytes:
-                    await asyncio.to_thread(_cut, self.release.log)
+                    await asyncio.to_thread(cut, self.release.log)
 
 
-def _cut(log: Path) -> None:
+def cut(log: Path) -> None:
+    """Empty a log that is being written, its content kept in `<log>.1`."""
     shutil.copyfile(log, log.with_suffix(".log.1"))
-    log.open("r+b").truncate(0)
+    with log.open("r+b") as file:
+        file.truncate(0)

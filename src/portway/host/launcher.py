@@ -57,6 +57,7 @@ class Launcher:
             pid, status = os.waitpid(-1, 0)
             if (name := self._children.pop(pid, None)) is not None:
                 self._on_exit(name, os.waitstatus_to_exitcode(status))
+        self._paths.forget_run()
         return self._code
 
     def _start(self, name: str, *, first: bool = False) -> None:

@@ -10,6 +10,7 @@ from portway.host.deploys import Deployer, DeployError, Report, new_token
 from portway.host.keeper import Keeper
 from portway.host.logfiles import read_log
 from portway.host.paths import Paths
+from portway.host.readiness import last_lines
 from portway.host.store import AppRecord, Store, StoreError
 from portway.host.supervisor import Supervisor
 from portway.server.context import Context
@@ -126,8 +127,8 @@ class Management:
             error = releases[-1].error if releases else ""
             state, reason, log, restarts, instance = "deploying" if deploying else "failed", error, [], 0, None
         else:
-            state, reason, restarts, instance = keeper.state, keeper.reason, keeper.restarts, keeper.instance
-            log = keeper.last_lines() if state == "crashed" else []
+            state, reason, restarts, instance = keeper.state, keeper.reason, keeper.restarts.count, keeper.instance
+            log = last_lines(keeper.release.log) if state == "crashed" else []
         stats = instance.stats() if instance else None
         return AppStatus(
             app=app.name,

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,6 +92,11 @@ class Paths:
             descriptor = os.open(self.secret, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "wb") as file:
                 file.write(os.urandom(32))
+
+    def forget_run(self) -> None:
+        """Remove the sockets' directory, once no process of the host is left."""
+        shutil.rmtree(self.run, ignore_errors=True)
+        (self.data / "run").unlink(missing_ok=True)
 
     def _remember_run(self) -> None:
         """Leave a link to the run directory: a CLI with another XDG_RUNTIME_DIR finds the host too."""

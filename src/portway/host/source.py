@@ -30,7 +30,7 @@ def app_name(folder: Path, given: str | None) -> str:
     name = given or re.sub(r"[^a-z0-9]+", "-", folder.name.lower()).strip("-")
     if not _NAME.fullmatch(name):
         raise SourceError(
-            f"{name!r} cannot name an app: give --name at most 40 lower-case letters, digits and hyphens, a letter first"
+            f"{name!r} cannot name an app: give --name up to 40 lower-case letters, digits, hyphens, a letter first"
         )
     return name
 

@@ -12,11 +12,9 @@ import httptools
 from portway.http.vendor import HttpToolsProtocol
 
 if TYPE_CHECKING:
-    from uvicorn._types import ASGI3Application
-
     from portway.http.asgi import App
     from portway.http.limits import Limits
-    from portway.http.vendor import RequestResponseCycle
+    from portway.http.vendor import ASGI3Application, RequestResponseCycle
 
 PIPELINE_LIMIT = 64  # requests of one connection that wait for their turn
 LINGER_SECONDS = 2.0  # for a refused client to read its answer: closing at once would reset the connection under it

@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 import stat
+import sys
 from dataclasses import dataclass
 
 BACKLOG = 1024
@@ -41,7 +42,8 @@ class Bind:
             msg = f"Cannot listen on {self.host!r}: it is not an address of this machine. Use 127.0.0.1 or 0.0.0.0."
             raise ListenError(msg) from error
         family, _, _, _, address = min(found, key=lambda info: info[0] != socket.AF_INET)
-        sock = socket.socket(family, socket.SOCK_STREAM)
+        # The protocol must be named: asyncio turns Nagle's algorithm off only where it sees TCP.
+        sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind(address)
@@ -61,7 +63,7 @@ class Bind:
 def url_of(sock: socket.socket) -> str:
     """The address as a client on this machine writes it: `http://127.0.0.1:8080` or `unix:/run/app.sock`."""
     address = sock.getsockname()
-    if sock.family == socket.AF_UNIX:
+    if isinstance(address, str):
         return f"unix:{address}"
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address[0], address[0])  # noqa: S104 - a comparison, not a bind
     return f"http://[{host}]:{address[1]}" if ":" in host else f"http://{host}:{address[1]}"
@@ -79,6 +81,9 @@ def _adopt(fd: int) -> socket.socket:
 
 
 def _open_unix(path: str) -> socket.socket:
+    if sys.platform == "win32":
+        msg = "Unix sockets are not supported on Windows. Use --host and --port."
+        raise ListenError(msg)
     if len(os.fsencode(path)) > _PATH_LIMIT:
         msg = f"The socket path {path} is longer than {_PATH_LIMIT} bytes. Choose a shorter directory."
         raise ListenError(msg)
@@ -98,6 +103,8 @@ def _open_unix(path: str) -> socket.socket:
 
 def _remove_stale(path: str) -> None:
     """Remove a socket that nothing listens on any more, as a killed server leaves it."""
+    if sys.platform == "win32":
+        return
     try:
         if not stat.S_ISSOCK(os.stat(path).st_mode):
             msg = f"{path} exists and is not a socket. Remove it, or choose another path."

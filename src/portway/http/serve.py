@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -93,7 +93,7 @@ async def serve(
     try:
         await lifespan.start()
         hub.state = lifespan.state
-        create = loop.create_unix_server if sock.family == socket.AF_UNIX else loop.create_server
+        create = loop.create_unix_server if isinstance(sock.getsockname(), str) else loop.create_server
         listener = await create(lambda: Connection(hub), sock=sock)
         on_ready(url_of(sock))
         await stop.wait()
@@ -145,10 +145,10 @@ async def _cancel(hub: Hub) -> None:
 
 def _raise_descriptor_limit(wanted: int) -> None:
     """The usual soft limit of 1024 open files is reached before the bound on connections is."""
-    try:
-        import resource
-    except ImportError:  # Windows has no such limit
+    if sys.platform == "win32":  # has no such limit
         return
+    import resource
+
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)

@@ -14,11 +14,12 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from uvicorn._types import ASGI3Application
     from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 else:
-    HttpToolsProtocol, RequestResponseCycle = None, None
+    HttpToolsProtocol = RequestResponseCycle = ASGI3Application = None
 
-__all__ = ["HttpToolsProtocol", "RequestResponseCycle"]
+__all__ = ["ASGI3Application", "HttpToolsProtocol", "RequestResponseCycle"]
 
 _MODULE = "uvicorn.protocols.http.httptools_impl"
 

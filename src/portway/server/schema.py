@@ -101,9 +101,9 @@ class Shape(msgspec.Struct, frozen=True):
 
 def flatten(schema: Schema, defs: Mapping[str, Schema]) -> Schema:
     """Replaces references by what they refer to: many clients cannot follow them. Recursive ones stay, with $defs."""
-    budget = [_INLINE_NODES]
+    once = {name: definition for name, definition in defs.items() if not _recursive(name, defs)}
     try:
-        flat: Schema = _inline(schema, defs, (), budget)
+        flat: Schema = _inline(schema, once, [_INLINE_NODES])
     except OverflowError:
         flat = schema
     kept: dict[str, Schema] = {}
@@ -140,23 +140,23 @@ def show(value: object) -> str:
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
 
 
-def _inline(node: Any, defs: Mapping[str, Schema], inside: tuple[str, ...], budget: list[int]) -> Any:  # noqa: ANN401 - JSON
+def _inline(node: Any, defs: Mapping[str, Schema], budget: list[int]) -> Any:  # noqa: ANN401 - JSON
     budget[0] -= 1
     if budget[0] < 0:
         raise OverflowError
     if isinstance(node, list):
-        return [_inline(item, defs, inside, budget) for item in node]
+        return [_inline(item, defs, budget) for item in node]
     if not isinstance(node, dict):
         return node
     reference = node.get("$ref")
     name = reference.removeprefix(REF_PREFIX) if isinstance(reference, str) else ""
-    if name in defs and name not in inside and not _recursive(name, defs):
+    if name in defs:
         node = {**defs[name], **{key: value for key, value in node.items() if key != "$ref"}}
-        inside = (*inside, name)
-    if "type" not in node and node.get("enum") and all(isinstance(value, str) for value in node["enum"]):
+    values = node.get("enum")
+    if isinstance(values, list) and "type" not in node and all(isinstance(value, str) for value in values):
         node = {"type": "string", **node}  # msgspec leaves it out, and some model providers insist on it
     literal = {"default", "const", "enum", "examples"}
-    return {key: value if key in literal else _inline(value, defs, inside, budget) for key, value in node.items()}
+    return {key: value if key in literal else _inline(value, defs, budget) for key, value in node.items()}
 
 
 def _recursive(name: str, defs: Mapping[str, Schema]) -> bool:

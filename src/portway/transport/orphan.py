@@ -15,7 +15,7 @@ GRACE_SECONDS = 3.0
 def watch(reader: int) -> None:
     """Have a thread wait, in the kernel, for the hang-up of `reader` or the end of the parent process.
 
-    Not PR_SET_PDEATHSIG: that tells of the parent *thread*'s end, and clients do start servers from short-lived threads.
+    Not PR_SET_PDEATHSIG: that tells of the parent *thread*'s end, and clients start servers from short-lived threads.
     """
     if sys.platform == "win32":
         return
@@ -27,10 +27,10 @@ def watch(reader: int) -> None:
             poll.register(os.pidfd_open(os.getppid()), select.POLLIN)
         except OSError:
             pass  # no such call in this kernel, or the parent is outside of this process namespace
-    threading.Thread(target=_wait, args=(poll,), name="portway-orphan", daemon=True).start()
 
+    def wait() -> None:
+        poll.poll()
+        time.sleep(GRACE_SECONDS)
+        os._exit(0)
 
-def _wait(poll: select.poll) -> None:
-    poll.poll()
-    time.sleep(GRACE_SECONDS)
-    os._exit(0)
+    threading.Thread(target=wait, name="portway-orphan", daemon=True).start()

@@ -1,7 +1,8 @@
-"""The two ends of a stdio connection: lines in, lines out, without ever blocking the loop or changing the descriptors' flags.
+"""The two ends of a stdio connection: bytes in, lines out, never blocking the loop.
 
-O_NONBLOCK belongs to the open file, which the parent and a terminal's other users may share, so it is never set. Reading
-waits for readiness instead, and writing asks `poll` before each PIPE_BUF bytes, which then never block (select(2), pipe(7)).
+O_NONBLOCK belongs to the open file, which the parent and a terminal's other users may share, so it is never set.
+Reading waits for readiness instead, and writing asks `poll` before each PIPE_BUF bytes, which then never block
+(select(2), pipe(7)).
 """
 
 from __future__ import annotations

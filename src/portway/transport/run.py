@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 import sys
@@ -34,8 +35,10 @@ def choose(transport: str | None, environ: Mapping[str, str], stdin: int = 0) ->
     Raises UsageError for a transport that is neither http nor stdio.
     """
     for value, reason in ((transport, "as asked"), (environ.get("PORTWAY_TRANSPORT"), "PORTWAY_TRANSPORT is set")):
-        if value == "http" or value == "stdio":
-            return Choice(value, reason)
+        if value == "http":
+            return Choice("http", reason)
+        if value == "stdio":
+            return Choice("stdio", reason)
         if value:
             raise UsageError(f"there is no transport {value}; use http or stdio")
     if environ.get("PORTWAY_SOCKET"):
@@ -85,7 +88,8 @@ def serve_http(server: Server, choice: Choice, *, host: str | None, port: int | 
     """Serve over HTTP, by `workers` processes. Raises UsageError for what cannot be listened on or read."""
     from portway.auth.tokens import TokenSyntaxError
     from portway.http.listen import ListenError
-    from portway.http.serve import StartupError, run as listen
+    from portway.http.serve import StartupError
+    from portway.http.serve import run as listen
     from portway.transport.http import PATH, app
 
     _configure_logs()
@@ -93,6 +97,8 @@ def serve_http(server: Server, choice: Choice, *, host: str | None, port: int | 
         application = app(server)
         bind = _bind(os.environ, host, port)
         if workers > 1:
+            if sys.platform == "win32":
+                raise UsageError("several workers need a system that can fork; leave --workers out")
             from portway.transport.workers import supervise
 
             raise SystemExit(supervise(application, bind, workers, lambda url: _announce(server, url + PATH, choice)))
@@ -110,7 +116,9 @@ def _bind(environ: Mapping[str, str], host: str | None, port: int | None) -> Bin
     if given and not given.isdecimal():
         raise UsageError(f"PORT={given} is not a port number")
     everywhere = "0.0.0.0"  # noqa: S104 - a platform that sets PORT connects from outside
-    return Bind(host or (everywhere if given else "127.0.0.1"), port if port is not None else int(given or FALLBACK_PORT))
+    return Bind(
+        host or (everywhere if given else "127.0.0.1"), port if port is not None else int(given or FALLBACK_PORT)
+    )
 
 
 def _configure_logs() -> None:
@@ -123,4 +131,6 @@ def _configure_logs() -> None:
 
 
 def _announce(server: Server, where: str, choice: Choice) -> None:
+    if not logging.getLogger("portway").isEnabledFor(logging.INFO):
+        return
     print(f"portway: {server.name} on {where} ({choice.transport}: {choice.reason})", file=sys.stderr, flush=True)

@@ -169,7 +169,7 @@ class Connection:
         else:
             raise RpcError(
                 INVALID_PARAMS,
-                f'params._meta lacks "{PREFIX}protocolVersion" ({LATEST_MODERN}), and no initialize opened a session before.',
+                f'params._meta lacks "{PREFIX}protocolVersion" ({LATEST_MODERN}), and no initialize came before.',
             )
         return Exchange(message, era, ANONYMOUS, call, version)
 
@@ -264,8 +264,10 @@ class Call:
             body = await self._connection.dispatcher.dispatch(exchange)
         except RpcError as error:
             body = encode_error(self.id, error)
-        except Exception:
+        except Exception:  # noqa: BLE001 - a fault of ours; the client must not wait for ever
             _log.exception("request failed")
-            body = encode_error(self.id, RpcError(INTERNAL_ERROR, "The server failed to answer; its log has the cause."))
+            body = encode_error(
+                self.id, RpcError(INTERNAL_ERROR, "The server failed to answer; its log has the cause.")
+            )
         if self._connection.forget(self):
             self._outbox.reply(body)

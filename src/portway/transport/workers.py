@@ -12,11 +12,13 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from portway.http.listen import BACKLOG, Bind, ListenError, url_of
+from portway.http.listen import BACKLOG, Bind, url_of
 from portway.http.serve import StartupError, run
 
 if TYPE_CHECKING:
     from portway.http.asgi import App
+
+assert sys.platform != "win32", "transport.run asks for one process there"
 
 _RESTART_SECONDS = 1.0
 """The least time between two starts of one worker."""
@@ -27,8 +29,6 @@ def supervise(app: App, bind: Bind, count: int, on_ready: Callable[[str], None])
 
     `on_ready` gets the URL once connections are taken. A second signal stops at once. Raises ListenError.
     """
-    if not hasattr(os, "fork"):
-        raise ListenError("Several workers need a system that can fork. Leave --workers out.")
     sockets = _open(bind, count)
     status = _Supervisor(app, sockets, on_ready).run()
     if bind.uds is not None:
@@ -37,9 +37,9 @@ def supervise(app: App, bind: Bind, count: int, on_ready: Callable[[str], None])
 
 
 def _open(bind: Bind, count: int) -> list[socket.socket]:
-    """A listening socket for each worker, held here too: connections wait in it while a crashed worker is started again.
+    """A listening socket for each worker, held here too: connections wait in it while a crashed worker is replaced.
 
-    The kernel spreads TCP connections over sockets that share a port; a Unix socket is one that all workers accept from.
+    The kernel spreads TCP connections over sockets that share a port; a Unix socket is one that all accept from.
     """
     first = bind.open()
     if first.family == socket.AF_UNIX or not hasattr(socket, "SO_REUSEPORT"):
@@ -70,8 +70,10 @@ class _Supervisor:
         failed = False
         while self._slots:
             pid, status = os.wait()
-            index = self._slots.pop(pid, None)
-            if index is None or self._stopping:
+            if pid not in self._slots:
+                continue  # a process the author's own code started
+            index = self._slots.pop(pid)
+            if self._stopping:
                 continue
             if not self._ready[0]:
                 failed = True  # none ever came up: starting it again would not help
@@ -113,13 +115,17 @@ class _Supervisor:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
             os.close(self._held)
             threading.Thread(target=self._await_orphaned, daemon=True).start()
-            run(self._app, Bind(fd=os.dup(self._sockets[index].fileno())), on_ready=lambda _: self._ready.__setitem__(0, 1))
+            run(
+                self._app,
+                Bind(fd=os.dup(self._sockets[index].fileno())),
+                on_ready=lambda _: self._ready.__setitem__(0, 1),
+            )
             status = 0
         except StartupError as error:
             print(f"portway: {error}", file=sys.stderr)
         except SystemExit as exit_:
             status = exit_.code if isinstance(exit_.code, int) else 1
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - a child must never return into its parent's code
             import traceback
 
             traceback.print_exc()

@@ -18,7 +18,7 @@ class _Params(msgspec.Struct):
 
 
 class _Reply(msgspec.Struct):
-    id: int | str | None | UnsetType = UNSET
+    id: int | str | UnsetType | None = UNSET
     method: str | UnsetType = UNSET
     result: Raw | UnsetType = UNSET
     error: Raw | UnsetType = UNSET

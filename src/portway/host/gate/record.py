@@ -9,7 +9,6 @@ the `gate-started` line of the next one says that and where.
 import logging
 import os
 import threading
-import time
 from collections import deque
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -26,7 +25,7 @@ _TAIL_BYTES = 1024 * 1024  # longer than any line
 
 
 class Line(msgspec.Struct, omit_defaults=True):
-    """One call. `ms` is the duration; `bytes_in` and `bytes_out` are the client's bodies; `arguments` is a keyed digest.
+    """One call. `ms` is its duration, `bytes_in` and `bytes_out` the client's bodies, `arguments` a keyed digest.
 
     `outcome`: ok, isError, "error CODE", refused, cut (the instance died or misspoke), cancelled (the client left).
     """
@@ -110,7 +109,8 @@ class Record:
                 if self.failing:
                     self.failing = False
                     logger.warning("the call record is written again; calls are taken")
-        os.close(self._fd) if self._fd >= 0 else None
+        if self._fd >= 0:
+            os.close(self._fd)
 
     def _write(self, batch: list[tuple[int, bytes]]) -> None:
         if not batch:
@@ -123,12 +123,14 @@ class Record:
             self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
             self._size = os.fstat(self._fd).st_size
         data = b"\n".join([line for _, line in batch]) + b"\n"
-        written = os.write(self._fd, data)
-        if written < len(data):
-            os.ftruncate(self._fd, self._size)
-            raise OSError("the disk took only a part")
-        os.fsync(self._fd)
-        self._size += written
+        try:
+            if os.write(self._fd, data) < len(data):
+                raise OSError("no room for all of it")
+            os.fsync(self._fd)
+        except OSError:
+            os.ftruncate(self._fd, self._size)  # the batch is written again as a whole
+            raise
+        self._size += len(data)
 
     def _refused(self, batch: list[tuple[int, bytes]], error: OSError) -> None:
         self._lines.extendleft(reversed(batch))
@@ -150,7 +152,7 @@ def _heal(directory: Path) -> int:
             size = file.seek(0, os.SEEK_END)
             start = file.seek(max(0, size - _TAIL_BYTES))
             tail = file.read()
-            end = len(tail)
+            end, seq = len(tail), 0
             while end:
                 begin = tail.rfind(b"\n", 0, end - 1) + 1
                 try:
@@ -160,10 +162,10 @@ def _heal(directory: Path) -> int:
                 except msgspec.DecodeError:
                     pass
                 end = begin
-            else:
-                seq = 0
             if start + end < size:
-                logger.warning("the call record ended in a torn line: %d bytes of %s cut", size - start - end, path.name)
+                logger.warning(
+                    "the call record ended in a torn line: %d bytes of %s cut", size - start - end, path.name
+                )
                 file.truncate(start + end)
                 os.fsync(file.fileno())
         if seq:

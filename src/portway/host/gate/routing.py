@@ -33,10 +33,9 @@ class Route:
         self.in_flight = 0
         self.backends: list[Backend] = []
 
-    def update(self, app: App) -> None:
+    def update(self, app: App, backends: dict[str, Backend]) -> None:
         self.release, self.public, self.state, self.limits = app.release, app.access == "public", app.state, app.limits
-        kept = {backend.instance: backend for backend in self.backends}
-        self.backends = [kept.get(instance) or Backend(instance) for instance in app.instances]
+        self.backends = [backends.get(instance.id) or Backend(instance) for instance in app.instances]
 
     def pick(self, tried: Iterable[Backend]) -> Backend | None:
         """The least busy instance that was not tried yet."""
@@ -67,6 +66,7 @@ class Routes:
         self.version = -1
         self.guard = Guard()
         self.apps: dict[str, Route] = {}
+        self.backends: dict[str, Backend] = {}  # by id: those in the table, and those that left it with calls in flight
         self._paths: dict[str, Route] = {}
         self._names: dict[bytes, Route] = {}
         self._suffix = b""
@@ -77,9 +77,11 @@ class Routes:
         """Put `table` in force; what is in flight is not disturbed."""
         apps = {name: self.apps.get(name) or Route(name) for name in table.apps}
         for name, route in apps.items():
-            route.update(table.apps[name])
+            route.update(table.apps[name], self.backends)
         for name in self.apps.keys() - apps.keys():
             self.apps[name].backends = []
+        leaving = {each: backend for each, backend in self.backends.items() if backend.in_flight}
+        self.backends = leaving | {b.instance.id: b for route in apps.values() for b in route.backends}
         domain = table.domain.lower()
         hosts = [host.lower() for app in table.apps.values() for host in app.hosts]
         self.guard = Guard([domain, f"*.{domain}", *hosts])
@@ -107,20 +109,12 @@ class Routes:
         return self._paths.get(path)
 
     def caller(self, route: Route | None, authorization: bytes | None) -> Caller | None:
-        """Who calls `route`, None when they may not; an app that does not exist is refused like one that needs a token."""
+        """Who calls `route`, None when they may not: an app that does not exist (None) admits nobody."""
         token = bearer(authorization)
         caller = None if token is None else self._callers.get(digest(token))
         if route is None or (caller is not None and caller.app == route.name):
             return caller if route is not None else None
         return _ANONYMOUS if route.public else None
-
-    def busy(self, instance: str) -> Backend | None:
-        """The instance of that id, if it is in the table."""
-        for route in self.apps.values():
-            for backend in route.backends:
-                if backend.instance.id == instance:
-                    return backend
-        return None
 
 
 def _caller(token: Token) -> Caller:

@@ -1,0 +1,86 @@
+"""`portway call`: one tool call from the shell."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import click
+import msgspec
+from msgspec import UNSET
+
+from portway.cli.schema import ArgumentProblem, read_arguments
+from portway.cli.target import OUTPUT, TOKEN, connect
+from portway.client import CallResult, Client, Content, Progress
+
+
+@click.command(short_help="Call one tool and print its result.")
+@click.argument("target")
+@click.argument("tool")
+@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]…")
+@click.option("--json", "text", metavar="OBJECT", help="All arguments as one JSON object, instead of KEY=VALUE.")
+@TOKEN
+@OUTPUT
+def command(target: str, tool: str, pairs: tuple[str, ...], text: str | None, token: str | None, output: str) -> None:
+    """Call TOOL of TARGET: a Python file, a URL, or a quoted command.
+
+    Values are read as the types the tool's input schema names. Exit status 1 when the tool reports an error.
+    """
+    given = _object(text) if text is not None else None
+    if given is not None and pairs:
+        raise click.UsageError("give the arguments as --json or as KEY=VALUE, not both")
+
+    async def call(client: Client) -> CallResult:
+        arguments = given if given is not None else await _arguments(client, tool, list(pairs))
+        return await client.call_tool(tool, arguments, on_progress=_show if sys.stderr.isatty() else None)
+
+    result = connect([target], token, call)
+    if output == "json":
+        click.echo(msgspec.json.encode(result))
+    else:
+        click.echo(_text(result), err=result.is_error)
+    if result.is_error:
+        raise SystemExit(1)
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise click.UsageError(f"--json is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise click.UsageError('--json must be an object, as in \'{"city": "Paris"}\'')
+    return value
+
+
+async def _arguments(client: Client, name: str, pairs: list[str]) -> dict[str, Any]:
+    if not pairs:
+        return {}
+    tools = {tool.name: tool for tool in await client.list_tools()}
+    if name not in tools:
+        raise click.ClickException(f"the server has no tool {name}; it has: {', '.join(tools) or 'none'}")
+    try:
+        return read_arguments(pairs, tools[name].input_schema)
+    except ArgumentProblem as problem:
+        raise click.ClickException(str(problem)) from None
+
+
+def _show(progress: Progress) -> None:
+    total = "" if progress.total is None else f"/{progress.total:g}"
+    click.echo(f"{progress.progress:g}{total} {progress.message or ''}".rstrip(), err=True)
+
+
+def _text(result: CallResult) -> str:
+    if not result.content and result.structured is not UNSET:
+        return json.dumps(result.structured, ensure_ascii=False)
+    return "\n".join(_block(block) for block in result.content)
+
+
+def _block(block: Content) -> str:
+    if block.text is not None:
+        return block.text
+    if block.resource is not None:
+        return block.resource.text or f"[resource {block.resource.uri}]"
+    details = [detail for detail in (block.type, block.mime_type, block.uri) if detail]
+    return f"[{' '.join(details)}]"

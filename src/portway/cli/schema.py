@@ -1,0 +1,103 @@
+"""JSON Schemas on the command line: shown as signatures, and used to read `key=value`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, cast
+
+Schema = Mapping[str, Any]
+_TYPES: dict[type, str] = {
+    bool: "boolean",
+    int: "integer",
+    float: "number",
+    str: "string",
+    list: "array",
+    dict: "object",
+}
+
+
+class ArgumentProblem(ValueError):
+    """A `key=value` that the schema has no place for; the message names the mend."""
+
+
+def signature(schema: Schema) -> str:
+    """The parameters an object schema asks for, as in `city: string, days: integer = 3, units: "c" | "f"?`."""
+    required = schema.get("required", [])
+    parts = []
+    for name, prop in schema.get("properties", {}).items():
+        part = f"{name}: {describe(prop, schema)}"
+        if "default" in prop:
+            part += f" = {json.dumps(prop['default'], ensure_ascii=False)}"
+        elif name not in required:
+            part += "?"
+        parts.append(part)
+    return ", ".join(parts)
+
+
+def describe(schema: Schema, root: Schema) -> str:
+    """A schema's type in a few words."""
+    schema = _resolved(schema, root)
+    if "enum" in schema:
+        return " | ".join(json.dumps(value, ensure_ascii=False) for value in schema["enum"])
+    branches = schema.get("anyOf") or schema.get("oneOf")
+    if branches:
+        return " | ".join(dict.fromkeys(describe(branch, root) for branch in branches))
+    if schema.get("type") == "array" and "items" in schema:
+        return f"array of {describe(schema['items'], root)}"
+    return " | ".join(sorted(_types(schema, root))) or "any"
+
+
+def read_arguments(pairs: list[str], schema: Schema) -> dict[str, Any]:
+    """The arguments that `key=value` words give, each read as its property's type. Raises ArgumentProblem."""
+    properties = schema.get("properties", {})
+    arguments: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals:
+            raise ArgumentProblem(f"{pair!r} is not key=value")
+        if name not in properties and schema.get("additionalProperties") is False:
+            known = ", ".join(properties) or "none"
+            raise ArgumentProblem(f"the tool takes no argument {name}; it takes: {known}")
+        arguments[name] = _read(name, text, properties.get(name, {}), schema)
+    return arguments
+
+
+def _read(name: str, text: str, schema: Schema, root: Schema) -> object:
+    allowed = _types(_resolved(schema, root), root)
+    if allowed == {"string"}:
+        return text
+    try:
+        value = cast("object", json.loads(text))
+    except ValueError:
+        value = text
+    kind = "null" if value is None else _TYPES[type(value)]
+    if not allowed or kind in allowed or (kind == "integer" and "number" in allowed):
+        return value
+    if "string" in allowed:
+        return text
+    raise ArgumentProblem(f"{name} must be {' or '.join(sorted(allowed))} (as JSON), not {text!r}")
+
+
+def _types(schema: Schema, root: Schema) -> set[str]:
+    """The JSON types a schema allows; empty when it does not say."""
+    if "type" in schema:
+        given = schema["type"]
+        return {given} if isinstance(given, str) else set(given)
+    if "enum" in schema:
+        return {"null" if value is None else _TYPES[type(value)] for value in schema["enum"]}
+    branches = [_types(_resolved(branch, root), root) for branch in schema.get("anyOf") or schema.get("oneOf") or []]
+    return set().union(*branches) if all(branches) else set()
+
+
+def _resolved(schema: Schema, root: Schema) -> Schema:
+    """The schema a local `$ref` chain ends at; an unknown one says nothing."""
+    for _ in range(8):
+        reference = schema.get("$ref")
+        if reference is None:
+            return schema
+        found: Any = root
+        for key in str(reference).removeprefix("#/").split("/"):
+            found = found.get(key) if isinstance(found, dict) else None
+        schema = found if isinstance(found, dict) else {}
+    return {}

@@ -1,0 +1,57 @@
+"""What `inspect` and `call` talk to: a file, a URL or a command."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import sys
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import click
+
+from portway.cli.load import split
+from portway.client import Client, ClientError
+from portway.protocol.errors import RpcError
+
+T = TypeVar("T")
+TOKEN = click.option("--token", envvar="PORTWAY_TOKEN", help="Bearer token for a URL. Default: PORTWAY_TOKEN.")
+OUTPUT = click.option(
+    "-o", "--output", type=click.Choice(["text", "json"]), default="text", help="How to print. Default: text."
+)
+
+
+def connect(target: list[str], token: str | None, use: Callable[[Client], Awaitable[T]]) -> T:
+    """Connect to `target` (one FILE, URL or quoted command, or a command's words) and return what `use` makes of it.
+
+    Every failure is a ClickException: one sentence, exit status 1.
+    """
+
+    async def session() -> T:
+        async with Client(resolve(target), token=token) as client:
+            return await use(client)
+
+    try:
+        return asyncio.run(session())
+    except (ClientError, RpcError) as error:
+        raise click.ClickException(str(error)) from None
+
+
+def resolve(target: list[str]) -> str | list[str]:
+    """The client's target: a URL as it is, a Python file as the command that serves it, else the command."""
+    if len(target) > 1:
+        return target
+    text = target[0]
+    if "://" in text or text.startswith("unix:"):
+        return text
+    path, _ = split(text)
+    if path.suffix == ".py":
+        # The server's standard error is ours: only what goes wrong there is of interest here.
+        os.environ.setdefault("PORTWAY_LOG_LEVEL", "warning")
+        return [sys.executable, "-m", "portway", "run", text, "--transport", "stdio"]
+    if path.is_dir():
+        raise click.ClickException(
+            f"{path} is a folder; give the file that holds the server, as in {path / 'server.py'}"
+        )
+    return shlex.split(text)

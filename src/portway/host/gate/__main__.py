@@ -1,0 +1,85 @@
+"""`python -m portway.host.gate --data DIR (--fd N | --port P)`: the gate as a process, as `portway up` starts it.
+
+SIGTERM: no new connections, calls in flight are finished, the record is written out.
+"""
+
+import argparse
+import logging
+import sys
+
+import msgspec
+
+from portway import logs
+from portway.host import routes as table
+from portway.host.gate.front import Front
+from portway.host.gate.metrics import Metrics
+from portway.host.gate.ops import Ops
+from portway.host.gate.record import Record
+from portway.host.gate.routing import Routes
+from portway.host.paths import Paths, locate
+from portway.http.asgi import Receive, Scope, Send
+from portway.http.serve import Bind, Limits, ListenError, StartupError, run
+
+logger = logging.getLogger("portway.gate")
+
+_CONNECTIONS = 4096
+
+
+class Gate:
+    """The ASGI application of the process: what starts and ends with it, around the front."""
+
+    def __init__(self, paths: Paths) -> None:
+        """Raises OSError or msgspec.DecodeError when the data directory cannot be read."""
+        routes, metrics = Routes(), Metrics()
+        routes.replace(table.load(paths.routes))
+        self._record = Record(paths.calls, paths.secret.read_bytes())
+        self._ops = Ops(routes, metrics, paths.routes, paths.gate_socket)
+        self._front = Front(routes, self._record, metrics)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI: HTTP goes to the front."""
+        if scope["type"] == "http":
+            await self._front(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await receive()
+            try:
+                await self._ops.start()
+            except (OSError, ListenError) as error:
+                await send({"type": "lifespan.startup.failed", "message": str(error)})
+                return
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            self._ops.stop()
+            self._record.close()
+            await send({"type": "lifespan.shutdown.complete"})
+        else:
+            await send({"type": "websocket.close", "code": 1000})
+
+
+def main() -> int:
+    """Run the gate until a signal ends it; the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m portway.host.gate", description="The gate of a Portway host.")
+    parser.add_argument("--data", required=True, help="the host's data directory")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--fd", type=int, help="an inherited descriptor of a bound socket")
+    where.add_argument("--port", type=int, help="a port of 127.0.0.1 to listen on")
+    options = parser.parse_args()
+    logs.configure()
+    paths = locate(options.data)
+    try:
+        gate = Gate(paths)
+        bind = Bind(fd=options.fd) if options.fd is not None else Bind(port=options.port)
+        run(
+            gate,
+            bind,
+            Limits(connections=_CONNECTIONS),
+            on_ready=lambda url: logger.info("the gate listens on %s", url),
+        )
+    except (OSError, msgspec.DecodeError, ListenError, StartupError) as error:
+        logger.error("the gate cannot start: %s", error)  # noqa: TRY400  # one sentence for the operator, no trace
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,225 @@
+"""The gate's face to clients: an ASGI application that every request to every app passes.
+
+app by host or path, caller by token, limits, the message and its headers, then the instance. Whatever is refused is
+answered with a JSON-RPC error; an app that needs a token and one that does not exist are refused with the same bytes.
+"""
+
+import asyncio
+import os
+from time import perf_counter
+
+from msgspec import UNSET
+
+from portway.host.gate.call import Call, InFlight
+from portway.host.gate.metrics import Metrics
+from portway.host.gate.record import Line, Record, now
+from portway.host.gate.relay import Relay, forwarded
+from portway.host.gate.routing import Caller, Route, Routes
+from portway.http.asgi import Headers, Receive, Scope, Send
+from portway.http.body import BodyTooLarge, ClientDisconnected, read_body
+from portway.http.reply import send_bytes
+from portway.protocol.era import classify
+from portway.protocol.errors import HEADER_MISMATCH, REFUSED, RpcError
+from portway.protocol.headers import ROUTING, VERSION, routed_name, verify
+from portway.protocol.jsonrpc import Message, UnreadableMessage, decode, encode_error
+from portway.protocol.versions import Era
+
+HEALTH = "/_portway/health"
+
+_JSON = (b"content-type", b"application/json")
+_UNAUTHORIZED = encode_error(
+    None, RpcError(REFUSED, "A valid bearer token for this app is needed in the Authorization header.")
+)
+_NOWHERE = encode_error(
+    None, RpcError(REFUSED, "There is nothing at this path; the MCP endpoint of an app is /<app>/mcp.")
+)
+_POST_ONLY = encode_error(None, RpcError(REFUSED, "The MCP endpoint takes POST only: no sessions are kept here."))
+_ONCE = (*ROUTING, b"host", b"authorization", b"content-type", b"content-length")
+
+
+class Front:
+    """The application. It holds what lasts: routes, record, metrics, calls in flight."""
+
+    def __init__(self, routes: Routes, record: Record, metrics: Metrics) -> None:
+        self._routes = routes
+        self._record = record
+        self._metrics = metrics
+        self._in_flight = InFlight()
+        self._relay = Relay()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one HTTP request."""
+        routes, path = self._routes, scope["path"]
+        refusal = routes.guard.check(scope)
+        if refusal is not None:
+            await send_bytes(send, refusal.status, encode_error(None, RpcError(REFUSED, refusal.message)), [_JSON])
+            return
+        headers: Headers = scope["headers"]
+        fields = dict(headers)
+        by_name, route = routes.by_host(fields[b"host"])
+        if not by_name:
+            if path == HEALTH:
+                await send_bytes(send, 200, b"ok\n", [(b"content-type", b"text/plain")])
+                return
+            route = routes.by_path(path)
+            if route is None and not (path.rstrip("/").endswith("/mcp") and path.count("/") <= 3):
+                await send_bytes(send, 404, _NOWHERE, [_JSON])
+                return
+            path = "/mcp"
+        caller = routes.caller(route, fields.get(b"authorization"))
+        if route is None or caller is None:
+            self._metrics.refused += 1
+            await send_bytes(send, 401, _UNAUTHORIZED, [_JSON, (b"www-authenticate", b"Bearer")])
+            return
+        await self._admit(scope, receive, send, route, caller, fields, path)
+
+    async def _admit(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        route: Route,
+        caller: Caller,
+        fields: dict[bytes, bytes],
+        path: str,
+    ) -> None:
+        """Serve an authenticated request, within the app's limits, and write down what became of it."""
+        headers: Headers = scope["headers"]
+        call = Call(route, caller, os.urandom(8).hex(), receive)
+        message: Message | None = None
+        route.in_flight += 1
+        try:
+            if len(fields) != len(headers):
+                _refuse_repeated(headers)
+            is_mcp = path in ("/mcp", "/mcp/")
+            if is_mcp and scope["method"] != "POST":
+                call.method, call.status = scope["method"], 405
+                await send_bytes(send, 405, _POST_ONLY, [_JSON, (b"allow", b"POST")])
+                return
+            body = await read_body(scope, receive, route.limits.body_bytes)
+            call.bytes_in = len(body)
+            message = decode(body) if is_mcp else None
+            if message is not None:
+                self._describe(call, message, fields)
+            self._check_room(call)
+            upstream = forwarded(headers, fields, call, scope["scheme"].encode())
+            self._in_flight.enter(call)
+            if message is None:
+                call.era, call.method, call.name = "http", scope["method"], path
+                query = scope["query_string"]
+                target = scope["raw_path"].decode("ascii") + ("?" + query.decode("ascii") if query else "")
+                await self._relay.plain(call, scope["method"], target, upstream, body, send)
+            elif message.id is UNSET or message.method is UNSET:
+                await self._tell(call, upstream, body, send)
+            else:
+                await self._relay.call(call, upstream, body, message.id, send)
+        except RpcError as error:
+            await _refuse(call, send, error, message)
+        except BodyTooLarge:
+            limit = route.limits.body_bytes
+            await _refuse(call, send, RpcError(REFUSED, f"The body is larger than {limit} bytes.", status=413), None)
+        except ClientDisconnected:
+            call.outcome = "cancelled"
+        except asyncio.CancelledError:
+            await self._cancelled(call, send, message)
+        finally:
+            self._in_flight.leave(call)
+            route.in_flight -= 1
+            if call.backend is not None:
+                call.backend.in_flight -= 1
+            self._finish(call)
+
+    def _describe(self, call: Call, message: Message, fields: dict[bytes, bytes]) -> None:
+        """Learn what the message asks for, and hold a modern one to its headers. Raises RpcError."""
+        version = fields.get(VERSION)
+        era = classify(message, None if version is None else version.decode("latin-1").strip(" \t"))
+        call.era = era.value
+        if message.method is UNSET:
+            call.method = "response"
+            return
+        call.method = message.method
+        call.name = routed_name(message) or ""
+        if message.params is not UNSET and message.params.arguments is not UNSET:
+            call.arguments = bytes(message.params.arguments)
+        if era is Era.MODERN and message.id is not UNSET:
+            call.cancels = True
+            verify(message, fields)
+
+    def _check_room(self, call: Call) -> None:
+        if self._record.failing:
+            raise RpcError(REFUSED, "The host cannot keep its call record and takes no calls until it can.", status=503)
+        if call.route.in_flight > call.route.limits.in_flight:
+            raise RpcError(REFUSED, f"The app {call.route.name!r} is busy with as many calls as it takes.", status=429)
+
+    async def _tell(self, call: Call, headers: Headers, body: bytes, send: Send) -> None:
+        """Pass on a notification or a client's response.
+
+        But for a cancellation: it names an id of the client's, and without sessions (which tell clients of one token
+        apart) the gate cannot know which call is meant. A modern client cancels by closing its request.
+        """
+        if call.method == "notifications/cancelled":
+            call.outcome, call.status = "ok", 202
+            await send_bytes(send, 202, b"", [])
+        else:
+            await self._relay.plain(call, "POST", "/mcp", headers, body, send)
+
+    async def _cancelled(self, call: Call, send: Send, message: Message | None) -> None:
+        if call.task is None or not (call.gone or call.expired):
+            call.outcome = "cut"  # the gate stops
+            raise asyncio.CancelledError
+        call.task.uncancel()
+        call.outcome = "cancelled" if call.gone else "cut"
+        if call.expired and not call.gone:
+            error = RpcError(REFUSED, f"The app {call.route.name!r} did not answer in time.", status=504)
+            await _refuse(call, send, error, message)
+
+    def _finish(self, call: Call) -> None:
+        seconds = perf_counter() - call.started
+        route, backend = call.route, call.backend
+        self._metrics.observe(route.name, call.method, call.name, seconds, failed=call.outcome != "ok")
+        self._record.add(
+            Line(
+                seq=0,
+                time=now(),
+                app=route.name,
+                release=route.release,
+                instance="" if backend is None else backend.instance.id,
+                principal=call.caller.name,
+                era=call.era,
+                method=call.method,
+                name=call.name,
+                arguments=self._record.digest(call.arguments) if call.arguments else "",
+                outcome=call.outcome,
+                status=call.status,
+                ms=round(seconds * 1000, 3),
+                bytes_in=call.bytes_in,
+                bytes_out=call.bytes_out,
+                request=call.request,
+            )
+        )
+
+
+def _refuse_repeated(headers: Headers) -> None:
+    """Refuse a header sent twice that the gate and an instance could read differently."""
+    names = [name for name, _ in headers if name in _ONCE]
+    for name in names:
+        if names.count(name) > 1:
+            raise RpcError(HEADER_MISMATCH, f"The {name.decode()} header is sent twice.")
+
+
+async def _refuse(call: Call, send: Send, error: RpcError, message: Message | None) -> None:
+    """Tell the client, in the stream if its reply has begun as one."""
+    request_id = error.request_id if isinstance(error, UnreadableMessage) else None
+    if message is not None and message.id is not UNSET:
+        request_id = message.id
+    body = encode_error(request_id, error)
+    call.bytes_out += len(body)
+    if call.stream is not None:
+        await call.stream.event(body)
+        await call.stream.close()
+        return
+    call.status = error.status
+    headers = [_JSON, (b"x-request-id", call.request.encode())]
+    if error.status in (429, 503):
+        headers.append((b"retry-after", b"1"))
+    await send_bytes(send, error.status, body, headers)

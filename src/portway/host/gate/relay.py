@@ -1,0 +1,167 @@
+"""A call to its instance and the reply back, ids exchanged, headers scrubbed, streams unbuffered."""
+
+from portway.host.gate.call import Call
+from portway.host.gate.envelope import readdress, restore
+from portway.host.gate.routing import Backend
+from portway.http.asgi import Headers, Send
+from portway.http.client import BrokenResponse, ConnectFailed, Response, UpstreamError
+from portway.http.reply import EventStream, send_bytes
+from portway.protocol.errors import REFUSED, RpcError
+from portway.protocol.sse import EventParser
+
+KEEP_ALIVE = 15.0  # seconds of silence after which a stream gets a comment
+REPLY_BYTES = 16 * 1024 * 1024  # a reply that is one JSON message, or one event
+
+# Requests that change nothing, so that one whose connection closed unanswered may be sent again.
+_REPEATABLE = frozenset(
+    (
+        "initialize",
+        "ping",
+        "server/discover",
+        "tools/list",
+        "resources/list",
+        "resources/templates/list",
+        "prompts/list",
+    )
+)
+# Of one connection (RFC 9110 section 7.6.1), or remade by whoever sends the message on.
+_HOP = frozenset(
+    (b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection", b"te", b"trailer",
+     b"transfer-encoding", b"upgrade", b"content-length")
+)  # fmt: skip
+# Never passed on: the caller's credentials, which end here, and what the gate alone may say.
+_ENDS_HERE = _HOP | frozenset(
+    (b"authorization", b"cookie", b"host", b"expect", b"forwarded", b"x-forwarded-for", b"x-forwarded-host",
+     b"x-forwarded-proto", b"x-real-ip", b"x-request-id")
+)  # fmt: skip
+_OF_STREAMS = (b"content-type", b"cache-control", b"x-accel-buffering")  # written by EventStream
+_STAYS_THERE = _HOP | frozenset((b"set-cookie", b"x-request-id", b"server", b"date"))
+
+
+def forwarded(headers: Headers, fields: dict[bytes, bytes], call: Call, scheme: bytes) -> Headers:
+    """The client's headers as the instance gets them."""
+    kept = [item for item in headers if item[0] not in _ENDS_HERE and item[0][:8] != b"portway-"]
+    connection = fields.get(b"connection")
+    if connection is not None and connection not in (b"keep-alive", b"close"):
+        named = {name.strip().lower() for name in connection.split(b",")}
+        kept = [item for item in kept if item[0] not in named]
+    kept += (
+        call.caller.header,
+        (b"x-forwarded-host", fields[b"host"]),
+        (b"x-forwarded-proto", scheme),
+        (b"x-request-id", call.request.encode()),
+    )
+    return kept
+
+
+class Relay:
+    """Sends requests to instances and replies to clients. RpcError: what failed, for the client to be told."""
+
+    async def call(self, call: Call, headers: Headers, body: bytes, request_id: int | str, send: Send) -> None:
+        """Proxy a JSON-RPC request; the reply is JSON or a stream, as the instance chose."""
+        fresh, body = readdress(body, call.method)
+        response = await _request(call, "POST", "/mcp", headers, body, repeatable=call.method in _REPEATABLE)
+        try:
+            content_type, kept = _reply_headers(response, call)
+            if content_type.startswith(b"text/event-stream"):
+                await _stream(call, response, (fresh, request_id), send, kept)
+                return
+            reply = await response.read(REPLY_BYTES)
+            if content_type.startswith(b"application/json") and reply:
+                restored = restore(reply, fresh, request_id)
+                if restored is None:
+                    raise BrokenResponse("it sent no reply")
+                reply, call.outcome = restored
+            elif response.status < 300:
+                raise BrokenResponse("it answered with what is not JSON-RPC")
+            else:
+                call.outcome = f"status {response.status}"
+        except UpstreamError as error:
+            raise _cut(call, error) from None
+        finally:
+            await response.close()
+        call.status, call.bytes_out = response.status, len(reply)
+        await send_bytes(send, response.status, reply, kept)
+
+    async def plain(self, call: Call, method: str, target: str, headers: Headers, body: bytes, send: Send) -> None:
+        """Proxy a request that no JSON-RPC reply follows, as it is, with the reply streamed."""
+        response = await _request(call, method, target, headers, body, repeatable=method in ("GET", "HEAD", "OPTIONS"))
+        call.outcome, call.status = ("ok" if response.status < 400 else f"status {response.status}"), response.status
+        _, kept = _reply_headers(response, call)
+        kept += [item for item in response.headers if item[0] == b"content-length"]
+        await send({"type": "http.response.start", "status": response.status, "headers": kept})
+        try:
+            async for chunk in response.chunks():
+                call.heard(len(chunk))
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        except UpstreamError:
+            call.outcome = "cut"
+            return  # with the reply unfinished, the listener cuts the connection: the one way to tell the client
+        finally:
+            await response.close()
+        await send({"type": "http.response.body", "body": b""})
+
+
+async def _request(
+    call: Call, method: str, target: str, headers: Headers, body: bytes, *, repeatable: bool
+) -> Response:
+    """Send the request to the least busy instance; to another only when the first could not be reached at all."""
+    tried: list[Backend] = []
+    while (backend := call.route.pick(tried)) is not None:
+        backend.in_flight += 1
+        call.backend = backend
+        try:
+            return await backend.client.request(method, target, headers, body, repeatable=repeatable)
+        except ConnectFailed:
+            backend.in_flight -= 1
+            call.backend = None
+            tried.append(backend)
+        except BrokenResponse as error:
+            raise _cut(call, error) from None
+    call.outcome = "refused"
+    state = {"starting": "is starting", "crashed": "has crashed and is being looked after"}.get(call.route.state)
+    raise RpcError(REFUSED, f"The app {call.route.name!r} {state or 'cannot be reached'}; try again soon.", status=503)
+
+
+async def _stream(call: Call, response: Response, ids: tuple[int, int | str], send: Send, headers: Headers) -> None:
+    """Pass on events as they come, until the one that is the reply."""
+    call.stream = stream = EventStream(send, KEEP_ALIVE, [item for item in headers if item[0] not in _OF_STREAMS])
+    call.status = response.status
+    fresh, request_id = ids
+    marker, parser, final = b"%d" % fresh, EventParser(REPLY_BYTES), False
+    await stream.comment()  # the client sees the head now, not with the first event
+    async for chunk in response.chunks():
+        call.heard(0)
+        try:
+            events = parser.feed(chunk)
+        except ValueError as error:
+            raise BrokenResponse(str(error)) from None
+        for event in events:
+            data = event.replace(b"\n", b" ")  # JSON on several data lines
+            restored = restore(data, fresh, request_id) if marker in data else None
+            if restored is not None:
+                data, call.outcome = restored
+                final = True
+            call.bytes_out += len(data)
+            await stream.event(data)
+            if final:
+                await stream.close()
+                return
+    raise BrokenResponse("its stream ended without the reply")
+
+
+def _reply_headers(response: Response, call: Call) -> tuple[bytes, Headers]:
+    """The type of a reply, and the headers to pass on."""
+    content_type = b""
+    kept = [(b"x-request-id", call.request.encode())]
+    for item in response.headers:
+        if item[0] not in _STAYS_THERE:
+            kept.append(item)
+            if item[0] == b"content-type":
+                content_type = item[1].lower()
+    return content_type, kept
+
+
+def _cut(call: Call, error: UpstreamError) -> RpcError:
+    call.outcome = "cut"
+    return RpcError(REFUSED, f"The app {call.route.name!r} did not answer properly: {error}.", status=503)

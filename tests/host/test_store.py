@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import create_engine
+
+from portway.host.store import InstanceRecord, Store, StoreError
+from portway.host.store.schema import metadata
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = Store(tmp_path / "portway.db")
+    yield store
+    store.close()
+
+
+def test_release_numbers_are_never_used_twice(store: Store) -> None:
+    assert [store.begin_release("a", "/a"), store.begin_release("a", "/a"), store.begin_release("b", "/b")] == [1, 2, 1]
+    store.forget_release("a", 2)
+    assert store.begin_release("a", "/a") == 3
+
+
+def test_only_a_finished_release_is_live(store: Store) -> None:
+    store.begin_release("a", "/a")
+    store.finish_release("a", 1, server="server.py", contract="{}")
+    store.begin_release("a", "/a")
+    store.fail_release("a", 2, "it did not build")
+
+    assert [app.live for app in store.apps()] == [1]
+    assert [(kept.status, kept.server, kept.error) for kept in store.releases("a")] == [
+        ("ready", "server.py", ""),
+        ("failed", "", "it did not build"),
+    ]
+
+
+def test_a_token_name_is_unique_in_its_app(store: Store) -> None:
+    for app in ("a", "b"):
+        store.begin_release(app, "/")
+        store.add_token(app, "ci", f"digest of {app}", ["read"])
+    with pytest.raises(StoreError, match="a already has a token named 'ci': revoke it first"):
+        store.add_token("a", "ci", "another", [])
+    assert [(token.app, token.scopes) for token in store.tokens()] == [("a", ("read",)), ("b", ("read",))]
+    assert store.drop_token("a", "ci")
+    assert not store.drop_token("a", "ci")
+
+
+def test_a_destroyed_app_leaves_nothing(store: Store) -> None:
+    store.begin_release("a", "/a")
+    store.add_token("a", "ci", "digest", [])
+    store.add_instance(InstanceRecord("i", "a", 1, "1:2"))
+    store.destroy("a")
+    assert (store.apps(), store.releases("a"), store.tokens(), store.instances()) == ([], [], [], [])
+
+
+def test_the_migrations_make_the_tables_the_code_reads(tmp_path: Path) -> None:
+    Store(tmp_path / "portway.db").close()
+    engine = create_engine(f"sqlite:///{tmp_path / 'portway.db'}")
+    with engine.connect() as connection:
+        differences = compare_metadata(MigrationContext.configure(connection), metadata)
+    engine.dispose()
+    assert differences == []
+
+
+def test_alembic_is_not_imported_for_a_database_that_is_up_to_date(tmp_path: Path) -> None:
+    Store(tmp_path / "portway.db").close()
+    code = """
+import pathlib, sys
+from portway.host.store import Store
+Store(pathlib.Path(sys.argv[1])).close()
+print("alembic" in sys.modules)
+"""
+    command = [sys.executable, "-c", code, str(tmp_path / "portway.db")]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "False\n"
