@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import shlex
 import signal
 import socket
@@ -23,6 +24,7 @@ MODERN_META = {
     "io.modelcontextprotocol/clientCapabilities": {},
 }
 START_SECONDS = 60.0
+KEPT = re.compile(r"PATH|HOME|LANG|(UV|PIP|SSL)_\w+|\w+_PROXY|\w+_proxy")
 
 
 class BenchError(Exception):
@@ -31,7 +33,7 @@ class BenchError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What to run, relative to the repository; `env` is all of its environment but for PATH, HOME and LANG."""
+    """What to run, relative to the repository; `env` is all of its environment but for what a build needs of ours."""
 
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
@@ -40,7 +42,7 @@ class Command:
         return " ".join([*(f"{name}={value}" for name, value in self.env.items()), shlex.join(self.argv)])
 
     def environment(self) -> dict[str, str]:
-        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        kept = {name: value for name, value in os.environ.items() if KEPT.fullmatch(name)}
         return {**kept, **self.env}
 
 

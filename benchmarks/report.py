@@ -118,7 +118,7 @@ def moment() -> str:
 
 
 def merge(old: str, sections: dict[str, str], order: list[str]) -> str:
-    """The text of RESULTS.md with the new sections in it, the others kept, and those of rows that are no more dropped."""
+    """The text of RESULTS.md with new sections put in, the others kept, and those of rows that are no more dropped."""
     kept = {
         match.group(1): match.group(0).rstrip() + "\n"
         for match in re.finditer(r"^## ([\w-]+):.*?(?=^## |\Z)", old, re.MULTILINE | re.DOTALL)

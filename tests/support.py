@@ -21,13 +21,15 @@ T = TypeVar("T")
 ROOT = Path(__file__).parent.parent
 SCRIPTS = Path(sys.executable).parent
 WEATHER = ROOT / "examples" / "weather" / "server.py"
-# What a child may inherit: anything else of the developer's (PORT, PORTWAY_*, PYTHON*) would decide a test's outcome.
-INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "SYSTEMROOT")
+# What a child may inherit: this, and how the machine reaches package indexes. Anything else of the developer's (PORT,
+# PORTWAY_*, PYTHON*) would decide a test's outcome.
+INHERITED = {"PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "SYSTEMROOT", "SSL_CERT_FILE", "SSL_CERT_DIR"}
+INDEXES = ("UV_", "PIP_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 
 
 def clean_env(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment for a child: a few base variables, this interpreter's scripts first on PATH, then `extra`."""
-    env = {name: os.environ[name] for name in INHERITED if name in os.environ}
+    env = {name: value for name, value in os.environ.items() if name in INHERITED or name.startswith(INDEXES)}
     env["PATH"] = os.pathsep.join([str(SCRIPTS), env.get("PATH", os.defpath)])
     return env | dict(extra or {})
 
@@ -67,7 +69,7 @@ class Started:
             self._closed = True
             self._written.notify_all()
 
-    def wait_for(self, pattern: str, within: float = 30) -> re.Match[str]:
+    def wait_for(self, pattern: str, within: float) -> re.Match[str]:
         """The first match of `pattern` in what the child writes; fails the test if it ends or stays silent instead."""
 
         def found() -> re.Match[str] | bool | None:
@@ -82,7 +84,7 @@ class Started:
 
 @contextlib.contextmanager
 def started(
-    *command: str | Path, ready: str, env: Mapping[str, str] | None = None, cwd: Path = ROOT
+    *command: str | Path, ready: str, within: float = 30, env: Mapping[str, str] | None = None, cwd: Path = ROOT
 ) -> Iterator[Started]:
     """Runs `command` while the block lasts, entered when a line matches `ready`; then SIGTERM, after 15 s SIGKILL."""
     with subprocess.Popen(
@@ -96,7 +98,7 @@ def started(
     ) as process:
         child = Started(process)
         try:
-            child.match = child.wait_for(ready)
+            child.match = child.wait_for(ready, within)
             yield child
         finally:
             process.terminate()

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 
 def signature(value: object) -> str:
-    """`(city: str) -> dict`, without the addresses that differ by run; '' for what Python cannot tell."""
+    """`(city: str) -> dict`, without where a type lives or an object lay in memory; '' for what Python cannot tell."""
     try:
-        return re.sub(r" at 0x[0-9a-f]+", "", str(inspect.signature(value)))  # type: ignore[arg-type]
+        return re.sub(r" at 0x[0-9a-f]+|~|\b(?:[a-z_]+\.)+(?=[A-Z])", "", str(inspect.signature(value)))  # type: ignore[arg-type]
     except (TypeError, ValueError):
         return ""
 

@@ -81,6 +81,12 @@ async def test_tool_with_progress(ctx: Context) -> str:
     return "Progress is complete."
 
 
+@server.tool
+def greet(name: str) -> str:
+    """Greet someone at once, without a task."""
+    return f"Hello, {name}!"
+
+
 @server.resource("test://static-text", name="Static text", mime_type="text/plain")
 def static_text() -> str:
     """A fixed text."""

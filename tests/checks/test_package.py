@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import zipfile
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import ROOT
+from tests.support import ROOT, WEATHER, started
 
 UV = Path(sys.executable).parent / "uv"
 
@@ -48,8 +49,9 @@ def test_the_wheel_carries_the_typed_package_and_nothing_else(wheel: Path) -> No
 
 @pytest.mark.install
 @pytest.mark.timeout(300)
-def test_the_wheel_runs_by_name_in_an_environment_of_its_own(wheel: Path, tmp_path: Path) -> None:
-    command = [UV, "tool", "run", "--isolated", "--python", sys.executable, "--from", wheel, "portway", "--help"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=280)
-    assert done.returncode == 0, done.stderr
-    assert "run" in done.stdout.split()
+def test_the_wheel_alone_runs_the_host_in_an_environment_of_its_own(wheel: Path, tmp_path: Path) -> None:
+    uvx = (UV, "tool", "run", "--isolated", "--python", sys.executable, "--from", f"{wheel}[host]")
+    up = ("portway", "up", WEATHER.parent, "--port", "0", "--data", tmp_path / "data")
+    with started(*uvx, *up, ready=r"^ready (\{.*\})$", within=240, cwd=tmp_path) as child:
+        assert child.match
+        assert "weather" in json.loads(child.match[1])["apps"]

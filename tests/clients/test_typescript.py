@@ -1,4 +1,4 @@
-"""The official TypeScript clients, in both eras, use the weather server: over HTTP with a token and over stdio."""
+"""The official TypeScript clients, in both eras, use the weather server: over HTTP, stdio and through the gate."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import ROOT, WEATHER, clean_env, served
+from tests.support import ROOT, SCRIPTS, WEATHER, clean_env, served, started
 
 pytestmark = [pytest.mark.clients, pytest.mark.timeout(120)]
 
@@ -31,6 +31,17 @@ each_client = pytest.mark.parametrize(
 def weather() -> Iterator[str]:
     with served(env={"PORTWAY_TOKENS": f"typescript:{TOKEN}"}) as url:
         yield url
+
+
+@pytest.fixture(scope="module")
+def hosted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The address of the weather server behind the gate, and its token."""
+    data = tmp_path_factory.mktemp("data")
+    command = (SCRIPTS / "portway", "up", WEATHER.parent, "--port", "0", "--data", data)
+    with started(*command, ready=r"^ready (\{.*\})$") as child:
+        assert child.match
+        weather = json.loads(child.match[1])["apps"]["weather"]
+        yield {"url": weather["url"], "token": weather["token"]}
 
 
 def met(client: dict[str, str], **target: object) -> dict[str, Any]:
@@ -76,3 +87,10 @@ def test_a_typescript_client_uses_the_weather_server_over_http(
 def test_a_typescript_client_uses_the_weather_server_over_stdio(client: dict[str, str], version: str) -> None:
     seen = met(client, command=[sys.executable, str(WEATHER)])
     check(seen, version if client["client"] == "v2" else None)  # v1 does not tell the version over stdio
+
+
+@each_client
+def test_a_typescript_client_uses_the_hosted_weather_server_through_the_gate(
+    client: dict[str, str], version: str, hosted: dict[str, str]
+) -> None:
+    check(met(client, **hosted), version)

@@ -59,7 +59,7 @@ class Page:
     @contextlib.contextmanager
     def background(self, command: str, expected: str) -> Iterator[None]:
         with subprocess.Popen(
-            ["bash", "-c", f"exec {command}"],
+            ["bash", "-c", f"exec env {command}"],
             cwd=self.folder,
             env=self.env(),
             stdin=subprocess.DEVNULL,
@@ -80,7 +80,7 @@ class Page:
                 process.communicate(timeout=30)
 
     def env(self) -> dict[str, str]:
-        return clean_env({"PORTWAY_DATA": str(self.folder / "data"), "HOME": str(self.folder), "ROOT": str(ROOT)})
+        return clean_env({"PORTWAY_DATA": str(self.folder / "data"), "HOME": str(self.folder), "PORT": str(self.port)})
 
 
 def commands(body: str) -> Iterator[tuple[str, str]]:

@@ -177,8 +177,8 @@ class Connection(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         self._since = self._hub.now
-        if self.cycle.response_complete:  # the app answered without reading it, and nobody will
-            if not self._is_leaving:
+        if self.cycle.response_complete:  # the app answered without reading it, and nobody will: a little is let pass
+            if self._unused_bytes > self._limits.header_bytes and not self._is_leaving:
                 self._leave(linger=True)
             return
         self._unused_bytes = 0

@@ -36,6 +36,7 @@ _BATCH_VERSION = "2025-03-26"
 _BATCH_LIMIT = 100
 _JSON: Headers = [(b"content-type", b"application/json")]
 _CHALLENGE = (b"www-authenticate", b"Bearer")
+_INVALID_TOKEN = (b"www-authenticate", b'Bearer error="invalid_token"')
 _MEDIA: dict[bytes, tuple[bool, bool]] = {}
 
 
@@ -82,7 +83,8 @@ class App:
         fields = dict(headers)
         principal = await self._authenticate(fields)
         if principal is None:
-            await _refuse(send, 401, "This server needs a valid bearer token in the Authorization header.", _CHALLENGE)
+            challenge = _CHALLENGE if bearer(fields.get(b"authorization")) is None else _INVALID_TOKEN  # RFC 6750 §3.1
+            await _refuse(send, 401, "This server needs a valid bearer token in the Authorization header.", challenge)
             return
         if scope["method"] != "POST":
             await _refuse(

@@ -97,11 +97,13 @@ def serve_http(server: Server, choice: Choice, *, host: str | None, port: int | 
         application = app(server)
         bind = _bind(os.environ, host, port)
         if workers > 1:
-            if sys.platform == "win32":
-                raise UsageError("several workers need a system that can fork; leave --workers out")
-            from portway.transport.workers import supervise
+            if sys.platform != "win32":
+                from portway.transport.workers import supervise
 
-            raise SystemExit(supervise(application, bind, workers, lambda url: _announce(server, url + PATH, choice)))
+                raise SystemExit(
+                    supervise(application, bind, workers, lambda url: _announce(server, url + PATH, choice))
+                )
+            raise UsageError("several workers need a system that can fork; leave --workers out")
         listen(application, bind, on_ready=lambda url: _announce(server, url + PATH, choice))
     except (ListenError, StartupError, TokenSyntaxError) as error:
         raise UsageError(str(error)) from None

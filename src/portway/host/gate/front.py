@@ -5,6 +5,7 @@ answered with a JSON-RPC error; an app that needs a token and one that does not 
 """
 
 import asyncio
+import itertools
 import os
 from time import perf_counter
 
@@ -46,6 +47,7 @@ class Front:
         self._metrics = metrics
         self._in_flight = InFlight()
         self._relay = Relay()
+        self._prefix, self._numbers = os.urandom(6).hex() + "-", itertools.count(1)  # of request ids
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""
@@ -85,7 +87,7 @@ class Front:
     ) -> None:
         """Serve an authenticated request, within the app's limits, and write down what became of it."""
         headers: Headers = scope["headers"]
-        call = Call(route, caller, os.urandom(8).hex(), receive)
+        call = Call(route, caller, self._prefix + str(next(self._numbers)), receive)
         message: Message | None = None
         route.in_flight += 1
         try:

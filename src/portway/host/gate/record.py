@@ -9,8 +9,9 @@ the `gate-started` line of the next one says that and where.
 import logging
 import os
 import threading
+import time
 from collections import deque
-from datetime import UTC, datetime
+from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 
@@ -142,7 +143,13 @@ class Record:
 
 def now() -> str:
     """This moment in UTC, to the millisecond, as RFC 3339 writes it."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+    seconds, thousandths = divmod(time.time_ns() // 1_000_000, 1000)
+    return f"{_to_the_second(seconds)}.{thousandths:03d}Z"
+
+
+@lru_cache(maxsize=2)
+def _to_the_second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
 def _heal(directory: Path) -> int:

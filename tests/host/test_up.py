@@ -1,0 +1,220 @@
+"""A whole host: launcher, gate, control and instances as processes, used as its operator and its callers do."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from portway.client import ClientError
+from portway.protocol.errors import RpcError
+from tests.host.hosting import Host, host
+from tests.support import eventually
+
+SERVER = """
+import os
+from portway import Context, Server
+
+mcp = Server("thing")
+
+@mcp.tool
+def version() -> str:
+    return "VERSION"
+
+@mcp.tool
+def environment() -> dict[str, str]:
+    return dict(os.environ)
+
+@mcp.tool
+def pid() -> int:
+    return os.getpid()
+
+@mcp.tool(scopes=["admin"])
+def secret() -> str:
+    return "for admins"
+
+@mcp.tool
+def caller(ctx: Context) -> str:
+    return ctx.caller.subject
+
+@mcp.tool
+def die() -> None:
+    print("dying as asked", flush=True)
+    os._exit(3)
+"""
+
+
+def thing(folder: Path, version: str = "one", *, more: str = "") -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "server.py").write_text(SERVER.replace("VERSION", version) + more)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    base = tmp_path_factory.mktemp("host")
+    with host(base / "data", [thing(base / "thing")]) as running:
+        yield running
+
+
+def test_the_ready_line_holds_all_a_first_call_needs(running: Host) -> None:
+    assert set(running.ready) >= {"url", "token", "data"}
+    assert running.ready["token"].startswith("pw_")
+    assert running.call("thing", "version", running.ready["token"]) == {"result": "one"}
+
+
+def test_an_instance_sees_its_own_environment_and_nothing_of_the_hosts(running: Host) -> None:
+    seen = running.call("thing", "environment", running.ready["token"])
+    assert set(seen) - {"LC_CTYPE"} == {
+        *("PATH", "LANG", "HOME", "TMPDIR", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "PORT"),
+        *("PORTWAY_SOCKET", "PORTWAY_APP", "PORTWAY_RELEASE", "PORTWAY_INSTANCE"),
+    }
+    assert seen["HOME"].startswith(running.ready["data"])
+
+
+def test_a_new_release_takes_over_and_the_old_one_goes(running: Host, tmp_path: Path) -> None:
+    first = running.deploy(thing(tmp_path / "app"), "--name", "successive")
+    old = running.call("successive", "pid", first["token"])["result"]
+    second = running.deploy(thing(tmp_path / "app", "two"), "--name", "successive")
+
+    assert (first["release"], second["release"], first["tools"]) == (1, 2, 6)
+    assert "token" not in second, "an app's token is shown once"
+    assert running.call("successive", "version", first["token"]) == {"result": "two"}
+    eventually(lambda: not Path(f"/proc/{old}").exists())
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("raise RuntimeError('no such day')", "RuntimeError: no such day"),
+        ("if 'PORTWAY_SOCKET' in os.environ: print('half way'); os._exit(7)", "half way"),
+    ],
+    ids=["does not build", "does not start"],
+)
+def test_a_failed_deploy_says_why_and_the_old_release_goes_on(
+    running: Host, tmp_path: Path, more: str, message: str
+) -> None:
+    before = running.instance("thing")
+    failed = running.portway("deploy", thing(tmp_path / "app", "broken", more=more), "--name", "thing")
+    assert failed.returncode == 1
+    assert message in failed.stderr
+    assert running.instance("thing") == before
+    assert running.call("thing", "version", running.ready["token"]) == {"result": "one"}
+
+
+def test_the_log_of_a_first_deploy_that_failed_is_kept(running: Host, tmp_path: Path) -> None:
+    folder = thing(tmp_path / "app", more="raise RuntimeError('no such day')")
+    assert running.portway("deploy", folder, "--name", "stillborn").returncode == 1
+    assert "no such day" in running.portway("logs", "stillborn").stdout
+    assert running.status("stillborn")["state"] == "failed"
+
+
+def test_tokens_are_made_with_scopes_listed_without_secrets_and_revoked_at_once(running: Host) -> None:
+    made = running.portway("token", "create", "thing", "ci", "--scopes", "admin", "-o", "json")
+    token = json.loads(made.stdout)["token"]
+    assert running.call("thing", "secret", token) == {"result": "for admins"}
+    assert running.call("thing", "caller", token) == {"result": "ci"}
+
+    listed = running.portway("token", "list", "thing")
+    assert "ci" in listed.stdout
+    assert token not in listed.stdout
+    assert running.portway("token", "create", "thing", "ci").returncode == 1
+
+    assert running.portway("token", "revoke", "thing", "ci").returncode == 0
+    with pytest.raises(ClientError) as refused:
+        running.call("thing", "secret", token)
+    assert refused.value.status == 401
+
+
+def test_a_crashed_instance_is_back_and_its_last_words_are_in_the_log(running: Host) -> None:
+    token = running.ready["token"]
+    before = running.instance("thing")
+    with pytest.raises(RpcError, match="did not answer"):
+        running.call("thing", "die", token)
+    eventually(lambda: running.instance("thing") not in (before, None))
+    assert running.call("thing", "version", token) == {"result": "one"}
+    assert running.status("thing")["restarts"] >= 1
+    assert "dying as asked" in running.portway("logs", "thing", "-n", "20").stdout
+
+
+def test_a_killed_control_finds_its_instances_again(running: Host) -> None:
+    token = running.ready["token"]
+    pid = running.call("thing", "pid", token)
+    killed = running.kill("control")
+    assert running.call("thing", "pid", token) == pid, "the gate and the instances go on without control"
+    eventually(lambda: killed != running.process("control"))
+    eventually(lambda: running.portway("ps").returncode == 0)
+    assert running.call("thing", "pid", token) == pid
+    assert running.status("thing")["state"] == "up"
+
+
+def test_a_killed_gate_is_back_with_its_table_and_no_connection_is_refused(running: Host) -> None:
+    token = running.ready["token"]
+    running.kill("gate")
+    assert running.call("thing", "version", token) == {"result": "one"}
+
+
+def test_a_destroyed_app_is_gone_with_its_files_and_tokens(running: Host, tmp_path: Path) -> None:
+    token = running.deploy(thing(tmp_path / "app"), "--name", "doomed")["token"]
+    assert running.portway("destroy", "doomed", stdin="something else\n").returncode == 1
+    assert running.portway("destroy", "doomed", stdin="doomed\n").returncode == 0
+    assert not running.paths.app("doomed").exists()
+    assert "doomed" not in running.portway("ps").stdout
+    with pytest.raises(ClientError) as refused:
+        running.call("doomed", "version", token)
+    assert refused.value.status == 401
+
+
+def test_another_host_on_the_same_data_or_port_is_refused_in_one_line(running: Host, tmp_path: Path) -> None:
+    same_data = running.portway("up", "--port", "0")
+    port = running.ready["url"].rpartition(":")[2]
+    same_port = running.portway("up", "--port", port, "--data", tmp_path / "data")
+    assert (same_data.returncode, same_port.returncode) == (1, 1)
+    assert "another `portway up` uses" in same_data.stderr
+    assert f"Port {port}" in same_port.stderr
+    assert {len(result.stderr.splitlines()) for result in (same_data, same_port)} == {1}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["deploy", "nowhere"], 2, "does not exist"),
+        (["logs", "nobody"], 1, "there is no app 'nobody' on this host (there are: "),
+        (["token", "revoke", "thing", "nobody"], 1, "thing has no token named 'nobody'"),
+        (["destroy", "nobody", "--yes"], 1, "there is no app 'nobody'"),
+        (["ps", "--data", "elsewhere"], 1, "start one with `portway up`"),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence(running: Host, arguments: list[str], code: int, message: str) -> None:
+    refused = running.portway(*arguments)
+    assert refused.returncode == code
+    assert message in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_a_started_host_stops_whole_and_comes_back_with_its_apps(tmp_path: Path) -> None:
+    folder = thing(tmp_path / "thing")
+    with host(tmp_path / "data", [folder]) as first:
+        instance = first.call("thing", "pid", first.ready["token"])["result"]
+        first.child.process.send_signal(signal.SIGINT)
+        assert first.child.process.wait(20) == 0
+        assert first.processes() == {}
+        assert not Path(f"/proc/{instance}").exists()
+        assert not first.paths.run.exists()
+    with host(tmp_path / "data", [folder]) as second:
+        assert second.ready["token"] != first.ready["token"]
+        assert second.call("thing", "version", second.ready["token"]) == {"result": "one"}
+        assert second.call("thing", "version", first.ready["token"]) == {"result": "one"}
+        second.child.process.kill()
+        eventually(lambda: second.processes() == {}, within=20)
+
+
+def test_up_with_a_folder_that_cannot_be_deployed_ends_with_its_reason(tmp_path: Path, running: Host) -> None:
+    (tmp_path / "empty").mkdir()
+    refused = running.portway("up", tmp_path / "empty", "--data", tmp_path / "data", "--port", "0")
+    assert refused.returncode == 1
+    assert "there is no server.py" in refused.stderr
+    assert "ready" not in refused.stdout

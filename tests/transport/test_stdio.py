@@ -1,0 +1,272 @@
+"""MCP over stdio, seen by the official client and by raw lines through real pipes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import select
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mcp import Client
+from mcp.client.stdio import StdioServerParameters, stdio_client
+
+from tests.support import SCRIPTS, clean_env, eventually
+
+SERVER = Path(__file__).with_name("stdio_server.py")
+COMMAND = [str(SCRIPTS / "portway"), "run", str(SERVER), "--transport", "stdio"]
+ENVELOPE = {
+    "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+    "io.modelcontextprotocol/clientCapabilities": {},
+}
+
+
+class Pipes:
+    """A server and the two ends of its pipes; every read gives up after ten seconds."""
+
+    def __init__(self, *command: str) -> None:
+        self.process = subprocess.Popen(
+            command or COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=clean_env()
+        )
+        self._rest = b""
+
+    def __enter__(self) -> Pipes:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
+            if pipe:
+                pipe.close()
+
+    def send(self, *messages: dict[str, Any] | list[Any] | bytes) -> None:
+        lines = [m if isinstance(m, bytes) else json.dumps(m).encode() for m in messages]
+        os.write(self._in, b"".join(line + b"\n" for line in lines))
+
+    def receive(self) -> Any:
+        assert self.process.stdout
+        while b"\n" not in self._rest:
+            ready, _, _ = select.select([self.process.stdout], [], [], 10)
+            data = os.read(self.process.stdout.fileno(), 1 << 20) if ready else b""
+            assert data, f"no message; the rest is {self._rest!r}"
+            self._rest += data
+        line, self._rest = self._rest.split(b"\n", 1)
+        return json.loads(line)
+
+    def ask(self, message: dict[str, Any]) -> Any:
+        self.send(message)
+        return self.receive()
+
+    def initialize(self, version: str = "2025-11-25") -> None:
+        params = {"protocolVersion": version, "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
+        assert self.ask(request("initialize", params, id=0))["result"]["protocolVersion"] == version
+        self.send({"jsonrpc": "2.0", "method": "notifications/initialized"})
+
+    def close_input(self) -> int:
+        assert self.process.stdin
+        self.process.stdin.close()
+        return self.process.wait(10)
+
+    @property
+    def _in(self) -> int:
+        assert self.process.stdin
+        return self.process.stdin.fileno()
+
+
+def request(method: str, params: dict[str, Any] | None = None, *, id: int | str = 1) -> dict[str, Any]:  # noqa: A002
+    return {"jsonrpc": "2.0", "id": id, "method": method, "params": params or {}}
+
+
+def call(tool: str, *, id: int | str = 1, modern: bool = True, progress: str | None = None, **arguments: Any) -> Any:  # noqa: A002
+    meta: dict[str, Any] = dict(ENVELOPE) if modern else {}
+    if progress:
+        meta["progressToken"] = progress
+    return request("tools/call", {"name": tool, "arguments": arguments, "_meta": meta}, id=id)
+
+
+def cancel(id: int | str) -> dict[str, Any]:  # noqa: A002
+    return {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": id}}
+
+
+ERAS = pytest.mark.parametrize("modern", [False, True], ids=["legacy", "modern"])
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+def test_the_official_client_lists_and_calls(mode: str) -> None:
+    async def scenario() -> None:
+        parameters = StdioServerParameters(command=COMMAND[0], args=COMMAND[1:])
+        async with Client(stdio_client(parameters), mode=mode) as client:  # type: ignore[arg-type]
+            assert "echo" in [tool.name for tool in (await client.list_tools()).tools]
+            result = await client.call_tool("echo", {"text": "é"})
+            assert result.structured_content == {"result": "é"}
+
+    asyncio.run(scenario())
+
+
+def test_what_the_author_and_their_children_print_goes_to_stderr() -> None:
+    with Pipes() as pipes:
+        assert pipes.ask(call("noisy", id=7))["id"] == 7
+        assert pipes.close_input() == 0
+        assert pipes.process.stderr
+        told = pipes.process.stderr.read().decode()
+    assert {"from import", "from print", "from child"} <= set(told.splitlines())
+    assert "fixture on stdio (stdio: as asked)" in told
+
+
+@ERAS
+def test_a_waiting_handler_holds_up_nobody(modern: bool) -> None:
+    with Pipes() as pipes:
+        pipes.initialize()
+        pipes.send(call("wait", id="slow", modern=modern), call("wait_on_a_thread", id="thread", modern=modern))
+        assert pipes.ask(call("echo", id=2, modern=modern, text="x"))["id"] == 2
+
+
+@ERAS
+def test_a_cancelled_request_is_stopped_and_gets_no_reply(modern: bool) -> None:
+    with Pipes() as pipes:
+        pipes.initialize()
+        pipes.send(call("wait", id=5, modern=modern), cancel(5), cancel("unknown"))
+        assert pipes.ask(call("waiting", id=6, modern=modern))["result"]["structuredContent"] == {"result": 0}
+
+
+@ERAS
+def test_progress_comes_before_the_result(modern: bool) -> None:
+    with Pipes() as pipes:
+        pipes.initialize()
+        pipes.send(call("count", id=3, modern=modern, progress="p", to=2))
+        seen = [pipes.receive() for _ in range(3)]
+    assert [m.get("params", {}).get("progress") for m in seen] == [1, 2, None]
+    assert [m.get("params", {}).get("progressToken") for m in seen[:2]] == ["p", "p"]
+    assert seen[2]["id"] == 3
+
+
+BARE = request("tools/list", id=9)
+LISTING = request("tools/list", {"_meta": ENVELOPE}, id=9)
+UNKNOWN_VERSION = {**ENVELOPE, "io.modelcontextprotocol/protocolVersion": "2099-01-01"}
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "request_id"),
+    [
+        (b"{not json", -32700, None),
+        (b'{"jsonrpc":"2.0","id":1,"method":"\xff"}', -32700, None),
+        (b"[]", -32600, None),
+        (b'"text"', -32600, None),
+        (b'{"jsonrpc":"2.0","id":4}', -32600, 4),
+        (b" " * 17_000_000, -32600, None),
+        (BARE, -32602, 9),
+        (request("tools/list", {"_meta": UNKNOWN_VERSION}, id=9), -32022, 9),
+        (request("ping", {"_meta": ENVELOPE}, id=9), -32601, 9),
+        (call("no_such_tool", id=9), -32602, 9),
+    ],
+    ids=lambda value: None if isinstance(value, int) else str(value)[:30].strip() or "oversize",
+)
+def test_a_bad_message_is_answered_and_the_next_is_served(
+    line: bytes | dict[str, Any], code: int, request_id: int | None
+) -> None:
+    with Pipes() as pipes:
+        if isinstance(line, bytes) and len(line) > 65_536:
+            assert pipes.process.stdin
+            pipes.process.stdin.write(line + b"\n")
+        else:
+            pipes.send(line)
+        answer = pipes.receive()
+        assert (answer["error"]["code"], answer.get("id")) == (code, request_id)
+        assert "result" in pipes.ask(LISTING)
+
+
+def test_what_needs_no_answer_gets_none() -> None:
+    quiet: list[dict[str, Any] | bytes] = [
+        b"",
+        b"  \r",
+        {"jsonrpc": "2.0", "method": "notifications/unheard_of"},
+        {"jsonrpc": "2.0", "id": 3, "result": {}},
+        {"jsonrpc": "2.0", "id": 3, "error": {"code": 1, "message": "x"}},
+    ]
+    with Pipes() as pipes:
+        pipes.send(*quiet)
+        assert pipes.ask(request("ping", id="p")) == {"jsonrpc": "2.0", "id": "p", "result": {}}
+
+
+def test_an_id_in_flight_is_not_taken_twice() -> None:
+    with Pipes() as pipes:
+        pipes.send(call("wait", id=1))
+        assert pipes.ask(call("echo", id=1, text="x"))["error"]["code"] == -32600
+
+
+def test_a_batch_is_answered_as_one_in_a_2025_03_26_session_only() -> None:
+    batch: list[Any] = [
+        call("echo", id=1, modern=False, text="a"),
+        {"jsonrpc": "2.0", "method": "notifications/unheard_of"},
+        request("ping", id=2),
+        request("initialize", id=3),
+        {"jsonrpc": "2.0", "id": 4},
+    ]
+    with Pipes() as pipes:
+        pipes.initialize("2025-03-26")
+        pipes.send(batch)
+        answers = {answer["id"]: answer for answer in pipes.receive()}
+        assert {i: "result" in answer for i, answer in answers.items()} == {1: True, 2: True, 3: False, 4: False}
+        pipes.send([{"jsonrpc": "2.0", "method": "notifications/unheard_of"}], [])
+        assert pipes.receive()["error"]["code"] == -32600
+        pipes.initialize("2025-11-25")
+        pipes.send(batch)
+        assert pipes.receive()["error"]["code"] == -32600
+
+
+def test_a_client_that_writes_all_before_it_reads_gets_all() -> None:
+    with Pipes() as pipes:
+        for number in range(30):  # far more than a pipe holds, in both directions
+            pipes.send(call("repeat", id=number, text="y" * 20_000, times=5))
+        assert sorted(pipes.receive()["id"] for _ in range(30)) == list(range(30))
+
+
+def test_at_the_end_of_input_what_is_quick_is_answered_and_the_rest_is_cancelled() -> None:
+    with Pipes() as pipes:
+        pipes.send(call("wait", id=1), call("wait_on_a_thread", id=2))
+        assert pipes.process.stdin
+        pipes.process.stdin.write(json.dumps(call("echo", id=3, text="last")).encode())  # without a line break
+        assert pipes.close_input() == 0
+        assert pipes.process.stdout
+        assert [json.loads(line)["id"] for line in pipes.process.stdout] == [3]
+
+
+def test_input_from_a_file_is_served_to_its_end(tmp_path: Path) -> None:
+    file = tmp_path / "requests"
+    file.write_text("".join(json.dumps(call("echo", id=i, text="x")) + "\n" for i in range(3)))
+    with file.open() as stdin:
+        done = subprocess.run(COMMAND, stdin=stdin, capture_output=True, env=clean_env(), timeout=20, check=True)
+    assert [json.loads(line)["id"] for line in done.stdout.splitlines()] == [0, 1, 2]
+
+
+def test_a_client_that_leaves_ends_a_server_whose_handler_blocks_the_loop() -> None:
+    with Pipes() as pipes:
+        pipes.ask(LISTING)
+        pipes.send(call("block"))
+        assert pipes.close_input() == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="only Linux tells of a parent's death beside the pipe")
+def test_a_server_ends_with_its_parent_even_while_others_hold_its_input() -> None:
+    parent = "import signal, subprocess, sys; print(subprocess.Popen(sys.argv[1:]).pid, file=sys.stderr); signal.pause()"
+    with Pipes(sys.executable, "-c", parent, *COMMAND) as pipes:
+        assert pipes.process.stderr
+        server = int(pipes.process.stderr.readline())
+        assert "result" in pipes.ask(LISTING)
+        pipes.process.kill()
+        pipes.process.wait()
+        eventually(lambda: not _lives(server))
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    # A zombie that nobody has reaped yet has ended as well.
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"

@@ -1,0 +1,111 @@
+"""Who may call what: era × method × token, over HTTP. The answer comes before any work and never says more than it must."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.wire.conversation import FULL, POOR, app
+from tests.wire.served import LEGACY, MODERN, VERSIONS, Client, request, served
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+GUARDED = {
+    "tools/call": {"name": "secret"},
+    "resources/read": {"uri": "note://secret"},
+    "prompts/get": {"name": "plan"},
+}
+OPEN = {
+    "tools/call": {"name": "weather", "arguments": {"city": "Oslo"}},
+    "resources/read": {"uri": "note://static"},
+    "prompts/get": {"name": "talk", "arguments": {"topic": "tea"}},
+    "tools/list": {},
+}
+TOKENS = {None: 401, "made-up": 401, POOR: 403, FULL: 200}
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    with served(app(tokens=True)) as url:
+        client = Client(url)
+        yield client
+        client.close()
+
+
+@pytest.mark.parametrize("token", TOKENS)
+@pytest.mark.parametrize("method", GUARDED)
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_guarded_component_is_for_callers_with_its_scope(client, version, method, token):
+    reply = client.ask(version, method, GUARDED[method], token=token)
+    assert reply.status == TOKENS[token]
+    challenge = reply.headers.get("www-authenticate")
+    if reply.status == 401:
+        assert challenge is not None
+        assert challenge.startswith("Bearer")
+        assert ("error=" in challenge) == (token is not None)  # RFC 6750 §3.1: no error code where no token was sent
+        assert "secret" not in reply.body.decode()
+    elif reply.status == 403:
+        assert challenge == 'Bearer error="insufficient_scope", scope="admin"'
+        assert (reply.last["id"], reply.last["error"]["code"]) == (1, 1000)
+        assert "hidden" not in reply.body.decode()
+    else:
+        assert challenge is None
+        assert "hidden" in reply.body.decode()
+
+
+@pytest.mark.parametrize("method", OPEN)
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_component_without_scopes_is_for_every_caller_with_a_token(client, version, method):
+    statuses = [client.ask(version, method, OPEN[method], token=token).status for token in TOKENS]
+    assert statuses == [401, 401, 200, 200]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_name_that_does_not_exist_is_refused_as_such_and_not_as_forbidden(client, version):
+    reply = client.ask(version, "tools/call", {"name": "absent"}, token=POOR)
+    assert reply.last["error"]["code"] == -32602
+
+
+@pytest.mark.parametrize(
+    "authorization", ["", "Bearer", "Bearer ", f"Basic {FULL}", FULL, f"Bearer{FULL}", f"Bearer {FULL} x", f"Token {FULL}", "Bearer \x80"]
+)
+def test_only_a_well_formed_bearer_token_is_one(client, authorization):
+    message, headers = request(LEGACY, "ping")
+    reply = client.send(b"{}", headers | {"Authorization": authorization})
+    assert reply.status == 401
+
+
+@pytest.mark.parametrize("authorization", [f"Bearer {FULL}", f"bearer {FULL}", f"BEARER {FULL}", f"Bearer   {FULL}  "])
+def test_the_scheme_is_read_in_any_case(client, authorization):
+    reply = client.send(b"{}", request(LEGACY, "ping")[1] | {"Authorization": authorization})
+    assert reply.status == 400
+
+
+def test_a_token_in_the_query_is_not_looked_at(client):
+    reply = client.send(b"{}", request(MODERN, "ping")[1], path=f"/mcp?access_token={FULL}")
+    assert reply.status == 401
+
+
+@pytest.mark.parametrize("verb", ["GET", "DELETE", "PUT"])
+def test_a_stranger_learns_nothing_by_other_verbs(client, verb):
+    assert client.send(b"", {}, verb=verb).status == 401
+    assert client.send(b"", {"Authorization": f"Bearer {POOR}"}, verb=verb).status == 405
+
+
+def test_a_batch_is_no_way_around_a_scope(client):
+    call = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"secret"}}'
+    headers = request("2025-03-26", "ping", token=POOR)[1]
+    reply = client.send(b"[" + call + b"]", headers)
+    assert "hidden" not in reply.body.decode()
+    assert "admin" in reply.body.decode()
+
+
+def test_without_tokens_every_caller_is_anonymous_and_has_no_scope():
+    with served(app()) as url:
+        client = Client(url)
+        for version in VERSIONS:
+            assert [client.ask(version, method, GUARDED[method]).status for method in GUARDED] == [403] * 3
+            assert [client.ask(version, method, OPEN[method]).status for method in OPEN] == [200] * 4
+        client.close()
