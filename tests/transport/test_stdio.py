@@ -260,13 +260,14 @@ def test_a_server_ends_with_its_parent_even_while_others_hold_its_input() -> Non
         assert "result" in pipes.ask(LISTING)
         pipes.process.kill()
         pipes.process.wait()
-        eventually(lambda: not _lives(server))
+        eventually(lambda: ended(server))
 
 
-def _lives(pid: int) -> bool:
+def ended(pid: int) -> bool:
+    """Whether a process is gone; a zombie that nobody has reaped yet is."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
-        return False
-    # A zombie that nobody has reaped yet has ended as well.
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return True
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z"

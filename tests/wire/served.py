@@ -95,7 +95,7 @@ def _messages(reply: Reply) -> list[Json]:
     if reply.headers.get("content-type", "").startswith("text/event-stream"):
         lines = reply.body.decode().splitlines()
         return [json.loads(line[5:]) for line in lines if line.startswith("data:") and line[5:].strip()]
-    return [json.loads(reply.body)] if reply.headers.get("content-type") == "application/json" else []
+    return [json.loads(reply.body)] if reply.body and reply.headers.get("content-type") == "application/json" else []
 
 
 @contextmanager

@@ -26,6 +26,8 @@ def command(data: str | None, output: str) -> None:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     for app in found.apps:
         if app.reason:
-            click.echo(f"\n{app.app}: {app.reason.splitlines()[0].rstrip(':')} (see `portway logs {app.app}`)", err=True)
+            click.echo(
+                f"\n{app.app}: {app.reason.splitlines()[0].rstrip(':')} (see `portway logs {app.app}`)", err=True
+            )
         for line in app.log:
             click.echo(f"  {line}", err=True)

@@ -13,15 +13,15 @@ from portway.host.launcher import FAILED
 from portway.host.management import Management
 from portway.host.paths import Paths, locate
 from portway.host.processes import ProcessRuntime
-from portway.host.runtime import Limits
-from portway.host.store import Store
+from portway.host.runtime import Limits as InstanceLimits
+from portway.host.store import Store, StoreError
 from portway.host.supervisor import Supervisor
-from portway.http.listen import Bind
-from portway.http.serve import serve
+from portway.http.serve import Bind, Limits, ListenError, serve
 from portway.logs import configure
 from portway.server.errors import ToolError
 from portway.transport.http import App
 
+_SHUTDOWN_SECONDS = 2.0  # for a verb's call in flight; a deploy is cancelled after it
 _TOKEN = "up"  # noqa: S105  # the name of the token, not one
 
 
@@ -32,17 +32,18 @@ async def run(paths: Paths, url: str, domain: str, folders: list[Path], *, annou
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     store = Store(paths.database)
     runtime = ProcessRuntime(paths)
-    starter = Starter(runtime, store, Limits())
+    starter = Starter(runtime, store, InstanceLimits())
     supervisor = Supervisor(paths, store, runtime, starter, domain)
     deployer = Deployer(paths, store, supervisor, starter)
     management = Management(paths, store, supervisor, deployer, url)
     try:
         await supervisor.resume()
         start = asyncio.create_task(_start(management, supervisor, paths, url, folders, announce=announce))
-        start.add_done_callback(lambda task: stop.set() if not task.cancelled() and not task.result() else None)
+        start.add_done_callback(lambda task: stop.set() if _failed(task) else None)
         app = App(management.server())
-        await serve(app, Bind(uds=str(paths.control_socket)), on_ready=lambda _: None, stop=stop)
-        failed = start.done() and not start.result()
+        bind, limits = Bind(uds=str(paths.control_socket)), Limits(shutdown_seconds=_SHUTDOWN_SECONDS)
+        await serve(app, bind, limits, on_ready=lambda _: None, stop=stop)
+        failed = _failed(start)
         start.cancel()
         await asyncio.gather(start, return_exceptions=True)
     finally:
@@ -74,6 +75,10 @@ async def _start(
     return True
 
 
+def _failed(start: asyncio.Task[bool]) -> bool:
+    return start.done() and not start.cancelled() and (start.exception() is not None or not start.result())
+
+
 async def _print_step(step: str) -> None:
     sys.stderr.write(f"-----> {step}\n")
 
@@ -87,7 +92,11 @@ def main() -> int:
     parser.add_argument("--announce", action="store_true")
     given = parser.parse_args()
     configure()
-    return asyncio.run(run(locate(given.data), given.url, given.domain, given.deploy, announce=given.announce))
+    try:
+        return asyncio.run(run(locate(given.data), given.url, given.domain, given.deploy, announce=given.announce))
+    except (StoreError, ListenError) as error:
+        sys.stderr.write(f"portway: {error}\n")
+        return FAILED
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from portway.host.paths import Paths
 from portway.host.readiness import NotReady, read_contract, tool_count
 from portway.host.runtime import Instance, Release
 from portway.host.source import SourceError, app_name, copy_source
-from portway.host.store import Store
+from portway.host.store import Store, StoreError
 from portway.host.supervisor import Supervisor
 
 Report = Callable[[str], Awaitable[None]]
@@ -74,7 +74,7 @@ class Deployer:
         try:
             release = await self._build(release, folder, steps)
             instance, contract = await self._start(release)
-        except (SourceError, BuildError, NotReady, OSError) as error:
+        except (SourceError, BuildError, NotReady, StoreError, OSError) as error:
             await self._abandon(release, str(error))
             raise DeployError(str(error)) from None
         except BaseException:
@@ -90,7 +90,7 @@ class Deployer:
     async def _build(self, release: Release, folder: Path, steps: "_Steps") -> Release:
         await asyncio.to_thread(copy_source, folder, release.source)
         plan = build.read_plan(release.source)
-        await steps.done(f"copy ({build.describe(plan)})")
+        await steps.done(f"{release.app}: {build.describe(plan)}")
         server = await build.build(release, plan, self._paths, self._store.variables(release.app))
         await steps.done(f"build, server in {server}")
         return replace(release, server=server)

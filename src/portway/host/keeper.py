@@ -11,9 +11,9 @@ from portway.host.readiness import NotReady, answers
 from portway.host.restarts import Restarts
 from portway.host.routes import State
 from portway.host.runtime import Instance, Limits, Release, Runtime
-from portway.host.store import InstanceRecord, Store
+from portway.host.store import InstanceRecord, Store, StoreError
 
-_LOG_CHECK_SECONDS = 10.0
+_LOG_CHECK_SECONDS = 1.0
 _log = logging.getLogger("portway.host")
 
 
@@ -33,7 +33,8 @@ class Starter:
 
     async def stop(self, instance: Instance) -> None:
         await instance.stop(self.limits.stop_seconds)
-        self._store.forget_instance(instance.id)
+        with contextlib.suppress(StoreError):  # a record too many is found to be dead at the next start
+            self._store.forget_instance(instance.id)
 
 
 class Keeper:
@@ -85,7 +86,7 @@ class Keeper:
         try:
             instance = await self._starter.start(self.release)
             await answers(instance, self.release.log)
-        except (NotReady, OSError) as error:
+        except (NotReady, OSError, StoreError) as error:
             if instance is not None:
                 await self._starter.stop(instance)
             return str(error.args[0] if isinstance(error, NotReady) else error)

@@ -21,6 +21,9 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _RESTARTS = 5
 _WINDOW_SECONDS = 60.0
+_PAUSE_SECONDS = 30.0
+_TICK_SECONDS = 1.0
+_LONG_SECONDS = 3600.0
 
 
 class LaunchError(Exception):
@@ -43,20 +46,28 @@ class Launcher:
         self._url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self._children: dict[int, str] = {}
         self._starts = {"gate": deque[float](maxlen=_RESTARTS), "control": deque[float](maxlen=_RESTARTS)}
+        self._begun = time.monotonic()
+        self._later: dict[str, float] = {}
         self._stopping = False
         self._code = 0
 
     def run(self) -> int:
         """Run until a signal or a failure; the exit code. Every process is gone when it returns."""
         _libc().prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # instances of a killed control come to us
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, self._on_signal)
+        # Signals are waited for, not handled: between a child's start and its entry here, none can slip in.
+        signals = {signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+        if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # as under nohup
+            signals.discard(signal.SIGHUP)
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals)
         self._start("gate")
         self._start("control", first=True)
-        while self._children:
-            pid, status = os.waitpid(-1, 0)
-            if (name := self._children.pop(pid, None)) is not None:
-                self._on_exit(name, os.waitstatus_to_exitcode(status))
+        while self._children or self._later:
+            if (found := signal.sigtimedwait(signals, _TICK_SECONDS if self._later else _LONG_SECONDS)) is None:
+                self._start_due()
+            elif found.si_signo == signal.SIGCHLD:
+                self._reap()
+            else:
+                self._stop()
         self._paths.forget_run()
         return self._code
 
@@ -84,12 +95,22 @@ class Launcher:
         self._children[child.pid] = name
         child.returncode = 0  # reaped by waitpid above, never by Popen
 
-    def _on_signal(self, _number: int, _frame: object) -> None:
-        self._stop()
+    def _reap(self) -> None:
+        """Bury every process that has ended, also the orphans that came to us."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if (name := self._children.pop(pid, None)) is not None:
+                self._on_exit(name, os.waitstatus_to_exitcode(status))
 
     def _stop(self) -> None:
         """First the gate, which lets its calls end; control and with it the instances when the gate has gone."""
         self._stopping = True
+        self._later.clear()
         self._send("gate" if "gate" in self._children.values() else "control", signal.SIGTERM)
 
     def _send(self, name: str, number: signal.Signals) -> None:
@@ -98,21 +119,28 @@ class Launcher:
                 os.kill(pid, number)
 
     def _on_exit(self, name: str, code: int) -> None:
+        now = time.monotonic()
+        often = len(self._starts[name]) == _RESTARTS and now - self._starts[name][0] < _WINDOW_SECONDS
         if self._stopping:
             if name == "gate":
                 self._send("control", signal.SIGTERM)
             elif code != 0:
                 self._sweep()
-        elif name == "control" and code == FAILED:
+        elif (name == "control" and code == FAILED) or (often and now - self._begun < _WINDOW_SECONDS):
             self._code = 1
             self._stop()
-        elif len(self._starts[name]) == _RESTARTS and time.monotonic() - self._starts[name][0] < _WINDOW_SECONDS:
-            _say(f"{name} ended {_RESTARTS} times within a minute; giving up")
-            self._code = 1
-            self._stop()
+        elif often:  # what still runs goes on serving
+            _say(f"{name} ended ({_words(code)}), as often before; it is started again in {_PAUSE_SECONDS:.0f} s")
+            self._later[name] = now + _PAUSE_SECONDS
         else:
             _say(f"{name} ended ({_words(code)}) and is started again")
             self._start(name)
+
+    def _start_due(self) -> None:
+        for name, due in list(self._later.items()):
+            if due <= time.monotonic():
+                del self._later[name]
+                self._start(name)
 
     def _sweep(self) -> None:
         """Control did not end well: end what it leaves."""
@@ -136,6 +164,7 @@ def _ends_with(parent: int) -> Callable[[], None]:
     libc = _libc()
 
     def tie() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
         if os.getppid() != parent:
             os._exit(1)

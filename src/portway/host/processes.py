@@ -47,20 +47,14 @@ class ProcessInstance:
         if not self._ended.done():
             self._signal(signal.SIGKILL)
             await self.wait()
-        _end_marked(f"PORTWAY_INSTANCE={self.id}")
+        await asyncio.to_thread(_end_marked, f"PORTWAY_INSTANCE={self.id}")
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.address.removeprefix("unix:"))
 
     def stats(self) -> Stats:
-        memory = processes = 0
-        ticks = 0
-        for pid in _pids():
-            fields = _stat(pid)
-            if fields and int(fields[3]) == self._pid:
-                processes += 1
-                ticks += int(fields[11]) + int(fields[12])
-                memory += int(fields[21]) * _PAGE
-        return Stats(memory, ticks / _TICKS, processes)
+        tree = [fields for fields in map(_stat, _tree(self._pid)) if fields]
+        ticks = sum(int(fields[11]) + int(fields[12]) for fields in tree)
+        return Stats(sum(int(fields[21]) for fields in tree) * _PAGE, ticks / _TICKS, len(tree))
 
     def _on_exit(self) -> None:
         asyncio.get_running_loop().remove_reader(self._pidfd)
@@ -114,13 +108,13 @@ class ProcessRuntime:
             return None
 
     async def sweep(self, keep: set[str]) -> None:
-        end_strays(self._paths, keep)
+        await asyncio.to_thread(end_strays, self._paths, keep)
 
 
 def end_strays(paths: Paths, keep: set[str]) -> None:
     """What `Runtime.sweep` does: end instances and builds of this host, but for the instances in `keep`."""
     kept = {f"PORTWAY_INSTANCE={identity}" for identity in keep}
-    _end_marked(f"PORTWAY_SOCKET={paths.instances}/", kept)
+    _end_marked(f"HOME={paths.data / 'apps'}/", kept)
     _end_marked(build_mark(paths.data))
     for path in paths.instances.glob("*.sock"):
         if path.stem not in keep:
@@ -160,6 +154,14 @@ def _end_marked(mark: str, kept: Collection[str] = ()) -> None:
 
 def _pids() -> Iterator[int]:
     return (int(entry) for entry in os.listdir("/proc") if entry.isdigit())
+
+
+def _tree(pid: int) -> Iterator[int]:
+    yield pid
+    with contextlib.suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            for child in Path(f"/proc/{pid}/task/{thread}/children").read_text().split():
+                yield from _tree(int(child))
 
 
 def _stat(pid: int) -> list[str]:

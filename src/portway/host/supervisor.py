@@ -11,7 +11,7 @@ from portway.host.paths import Paths
 from portway.host.readiness import NotReady, answers
 from portway.host.runtime import Instance, Release, Runtime
 from portway.host.signals import GateSignals
-from portway.host.store import InstanceRecord, Store
+from portway.host.store import InstanceRecord, Store, StoreError
 
 _ADOPT_SECONDS = 5.0
 _KEPT_RELEASES = 5
@@ -154,7 +154,12 @@ class Supervisor:
         while True:
             await self._stale.wait()
             self._stale.clear()
-            await self.publish()
+            try:
+                await self.publish()
+            except (OSError, StoreError) as error:
+                _log.error("the gate's table could not be written, trying again: %s", error)  # no trace
+                self._stale.set()
+                await asyncio.sleep(1)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

@@ -32,6 +32,9 @@ PATH, HEALTH = "/mcp", "/health"
 KEEP_ALIVE = 15.0
 """Seconds a call may stay silent before its reply becomes an event stream that is kept alive."""
 
+WATCH_AFTER = 0.005
+"""Seconds before anybody looks whether the client is still there: most threads are done by then."""
+
 _BATCH_VERSION = "2025-03-26"
 _BATCH_LIMIT = 100
 _JSON: Headers = [(b"content-type", b"application/json")]
@@ -194,9 +197,9 @@ class App:
 class _Reply:
     """The reply to one POST: JSON, or an event stream from the first thing said before the result.
 
-    A handler that completes without waiting costs no task and no timer. One that waits is given a timer, which opens
-    the stream in time to keep proxies from cutting it, and, in the modern era, a task that watches for the client to
-    leave, which there means cancel (2026-07-28, basic/patterns/cancellation).
+    A handler that completes without waiting costs no task and no timer. One that waits is given a timer, which soon
+    starts, in the modern era, a task that watches for the client to leave, which there means cancel (2026-07-28,
+    basic/patterns/cancellation), and later opens the stream, to keep proxies from cutting the connection.
     """
 
     __slots__ = ("_accepts_events", "_accepts_json", "_gone", "_receive", "_send", "_stream", "_timer", "_watcher")
@@ -233,6 +236,9 @@ class _Reply:
         await self.finish(200, body)
 
     def _start_waiting(self, loop: asyncio.AbstractEventLoop, task: "asyncio.Task[None]", era: Era) -> None:
+        self._timer = loop.call_later(WATCH_AFTER, self._start_watching, loop, task, era)
+
+    def _start_watching(self, loop: asyncio.AbstractEventLoop, task: "asyncio.Task[None]", era: Era) -> None:
         if self._accepts_events:
             self._timer = loop.call_later(KEEP_ALIVE, lambda: loop.create_task(self._open().comment()))
         if era is Era.MODERN:

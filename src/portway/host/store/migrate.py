@@ -3,14 +3,18 @@
 from pathlib import Path
 
 from sqlalchemy import Engine, inspect, text
+from sqlalchemy.exc import SQLAlchemyError
 
 from portway.host.store.schema import HEAD
 
 
 def upgrade(engine: Engine) -> None:
-    """Run the migrations the database lacks, all in one transaction. Raises Alembic's own error on a newer database."""
-    if _revision(engine) == HEAD:
+    """Run the migrations the database lacks, in one transaction. Raises `SQLAlchemyError`, also for a newer one."""
+    found = _revision(engine)
+    if found == HEAD:
         return
+    if found is not None and found > HEAD:
+        raise SQLAlchemyError("a newer Portway wrote it; upgrade portway, or choose another --data")
     from alembic import command
     from alembic.config import Config
 

@@ -1,13 +1,25 @@
 """Every query the host makes. Calls are short and synchronous: one row or one app's rows, on a local file."""
 
+import contextlib
 import sqlite3
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, Executable, create_engine, delete, event, insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Executable,
+    create_engine,
+    delete,
+    event,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.exc import SQLAlchemyError
 
 from portway.host.store.migrate import upgrade
 from portway.host.store.records import AppRecord, InstanceRecord, ReleaseRecord, TokenRecord
@@ -15,15 +27,19 @@ from portway.host.store.schema import apps, instances, releases, tokens, variabl
 
 
 class StoreError(Exception):
-    """A request the store's content refuses; the message is one sentence for whoever asked."""
+    """The store's content, or its disk, refuses what was asked; the message is one sentence."""
 
 
 class Store:
     """The host's memory. One connection pool for a process; every method is its own transaction."""
 
     def __init__(self, path: Path) -> None:
+        """Opens the file, made or migrated as needed. Raises `StoreError`."""
         self._engine = _open(path)
-        upgrade(self._engine)
+        try:
+            upgrade(self._engine)
+        except SQLAlchemyError as error:
+            raise StoreError(f"the database {path} cannot be used: {error}") from None
 
     def close(self) -> None:
         self._engine.dispose()
@@ -38,7 +54,7 @@ class Store:
     def begin_release(self, app: str, source: str) -> int:
         """The number of a new release of `app`, which is made when it is new. Numbers are never used twice."""
         now = int(time.time())
-        with self._engine.begin() as connection:
+        with self._begin() as connection:
             number = connection.execute(
                 update(apps)
                 .where(apps.c.name == app)
@@ -55,13 +71,13 @@ class Store:
 
     def finish_release(self, app: str, number: int, *, server: str, contract: str) -> None:
         """The release is built and answered; it serves from now on."""
-        with self._engine.begin() as connection:
+        with self._begin() as connection:
             values = {"status": "ready", "server": server, "contract": contract}
             connection.execute(update(releases).where(_release(app, number)).values(values))
             connection.execute(update(apps).where(apps.c.name == app).values(live=number))
 
     def fail_release(self, app: str, number: int, error: str) -> None:
-        with self._engine.begin() as connection:
+        with self._begin() as connection:
             values = {"status": "failed", "error": error}
             connection.execute(update(releases).where(_release(app, number)).values(values))
 
@@ -106,27 +122,32 @@ class Store:
     def add_token(self, app: str, name: str, digest: str, scopes: Sequence[str]) -> None:
         """Raises `StoreError` when the app has a token of that name."""
         row = {"app": app, "name": name, "digest": digest, "scopes": list(scopes), "created": int(time.time())}
-        try:
-            self._run(insert(tokens).values(row))
-        except IntegrityError:
-            raise StoreError(
-                f"{app} already has a token named {name!r}: revoke it first, or choose another name"
-            ) from None
+        if any(token.name == name for token in self.tokens(app)):
+            raise StoreError(f"{app} already has a token named {name!r}: revoke it first, or choose another name")
+        self._run(insert(tokens).values(row))
 
     def drop_token(self, app: str, name: str) -> bool:
         """False when there was none."""
-        with self._engine.begin() as connection:
+        with self._begin() as connection:
             return bool(connection.execute(delete(tokens).where(tokens.c.app == app, tokens.c.name == name)).rowcount)
 
     def forget_tokens(self, app: str) -> None:
         self._run(delete(tokens).where(tokens.c.app == app))
 
+    @contextlib.contextmanager
+    def _begin(self) -> Iterator[Connection]:
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except SQLAlchemyError as error:
+            raise StoreError(f"the host's database refused: {error}") from None
+
     def _all(self, query: Executable) -> list[tuple[Any, ...]]:
-        with self._engine.connect() as connection:
+        with self._begin() as connection:
             return [tuple(row) for row in connection.execute(query)]
 
     def _run(self, statement: Executable) -> None:
-        with self._engine.begin() as connection:
+        with self._begin() as connection:
             connection.execute(statement)
 
 

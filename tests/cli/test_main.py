@@ -1,0 +1,53 @@
+"""The root command: verbs listed without importing them."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+
+import click
+import pytest
+
+from portway.cli.main import VERBS
+from tests.conftest import RunCli
+from tests.support import clean_env
+
+PROBE = """
+import json, sys
+from portway.cli.main import main
+try:
+    main()
+finally:
+    print(json.dumps(sorted(sys.modules)), file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("flag", ["--help", "--version"])
+def test_help_and_version_import_no_loop_no_codec_no_server_and_no_verb(flag: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE, flag], capture_output=True, text=True, env=clean_env(), timeout=30, check=True
+    )
+    modules = json.loads(done.stderr)
+    assert not {"asyncio", "msgspec", "uvicorn", "sqlalchemy", "logging"} & set(modules)
+    assert [name for name in modules if name.startswith("portway")] == ["portway", "portway.cli", "portway.cli.main"]
+    assert len(modules) < 250
+
+
+def test_help_lists_every_verb_with_its_line(run_cli: RunCli) -> None:
+    listed = run_cli("--help").stdout
+    for name, verb in VERBS.items():
+        assert f"{name} " in listed
+        assert verb.help[:40] in listed
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_every_verb_is_a_command_in_its_own_module(name: str) -> None:
+    assert isinstance(importlib.import_module(VERBS[name].module).command, click.Command)
+
+
+def test_an_unknown_verb_is_a_usage_error(run_cli: RunCli) -> None:
+    done = run_cli("launch")
+    assert done.returncode == 2
+    assert "No such command 'launch'" in done.stderr

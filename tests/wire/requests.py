@@ -1,0 +1,143 @@
+"""Requests to put to two servers: legal ones of each method and era, and what becomes of them when something is changed."""
+
+from __future__ import annotations
+
+import copy
+import json
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tests.wire.served import LEGACY, META, MODERN, ROUTED_BY, Json, request
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+INITIALIZE = {"protocolVersion": "2025-06-18", "capabilities": {"roots": {}}, "clientInfo": {"name": "t", "version": "1"}}
+LEGAL: tuple[tuple[str, Json], ...] = (
+    ("tools/list", {}),
+    ("tools/call", {"name": "add", "arguments": {"a": 1, "b": 3}}),
+    ("tools/call", {"name": "add", "arguments": {"a": 1}}),
+    ("tools/call", {"name": "add", "arguments": {}}),
+    ("tools/call", {"name": "add", "arguments": {"a": "one"}}),
+    ("tools/call", {"name": "weather", "arguments": {"city": "Žižkov"}}),
+    ("tools/call", {"name": "refuse"}),
+    ("tools/call", {"name": "picture", "arguments": {}}),
+    ("tools/call", {"name": "absent", "arguments": {}}),
+    ("resources/list", {}),
+    ("resources/templates/list", {}),
+    ("resources/read", {"uri": "note://static"}),
+    ("resources/read", {"uri": "note://bytes"}),
+    ("resources/read", {"uri": "note://day/3"}),
+    ("resources/read", {"uri": "note://day/a%20b"}),
+    ("resources/read", {"uri": "note://absent"}),
+    ("prompts/list", {}),
+    ("prompts/get", {"name": "talk", "arguments": {"topic": "tea", "tone": "wet"}}),
+    ("prompts/get", {"name": "talk", "arguments": {"topic": "tea"}}),
+    ("prompts/get", {"name": "talk", "arguments": {}}),
+    ("prompts/get", {"name": "absent"}),
+    ("tools/list", {"cursor": "made up"}),
+    ("ping", {}),
+    ("initialize", INITIALIZE),
+    ("initialize", INITIALIZE | {"protocolVersion": "2026-07-28"}),
+    ("initialize", INITIALIZE | {"protocolVersion": "1999-01-01"}),
+    ("server/discover", {}),
+    ("no/such", {}),
+)
+BYTES: tuple[bytes, ...] = (b"", b"{", b"[]", b"3", b"null", b'"x"', b"\xff", b"{}", b'{"jsonrpc":"2.0"}', b"[" * 5000, b'{"a":' * 5000)
+VALUES: tuple[Any, ...] = (None, True, 0, -7, 1.5, 2**70, "", "x", "2.0", "2025-11-25", "a\u0000\u2028", [], [1], {}, {"x": {"y": []}})
+
+
+@dataclass(frozen=True)
+class Case:
+    """One POST, and the message it was made from."""
+
+    version: str
+    method: str
+    body: bytes
+    headers: dict[str, str]
+
+    @property
+    def message(self) -> Any:
+        """The body as JSON, None where it is none."""
+        try:
+            return json.loads(self.body)
+        except (ValueError, RecursionError):
+            return None
+
+    @property
+    def params(self) -> Json:
+        params = self.message.get("params") if isinstance(self.message, dict) else None
+        return params if isinstance(params, dict) else {}
+
+
+def legal() -> Iterator[Case]:
+    for version in (LEGACY, MODERN):
+        for method, params in LEGAL:
+            message, headers = request(version, method, params)
+            yield Case(version, method, json.dumps(message).encode(), headers)
+
+
+def hostile_bytes() -> Iterator[Case]:
+    for version in (LEGACY, MODERN):
+        for body in BYTES:
+            yield Case(version, "", body, request(version, "ping")[1])
+
+
+def mutated(count: int, seed: int) -> Iterator[Case]:
+    """`count` legal requests with one or two changes each, in the body or, in the modern era, in the headers too."""
+    dice = random.Random(seed)  # noqa: S311 - to repeat a run
+    cases = list(legal())
+    for _ in range(count):
+        case = dice.choice(cases)
+        message, headers = json.loads(case.body), dict(case.headers)
+        for _ in range(dice.choice((1, 1, 2))):
+            if case.version == MODERN and dice.random() < 0.4:
+                change_header(dice, headers)
+            else:
+                change_member(dice, message)
+        if dice.random() < 0.5:  # headers that follow the change reach further into the server
+            follow(message, headers)
+        yield Case(case.version, case.method, json.dumps(message).encode(), headers)
+
+
+def change_member(dice: random.Random, message: Json) -> None:
+    at: Any = message
+    while True:
+        keys = list(at)
+        key = dice.choice([*keys, "extra"])
+        inner = at.get(key)
+        if isinstance(inner, dict) and inner and dice.random() < 0.7:
+            at = inner
+            continue
+        if key in at and dice.random() < 0.4:
+            del at[key]
+        else:
+            at[key] = copy.deepcopy(dice.choice(VALUES))
+        return
+
+
+def change_header(dice: random.Random, headers: dict[str, str]) -> None:
+    name = dice.choice(["MCP-Protocol-Version", "Mcp-Method", "Mcp-Name"])
+    value = headers.get(name, "")
+    changed = dice.choice([None, "", "x", value.upper(), f" {value}\t", "=?base64?eA==?=", "=?base64?eA=?=", "2025-11-25", "1999-01-01"])
+    if changed is None:
+        headers.pop(name, None)
+    else:
+        headers[name] = changed
+
+
+def follow(message: Json, headers: dict[str, str]) -> None:
+    """Make the routing headers say what the body says, as far as a header can."""
+    method, params = message.get("method"), message.get("params")
+    if not isinstance(method, str) or not method.isascii() or not method.isprintable() or "Mcp-Method" not in headers:
+        return
+    headers["Mcp-Method"] = method
+    if not isinstance(params, dict):
+        return
+    meta = params.get("_meta")
+    version = meta.get(META + "protocolVersion") if isinstance(meta, dict) else None
+    name = params.get(ROUTED_BY.get(method, ""))
+    for header, value in (("MCP-Protocol-Version", version), ("Mcp-Name", name)):
+        if isinstance(value, str) and value.isascii() and value.isprintable() and value == value.strip():
+            headers[header] = value
