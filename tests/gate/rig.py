@@ -153,6 +153,7 @@ async def rig(directory: Path, *upstreams: Upstream, addresses: tuple[str, ...] 
     async with AsyncExitStack() as stack:
         for upstream in upstreams:
             server = await asyncio.start_server(upstream.serve, "127.0.0.1", 0)
+            stack.push_async_callback(server.wait_closed)
             stack.callback(server.close)
             upstream.address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         paths = prepare(directory, [*(upstream.address for upstream in upstreams), *addresses], **limits)

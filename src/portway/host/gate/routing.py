@@ -35,7 +35,7 @@ class Route:
 
     def update(self, app: App, backends: dict[str, Backend]) -> None:
         self.release, self.public, self.state, self.limits = app.release, app.access == "public", app.state, app.limits
-        self.backends = [backends.get(instance.id) or Backend(instance) for instance in app.instances]
+        self.backends = [backends[instance.id] for instance in app.instances]
 
     def pick(self, tried: Iterable[Backend]) -> Backend | None:
         """The least busy instance that was not tried yet."""
@@ -75,13 +75,16 @@ class Routes:
 
     def replace(self, table: Table) -> None:
         """Put `table` in force; what is in flight is not disturbed."""
+        backends = {each: backend for each, backend in self.backends.items() if backend.in_flight}
+        for instance in (instance for app in table.apps.values() for instance in app.instances):
+            known = backends.get(instance.id) or self.backends.get(instance.id)
+            backends[instance.id] = known if known is not None and known.instance == instance else Backend(instance)
+        self.backends = backends
         apps = {name: self.apps.get(name) or Route(name) for name in table.apps}
         for name, route in apps.items():
-            route.update(table.apps[name], self.backends)
+            route.update(table.apps[name], backends)
         for name in self.apps.keys() - apps.keys():
             self.apps[name].backends = []
-        leaving = {each: backend for each, backend in self.backends.items() if backend.in_flight}
-        self.backends = leaving | {b.instance.id: b for route in apps.values() for b in route.backends}
         domain = table.domain.lower()
         hosts = [host.lower() for app in table.apps.values() for host in app.hosts]
         self.guard = Guard([domain, f"*.{domain}", *hosts])
