@@ -1,4 +1,4 @@
-"""A server of the official SDK, for the client to meet: `official_server.py stdio` or `official_server.py http PORT`."""
+"""A server of the official SDK for the client to meet; its arguments are `stdio` or `http PORT`."""
 
 from __future__ import annotations
 

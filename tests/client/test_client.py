@@ -17,7 +17,11 @@ from tests.client.scripted import Reply, Request, scripted
 from tests.support import eventually
 from tests.transport.test_stdio import ended
 
-INITIALIZED = {"protocolVersion": "2025-06-18", "capabilities": {"tools": {}}, "serverInfo": {"name": "s", "version": "1"}}
+INITIALIZED = {
+    "protocolVersion": "2025-06-18",
+    "capabilities": {"tools": {}},
+    "serverInfo": {"name": "s", "version": "1"},
+}
 Method = Callable[[Request], Awaitable[Reply]]
 
 
@@ -254,6 +258,7 @@ def test_a_result_that_asks_for_input_is_an_error() -> None:
         ("ftp://example.com", "is not an address"),
         (["portway-no-such-command"], "cannot start portway-no-such-command"),
         ([sys.executable, "-c", "raise SystemExit(3)"], "exit code 3"),
+        (["sh", "-c", "exec >&-; cat >&2"], "closed its output"),
         ([sys.executable, "-c", "print('x' * 70_000_000)"], "longer than"),
     ],
 )

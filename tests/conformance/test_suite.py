@@ -25,7 +25,9 @@ SCORE = {"2025-11-25": "21 of 30", "2026-07-28": "25 of 37"}
 def score(revision: str, results: Path) -> str:
     """How many of the scenarios the revision requires have no failed check."""
     table = (SUITE / "requirements" / f"{revision}.yaml").read_text(encoding="utf-8")
-    required = set(re.findall(r"^  - (\S+)", re.split(r"^server:\n", table, flags=re.M)[1].split("\nclient:")[0], flags=re.M))
+    required = set(
+        re.findall(r"^  - (\S+)", re.split(r"^server:\n", table, flags=re.M)[1].split("\nclient:")[0], flags=re.M)
+    )
     failed = set()
     for path in results.rglob("checks.json"):
         if any(check["status"] == "FAILURE" for check in json.loads(path.read_text(encoding="utf-8"))):
@@ -41,6 +43,8 @@ def test_every_scenario_passes_but_those_expected_to_fail(revision: str, tmp_pat
     command = [SUITE.parents[1] / ".bin" / "conformance", "server", "-o", tmp_path, "--requirements", revision]
     with served(EVERYTHING) as url:
         arguments = ("--url", url, "--expected-failures", expected)
-        done = subprocess.run([*command, *arguments], env=clean_env(), capture_output=True, text=True, check=False, timeout=280)
+        done = subprocess.run(
+            [*command, *arguments], env=clean_env(), capture_output=True, text=True, check=False, timeout=280
+        )
     assert done.returncode == 0, done.stdout[done.stdout.find("=== SUMMARY") :] + done.stderr
     assert score(revision, tmp_path) == SCORE[revision]

@@ -31,7 +31,10 @@ MEMBERS = st.fixed_dictionaries(
         "method": st.sampled_from(["ping", "tools/call", "initialize"]) | JSON,
         "params": st.dictionaries(
             st.sampled_from(["_meta", "name", "uri", "arguments", "cursor", "protocolVersion", "requestId"]),
-            st.dictionaries(st.sampled_from(["progressToken", "io.modelcontextprotocol/protocolVersion"]), JSON, max_size=2) | JSON,
+            st.dictionaries(
+                st.sampled_from(["progressToken", "io.modelcontextprotocol/protocolVersion"]), JSON, max_size=2
+            )
+            | JSON,
             max_size=4,
         )
         | JSON,
@@ -54,7 +57,11 @@ def judge(body: bytes) -> None:
     else:
         assert json.loads(body)["jsonrpc"] == "2.0"
         if message.id is not None and isinstance(message.id, int | str):
-            assert json.loads(encode_result(message.id, b"{}")) == {"jsonrpc": "2.0", "id": json.loads(body)["id"], "result": {}}
+            assert json.loads(encode_result(message.id, b"{}")) == {
+                "jsonrpc": "2.0",
+                "id": json.loads(body)["id"],
+                "result": {},
+            }
 
 
 @fuzz
@@ -95,7 +102,13 @@ def test_events_survive_any_cut_into_chunks(texts, data):
 
 
 @fuzz
-@given(st.lists(st.sampled_from([b"data:", b"data: x", b"\n", b"\r", b"\r\n", b":", b"id: 1", b"retry: 5", b"event: message", b"\xff"])))
+@given(
+    st.lists(
+        st.sampled_from(
+            [b"data:", b"data: x", b"\n", b"\r", b"\r\n", b":", b"id: 1", b"retry: 5", b"event: message", b"\xff"]
+        )
+    )
+)
 def test_an_event_stream_reads_the_same_whole_and_byte_by_byte(pieces):
     stream = b"".join(pieces) + b"\n\n"
     parser = EventParser()

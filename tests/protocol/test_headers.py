@@ -25,8 +25,20 @@ LITERAL = [
     "YWRk?=",
     "=?base64?=",  # the prefix and the suffix do not share a character
 ]
-DECODED = {"=?base64?YWRk?=": "add", "=?base64?w6k=?=": "é", "=?base64??=": "", "=?base64?ID0/YmFzZTY0P0E9Pz0=?=": " =?base64?A=?="}
-REFUSED = ["=?base64?YWRk=?=", "=?base64?YW Rk?=", "=?base64?w6k?=", "=?base64?_w==?=", "=?base64?/w==?=", "=?base64?é?="]
+DECODED = {
+    "=?base64?YWRk?=": "add",
+    "=?base64?w6k=?=": "é",
+    "=?base64??=": "",
+    "=?base64?ID0/YmFzZTY0P0E9Pz0=?=": " =?base64?A=?=",
+}
+REFUSED = [
+    "=?base64?YWRk=?=",
+    "=?base64?YW Rk?=",
+    "=?base64?w6k?=",
+    "=?base64?_w==?=",
+    "=?base64?/w==?=",
+    "=?base64?é?=",
+]
 
 
 @pytest.mark.parametrize("value", LITERAL)
@@ -81,7 +93,11 @@ LADDER = [
     ({}, {b"mcp-protocol-version": b"2025-11-25"}, HEADER_MISMATCH),
     ({META + "protocolVersion": "2099-01-01"}, {}, HEADER_MISMATCH),
     ({META + "protocolVersion": "2099-01-01"}, {b"mcp-protocol-version": b"2099-01-01"}, UNSUPPORTED_VERSION),
-    ({META + "protocolVersion": "2099-01-01"}, {b"mcp-protocol-version": b"2099-01-01", b"mcp-method": None}, HEADER_MISMATCH),
+    (
+        {META + "protocolVersion": "2099-01-01"},
+        {b"mcp-protocol-version": b"2099-01-01", b"mcp-method": None},
+        HEADER_MISMATCH,
+    ),
     ({}, {b"mcp-method": None}, HEADER_MISMATCH),
     ({}, {b"mcp-method": b"tools/list"}, HEADER_MISMATCH),
     ({}, {b"mcp-method": b"Tools/Call"}, HEADER_MISMATCH),

@@ -4,7 +4,6 @@ import asyncio
 import subprocess
 import sys
 import threading
-import time
 
 from portway import Context, Server
 
@@ -53,7 +52,7 @@ def wait_on_a_thread() -> None:
 
 @server.tool
 async def block() -> None:
-    time.sleep(60)  # noqa: ASYNC251 - a handler that should not, and does
+    threading.Event().wait()  # a handler that should not, and does
 
 
 @server.tool

@@ -8,13 +8,17 @@ import os
 import select
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 
+from portway.transport.pipes import Lines
 from tests.support import SCRIPTS, clean_env, eventually
 
 SERVER = Path(__file__).with_name("stdio_server.py")
@@ -34,7 +38,7 @@ class Pipes:
         )
         self._rest = b""
 
-    def __enter__(self) -> Pipes:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -45,8 +49,10 @@ class Pipes:
                 pipe.close()
 
     def send(self, *messages: dict[str, Any] | list[Any] | bytes) -> None:
-        lines = [m if isinstance(m, bytes) else json.dumps(m).encode() for m in messages]
-        os.write(self._in, b"".join(line + b"\n" for line in lines))
+        assert self.process.stdin
+        for message in messages:
+            self.process.stdin.write((message if isinstance(message, bytes) else json.dumps(message).encode()) + b"\n")
+        self.process.stdin.flush()
 
     def receive(self) -> Any:
         assert self.process.stdout
@@ -71,11 +77,6 @@ class Pipes:
         assert self.process.stdin
         self.process.stdin.close()
         return self.process.wait(10)
-
-    @property
-    def _in(self) -> int:
-        assert self.process.stdin
-        return self.process.stdin.fileno()
 
 
 def request(method: str, params: dict[str, Any] | None = None, *, id: int | str = 1) -> dict[str, Any]:  # noqa: A002
@@ -145,6 +146,13 @@ def test_progress_comes_before_the_result(modern: bool) -> None:
     assert seen[2]["id"] == 3
 
 
+@pytest.fixture(scope="module")
+def open_pipes() -> Iterator[Pipes]:
+    """A server no test opens a legacy session with: several can use it in turn."""
+    with Pipes() as pipes:
+        yield pipes
+
+
 BARE = request("tools/list", id=9)
 LISTING = request("tools/list", {"_meta": ENVELOPE}, id=9)
 UNKNOWN_VERSION = {**ENVELOPE, "io.modelcontextprotocol/protocolVersion": "2099-01-01"}
@@ -167,20 +175,15 @@ UNKNOWN_VERSION = {**ENVELOPE, "io.modelcontextprotocol/protocolVersion": "2099-
     ids=lambda value: None if isinstance(value, int) else str(value)[:30].strip() or "oversize",
 )
 def test_a_bad_message_is_answered_and_the_next_is_served(
-    line: bytes | dict[str, Any], code: int, request_id: int | None
+    open_pipes: Pipes, line: bytes | dict[str, Any], code: int, request_id: int | None
 ) -> None:
-    with Pipes() as pipes:
-        if isinstance(line, bytes) and len(line) > 65_536:
-            assert pipes.process.stdin
-            pipes.process.stdin.write(line + b"\n")
-        else:
-            pipes.send(line)
-        answer = pipes.receive()
-        assert (answer["error"]["code"], answer.get("id")) == (code, request_id)
-        assert "result" in pipes.ask(LISTING)
+    open_pipes.send(line)
+    answer = open_pipes.receive()
+    assert (answer["error"]["code"], answer.get("id")) == (code, request_id)
+    assert "result" in open_pipes.ask(LISTING)
 
 
-def test_what_needs_no_answer_gets_none() -> None:
+def test_what_needs_no_answer_gets_none(open_pipes: Pipes) -> None:
     quiet: list[dict[str, Any] | bytes] = [
         b"",
         b"  \r",
@@ -188,9 +191,20 @@ def test_what_needs_no_answer_gets_none() -> None:
         {"jsonrpc": "2.0", "id": 3, "result": {}},
         {"jsonrpc": "2.0", "id": 3, "error": {"code": 1, "message": "x"}},
     ]
-    with Pipes() as pipes:
-        pipes.send(*quiet)
-        assert pipes.ask(request("ping", id="p")) == {"jsonrpc": "2.0", "id": "p", "result": {}}
+    open_pipes.send(*quiet)
+    assert open_pipes.ask(request("ping", id="p")) == {"jsonrpc": "2.0", "id": "p", "result": {}}
+
+
+@given(st.lists(st.sampled_from([b"a", b"b", b"\n"]), max_size=40), st.integers(1, 9), st.integers(0, 6))
+def test_lines_are_the_same_however_the_bytes_arrive(pieces: list[bytes], size: int, limit: int) -> None:
+    data = b"".join(pieces)
+    lines: list[bytes | None] = []
+    splitter = Lines(limit, lines.append, lambda: lines.append(None))
+    for start in range(0, len(data), size):
+        splitter.feed(data[start : start + size])
+    splitter.finish()
+    expected = [line if len(line) <= limit else None for line in data.split(b"\n")]
+    assert lines == (expected if expected[-1] != b"" else expected[:-1])
 
 
 def test_an_id_in_flight_is_not_taken_twice() -> None:
@@ -253,7 +267,9 @@ def test_a_client_that_leaves_ends_a_server_whose_handler_blocks_the_loop() -> N
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="only Linux tells of a parent's death beside the pipe")
 def test_a_server_ends_with_its_parent_even_while_others_hold_its_input() -> None:
-    parent = "import signal, subprocess, sys; print(subprocess.Popen(sys.argv[1:]).pid, file=sys.stderr); signal.pause()"
+    parent = (
+        "import signal, subprocess, sys; print(subprocess.Popen(sys.argv[1:]).pid, file=sys.stderr); signal.pause()"
+    )
     with Pipes(sys.executable, "-c", parent, *COMMAND) as pipes:
         assert pipes.process.stderr
         server = int(pipes.process.stderr.readline())

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from portway import Audio, Context, Image, Message, Server, ToolError, ToolResult
 from portway.auth.tokens import NamedTokens
-from portway.server.content import Annotations, AudioContent, EmbeddedResource, ImageContent, ResourceContents, ResourceLink, Text
+from portway.server.content import (
+    Annotations,
+    AudioContent,
+    EmbeddedResource,
+    ImageContent,
+    ResourceContents,
+    ResourceLink,
+    Text,
+)
 from portway.transport.http import App
 from tests.wire.served import META, MODERN, VERSIONS, Client, Json, request, served
 
@@ -30,7 +38,9 @@ def blocks() -> list[Any]:
         Text(text="plain", **EXTRA),
         ImageContent(data=BYTES, mime_type="image/png", **EXTRA),
         AudioContent(data=BYTES, mime_type="audio/wav", **EXTRA),
-        ResourceLink(uri="note://3", name="three", title="Three", description="A note", mime_type="text/plain", size=3, **EXTRA),
+        ResourceLink(
+            uri="note://3", name="three", title="Three", description="A note", mime_type="text/plain", size=3, **EXTRA
+        ),
         EmbeddedResource(resource=text, **EXTRA),
         EmbeddedResource(resource=blob, **EXTRA),
     ]
@@ -39,7 +49,13 @@ def blocks() -> list[Any]:
 def kitchen() -> Server:
     server = Server("kitchen", version="3.1", title="The kitchen", instructions="Everything once.")
 
-    hints = {"title": "Sum", "readOnlyHint": True, "destructiveHint": False, "idempotentHint": True, "openWorldHint": False}
+    hints = {
+        "title": "Sum",
+        "readOnlyHint": True,
+        "destructiveHint": False,
+        "idempotentHint": True,
+        "openWorldHint": False,
+    }
 
     @server.tool(title="Add two numbers", annotations=hints)  # type: ignore[arg-type]
     async def add(a: int, b: int = 2) -> int:
@@ -194,7 +210,10 @@ def converse(client: Client, version: str) -> list[Said]:
         for number, (method, params) in enumerate(CALLS)
     ]
     slow = {"name": "slow", "arguments": {"steps": 3}}
-    said += [Said(version, "tools/call", client.ask(version, "tools/call", slow, meta={"progressToken": t}, token=FULL)) for t in (7, "t")]
+    said += [
+        Said(version, "tools/call", client.ask(version, "tools/call", slow, meta={"progressToken": t}, token=FULL))
+        for t in (7, "t")
+    ]
     _, headers = request(version, "ping", token=FULL)
     said += [Said(version, "tools/call", client.send(body, headers)) for body in HOSTILE]
     if version == MODERN:
@@ -209,7 +228,11 @@ def broken_envelopes() -> list[tuple[bytes, dict[str, str]]]:
         (message, headers | {"Mcp-Method": "tools/call"}),
         (message, {k: v for k, v in headers.items() if k != "Mcp-Method"}),
     ]
-    for key, value in ((META + "protocolVersion", "1999-01-01"), (META + "clientCapabilities", []), (META + "clientCapabilities", None)):
+    for key, value in (
+        (META + "protocolVersion", "1999-01-01"),
+        (META + "clientCapabilities", []),
+        (META + "clientCapabilities", None),
+    ):
         meta = message["params"]["_meta"] | {key: value}
         version = meta[META + "protocolVersion"]
         bad.append((message | {"params": {"_meta": meta}}, headers | {"MCP-Protocol-Version": version}))

@@ -1,15 +1,17 @@
 """Where Portway and the official SDK (mcp 2.3) answer differently, and what the specification says.
 
-Each entry edits copies of both answers until they agree on its point; one that never edits anything is stale.
+Each entry edits copies of both answers until they agree on its point; one that never edits anything is stale. S25 is
+the specification of 2025-11-25, S26 that of 2026-07-28.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from tests.wire.requests import Case
-from tests.wire.served import Json
+from tests.wire.served import LEGACY, META, MODERN, Json
 
 Forgive = Callable[[Case, Json, Json], None]
 
@@ -30,3 +32,210 @@ def difference(cites: str) -> Callable[[Forgive], Forgive]:
         return forgive
 
     return register
+
+
+def code(seen: Json) -> int | None:
+    """The error code of an answer, None for a result or no message."""
+    return ((seen["message"] or {}).get("error") or {}).get("code")
+
+
+def result(seen: Json) -> Json:
+    return (seen["message"] or {}).get("result") or {}
+
+
+def agree(ours: Json, theirs: Json) -> None:
+    """Take ours for both."""
+    theirs.clear()
+    theirs.update(ours)
+
+
+# The envelope
+
+
+@difference("S25 and S26 schema.ts, JSONRPCErrorResponse: id is optional, a string or a number, never null.")
+def no_null_id(case: Case, ours: Json, theirs: Json) -> None:
+    if theirs["message"] and theirs["message"].get("id", 0) is None:
+        del theirs["message"]["id"]
+
+
+@difference("JSON-RPC 2.0 §5: the id of an error is the request's own wherever it could be detected.")
+def id_where_readable(case: Case, ours: Json, theirs: Json) -> None:
+    if code(ours) == code(theirs) is not None and "id" in ours["message"] and "id" not in theirs["message"]:
+        del ours["message"]["id"]
+
+
+@difference("JSON-RPC 2.0 §5.1: -32600 for JSON that is no valid request object, -32602 for its params only.")
+def invalid_request(case: Case, ours: Json, theirs: Json) -> None:
+    if (code(ours), code(theirs), theirs["status"]) == (-32600, -32602, 400):
+        agree(ours, theirs)
+
+
+@difference(
+    "S25 schema.ts, JSONRPCRequest: an id is a string or a number; JSON-RPC 2.0 §4: a message with an id is no notification."
+)
+def bad_id_is_an_error(case: Case, ours: Json, theirs: Json) -> None:
+    if code(ours) == -32600 and "id" in case.message and theirs["status"] == 202:
+        agree(ours, theirs)
+
+
+# Tools
+
+
+@difference("S25 and S26 server/tools.mdx, Error Handling: an unknown tool is a protocol error, -32602 in the example.")
+def unknown_tool(case: Case, ours: Json, theirs: Json) -> None:
+    if (
+        code(ours) == -32602
+        and result(theirs).get("isError")
+        and result(theirs)["content"][0]["text"].startswith("Unknown tool")
+    ):
+        agree(ours, theirs)
+
+
+@difference(
+    "S25 and S26 server/tools.mdx, Error Handling: the text of an isError result is for the model, its wording free."
+)
+def wording_of_tool_errors(case: Case, ours: Json, theirs: Json) -> None:
+    if result(ours).get("isError") and result(theirs).get("isError"):
+        for seen in (ours, theirs):
+            seen["message"]["result"]["content"] = [block | {"text": ""} for block in result(seen)["content"]]
+
+
+@difference("S25 and S26 server/tools.mdx, Structured Content: the text is the serialized JSON, its white space free.")
+def white_space_of_mirrored_json(case: Case, ours: Json, theirs: Json) -> None:
+    for seen in (ours, theirs):
+        if "structuredContent" in result(seen) and not result(seen).get("isError"):
+            for block in result(seen)["content"]:
+                block["text"] = json.dumps(json.loads(block["text"]))
+
+
+@difference("JSON Schema 2020-12 §9.1, schema.ts Tool: title is an annotation, which no signature holds.")
+def invented_titles(case: Case, ours: Json, theirs: Json) -> None:
+    for tool in result(theirs).get("tools", []):
+        for schema in (tool["inputSchema"], tool.get("outputSchema", {})):
+            schema.pop("title", None)
+            for inner in schema.get("properties", {}).values():
+                inner.pop("title", None)
+
+
+@difference(
+    "S25 and S26 server/tools.mdx, Tool: closed schemas are recommended, so that a misspelt argument is an error."
+)
+def closed_schemas(case: Case, ours: Json, theirs: Json) -> None:
+    for tool in result(ours).get("tools", []):
+        tool["inputSchema"].pop("additionalProperties")
+    for tool in result(theirs).get("tools", []):
+        if not tool["inputSchema"]["properties"]:
+            del tool["inputSchema"]["properties"]
+
+
+@difference(
+    "S25 and S26 server/tools.mdx, Error Handling: input validation errors are isError results; our schemas are closed."
+)
+def unknown_arguments(case: Case, ours: Json, theirs: Json) -> None:
+    arguments = case.params.get("arguments")
+    if isinstance(arguments, dict) and set(arguments) - {"a", "b", "city"} and result(ours).get("isError"):
+        agree(ours, theirs)
+
+
+# Resources, prompts, lists
+
+
+@difference("S25 server/resources.mdx, Error Handling: -32002 for a resource not found.")
+def resource_not_found(case: Case, ours: Json, theirs: Json) -> None:
+    if case.version == LEGACY and (code(ours), code(theirs)) == (-32002, -32602):
+        agree(ours, theirs)
+
+
+@difference("S25 and S26 server/prompts.mdx, Error Handling: -32602 for an unknown prompt and for a missing argument.")
+def prompt_errors(case: Case, ours: Json, theirs: Json) -> None:
+    if code(ours) == -32602 and code(theirs) in {0, -32603} and case.params.get("name") is not None:
+        agree(ours, theirs)
+
+
+@difference("S25 and S26 schema.ts, GetPromptResult: description is optional; the list has it.")
+def prompt_description(case: Case, ours: Json, theirs: Json) -> None:
+    if "messages" in result(theirs):
+        result(theirs).pop("description", None)
+
+
+@difference("S25 and S26 server/utilities/pagination.mdx, Error Handling: an invalid cursor is answered with -32602.")
+def made_up_cursor(case: Case, ours: Json, theirs: Json) -> None:
+    if code(ours) == -32602 and "cursor" in case.params and theirs["status"] == 200:
+        agree(ours, theirs)
+
+
+@difference("S25 and S26 schema.ts, ServerCapabilities: an absent flag is false.")
+def false_capabilities(case: Case, ours: Json, theirs: Json) -> None:
+    for capability in result(theirs).get("capabilities", {}).values():
+        for flag in [name for name, value in capability.items() if value is False]:
+            del capability[flag]
+
+
+@difference(
+    "S26 basic/utilities/subscriptions.mdx: listChanged and subscribe promise subscriptions/listen, which we do not offer."
+)
+def subscriptions(case: Case, ours: Json, theirs: Json) -> None:
+    if case.version == MODERN:
+        for capability in result(theirs).get("capabilities", {}).values():
+            capability.clear()
+
+
+@difference(
+    "S25 basic/lifecycle.mdx, Initialization: only protocolVersion is needed to negotiate; a server may be lenient."
+)
+def lenient_initialize(case: Case, ours: Json, theirs: Json) -> None:
+    incomplete = not {"capabilities", "clientInfo"} <= set(case.params) or "protocolVersion" in result(ours)
+    if case.method == "initialize" and incomplete and code(theirs) == -32602:
+        agree(ours, theirs)
+
+
+# The ladder
+
+
+@difference(
+    "S26 basic/transports/streamable-http.mdx and RFC 9110 §5.5: white space around a header's value is not part of it."
+)
+def optional_white_space(case: Case, ours: Json, theirs: Json) -> None:
+    if code(theirs) == -32020 and any(value != value.strip() for value in case.headers.values()):
+        agree(ours, theirs)
+
+
+@difference(
+    "S26 basic/versioning.mdx: the envelope is in _meta, so it makes a request modern even when its header is missing."
+)
+def era_by_envelope(case: Case, ours: Json, theirs: Json) -> None:
+    unsaid = case.headers.get("MCP-Protocol-Version") in {None, LEGACY}
+    if META + "protocolVersion" in case.meta and unsaid and code(ours) in {-32020, -32602} and ours["status"] == 400:
+        agree(ours, theirs)
+
+
+@difference(
+    "JSON-RPC 2.0 §5.1: of two faults either may be named; parameters are typed before headers and method are looked at."
+)
+def types_before_headers(case: Case, ours: Json, theirs: Json) -> None:
+    later = code(theirs) == -32020 or (case.method == "initialize" and code(theirs) == -32601)
+    if case.version == MODERN and code(ours) == -32602 and ours["status"] == 400 and later:
+        agree(ours, theirs)
+
+
+@difference(
+    "S25 basic/transports.mdx, Sending Messages: a notification that cannot be accepted is answered with an HTTP error."
+)
+def unreadable_notification(case: Case, ours: Json, theirs: Json) -> None:
+    if "id" not in case.message and (ours["status"], theirs["status"]) == (400, 202):
+        agree(ours, theirs)
+
+
+@difference(
+    "S26 basic/transports/streamable-http.mdx, Sending Messages: no header rules for notifications, and 202 for one accepted."
+)
+def notification_headers(case: Case, ours: Json, theirs: Json) -> None:
+    if "id" not in case.message and ours["status"] == 202 and code(theirs) in {-32020, -32022}:
+        agree(ours, theirs)
+
+
+@difference("S26 basic/index.mdx, Per-Request Protocol Fields: clientCapabilities is an object, without which -32602.")
+def capabilities_are_an_object(case: Case, ours: Json, theirs: Json) -> None:
+    malformed = not isinstance(case.meta.get(META + "clientCapabilities", {}), dict)
+    if malformed and (code(ours), ours["status"], code(theirs)) == (-32602, 400, -32601):
+        agree(ours, theirs)

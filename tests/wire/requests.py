@@ -13,12 +13,19 @@ from tests.wire.served import LEGACY, META, MODERN, ROUTED_BY, Json, request
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-INITIALIZE = {"protocolVersion": "2025-06-18", "capabilities": {"roots": {}}, "clientInfo": {"name": "t", "version": "1"}}
+INITIALIZE = {
+    "protocolVersion": "2025-06-18",
+    "capabilities": {"roots": {}},
+    "clientInfo": {"name": "t", "version": "1"},
+}
 LEGAL: tuple[tuple[str, Json], ...] = (
     ("tools/list", {}),
     ("tools/call", {"name": "add", "arguments": {"a": 1, "b": 3}}),
     ("tools/call", {"name": "add", "arguments": {"a": 1}}),
     ("tools/call", {"name": "add", "arguments": {}}),
+    ("tools/call", {"name": "add", "arguments": {"a": 1, "c": 3}}),
+    ("tools/call", {"name": "add", "arguments": None}),
+    ("tools/call", {"name": "add", "arguments": []}),
     ("tools/call", {"name": "add", "arguments": {"a": "one"}}),
     ("tools/call", {"name": "weather", "arguments": {"city": "Žižkov"}}),
     ("tools/call", {"name": "refuse"}),
@@ -44,8 +51,36 @@ LEGAL: tuple[tuple[str, Json], ...] = (
     ("server/discover", {}),
     ("no/such", {}),
 )
-BYTES: tuple[bytes, ...] = (b"", b"{", b"[]", b"3", b"null", b'"x"', b"\xff", b"{}", b'{"jsonrpc":"2.0"}', b"[" * 5000, b'{"a":' * 5000)
-VALUES: tuple[Any, ...] = (None, True, 0, -7, 1.5, 2**70, "", "x", "2.0", "2025-11-25", "a\u0000\u2028", [], [1], {}, {"x": {"y": []}})
+BYTES: tuple[bytes, ...] = (
+    b"",
+    b"{",
+    b"[]",
+    b"3",
+    b"null",
+    b'"x"',
+    b"\xff",
+    b"{}",
+    b'{"jsonrpc":"2.0"}',
+    b"[" * 5000,
+    b'{"a":' * 5000,
+)
+VALUES: tuple[Any, ...] = (
+    None,
+    True,
+    0,
+    -7,
+    1.5,
+    2**70,
+    "",
+    "x",
+    "2.0",
+    "2025-11-25",
+    "a\u0000\u2028",
+    [],
+    [1],
+    {},
+    {"x": {"y": []}},
+)
 
 
 @dataclass(frozen=True)
@@ -58,17 +93,23 @@ class Case:
     headers: dict[str, str]
 
     @property
-    def message(self) -> Any:
-        """The body as JSON, None where it is none."""
+    def message(self) -> Json:
+        """The body as a JSON object, empty where it is none."""
         try:
-            return json.loads(self.body)
+            message = json.loads(self.body)
         except (ValueError, RecursionError):
-            return None
+            return {}
+        return message if isinstance(message, dict) else {}
 
     @property
     def params(self) -> Json:
-        params = self.message.get("params") if isinstance(self.message, dict) else None
+        params = self.message.get("params")
         return params if isinstance(params, dict) else {}
+
+    @property
+    def meta(self) -> Json:
+        meta = self.params.get("_meta")
+        return meta if isinstance(meta, dict) else {}
 
 
 def legal() -> Iterator[Case]:
@@ -78,10 +119,15 @@ def legal() -> Iterator[Case]:
             yield Case(version, method, json.dumps(message).encode(), headers)
 
 
-def hostile_bytes() -> Iterator[Case]:
+def hostile() -> Iterator[Case]:
+    """What no client sends: bytes that are no message, an envelope with a hole, a notification of no version."""
     for version in (LEGACY, MODERN):
         for body in BYTES:
             yield Case(version, "", body, request(version, "ping")[1])
+    message, headers = request(MODERN, "no/such", meta={META + "clientCapabilities": None})
+    yield Case(MODERN, "no/such", json.dumps(message).encode(), headers)
+    notification = b'{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":7}}'
+    yield Case(MODERN, "notifications/cancelled", notification, headers | {"MCP-Protocol-Version": ""})
 
 
 def mutated(count: int, seed: int) -> Iterator[Case]:
@@ -120,7 +166,9 @@ def change_member(dice: random.Random, message: Json) -> None:
 def change_header(dice: random.Random, headers: dict[str, str]) -> None:
     name = dice.choice(["MCP-Protocol-Version", "Mcp-Method", "Mcp-Name"])
     value = headers.get(name, "")
-    changed = dice.choice([None, "", "x", value.upper(), f" {value}\t", "=?base64?eA==?=", "=?base64?eA=?=", "2025-11-25", "1999-01-01"])
+    changed = dice.choice(
+        [None, "", "x", value.upper(), f" {value}\t", "=?base64?eA==?=", "=?base64?eA=?=", "2025-11-25", "1999-01-01"]
+    )
     if changed is None:
         headers.pop(name, None)
     else:

@@ -69,7 +69,18 @@ def test_a_name_that_does_not_exist_is_refused_as_such_and_not_as_forbidden(clie
 
 
 @pytest.mark.parametrize(
-    "authorization", ["", "Bearer", "Bearer ", f"Basic {FULL}", FULL, f"Bearer{FULL}", f"Bearer {FULL} x", f"Token {FULL}", "Bearer \x80"]
+    "authorization",
+    [
+        "",
+        "Bearer",
+        "Bearer ",
+        f"Basic {FULL}",
+        FULL,
+        f"Bearer{FULL}",
+        f"Bearer {FULL} x",
+        f"Token {FULL}",
+        "Bearer \x80",
+    ],
 )
 def test_only_a_well_formed_bearer_token_is_one(client, authorization):
     message, headers = request(LEGACY, "ping")

@@ -73,15 +73,33 @@ def test_every_method_is_handled_or_listed(version):
     named = {
         typing.get_args(model.model_fields["method"].annotation)[0]
         for _, model in inspect.getmembers(schema, inspect.isclass)
-        if issubclass(model, BaseModel) and "method" in model.model_fields and model.model_fields["method"].annotation is not str
+        if issubclass(model, BaseModel)
+        and "method" in model.model_fields
+        and model.model_fields["method"].annotation is not str
     }
-    assert {method for table in (methods.CLIENT_REQUESTS, methods.SERVER_NOTIFICATIONS) for method, at in table if at == version} <= named
-    sent = {message["method"] for said in conversation.recorded() if said.version == version for message in said.reply.messages[:-1]}
+    assert {
+        method
+        for table in (methods.CLIENT_REQUESTS, methods.SERVER_NOTIFICATIONS)
+        for method, at in table
+        if at == version
+    } <= named
+    sent = {
+        message["method"]
+        for said in conversation.recorded()
+        if said.version == version
+        for message in said.reply.messages[:-1]
+    }
     source = "".join(path.read_text() for path in (ROOT / "src/portway").rglob("*.py"))
-    received = {m for m, at in methods.CLIENT_NOTIFICATIONS if at == version and (m in NOTHING_TO_DO or f'"{m}"' in source)}
+    received = {
+        m for m, at in methods.CLIENT_NOTIFICATIONS if at == version and (m in NOTHING_TO_DO or f'"{m}"' in source)
+    }
     with served(conversation.app()) as url:
         client = Client(url)
-        answered = {m for m in named if client.ask(version, m, {"protocolVersion": LEGACY}).last.get("error", {}).get("code") != -32601}
+        answered = {
+            m
+            for m in named
+            if client.ask(version, m, {"protocolVersion": LEGACY}).last.get("error", {}).get("code") != -32601
+        }
         client.close()
     compare("method", version, named - sent - received - answered)
 
@@ -104,7 +122,11 @@ def test_every_error_is_sent_or_listed(version):
         for name, model in inspect.getmembers(SCHEMAS[version], inspect.isclass)
         if name.endswith("Error") and "error" in getattr(model, "model_fields", {})
     }
-    sent = {said.reply.last["error"]["code"] for said in conversation.recorded() if said.version == version and "error" in said.reply.last}
+    sent = {
+        said.reply.last["error"]["code"]
+        for said in conversation.recorded()
+        if said.version == version and "error" in said.reply.last
+    }
     compare("error", version, {name for name, codes in errors.items() if codes and not sent & set(codes)})
 
 

@@ -48,6 +48,10 @@ def ask(
     from portway.protocol.errors import RpcError
 
     paths = locate(data)
+    if not paths.control_socket.exists():
+        raise click.ClickException(
+            f"no host is running on {paths.data}: start one with `portway up`, or name its --data"
+        )
 
     def progress(done: Progress) -> None:
         if on_step is not None and done.message:
@@ -60,11 +64,7 @@ def ask(
     try:
         result = asyncio.run(call())
     except ClientError as error:
-        if paths.control_socket.exists():
-            raise click.ClickException(f"the host on {paths.data} did not answer: {error}") from None
-        raise click.ClickException(
-            f"no host is running on {paths.data}: start one with `portway up`, or name its --data"
-        ) from None
+        raise click.ClickException(f"the host on {paths.data} did not answer: {error}") from None
     except RpcError as error:
         raise click.ClickException(error.message) from None
     if result.is_error:

@@ -46,7 +46,7 @@ def resolve(target: list[str]) -> str | list[str]:
     if "://" in text or text.startswith("unix:"):
         return text
     path, _ = split(text)
-    if path.suffix == ".py":
+    if path.suffix == ".py" and (path.exists() or " " not in text):  # else it may be "python server.py"
         # The server's standard error is ours: only what goes wrong there is of interest here.
         os.environ.setdefault("PORTWAY_LOG_LEVEL", "warning")
         return [sys.executable, "-m", "portway", "run", text, "--transport", "stdio"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from urllib.parse import urljoin, urlsplit
 
 import msgspec
@@ -29,6 +30,7 @@ _SESSION = b"mcp-session-id"
 _REDIRECTS = (307, 308)
 _REDIRECTIONS = 3
 _CLOSE_SECONDS = 2.0
+_LINGER_SECONDS = 0.5
 
 
 class HttpChannel:
@@ -138,7 +140,7 @@ class HttpChannel:
             for data in events:
                 reply = self._take(data, call)
                 if reply is not None:
-                    await response.close()
+                    self._run(_let_end(response))
                     return reply
         raise ClientError(f"the server closed the stream before it answered {call.method}")
 
@@ -161,7 +163,11 @@ class HttpChannel:
             except ClientError:
                 pass  # the call itself tells what is wrong with the connection
 
-        task = asyncio.get_running_loop().create_task(send())
+        self._run(send())
+
+    def _run(self, work: Coroutine[None, None, None]) -> None:
+        """Do something beside the calls; `close` waits for it."""
+        task = asyncio.get_running_loop().create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
@@ -184,3 +190,13 @@ class HttpChannel:
         if message.error is not UNSET:
             raise_error(message.error, status)
         raise ClientError(f"{self._url} answered {call.method} with HTTP status {status}", status)
+
+
+async def _let_end(response: Response) -> None:
+    """Let a stream that has said all end by itself: its connection can then carry the next call."""
+    try:
+        async with asyncio.timeout(_LINGER_SECONDS):
+            async for _ in response.chunks():
+                pass
+    except (TimeoutError, UpstreamError):
+        await response.close()

@@ -120,7 +120,10 @@ class StdioChannel:
         try:
             while line := await self._process.stdout.readline():
                 self._take(line)
-            self._end(f"ended with exit code {await self._process.wait()}")
+            async with asyncio.timeout(_EXIT_SECONDS):
+                self._end(f"ended with exit code {await self._process.wait()}")
+        except TimeoutError:
+            self._end("closed its output")
         except ValueError:
             self._end(f"sent a line longer than {MESSAGE_BYTES} bytes")
 

@@ -75,9 +75,9 @@ def decode(body: bytes) -> Message:
     try:
         message = _decode(body)
     except (msgspec.ValidationError, *_UNREADABLE):
-        raise _diagnose(body) from None
+        return _read_again(body)
     if message.method is UNSET and message.result is UNSET and message.error is UNSET:
-        raise _diagnose(body)
+        return _read_again(body)
     return message
 
 
@@ -89,39 +89,56 @@ class UnreadableMessage(RpcError):
         self.request_id = request_id
 
 
-def _diagnose(body: bytes) -> UnreadableMessage:
-    """Say why `body` is no message; only for what the typed decoder has refused."""
+# The parameters `Params` types, and the methods they are meant for: to any other they are no concern.
+_MEANT_FOR = {
+    "name": ("tools/call", "prompts/get"),
+    "uri": ("resources/read",),
+    "cursor": ("tools/list", "prompts/list", "resources/list", "resources/templates/list"),
+    "protocolVersion": ("initialize",),
+    "requestId": ("notifications/cancelled",),
+}
+
+
+def _read_again(body: bytes) -> Message:
+    """Read what the typed decoder has refused: say why, unless it was for a parameter its method does not have."""
+    value = _read_object(body)
+    raw_id = value.get("id")
+    request_id = raw_id if isinstance(raw_id, (int, str)) and not isinstance(raw_id, bool) else None
+    method, params = value.get("method"), value.get("params")
+    if value.get("jsonrpc") != "2.0":
+        raise UnreadableMessage(INVALID_REQUEST, 'The message must carry "jsonrpc": "2.0".', request_id)
+    if "id" in value and request_id is None:
+        raise UnreadableMessage(INVALID_REQUEST, "The id must be a string or an integer.")
+    if "method" not in value:
+        raise UnreadableMessage(INVALID_REQUEST, "The message has no method, result or error.", request_id)
+    if not isinstance(method, str):
+        raise UnreadableMessage(INVALID_REQUEST, "The method must be a string.", request_id)
+    if not isinstance(params, dict) and params is not None:  # null is how some clients write that there are none
+        raise UnreadableMessage(INVALID_REQUEST, "The params must be a JSON object.", request_id)
+    known = {"jsonrpc": "2.0", "method": method} | ({} if request_id is None else {"id": request_id})
+    kept = {key: item for key, item in (params or {}).items() if method in _MEANT_FOR.get(key, (method,))}
+    try:
+        return _decode(_encode(known if params is None else known | {"params": kept}))
+    except msgspec.ValidationError as error:
+        said = str(error).replace("`$.", "`")
+        raise UnreadableMessage(INVALID_PARAMS, f"Invalid params: {said}.", request_id) from None
+
+
+def _read_object(body: bytes) -> dict[str, object]:
     try:
         value: object = msgspec.json.decode(body)
     except RecursionError:
-        return UnreadableMessage(PARSE_ERROR, "The message is nested too deeply.")
+        raise UnreadableMessage(PARSE_ERROR, "The message is nested too deeply.") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        return UnreadableMessage(PARSE_ERROR, f"The message is not valid JSON in UTF-8: {error}.")
+        raise UnreadableMessage(PARSE_ERROR, f"The message is not valid JSON in UTF-8: {error}.") from None
     if isinstance(value, list):
-        return UnreadableMessage(
+        raise UnreadableMessage(
             INVALID_REQUEST,
             "A batch is not accepted: send one JSON-RPC message at a time (batches ended with 2025-06-18).",
         )
     if not isinstance(value, dict):
-        return UnreadableMessage(INVALID_REQUEST, "The message must be a JSON object.")
-    raw_id = value.get("id")
-    request_id = raw_id if isinstance(raw_id, (int, str)) and not isinstance(raw_id, bool) else None
-    if value.get("jsonrpc") != "2.0":
-        return UnreadableMessage(INVALID_REQUEST, 'The message must carry "jsonrpc": "2.0".', request_id)
-    if "id" in value and request_id is None:
-        return UnreadableMessage(INVALID_REQUEST, "The id must be a string or an integer.")
-    if "method" not in value:
-        return UnreadableMessage(INVALID_REQUEST, "The message has no method, result or error.", request_id)
-    if not isinstance(value["method"], str):
-        return UnreadableMessage(INVALID_REQUEST, "The method must be a string.", request_id)
-    params = value.get("params", {})
-    if not isinstance(params, dict):
-        return UnreadableMessage(INVALID_REQUEST, "The params must be a JSON object.", request_id)
-    try:
-        msgspec.convert(value, Message)
-    except msgspec.ValidationError as error:
-        return UnreadableMessage(INVALID_PARAMS, f"Invalid params: {str(error).replace('`$.', '`')}.", request_id)
-    return UnreadableMessage(INVALID_REQUEST, "The message is not a JSON-RPC request.", request_id)
+        raise UnreadableMessage(INVALID_REQUEST, "The message must be a JSON object.")
+    return value
 
 
 def encode_id(request_id: int | str) -> bytes:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Raw, UnsetType
 
 from portway.auth.authorize import Forbidden, authorize
 from portway.protocol.errors import (
@@ -27,7 +27,7 @@ from portway.server.components import Prompt, Resource, Table, Tool
 from portway.server.context import Context, Exchange
 from portway.server.errors import ArgumentError, ToolError
 from portway.server.output import Encoded
-from portway.server.plan import Arguments, Plan
+from portway.server.plan import Arguments, Call, Plan
 from portway.server.prompts import encode_messages
 from portway.server.server import Server
 
@@ -120,9 +120,7 @@ class Dispatcher:
         plan = tool.plan
         tail = self._tail[exchange.era]
         try:
-            args, kwargs = plan.bind(
-                None if params.arguments is UNSET else params.arguments, Context(exchange) if plan.context else None
-            )
+            args, kwargs = _bind(plan, params.arguments, Context(exchange) if plan.context else None)
             return _tool_result(plan.encode(await self._invoke(plan, args, kwargs)), tail)
         except (ArgumentError, ToolError) as error:
             return _tool_error(str(error), tail)
@@ -167,7 +165,7 @@ class Dispatcher:
         if prompt is None:
             raise _unknown("prompt", params.name)
         try:
-            values = {} if params.arguments is UNSET else _prompt_arguments(params.arguments)
+            values = {} if params.arguments is UNSET else _prompt_arguments(params.arguments) or {}
         except (msgspec.DecodeError, UnicodeDecodeError):
             raise RpcError(INVALID_PARAMS, "A prompt's arguments must be an object of strings.") from None
         value = await self._render("prompt", prompt.name, prompt, values, exchange)
@@ -196,7 +194,22 @@ class Dispatcher:
             raise RpcError(INTERNAL_ERROR, _logged(kind, name, error), status=200) from None
 
 
-_prompt_arguments = msgspec.json.Decoder(dict[str, str]).decode
+_prompt_arguments = msgspec.json.Decoder(dict[str, str] | None).decode
+
+
+def _bind(plan: Plan, arguments: Raw | UnsetType, context: Context | None) -> Call:
+    """What to call a tool with. Some clients write absent arguments as null; any other non-object is no tools/call at all.
+
+    Raises ArgumentError, RpcError (2026-07-28, server/tools, "Error Handling": malformed requests).
+    """
+    try:
+        return plan.bind(None if arguments is UNSET else arguments, context)
+    except ArgumentError as error:
+        if arguments is UNSET or memoryview(arguments)[:1] == b"{":
+            raise
+        if memoryview(arguments) == b"null":
+            return plan.bind(None, context)
+        raise RpcError(INVALID_PARAMS, str(error)) from None
 
 
 class _Text(msgspec.Struct, omit_defaults=True):

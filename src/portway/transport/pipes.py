@@ -29,8 +29,10 @@ class Wire(NamedTuple):
 
 def claim() -> Wire:
     """Move standard input and output elsewhere: descriptor 0 then reads nothing, descriptor 1 is standard error."""
-    # dup makes close-on-exec copies; dup2 onto 0 and 1 leaves those inheritable, as a child expects.
-    wire = Wire(os.dup(0), os.dup(1))
+    try:
+        wire = Wire(os.dup(0), os.dup(1))  # close-on-exec; what dup2 puts onto 0 and 1 is for children too
+    except OSError:
+        raise SystemExit("portway: stdio needs standard input and output, and one of them is closed") from None
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
@@ -58,7 +60,7 @@ class Lines:
         while (end := data.find(b"\n", start)) >= 0:
             piece = data[start:end]
             start = end + 1
-            if self._rest or self._dropping:
+            if self._rest or self._dropping or len(piece) > self._limit:
                 self._hold(piece)
                 piece = bytes(self._rest)
                 self._rest.clear()

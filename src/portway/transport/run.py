@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 Transport = Literal["http", "stdio"]
 FALLBACK_PORT = 8080
+_LOCAL = ("127.0.0.1", "::1", "localhost")
+_log = logging.getLogger("portway.transport")
 
 
 class UsageError(Exception):
@@ -96,6 +98,8 @@ def serve_http(server: Server, choice: Choice, *, host: str | None, port: int | 
     try:
         application = app(server)
         bind = _bind(os.environ, host, port)
+        if not (bind.uds or os.environ.get("PORTWAY_TOKENS") or bind.host in _LOCAL):
+            _log.warning("no PORTWAY_TOKENS is set: whoever reaches %s:%d may call every tool", bind.host, bind.port)
         if workers > 1:
             if sys.platform != "win32":
                 from portway.transport.workers import supervise
@@ -112,7 +116,8 @@ def serve_http(server: Server, choice: Choice, *, host: str | None, port: int | 
 def _bind(environ: Mapping[str, str], host: str | None, port: int | None) -> Bind:
     from portway.http.listen import Bind
 
-    if host is None and port is None and (path := environ.get("PORTWAY_SOCKET")):
+    if path := environ.get("PORTWAY_SOCKET"):
+        # Whatever the author passed: `app` leaves authentication to the gate then, so no port may be opened.
         return Bind(uds=path)
     given = environ.get("PORT", "")
     if given and not given.isdecimal():
