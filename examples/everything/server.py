@@ -1,4 +1,4 @@
-"""All that the official conformance suite asks of a server under test and this release can do; its names are the suite's.
+"""All that the official conformance suite asks of a server under test and this release can do, under the suite's names.
 
 What is missing, and why, stands in docs/not-supported.md and in tests/conformance/expected-failures/.
 """

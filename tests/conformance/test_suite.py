@@ -1,7 +1,7 @@
 """The official conformance suite against `examples/everything`, each revision at its own wire.
 
-`expected-failures/` says what is missing and why. It is exact: the suite fails on what is not in it, and on what is in it
-and passes. The score counts the scenarios that the revision requires.
+`expected-failures/` says what is missing and why. It is exact: the suite fails on what is not in it, and on what is in
+it and passes. The score counts the scenarios that the revision requires.
 """
 
 from __future__ import annotations
@@ -26,7 +26,11 @@ def score(revision: str, results: Path) -> str:
     """How many of the scenarios the revision requires have no failed check."""
     table = (SUITE / "requirements" / f"{revision}.yaml").read_text(encoding="utf-8")
     required = set(
-        re.findall(r"^  - (\S+)", re.split(r"^server:\n", table, flags=re.M)[1].split("\nclient:")[0], flags=re.M)
+        re.findall(
+            r"^  - (\S+)",
+            re.split(r"^server:\n", table, flags=re.MULTILINE)[1].split("\nclient:")[0],
+            flags=re.MULTILINE,
+        )
     )
     failed = set()
     for path in results.rglob("checks.json"):

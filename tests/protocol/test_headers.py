@@ -1,4 +1,4 @@
-"""The headers of a modern request: the sentinel's rules (basic/transports/streamable-http, 2026-07-28) and the ladder."""
+"""The headers of a modern request: the sentinel and the ladder (2026-07-28, basic/transports/streamable-http)."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def invalid_request(case: Case, ours: Json, theirs: Json) -> None:
 
 
 @difference(
-    "S25 schema.ts, JSONRPCRequest: an id is a string or a number; JSON-RPC 2.0 §4: a message with an id is no notification."
+    "S25 schema.ts, JSONRPCRequest: an id is a string or a number; JSON-RPC 2.0 §4: with an id it is no notification."
 )
 def bad_id_is_an_error(case: Case, ours: Json, theirs: Json) -> None:
     if code(ours) == -32600 and "id" in case.message and theirs["status"] == 202:
@@ -128,9 +128,7 @@ def closed_schemas(case: Case, ours: Json, theirs: Json) -> None:
             del tool["inputSchema"]["properties"]
 
 
-@difference(
-    "S25 and S26 server/tools.mdx, Error Handling: input validation errors are isError results; our schemas are closed."
-)
+@difference("S25 and S26 server/tools.mdx, Error Handling: invalid input is an isError result; our schemas are closed.")
 def unknown_arguments(case: Case, ours: Json, theirs: Json) -> None:
     arguments = case.params.get("arguments")
     if isinstance(arguments, dict) and set(arguments) - {"a", "b", "city"} and result(ours).get("isError"):
@@ -172,7 +170,7 @@ def false_capabilities(case: Case, ours: Json, theirs: Json) -> None:
 
 
 @difference(
-    "S26 basic/utilities/subscriptions.mdx: listChanged and subscribe promise subscriptions/listen, which we do not offer."
+    "S26 basic/patterns/subscriptions.mdx: listChanged and subscribe promise subscriptions/listen, not yet ours."
 )
 def subscriptions(case: Case, ours: Json, theirs: Json) -> None:
     if case.version == MODERN:
@@ -193,16 +191,14 @@ def lenient_initialize(case: Case, ours: Json, theirs: Json) -> None:
 
 
 @difference(
-    "S26 basic/transports/streamable-http.mdx and RFC 9110 §5.5: white space around a header's value is not part of it."
+    "S26 basic/transports/streamable-http.mdx (and RFC 9110 §5.5): white space around a value is not part of it."
 )
 def optional_white_space(case: Case, ours: Json, theirs: Json) -> None:
     if code(theirs) == -32020 and any(value != value.strip() for value in case.headers.values()):
         agree(ours, theirs)
 
 
-@difference(
-    "S26 basic/versioning.mdx: the envelope is in _meta, so it makes a request modern even when its header is missing."
-)
+@difference("S26 basic/versioning.mdx: the envelope in _meta makes a request modern even when its header is missing.")
 def era_by_envelope(case: Case, ours: Json, theirs: Json) -> None:
     unsaid = case.headers.get("MCP-Protocol-Version") in {None, LEGACY}
     if META + "protocolVersion" in case.meta and unsaid and code(ours) in {-32020, -32602} and ours["status"] == 400:
@@ -218,16 +214,14 @@ def types_before_headers(case: Case, ours: Json, theirs: Json) -> None:
         agree(ours, theirs)
 
 
-@difference(
-    "S25 basic/transports.mdx, Sending Messages: a notification that cannot be accepted is answered with an HTTP error."
-)
+@difference("S25 basic/transports.mdx, Sending Messages: a notification that cannot be accepted gets an HTTP error.")
 def unreadable_notification(case: Case, ours: Json, theirs: Json) -> None:
     if "id" not in case.message and (ours["status"], theirs["status"]) == (400, 202):
         agree(ours, theirs)
 
 
 @difference(
-    "S26 basic/transports/streamable-http.mdx, Sending Messages: no header rules for notifications, and 202 for one accepted."
+    "S26 basic/transports/streamable-http.mdx, Sending Messages: notifications have no header rules; accepted is 202."
 )
 def notification_headers(case: Case, ours: Json, theirs: Json) -> None:
     if "id" not in case.message and ours["status"] == 202 and code(theirs) in {-32020, -32022}:

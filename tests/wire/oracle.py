@@ -1,6 +1,6 @@
 """`mcp-types`, the official models of every revision's schema, as a judge of messages.
 
-A message passes when it decodes as what its revision says it is, and the decoded form, dumped again, is equal: the models
+A message passes when it decodes as what its revision says it is, and the result dumped again is equal: the models
 drop what they do not know, so a misspelt or misplaced field cannot hide.
 """
 

@@ -1,4 +1,4 @@
-"""Who may call what: era × method × token, over HTTP. The answer comes before any work and never says more than it must."""
+"""Who may call what: era × method × token, over HTTP. A refusal comes before any work and says no more than it must."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_a_name_that_does_not_exist_is_refused_as_such_and_not_as_forbidden(clie
     ],
 )
 def test_only_a_well_formed_bearer_token_is_one(client, authorization):
-    message, headers = request(LEGACY, "ping")
+    _, headers = request(LEGACY, "ping")
     reply = client.send(b"{}", headers | {"Authorization": authorization})
     assert reply.status == 401
 

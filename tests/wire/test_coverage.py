@@ -1,6 +1,6 @@
-"""Every method, field and error of both revisions is handled, or stands in docs/not-supported.md; and nothing else does.
+"""Every method, field and error of both revisions is handled or stands in docs/not-supported.md, and nothing else does.
 
-Handled means, for a method we answer: not -32601. For one we send, a field we send and an error: it occurs in the recorded
+Handled means, for a method we answer: not -32601. For one we send, a field we send and an error: it is in the recorded
 conversation. For a field we receive: another value in it, or its absence, gives another reply.
 """
 

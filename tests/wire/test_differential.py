@@ -30,7 +30,7 @@ def pair() -> Iterator[tuple[Client, Client]]:
 
 
 def answer(reply: Reply) -> Json:
-    """What of a reply is to be equal: all but the order of members, an error's sentence, and data the server defines."""
+    """What of a reply is to be equal: all but the order of members, an error's sentence, and data of our own."""
     seen: Json = {"status": reply.status, "message": copy.deepcopy(reply.last) if reply.messages else None}
     error = (seen["message"] or {}).get("error")
     if error is not None:

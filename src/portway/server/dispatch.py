@@ -198,16 +198,16 @@ _prompt_arguments = msgspec.json.Decoder(dict[str, str] | None).decode
 
 
 def _bind(plan: Plan, arguments: Raw | UnsetType, context: Context | None) -> Call:
-    """What to call a tool with. Some clients write absent arguments as null; any other non-object is no tools/call at all.
+    """What to call a tool with. Some clients write absent arguments as null; any other non-object is no tools/call.
 
     Raises ArgumentError, RpcError (2026-07-28, server/tools, "Error Handling": malformed requests).
     """
     try:
         return plan.bind(None if arguments is UNSET else arguments, context)
     except ArgumentError as error:
-        if arguments is UNSET or memoryview(arguments)[:1] == b"{":
+        if arguments is UNSET or (raw := bytes(memoryview(arguments)))[:1] == b"{":
             raise
-        if memoryview(arguments) == b"null":
+        if raw == b"null":
             return plan.bind(None, context)
         raise RpcError(INVALID_PARAMS, str(error)) from None
 

@@ -19,7 +19,7 @@ import msgspec
 
 logger = logging.getLogger("portway.gate")
 
-_BATCH_SECONDS = 0.025
+_BATCH_SECONDS = 0.06
 _RETRY_SECONDS = 0.5
 _FILE_BYTES = 64 * 1024 * 1024
 _TAIL_BYTES = 1024 * 1024  # longer than any line
@@ -127,7 +127,7 @@ class Record:
         try:
             if os.write(self._fd, data) < len(data):
                 raise OSError("no room for all of it")
-            os.fsync(self._fd)
+            os.fdatasync(self._fd)
         except OSError:
             os.ftruncate(self._fd, self._size)  # the batch is written again as a whole
             raise
