@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
+import random
 import re
+from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from portway.protocol.errors import INVALID_PARAMS, INVALID_REQUEST, PARSE_ERROR
+from portway.protocol.errors import HEADER_MISMATCH, INVALID_PARAMS, INVALID_REQUEST, PARSE_ERROR, RpcError
+from portway.protocol.headers import decode_value, encode_value
 from portway.protocol.jsonrpc import UnreadableMessage, decode, encode_error, encode_id, encode_result
 from portway.protocol.sse import EventParser, encode_event
 from portway.server.errors import RegistrationError
 from portway.server.uris import UriPattern
 
-# PORTWAY_FUZZ_EXAMPLES=20000 for a long run; the examples below are what such runs, and people, have found.
-EXAMPLES = int(os.environ.get("PORTWAY_FUZZ_EXAMPLES", "250"))
-fuzz = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+fuzz = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
@@ -145,3 +149,85 @@ def test_no_value_of_a_template_climbs_out_of_its_place(raw):
         assert not any(c in "\\\x00" for c in values["name"])
         assert values["name"]
         assert not values["name"].startswith("/")
+
+
+# Mutations: cheap enough for many thousands in every run, from seeds that reach deep.
+MESSAGES = [
+    b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"add","arguments":{"a":[1.5e3,"\\u00e9"]},'
+    b'"_meta":{"progressToken":"t","io.modelcontextprotocol/protocolVersion":"2026-07-28",'
+    b'"io.modelcontextprotocol/clientCapabilities":{}}}}',
+    b'{"jsonrpc":"2.0","id":"a","method":"initialize","params":{"protocolVersion":"2025-11-25"}}',
+    b'{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":7}}',
+    b'{"jsonrpc":"2.0","id":2,"result":{}}',
+    b'{"jsonrpc":"2.0","id":2,"error":{"code":-32603,"message":"m","data":[null]}}',
+]
+STREAM = [
+    b"event: message\ndata: {}\n\n",
+    b":\r\n\r\n",
+    b"id: 7\rdata: a\rdata:b\r\r",
+    b"data\n\nretry: 1\n\xef\xbb\xbfdata: x\n\n",
+]
+URIS = [b"file://x/a/y", b"file://x/%2e%2E/y", b"file://x/a%2fb/../y", b"file://x/%c3%a9%00%5c/y"]
+VALUES = [b"=?base64?YWRk?=", b"=?base64?w6k=?=", b"plain", b"=?base64??="]
+TOKENS = [
+    b"",
+    b"null",
+    b"{}",
+    b"[]",
+    b'"',
+    b"\\ud800",
+    b"\xff",
+    b"-1",
+    b"1e999",
+    b"%2e",
+    b"../",
+    b"\n",
+    b"\r",
+    b"?=",
+    b"=?base64?",
+    b"\x00",
+]
+
+
+def mangled(seeds: list[bytes], count: int) -> Iterator[bytes]:
+    dice = random.Random(len(seeds))
+    for _ in range(count):
+        text = dice.choice(seeds)
+        for _ in range(dice.randint(1, 4)):
+            start = dice.randint(0, len(text))
+            end = min(len(text), start + dice.choice((0, 1, 1, 5, 40)))
+            new = dice.choice(
+                (b"", dice.choice(TOKENS), dice.randbytes(1), text[start:end] * 2, dice.choice(seeds)[start:])
+            )
+            text = text[:start] + new + text[end:]
+        yield text
+
+
+def judge_stream(stream: bytes) -> None:
+    whole, parser = EventParser(), EventParser()
+    assert whole.feed(stream) == [event for byte in stream for event in parser.feed(bytes([byte]))]
+
+
+def judge_value(value: bytes) -> None:
+    try:
+        text = decode_value(value.decode("latin-1"))
+    except RpcError as error:
+        assert error.code == HEADER_MISMATCH
+    else:
+        assert text == value.decode("latin-1") or encode_value(text).isascii()
+
+
+def judge_uri(uri: bytes) -> None:
+    values = PATH.match(uri.decode("latin-1"))
+    assert values is None or not {"", "..", "."} & set(values["name"].split("/")[:1])
+
+
+PATH = UriPattern("file://x/{+name}/y")
+
+
+@pytest.mark.parametrize(
+    ("check", "seeds"), [(judge, MESSAGES), (judge_stream, STREAM), (judge_value, VALUES), (judge_uri, URIS)]
+)
+def test_twenty_thousand_mutations_of_what_is_well_formed_are_answered_or_refused(check, seeds):
+    for text in mangled(seeds, 20_000):
+        check(text)

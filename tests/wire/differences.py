@@ -117,9 +117,7 @@ def invented_titles(case: Case, ours: Json, theirs: Json) -> None:
                 inner.pop("title", None)
 
 
-@difference(
-    "S25 and S26 server/tools.mdx, Tool: closed schemas are recommended, so that a misspelt argument is an error."
-)
+@difference("S25 and S26 server/tools.mdx, Tool: any schema of type object; closed is recommended without parameters.")
 def closed_schemas(case: Case, ours: Json, theirs: Json) -> None:
     for tool in result(ours).get("tools", []):
         tool["inputSchema"].pop("additionalProperties")
@@ -206,7 +204,7 @@ def era_by_envelope(case: Case, ours: Json, theirs: Json) -> None:
 
 
 @difference(
-    "JSON-RPC 2.0 §5.1: of two faults either may be named; parameters are typed before headers and method are looked at."
+    "JSON-RPC 2.0 §5.1: of two faults either may be named; parameters are typed before the headers and the method."
 )
 def types_before_headers(case: Case, ours: Json, theirs: Json) -> None:
     later = code(theirs) == -32020 or (case.method == "initialize" and code(theirs) == -32601)
@@ -228,7 +226,7 @@ def notification_headers(case: Case, ours: Json, theirs: Json) -> None:
         agree(ours, theirs)
 
 
-@difference("S26 basic/index.mdx, Per-Request Protocol Fields: clientCapabilities is an object, without which -32602.")
+@difference("S26 basic/index.mdx, _meta: clientCapabilities is required, an object; without it -32602 and 400.")
 def capabilities_are_an_object(case: Case, ours: Json, theirs: Json) -> None:
     malformed = not isinstance(case.meta.get(META + "clientCapabilities", {}), dict)
     if malformed and (code(ours), ours["status"], code(theirs)) == (-32602, 400, -32601):

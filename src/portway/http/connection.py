@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import httptools
 
+from portway.http.cork import corked
 from portway.http.vendor import HttpToolsProtocol
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ class Connection(HttpToolsProtocol):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        super().connection_made(corked(transport, self._hub.loop))
         hub = self._hub
         hub.start_ticking()
         self._since = hub.now

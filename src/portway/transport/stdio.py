@@ -30,8 +30,8 @@ LINE_BYTES = 16 * 1024 * 1024
 """The longest message taken from the client."""
 _BATCH_VERSION = "2025-03-26"
 _BATCH_LIMIT = 100
-_FINISH_SECONDS = 0.25
-"""For calls in flight when the client closes its end: what can be answered at once still is."""
+_FINISH_SECONDS = 1.5
+"""For calls in flight when the client closes its end; it waits two seconds before it sends a signal."""
 _CANCEL_SECONDS = 1.0
 
 _log = logging.getLogger("portway.transport")
