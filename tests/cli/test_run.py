@@ -132,7 +132,7 @@ def test_the_port_comes_from_port_and_a_bad_one_is_refused(run_cli: RunCli, file
         assert done.returncode == 1
         assert f"Port {port} on 127.0.0.1 is in use" in done.stderr
     done = run_cli("run", file, env={"PORT": "eighty", "PORTWAY_TRANSPORT": "http"})
-    assert (done.returncode, done.stderr) == (1, "Error: PORT=eighty is not a port number\n")
+    assert (done.returncode, done.stderr) == (1, "Error: PORT=eighty is not a port number; use 0 to 65535\n")
 
 
 def test_a_unix_socket_is_served_when_the_environment_names_one(file: Path, tmp_path: Path) -> None:

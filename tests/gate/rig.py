@@ -89,14 +89,23 @@ STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encodi
 
 
 def call(request_id: object = 1, name: str = "t", **arguments: object) -> bytes:
-    message = {"jsonrpc": "2.0", "id": request_id, "method": "tools/call", "params": {"name": name, "arguments": arguments}}
+    message = {
+        "jsonrpc": "2.0",
+        "id": request_id,
+        "method": "tools/call",
+        "params": {"name": name, "arguments": arguments},
+    }
     return json.dumps(message).encode()
 
 
 def modern(request_id: object = 1, name: str = "t", **arguments: object) -> tuple[bytes, list[tuple[bytes, bytes]]]:
     params = {"name": name, "arguments": arguments, "_meta": META}
     body = json.dumps({"jsonrpc": "2.0", "id": request_id, "method": "tools/call", "params": params}).encode()
-    return body, [(b"mcp-protocol-version", b"2026-07-28"), (b"mcp-method", b"tools/call"), (b"mcp-name", name.encode())]
+    return body, [
+        (b"mcp-protocol-version", b"2026-07-28"),
+        (b"mcp-method", b"tools/call"),
+        (b"mcp-name", name.encode()),
+    ]
 
 
 class Rig:
@@ -107,7 +116,9 @@ class Rig:
         self.client = client
         self.url = url
 
-    async def post(self, body: bytes, *headers: tuple[bytes, bytes], path: str = "/a/mcp", token: str = "secret") -> Response:
+    async def post(
+        self, body: bytes, *headers: tuple[bytes, bytes], path: str = "/a/mcp", token: str = "secret"
+    ) -> Response:
         sent = [JSON, *headers]
         if token:
             sent.append((b"authorization", b"Bearer " + token.encode()))
@@ -149,7 +160,9 @@ def prepare(directory: Path, addresses: list[str], **limits: int) -> Paths:
 
 
 @asynccontextmanager
-async def rig(directory: Path, *upstreams: Upstream, addresses: tuple[str, ...] = (), **limits: int) -> AsyncIterator[Rig]:
+async def rig(
+    directory: Path, *upstreams: Upstream, addresses: tuple[str, ...] = (), **limits: int
+) -> AsyncIterator[Rig]:
     async with AsyncExitStack() as stack:
         for upstream in upstreams:
             server = await asyncio.start_server(upstream.serve, "127.0.0.1", 0)

@@ -38,13 +38,16 @@ def test_eight_callers_with_one_id_each_get_their_own_answer(tmp_path: Path) -> 
     run(test())
 
 
-@pytest.mark.parametrize("request_id", [0, -1, 2**53, "", "é\"\\", "1"])
+@pytest.mark.parametrize("request_id", [0, -1, 2**53, "", 'é"\\', "1"])
 def test_the_id_comes_back_with_its_type_and_the_params_go_in_unchanged(tmp_path: Path, request_id: object) -> None:
     async def test() -> None:
         upstream = Upstream(echo)
         async with rig(tmp_path, upstream) as gate:
             params = b'{"name":"t", "arguments":{"id":7,"x":1.50,"\\u0069d":8},"_meta":{"progressToken":"p"}}'
-            body = b'{"method":"tools/call","id":%b,"params":%b,"jsonrpc":"2.0"}' % (json.dumps(request_id).encode(), params)
+            body = b'{"method":"tools/call","id":%b,"params":%b,"jsonrpc":"2.0"}' % (
+                json.dumps(request_id).encode(),
+                params,
+            )
             _, answer = await gate.answer(body)
         assert answer["id"] == request_id
         assert type(answer["id"]) is type(request_id)
@@ -58,13 +61,19 @@ def test_an_app_that_needs_a_token_and_one_that_does_not_exist_refuse_with_the_s
         upstream = Upstream(echo)
         async with rig(tmp_path, upstream) as gate:
             seen = set()
-            for path, token in (("/a/mcp", ""), ("/a/mcp", "wrong"), ("/nope/mcp", ""), ("/nope/mcp", "secret"), ("/a/mcp?token=secret", "")):
+            for path, token in (
+                ("/a/mcp", ""),
+                ("/a/mcp", "wrong"),
+                ("/nope/mcp", ""),
+                ("/nope/mcp", "secret"),
+                ("/a/mcp?token=secret", ""),
+            ):
                 response = await gate.post(call(), path=path, token=token)
                 seen.add((response.status, tuple(response.headers), await response.read(1000)))
             for method in ("GET", "DELETE"):
                 response = await gate.client.request(method, "/nope/mcp")
                 seen.add((response.status, tuple(response.headers), await response.read(1000)))
-            (status, headers, _), = seen
+            ((status, headers, _),) = seen
             assert status == 401
             assert (b"www-authenticate", b"Bearer") in headers
             assert (await gate.answer(call(), path="/p/mcp", token=""))[0] == 200
@@ -107,7 +116,11 @@ def test_events_pass_as_they_come_and_the_reply_gets_its_id_back(tmp_path: Path)
         more = asyncio.Event()
 
         async def stream(seen: Seen, writer: asyncio.StreamWriter) -> None:
-            note = {"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progressToken": "p", "progress": 1}}
+            note = {
+                "jsonrpc": "2.0",
+                "method": "notifications/progress",
+                "params": {"progressToken": "p", "progress": 1},
+            }
             writer.write(STREAM + event(note))
             await more.wait()
             tail = event({"jsonrpc": "2.0", "id": seen.message["id"], "result": {"content": []}})
@@ -133,7 +146,9 @@ def test_events_pass_as_they_come_and_the_reply_gets_its_id_back(tmp_path: Path)
 
 
 @pytest.mark.parametrize("is_modern", [True, False])
-def test_a_client_that_leaves_cancels_in_the_modern_era_and_not_in_the_legacy_one(tmp_path: Path, is_modern: bool) -> None:
+def test_a_client_that_leaves_cancels_in_the_modern_era_and_not_in_the_legacy_one(
+    tmp_path: Path, is_modern: bool
+) -> None:
     async def test() -> None:
         asked, ended, cut = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
@@ -191,7 +206,9 @@ CHUNKED = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encodi
         b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\ncontent-length: 0\r\ntransfer-encoding: chunked\r\n\r\n",
     ],
 )
-def test_an_instance_that_dies_or_misspeaks_gives_a_clear_error_with_the_callers_id(tmp_path: Path, answer: bytes) -> None:
+def test_an_instance_that_dies_or_misspeaks_gives_a_clear_error_with_the_callers_id(
+    tmp_path: Path, answer: bytes
+) -> None:
     async def test() -> None:
         async def hostile(seen: Seen, writer: asyncio.StreamWriter) -> None:
             body = answer.replace(b'"%d"', b'"%d"' % seen.message["id"])  # the right number, the wrong type
@@ -212,7 +229,9 @@ def test_an_instance_that_dies_or_misspeaks_gives_a_clear_error_with_the_callers
     run(test())
 
 
-@pytest.mark.parametrize("tail", [b"", b"zz\r\n", b"0\r\n\r\n", event({"jsonrpc": "2.0", "id": 1, "result": {}}) + b"0\r\n\r\n"])
+@pytest.mark.parametrize(
+    "tail", [b"", b"zz\r\n", b"0\r\n\r\n", event({"jsonrpc": "2.0", "id": 1, "result": {}}) + b"0\r\n\r\n"]
+)
 def test_a_stream_that_ends_without_the_reply_ends_in_an_error_event(tmp_path: Path, tail: bytes) -> None:
     async def test() -> None:
         async def dies(seen: Seen, writer: asyncio.StreamWriter) -> None:
@@ -232,13 +251,21 @@ def test_a_stream_that_ends_without_the_reply_ends_in_an_error_event(tmp_path: P
 def test_an_error_of_the_instance_is_passed_on_with_its_status_and_challenge(tmp_path: Path) -> None:
     async def test() -> None:
         async def forbids(seen: Seen, writer: asyncio.StreamWriter) -> None:
-            body = json.dumps({"jsonrpc": "2.0", "id": seen.message["id"], "error": {"code": 1000, "message": "no"}}).encode()
-            writer.write(reply(body, status=b"403 Forbidden").replace(b"\r\n", b"\r\nwww-authenticate: Bearer scope=x\r\n", 1))
+            body = json.dumps(
+                {"jsonrpc": "2.0", "id": seen.message["id"], "error": {"code": 1000, "message": "no"}}
+            ).encode()
+            writer.write(
+                reply(body, status=b"403 Forbidden").replace(b"\r\n", b"\r\nwww-authenticate: Bearer scope=x\r\n", 1)
+            )
 
         async with rig(tmp_path, Upstream(forbids)) as gate:
             response = await gate.post(call(5))
             assert (response.status, dict(response.headers)[b"www-authenticate"]) == (403, b"Bearer scope=x")
-            assert json.loads(await response.read(1000)) == {"jsonrpc": "2.0", "id": 5, "error": {"code": 1000, "message": "no"}}
+            assert json.loads(await response.read(1000)) == {
+                "jsonrpc": "2.0",
+                "id": 5,
+                "error": {"code": 1000, "message": "no"},
+            }
         assert gate.lines()[-1]["outcome"] == "error 1000"
 
     run(test())
@@ -342,13 +369,18 @@ def test_a_host_name_leads_to_its_app_with_every_path_and_a_path_only_to_its_end
         async with rig(tmp_path, upstream) as gate:
             bearer = (b"authorization", b"Bearer secret")
 
-            async def ask(host: str, method: str, target: str, *headers: tuple[bytes, bytes], body: bytes = b"") -> tuple[int, bytes]:
-                gate.client._host = f"host: {host}\r\n".encode()
+            async def ask(
+                host: str, method: str, target: str, *headers: tuple[bytes, bytes], body: bytes = b""
+            ) -> tuple[int, bytes]:
+                gate.client._host = f"host: {host}".encode()
                 response = await gate.client.request(method, target, headers, body)
                 return response.status, await response.read(100_000)
 
             for host in ("a.localhost", "A.LocalHost:8080", "a.example.org"):
-                assert await ask(host, "PUT", "/some/page?q=1&r=%20", bearer, body=b"hello" * 9000) == (201, b"hello" * 9000)
+                assert await ask(host, "PUT", "/some/page?q=1&r=%20", bearer, body=b"hello" * 9000) == (
+                    201,
+                    b"hello" * 9000,
+                )
                 assert upstream.requests[-1].head.startswith(b"PUT /some/page?q=1&r=%20 HTTP/1.1\r\n")
                 assert (await ask(host, "GET", "/"))[0] == 401
                 assert (await ask(host, "GET", "/mcp", bearer))[0] == 405

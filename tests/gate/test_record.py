@@ -39,7 +39,13 @@ def test_each_call_is_one_line_that_tells_what_happened_and_holds_no_secret(tmp_
         lines = gate.lines()
         assert [line["seq"] for line in lines] == [1, 2, 3, 4]
         assert lines[0]["event"] == "gate-started"
-        told = [[line[key] for key in ("app", "release", "instance", "principal", "era", "method", "name", "outcome", "status")] for line in lines[1:]]
+        told = [
+            [
+                line[key]
+                for key in ("app", "release", "instance", "principal", "era", "method", "name", "outcome", "status")
+            ]
+            for line in lines[1:]
+        ]
         assert told == [
             ["a", 1, "i0", "alice", "legacy", "tools/call", "good", "ok", 200],
             ["a", 1, "i0", "alice", "legacy", "tools/call", "bad", "isError", 200],
@@ -62,7 +68,9 @@ class GateProcess:
     def __init__(self, data: Path, listener: socket.socket) -> None:
         arguments = ["--data", str(data), "--fd", str(listener.fileno())]
         command = [sys.executable, "-m", "portway.host.gate", *arguments]
-        self.process = subprocess.Popen(command, env=clean_env(), pass_fds=[listener.fileno()], stderr=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            command, env=clean_env(), pass_fds=[listener.fileno()], stderr=subprocess.PIPE, text=True
+        )
 
     def end(self, number: signal.Signals) -> tuple[int, str]:
         self.process.send_signal(number)
@@ -147,7 +155,10 @@ def test_control_has_a_new_table_put_in_force_and_an_instance_drained(tmp_path: 
             fresh = Upstream(echo)
             server = await asyncio.start_server(fresh.serve, "127.0.0.1", 0)
             file["version"] = 2
-            file["apps"]["a"] |= {"release": 2, "instances": [{"id": "new", "address": f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"}]}
+            file["apps"]["a"] |= {
+                "release": 2,
+                "instances": [{"id": "new", "address": f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"}],
+            }
             del file["apps"]["p"]
             gate.paths.routes.write_text(json.dumps(file))
             assert await gate.op(op="table") == {"ok": True, "version": 2}
@@ -197,7 +208,7 @@ def test_no_call_is_taken_while_the_record_cannot_be_written(tmp_path: Path, mon
 def test_files_follow_one_another_by_size_and_are_named_for_their_first_number(tmp_path: Path) -> None:
     for _ in range(3):
         log = Record(tmp_path, b"k", file_bytes=1)
-        log.add(Line(0, "now"))
+        log.add(Line())
         log.close()
     files = sorted(tmp_path.iterdir())
     numbers = [json.loads(line)["seq"] for file in files for line in file.read_text().splitlines()]
@@ -209,13 +220,15 @@ def test_files_follow_one_another_by_size_and_are_named_for_their_first_number(t
 @pytest.mark.parametrize("damage", [b'{"seq":3', b"\0" * 100, b"\0\n", b"garbage\n", b'{"seq":3}\n{"'])
 def test_a_torn_end_is_cut_off_and_the_numbers_go_on(tmp_path: Path, damage: bytes) -> None:
     log = Record(tmp_path, b"k")
-    log.add(Line(0, "now"))
+    log.add(Line())
     log.close()
     (file,) = tmp_path.iterdir()
     with file.open("ab") as end:
         end.write(damage)
     Record(tmp_path, b"k").close()
-    assert [json.loads(line)["seq"] for each in sorted(tmp_path.iterdir()) for line in each.read_text().splitlines()] == [1, 2, 3]
+    assert [
+        json.loads(line)["seq"] for each in sorted(tmp_path.iterdir()) for line in each.read_text().splitlines()
+    ] == [1, 2, 3]
 
 
 def test_the_same_arguments_have_the_same_digest_only_under_the_same_key(tmp_path: Path) -> None:
@@ -228,6 +241,16 @@ def test_the_same_arguments_have_the_same_digest_only_under_the_same_key(tmp_pat
 
 def test_the_gate_never_imports_the_authors_half_or_the_store() -> None:
     program = "import sys, portway.host.gate.__main__; print(*sys.modules)"
-    modules = subprocess.run([sys.executable, "-c", program], env=clean_env(), capture_output=True, text=True, check=True).stdout.split()
-    heavy = ("portway.server", "portway.transport", "portway.client", "sqlalchemy", "pydantic", "prometheus_client", "click")
+    modules = subprocess.run(
+        [sys.executable, "-c", program], env=clean_env(), capture_output=True, text=True, check=True
+    ).stdout.split()
+    heavy = (
+        "portway.server",
+        "portway.transport",
+        "portway.client",
+        "sqlalchemy",
+        "pydantic",
+        "prometheus_client",
+        "click",
+    )
     assert not [name for name in modules if name.startswith(heavy)]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import stat
+import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -135,6 +137,11 @@ def test_a_build_knows_nothing_of_the_host_and_leaves_a_release_that_cannot_chan
     assert {path.name for path in release.directory.iterdir()} == {"log"}
 
 
+def test_a_build_that_fails_ends_with_what_its_command_said(paths: Paths) -> None:
+    with pytest.raises(BuildError, match=r"could not install its requirements:(.|\n)*portway>=99"):
+        built(paths, {"server.py": SERVER, "requirements.txt": "portway>=99"})
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [
@@ -143,18 +150,24 @@ def test_a_build_knows_nothing_of_the_host_and_leaves_a_release_that_cannot_chan
         ({"server.py": SERVER + 'mcp = Server("t")'}, r"server\.py holds several servers"),
         ({"server.py": SERVER, "app.py": SERVER}, r"several servers, in server\.py and app\.py: keep one"),
         ({"server.py": "import nothing_here"}, r"No module named 'nothing_here'"),
-        (
-            {"server.py": SERVER, "requirements.txt": "portway>=99"},
-            r"could not install its requirements:(.|\n)*portway",
-        ),
     ],
 )
 def test_a_folder_without_exactly_one_server_says_what_mends_it(
-    paths: Paths, files: dict[str, str], message: str
+    tmp_path: Path, files: dict[str, str], message: str
 ) -> None:
-    with pytest.raises(BuildError, match=message):
-        built(paths, files)
+    refused = probed(tmp_path, files)
+    assert refused.returncode == 1
+    assert re.search(message, refused.stderr)
 
 
-def test_a_file_that_only_imports_the_server_of_another_is_no_second_one(paths: Paths) -> None:
-    assert built(paths, {"server.py": SERVER, "main.py": "from server import server"})[1] == "server.py"
+def test_a_file_that_only_imports_the_server_of_another_is_no_second_one(tmp_path: Path) -> None:
+    found = probed(tmp_path, {"server.py": "print('hello')\n" + SERVER, "main.py": "from server import server"})
+    assert found.stdout == "server.py", "and what the author's module prints is not the answer"
+
+
+def probed(folder: Path, files: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """What a build runs to find the server, on a folder of these files."""
+    for name, content in files.items():
+        (folder / name).write_text(content)
+    command = [sys.executable, "-m", "portway.cli.probe", str(folder)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)

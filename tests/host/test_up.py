@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,9 +16,10 @@ import pytest
 from portway.client import ClientError
 from portway.protocol.errors import RpcError
 from tests.host.hosting import Host, host
-from tests.support import eventually
+from tests.support import SCRIPTS, clean_env, eventually
 
 SERVER = """
+import asyncio
 import os
 from portway import Context, Server
 
@@ -39,6 +44,13 @@ def secret() -> str:
 @mcp.tool
 def caller(ctx: Context) -> str:
     return ctx.caller.subject
+
+@mcp.tool
+async def hold(until: str) -> str:
+    open(until + ".held", "w").close()
+    while not os.path.exists(until):
+        await asyncio.sleep(0.01)
+    return "VERSION"
 
 @mcp.tool
 def die() -> None:
@@ -75,15 +87,37 @@ def test_an_instance_sees_its_own_environment_and_nothing_of_the_hosts(running: 
     assert seen["HOME"].startswith(running.ready["data"])
 
 
-def test_a_new_release_takes_over_and_the_old_one_goes(running: Host, tmp_path: Path) -> None:
+def test_a_new_release_takes_over_without_a_failed_call_and_the_old_one_ends_its_own(
+    running: Host, tmp_path: Path
+) -> None:
     first = running.deploy(thing(tmp_path / "app"), "--name", "successive")
-    old = running.call("successive", "pid", first["token"])["result"]
-    second = running.deploy(thing(tmp_path / "app", "two"), "--name", "successive")
+    token = first["token"]
+    old = running.call("successive", "pid", token)["result"]
+    with ThreadPoolExecutor(2) as callers:
+        held = callers.submit(running.call, "successive", "hold", token, until=str(tmp_path / "go"))
+        eventually((tmp_path / "go.held").exists)
+        over = threading.Event()
+        constant = callers.submit(versions_until, over, running, token)
+        second = running.deploy(thing(tmp_path / "app", "two"), "--name", "successive")
+        assert running.call("successive", "version", token) == {"result": "two"}
+        over.set()
+        seen = constant.result(30)
+        assert seen == sorted(seen), "one, then two, and never one again"
+        assert Path(f"/proc/{old}").exists(), "the old instance goes when its last call has ended"
+        (tmp_path / "go").touch()
+        assert held.result(30) == {"result": "one"}
 
-    assert (first["release"], second["release"], first["tools"]) == (1, 2, 6)
+    assert (first["release"], second["release"], first["tools"]) == (1, 2, 7)
     assert "token" not in second, "an app's token is shown once"
-    assert running.call("successive", "version", first["token"]) == {"result": "two"}
     eventually(lambda: not Path(f"/proc/{old}").exists())
+
+
+def versions_until(over: threading.Event, running: Host, token: str) -> list[str]:
+    """What `version` answers, call after call."""
+    seen = []
+    while not over.is_set():
+        seen.append(running.call("successive", "version", token)["result"])
+    return seen
 
 
 @pytest.mark.parametrize(
@@ -155,6 +189,28 @@ def test_a_killed_gate_is_back_with_its_table_and_no_connection_is_refused(runni
     token = running.ready["token"]
     running.kill("gate")
     assert running.call("thing", "version", token) == {"result": "one"}
+
+
+def test_a_deploy_whose_asker_leaves_is_undone(running: Host, tmp_path: Path) -> None:
+    folder = thing(tmp_path / "app", more="import time; time.sleep(60)")
+    command = [SCRIPTS / "portway", "deploy", folder, "--name", "left", "--data", running.ready["data"]]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=clean_env(running.environment)) as asker:
+        eventually(lambda: [line for line in running.processes().values() if "cli.probe" in line], within=20)
+        refused = running.portway("deploy", folder, "--name", "left")
+        assert "left is being deployed or removed" in refused.stderr
+        asker.terminate()
+    eventually(lambda: running.status("left")["state"] == "failed")
+    assert not [line for line in running.processes().values() if "cli.probe" in line]
+
+
+def test_a_verb_does_not_import_what_only_control_needs() -> None:
+    code = """
+import sys
+from portway.cli import deploy, destroy, hosted, logs, ps, token, up
+from portway.host import answers, launcher
+print(sorted({"sqlalchemy", "alembic", "asyncio", "msgspec", "uvicorn"} & set(sys.modules)))
+"""
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 def test_a_destroyed_app_is_gone_with_its_files_and_tokens(running: Host, tmp_path: Path) -> None:

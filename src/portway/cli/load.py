@@ -55,11 +55,17 @@ def _import(path: Path) -> ModuleType:
 
 
 def _own_traceback(error: BaseException, path: Path) -> str:
-    """The traceback from the user's file on: the importing machinery above it says nothing to them."""
+    """The traceback from the user's file on, and of a refused registration no deeper than their own code."""
+    from portway.server.errors import RegistrationError
+
     frame = error.__traceback__
     while frame is not None and frame.tb_frame.f_code.co_filename != str(path):
         frame = frame.tb_next
-    return "".join(traceback.format_exception(type(error), error, frame, chain=False)).rstrip()
+    frames = [each for each, _ in traceback.walk_tb(frame)]
+    ours = (each.f_globals.get("__name__", "").startswith("portway.") for each in frames)
+    depth = next((index for index, is_ours in enumerate(ours) if is_ours), None)
+    limit = depth if isinstance(error, RegistrationError) else None
+    return "".join(traceback.format_exception(type(error), error, frame, limit, chain=False)).rstrip()
 
 
 def _named(module: ModuleType, path: Path, name: str) -> Server:

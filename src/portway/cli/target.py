@@ -54,4 +54,7 @@ def resolve(target: list[str]) -> str | list[str]:
         raise click.ClickException(
             f"{path} is a folder; give the file that holds the server, as in {path / 'server.py'}"
         )
-    return shlex.split(text)
+    try:
+        return shlex.split(text)
+    except ValueError:
+        raise click.ClickException(f"{text!r} is no command: it opens a quotation that it does not close") from None

@@ -1,13 +1,19 @@
 """`portway up`: the host, in the foreground."""
 
 import importlib.util
+import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from portway.cli.hosted import data_option
 
+if TYPE_CHECKING:
+    from portway.host.paths import Paths
+
+_AGAIN = "PORTWAY_UP_AGAIN"
 _NEEDED = ("alembic", "sqlalchemy", "uv")
 
 
@@ -24,15 +30,15 @@ def command(folders: tuple[Path, ...], port: int, data: str | None, domain: str)
     The last line printed is `ready {"url": ..., "token": ..., "data": ...}`; the token is for the first PATH's app.
     """
     from portway.host.launcher import Launcher, LaunchError
-    from portway.host.paths import PathError, Paths, claim
+    from portway.host.paths import PathError, claim
 
     if sys.platform != "linux":
         raise click.ClickException("the host runs on Linux; `portway run` serves one server anywhere")
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
-    if missing:
-        raise click.ClickException(f"the host needs {', '.join(missing)}: pip install 'portway[host]'")
     try:
-        paths: Paths = claim(data)
+        paths = claim(data)
+        if missing:
+            _start_with_the_rest(paths, missing)
         launcher = Launcher(paths, port, domain, [folder.resolve() for folder in folders])
     except (PathError, LaunchError) as error:
         raise click.ClickException(str(error)) from None
@@ -40,3 +46,17 @@ def command(folders: tuple[Path, ...], port: int, data: str | None, domain: str)
         "portway: isolation none: apps run as this user and can read its files, so deploy only code you trust", err=True
     )
     raise SystemExit(launcher.run())
+
+
+def _start_with_the_rest(paths: "Paths", missing: list[str]) -> NoReturn:
+    """Become the same command where the extra `host` is installed: so `uvx portway up` works as it stands."""
+    from portway.host.wheel import running_wheel
+
+    uv = os.environ.get("UV")  # set by uvx
+    if uv is None or _AGAIN in os.environ:
+        raise click.ClickException(f"the host needs {', '.join(missing)}: pip install 'portway[host]'")
+    click.echo("portway: the host's own requirements are fetched (portway[host] has them at once)", err=True)
+    wanted = f"portway[host] @ {running_wheel(paths.wheels).as_uri()}"
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    command = [uv, "tool", "run", "--python", version, "--from", wanted, "portway", *sys.argv[1:]]
+    os.execve(uv, command, os.environ | {_AGAIN: "1"})  # noqa: S606  # no shell is wanted

@@ -40,9 +40,13 @@ class HttpChannel:
         if url.startswith("unix:"):
             self._client, self._target = HttpClient(Address.parse(url)), "/mcp"
         else:
+            self._client = HttpClient(Address.parse(url))
             parts = urlsplit(url)
-            self._client = HttpClient(Address.parse(f"{parts.scheme}://{parts.netloc}"))
             self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        if not _fits_header(self._target):
+            raise ValueError(f"{url!r} cannot be asked for: percent-encode its spaces and what is not ASCII")
+        if token and not _fits_header(token):
+            raise ValueError("the token holds a space, a line break or what is not ASCII: give it as it was shown")
         self._url = url
         self._token = token
         self._handler = handler
@@ -190,6 +194,10 @@ class HttpChannel:
         if message.error is not UNSET:
             raise_error(message.error, status)
         raise ClientError(f"{self._url} answered {call.method} with HTTP status {status}", status)
+
+
+def _fits_header(text: str) -> bool:
+    return text.isascii() and text.isprintable() and " " not in text
 
 
 async def _let_end(response: Response) -> None:

@@ -71,12 +71,13 @@ def read_plan(source: Path) -> Plan:
     project = {}
     if (pyproject := source / "pyproject.toml").is_file():
         try:
-            project = tomllib.loads(pyproject.read_text()).get("project", {})
+            table = tomllib.loads(pyproject.read_text()).get("project")
+            project = table if isinstance(table, dict) else {}
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise BuildError(f"pyproject.toml is not TOML: {error}") from None
     python = sys.executable
     if (pinned := source / ".python-version").is_file():
-        python = (pinned.read_text().split() or [python])[0]
+        python = (pinned.read_text(errors="replace").split() or [python])[0]
     elif isinstance(wanted := project.get("requires-python"), str) and not _satisfies(wanted):
         python = wanted
     if (source / "uv.lock").is_file() and project:
@@ -105,7 +106,8 @@ async def build(release: Release, plan: Plan, paths: Paths, variables: Mapping[s
         environment = _environment(paths)
         run = _Commands(release, environment, log)
         await run(
-            [uv, "venv", "--quiet", "--no-project", "--python", plan.python, str(release.venv)], "make its environment"
+            [uv, "venv", "--quiet", "--no-project", f"--python={plan.python}", str(release.venv)],
+            "make its environment",
         )
         await run(_install(uv, release, await _requirements(run, uv, release, plan), wheel), "install its requirements")
         environment = (
@@ -128,9 +130,12 @@ def remove(release: Release, *, keep_log: bool) -> None:
 
 def remove_tree(root: Path) -> None:
     """Delete a folder that may be read-only, or not be there."""
+    if root.is_symlink():  # what is behind a link that an app put here is none of ours
+        root.unlink()
+        return
     for place, _, _ in os.walk(root):
         Path(place).chmod(0o700)
-    shutil.rmtree(root.resolve(), ignore_errors=True)
+    shutil.rmtree(root, ignore_errors=True)
 
 
 class _Commands:
@@ -204,7 +209,7 @@ async def _requirements(run: _Commands, uv: str, release: Release, plan: Plan) -
     if plan.requirements != "uv.lock":
         return release.source / plan.requirements if plan.requirements else None
     exported = release.directory / "tmp" / "requirements.txt"
-    options = ["--frozen", "--no-dev", "--no-emit-project", "--no-emit-package", "portway", "--python", plan.python]
+    options = ["--frozen", "--no-dev", "--no-emit-project", "--no-emit-package", "portway", f"--python={plan.python}"]
     await run([uv, "export", "--quiet", *options, "--output-file", str(exported)], "read its uv.lock")
     return exported
 

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import json
+import logging
 import signal
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ from portway.logs import configure
 from portway.server.errors import ToolError
 from portway.transport.http import App
 
+_log = logging.getLogger("portway.host")
 _SHUTDOWN_SECONDS = 2.0  # for a verb's call in flight; a deploy is cancelled after it
 _TOKEN = "up"  # noqa: S105  # the name of the token, not one
 
@@ -49,6 +51,8 @@ async def run(paths: Paths, url: str, domain: str, folders: list[Path], *, annou
     finally:
         await supervisor.close()
         store.close()
+    if failed and (error := start.exception()):
+        _log.error("the host could not start", exc_info=error)
     return FAILED if failed else 0
 
 

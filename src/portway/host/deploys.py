@@ -14,7 +14,7 @@ from portway.host.build import BuildError
 from portway.host.keeper import Starter
 from portway.host.paths import Paths
 from portway.host.readiness import NotReady, read_contract, tool_count
-from portway.host.runtime import Instance, Release
+from portway.host.runtime import Release
 from portway.host.source import SourceError, app_name, copy_source
 from portway.host.store import Store, StoreError
 from portway.host.supervisor import Supervisor
@@ -73,53 +73,50 @@ class Deployer:
         release = Release(app, number, self._paths.release(app, number), "")
         try:
             release = await self._build(release, folder, steps)
-            instance, contract = await self._start(release)
+            instance = await self._starter.start(release)
+            try:
+                contract = await read_contract(instance, release.log)
+                await steps.done("ready", f"{tool_count(contract)} tools")
+                token = self._make_live(release, contract)
+            except BaseException:
+                await self._starter.stop(instance)
+                raise
         except (SourceError, BuildError, NotReady, StoreError, OSError) as error:
             await self._abandon(release, str(error))
             raise DeployError(str(error)) from None
         except BaseException:
             await self._abandon(release, "the deploy was cancelled")
             raise
-        tools = tool_count(contract)
-        await steps.done(f"ready, {tools} tools")
         # Past the point of no return: whoever asked may leave, the switch is made whole.
-        token = await asyncio.shield(self._go_live(release, instance, contract))
-        await steps.done(f"switch to release {number}")
-        return Deployed(app, number, token, tools, steps.total_ms())
+        await asyncio.shield(self._supervisor.switch(release, instance))
+        await steps.done("switch", f"release {number}")
+        return Deployed(app, number, token, tool_count(contract), steps.total_ms())
 
     async def _build(self, release: Release, folder: Path, steps: "_Steps") -> Release:
         await asyncio.to_thread(copy_source, folder, release.source)
         plan = build.read_plan(release.source)
-        await steps.done(f"{release.app}: {build.describe(plan)}")
+        await steps.done("copy", f"{release.app}: {build.describe(plan)}")
         server = await build.build(release, plan, self._paths, self._store.variables(release.app))
-        await steps.done(f"build, server in {server}")
+        await steps.done("build", server)
         return replace(release, server=server)
 
-    async def _start(self, release: Release) -> tuple[Instance, bytes]:
-        instance = await self._starter.start(release)
-        try:
-            return instance, await read_contract(instance, release.log)
-        except BaseException:
-            await self._starter.stop(instance)
-            raise
-
-    async def _go_live(self, release: Release, instance: Instance, contract: bytes) -> str | None:
+    def _make_live(self, release: Release, contract: bytes) -> str | None:
         """The token of an app that has none yet; only its digest stays."""
-        self._store.finish_release(release.app, release.number, server=release.server, contract=contract.decode())
         token = None
         if not self._supervisor.serves(release.app) and not self._store.tokens(release.app):
             token = new_token()
             self._store.add_token(release.app, "default", digest(token), ())
-        await self._supervisor.switch(release, instance)
+        self._store.finish_release(release.app, release.number, server=release.server, contract=contract.decode())
         return token
 
     async def _abandon(self, release: Release, error: str) -> None:
         """Nothing of a failed release stays but its log and its error."""
-        self._store.fail_release(release.app, release.number, error)
-        await asyncio.to_thread(build.remove, release, keep_log=True)
-        release.build_log.parent.mkdir(parents=True, exist_ok=True)
-        with release.build_log.open("a") as log:
-            log.write(f"{error.splitlines()[0]}\n")
+        with contextlib.suppress(StoreError, OSError):  # a full disk is no reason to hide why it failed
+            self._store.fail_release(release.app, release.number, error)
+            await asyncio.to_thread(build.remove, release, keep_log=True)
+            release.build_log.parent.mkdir(parents=True, exist_ok=True)
+            with release.build_log.open("a") as log:
+                log.write(f"{error.splitlines()[0]}\n")
 
 
 class _Steps:
@@ -129,10 +126,10 @@ class _Steps:
         self._report = report
         self._begun = self._last = time.monotonic()
 
-    async def done(self, step: str) -> None:
+    async def done(self, step: str, detail: str) -> None:
         now = time.monotonic()
         took, self._last = now - self._last, now
-        await self._report(f"{step} {took:.1f}s")
+        await self._report(f"{step} {took:.1f}s  {detail}")
 
     def total_ms(self) -> int:
         return round((time.monotonic() - self._begun) * 1000)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,14 +15,19 @@ from portway.host.runtime import Instance, Limits, Release, Runtime
 from portway.host.store import InstanceRecord, Store, StoreError
 
 _LOG_CHECK_SECONDS = 1.0
+_STARTS_AT_ONCE = 2 * (os.cpu_count() or 1)
 _log = logging.getLogger("portway.host")
 
 
 class Starter:
-    """Starts instances and remembers them, so that a control killed at any moment finds them again."""
+    """Starts instances and remembers them, so that a control killed at any moment finds them again.
+
+    `turn` is for starts that nobody waits for: a host that comes up starts its many apps a few at a time.
+    """
 
     def __init__(self, runtime: Runtime, store: Store, limits: Limits) -> None:
         self.limits = limits
+        self.turn = asyncio.Semaphore(_STARTS_AT_ONCE)
         self._runtime = runtime
         self._store = store
 
@@ -32,7 +38,7 @@ class Starter:
         return instance
 
     async def stop(self, instance: Instance) -> None:
-        await instance.stop(self.limits.stop_seconds)
+        await instance.stop()
         with contextlib.suppress(StoreError):  # a record too many is found to be dead at the next start
             self._store.forget_instance(instance.id)
 
@@ -68,7 +74,10 @@ class Keeper:
 
     async def _keep(self) -> None:
         while True:
-            how = await self._start() if self.instance is None else ""
+            how = ""
+            if self.instance is None:
+                async with self._starter.turn:
+                    how = await self._start()
             if self.instance is not None:
                 how = await self.instance.wait()
                 await self._starter.stop(self.instance)

@@ -21,10 +21,11 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 class ProcessInstance:
     """A process group led by `pid`. Its end is seen through a pidfd, so an adopted one is watched like a child."""
 
-    def __init__(self, identity: str, address: str, process: subprocess.Popen[bytes] | str) -> None:
+    def __init__(self, identity: str, address: str, process: subprocess.Popen[bytes] | str, limits: Limits) -> None:
         """`process` is a child, or an earlier control's token for one: `ProcessLookupError` when that is gone."""
         self.id = identity
         self.address = address
+        self._limits = limits
         self._child = None if isinstance(process, str) else process
         self._pid = int(process.partition(":")[0]) if isinstance(process, str) else process.pid
         # The pidfd first: it goes on naming this very process, and the start time says whether that is ours.
@@ -39,11 +40,11 @@ class ProcessInstance:
     async def wait(self) -> str:
         return await asyncio.shield(self._ended)
 
-    async def stop(self, seconds: float) -> None:
+    async def stop(self) -> None:
         if not self._ended.done():
             self._signal(signal.SIGTERM)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.wait(), seconds)
+                await asyncio.wait_for(self.wait(), self._limits.stop_seconds)
         if not self._ended.done():
             self._signal(signal.SIGKILL)
             await self.wait()
@@ -99,11 +100,11 @@ class ProcessRuntime:
                 stderr=log,
                 start_new_session=True,
             )
-        return ProcessInstance(identity, f"unix:{path}", child)
+        return ProcessInstance(identity, f"unix:{path}", child, limits)
 
-    async def adopt(self, identity: str, token: str) -> Instance | None:
+    async def adopt(self, identity: str, token: str, limits: Limits) -> Instance | None:
         try:
-            return ProcessInstance(identity, f"unix:{self._paths.instance_socket(identity)}", token)
+            return ProcessInstance(identity, f"unix:{self._paths.instance_socket(identity)}", token, limits)
         except ProcessLookupError:
             return None
 

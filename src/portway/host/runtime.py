@@ -64,8 +64,8 @@ class Instance(Protocol):
     def token(self) -> str:
         """Opaque: `Runtime.adopt` finds the instance again by it, in another process."""
 
-    async def stop(self, seconds: float) -> None:
-        """Ask it to end, wait, then end it and all it started."""
+    async def stop(self) -> None:
+        """Ask it to end, wait as long as its limits say, then end it and all it started."""
 
     async def wait(self) -> str:
         """How it ended, once it has, in words: "exit code 1", "signal SIGKILL". May be awaited any number of times."""
@@ -81,7 +81,7 @@ class Runtime(Protocol):
     async def start(self, release: Release, env: Mapping[str, str], limits: Limits) -> Instance:
         """Start it; it is not ready yet. Raises `OSError` when it cannot even be started."""
 
-    async def adopt(self, identity: str, token: str) -> Instance | None:
+    async def adopt(self, identity: str, token: str, limits: Limits) -> Instance | None:
         """An instance an earlier process started, or None when it is gone."""
 
     async def sweep(self, keep: set[str]) -> None:

@@ -64,7 +64,7 @@ class Supervisor:
         """Send the app's calls to `instance`; what served them is drained and stopped behind the caller's back."""
         old = self.keepers.pop(release.app, None)
         self._keep(release, instance)
-        await self.publish()
+        await self._publish_surely()
         self._spawn(self._retire(old, release))
 
     async def remove(self, app: str) -> None:
@@ -117,14 +117,14 @@ class Supervisor:
     async def _adopt(self, record: InstanceRecord, live: Release | None) -> Instance | None:
         if live is None or live.number != record.release:
             return None
-        instance = await self._runtime.adopt(record.id, record.token)
+        instance = await self._runtime.adopt(record.id, record.token, self._starter.limits)
         if instance is None:
             return None
         try:
             await answers(instance, live.log, _ADOPT_SECONDS)
         except NotReady as error:
             _log.warning("%s was running but is started anew: %s", record.app, error.args[0])
-            await instance.stop(0)
+            await instance.stop()
             return None
         return instance
 
@@ -137,8 +137,10 @@ class Supervisor:
 
     async def _retire(self, old: Keeper | None, release: Release) -> None:
         if old is not None:
-            await self._drain(old)
-            await old.end()
+            try:
+                await self._drain(old)
+            finally:  # also when the host stops meanwhile
+                await old.end()
         records = self._store.releases(release.app)
         for status in ("ready", "failed"):
             for record in [record for record in records if record.status == status][:-_KEPT_RELEASES]:
@@ -154,12 +156,18 @@ class Supervisor:
         while True:
             await self._stale.wait()
             self._stale.clear()
+            await self._publish_surely()
+
+    async def _publish_surely(self) -> None:
+        """Until it is written nothing may be stopped: the gate still sends calls to what the old table names."""
+        while True:
             try:
                 await self.publish()
             except (OSError, StoreError) as error:
                 _log.error("the gate's table could not be written, trying again: %s", error)  # no trace
-                self._stale.set()
                 await asyncio.sleep(1)
+            else:
+                return
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

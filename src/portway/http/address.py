@@ -18,11 +18,15 @@ class Address:
         """Read `http://host[:port]`, `https://host[:port]` or `unix:/path`; ValueError names what is wrong."""
         if text.startswith("unix:/"):
             return cls("localhost", path=text.removeprefix("unix:"))
-        parts = urlsplit(text)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
+        try:
+            parts = urlsplit(text)
+            scheme, host, port = parts.scheme, parts.hostname, parts.port
+            usable = scheme in ("http", "https") and parts.username is None and text.isascii()
+        except ValueError:  # a bracket left open, a port that is none
+            usable, scheme, host, port = False, "", None, None
+        if not usable or not host:
             raise ValueError(f"{text!r} is not an address: write http://host:port, https://host:port or unix:/path")
-        tls = parts.scheme == "https"
-        return cls(parts.hostname, parts.port or (443 if tls else 80), tls)
+        return cls(host, port or (443 if scheme == "https" else 80), scheme == "https")
 
     @property
     def authority(self) -> str:

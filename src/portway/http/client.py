@@ -5,10 +5,13 @@ connection that said anything unexpected is never used again.
 """
 
 import asyncio
+import os
+import re
 import select
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, cast
 
 import httptools
@@ -18,6 +21,7 @@ from portway.http.address import Address as Address  # noqa: PLC0414  # part of 
 if TYPE_CHECKING:
     import ssl
 
+_ERRNO = re.compile(r"\[Errno (\d+)\]")
 _BUFFERED = 65_536  # bytes of body held for a reader that lags, before the peer is paused
 
 
@@ -106,6 +110,7 @@ class _Connection(asyncio.Protocol):
         self._client = client
         self._parser = httptools.HttpResponseParser(self)
         self._response: Response | None = None
+        self._headers: list[tuple[bytes, bytes]] = []
         self._ended = self._paused = self._until_eof = self._head_only = False
         self._overhead = 0  # bytes since the last progress that were not body: heads, chunk sizes, trailers
 
@@ -123,6 +128,7 @@ class _Connection(asyncio.Protocol):
 
     def send(self, head: bytes, body: bytes, *, head_only: bool) -> Response:
         self._response = response = Response(self)
+        self._headers = response.headers
         self._head_only, self._overhead = head_only, 0
         self._transport.write(head + body)
         return response
@@ -172,8 +178,7 @@ class _Connection(asyncio.Protocol):
             raise ValueError("there is more than one")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._response is not None and not self._response.status:  # else a trailer, which nobody asked for
-            self._response.headers.append((name.lower(), value))
+        self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         response, status = self._response, self._parser.get_status_code()
@@ -197,6 +202,7 @@ class _Connection(asyncio.Protocol):
             raise ValueError("its head is too large")
         self._overhead, self._until_eof, self.keep_until = 0, not framed, keep
         response.status = status
+        self._headers = []  # for trailers, which nobody asked for
         if self._head_only:  # the parser would wait for the body that the head speaks of
             self._complete(reusable=False)
         return None
@@ -228,6 +234,17 @@ class _Connection(asyncio.Protocol):
             self._transport.close()
 
 
+def _reason(error: OSError) -> str:
+    """The system's words, also where asyncio has wrapped them, once for each address of a name."""
+    found = _ERRNO.search(str(error))
+    return os.strerror(int(found[1])) if found else error.strerror or str(error) or "no answer"
+
+
+@lru_cache(maxsize=64)
+def _request_line(method: str, target: str) -> bytes:
+    return f"{method} {target} HTTP/1.1".encode("ascii")
+
+
 class HttpClient:
     """Requests to one peer. An idle connection is used again within `idle_seconds`, or what the peer states if less."""
 
@@ -246,7 +263,7 @@ class HttpClient:
         self._connect_timeout = connect_timeout
         self._idle: deque[_Connection] = deque(maxlen=max_idle)
         self._tls: ssl.SSLContext | None = None
-        self._host = f"host: {address.authority}\r\n".encode("ascii")
+        self._host = f"host: {address.authority}".encode("ascii")
 
     async def request(
         self,
@@ -284,14 +301,14 @@ class HttpClient:
             self._idle.popleft().fail("the client was closed")
 
     def _head(self, method: str, target: str, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bytes:
-        lines = [f"{method} {target} HTTP/1.1\r\n".encode("ascii"), self._host]
-        lines += [b"%b: %b\r\n" % header for header in headers]
+        lines = [_request_line(method, target), self._host, *map(b": ".join, headers)]
         if body or method in ("POST", "PUT", "PATCH"):
-            lines.append(b"content-length: %d\r\n" % len(body))
-        head = b"".join(lines)
-        if head.count(b"\n") != len(lines) or head.count(b"\r") != len(lines) or b"\0" in head or " " in target:
+            lines.append(b"content-length: %d" % len(body))
+        lines += (b"", b"")
+        head, ends = b"\r\n".join(lines), len(lines) - 1
+        if head.count(b"\n") != ends or head.count(b"\r") != ends or b"\0" in head or " " in target:
             raise ValueError("the target or a header holds a line break, a NUL or a space where HTTP has none")
-        return head + b"\r\n"
+        return head
 
     def _pooled(self) -> _Connection | None:
         now = asyncio.get_running_loop().time()
@@ -315,7 +332,8 @@ class HttpClient:
                 where = address.host, address.port
                 return (await loop.create_connection(lambda: _Connection(self), *where, ssl=self._tls))[1]
         except (OSError, TimeoutError) as error:
-            raise ConnectFailed(f"cannot connect to {address.authority}: {str(error) or 'no answer'}") from error
+            peer = address.path or address.authority
+            raise ConnectFailed(f"cannot connect to {peer}: {_reason(error)}") from error
 
     def release(self, connection: _Connection) -> None:
         now = asyncio.get_running_loop().time()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import httptools
 
-from portway.http.cork import corked
+from portway.http.exchange import Exchange
 from portway.http.vendor import HttpToolsProtocol
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class Connection(HttpToolsProtocol):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(corked(transport, self._hub.loop))
+        super().connection_made(transport)
         hub = self._hub
         hub.start_ticking()
         self._since = hub.now
@@ -174,6 +174,7 @@ class Connection(HttpToolsProtocol):
         if self._upgrade:
             return
         super().on_headers_complete()
+        self.cycle.__class__ = Exchange
         self.headers = []  # what comes later as a header is a trailer: the app's list is not its place
 
     def on_body(self, body: bytes) -> None:

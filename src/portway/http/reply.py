@@ -46,11 +46,16 @@ class EventStream:
         if b"\n" in data or b"\r" in data:
             msg = "an event's data is one line"
             raise ValueError(msg)
+        if self._closed:
+            msg = "the event stream is closed"
+            raise RuntimeError(msg)
+        self._quiet = False
         await self._write(b"data: %b\n\n" % data)
 
     async def comment(self) -> None:
-        """Send a comment, which clients ignore; opens the stream when nothing else has."""
-        await self._write(b":\n\n")
+        """Send a comment, which clients ignore; opens the stream when nothing else has, does nothing once closed."""
+        if not self._closed:
+            await self._write(b":\n\n")
 
     async def close(self) -> None:
         """End the response; closing twice, or a stream that never opened, does nothing."""
@@ -63,24 +68,16 @@ class EventStream:
             await self._send({"type": "http.response.body", "body": b""})
 
     async def _write(self, piece: bytes) -> None:
-        if self._closed:
-            msg = "the event stream is closed"
-            raise RuntimeError(msg)
         if not self.opened:
             self.opened = True
             headers = [*_STREAM_HEADERS, *self._extra_headers]
             await self._send({"type": "http.response.start", "status": 200, "headers": headers})
             self._timer = asyncio.get_running_loop().call_later(self._keep_alive, self._look)
-        self._quiet = False
         await self._send({"type": "http.response.body", "body": piece, "more_body": True})
 
     def _look(self) -> None:
         loop = asyncio.get_running_loop()
         if self._quiet and (self._comment is None or self._comment.done()):
-            self._comment = loop.create_task(self._send_comment())
+            self._comment = loop.create_task(self.comment())
         self._quiet = True
         self._timer = loop.call_later(self._keep_alive, self._look)
-
-    async def _send_comment(self) -> None:
-        if not self._closed:
-            await self._send({"type": "http.response.body", "body": b":\n\n", "more_body": True})

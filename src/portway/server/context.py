@@ -1,6 +1,7 @@
 """What a handler can ask about the call it is answering."""
 
 import asyncio
+import math
 import threading
 from collections.abc import Awaitable, Generator
 from typing import Protocol
@@ -37,7 +38,7 @@ class Context:
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
-        self._progress: float | None = None
+        self._progress = -math.inf
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
 
@@ -69,12 +70,15 @@ class Context:
 
     async def _report(self, progress: float, total: float | None, message: str | None) -> None:
         meta = self._exchange.message.meta
-        if meta is None or meta.progress_token is UNSET or (self._progress is not None and progress <= self._progress):
+        if meta is None or meta.progress_token is UNSET or not self._progress < progress < math.inf:
             return
         self._progress = progress
+        if total is not None and not math.isfinite(total):
+            total = None  # JSON has no infinity
         params = {"progressToken": meta.progress_token, "progress": progress, "total": total, "message": message}
         body = msgspec.json.encode({key: value for key, value in params.items() if value is not None})
         await self._exchange.channel.notify(encode_notification("notifications/progress", body))
+        await asyncio.sleep(0)  # a handler that does little else than report must not hold up the other calls
 
 
 class _Done:

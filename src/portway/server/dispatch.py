@@ -3,6 +3,7 @@
 Which method exists in which era stands in the two tables of `Dispatcher`; what a method does is written once.
 """
 
+import asyncio
 import base64
 import logging
 import secrets
@@ -26,8 +27,9 @@ from portway.protocol.versions import LATEST_LEGACY, LEGACY_VERSIONS, MODERN_VER
 from portway.server.components import Prompt, Resource, Table, Tool
 from portway.server.context import Context, Exchange
 from portway.server.errors import ArgumentError, ToolError
-from portway.server.output import Encoded
+from portway.server.output import Encoded, encode_json
 from portway.server.plan import Arguments, Call, Plan
+from portway.server.pool import ThreadPool
 from portway.server.prompts import encode_messages
 from portway.server.server import Server
 
@@ -45,6 +47,7 @@ class Dispatcher:
 
     def __init__(self, server: Server) -> None:
         self._server = server
+        self._pool = ThreadPool()
         self._tools, self._prompts = server.tools.items, server.prompts.items
         info = _encode(server.info())
         instructions = b"" if server.instructions is None else b',"instructions":' + _encode(server.instructions)
@@ -88,6 +91,17 @@ class Dispatcher:
         except Forbidden as error:
             data = {"requiredScopes": sorted(error.missing)}
             raise RpcError(REFUSED, str(error), data, status=403) from None
+        except RpcError:
+            raise
+        except Exception:
+            log.exception("request failed")  # a fault of ours; the client must not wait for ever
+            text = "The server failed to answer; its log has the cause."
+            raise RpcError(INTERNAL_ERROR, text, status=200) from None
+
+    def close(self) -> None:
+        """Let the threads go; the next call, if one comes, gets new ones."""
+        self._pool.close()
+        self._pool = ThreadPool()
 
     async def _initialize(self, exchange: Exchange, params: Params) -> bytes:
         if params.version is UNSET:
@@ -123,16 +137,16 @@ class Dispatcher:
             args, kwargs = _bind(plan, params.arguments, Context(exchange) if plan.context else None)
             return _tool_result(plan.encode(await self._invoke(plan, args, kwargs)), tail)
         except (ArgumentError, ToolError) as error:
-            return _tool_error(str(error), tail)
+            return _tool_error(_sayable(error), tail)
         except (RpcError, Forbidden):
             raise
-        except Exception as error:  # noqa: BLE001 - whatever an author's code raises becomes an error result with an id
+        except BaseException as error:  # noqa: BLE001 - whatever an author's code raises becomes an error result with an id
             return _tool_error(_logged("tool", tool.name, error), tail)
 
     async def _invoke(self, plan: Plan | Arguments, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
         if plan.is_async:
             return await plan.fn(*args, **kwargs)
-        return await self._server.pool.run(partial(plan.fn, **kwargs) if kwargs else plan.fn, *args)
+        return await self._pool.run(partial(plan.fn, **kwargs) if kwargs else plan.fn, *args)
 
     async def _read_resource(self, exchange: Exchange, params: Params) -> bytes:
         uri = params.uri
@@ -144,7 +158,7 @@ class Dispatcher:
             raise RpcError(code, "There is no such resource.", {"uri": uri})
         value = await self._render("resource", resource.uri, resource, values, exchange)
         try:
-            content = _resource_content(uri, resource.mime_type, value)
+            content = _resource_content(resource, uri, value)
         except Exception as error:  # noqa: BLE001 - the author returned what JSON cannot hold
             raise RpcError(INTERNAL_ERROR, _logged("resource", resource.uri, error), status=200) from None
         return b'{"contents":[%b]%b}' % (content, self._list_tail[exchange.era])
@@ -187,10 +201,10 @@ class Dispatcher:
         except ArgumentError as error:
             raise RpcError(INVALID_PARAMS, str(error)) from None
         except ToolError as error:
-            raise RpcError(INTERNAL_ERROR, str(error), status=200) from None
+            raise RpcError(INTERNAL_ERROR, _sayable(error), status=200) from None
         except (RpcError, Forbidden):
             raise
-        except Exception as error:  # noqa: BLE001 - whatever an author's code raises becomes an error with an id
+        except BaseException as error:  # noqa: BLE001 - whatever an author's code raises becomes an error with an id
             raise RpcError(INTERNAL_ERROR, _logged(kind, name, error), status=200) from None
 
 
@@ -221,12 +235,13 @@ class _Text(msgspec.Struct, omit_defaults=True):
     blob: str | UnsetType = UNSET
 
 
-def _resource_content(uri: str, mime_type: str | None, value: object) -> bytes:
+def _resource_content(resource: Resource, uri: str, value: object) -> bytes:
+    mime_type = resource.mime_type
     if isinstance(value, str):
-        return _encode(_Text(uri, mime_type or "text/plain", text=value))
+        return _encode(_Text(uri, mime_type or "text/plain", text=str(value)))
     if isinstance(value, (bytes, bytearray, memoryview)):
         return _encode(_Text(uri, mime_type or "application/octet-stream", blob=base64.b64encode(value).decode()))
-    return _encode(_Text(uri, mime_type or "application/json", text=_encode(value).decode()))
+    return _encode(_Text(uri, mime_type or "application/json", text=encode_json(value, resource.plan.name).decode()))
 
 
 def _tool_result(encoded: Encoded, tail: bytes) -> bytes:
@@ -241,8 +256,22 @@ def _tool_error(text: str, tail: bytes) -> bytes:
     return b'{"content":[{"type":"text","text":%b}],"isError":true%b}' % (_encode(text), tail)
 
 
-def _logged(kind: str, name: str, error: Exception) -> str:
-    """Log an exception under a new id, and return what the client is told instead of it."""
+def _sayable(error: Exception) -> str:
+    """An author's text for the client; half a surrogate pair, which UTF-8 cannot carry, becomes a question mark."""
+    return str(error).encode(errors="replace").decode()
+
+
+def _logged(kind: str, name: str, error: BaseException) -> str:
+    """Log an exception under a new id, and return what the client is told instead of it.
+
+    Raises it again where it is no fault of the handler: its task was told to end.
+    """
+    if isinstance(error, asyncio.CancelledError):
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise error
+    elif isinstance(error, GeneratorExit):
+        raise error
     error_id = secrets.token_hex(4)
     log.error("%s %s failed, error id %s", kind, name, error_id, exc_info=error)
     return f"The {kind} {name} failed; the server's log has the cause under error id {error_id}."

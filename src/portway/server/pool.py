@@ -112,6 +112,9 @@ class ThreadPool:
         if not self._jobs:
             self._head = None
             return
+        if self._workers == self._size and not self._asleep:
+            self._head = None  # all are at work: who finishes takes the next job, and sleeps only when none is left
+            return
         head = self._jobs[0]
         if head is self._head:
             self._wake(min(len(self._jobs), max(1, self._workers - len(self._asleep))))
@@ -168,11 +171,14 @@ class ThreadPool:
             failure.__cause__ = error
         except BaseException as error:  # noqa: BLE001 - carried to the awaiting caller
             failure = error
+        loop = future.get_loop()
+        if loop is not self._loop:  # it was called from a loop that is gone, and another one has the pool now
+            return
         try:
             self._finished.append((future, result, failure))
             if not self._is_draining:
                 self._is_draining = True
-                future.get_loop().call_soon_threadsafe(self._drain)
+                loop.call_soon_threadsafe(self._drain)
         except RuntimeError:  # the loop has closed: nobody waits for this
             self._is_draining = False
         finally:

@@ -8,7 +8,6 @@ from portway.server.components import Prompt, Resource, Table, Tool, ToolAnnotat
 from portway.server.context import Context
 from portway.server.errors import RegistrationError
 from portway.server.plan import compile_arguments, compile_plan
-from portway.server.pool import ThreadPool
 from portway.server.uris import UriPattern, check_uri
 
 if TYPE_CHECKING:
@@ -35,7 +34,6 @@ class Server:
         self.resources: Table[Resource] = Table("resource", "resources")
         self.templates: Table[Resource] = Table("resource template", "resourceTemplates")
         self.prompts: Table[Prompt] = Table("prompt", "prompts")
-        self.pool = ThreadPool()
 
     @overload
     def tool(self, fn: F, /) -> F: ...

@@ -59,7 +59,6 @@ class App:
         limits: Limits | None = None,
         behind_gate: bool = False,
     ) -> None:
-        self._server = server
         self._dispatcher = Dispatcher(server)
         self._verifier = verifier
         self._guard = guard or Guard()
@@ -100,6 +99,9 @@ class App:
             return
         if fields.get(b"content-type", b"").split(b";", 1)[0].strip().lower() != b"application/json":
             await _refuse(send, 415, "The Content-Type header must be application/json.")
+            return
+        if fields.get(b"content-encoding", b"identity") != b"identity":
+            await _refuse(send, 415, "The body must be sent as it is, without a Content-Encoding.")
             return
         try:
             body = await read_body(scope, receive, self._body_limit)
@@ -193,7 +195,7 @@ class App:
             return
         while (await receive())["type"] != "lifespan.shutdown":
             await send({"type": "lifespan.startup.complete"})
-        self._server.pool.close()
+        self._dispatcher.close()
         await send({"type": "lifespan.shutdown.complete"})
 
 
@@ -205,14 +207,27 @@ class _Reply:
     basic/patterns/cancellation), and later opens the stream, to keep proxies from cutting the connection.
     """
 
-    __slots__ = ("_accepts_events", "_accepts_json", "_gone", "_receive", "_send", "_stream", "_timer", "_watcher")
+    __slots__ = (
+        "_accepts_events",
+        "_accepts_json",
+        "_finished",
+        "_gone",
+        "_opening",
+        "_receive",
+        "_send",
+        "_stream",
+        "_timer",
+        "_watcher",
+    )
 
     def __init__(self, receive: Receive, send: Send, accepts_json: bool, accepts_events: bool) -> None:
         self._receive = receive
         self._send = send
         self._accepts_json = accepts_json
         self._accepts_events = accepts_events
+        self._finished = False
         self._gone = False
+        self._opening: asyncio.Task[None] | None = None
         self._stream: EventStream | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._watcher: asyncio.Task[None] | None = None
@@ -243,9 +258,12 @@ class _Reply:
 
     def _start_watching(self, loop: asyncio.AbstractEventLoop, task: "asyncio.Task[None]", era: Era) -> None:
         if self._accepts_events:
-            self._timer = loop.call_later(KEEP_ALIVE, lambda: loop.create_task(self._open().comment()))
+            self._timer = loop.call_later(KEEP_ALIVE, self._keep_alive)
         if era is Era.MODERN:
             self._watcher = loop.create_task(self._watch(task))
+
+    def _keep_alive(self) -> None:
+        self._opening = asyncio.get_running_loop().create_task(self._open().comment())
 
     async def _watch(self, task: "asyncio.Task[None]") -> None:
         while (await self._receive())["type"] != "http.disconnect":
@@ -259,8 +277,11 @@ class _Reply:
         return self._stream
 
     async def notify(self, message: bytes) -> None:
-        """Send a notification ahead of the result; one for a client that takes no event stream is left out."""
-        if self._accepts_events:
+        """Send a notification ahead of the result.
+
+        One for a client that takes no event stream is left out, and so is one of a task that outlived its call.
+        """
+        if self._accepts_events and not self._finished:
             await self._open().event(message)
 
     async def accept(self) -> None:
@@ -269,6 +290,7 @@ class _Reply:
 
     async def finish(self, status: int, body: bytes, *extra: tuple[bytes, bytes]) -> None:
         """Send the last message and end the reply; `extra` are header fields of a reply that is no stream."""
+        self._finished = True
         if self._stream is None and (self._accepts_json or status != 200):
             await send_bytes(self._send, status, body, [*_JSON, *extra] if extra else _JSON)
             return

@@ -74,6 +74,7 @@ class Lines:
         """The input ended: what came after the last line break is a line too."""
         if self._rest and not self._dropping:
             self._on_line(bytes(self._rest))
+        self._rest.clear()
 
     def _hold(self, piece: bytes) -> None:
         if self._dropping:
@@ -108,7 +109,12 @@ class Reader:
         self._loop.add_reader(self._descriptor, self._read)
 
     def _read(self) -> None:
-        data = os.read(self._descriptor, _CHUNK)
+        try:
+            data = os.read(self._descriptor, _CHUNK)
+        except BlockingIOError:  # somebody who shares the descriptor was faster
+            return
+        except OSError:  # a socket whose other end was killed
+            data = b""
         if not data:
             self.pause()
         self._on_data(data)
@@ -167,6 +173,8 @@ class Writer:
             else:
                 while sent < len(data) and self._poll.poll(0):
                     sent += os.write(self._descriptor, data[sent : sent + select.PIPE_BUF])
+        except BlockingIOError:
+            pass  # the parent made the descriptor non-blocking, and it takes less than poll promised
         except OSError:  # the client closed its end: nobody is left to tell
             self.broken = True
         return sent

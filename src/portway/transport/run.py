@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 Transport = Literal["http", "stdio"]
 FALLBACK_PORT = 8080
+_LAST_PORT = 65535
 _LOCAL = ("127.0.0.1", "::1", "localhost")
 _log = logging.getLogger("portway.transport")
 
@@ -120,8 +121,8 @@ def _bind(environ: Mapping[str, str], host: str | None, port: int | None) -> Bin
         # Whatever the author passed: `app` leaves authentication to the gate then, so no port may be opened.
         return Bind(uds=path)
     given = environ.get("PORT", "")
-    if given and not given.isdecimal():
-        raise UsageError(f"PORT={given} is not a port number")
+    if given and not (given.isdecimal() and int(given) <= _LAST_PORT):
+        raise UsageError(f"PORT={given} is not a port number; use 0 to 65535")
     everywhere = "0.0.0.0"  # noqa: S104 - a platform that sets PORT connects from outside
     return Bind(
         host or (everywhere if given else "127.0.0.1"), port if port is not None else int(given or FALLBACK_PORT)
@@ -138,6 +139,6 @@ def _configure_logs() -> None:
 
 
 def _announce(server: Server, where: str, choice: Choice) -> None:
-    if not logging.getLogger("portway").isEnabledFor(logging.INFO):
-        return
+    if sys.stderr is None or not logging.getLogger("portway").isEnabledFor(logging.INFO):
+        return  # print() would take standard output for a closed standard error
     print(f"portway: {server.name} on {where} ({choice.transport}: {choice.reason})", file=sys.stderr, flush=True)

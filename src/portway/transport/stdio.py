@@ -6,7 +6,6 @@ Specification: basic/transports (stdio) and basic/versioning, 2026-07-28; basic/
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -14,7 +13,7 @@ from msgspec import UNSET, Raw, UnsetType
 
 from portway.auth.principal import ANONYMOUS
 from portway.protocol.era import classify
-from portway.protocol.errors import INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, RpcError
+from portway.protocol.errors import INVALID_PARAMS, INVALID_REQUEST, RpcError
 from portway.protocol.headers import verify_envelope, verify_supported
 from portway.protocol.jsonrpc import PREFIX, Message, UnreadableMessage, decode, encode_error
 from portway.protocol.versions import LATEST_LEGACY, LATEST_MODERN, LEGACY_VERSIONS, Era
@@ -34,8 +33,6 @@ _FINISH_SECONDS = 1.5
 """For calls in flight when the client closes its end; it waits two seconds before it sends a signal."""
 _CANCEL_SECONDS = 1.0
 
-_log = logging.getLogger("portway.transport")
-
 
 def serve(server: Server, wire: Wire | None = None) -> None:
     """Serve the client at standard input and output until it closes them or dies. Blocking."""
@@ -45,14 +42,14 @@ def serve(server: Server, wire: Wire | None = None) -> None:
         asyncio.run(_serve(server, wire))
     except KeyboardInterrupt:
         pass  # a terminal's Ctrl-C reaches the client too: there is nobody to answer
-    finally:
-        server.pool.close()
 
 
 async def _serve(server: Server, wire: Wire) -> None:
-    connection = Connection(Dispatcher(server), wire)
+    dispatcher = Dispatcher(server)
+    connection = Connection(dispatcher, wire)
     await connection.ended.wait()
     await connection.finish()
+    dispatcher.close()
 
 
 class Outbox(Protocol):
@@ -264,10 +261,5 @@ class Call:
             body = await self._connection.dispatcher.dispatch(exchange)
         except RpcError as error:
             body = encode_error(self.id, error)
-        except Exception:  # noqa: BLE001 - a fault of ours; the client must not wait for ever
-            _log.exception("request failed")
-            body = encode_error(
-                self.id, RpcError(INTERNAL_ERROR, "The server failed to answer; its log has the cause.")
-            )
         if self._connection.forget(self):
             self._outbox.reply(body)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import signal
@@ -62,11 +63,12 @@ class _Supervisor:
         self._lifeline, self._held = os.pipe()
 
     def run(self) -> int:
+        url = url_of(self._sockets[0])
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._stop())
         for index in range(len(self._sockets)):
             self._start(index)
-        self._on_ready(url_of(self._sockets[0]))
+        self._on_ready(url)
         failed = False
         while self._slots:
             pid, status = os.wait()
@@ -87,8 +89,15 @@ class _Supervisor:
 
     def _stop(self) -> None:
         self._stopping = True
+        self._close_sockets()
         for pid in list(self._slots):
-            os.kill(pid, signal.SIGTERM)
+            with contextlib.suppress(ProcessLookupError):  # it has just been waited for
+                os.kill(pid, signal.SIGTERM)
+
+    def _close_sockets(self) -> None:
+        """A socket that anybody holds open goes on taking connections, which nobody then answers."""
+        for sock in self._sockets:
+            sock.close()
 
     def _start(self, index: int) -> None:
         signals = (signal.SIGTERM, signal.SIGINT)
@@ -115,11 +124,9 @@ class _Supervisor:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
             os.close(self._held)
             threading.Thread(target=self._await_orphaned, daemon=True).start()
-            run(
-                self._app,
-                Bind(fd=os.dup(self._sockets[index].fileno())),
-                on_ready=lambda _: self._ready.__setitem__(0, 1),
-            )
+            bind = Bind(fd=os.dup(self._sockets[index].fileno()))
+            self._close_sockets()
+            run(self._app, bind, on_ready=lambda _: self._ready.__setitem__(0, 1))
             status = 0
         except StartupError as error:
             print(f"portway: {error}", file=sys.stderr)

@@ -7,6 +7,7 @@ import argparse
 import gc
 import logging
 import sys
+from collections.abc import Awaitable
 
 import msgspec
 
@@ -37,11 +38,12 @@ class Gate:
         self._ops = Ops(routes, metrics, paths.routes, paths.gate_socket)
         self._front = Front(routes, self._record, metrics)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI: HTTP goes to the front."""
-        if scope["type"] == "http":
-            await self._front(scope, receive, send)
-        elif scope["type"] == "lifespan":
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """ASGI: HTTP goes to the front, without a coroutine in between."""
+        return self._front(scope, receive, send) if scope["type"] == "http" else self._lifespan(scope, receive, send)
+
+    async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
             await receive()
             try:
                 await self._ops.start()

@@ -3,44 +3,38 @@
 import asyncio
 from time import perf_counter
 
+from portway.host.gate.record import Line
 from portway.host.gate.routing import Backend, Caller, Route
 from portway.http.asgi import Receive
 from portway.http.reply import EventStream
 
 _TICK = 0.1  # seconds between looks at the calls in flight
 _SILENCE = 300.0  # seconds an instance may say nothing; Portway's own speak every 15, where the client takes streams
+_ABANDONED = 300.0  # seconds a legacy call goes on after its client has left
 
 
 class Call:
-    """What is known of a request so far; the record and the metrics are written from it."""
+    """What is known of a request so far. `line` is what the record will say, filled in on the way."""
 
-    __slots__ = (
-        "arguments", "backend", "bytes_in", "bytes_out", "caller", "cancels", "era", "expired", "gone", "method", "name",
-        "outcome", "quiet_since", "receive", "request", "route", "started", "status", "stream", "task", "watcher",
-    )  # fmt: skip
+    backend: Backend | None = None
+    cancels = False  # the client's leaving is its way to cancel (modern era)
+    gone = False  # the call ended because it left
+    expired = False  # the call ended because the instance was silent for too long
+    left = 0.0  # when it left, of a call that goes on
+    stream: EventStream | None = None  # what the reply was begun as
+    task: asyncio.Task[None] | None = None
+    watcher: asyncio.Task[None] | None = None
 
     def __init__(self, route: Route, caller: Caller, request: str, receive: Receive) -> None:
         self.route = route
         self.caller = caller
-        self.request = request  # the id that the client, the instance and the record see
         self.receive = receive
         self.started = self.quiet_since = perf_counter()
-        self.backend: Backend | None = None
-        self.era = self.method = self.name = ""
-        self.arguments = b""
-        self.outcome = "refused"
-        self.status = 0
-        self.bytes_in = self.bytes_out = 0
-        self.cancels = False  # the client's leaving is its way to cancel (modern era)
-        self.gone = False  # it has left
-        self.expired = False  # the instance was silent for too long
-        self.stream: EventStream | None = None  # what the reply was begun as
-        self.task: asyncio.Task[None] | None = None
-        self.watcher: asyncio.Task[None] | None = None
+        self.line = Line(app=route.name, release=route.release, principal=caller.name, request=request)
 
     def heard(self, size: int) -> None:
         """The instance sent something: `size` bytes of it are for the client."""
-        self.bytes_out += size
+        self.line.bytes_out += size
         self.quiet_since = perf_counter()
 
 
@@ -48,7 +42,7 @@ class InFlight:
     """The calls that wait for an instance. One timer looks after them all, so that a quick call costs no task or timer.
 
     A modern client that leaves has cancelled its call (2026-07-28, basic/patterns/cancellation); a legacy one has not
-    (2025-11-25, basic/transports): its call is finished and the reply dropped.
+    (2025-11-25, basic/transports): its call goes on, and the reply is dropped.
     """
 
     def __init__(self) -> None:
@@ -67,19 +61,22 @@ class InFlight:
             call.watcher.cancel()
 
     def _look(self) -> None:
-        loop = asyncio.get_running_loop()
+        loop, now = asyncio.get_running_loop(), perf_counter()
         self._timer = loop.call_later(_TICK, self._look) if self._calls else None
-        overdue = perf_counter() - _SILENCE
         for call in self._calls:
-            if call.cancels and call.watcher is None:
+            if call.watcher is None:
                 call.watcher = loop.create_task(self._watch(call))
-            if call.quiet_since < overdue and call.task is not None and not call.expired:
-                call.expired = True
+            if call.task is None or call.gone or call.expired:
+                continue
+            call.expired = now - call.quiet_since > _SILENCE
+            call.gone = bool(call.left) and (call.cancels or now - call.left > _ABANDONED)
+            if call.expired or call.gone:
                 call.task.cancel()
 
     async def _watch(self, call: Call) -> None:
         while (await call.receive())["type"] != "http.disconnect":
             pass
-        if call in self._calls and call.task is not None:
+        call.left = perf_counter()
+        if call.cancels and call in self._calls and call.task is not None and not call.expired:
             call.gone = True
             call.task.cancel()

@@ -13,7 +13,7 @@ from msgspec import UNSET
 
 from portway.host.gate.call import Call, InFlight
 from portway.host.gate.metrics import Metrics
-from portway.host.gate.record import Line, Record, now
+from portway.host.gate.record import Record, now
 from portway.host.gate.relay import Relay, forwarded
 from portway.host.gate.routing import Caller, Route, Routes
 from portway.http.asgi import Headers, Receive, Scope, Send
@@ -52,13 +52,16 @@ class Front:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""
         routes, path = self._routes, scope["path"]
-        refusal = routes.guard.check(scope)
-        if refusal is not None:
-            await send_bytes(send, refusal.status, encode_error(None, RpcError(REFUSED, refusal.message)), [_JSON])
-            return
         headers: Headers = scope["headers"]
         fields = dict(headers)
-        by_name, route = routes.by_host(fields[b"host"])
+        host = None if b"origin" in fields or len(fields) != len(headers) else routes.known(fields.get(b"host"))
+        if host is None:
+            refusal = routes.guard.check(scope)
+            if refusal is not None:
+                await send_bytes(send, refusal.status, encode_error(None, RpcError(REFUSED, refusal.message)), [_JSON])
+                return
+            host = routes.by_host(fields[b"host"])
+        by_name, route = host
         if not by_name:
             if path == HEALTH:
                 await send_bytes(send, 200, b"ok\n", [(b"content-type", b"text/plain")])
@@ -95,11 +98,11 @@ class Front:
                 _refuse_repeated(headers)
             is_mcp = path in ("/mcp", "/mcp/")
             if is_mcp and scope["method"] != "POST":
-                call.method, call.status = scope["method"], 405
+                call.line.method, call.line.status = scope["method"], 405
                 await send_bytes(send, 405, _POST_ONLY, [_JSON, (b"allow", b"POST")])
                 return
             body = await read_body(scope, receive, route.limits.body_bytes)
-            call.bytes_in = len(body)
+            call.line.bytes_in = len(body)
             message = decode(body) if is_mcp else None
             if message is not None:
                 self._describe(call, message, fields)
@@ -107,7 +110,7 @@ class Front:
             upstream = forwarded(headers, fields, call, scope["scheme"].encode())
             self._in_flight.enter(call)
             if message is None:
-                call.era, call.method, call.name = "http", scope["method"], path
+                call.line.era, call.line.method, call.line.name = "http", scope["method"], path
                 query = scope["query_string"]
                 target = scope["raw_path"].decode("ascii") + ("?" + query.decode("ascii") if query else "")
                 await self._relay.plain(call, scope["method"], target, upstream, body, send)
@@ -121,7 +124,7 @@ class Front:
             limit = route.limits.body_bytes
             await _refuse(call, send, RpcError(REFUSED, f"The body is larger than {limit} bytes.", status=413), None)
         except ClientDisconnected:
-            call.outcome = "cancelled"
+            call.line.outcome = "cancelled"
         except asyncio.CancelledError:
             await self._cancelled(call, send, message)
         finally:
@@ -133,16 +136,16 @@ class Front:
 
     def _describe(self, call: Call, message: Message, fields: dict[bytes, bytes]) -> None:
         """Learn what the message asks for, and hold a modern one to its headers. Raises RpcError."""
-        version = fields.get(VERSION)
+        version, line = fields.get(VERSION), call.line
         era = classify(message, None if version is None else version.decode("latin-1").strip(" \t"))
-        call.era = era.value
+        line.era = "modern" if era is Era.MODERN else "legacy"
         if message.method is UNSET:
-            call.method = "response"
+            line.method = "response"
             return
-        call.method = message.method
-        call.name = routed_name(message) or ""
+        line.method = message.method
+        line.name = routed_name(message) or ""
         if message.params is not UNSET and message.params.arguments is not UNSET:
-            call.arguments = bytes(message.params.arguments)
+            line.arguments = self._record.digest(message.params.arguments)
         if era is Era.MODERN and message.id is not UNSET:
             call.cancels = True
             verify(message, fields)
@@ -159,46 +162,30 @@ class Front:
         But for a cancellation: it names an id of the client's, and without sessions (which tell clients of one token
         apart) the gate cannot know which call is meant. A modern client cancels by closing its request.
         """
-        if call.method == "notifications/cancelled":
-            call.outcome, call.status = "ok", 202
+        if call.line.method == "notifications/cancelled":
+            call.line.outcome, call.line.status = "ok", 202
             await send_bytes(send, 202, b"", [])
         else:
             await self._relay.plain(call, "POST", "/mcp", headers, body, send)
 
     async def _cancelled(self, call: Call, send: Send, message: Message | None) -> None:
         if call.task is None or not (call.gone or call.expired):
-            call.outcome = "cut"  # the gate stops
+            call.line.outcome = "cut"  # the gate stops
             raise asyncio.CancelledError
         call.task.uncancel()
-        call.outcome = "cancelled" if call.gone else "cut"
+        call.line.outcome = "cancelled" if call.gone else "cut"
         if call.expired and not call.gone:
             error = RpcError(REFUSED, f"The app {call.route.name!r} did not answer in time.", status=504)
             await _refuse(call, send, error, message)
 
     def _finish(self, call: Call) -> None:
-        seconds = perf_counter() - call.started
-        route, backend = call.route, call.backend
-        self._metrics.observe(route.name, call.method, call.name, seconds, failed=call.outcome != "ok")
-        self._record.add(
-            Line(
-                seq=0,
-                time=now(),
-                app=route.name,
-                release=route.release,
-                instance="" if backend is None else backend.instance.id,
-                principal=call.caller.name,
-                era=call.era,
-                method=call.method,
-                name=call.name,
-                arguments=self._record.digest(call.arguments) if call.arguments else "",
-                outcome=call.outcome,
-                status=call.status,
-                ms=round(seconds * 1000, 3),
-                bytes_in=call.bytes_in,
-                bytes_out=call.bytes_out,
-                request=call.request,
-            )
-        )
+        line, seconds = call.line, perf_counter() - call.started
+        self._metrics.observe(line.app, line.method, line.name, seconds, failed=line.outcome != "ok")
+        line.time = now()
+        line.ms = round(seconds * 1000, 3)
+        if call.backend is not None:
+            line.instance = call.backend.instance.id
+        self._record.add(line)
 
 
 def _refuse_repeated(headers: Headers) -> None:
@@ -215,13 +202,13 @@ async def _refuse(call: Call, send: Send, error: RpcError, message: Message | No
     if message is not None and message.id is not UNSET:
         request_id = message.id
     body = encode_error(request_id, error)
-    call.bytes_out += len(body)
+    call.line.bytes_out += len(body)
     if call.stream is not None:
         await call.stream.event(body)
         await call.stream.close()
         return
-    call.status = error.status
-    headers = [_JSON, (b"x-request-id", call.request.encode())]
+    call.line.status = error.status
+    headers = [_JSON, (b"x-request-id", call.line.request.encode())]
     if error.status in (429, 503):
         headers.append((b"retry-after", b"1"))
     await send_bytes(send, error.status, body, headers)

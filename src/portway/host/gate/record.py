@@ -1,7 +1,6 @@
 """The call record: one JSON line a call, append-only, numbered without gaps, on disk within 100 ms of the call.
 
-Files are named for the first number in them and follow one another at 64 MiB. Lines are made by the loop; one thread
-writes and syncs them in batches. What the disk refuses is kept and tried again, and until it is written no new call is
+Files are named for the first number in them and follow one another at 64 MiB. One thread writes and syncs them in batches. What the disk refuses is kept and tried again, and until it is written no new call is
 taken: the record has no holes that are not seen. A gate that is killed loses what it had not written (at most 100 ms);
 the `gate-started` line of the next one says that and where.
 """
@@ -31,8 +30,8 @@ class Line(msgspec.Struct, omit_defaults=True):
     `outcome`: ok, isError, "error CODE", refused, cut (the instance died or misspoke), cancelled (the client left).
     """
 
-    seq: int
-    time: str
+    seq: int = 0
+    time: str = ""
     event: str = "call"
     app: str = ""
     release: int = 0
@@ -42,7 +41,7 @@ class Line(msgspec.Struct, omit_defaults=True):
     method: str = ""
     name: str = ""
     arguments: str = ""
-    outcome: str = ""
+    outcome: str = "refused"
     status: int = 0
     ms: float = 0.0
     bytes_in: int = 0
@@ -57,28 +56,30 @@ class Record:
         """Heals what a crash left, and starts the writer. Raises OSError when the directory cannot be read."""
         self.failing = False
         self._directory = directory
-        self._key = key[:64]
+        self._keyed = blake2b(key=key[:64], digest_size=16)
         self._file_bytes = file_bytes
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._seq = _heal(directory)
-        self._lines: deque[tuple[int, bytes]] = deque()
+        self._lines: deque[Line] = deque()
         self._fd = -1
         self._size = 0
         self._some = threading.Event()
         self._stop = threading.Event()
-        self._encode = msgspec.json.Encoder().encode
+        self._encode_lines = msgspec.json.Encoder().encode_lines
         self._thread = threading.Thread(target=self._run, name="call-record", daemon=True)
         self._thread.start()
-        self.add(Line(0, now(), event="gate-started"))
+        self.add(Line(time=now(), event="gate-started", outcome="ok"))
 
-    def digest(self, arguments: bytes) -> str:
+    def digest(self, arguments: bytes | msgspec.Raw) -> str:
         """The keyed digest of a call's arguments, as the bytes were sent."""
-        return blake2b(arguments, key=self._key, digest_size=16).hexdigest()
+        digest = self._keyed.copy()
+        digest.update(arguments)
+        return digest.hexdigest()
 
     def add(self, line: Line) -> None:
         """Number a line and have it written."""
         self._seq = line.seq = self._seq + 1
-        self._lines.append((line.seq, self._encode(line)))
+        self._lines.append(line)
         if not self._some.is_set():
             self._some.set()
 
@@ -91,7 +92,7 @@ class Record:
             logger.error("%d lines of the call record could not be written", len(self._lines))
 
     def _run(self) -> None:
-        batch: list[tuple[int, bytes]] = []
+        batch: list[Line] = []
         while not (self._stop.is_set() and not self._lines):
             self._some.wait()
             self._stop.wait(_RETRY_SECONDS if self.failing else _BATCH_SECONDS)
@@ -113,17 +114,17 @@ class Record:
         if self._fd >= 0:
             os.close(self._fd)
 
-    def _write(self, batch: list[tuple[int, bytes]]) -> None:
+    def _write(self, batch: list[Line]) -> None:
         if not batch:
             return
         if self._fd < 0 or self._size >= self._file_bytes:
             if self._fd >= 0:
                 os.close(self._fd)
                 self._fd = -1
-            path = self._directory / f"{batch[0][0]:012d}.jsonl"
+            path = self._directory / f"{batch[0].seq:012d}.jsonl"
             self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
             self._size = os.fstat(self._fd).st_size
-        data = b"\n".join([line for _, line in batch]) + b"\n"
+        data = self._encode_lines(batch)
         try:
             if os.write(self._fd, data) < len(data):
                 raise OSError("no room for all of it")
@@ -133,7 +134,7 @@ class Record:
             raise
         self._size += len(data)
 
-    def _refused(self, batch: list[tuple[int, bytes]], error: OSError) -> None:
+    def _refused(self, batch: list[Line], error: OSError) -> None:
         self._lines.extendleft(reversed(batch))
         self._some.set()
         if not self.failing:

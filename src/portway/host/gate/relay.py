@@ -49,7 +49,7 @@ def forwarded(headers: Headers, fields: dict[bytes, bytes], call: Call, scheme: 
         call.caller.header,
         (b"x-forwarded-host", fields[b"host"]),
         (b"x-forwarded-proto", scheme),
-        (b"x-request-id", call.request.encode()),
+        (b"x-request-id", call.line.request.encode()),
     )
     return kept
 
@@ -59,8 +59,8 @@ class Relay:
 
     async def call(self, call: Call, headers: Headers, body: bytes, request_id: int | str, send: Send) -> None:
         """Proxy a JSON-RPC request; the reply is JSON or a stream, as the instance chose."""
-        fresh, body = readdress(body, call.method)
-        response = await _request(call, "POST", "/mcp", headers, body, repeatable=call.method in _REPEATABLE)
+        fresh, body = readdress(body, call.line.method)
+        response = await _request(call, "POST", "/mcp", headers, body, repeatable=call.line.method in _REPEATABLE)
         try:
             content_type, kept = _reply_headers(response, call)
             if content_type.startswith(b"text/event-stream"):
@@ -71,22 +71,26 @@ class Relay:
                 restored = restore(reply, fresh, request_id)
                 if restored is None:
                     raise BrokenResponse("it sent no reply")
-                reply, call.outcome = restored
+                reply, call.line.outcome = restored
             elif response.status < 300:
                 raise BrokenResponse("it answered with what is not JSON-RPC")
             else:
-                call.outcome = f"status {response.status}"
+                call.line.outcome = f"status {response.status}"
         except UpstreamError as error:
             raise _cut(call, error) from None
         finally:
-            await response.close()
-        call.status, call.bytes_out = response.status, len(reply)
+            if not response.complete:
+                await response.close()
+        call.line.status, call.line.bytes_out = response.status, len(reply)
         await send_bytes(send, response.status, reply, kept)
 
     async def plain(self, call: Call, method: str, target: str, headers: Headers, body: bytes, send: Send) -> None:
         """Proxy a request that no JSON-RPC reply follows, as it is, with the reply streamed."""
         response = await _request(call, method, target, headers, body, repeatable=method in ("GET", "HEAD", "OPTIONS"))
-        call.outcome, call.status = ("ok" if response.status < 400 else f"status {response.status}"), response.status
+        call.line.outcome, call.line.status = (
+            ("ok" if response.status < 400 else f"status {response.status}"),
+            response.status,
+        )
         _, kept = _reply_headers(response, call)
         kept += [item for item in response.headers if item[0] == b"content-length"]
         await send({"type": "http.response.start", "status": response.status, "headers": kept})
@@ -95,7 +99,7 @@ class Relay:
                 call.heard(len(chunk))
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
         except UpstreamError:
-            call.outcome = "cut"
+            call.line.outcome = "cut"
             return  # with the reply unfinished, the listener cuts the connection: the one way to tell the client
         finally:
             await response.close()
@@ -118,7 +122,7 @@ async def _request(
             tried.append(backend)
         except BrokenResponse as error:
             raise _cut(call, error) from None
-    call.outcome = "refused"
+    call.line.outcome = "refused"
     state = {"starting": "is starting", "crashed": "has crashed and is being looked after"}.get(call.route.state)
     raise RpcError(REFUSED, f"The app {call.route.name!r} {state or 'cannot be reached'}; try again soon.", status=503)
 
@@ -126,7 +130,7 @@ async def _request(
 async def _stream(call: Call, response: Response, ids: tuple[int, int | str], send: Send, headers: Headers) -> None:
     """Pass on events as they come, until the one that is the reply."""
     call.stream = stream = EventStream(send, KEEP_ALIVE, [item for item in headers if item[0] not in _OF_STREAMS])
-    call.status = response.status
+    call.line.status = response.status
     fresh, request_id = ids
     marker, parser, final = b"%d" % fresh, EventParser(REPLY_BYTES), False
     await stream.comment()  # the client sees the head now, not with the first event
@@ -140,9 +144,9 @@ async def _stream(call: Call, response: Response, ids: tuple[int, int | str], se
             data = event.replace(b"\n", b" ")  # JSON on several data lines
             restored = restore(data, fresh, request_id) if marker in data else None
             if restored is not None:
-                data, call.outcome = restored
+                data, call.line.outcome = restored
                 final = True
-            call.bytes_out += len(data)
+            call.line.bytes_out += len(data)
             await stream.event(data)
             if final:
                 await stream.close()
@@ -153,7 +157,7 @@ async def _stream(call: Call, response: Response, ids: tuple[int, int | str], se
 def _reply_headers(response: Response, call: Call) -> tuple[bytes, Headers]:
     """The type of a reply, and the headers to pass on."""
     content_type = b""
-    kept = [(b"x-request-id", call.request.encode())]
+    kept = [(b"x-request-id", call.line.request.encode())]
     for item in response.headers:
         if item[0] not in _STAYS_THERE:
             kept.append(item)
@@ -163,5 +167,5 @@ def _reply_headers(response: Response, call: Call) -> tuple[bytes, Headers]:
 
 
 def _cut(call: Call, error: UpstreamError) -> RpcError:
-    call.outcome = "cut"
+    call.line.outcome = "cut"
     return RpcError(REFUSED, f"The app {call.route.name!r} did not answer properly: {error}.", status=503)

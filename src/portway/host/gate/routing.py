@@ -9,7 +9,8 @@ from portway.host.routes import App, Instance, Limits, Table, Token
 from portway.http.client import Address, HttpClient
 from portway.http.guard import Guard
 
-_KNOWN_HOSTS = 1024  # Host values whose route is remembered
+_KNOWN_HOSTS = 1024  # Host values whose route is remembered, until the next table
+_KNOWN_TOKENS = 1024
 
 
 class Backend:
@@ -72,6 +73,7 @@ class Routes:
         self._suffix = b""
         self._hosts: dict[bytes, tuple[bool, Route | None]] = {}
         self._callers: dict[str, Caller] = {}
+        self._by_header: dict[bytes, Caller] = {}  # Authorization values that were good, so as not to hash them again
 
     def replace(self, table: Table) -> None:
         """Put `table` in force; what is in flight is not disturbed."""
@@ -94,7 +96,12 @@ class Routes:
         self._names = {name.lower().encode() + self._suffix: route for name, route in apps.items()}
         self._names |= {host.lower().encode(): apps[name] for name, app in table.apps.items() for host in app.hosts}
         self._hosts = {}
+        self._by_header = {}
         self._callers = {hexdigest: _caller(token) for hexdigest, token in table.tokens.items()}
+
+    def known(self, host: bytes | None) -> tuple[bool, Route | None] | None:
+        """`by_host` of a Host value that was asked for before, which is to say that the guard had let it pass."""
+        return None if host is None else self._hosts.get(host)
 
     def by_host(self, host: bytes) -> tuple[bool, Route | None]:
         """Whether a Host value stands for an app by its name, and for which (None: one that does not exist)."""
@@ -113,8 +120,11 @@ class Routes:
 
     def caller(self, route: Route | None, authorization: bytes | None) -> Caller | None:
         """Who calls `route`, None when they may not: an app that does not exist (None) admits nobody."""
-        token = bearer(authorization)
-        caller = None if token is None else self._callers.get(digest(token))
+        caller = None if authorization is None else self._by_header.get(authorization)
+        if caller is None and (token := bearer(authorization)) is not None:
+            caller = self._callers.get(digest(token))
+            if caller is not None and authorization is not None and len(self._by_header) < _KNOWN_TOKENS:
+                self._by_header[authorization] = caller
         if route is None or (caller is not None and caller.app == route.name):
             return caller if route is not None else None
         return _ANONYMOUS if route.public else None

@@ -1,0 +1,173 @@
+"""The error texts of `src/portway`, read from its syntax, and those the pages in docs/ list.
+
+A text keeps its constant parts; what is filled in at run time is `…`. An error is the text given to an exception (its
+constructor, or its own `super().__init__`) or to one of SENDERS, which carry a text to a client or an operator without
+raising. What an exception only passes on, as `str(error)`, has its text where it was made.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+
+from tests.support import ROOT
+
+SOURCE = ROOT / "src" / "portway"
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+SENDERS = {
+    *("_refuse", "refuse", "_answer", "Refusal"),  # replies of the listener and the transport
+    *("fail", "_end", "_show", "_say", "_abandon"),  # ends of connections, of servers and of instances
+    *("_logged", "missing", "unknown", "_invalid"),  # texts made for a tool's caller
+    *("error", "warning"),  # a logger's
+}
+_CLICK = {"ClickException", "UsageError", "BadParameter"}
+_BUILTIN = {name for name, value in vars(builtins).items() if isinstance(value, type) and issubclass(value, Exception)}
+_ROW = re.compile(r"^\| (`+) ?(.+?) ?\1 \| (.+?) \| (.+?) \|$", re.MULTILINE)
+_FORMAT = re.compile(r"%(?:b|d|s|r|\.0f)")
+_MOST = 8  # texts of one expression: alternatives multiply
+
+
+@dataclass(frozen=True)
+class Error:
+    """A text of the source, where it stands and what carries it; `texts` are its parts, filled in as far as known."""
+
+    text: str
+    place: str
+    carrier: str
+
+    def is_written(self, text: str) -> bool:
+        """Whether `text`, as a page or a client shows it, can be this error."""
+        pattern = re.escape(self.text).replace("…", ".+?")
+        return re.fullmatch(pattern, text, re.DOTALL) is not None
+
+
+@dataclass
+class _Module:
+    """One file: what its names and functions may hold as text."""
+
+    path: Path
+    tree: ast.Module
+    functions: dict[str, list[str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                names = _assigned(node)
+                returned = [part.value for part in ast.walk(node) if isinstance(part, ast.Return) and part.value]
+                self.functions[node.name] = [text for value in returned for text in _texts(value, names, {})]
+
+    def errors(self, exceptions: set[str]) -> Iterator[Error]:
+        outer = _assigned(self.tree)
+        for scope, node in _scoped(self.tree):
+            if not isinstance(node, ast.Call):
+                continue
+            name = _name(node.func)
+            if name not in exceptions | SENDERS and not _is_own_init(node, scope, exceptions):
+                continue
+            place = f"{self.path.relative_to(SOURCE)}:{node.lineno}"
+            names = outer | (_assigned(scope[-1]) if scope else {})
+            for argument in [*node.args, *(keyword.value for keyword in node.keywords)]:
+                for text in _texts(argument, names, self.functions):
+                    if " " in text.strip():
+                        yield Error(text, place, name if name != "__init__" else scope[0].name)
+
+
+def _scoped(
+    tree: ast.AST, scope: tuple[ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef, ...] = ()
+) -> Iterator[tuple[tuple[ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef, ...], ast.AST]]:
+    for node in ast.iter_child_nodes(tree):
+        yield scope, node
+        inner = (*scope, node) if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) else scope
+        yield from _scoped(node, inner)
+
+
+def _is_own_init(node: ast.Call, scope: tuple[ast.AST, ...], exceptions: set[str]) -> bool:
+    is_init = isinstance(node.func, ast.Attribute) and node.func.attr == "__init__"
+    return is_init and bool(scope) and isinstance(scope[0], ast.ClassDef) and scope[0].name in exceptions
+
+
+def _name(node: ast.expr) -> str:
+    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
+
+
+def _assigned(scope: ast.AST) -> dict[str, list[str]]:
+    """Names to the texts given to them anywhere in `scope`; for a module, at its top."""
+    nodes = scope.body if isinstance(scope, ast.Module) else ast.walk(scope)
+    found: dict[str, list[str]] = {}
+    for node in nodes:
+        if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
+            found.setdefault(node.targets[0].id, []).extend(_texts(node.value, {}, {}))
+    return found
+
+
+def _texts(node: ast.expr, names: dict[str, list[str]], functions: dict[str, list[str]]) -> list[str]:
+    """What text an expression may give; [] for one that is no text, or one made elsewhere."""
+    if isinstance(node, ast.Constant):
+        value = node.value.decode() if isinstance(node.value, bytes) else node.value
+        return [_FORMAT.sub("…", value)] if isinstance(value, str) else []
+    if isinstance(node, ast.JoinedStr):
+        return ["".join(_filled(part, names, functions) for part in node.values)]
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        sides = (_texts(side, names, functions) or ["…"] for side in (node.left, node.right))
+        return ["".join(pair) for pair in product(*sides)][:_MOST]
+    if isinstance(node, ast.IfExp):
+        return [*_texts(node.body, names, functions), *_texts(node.orelse, names, functions)]
+    if isinstance(node, ast.Name):
+        return names.get(node.id, [])
+    if isinstance(node, ast.Call):
+        return functions.get(_name(node.func), [])
+    return []
+
+
+def _filled(part: ast.expr, names: dict[str, list[str]], functions: dict[str, list[str]]) -> str:
+    if isinstance(part, ast.Constant):
+        return str(part.value)
+    return "…"
+
+
+def _exceptions(trees: list[ast.Module]) -> set[str]:
+    """The names of all exception classes: the built-in ones, click's, and whatever the source derives from them."""
+    known = _BUILTIN | _CLICK | {"SystemExit"}
+    classes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    size = 0
+    while size != len(known):
+        size = len(known)
+        known |= {node.name for node in classes if known & set(map(_name, node.bases))}
+    return known
+
+
+def errors() -> list[Error]:
+    """Every error text of the source."""
+    modules = [_Module(path, ast.parse(path.read_text())) for path in sorted(SOURCE.rglob("*.py"))]
+    exceptions = _exceptions([module.tree for module in modules])
+    return [error for module in modules for error in module.errors(exceptions)]
+
+
+def documented() -> dict[str, str]:
+    """The error texts of the pages, each with the page it is on: first cells of tables, as code."""
+    found: dict[str, str] = {}
+    for page in PAGES:
+        for match in _ROW.finditer(page.read_text()):
+            if page.name in ERROR_PAGES:
+                found[match[2].replace("\\|", "|")] = page.name
+    return found
+
+
+ERROR_PAGES = {"troubleshooting.md", "errors-author.md", "errors-protocol.md", "errors-host.md"}
+
+
+def asserted() -> set[str]:
+    """The strings of the tests that could name an error: with a space in them, as plain text."""
+    found = set()
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str | bytes):
+                text = node.value if isinstance(node.value, str) else node.value.decode(errors="replace")
+                if " " in text.strip() and len(text) < 400:
+                    found.add(re.sub(r"\\(.)", r"\1", text).strip())
+    return found

@@ -1,0 +1,136 @@
+"""What each era answers over HTTP, from the most general fault to the most particular: the first is the one named."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from portway.protocol.versions import LEGACY_VERSIONS
+from tests.wire.conversation import FULL, POOR, app
+from tests.wire.served import LEGACY, META, MODERN, VERSIONS, Client, Json, request, served
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+VERSION, METHOD, NAME = "MCP-Protocol-Version", "Mcp-Method", "Mcp-Name"
+CALL = {"name": "secret", "arguments": []}
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    with served(app(tokens=True)) as url:
+        client = Client(url)
+        yield client
+        client.close()
+
+
+# A modern call with everything wrong; each step mends one more thing and is answered with the next fault.
+STEPS: tuple[tuple[Json, dict[str, str | None], str, int, int], ...] = (
+    ({META + "clientCapabilities": None}, {VERSION: "x", METHOD: "x", NAME: None}, "1999-01-01", 400, -32602),
+    ({}, {VERSION: "x", METHOD: "x", NAME: None}, "1999-01-01", 400, -32020),
+    ({}, {METHOD: "x", NAME: None}, "1999-01-01", 400, -32020),
+    ({}, {NAME: None}, "1999-01-01", 400, -32020),
+    ({}, {}, "1999-01-01", 400, -32022),
+    ({}, {}, MODERN, 403, 1000),
+)
+
+
+@pytest.mark.parametrize(("meta", "changes", "version", "status", "code"), STEPS)
+def test_a_modern_request_is_told_its_first_fault(client, meta, changes, version, status, code):
+    message, headers = request(MODERN, "tools/call", CALL, meta={META + "protocolVersion": version} | meta, token=POOR)
+    headers = {VERSION: version} | {k: v for k, v in headers.items() if k != VERSION} | changes
+    reply = client.send(json.dumps(message).encode(), {k: v for k, v in headers.items() if v is not None})
+    assert (reply.status, reply.last["error"]["code"]) == (status, code)
+    assert reply.last["id"] == 1
+
+
+def test_scopes_come_before_arguments_and_arguments_last(client):
+    reply = client.ask(MODERN, "tools/call", CALL, token=FULL)
+    assert (reply.status, reply.last["error"]["code"]) == (400, -32602)
+
+
+@pytest.mark.parametrize("name", [VERSION, METHOD, NAME])
+def test_a_routing_header_sent_twice_is_refused(client, name):
+    message, headers = request(MODERN, "tools/call", {"name": "nothing"}, token=FULL)
+    body = json.dumps(message).encode()
+    connection = http.client.HTTPConnection(client.authority, timeout=20)
+    connection.putrequest("POST", "/mcp")
+    for key, value in [*headers.items(), (name, headers[name]), ("Content-Length", str(len(body)))]:
+        connection.putheader(key, value)
+    connection.endheaders(body)
+    response = connection.getresponse()
+    assert (response.status, json.loads(response.read())["error"]["code"]) == (400, -32020)
+    connection.close()
+
+
+@pytest.mark.parametrize("version", [*LEGACY_VERSIONS, "2026-07-28", "1999-01-01", ""])
+@pytest.mark.parametrize("header", [None, "2025-11-25", "2026-07-28"])
+def test_initialize_agrees_on_the_version_asked_for_or_the_latest_of_its_era(client, version, header):
+    message, headers = request(LEGACY, "initialize", {"protocolVersion": version, "capabilities": {}}, token=POOR)
+    headers |= {} if header is None else {VERSION: header}
+    reply = client.send(json.dumps(message).encode(), headers | {METHOD: "initialize"})
+    assert reply.status == 200
+    assert reply.last["result"]["protocolVersion"] == (version if version in LEGACY_VERSIONS else LEGACY)
+
+
+def test_what_an_unsupported_version_is_told_is_what_discovery_says(client):
+    message, headers = request(MODERN, "tools/list", meta={META + "protocolVersion": "2099-01-01"}, token=POOR)
+    reply = client.send(json.dumps(message).encode(), headers | {VERSION: "2099-01-01"})
+    discovered = client.ask(MODERN, "server/discover", token=POOR).last["result"]
+    assert reply.last["error"]["data"] == {"supported": discovered["supportedVersions"], "requested": "2099-01-01"}
+    assert "serverInfo" not in discovered
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("verb", ["GET", "DELETE", "PUT", "HEAD"])
+def test_only_post_is_taken(client, version, verb):
+    reply = client.send(b"", {VERSION: version, "Authorization": f"Bearer {POOR}"}, verb=verb)
+    assert (reply.status, reply.headers["allow"]) == (405, "POST")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_no_session_is_made_and_a_foreign_one_is_ignored(client, version):
+    for method in ("initialize", "tools/list", "server/discover"):
+        message, headers = request(version, method, {"protocolVersion": LEGACY}, token=POOR)
+        reply = client.send(json.dumps(message).encode(), headers | {"Mcp-Session-Id": "abc", "Last-Event-ID": "7"})
+        plain = client.send(json.dumps(message).encode(), headers)
+        assert "mcp-session-id" not in reply.headers
+        assert (reply.status, reply.messages) == (plain.status, plain.messages)
+
+
+@pytest.mark.parametrize(
+    ("version", "body", "status"),
+    [
+        (LEGACY, b'{"jsonrpc":"2.0","method":"notifications/initialized"}', 202),
+        (LEGACY, b'{"jsonrpc":"2.0","method":"notifications/unheard/of","params":{"x":[]}}', 202),
+        (LEGACY, b'{"jsonrpc":"2.0","method":"notifications/initialized","params":null}', 202),
+        (LEGACY, b'{"jsonrpc":"2.0","id":9,"result":{}}', 202),
+        (LEGACY, b'{"jsonrpc":"2.0","id":9,"error":{"code":1,"message":""}}', 202),
+        (MODERN, b'{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}', 202),
+        (MODERN, b'{"jsonrpc":"2.0","id":9,"result":{}}', 400),
+    ],
+)
+def test_what_is_owed_no_reply_is_acknowledged_with_an_empty_202(client, version, body, status):
+    reply = client.send(body, request(version, "ping", token=POOR)[1])
+    assert reply.status == status
+    if status == 202:
+        assert reply.body == b""
+        assert "content-type" not in reply.headers
+
+
+@pytest.mark.parametrize(
+    ("method", "params"),
+    [
+        ("tools/list", {"uri": 7, "name": [], "protocolVersion": {}, "requestId": [], "arguments": 3}),
+        ("ping", None),
+        ("tools/call", {"name": "nothing", "arguments": None, "cursor": {}}),
+        ("prompts/get", {"name": "talk", "arguments": {"topic": "t"}, "uri": 1}),
+    ],
+)
+def test_a_parameter_the_method_does_not_have_may_be_anything(client, method, params):
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode()
+    reply = client.send(body, request(LEGACY, method, token=POOR)[1])
+    assert "result" in reply.last
