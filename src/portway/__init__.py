@@ -3,8 +3,7 @@
 Every name is imported when it is first used (PEP 562), so that `import portway` costs next to nothing.
 """
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # as type checkers read it; `typing` itself would be most of the cost of this import
 if TYPE_CHECKING:
     from portway.auth.principal import Principal as Principal
     from portway.server.content import Audio as Audio

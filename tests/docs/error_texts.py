@@ -22,7 +22,6 @@ PAGES = sorted((ROOT / "docs").glob("*.md"))
 SENDERS = {
     *("_refuse", "refuse", "_answer", "Refusal"),  # replies of the listener and the transport
     *("fail", "_end", "_show", "_say", "_abandon"),  # ends of connections, of servers and of instances
-    *("_logged", "missing", "unknown", "_invalid"),  # texts made for a tool's caller
     *("error", "warning"),  # a logger's
 }
 _CLICK = {"ClickException", "UsageError", "BadParameter"}

@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from portway.cli.hosted import ask
 from portway.client import Client
 from portway.host import routes
+from portway.host.answers import AppList, AppStatus, Deployment
 from portway.host.paths import Paths, locate
 from tests.support import ROOT, SCRIPTS, Started, clean_env, eventually
 
@@ -62,16 +64,13 @@ class Host:
             check=False,
         )
 
-    def deploy(self, folder: Path, *arguments: str) -> dict[str, Any]:
-        done = self.portway("deploy", folder, "-o", "json", *arguments)
-        assert done.returncode == 0, done.stderr
-        answer: dict[str, Any] = json.loads(done.stdout)
-        return answer
+    def deploy(self, folder: Path, name: str) -> Deployment:
+        """As `portway deploy` does, without the start of a process."""
+        return ask(self.ready["data"], "deploy", {"path": str(folder), "name": name}, Deployment)
 
-    def status(self, app: str) -> dict[str, Any]:
-        found = self.portway("ps", "-o", "json")
-        assert found.returncode == 0, found.stderr
-        return next(status for status in json.loads(found.stdout)["apps"] if status["app"] == app)
+    def status(self, app: str) -> AppStatus:
+        found = ask(self.ready["data"], "list_apps", {}, AppList)
+        return next(status for status in found.apps if status.app == app)
 
     def call(self, app: str, tool: str, token: str, **arguments: object) -> Any:
         """The structured answer of a tool, through the gate."""

@@ -90,15 +90,17 @@ def test_an_instance_sees_its_own_environment_and_nothing_of_the_hosts(running: 
 def test_a_new_release_takes_over_without_a_failed_call_and_the_old_one_ends_its_own(
     running: Host, tmp_path: Path
 ) -> None:
-    first = running.deploy(thing(tmp_path / "app"), "--name", "successive")
-    token = first["token"]
+    first = running.deploy(thing(tmp_path / "app"), "successive")
+    token = first.token
+    assert token
     old = running.call("successive", "pid", token)["result"]
     with ThreadPoolExecutor(2) as callers:
         held = callers.submit(running.call, "successive", "hold", token, until=str(tmp_path / "go"))
         eventually((tmp_path / "go.held").exists)
         over = threading.Event()
         constant = callers.submit(versions_until, over, running, token)
-        second = running.deploy(thing(tmp_path / "app", "two"), "--name", "successive")
+        command = ["deploy", thing(tmp_path / "app", "two"), "--name", "successive", "-o", "json"]
+        second = json.loads(running.portway(*command).stdout)
         assert running.call("successive", "version", token) == {"result": "two"}
         over.set()
         seen = constant.result(30)
@@ -107,7 +109,7 @@ def test_a_new_release_takes_over_without_a_failed_call_and_the_old_one_ends_its
         (tmp_path / "go").touch()
         assert held.result(30) == {"result": "one"}
 
-    assert (first["release"], second["release"], first["tools"]) == (1, 2, 7)
+    assert (first.release, second["release"], second["tools"]) == (1, 2, 7)
     assert "token" not in second, "an app's token is shown once"
     eventually(lambda: not Path(f"/proc/{old}").exists())
 
@@ -143,7 +145,7 @@ def test_the_log_of_a_first_deploy_that_failed_is_kept(running: Host, tmp_path: 
     folder = thing(tmp_path / "app", more="raise RuntimeError('no such day')")
     assert running.portway("deploy", folder, "--name", "stillborn").returncode == 1
     assert "no such day" in running.portway("logs", "stillborn").stdout
-    assert running.status("stillborn")["state"] == "failed"
+    assert running.status("stillborn").state == "failed"
 
 
 def test_tokens_are_made_with_scopes_listed_without_secrets_and_revoked_at_once(running: Host) -> None:
@@ -170,7 +172,7 @@ def test_a_crashed_instance_is_back_and_its_last_words_are_in_the_log(running: H
         running.call("thing", "die", token)
     eventually(lambda: running.instance("thing") not in (before, None))
     assert running.call("thing", "version", token) == {"result": "one"}
-    assert running.status("thing")["restarts"] >= 1
+    assert running.status("thing").restarts >= 1
     assert "dying as asked" in running.portway("logs", "thing", "-n", "20").stdout
 
 
@@ -182,7 +184,7 @@ def test_a_killed_control_finds_its_instances_again(running: Host) -> None:
     eventually(lambda: killed != running.process("control"))
     eventually(lambda: running.portway("ps").returncode == 0)
     assert running.call("thing", "pid", token) == pid
-    assert running.status("thing")["state"] == "up"
+    assert running.status("thing").state == "up"
 
 
 def test_a_killed_gate_is_back_with_its_table_and_no_connection_is_refused(running: Host) -> None:
@@ -199,7 +201,7 @@ def test_a_deploy_whose_asker_leaves_is_undone(running: Host, tmp_path: Path) ->
         refused = running.portway("deploy", folder, "--name", "left")
         assert "left is being deployed or removed" in refused.stderr
         asker.terminate()
-    eventually(lambda: running.status("left")["state"] == "failed")
+    eventually(lambda: running.status("left").state == "failed")
     assert not [line for line in running.processes().values() if "cli.probe" in line]
 
 
@@ -214,7 +216,8 @@ print(sorted({"sqlalchemy", "alembic", "asyncio", "msgspec", "uvicorn"} & set(sy
 
 
 def test_a_destroyed_app_is_gone_with_its_files_and_tokens(running: Host, tmp_path: Path) -> None:
-    token = running.deploy(thing(tmp_path / "app"), "--name", "doomed")["token"]
+    token = running.deploy(thing(tmp_path / "app"), "doomed").token
+    assert token
     assert running.portway("destroy", "doomed", stdin="something else\n").returncode == 1
     assert running.portway("destroy", "doomed", stdin="doomed\n").returncode == 0
     assert not running.paths.app("doomed").exists()

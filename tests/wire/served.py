@@ -40,14 +40,15 @@ class Reply:
 class Client:
     """One kept-alive connection; nothing is added to a request but Content-Length and Host."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, path: str = "/mcp") -> None:
         parts = urlsplit(url)
         assert parts.hostname
+        self._path = path
         self.authority = parts.netloc
         self._connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=20)
 
-    def send(self, body: bytes, headers: Mapping[str, str], *, verb: str = "POST", path: str = "/mcp") -> Reply:
-        self._connection.request(verb, path, body, dict(headers))
+    def send(self, body: bytes, headers: Mapping[str, str], *, verb: str = "POST", path: str = "") -> Reply:
+        self._connection.request(verb, path or self._path, body, dict(headers))
         response = self._connection.getresponse()
         payload = response.read()
         reply = Reply(response.status, {k.lower(): v for k, v in response.getheaders()}, payload)

@@ -64,9 +64,7 @@ def ask(
     try:
         result = asyncio.run(call())
     except ClientError as error:
-        raise click.ClickException(
-            f"the host on {paths.data} did not answer: {error}; is `portway up` still running?"
-        ) from None
+        raise click.ClickException(f"the host on {paths.data} did not answer ({error}): is it still up?") from None
     except RpcError as error:
         raise click.ClickException(error.message) from None
     if result.is_error:

@@ -78,7 +78,9 @@ def verify_supported(version: str) -> None:
     """Refuse a version this server does not speak (UNSUPPORTED_VERSION)."""
     if version not in MODERN_VERSIONS:
         data = {"supported": list(MODERN_VERSIONS), "requested": version}
-        raise RpcError(UNSUPPORTED_VERSION, "This protocol version is not supported in a request's _meta.", data)
+        raise RpcError(
+            UNSUPPORTED_VERSION, "This protocol version is not supported; data.supported names those that are.", data
+        )
 
 
 def verify(message: Message, fields: Mapping[bytes, bytes]) -> None:

@@ -47,7 +47,7 @@ class Dispatcher:
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._pool = ThreadPool()
+        self._pools: dict[asyncio.AbstractEventLoop, ThreadPool] = {}
         self._tools, self._prompts = server.tools.items, server.prompts.items
         info = _encode(server.info())
         instructions = b"" if server.instructions is None else b',"instructions":' + _encode(server.instructions)
@@ -99,9 +99,10 @@ class Dispatcher:
             raise RpcError(INTERNAL_ERROR, text, status=200) from None
 
     def close(self) -> None:
-        """Let the threads go; the next call, if one comes, gets new ones."""
-        self._pool.close()
-        self._pool = ThreadPool()
+        """Let go of the threads of this event loop; a call that comes yet gets new ones."""
+        pool = self._pools.pop(asyncio.get_running_loop(), None)
+        if pool is not None:
+            pool.close()
 
     async def _initialize(self, exchange: Exchange, params: Params) -> bytes:
         if params.version is UNSET:
@@ -146,7 +147,15 @@ class Dispatcher:
     async def _invoke(self, plan: Plan | Arguments, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
         if plan.is_async:
             return await plan.fn(*args, **kwargs)
-        return await self._pool.run(partial(plan.fn, **kwargs) if kwargs else plan.fn, *args)
+        pool = self._pools.get(asyncio.get_running_loop()) or self._open_pool()
+        return await pool.run(partial(plan.fn, **kwargs) if kwargs else plan.fn, *args)
+
+    def _open_pool(self) -> ThreadPool:
+        """Threads for this event loop; an application may be served by one after the other, or by several at a time."""
+        for loop in [loop for loop in list(self._pools) if loop.is_closed()]:
+            self._pools.pop(loop).close()
+        pool = self._pools[asyncio.get_running_loop()] = ThreadPool()
+        return pool
 
     async def _read_resource(self, exchange: Exchange, params: Params) -> bytes:
         uri = params.uri

@@ -28,20 +28,19 @@ class ThreadPool:
 
     The queue has no bound of its own: each entry is a request in flight, and those are bounded where they come in. A
     call whose future is cancelled while it waits is never started; one that runs is left to finish, and its result
-    dropped. Used from one event loop at a time.
+    dropped. A pool belongs to the event loop it is made in.
     """
 
     def __init__(self, size: int = 32) -> None:
         self._size = size
         self._jobs: deque[_Job] = deque()
         self._finished: deque[tuple[asyncio.Future[Any], Any, BaseException | None]] = deque()
-        self._asleep: list[
-            threading.Lock
-        ] = []  # one held lock per sleeping worker, the last to sleep is the first to wake
+        # One held lock per sleeping worker; the last to sleep is the first to wake.
+        self._asleep: list[threading.Lock] = []
         self._workers = 0
         self._closed = False
         self._is_draining = False  # a wake-up of the loop is under way
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._head: _Job | None = None  # the first in the queue when the timer last looked
 
@@ -51,20 +50,17 @@ class ThreadPool:
         StopIteration, SystemExit and KeyboardInterrupt, which a future cannot carry without harm to the loop, arrive as
         RuntimeError.
         """
-        loop = asyncio.get_running_loop()
-        if loop is not self._loop:
-            self._adopt(loop)
         if self._closed:
             msg = "the thread pool is closed"
             raise RuntimeError(msg)
-        future: asyncio.Future[_T] = loop.create_future()
+        future: asyncio.Future[_T] = self._loop.create_future()
         job = (future, copy_context(), fn, args)
         self._jobs.append(job)
         if len(self._asleep) == self._workers:
             self._wake(1)
         elif self._timer is None:
             self._head = job
-            self._timer = loop.call_later(NUDGE_SECONDS, self._nudge)
+            self._timer = self._loop.call_later(NUDGE_SECONDS, self._nudge)
         return future
 
     def close(self) -> None:
@@ -74,17 +70,11 @@ class ThreadPool:
             self._timer.cancel()
             self._timer = None
         while self._jobs:
-            self._jobs.popleft()[0].cancel()
+            future = self._jobs.popleft()[0]
+            if not self._loop.is_closed():
+                future.cancel()
         while self._asleep:
             self._asleep.pop().release()
-
-    def _adopt(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._loop is not None and not self._loop.is_closed():
-            msg = "the thread pool serves another event loop"
-            raise RuntimeError(msg)
-        self._loop, self._timer, self._is_draining = loop, None, False
-        self._jobs.clear()
-        self._finished.clear()
 
     # on the loop
 
@@ -119,7 +109,7 @@ class ThreadPool:
         if head is self._head:
             self._wake(min(len(self._jobs), max(1, self._workers - len(self._asleep))))
         self._head = head
-        if self._loop is not None and not self._closed:
+        if not self._closed:
             self._timer = self._loop.call_later(NUDGE_SECONDS, self._nudge)
 
     def _drain(self) -> None:
@@ -171,14 +161,11 @@ class ThreadPool:
             failure.__cause__ = error
         except BaseException as error:  # noqa: BLE001 - carried to the awaiting caller
             failure = error
-        loop = future.get_loop()
-        if loop is not self._loop:  # it was called from a loop that is gone, and another one has the pool now
-            return
         try:
             self._finished.append((future, result, failure))
             if not self._is_draining:
                 self._is_draining = True
-                loop.call_soon_threadsafe(self._drain)
+                self._loop.call_soon_threadsafe(self._drain)
         except RuntimeError:  # the loop has closed: nobody waits for this
             self._is_draining = False
         finally:

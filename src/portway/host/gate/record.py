@@ -166,8 +166,9 @@ def _heal(directory: Path) -> int:
                 try:
                     if tail[end - 1 : end] == b"\n":
                         seq = msgspec.json.decode(tail[begin:end], type=Line).seq
+                    if seq:
                         break
-                except msgspec.DecodeError:
+                except (msgspec.DecodeError, UnicodeDecodeError):
                     pass
                 end = begin
             if start + end < size:

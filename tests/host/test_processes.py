@@ -1,0 +1,125 @@
+"""The process runtime with real processes; a shell script stands where a release has its `portway`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from portway.host.paths import Paths
+from portway.host.processes import ProcessRuntime
+from portway.host.readiness import NotReady, answers
+from portway.host.runtime import Instance, Limits, Release
+from tests.support import eventually
+
+QUICK = Limits(stop_seconds=0.2)
+# Says which processes it is, deaf to SIGTERM, one of them in a session of its own.
+STUBBORN = "trap '' TERM; echo $$ > pids; setsid sh -c 'echo $$ >> pids; sleep 100' & wait; sleep 100"
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> Iterator[Paths]:
+    with tempfile.TemporaryDirectory(dir="/tmp") as run:
+        paths = Paths(tmp_path / "data", Path(run))
+        paths.instances.mkdir()
+        yield paths
+
+
+def release(paths: Paths, script: str) -> Release:
+    made = Release("app", 1, paths.release("app", 1), "server.py")
+    for folder in (made.source, made.log.parent, made.venv / "bin"):
+        folder.mkdir(parents=True)
+    program = made.venv / "bin" / "portway"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    return made
+
+
+def with_instance(
+    paths: Paths, script: str, use: Callable[[ProcessRuntime, Instance, Release], Awaitable[None]]
+) -> None:
+    async def run() -> None:
+        made, runtime = release(paths, script), ProcessRuntime(paths)
+        instance = await runtime.start(made, {}, QUICK)
+        try:
+            await use(runtime, instance, made)
+        finally:
+            await instance.stop()
+
+    asyncio.run(run())
+
+
+async def stubborn_pids(made: Release) -> list[int]:
+    def both() -> list[str]:
+        return (made.source / "pids").read_text().split() if (made.source / "pids").exists() else []
+
+    await asyncio.to_thread(eventually, lambda: len(both()) == 2)
+    return [int(pid) for pid in both()]
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_stop_ends_all_that_an_instance_started_whatever_it_does_about_it(paths: Paths) -> None:
+    async def use(_: ProcessRuntime, instance: Instance, made: Release) -> None:
+        pids = await stubborn_pids(made)
+        assert instance.stats().processes >= 2
+        await instance.stop()
+        assert await instance.wait() == "signal SIGKILL"
+        await asyncio.to_thread(eventually, lambda: not any(map(alive, pids)))
+
+    with_instance(paths, STUBBORN, use)
+
+
+@pytest.mark.parametrize(("script", "how"), [("exit 3", "exit code 3"), ("kill -SEGV $$", "signal SIGSEGV")])
+def test_an_instance_that_ends_before_it_answers_says_how_with_its_last_words(
+    paths: Paths, script: str, how: str
+) -> None:
+    async def use(_: ProcessRuntime, instance: Instance, made: Release) -> None:
+        with pytest.raises(NotReady) as refused:
+            await answers(instance, made.log)
+        assert str(refused.value) == f"the server ended ({how}) before it answered:\n  last words"
+
+    with_instance(paths, f"echo last words; {script}", use)
+
+
+def test_an_instance_that_never_answers_is_given_up(paths: Paths) -> None:
+    async def use(_: ProcessRuntime, instance: Instance, made: Release) -> None:
+        with pytest.raises(NotReady, match=r"did not answer server/discover or initialize within 0\.2 s"):
+            await answers(instance, made.log, 0.2)
+
+    with_instance(paths, "exec sleep 100", use)
+
+
+def test_an_instance_is_adopted_by_its_token_and_no_other_process_is(paths: Paths) -> None:
+    async def use(runtime: ProcessRuntime, instance: Instance, _: Release) -> None:
+        again = await runtime.adopt(instance.id, instance.token, QUICK)
+        assert again is not None
+        assert again.address == instance.address
+        pid, _, started = instance.token.partition(":")
+        for token in (f"{pid}:{int(started) + 1}", f"{os.getpid()}:{started}", "4194304:1"):
+            assert await runtime.adopt(instance.id, token, QUICK) is None
+        os.kill(int(pid), signal.SIGKILL)
+        assert await instance.wait() == "signal SIGKILL"
+        assert "exit status lost" in await again.wait()
+
+    with_instance(paths, "exec sleep 100", use)
+
+
+def test_a_sweep_ends_what_nobody_keeps(paths: Paths) -> None:
+    async def use(runtime: ProcessRuntime, instance: Instance, _: Release) -> None:
+        await runtime.sweep({instance.id})
+        assert instance.stats().processes == 1
+        await runtime.sweep(set())
+        assert await instance.wait() == "signal SIGKILL"
+
+    with_instance(paths, "exec sleep 100", use)

@@ -1,0 +1,67 @@
+"""The same requests to a server directly and through the gate: a client cannot tell the two apart."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from portway.host.gate.__main__ import Gate
+from tests.gate.rig import prepare
+from tests.wire.conversation import CALLS, app
+from tests.wire.requests import hostile, mutated
+from tests.wire.served import VERSIONS, Client, served
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.wire.requests import Case
+    from tests.wire.served import Reply
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory) -> Iterator[tuple[Client, Client]]:
+    with served(app()) as instance:
+        paths = prepare(tmp_path_factory.mktemp("gate"), [instance])
+        with served(Gate(paths)) as gate:
+            clients = Client(instance), Client(gate, path="/p/mcp")
+            yield clients
+            for client in clients:
+                client.close()
+
+
+def same(direct: Reply, relayed: Reply) -> bool:
+    """Error ids of the author's crashes are random; all else is to be the same."""
+    if b"error id" in direct.body:
+        return b"error id" in relayed.body and direct.status == relayed.status
+    kinds = [reply.headers.get("content-type") for reply in (direct, relayed)]
+    return (direct.status, direct.messages, kinds[0]) == (relayed.status, relayed.messages, kinds[1])
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_method_is_answered_the_same(pair, version):
+    for method, params in CALLS:
+        for token in (None, 7, "t"):
+            meta = {} if token is None else {"progressToken": token}
+            direct, relayed = (client.ask(version, method, params, id="é 7", meta=meta) for client in pair)
+            assert same(direct, relayed), (method, params, direct, relayed)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_progress_comes_through_in_order_and_under_the_clients_own_token(pair, version):
+    slow = {"name": "slow", "arguments": {"steps": 5}}
+    direct, relayed = (
+        client.ask(version, "tools/call", slow, id=2**53, meta={"progressToken": "p"}) for client in pair
+    )
+    assert len(direct.messages) == 6
+    assert same(direct, relayed)
+
+
+def test_what_is_not_legal_is_refused_the_same(pair):
+    cases: list[Case] = [*hostile(), *mutated(400, 7)]
+    faults = []
+    for case in cases:
+        direct, relayed = (client.send(case.body, case.headers) for client in pair)
+        if not same(direct, relayed):
+            faults.append(f"{case.headers}\n  {case.body[:300]!r}\n  direct {direct}\n  relayed {relayed}")
+    assert not faults, f"{len(faults)} of {len(cases)} differ\n" + "\n".join(faults[:6])
