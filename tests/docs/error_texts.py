@@ -22,7 +22,7 @@ PAGES = sorted((ROOT / "docs").glob("*.md"))
 SENDERS = {
     *("_refuse", "refuse", "_answer", "Refusal"),  # replies of the listener and the transport
     *("fail", "_end", "_show", "_say", "_abandon"),  # ends of connections, of servers and of instances
-    *("error", "warning"),  # a logger's
+    *("error", "warning", "print", "write"),  # lines of a log
 }
 _CLICK = {"ClickException", "UsageError", "BadParameter"}
 _BUILTIN = {name for name, value in vars(builtins).items() if isinstance(value, type) and issubclass(value, Exception)}
@@ -41,7 +41,7 @@ class Error:
 
     def is_written(self, text: str) -> bool:
         """Whether `text`, as a page or a client shows it, can be this error."""
-        pattern = re.escape(self.text).replace("…", ".+?")
+        pattern = re.escape(self.text.partition("\n")[0]).replace("…", ".+?")  # a list may follow
         return re.fullmatch(pattern, text, re.DOTALL) is not None
 
 

@@ -1,4 +1,4 @@
-"""The HTTP client against peers that answer well, badly, late and never: each is a script of raw bytes on a real socket."""
+"""The HTTP client against peers that answer well, badly, late and never: scripts of raw bytes on real sockets."""
 
 from __future__ import annotations
 

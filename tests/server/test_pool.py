@@ -136,13 +136,13 @@ def test_a_cancelled_call_is_not_started_and_a_running_one_breaks_nothing() -> N
 
 def test_closing_waits_for_nobody_and_cancels_what_waits() -> None:
     release, left = threading.Event(), threading.Event()
-    pool = ThreadPool(1)
 
     def block() -> None:
         release.wait(PATIENCE)
         left.set()
 
     async def main() -> None:
+        pool = ThreadPool(1)
         pool.run(block)
         waiting = pool.run(int, "7")
         pool.close()
@@ -153,21 +153,6 @@ def test_closing_waits_for_nobody_and_cancels_what_waits() -> None:
     asyncio.run(main())
     release.set()
     assert left.wait(PATIENCE)  # its loop is gone by now, which must not matter
-
-
-def test_a_pool_serves_one_loop_at_a_time() -> None:
-    pool = ThreadPool(2)
-
-    async def call() -> int:
-        return await pool.run(int, "7")
-
-    async def other_loop() -> None:
-        await call()
-        with pytest.raises(RuntimeError, match="another event loop"):
-            await asyncio.get_running_loop().run_in_executor(None, asyncio.run, call())
-
-    assert asyncio.run(call()) == 7
-    asyncio.run(other_loop())
 
 
 def test_ten_thousand_calls_from_many_tasks_all_come_back() -> None:

@@ -56,6 +56,11 @@ async def block() -> None:
 
 
 @server.tool
+async def leave(cancel: bool) -> None:
+    raise asyncio.CancelledError if cancel else SystemExit(3)
+
+
+@server.tool
 async def count(to: int, ctx: Context) -> int:
     for n in range(1, to + 1):
         await ctx.report_progress(n, to)

@@ -7,6 +7,7 @@ import json
 import threading
 from typing import TYPE_CHECKING, Any
 
+import pydantic
 import pytest
 from mcp import Client
 
@@ -130,6 +131,107 @@ def test_a_tool_error_reaches_the_client_and_any_other_exception_only_as_an_id(
     served(scenario)
 
 
+@pytest.mark.parametrize(
+    "raised",
+    [
+        SystemExit(3),
+        KeyboardInterrupt(),
+        asyncio.CancelledError(),
+        StopIteration(),
+        BaseExceptionGroup("both", [KeyboardInterrupt()]),
+        ToolError("half a pair \ud83d"),
+    ],
+    ids=lambda raised: type(raised).__name__,
+)
+def test_whatever_a_handler_raises_is_answered_and_the_server_goes_on(raised: BaseException) -> None:
+    server = make_server()
+
+    @server.tool
+    async def on_the_loop() -> str:
+        raise raised
+
+    @server.tool
+    def on_a_thread() -> str:
+        raise raised
+
+    server.resource("data://it")(on_a_thread)
+    server.prompt(on_the_loop)
+
+    async def scenario(_: str, client: HttpClient) -> None:
+        for method, params in (
+            ("tools/call", {"name": "on_the_loop"}),
+            ("tools/call", {"name": "on_a_thread"}),
+            ("resources/read", {"uri": "data://it"}),
+            ("prompts/get", {"name": "on_the_loop"}),
+        ):
+            body = {"jsonrpc": "2.0", "id": 7, "method": method, "params": params}
+            reply = json.loads(await (await post(client, json.dumps(body).encode())).read(9999))
+            assert reply["id"] == 7
+            assert reply.get("result", {}).get("isError") or reply["error"]["code"] == -32603
+
+    served(scenario, App(server))
+
+
+def test_one_application_serves_two_loops_at_a_time_and_again_after_a_stop() -> None:
+    application = App(make_server())
+
+    async def scenario(_: str, client: HttpClient) -> None:
+        done = await (await post_modern(client, "count_on_a_thread", {"to": 2})).read(9999)
+        assert json.loads(done)["result"]["structuredContent"] == {"result": 2}
+
+    async def twice(url: str, client: HttpClient) -> None:
+        await scenario(url, client)
+        await asyncio.to_thread(served, scenario, application)
+        await scenario(url, client)
+
+    served(twice, application)
+    served(scenario, application)
+
+
+def test_progress_that_json_or_the_protocol_has_no_place_for_is_left_out() -> None:
+    server = make_server()
+    late: asyncio.Queue[asyncio.Task[None]] = asyncio.Queue()
+
+    @server.tool
+    async def report(ctx: Context) -> str:
+        for progress, total in ((float("nan"), 2), (1, float("inf")), (1, 2), (float("inf"), 2)):
+            await ctx.report_progress(progress, total)
+
+        async def outlive() -> None:
+            await asyncio.sleep(0)
+            await ctx.report_progress(2)
+
+        late.put_nowait(asyncio.create_task(outlive()))
+        return "done"
+
+    async def scenario(_: str, client: HttpClient) -> None:
+        events = await (await post_modern(client, "report", {}, progressToken=1)).read(9999)
+        assert [json.loads(event)["params"] for event in events.split(b"data: ")[1:-1]] == [
+            {"progressToken": 1, "progress": 1}
+        ]
+        await (await late.get())  # and it raised nothing
+
+    served(scenario, App(server))
+
+
+def test_a_resource_may_return_a_pydantic_model() -> None:
+    server = make_server()
+
+    class Hours(pydantic.BaseModel):
+        monday: str
+
+    @server.resource("config://hours")
+    def hours() -> object:
+        return Hours(monday="9-17")
+
+    async def scenario(_: str, client: HttpClient) -> None:
+        body = b'{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{"uri":"config://hours"}}'
+        (content,) = json.loads(await (await post(client, body)).read(9999))["result"]["contents"]
+        assert (content["mimeType"], content["text"]) == ("application/json", '{"monday":"9-17"}')
+
+    served(scenario, App(server))
+
+
 def test_leaving_cancels_a_modern_call_and_not_a_legacy_one() -> None:
     server = make_server()
     events: asyncio.Queue[str] = asyncio.Queue()
@@ -224,6 +326,7 @@ GOOD = {"mcp_protocol_version": MODERN, "mcp_method": "tools/call", "mcp_name": 
         (envelope("ping"), GOOD | {"mcp_method": "ping"}, 404, -32601),
         (envelope("initialize"), GOOD | {"mcp_method": "initialize"}, 404, -32601),
         (PING, {"content_type": "text/plain"}, 415, 1000),
+        (PING, {"content_encoding": "gzip"}, 415, 1000),
         (PING, {"accept": "text/html"}, 406, 1000),
         (PING, {"origin": "http://evil.example"}, 403, 1000),
         (PING, {"origin": "http://localhost:3000"}, 200, None),

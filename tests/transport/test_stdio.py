@@ -135,6 +135,13 @@ def test_a_cancelled_request_is_stopped_and_gets_no_reply(modern: bool) -> None:
         assert pipes.ask(call("waiting", id=6, modern=modern))["result"]["structuredContent"] == {"result": 0}
 
 
+def test_a_handler_that_exits_or_cancels_itself_is_answered_and_the_server_goes_on() -> None:
+    with Pipes() as pipes:
+        pipes.initialize()
+        for cancel_itself in (True, False):
+            assert pipes.ask(call("leave", id=1, cancel=cancel_itself))["result"]["isError"] is True
+
+
 @ERAS
 def test_progress_comes_before_the_result(modern: bool) -> None:
     with Pipes() as pipes:

@@ -177,9 +177,10 @@ class _Commands:
 def _find_uv() -> str:
     try:
         from uv import find_uv_bin  # of the extra `host`, which an app's venv does not have
-    except ImportError:
+
+        return find_uv_bin()
+    except (ImportError, FileNotFoundError):
         raise BuildError("uv is not installed here: pip install 'portway[host]'") from None
-    return find_uv_bin()
 
 
 def _environment(paths: Paths) -> dict[str, str]:

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType, field
 
 from portway.protocol.errors import INVALID_PARAMS, INVALID_REQUEST, PARSE_ERROR, RpcError
+from portway.protocol.versions import LEGACY_VERSIONS
 
 PREFIX = "io.modelcontextprotocol/"
 
@@ -87,6 +88,12 @@ class UnreadableMessage(RpcError):
     def __init__(self, code: int, message: str, request_id: int | str | None = None) -> None:
         super().__init__(code, message)
         self.request_id = request_id
+
+    def status_under(self, version_header: bytes | None) -> int:
+        """The HTTP status: legacy errors travel with 200 where the request was understood but for its params."""
+        version = None if version_header is None else version_header.decode("latin-1").strip(" \t")
+        legacy = version is None or version in LEGACY_VERSIONS
+        return 200 if legacy and self.code == INVALID_PARAMS and self.request_id is not None else self.status
 
 
 # The parameters `Params` types, and the methods they are meant for: to any other they are no concern.

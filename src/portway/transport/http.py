@@ -20,10 +20,10 @@ from portway.http.guard import Guard
 from portway.http.limits import Limits
 from portway.http.reply import EventStream, send_bytes
 from portway.protocol.era import classify
-from portway.protocol.errors import HEADER_MISMATCH, INVALID_PARAMS, INVALID_REQUEST, REFUSED, RpcError
+from portway.protocol.errors import HEADER_MISMATCH, INVALID_REQUEST, REFUSED, RpcError
 from portway.protocol.headers import ROUTING, VERSION, verify
 from portway.protocol.jsonrpc import Message, UnreadableMessage, decode, encode_error
-from portway.protocol.versions import LATEST_MODERN, LEGACY_VERSIONS, Era
+from portway.protocol.versions import LATEST_MODERN, Era
 from portway.server.context import Exchange
 from portway.server.dispatch import Dispatcher
 from portway.server.server import Server
@@ -132,10 +132,7 @@ class App:
             if body.lstrip()[:1] == b"[" and version in (None, _BATCH_VERSION):
                 await self._answer_batch(body, principal, reply)
             else:
-                # A request that was understood, but for its params, is a legacy client's to get an error for with 200.
-                legible = error.code == INVALID_PARAMS and (version is None or version in LEGACY_VERSIONS)
-                status = 200 if legible and error.request_id is not None else 400
-                await reply.finish(status, encode_error(error.request_id, error))
+                await reply.finish(error.status_under(version_field), encode_error(error.request_id, error))
             return
         era = classify(message, version)
         if message.method is UNSET or message.id is UNSET:

@@ -11,6 +11,7 @@ from time import perf_counter
 
 from msgspec import UNSET
 
+from portway.host.gate import batch
 from portway.host.gate.call import Call, InFlight
 from portway.host.gate.metrics import Metrics
 from portway.host.gate.record import Record, now
@@ -103,6 +104,9 @@ class Front:
                 return
             body = await read_body(scope, receive, route.limits.body_bytes)
             call.line.bytes_in = len(body)
+            if is_mcp and body[:1] == b"[" and fields.get(VERSION) in (None, batch.VERSION):
+                await self._batch(call, scope, body, fields, send)
+                return
             message = decode(body) if is_mcp else None
             if message is not None:
                 self._describe(call, message, fields)
@@ -118,6 +122,9 @@ class Front:
                 await self._tell(call, upstream, body, send)
             else:
                 await self._relay.call(call, upstream, body, message.id, send)
+        except UnreadableMessage as error:
+            error.status = error.status_under(fields.get(VERSION))
+            await _refuse(call, send, error, None)
         except RpcError as error:
             await _refuse(call, send, error, message)
         except BodyTooLarge:
@@ -133,6 +140,15 @@ class Front:
             if call.backend is not None:
                 call.backend.in_flight -= 1
             self._finish(call)
+
+    async def _batch(self, call: Call, scope: Scope, body: bytes, fields: dict[bytes, bytes], send: Send) -> None:
+        """Answer a batch; each element is limited, recorded and given an id of its own."""
+        call.line.method = "batch"
+        replies = await batch.answer(
+            body, lambda receive, keep: self._admit(scope, receive, keep, call.route, call.caller, fields, "/mcp")
+        )
+        call.line.outcome, call.line.status = "ok", 200 if replies else 202
+        await send_bytes(send, call.line.status, replies, [_JSON] if replies else [])
 
     def _describe(self, call: Call, message: Message, fields: dict[bytes, bytes]) -> None:
         """Learn what the message asks for, and hold a modern one to its headers. Raises RpcError."""

@@ -74,7 +74,7 @@ class Ops:
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
         backend = self._routes.backends.get(instance)
-        while backend is not None and backend.in_flight and loop.time() < until:
+        while backend is not None and backend.in_flight and loop.time() < until:  # noqa: ASYNC110 - free for the calls
             await asyncio.sleep(_POLL)
         return 0 if backend is None else backend.in_flight
 

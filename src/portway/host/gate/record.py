@@ -1,8 +1,9 @@
 """The call record: one JSON line a call, append-only, numbered without gaps, on disk within 100 ms of the call.
 
-Files are named for the first number in them and follow one another at 64 MiB. One thread writes and syncs them in batches. What the disk refuses is kept and tried again, and until it is written no new call is
-taken: the record has no holes that are not seen. A gate that is killed loses what it had not written (at most 100 ms);
-the `gate-started` line of the next one says that and where.
+Files are named for the first number in them and follow one another at 64 MiB. One thread writes and syncs the lines in
+batches. What the disk refuses is kept and tried again, and until it is written no new call is taken: the record has no
+holes that are not seen. A gate that is killed loses what it had not written (at most 100 ms); the `gate-started` line
+of the next one says that and where.
 """
 
 import logging

@@ -1,5 +1,8 @@
 """A call to its instance and the reply back, ids exchanged, headers scrubbed, streams unbuffered."""
 
+import asyncio
+import contextlib
+
 from portway.host.gate.call import Call
 from portway.host.gate.envelope import readdress, restore
 from portway.host.gate.routing import Backend
@@ -9,6 +12,7 @@ from portway.http.reply import EventStream, send_bytes
 from portway.protocol.errors import REFUSED, RpcError
 from portway.protocol.sse import EventParser
 
+_START_SECONDS = 10.0  # a call waits for an app that is being started
 KEEP_ALIVE = 15.0  # seconds of silence after which a stream gets a comment
 REPLY_BYTES = 16 * 1024 * 1024  # a reply that is one JSON message, or one event
 
@@ -26,16 +30,16 @@ _REPEATABLE = frozenset(
 )
 # Of one connection (RFC 9110 section 7.6.1), or remade by whoever sends the message on.
 _HOP = frozenset(
-    (b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection", b"te", b"trailer",
-     b"transfer-encoding", b"upgrade", b"content-length")
-)  # fmt: skip
+    b"connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer transfer-encoding "
+    b"upgrade content-length".split()
+)
 # Never passed on: the caller's credentials, which end here, and what the gate alone may say.
 _ENDS_HERE = _HOP | frozenset(
-    (b"authorization", b"cookie", b"host", b"expect", b"forwarded", b"x-forwarded-for", b"x-forwarded-host",
-     b"x-forwarded-proto", b"x-real-ip", b"x-request-id")
-)  # fmt: skip
-_OF_STREAMS = (b"content-type", b"cache-control", b"x-accel-buffering")  # written by EventStream
+    b"authorization cookie host expect forwarded x-forwarded-for x-forwarded-host x-forwarded-proto x-real-ip "
+    b"x-request-id".split()
+)
 _STAYS_THERE = _HOP | frozenset((b"set-cookie", b"x-request-id", b"server", b"date"))
+_OF_STREAMS = (b"content-type", b"cache-control", b"x-accel-buffering")  # written by EventStream
 
 
 def forwarded(headers: Headers, fields: dict[bytes, bytes], call: Call, scheme: bytes) -> Headers:
@@ -94,6 +98,8 @@ class Relay:
         _, kept = _reply_headers(response, call)
         kept += [item for item in response.headers if item[0] == b"content-length"]
         await send({"type": "http.response.start", "status": response.status, "headers": kept})
+        if not response.pending and not response.complete:
+            await send({"type": "http.response.body", "body": b"", "more_body": True})  # the head goes ahead
         try:
             async for chunk in response.chunks():
                 call.heard(len(chunk))
@@ -111,6 +117,9 @@ async def _request(
 ) -> Response:
     """Send the request to the least busy instance; to another only when the first could not be reached at all."""
     tried: list[Backend] = []
+    if not call.route.backends and call.route.state == "starting":
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(call.route.up.wait(), _START_SECONDS)
     while (backend := call.route.pick(tried)) is not None:
         backend.in_flight += 1
         call.backend = backend

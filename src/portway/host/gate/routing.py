@@ -1,5 +1,6 @@
 """The routing table in force: which app a request is for, who calls, and which instance answers."""
 
+import asyncio
 from collections.abc import Iterable
 
 from portway.auth.principal import ANONYMOUS, Principal
@@ -33,10 +34,15 @@ class Route:
         self.limits = Limits()
         self.in_flight = 0
         self.backends: list[Backend] = []
+        self.up = asyncio.Event()  # there are instances
 
     def update(self, app: App, backends: dict[str, Backend]) -> None:
         self.release, self.public, self.state, self.limits = app.release, app.access == "public", app.state, app.limits
         self.backends = [backends[instance.id] for instance in app.instances]
+        if self.backends:
+            self.up.set()
+        else:
+            self.up.clear()
 
     def pick(self, tried: Iterable[Backend]) -> Backend | None:
         """The least busy instance that was not tried yet."""
