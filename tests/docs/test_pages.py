@@ -2,7 +2,7 @@
 
 A fence ```` ```python server.py ```` is written to that file; in a ```` ```console ```` fence each `$ command` is run by
 bash and must print what stands below it, where `…` stands for anything. A command that ends in ` &` keeps running until
-the end of the page. Port 8080 is replaced by a free one, and the data directory by the test's own.
+the end of the page. Port 8080 is replaced by a free one; home, and with it a host's data directory, is the test's own.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.host.hosting import build_environment
 from tests.support import ROOT, clean_env
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -34,6 +35,7 @@ class Page:
         with contextlib.ExitStack() as running:
             for language, name, body in fences:
                 if name:
+                    (self.folder / name).parent.mkdir(exist_ok=True)
                     (self.folder / name).write_text(body)
                 elif language == "console":
                     for command, expected in commands(body.replace("8080", str(self.port))):
@@ -80,7 +82,7 @@ class Page:
                 process.communicate(timeout=30)
 
     def env(self) -> dict[str, str]:
-        return clean_env({"PORTWAY_DATA": str(self.folder / "data"), "HOME": str(self.folder), "PORT": str(self.port)})
+        return clean_env(build_environment() | {"HOME": str(self.folder), "PORT": str(self.port)})
 
 
 def commands(body: str) -> Iterator[tuple[str, str]]:

@@ -46,9 +46,9 @@ class Listener:
             self._ready.set()
             self._loop.close()
 
-    def stop(self) -> None:
+    def stop(self, just_before: Callable[[], object] = bool) -> None:
         with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._stop.set)
+            self._loop.call_soon_threadsafe(lambda: (just_before(), self._stop.set()))
 
     def join(self) -> None:
         self._thread.join(PATIENCE)

@@ -224,7 +224,7 @@ class Gate:
         await send_bytes(send, 200, b"done", TEXT)
 
 
-def test_a_stop_closes_idle_connections_at_once_and_lets_a_running_request_finish(listen) -> None:
+def test_a_stop_closes_idle_connections_soon_and_lets_a_running_request_finish(listen) -> None:
     gate = Gate()
     listener = listen(gate)
     with listener.connect() as idle, listener.connect() as busy:
@@ -237,6 +237,18 @@ def test_a_stop_closes_idle_connections_at_once_and_lets_a_running_request_finis
         assert gate.loop is not None
         gate.loop.call_soon_threadsafe(gate.release.set)
         assert read_all(busy).endswith(b"done")
+    listener.join()
+
+
+def test_a_request_on_its_way_at_a_stop_is_answered_as_the_last(listen) -> None:
+    listener = listen(echo)
+    with listener.connect() as idle:
+        idle.sendall(get(close=False))
+        read_until(idle, b"GET / ")
+        listener.stop(just_before=lambda: idle.sendall(get(b"/last", close=False)))
+        answer = read_all(idle)
+    assert answer.endswith(b"GET /last ")
+    assert b"\r\nconnection: close\r\n" in answer
     listener.join()
 
 

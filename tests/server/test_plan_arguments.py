@@ -270,6 +270,11 @@ def test_the_context_is_found_by_its_type_under_any_name_and_kept_from_the_clien
         assert set(json.loads(compiled.input_schema)["properties"]) == {"a", "b"}
 
 
+class Silent:
+    def __call__(self, a: int) -> int:
+        return a
+
+
 class Toolbox:
     """A box."""
 
@@ -310,7 +315,9 @@ def test_methods_objects_partials_and_wrappers_can_be_called():
     called = plan(box)
     assert (call(called, a=1), called.name, called.description) == (3, "Toolbox", "A box.")
     assert b'"description":"A number."' in called.input_schema
+    assert plan(Silent()).description is None
     partial = plan(functools.partial(add, secret="hidden"))
+    assert partial.name == "add"
     assert call(partial, a=1, b=2) == (1, "hidden", 2)
     assert b"hidden" not in partial.input_schema
     assert problems(partial, a=1, secret="mine") == ["secret: unknown"]
@@ -321,6 +328,12 @@ def test_methods_objects_partials_and_wrappers_can_be_called():
         True,
         True,
     ]
+
+
+def test_an_error_calls_a_function_what_its_client_calls_it():
+    renamed = compile_plan(lambda a: a, context_type=Context, name="look-up")
+    with pytest.raises(ArgumentError, match="1 argument is wrong for look-up: a: missing"):
+        renamed.bind(None, None)
 
 
 def variadic(*args: int): ...

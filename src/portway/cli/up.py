@@ -34,6 +34,7 @@ def command(folders: tuple[Path, ...], port: int, data: str | None, domain: str)
 
     if sys.platform != "linux":
         raise click.ClickException("the host runs on Linux; `portway run` serves one server anywhere")
+    os.umask(0o077)  # for all that is made here and by what is started here
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     try:
         paths = claim(data)

@@ -255,11 +255,14 @@ def _satisfies(wanted: str) -> bool:
 
 
 def _freeze(release: Release) -> None:
-    """Take the write bits off the release: its files are links to uv's cache, which no instance may change."""
-    for root in (release.source, release.venv):
+    """Make the release read-only, and its source private: the author's modes came along with the copy.
+
+    The venv's files are links to uv's cache, which no instance may change; who reads that is not ours to say.
+    """
+    for root, kept in ((release.source, 0o500), (release.venv, 0o555)):
         for place, folders, files in os.walk(root):
             for name in [*files, *folders]:
                 path = Path(place) / name
                 if not path.is_symlink():
-                    path.chmod(path.stat().st_mode & ~0o222)
-        root.chmod(root.stat().st_mode & ~0o222)
+                    path.chmod(path.stat().st_mode & kept)
+        root.chmod(root.stat().st_mode & kept)

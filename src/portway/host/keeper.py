@@ -34,7 +34,11 @@ class Starter:
     async def start(self, release: Release) -> Instance:
         """An instance that is not ready yet."""
         instance = await self._runtime.start(release, self._store.variables(release.app), self.limits)
-        self._store.add_instance(InstanceRecord(instance.id, release.app, release.number, instance.token))
+        try:
+            self._store.add_instance(InstanceRecord(instance.id, release.app, release.number, instance.token))
+        except StoreError:  # nobody would ever end it
+            await instance.stop()
+            raise
         return instance
 
     async def stop(self, instance: Instance) -> None:

@@ -1,5 +1,6 @@
 """`portway up` in the foreground: the small parent of gate and control, which starts them and starts them again."""
 
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -7,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,9 +19,10 @@ FAILED = 3
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
-_RESTARTS = 5
+_SHORT_SECONDS = 3.0  # a child that lived less has hardly done its work,
+_SHORT_LIVES = 5  # and after so many in a row the next start waits, longer each time
+_LONGEST_PAUSE_SECONDS = 32
 _WINDOW_SECONDS = 60.0
-_PAUSE_SECONDS = 30.0
 _TICK_SECONDS = 1.0
 _LONG_SECONDS = 3600.0
 
@@ -45,7 +46,8 @@ class Launcher:
         self._folders = folders
         self._url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self._children: dict[int, str] = {}
-        self._starts = {"gate": deque[float](maxlen=_RESTARTS), "control": deque[float](maxlen=_RESTARTS)}
+        self._started: dict[str, float] = {}
+        self._short_lives = {"gate": 0, "control": 0}
         self._begun = time.monotonic()
         self._later: dict[str, float] = {}
         self._stopping = False
@@ -68,11 +70,12 @@ class Launcher:
                 self._reap()
             else:
                 self._stop()
+        _end_orphans()
         self._paths.forget_run()
         return self._code
 
     def _start(self, name: str, *, first: bool = False) -> None:
-        self._starts[name].append(time.monotonic())
+        self._started[name] = time.monotonic()
         arguments = ["--data", str(self._paths.data)]
         if name == "gate":
             kept = self._listener.fileno()
@@ -120,18 +123,21 @@ class Launcher:
 
     def _on_exit(self, name: str, code: int) -> None:
         now = time.monotonic()
-        often = len(self._starts[name]) == _RESTARTS and now - self._starts[name][0] < _WINDOW_SECONDS
+        is_short = now - self._started[name] < _SHORT_SECONDS
+        lives = self._short_lives[name] = self._short_lives[name] + 1 if is_short else 0
+        often = lives >= _SHORT_LIVES
         if self._stopping:
             if name == "gate":
                 self._send("control", signal.SIGTERM)
             elif code != 0:
                 self._sweep()
-        elif (name == "control" and code == FAILED) or (often and now - self._begun < _WINDOW_SECONDS):
+        elif (name == "control" and code == FAILED) or (often and code > 0 and now - self._begun < _WINDOW_SECONDS):
             self._code = 1
             self._stop()
         elif often:  # what still runs goes on serving
-            _say(f"{name} ended ({_words(code)}), as often before; it is started again in {_PAUSE_SECONDS:.0f} s")
-            self._later[name] = now + _PAUSE_SECONDS
+            pause = min(2 ** (lives - _SHORT_LIVES), _LONGEST_PAUSE_SECONDS)
+            _say(f"{name} ended ({_words(code)}), as often before; it is started again in {pause} s")
+            self._later[name] = now + pause
         else:
             _say(f"{name} ended ({_words(code)}) and is started again")
             self._start(name)
@@ -147,6 +153,16 @@ class Launcher:
         from portway.host.processes import end_strays  # brings asyncio
 
         end_strays(self._paths, set())
+
+
+def _end_orphans() -> None:
+    """End what apps left behind: a daemon that shed its environment is known only by having become our child."""
+    children = Path(f"/proc/self/task/{os.getpid()}/children")
+    with contextlib.suppress(OSError):
+        while pids := children.read_text().split():
+            for pid in map(int, pids):
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
 
 
 def _lock(paths: Paths) -> int:

@@ -12,6 +12,7 @@ import sys
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from functools import lru_cache
+from itertools import chain
 from typing import TYPE_CHECKING, cast
 
 import httptools
@@ -186,9 +187,8 @@ class _Connection(asyncio.Protocol):
             raise ValueError(f"status {status} was not asked for")
         if status < 200:
             return response.headers.clear()  # an interim reply: the real one follows
-        size, framed, keep = 0, status in (204, 304), self._client.idle_seconds
+        framed, keep = status in (204, 304), self._client.idle_seconds
         for name, value in response.headers:
-            size += len(name) + len(value)
             if name == b"content-length":
                 framed = True
             elif name == b"transfer-encoding":
@@ -198,7 +198,10 @@ class _Connection(asyncio.Protocol):
             elif name == b"keep-alive":
                 stated = value.lower().partition(b"timeout=")[2].partition(b",")[0].strip()
                 keep = min(keep, int(stated) - 1) if stated.isdigit() else keep
-        if size > self._client.header_bytes:
+        limit = self._client.header_bytes
+        if (
+            self._overhead > limit and sum(map(len, chain(*response.headers))) > limit
+        ):  # else it is body that came along
             raise ValueError("its head is too large")
         self._overhead, self._until_eof, self.keep_until = 0, not framed, keep
         response.status = status

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 PIPELINE_LIMIT = 64  # requests of one connection that wait for their turn
 LINGER_SECONDS = 2.0  # for a refused client to read its answer: closing at once would reset the connection under it
-LINGER_BYTES = 1024 * 1024
+LINGER_BYTES = 16 * 1024 * 1024  # many clients read the answer only once all of a body that is too large is sent
+LAST_CALL_SECONDS = 0.1  # from the stop to the end of a connection without a request
 _INVALID = "The request is not valid HTTP/1.1."
 _REASONS: Final = {
     400: b"Bad Request",
@@ -30,8 +31,9 @@ _REASONS: Final = {
 _UPGRADE_HEADERS: Final = frozenset((b"upgrade", b"http2-settings"))
 
 
-_quiet: Final = logging.getLogger("portway.http.stopping")
-_quiet.setLevel(logging.CRITICAL + 1)  # a request cancelled by the stop is no error
+_log: Final = logging.getLogger("portway.http")
+_log.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError)))
+"""A request cancelled by the stop is no error."""
 
 
 def _answer(status: int, sentence: str) -> bytes:
@@ -95,7 +97,7 @@ class Connection(HttpToolsProtocol):
     def __init__(self, hub: Hub) -> None:
         super().__init__(hub, hub, hub.state, hub.loop)  # type: ignore[arg-type]
         self.access_log = False
-        self.logger = logging.getLogger("portway.http")
+        self.logger = _log
         self._active: RequestResponseCycle | None = None  # `cycle` is the newest request, this one the app is at
         self._hub = hub
         self._limits = hub.limits
@@ -175,6 +177,8 @@ class Connection(HttpToolsProtocol):
             return
         super().on_headers_complete()
         self.cycle.__class__ = Exchange
+        if self._hub.stopping:
+            self.cycle.keep_alive = False
         self.headers = []  # what comes later as a header is a trailer: the app's list is not its place
 
     def on_body(self, body: bytes) -> None:
@@ -267,7 +271,6 @@ class Connection(HttpToolsProtocol):
         """The time to finish is over: the request in flight is answered 503, or its answer is broken off."""
         active = self._active
         if active is not None and not active.response_complete:
-            active.logger = _quiet
             self._end(active, _answer(503, "The server is stopping. Send the request again."))
 
     def _end(self, cycle: RequestResponseCycle, answer: bytes) -> None:
@@ -296,11 +299,15 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
 
     def shutdown(self) -> None:
-        """The listener stops: an idle connection closes now, a busy one after its answer."""
+        """The listener stops: the next answer is the last, and to a request already on its way there is one."""
         if self._active is None or self._active.response_complete:
-            self._leave(linger=False)
+            self._hub.loop.call_later(LAST_CALL_SECONDS, self._close_idle)
         else:
             self._active.keep_alive = False
+
+    def _close_idle(self) -> None:
+        if not self._is_leaving and (self._active is None or self._active.response_complete):
+            self._leave(linger=False)
 
     def check_deadlines(self) -> None:
         limits, cycle, now = self._limits, self.cycle, self._hub.now

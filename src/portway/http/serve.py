@@ -80,7 +80,7 @@ async def serve(
 ) -> None:
     """Serve until `stop` is set.
 
-    Then no new connections are taken, idle ones close, and requests in flight, open streams too, get
+    Then no new connections are taken, idle ones close in a moment, and requests in flight, open streams too, get
     `limits.shutdown_seconds` before they are cancelled; the app's lifespan ends last. When this is cancelled, the same
     happens with no time given. Raises `ListenError` or `StartupError` before `on_ready`.
     """

@@ -13,18 +13,23 @@ class EventParser:
 
     def __init__(self, limit: int = 16 * 1024 * 1024) -> None:
         self._limit = limit
-        self._rest = b""
+        self._rest: list[bytes] = []  # of a line whose end has not come; joined once, whatever the size of chunks
+        self._rest_size = 0
         self._data: list[bytes] = []
         self._size = 0
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """Take a chunk and return the data of each event it completes; raises ValueError when an event is too large."""
         events: list[bytes] = []
-        pieces = (self._rest + chunk).replace(b"\r\n", b"\n").split(b"\n")
-        self._rest = pieces.pop()
-        for line in pieces:
-            self._line(line.rstrip(b"\r"), events)
-        if self._size + len(self._rest) > self._limit:
+        head, *others = chunk.split(b"\n")
+        self._rest.append(head)
+        self._rest_size += len(head)
+        if others:
+            lines = [b"".join(self._rest), *others[:-1]]
+            self._rest, self._rest_size = [others[-1]], len(others[-1])
+            for line in lines:
+                self._line(line.rstrip(b"\r"), events)
+        if self._size + self._rest_size > self._limit:
             raise ValueError(f"a server-sent event is larger than {self._limit} bytes")
         return events
 

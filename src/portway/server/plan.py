@@ -46,9 +46,9 @@ class Argument(msgspec.Struct, frozen=True):
 class Arguments:
     """The argument side of a function: all that prompts and resource templates need."""
 
-    def __init__(self, fn: Callable[..., Any], signature: Signature, engine: ArgumentEngine) -> None:
+    def __init__(self, fn: Callable[..., Any], signature: Signature, engine: ArgumentEngine, name: str | None) -> None:
         self.fn = fn
-        self.name = signature.name
+        self.name = name or signature.name
         self.description = signature.description
         self.is_async = signature.is_async
         self.context = signature.context
@@ -173,18 +173,21 @@ class Plan:
         self.encode: Callable[[object], Encoded] = output.encode
 
 
-def compile_arguments(fn: Callable[..., Any], *, context_type: type) -> Arguments:
-    """Compiles the argument side of `fn`; raises RegistrationError."""
+def compile_arguments(fn: Callable[..., Any], *, context_type: type, name: str | None = None) -> Arguments:
+    """Compiles the argument side of `fn`, which clients know as `name`; raises RegistrationError."""
     signature = parse(fn, context_type)
     engine, _ = _engines(signature, returns=False)
-    return Arguments(fn, signature, engine)
+    return Arguments(fn, signature, engine, name)
 
 
-def compile_plan(fn: Callable[..., Any], *, context_type: type) -> Plan:
-    """Compiles `fn` into a plan; a parameter annotated `context_type` gets the context. Raises RegistrationError."""
+def compile_plan(fn: Callable[..., Any], *, context_type: type, name: str | None = None) -> Plan:
+    """Compiles `fn`, which clients know as `name`, into a plan; a parameter annotated `context_type` gets the context.
+
+    Raises RegistrationError.
+    """
     signature = parse(fn, context_type)
     engine, returns = _engines(signature, returns=is_data(signature.returns))
-    return Plan(Arguments(fn, signature, engine), returns)
+    return Plan(Arguments(fn, signature, engine, name), returns)
 
 
 def _engines(signature: Signature, *, returns: bool) -> tuple[ArgumentEngine, Returns | None]:

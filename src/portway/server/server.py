@@ -67,8 +67,8 @@ class Server:
         """
 
         def register(fn: F) -> F:
-            plan = compile_plan(fn, context_type=Context)
-            key = _component_name("tool", name or _function_name(fn))
+            plan = compile_plan(fn, context_type=Context, name=name)
+            key = _component_name("tool", plan.name)
             entry = listing(
                 {
                     "name": key,
@@ -111,13 +111,13 @@ class Server:
             missing = [a.name for a in plan.listed if a.required and a.name not in expected]
             if missing or not set(expected) <= set(declared):
                 raise RegistrationError(
-                    f"The resource {uri!r} and its function {_function_name(fn)} disagree: "
+                    f"The resource {uri!r} and its function {plan.name} disagree: "
                     f"the URI names {expected}, the function {declared}."
                 )
             key = "uri" if pattern is None else "uriTemplate"
             fields = {
                 key: uri,
-                "name": name or _function_name(fn),
+                "name": name or plan.name,
                 "title": title,
                 "description": description or plan.description,
                 "mimeType": mime_type,
@@ -155,8 +155,8 @@ class Server:
         """Register a function as a prompt, bare or called; it returns a string, a `Message`, or a list of either."""
 
         def register(fn: F) -> F:
-            plan = compile_arguments(fn, context_type=Context)
-            key = _component_name("prompt", name or _function_name(fn))
+            plan = compile_arguments(fn, context_type=Context, name=name)
+            key = _component_name("prompt", plan.name)
             arguments = [
                 {"name": a.name, "required": a.required} | ({"description": a.description} if a.description else {})
                 for a in plan.listed
@@ -198,10 +198,6 @@ def _scopes(scopes: Iterable[str]) -> frozenset[str]:
     if isinstance(scopes, str):
         raise RegistrationError(f"scopes must be a list, as in scopes=[{scopes!r}].")
     return frozenset(scopes)
-
-
-def _function_name(fn: Callable[..., Any]) -> str:
-    return getattr(fn, "__name__", type(fn).__name__)
 
 
 def _component_name(kind: str, name: str) -> str:

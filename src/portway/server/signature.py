@@ -53,10 +53,11 @@ def parse(fn: Callable[..., object], context_type: type) -> Signature:
     name = _name(fn, target)
     raw = _signature(fn, name)
     hints = _hints(target, name)
-    text = inspect.getdoc(target)
+    # An object's __call__ without a docstring would inherit that of `type`, which says nothing of it.
+    text = inspect.getdoc(target) if target is fn or target.__doc__ else None
     description, documented = parse_docstring(text)
     if not inspect.isroutine(fn) and not isinstance(fn, functools.partial):
-        description = inspect.getdoc(type(fn)) or description
+        description = (type(fn).__doc__ and inspect.getdoc(type(fn))) or description
     bound: dict[str, object] = fn.keywords if isinstance(fn, functools.partial) else {}
     parameters: list[Parameter] = []
     context: str | None = None

@@ -30,6 +30,8 @@ class Wire(NamedTuple):
 def claim() -> Wire:
     """Move standard input and output elsewhere: descriptor 0 then reads nothing, descriptor 1 is standard error."""
     try:
+        if sys.__stdin__ is None or sys.__stdout__ is None:  # Python found it closed; something else has its number now
+            raise OSError
         wire = Wire(os.dup(0), os.dup(1))  # close-on-exec; what dup2 puts onto 0 and 1 is for children too
     except OSError:
         raise SystemExit("portway: stdio needs standard input and output, and one of them is closed") from None

@@ -34,6 +34,7 @@ class Gate:
         """Raises OSError or msgspec.DecodeError when the data directory cannot be read."""
         routes, metrics = Routes(), Metrics()
         routes.replace(table.load(paths.routes))
+        self._routes = routes
         self._record = Record(paths.calls, paths.secret.read_bytes())
         self._ops = Ops(routes, metrics, paths.routes, paths.gate_socket)
         self._front = Front(routes, self._record, metrics)
@@ -53,6 +54,8 @@ class Gate:
             await send({"type": "lifespan.startup.complete"})
             await receive()
             self._ops.stop()
+            for backend in self._routes.backends.values():
+                await backend.client.close()
             self._record.close()
             await send({"type": "lifespan.shutdown.complete"})
         else:

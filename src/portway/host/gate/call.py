@@ -16,6 +16,7 @@ _ABANDONED = 300.0  # seconds a legacy call goes on after its client has left
 class Call:
     """What is known of a request so far. `line` is what the record will say, filled in on the way."""
 
+    request_id: int | str | None = None  # the client's, of a message that has one
     backend: Backend | None = None
     cancels = False  # the client's leaving is its way to cancel (modern era)
     gone = False  # the call ended because it left

@@ -89,57 +89,61 @@ class Front:
         fields: dict[bytes, bytes],
         path: str,
     ) -> None:
-        """Serve an authenticated request, within the app's limits, and write down what became of it."""
-        headers: Headers = scope["headers"]
+        """Serve an authenticated request, and write down what became of it."""
         call = Call(route, caller, self._prefix + str(next(self._numbers)), receive)
-        message: Message | None = None
         route.in_flight += 1
         try:
-            if len(fields) != len(headers):
-                _refuse_repeated(headers)
-            is_mcp = path in ("/mcp", "/mcp/")
-            if is_mcp and scope["method"] != "POST":
-                call.line.method, call.line.status = scope["method"], 405
-                await send_bytes(send, 405, _POST_ONLY, [_JSON, (b"allow", b"POST")])
-                return
-            body = await read_body(scope, receive, route.limits.body_bytes)
-            call.line.bytes_in = len(body)
-            if is_mcp and body[:1] == b"[" and fields.get(VERSION) in (None, batch.VERSION):
-                await self._batch(call, scope, body, fields, send)
-                return
-            message = decode(body) if is_mcp else None
-            if message is not None:
-                self._describe(call, message, fields)
-            self._check_room(call)
-            upstream = forwarded(headers, fields, call, scope["scheme"].encode())
-            self._in_flight.enter(call)
-            if message is None:
-                call.line.era, call.line.method, call.line.name = "http", scope["method"], path
-                query = scope["query_string"]
-                target = scope["raw_path"].decode("ascii") + ("?" + query.decode("ascii") if query else "")
-                await self._relay.plain(call, scope["method"], target, upstream, body, send)
-            elif message.id is UNSET or message.method is UNSET:
-                await self._tell(call, upstream, body, send)
-            else:
-                await self._relay.call(call, upstream, body, message.id, send)
+            await self._serve(call, scope, send, fields, path)
         except UnreadableMessage as error:
             error.status = error.status_under(fields.get(VERSION))
-            await _refuse(call, send, error, None)
+            await _refuse(call, send, error)
         except RpcError as error:
-            await _refuse(call, send, error, message)
+            await _refuse(call, send, error)
         except BodyTooLarge:
             limit = route.limits.body_bytes
-            await _refuse(call, send, RpcError(REFUSED, f"The body is larger than {limit} bytes.", status=413), None)
+            await _refuse(call, send, RpcError(REFUSED, f"The body is larger than {limit} bytes.", status=413))
         except ClientDisconnected:
             call.line.outcome = "cancelled"
         except asyncio.CancelledError:
-            await self._cancelled(call, send, message)
+            await self._cancelled(call, send)
         finally:
             self._in_flight.leave(call)
             route.in_flight -= 1
             if call.backend is not None:
                 call.backend.in_flight -= 1
             self._finish(call)
+
+    async def _serve(self, call: Call, scope: Scope, send: Send, fields: dict[bytes, bytes], path: str) -> None:
+        """Read the request, hold it to the rules and pass it on. Raises what `_admit` answers."""
+        headers, line, method = scope["headers"], call.line, scope["method"]
+        if len(fields) != len(headers):
+            _refuse_repeated(headers)
+        is_mcp = path in ("/mcp", "/mcp/")
+        if is_mcp and method != "POST":
+            line.method, line.status = method, 405
+            await send_bytes(send, 405, _POST_ONLY, [_JSON, (b"allow", b"POST")])
+            return
+        body = await read_body(scope, call.receive, call.route.limits.body_bytes)
+        line.bytes_in = len(body)
+        is_batch = body[:1] != b"{" and body.lstrip()[:1] == b"["
+        if is_mcp and is_batch and fields.get(VERSION) in (None, batch.VERSION):
+            await self._batch(call, scope, body, fields, send)
+            return
+        message = decode(body) if is_mcp else None
+        if message is not None:
+            self._describe(call, message, fields)
+        self._check_room(call)
+        upstream = forwarded(headers, fields, call, scope["scheme"].encode())
+        self._in_flight.enter(call)
+        if message is None:
+            line.era, line.method, line.name = "http", method, path
+            query = scope["query_string"]
+            target = scope["raw_path"].decode("ascii") + ("?" + query.decode("ascii") if query else "")
+            await self._relay.plain(call, method, target, upstream, body, send)
+        elif call.request_id is None or message.method is UNSET:
+            await self._tell(call, upstream, body, send)
+        else:
+            await self._relay.call(call, upstream, body, call.request_id, send)
 
     async def _batch(self, call: Call, scope: Scope, body: bytes, fields: dict[bytes, bytes], send: Send) -> None:
         """Answer a batch; each element is limited, recorded and given an id of its own."""
@@ -153,6 +157,8 @@ class Front:
     def _describe(self, call: Call, message: Message, fields: dict[bytes, bytes]) -> None:
         """Learn what the message asks for, and hold a modern one to its headers. Raises RpcError."""
         version, line = fields.get(VERSION), call.line
+        if message.id is not UNSET:
+            call.request_id = message.id
         era = classify(message, None if version is None else version.decode("latin-1").strip(" \t"))
         line.era = "modern" if era is Era.MODERN else "legacy"
         if message.method is UNSET:
@@ -162,7 +168,7 @@ class Front:
         line.name = routed_name(message) or ""
         if message.params is not UNSET and message.params.arguments is not UNSET:
             line.arguments = self._record.digest(message.params.arguments)
-        if era is Era.MODERN and message.id is not UNSET:
+        if era is Era.MODERN and call.request_id is not None:
             call.cancels = True
             verify(message, fields)
 
@@ -184,7 +190,7 @@ class Front:
         else:
             await self._relay.plain(call, "POST", "/mcp", headers, body, send)
 
-    async def _cancelled(self, call: Call, send: Send, message: Message | None) -> None:
+    async def _cancelled(self, call: Call, send: Send) -> None:
         if call.task is None or not (call.gone or call.expired):
             call.line.outcome = "cut"  # the gate stops
             raise asyncio.CancelledError
@@ -192,7 +198,7 @@ class Front:
         call.line.outcome = "cancelled" if call.gone else "cut"
         if call.expired and not call.gone:
             error = RpcError(REFUSED, f"The app {call.route.name!r} did not answer in time.", status=504)
-            await _refuse(call, send, error, message)
+            await _refuse(call, send, error)
 
     def _finish(self, call: Call) -> None:
         line, seconds = call.line, perf_counter() - call.started
@@ -212,12 +218,9 @@ def _refuse_repeated(headers: Headers) -> None:
             raise RpcError(HEADER_MISMATCH, f"The {name.decode()} header is sent twice.")
 
 
-async def _refuse(call: Call, send: Send, error: RpcError, message: Message | None) -> None:
+async def _refuse(call: Call, send: Send, error: RpcError) -> None:
     """Tell the client, in the stream if its reply has begun as one."""
-    request_id = error.request_id if isinstance(error, UnreadableMessage) else None
-    if message is not None and message.id is not UNSET:
-        request_id = message.id
-    body = encode_error(request_id, error)
+    body = encode_error(error.request_id if isinstance(error, UnreadableMessage) else call.request_id, error)
     call.line.bytes_out += len(body)
     if call.stream is not None:
         await call.stream.event(body)

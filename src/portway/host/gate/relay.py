@@ -39,12 +39,26 @@ _ENDS_HERE = _HOP | frozenset(
     b"x-request-id".split()
 )
 _STAYS_THERE = _HOP | frozenset((b"set-cookie", b"x-request-id", b"server", b"date"))
+_KNOWN_NAMES = 1024
 _OF_STREAMS = (b"content-type", b"cache-control", b"x-accel-buffering")  # written by EventStream
+
+
+class _Passes(dict[bytes, bool]):
+    """Whether a header of that name is passed on; worked out once for each name, for a bounded number of them."""
+
+    def __missing__(self, name: bytes) -> bool:
+        passes = name not in _ENDS_HERE and not name.startswith(b"portway-")
+        if len(self) < _KNOWN_NAMES:
+            self[name] = passes
+        return passes
+
+
+_passes = _Passes()
 
 
 def forwarded(headers: Headers, fields: dict[bytes, bytes], call: Call, scheme: bytes) -> Headers:
     """The client's headers as the instance gets them."""
-    kept = [item for item in headers if item[0] not in _ENDS_HERE and item[0][:8] != b"portway-"]
+    kept = [item for item in headers if _passes[item[0]]]
     connection = fields.get(b"connection")
     if connection is not None and connection not in (b"keep-alive", b"close"):
         named = {name.strip().lower() for name in connection.split(b",")}

@@ -1,0 +1,218 @@
+"""The errors of docs/troubleshooting.md: of the command line, and of connecting to servers that are not as they should."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import socket
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from portway.cli.main import cli
+from portway.client import Client, ClientError
+from portway.http.serve import Bind, ListenError
+from tests.client.scripted import Reply, Request, scripted
+from tests.conftest import RunCli
+from tests.docs.test_wire_errors import pattern
+from tests.support import SCRIPTS, clean_env
+
+SERVER = "from portway import Server\nserver = Server()\n@server.tool\ndef f(a: int = 1) -> int:\n    return a\n"
+
+
+def matches(text: str, output: str) -> bool:
+    return re.search(pattern(text), output) is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "target", "environment"),
+    [
+        ("… is not a Python file; give one that ends in .py", "server.txt", {}),
+        ("… has no object …; …", "server.py:other", {}),
+        ("Cannot make the socket …: …. Check that its directory exists and is writable.", "", {"PORTWAY_SOCKET": "no/s"}),
+        ("… exists and is not a socket. Remove it, or choose another path.", "", {"PORTWAY_SOCKET": "server.txt"}),
+        ("Cannot listen on …:…: …. Use another --host or --port.", "--host=192.0.2.1", {}),
+        ("no PORTWAY_TOKENS is set: whoever reaches …:… may call every tool", "--host=192.0.2.1", {}),
+        ("PORTWAY_TOKENS entry … is not name:token[:scope+scope].", "", {"PORTWAY_TOKENS": "planted"}),
+        ("PORTWAY_TOKENS entry … repeats the token of an earlier one.", "", {"PORTWAY_TOKENS": "a:planted,b:planted"}),
+        ("PORT=… is not a port number; use 0 to 65535", "", {"PORT": "99999"}),
+        ("…=… is not known; use one of …", "", {"PORTWAY_LOG_LEVEL": "loud"}),
+    ],
+)
+def test_a_server_that_cannot_be_served_says_the_documented_text(
+    run_cli: RunCli, tmp_path: Path, text: str, target: str, environment: dict[str, str]
+) -> None:
+    (tmp_path / "server.py").write_text(SERVER)
+    (tmp_path / "server.txt").write_text(SERVER)
+    words = [target] if target.startswith("server") else [*filter(None, [target]), "server.py"]
+    done = run_cli("run", *words, "--transport", "http", env=environment)
+    assert done.returncode == 1
+    assert matches(text, done.stderr)
+    assert "planted" not in done.stderr
+
+
+def test_stdio_without_standard_output_says_the_documented_text(tmp_path: Path) -> None:
+    (tmp_path / "server.py").write_text(SERVER)
+    command = f"{SCRIPTS / 'portway'} run server.py --transport stdio >&-"
+    done = subprocess.run(
+        ["sh", "-c", command], cwd=tmp_path, env=clean_env(), stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=30, check=False
+    )
+    assert "stdio needs standard input and output, and one of them is closed" in done.stderr
+
+
+def test_a_descriptor_that_is_no_socket_says_the_documented_text() -> None:
+    read, write = os.pipe()
+    with pytest.raises(ListenError) as refused:
+        Bind(fd=read).open()
+    assert matches("File descriptor … is not a socket: …. Pass a bound one.", str(refused.value))
+    os.close(read)
+    os.close(write)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("… is no command: it opens a quotation that it does not close", ["'", "f"]),
+        ("… is not an address: write http://host:port, https://host:port or unix:/path", ["http://[::1/mcp", "f"]),
+        ("… cannot be asked for: percent-encode its spaces and what is not ASCII", ["http://127.0.0.1:1/a b", "f"]),
+        (
+            "the token holds a space, a line break or what is not ASCII: give it as it was shown",
+            ["http://127.0.0.1:1/mcp", "f", "--token", "a\nb"],
+        ),
+        ("cannot start …: …", ["no-such-command-anywhere", "f"]),
+        ("the server (…) ended with exit code …", ["false", "f"]),
+        ("give the arguments as --json or as KEY=VALUE, not both", ["server.py", "f", "a=1", "--json", "{}"]),
+        ("… must be … (as JSON), not …", ["server.py", "f", "a=two"]),
+    ],
+)
+def test_a_wrong_call_says_the_documented_text(
+    text: str, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "server.py").write_text(SERVER)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PORTWAY_LOG_LEVEL", "warning")  # which a call of a file sets for its child
+    done = CliRunner().invoke(cli, ["call", *words])
+    assert done.exit_code in (1, 2)
+    assert matches(text, done.output)
+    assert isinstance(done.exception, SystemExit), "no other exception got out"
+
+
+Answer = Callable[[Request], object]
+
+
+def answering(discover: Answer, method: str = "", answer: Answer = dict) -> Callable[[Request], Awaitable[Reply]]:
+    """A server that answers `server/discover`, and `method`, with what the functions make of the request."""
+
+    async def script(request: Request) -> Reply:
+        said = request.message["method"]
+        made = discover(request) if said == "server/discover" else answer(request) if said == method else {}
+        if isinstance(made, Reply):
+            return made
+        return Reply({"jsonrpc": "2.0", "id": request.message["id"], "result": made})
+
+    return script
+
+
+def modern(request: Request) -> dict[str, Any]:
+    return {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}, "resultType": "complete"}
+
+
+def redirected(to: str) -> Answer:
+    return lambda _: Reply(None, 307, {"location": to})
+
+
+@pytest.mark.parametrize(
+    ("text", "script", "era"),
+    [
+        ("… answered … with HTTP status …", answering(lambda _: Reply(None, 500)), "modern"),
+        ("… redirects to …://…: give that address instead", answering(redirected("http://else.test/")), "auto"),
+        ("… redirects without end", answering(redirected("/mcp")), "auto"),
+        (
+            "the server speaks no version of the modern era (…)",
+            answering(lambda _: {"supportedVersions": ["2025-11-25"], "resultType": "complete"}),
+            "modern",
+        ),
+        (
+            "the server speaks only version …, which this client does not know",
+            answering(modern, "initialize", lambda _: {"protocolVersion": "2020-01-01", "capabilities": {}}),
+            "legacy",
+        ),
+        (
+            "the server's answer to … is malformed: …",
+            answering(modern, "tools/list", lambda _: {"resultType": "complete", "tools": 5}),
+            "auto",
+        ),
+        (
+            "the server's pages of … never end: it gave one cursor twice",
+            answering(modern, "tools/list", lambda _: {"resultType": "complete", "tools": [], "nextCursor": "x"}),
+            "auto",
+        ),
+    ],
+)
+def test_a_server_that_misbehaves_is_named_with_the_documented_text(text: str, script: Any, era: Any) -> None:
+    async def main() -> None:
+        async with scripted(script) as url, Client(url, era=era, timeout=5) as client:
+            await client.list_tools()
+
+    with pytest.raises(ClientError) as refused:
+        asyncio.run(main())
+    assert matches(text, str(refused.value))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("the connection ended before the reply …", b""),
+        ("the reply is not valid HTTP: …", b"SSH-2.0-OpenSSH_9.7\r\n"),
+        ("the head of the reply is too large", b"HTTP/1.1 200 OK\r\nx: " + b"x" * 70_000),
+        ("the reply is longer than … bytes", b"HTTP/1.1 200 OK\r\ncontent-length: 99999999\r\n\r\n" + b" " * 68_000_000),
+        (
+            "the server's answer to …: …",
+            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\ndata: " + b" " * 68_000_000,
+        ),
+    ],
+)
+def test_what_is_no_mcp_server_is_named_with_the_documented_text(text: str, said: bytes) -> None:
+    async def main() -> None:
+        async with saying(said) as url, Client(url, era="modern"):
+            pytest.fail("it connected")
+
+    with pytest.raises(ClientError) as refused:
+        asyncio.run(main())
+    assert matches(text, str(refused.value))
+
+
+@contextlib.asynccontextmanager
+async def saying(said: bytes) -> AsyncIterator[str]:
+    """The URL of a server that says this to whoever asks, and hangs up."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(said)
+            await writer.drain()
+        writer.close()
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    async with await asyncio.start_server(serve, sock=listener):
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/mcp"
+
+
+def test_a_server_that_does_not_answer_is_named_with_the_documented_text() -> None:
+    async def script(request: Request) -> Reply:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def main() -> None:
+        async with scripted(script) as url, Client(url, era="modern", timeout=0.05):
+            pytest.fail("it answered")
+
+    with pytest.raises(ClientError) as refused:
+        asyncio.run(main())
+    assert matches("the server did not answer … in … seconds", str(refused.value))
