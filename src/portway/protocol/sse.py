@@ -1,12 +1,4 @@
-"""Server-sent events as MCP uses them: one JSON message in a `data:` line (WHATWG HTML §9.2)."""
-
-COMMENT = b":\n\n"
-
-
-def encode_event(message: bytes) -> bytes:
-    """The event that carries one message; JSON holds no raw line break, so one data line is enough."""
-    return b"event: message\ndata: %b\n\n" % message
-
+"""Reading server-sent events as MCP uses them: one JSON message in each (WHATWG HTML §9.2)."""
 
 class EventParser:
     """An incremental parser: chunks in, the data of complete events out; bounded by `limit` bytes an event."""
