@@ -332,7 +332,8 @@ class HttpClient:
             async with asyncio.timeout(self._connect_timeout):
                 if address.path:
                     return (await loop.create_unix_connection(lambda: _Connection(self), address.path))[1]
-                where = address.host, address.port
+                # Names under localhost are this machine's (RFC 6761 section 6.3), which not every resolver knows.
+                where = "localhost" if address.host.endswith(".localhost") else address.host, address.port
                 return (await loop.create_connection(lambda: _Connection(self), *where, ssl=self._tls))[1]
         except (OSError, TimeoutError) as error:
             peer = address.path or address.authority
