@@ -55,6 +55,7 @@ BROKEN = "import json\n\ndef load():\n    return json.loads('{')\n\nload()\n"
         ("from portway import Server\na, b = Server('a'), Server('b')", "f.py", ["several servers (a, b)", "f.py:a"]),
         (SERVER.format(name="mine"), "f.py:other", ["f.py has no object other; name one, as in f.py:mine"]),
         (SERVER.format(name="mine"), "f.py:pid", ["pid in f.py is a builtins.function, not a portway.Server"]),
+        (SERVER.format(name="server") + "server.run()", "f.py", ["f.py runs its server when it is imported: put"]),
         ("import no_such_module", "f.py", ["No module named 'no_such_module'", "f.py could not be imported"]),
         ("def (", "f.py", ["f.py could not be imported", "SyntaxError", "line 1"]),
         (BROKEN, "f.py", ["line 6, in <module>", "line 4, in load", "JSONDecodeError"]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 import socket
@@ -66,6 +67,38 @@ def test_stdio_without_standard_output_says_the_documented_text(tmp_path: Path) 
     assert "stdio needs standard input and output, and one of them is closed" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("A message is longer than … bytes.", "x" * 17_000_000),
+        (
+            'params._meta lacks "io.modelcontextprotocol/protocolVersion" (…), and no initialize came before.',
+            '{"jsonrpc":"2.0","id":1,"method":"tools/list"}',
+        ),
+    ],
+)
+def test_a_wrong_line_over_stdio_is_answered_with_the_documented_text(
+    run_cli: RunCli, tmp_path: Path, text: str, line: str
+) -> None:
+    (tmp_path / "server.py").write_text(SERVER)
+    done = run_cli("run", "server.py", "--transport", "stdio", stdin=line + "\n")
+    assert re.fullmatch(pattern(text), json.loads(done.stdout)["error"]["message"])
+
+
+def test_a_server_that_asks_the_client_for_something_is_answered_with_the_documented_text(tmp_path: Path) -> None:
+    asks = '{"jsonrpc":"2.0","id":7,"method":"roots/list"}'
+    command = ["sh", "-c", f"read -r probe; echo '{asks}'; read -r answer; echo \"$answer\" > {tmp_path}/answer"]
+
+    async def main() -> None:
+        async with Client(command, era="modern", timeout=10):
+            pytest.fail("it connected")
+
+    with pytest.raises(ClientError, match="ended with exit code 0"):
+        asyncio.run(main())
+    answer = json.loads((tmp_path / "answer").read_text())
+    assert re.fullmatch(pattern("This client does not serve …."), answer["error"]["message"])
+
+
 def test_a_descriptor_that_is_no_socket_says_the_documented_text() -> None:
     read, write = os.pipe()
     with pytest.raises(ListenError) as refused:
@@ -110,7 +143,9 @@ def answering(discover: Answer, method: str = "", answer: Answer = dict) -> Call
     """A server that answers `server/discover`, and `method`, with what the functions make of the request."""
 
     async def script(request: Request) -> Reply:
-        said = request.message["method"]
+        said = request.message.get("method")
+        if "mcp-session-id" in request.headers and said != "initialize":
+            return Reply({}, 404)
         made = discover(request) if said == "server/discover" else answer(request) if said == method else {}
         if isinstance(made, Reply):
             return made
@@ -121,6 +156,12 @@ def answering(discover: Answer, method: str = "", answer: Answer = dict) -> Call
 
 def modern(request: Request) -> dict[str, Any]:
     return {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}, "resultType": "complete"}
+
+
+def session(request: Request) -> Reply:
+    found = {"protocolVersion": "2025-11-25", "capabilities": {"tools": {}}, "serverInfo": {"name": "s", "version": "1"}}
+    message = {"jsonrpc": "2.0", "id": request.message["id"], "result": found}
+    return Reply(message, headers={"mcp-session-id": "one"})
 
 
 def redirected(to: str) -> Answer:
@@ -141,6 +182,11 @@ def redirected(to: str) -> Answer:
         (
             "the server speaks only version …, which this client does not know",
             answering(modern, "initialize", lambda _: {"protocolVersion": "2020-01-01", "capabilities": {}}),
+            "legacy",
+        ),
+        (
+            "… has ended the session",
+            answering(modern, "initialize", lambda request: session(request)),
             "legacy",
         ),
         (

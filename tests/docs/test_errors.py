@@ -43,6 +43,19 @@ INTERNAL = {
     "The response body is not as long as its Content-Length.": "a fault of the ASGI application",
     "… is not a header name.": "a fault of the ASGI application",
 }
+UNPROVOKED = {
+    # What no test here can bring about: text -> why.
+    "Port … needs privileges. Choose one above 1023 with --port or PORT.": "the tests may run as root",
+    "Unix sockets are not supported on Windows. Use --host and --port.": "Windows",
+    "several workers need a system that can fork; leave --workers out": "Windows",
+    "The server failed to answer; its log has the cause.": "a fault of Portway's own",
+    "the host could not start": "a fault of Portway's own",
+    "the gate's table could not be written, trying again: …": "a full disk",
+    "could not … within … s:…": "takes a minute",
+    "… ended (…), as often before; it is started again in … s": "takes more than a minute",
+    "… was running but is started anew: …": "an instance that hangs just as control comes back",
+    "the deploy was cancelled": "its asker has left, and is not told",
+}
 ERRORS = errors()
 DOCUMENTED = documented()
 
@@ -72,19 +85,22 @@ def test_the_lists_of_parts_and_internal_errors_hold_nothing_that_is_gone() -> N
 def shingles(text: str) -> set[str]:
     """Every run of 14 characters of what is constant in a text, by which it is recognised."""
     parts = (part.strip() for part in text.split("…"))
-    return {part[at : at + 14] for part in parts for at in range(max(1, len(part) - 13)) if len(part) >= 8}
+    return {part[at : at + 14] for part in parts for at in range(max(1, len(part) - 13)) if len(part) >= 7}
 
 
 def unasserted() -> Iterator[str]:
     """The documented errors of which no test has a part that is theirs alone."""
+    named = asserted()
+    said = "\n".join(named)
     counted = Counter(shingle for text in DOCUMENTED for shingle in shingles(text))
-    said = asserted()
-    named = {said_[at : at + 14] for said_ in said for at in range(max(1, len(said_) - 13))} | said
     for text in DOCUMENTED:
-        own = {shingle for shingle in shingles(text) if counted[shingle] == 1}
-        if not own & named:
+        if text not in named and not any(counted[part] == 1 and part in said for part in shingles(text)):
             yield text
 
 
 def test_every_documented_error_is_asserted_by_a_test() -> None:
-    assert list(unasserted()) == []
+    assert set(unasserted()) - {*UNPROVOKED} == set()
+
+
+def test_what_is_listed_as_not_provoked_is_documented_and_is_not() -> None:
+    assert {*UNPROVOKED} - {*unasserted()} == set()

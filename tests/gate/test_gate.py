@@ -276,16 +276,14 @@ def test_an_error_of_the_instance_is_passed_on_with_its_status_and_challenge(tmp
     run(test())
 
 
-def test_an_instance_that_cannot_be_reached_is_passed_over_and_none_left_is_503(tmp_path: Path) -> None:
+def test_an_instance_that_cannot_be_reached_is_passed_over_and_of_a_crashed_app_it_is_said(tmp_path: Path) -> None:
     async def test() -> None:
         dead = f"unix:{tmp_path}/none.sock"
         async with rig(tmp_path, Upstream(echo), addresses=(dead, dead)) as gate:
             for number in range(6):
                 assert (await gate.answer(call(number)))[0] == 200
-        async with rig(tmp_path / "2", addresses=(dead,)) as gate:
-            status, body = await gate.answer(call("x"))
-            assert (status, body["id"]) == (503, "x")
             status, body = await gate.answer(call("x"), path="/down/mcp")
+            assert (status, body["id"]) == (503, "x")
             assert (status, "crashed" in body["error"]["message"]) == (503, True)
 
     run(test())
@@ -386,12 +384,16 @@ def test_a_batch_of_the_revision_that_had_them_is_answered_element_by_element(tm
     run(test())
 
 
-def test_a_call_waits_for_an_app_that_is_being_started(tmp_path: Path) -> None:
+@pytest.mark.parametrize("state", ["starting", "up"])
+def test_a_call_waits_for_an_app_that_is_being_started_or_whose_instance_has_just_died(
+    tmp_path: Path, state: str
+) -> None:
     async def test() -> None:
         async with rig(tmp_path, Upstream(echo)) as gate:
             table = json.loads(gate.paths.routes.read_text())
             instances = table["apps"]["a"]["instances"]
-            table["apps"]["a"] |= {"state": "starting", "instances": []}
+            dead = [{"id": "dead", "address": f"unix:{tmp_path}/none.sock"}]
+            table["apps"]["a"] |= {"state": state, "instances": dead if state == "up" else []}
             gate.paths.routes.write_text(json.dumps(table))
             await gate.op(op="table")
             waiting = asyncio.create_task(gate.answer(call("early")))

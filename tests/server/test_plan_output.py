@@ -60,6 +60,10 @@ class Model(pydantic.BaseModel):
     a: int = pydantic.Field(serialization_alias="A", title="The a")
 
 
+class Measured(pydantic.BaseModel):
+    degrees: float | None
+
+
 class Shout(str):
     __slots__ = ()
 
@@ -90,6 +94,8 @@ DECLARED = [  # declared type, result, structured content, text (None: the JSON 
     (dict, collections.defaultdict(int, a=1), {"a": 1}, '{"a":1}'),
     (dict[str, Any], {"a": [Weather("Rome")]}, {"a": [{"city": "Rome", "degrees": 20.0}]}, None),
     (dict[str, int], {"a": 1}, {"a": 1}, None),
+    (dict[str, float | None], {"a": None, "b": 1.5}, {"a": None, "b": 1.5}, None),
+    (Measured, Measured(degrees=None), {"degrees": None}, None),
     (dict | None, {"a": 1}, {"result": {"a": 1}}, '{"a":1}'),
     (Weather, Weather("Rome", 1.5), {"city": "Rome", "degrees": 1.5}, None),
     (Weather, {"city": "Rome"}, {"city": "Rome"}, None),
@@ -127,6 +133,8 @@ def test_a_declared_result_conforms_to_its_schema_and_is_mirrored_as_text(annota
         (int, True),
         (int, None),
         (float, float("nan")),
+        (dict[str, float | None], {"a": None, "b": float("inf")}),
+        (list[Measured], [Measured(degrees=float("nan"))]),
         (str, 3),
         (str, "\ud800"),
         (dict, [1]),

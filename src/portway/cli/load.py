@@ -39,6 +39,8 @@ def split(target: str) -> tuple[Path, str]:
 
 
 def _import(path: Path) -> ModuleType:
+    from portway import Server
+
     # The plain name lets the user's other files import this one; a name that is taken (types.py) must not be replaced.
     name = path.stem if path.stem not in sys.modules else f"portway_file_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
@@ -47,11 +49,20 @@ def _import(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     sys.path.insert(0, str(path.parent))
+    run, Server.run = Server.run, _refuse_to_run  # type: ignore[method-assign]
     try:
         spec.loader.exec_module(module)
+    except LoadError as error:
+        raise LoadError(f"{path.name} {error}") from None
     except (Exception, SystemExit) as error:
         raise LoadError(f"{path.name} could not be imported:\n{_own_traceback(error, path)}") from error
+    finally:
+        Server.run = run  # type: ignore[method-assign]
     return module
+
+
+def _refuse_to_run(*_: object, **__: object) -> None:
+    raise LoadError('runs its server when it is imported: put that line under `if __name__ == "__main__":`')
 
 
 def _own_traceback(error: BaseException, path: Path) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from portway.host.paths import Paths
-from portway.host.processes import base_environment, build_mark
+from portway.host.processes import base_environment, build_mark, end_marked
 from portway.host.runtime import Release
 from portway.host.wheel import running_wheel
 
@@ -52,6 +52,7 @@ _FROM_PIP = {
 _SECONDS = 900.0
 _IMPORT_SECONDS = 60.0
 _LAST_LINES = 20
+_LAST_BYTES = 16 * 1024
 
 
 class BuildError(Exception):
@@ -102,22 +103,18 @@ async def build(release: Release, plan: Plan, paths: Paths, variables: Mapping[s
         (release.directory / folder).mkdir(exist_ok=True)
     wheel = await asyncio.to_thread(running_wheel, paths.wheels)
     uv = _find_uv()
+    name, _, mark = build_mark(release.directory).partition("=")
     with release.build_log.open("ab", buffering=0) as log:
-        environment = _environment(paths)
-        run = _Commands(release, environment, log)
+        run = _Commands(release, _environment(paths) | {name: mark}, log)
         await run(
             [uv, "venv", "--quiet", "--no-project", f"--python={plan.python}", str(release.venv)],
             "make its environment",
         )
         await run(_install(uv, release, await _requirements(run, uv, release, plan), wheel), "install its requirements")
-        environment = (
-            base_environment(release) | dict(variables) | {build_mark(paths.data).split("=", 1)[0]: str(paths.data)}
-        )
-        probe = _Commands(release, environment, log)
-        python = str(release.venv / "bin" / "python")
-        found = await probe(
-            [python, "-m", "portway.cli.probe", str(release.source)], "find its server", seconds=_IMPORT_SECONDS
-        )
+        probe = _Commands(release, base_environment(release) | dict(variables) | {name: mark}, log)
+        # -P: what the app's files shadow is what they shadow under `portway run`, no more.
+        command = [str(release.venv / "bin" / "python"), "-P", "-m", "portway.cli.probe", str(release.source)]
+        found = await probe(command, "find its server", seconds=_IMPORT_SECONDS)
     await asyncio.to_thread(_freeze, release)
     return found.strip()
 
@@ -165,12 +162,15 @@ class _Commands:
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+            end_marked(build_mark(self._release.directory))
         if process.returncode != 0:
             raise BuildError(f"could not {purpose}:{self._tail(begun)}")
         return output.decode()
 
     def _tail(self, begun: int) -> str:
-        lines = self._release.build_log.read_bytes()[begun:].decode(errors="replace").splitlines()[-_LAST_LINES:]
+        with self._release.build_log.open("rb") as log:
+            log.seek(max(begun, log.seek(0, os.SEEK_END) - _LAST_BYTES))
+            lines = log.read(_LAST_BYTES).decode(errors="replace").splitlines()[-_LAST_LINES:]
         return "".join(f"\n  {line}" for line in lines)
 
 
@@ -194,14 +194,12 @@ def _environment(paths: Paths) -> dict[str, str]:
     for pip, uv in _FROM_PIP.items():
         if pip in os.environ:
             environment.setdefault(uv, os.environ[pip])
-    mark, _, data = build_mark(paths.data).partition("=")
     return {
         "PATH": "/usr/local/bin:/usr/bin:/bin",
         "LANG": "C.UTF-8",
         "HOME": str(paths.cache),
         "UV_NO_PROGRESS": "1",
         "UV_COMPILE_BYTECODE": "1",
-        mark: data,
     } | environment
 
 

@@ -84,8 +84,11 @@ class Deployer:
         except (SourceError, BuildError, NotReady, StoreError, OSError) as error:
             await self._abandon(release, str(error))
             raise DeployError(str(error)) from None
-        except BaseException:
+        except asyncio.CancelledError:
             await self._abandon(release, "the deploy was cancelled")
+            raise
+        except BaseException:
+            await self._abandon(release, "the host failed; the log of `portway up` says how")
             raise
         # Past the point of no return: whoever asked may leave, the switch is made whole.
         await asyncio.shield(self._supervisor.switch(release, instance))

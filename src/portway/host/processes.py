@@ -48,7 +48,7 @@ class ProcessInstance:
         if not self._ended.done():
             self._signal(signal.SIGKILL)
             await self.wait()
-        await asyncio.to_thread(_end_marked, f"PORTWAY_INSTANCE={self.id}")
+        await asyncio.to_thread(end_marked, f"PORTWAY_INSTANCE={self.id}")
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.address.removeprefix("unix:"))
 
@@ -115,8 +115,8 @@ class ProcessRuntime:
 def end_strays(paths: Paths, keep: set[str]) -> None:
     """What `Runtime.sweep` does: end instances and builds of this host, but for the instances in `keep`."""
     kept = {f"PORTWAY_INSTANCE={identity}" for identity in keep}
-    _end_marked(f"HOME={paths.data / 'apps'}/", kept)
-    _end_marked(build_mark(paths.data))
+    end_marked(f"HOME={paths.data / 'apps'}/", kept)
+    end_marked(build_mark(paths.data))
     for path in paths.instances.glob("*.sock"):
         if path.stem not in keep:
             path.unlink(missing_ok=True)
@@ -134,12 +134,12 @@ def base_environment(release: Release) -> dict[str, str]:
     }
 
 
-def build_mark(data: Path) -> str:
-    """The variable every build of this host carries, by which those of a killed control are found."""
-    return f"PORTWAY_BUILD={data}"
+def build_mark(place: Path) -> str:
+    """The variable that what a build starts carries, by the release's directory; those below `place` start with it."""
+    return f"PORTWAY_BUILD={place}/"
 
 
-def _end_marked(mark: str, kept: Collection[str] = ()) -> None:
+def end_marked(mark: str, kept: Collection[str] = ()) -> None:
     """SIGKILL all processes with a variable that starts with `mark`: also those that left their session."""
     for pid in _pids():
         try:

@@ -66,7 +66,10 @@ def copy_source(folder: Path, target: Path) -> None:
 
 
 def _copy_link(link: Path, target: Path, root: Path) -> None:
-    pointed = link.resolve()
+    try:
+        pointed = link.resolve()
+    except (RuntimeError, OSError):  # a loop: the former until Python 3.12
+        raise SourceError(f"{link} is a link that leads to itself: remove it") from None
     if not pointed.is_relative_to(root) or link.readlink().is_absolute():
         raise SourceError(f"{link} is a link out of the folder (to {link.readlink()}): replace it by what it points to")
     target.symlink_to(link.readlink())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import httptools
 
-from portway.http.exchange import Exchange
+from portway.http.cork import Cork
 from portway.http.vendor import HttpToolsProtocol
 
 if TYPE_CHECKING:
@@ -114,6 +114,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._cork = Cork(transport)
         hub = self._hub
         hub.start_ticking()
         self._since = hub.now
@@ -176,7 +177,7 @@ class Connection(HttpToolsProtocol):
         if self._upgrade:
             return
         super().on_headers_complete()
-        self.cycle.__class__ = Exchange
+        self.cycle.transport = self._cork  # type: ignore[assignment]
         if self._hub.stopping:
             self.cycle.keep_alive = False
         self.headers = []  # what comes later as a header is a trailer: the app's list is not its place
@@ -231,6 +232,7 @@ class Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """uvicorn's, without its timer per request; and a refusal waits for the answers before it."""
+        self._cork.end()
         self._since = self._hub.now
         self._idle_limit = self._limits.idle_seconds
         if self.transport.is_closing():

@@ -128,9 +128,6 @@ def native_returns(annotation: Any, name: str) -> tuple[Callable[[object], bytes
             except msgspec.ValidationError as error:
                 said = str(error).replace("$.result", "$")
                 raise OutputError(f"{name} broke its declared return type: {said}") from None
-        body = encode_json(result, name)
-        if exact is float and body == b"null":
-            raise OutputError(f"{name} returned {result}, which JSON cannot express")
-        return body
+        return encode_json(result, name)
 
     return to_json, schema, without_class_titles(defs)

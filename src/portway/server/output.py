@@ -1,5 +1,6 @@
 """Turns a function's result into the JSON of a tool result."""
 
+import math
 import types
 import typing
 from collections.abc import Callable, Sequence
@@ -32,13 +33,17 @@ class Output:
 
     `to_json` checks and encodes a value of the declared type; without one (nothing declared, `Any`, content) the value
     itself decides, and an object also goes out as structured content. A value that is no object is wrapped as
-    `{"result": value}`, in the schema and in every result alike.
+    `{"result": value}`, in the schema and in every result alike. `numbers`: the declared type holds some, which may be
+    NaN, and that JSON would turn into the null no client was promised.
     """
 
-    __slots__ = ("_name", "_to_json", "_wrap")
+    __slots__ = ("_name", "_numbers", "_to_json", "_wrap")
 
-    def __init__(self, name: str, to_json: Callable[[object], bytes] | None = None, *, wrap: bool = False) -> None:
+    def __init__(
+        self, name: str, to_json: Callable[[object], bytes] | None = None, *, wrap: bool = False, numbers: bool = False
+    ) -> None:
         self._name = name
+        self._numbers = numbers
         self._to_json = to_json
         self._wrap = wrap
 
@@ -49,6 +54,8 @@ class Output:
         if self._to_json is None:
             return self._by_value(result)
         body = self._to_json(result)
+        if self._numbers and b"null" in body and not _is_finite(msgspec.to_builtins(result, enc_hook=_plain)):
+            raise OutputError(f"{self._name} returned NaN or an infinity, which JSON cannot express")
         return Encoded(_mirror(body), b'{"result":' + body + b"}" if self._wrap else body)
 
     def _by_value(self, result: object) -> Encoded:
@@ -126,6 +133,14 @@ def encode_json(value: object, name: str) -> bytes:
         return _encode(value)
     except (TypeError, ValueError, RecursionError, OverflowError) as error:
         raise OutputError(f"{name} returned what JSON cannot express: {error}") from error
+
+
+def _is_finite(data: object) -> bool:
+    if isinstance(data, dict):
+        return all(map(_is_finite, data.values()))
+    if isinstance(data, list | tuple):
+        return all(map(_is_finite, data))
+    return not isinstance(data, float) or math.isfinite(data)
 
 
 def _mirror(body: bytes) -> bytes:

@@ -168,7 +168,7 @@ class Plan:
             flat = flatten(schema, defs)
             wrap = flat.get("type") != "object"
             self.output_schema = msgspec.json.encode(flatten(wrapped(schema), defs) if wrap else flat)
-            output = Output(self.name, to_json, wrap=wrap)
+            output = Output(self.name, to_json, wrap=wrap, numbers=b'"number"' in self.output_schema)
         self.bind: Callable[[JsonBytes | None, object], Call] = arguments.bind
         self.encode: Callable[[object], Encoded] = output.encode
 

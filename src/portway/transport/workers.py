@@ -33,7 +33,8 @@ def supervise(app: App, bind: Bind, count: int, on_ready: Callable[[str], None])
     sockets = _open(bind, count)
     status = _Supervisor(app, sockets, on_ready).run()
     if bind.uds is not None:
-        os.unlink(bind.uds)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(bind.uds)
     return status
 
 

@@ -13,6 +13,7 @@ from portway.protocol.errors import REFUSED, RpcError
 from portway.protocol.sse import EventParser
 
 _START_SECONDS = 10.0  # a call waits for an app that is being started
+_RETRY_SECONDS = 0.5  # between tries, when no change of the table says that there is reason for one
 KEEP_ALIVE = 15.0  # seconds of silence after which a stream gets a comment
 REPLY_BYTES = 16 * 1024 * 1024  # a reply that is one JSON message, or one event
 
@@ -129,22 +130,30 @@ class Relay:
 async def _request(
     call: Call, method: str, target: str, headers: Headers, body: bytes, *, repeatable: bool
 ) -> Response:
-    """Send the request to the least busy instance; to another only when the first could not be reached at all."""
-    tried: list[Backend] = []
-    if not call.route.backends and call.route.state == "starting":
+    """Send the request to the least busy instance; to another only when the first could not be reached at all.
+
+    While none can be, wait for the next: the table names an instance that has died until control has seen its end.
+    """
+    route, tried, until = call.route, list[Backend](), 0.0
+    loop = asyncio.get_running_loop()
+    while True:
+        while (backend := route.pick(tried)) is not None:
+            backend.in_flight += 1
+            call.backend = backend
+            try:
+                return await backend.client.request(method, target, headers, body, repeatable=repeatable)
+            except ConnectFailed:
+                backend.in_flight -= 1
+                call.backend = None
+                tried.append(backend)
+            except BrokenResponse as error:
+                raise _cut(call, error) from None
+        until = until or loop.time() + _START_SECONDS
+        if route.state not in ("up", "starting") or loop.time() >= until:
+            break
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(call.route.up.wait(), _START_SECONDS)
-    while (backend := call.route.pick(tried)) is not None:
-        backend.in_flight += 1
-        call.backend = backend
-        try:
-            return await backend.client.request(method, target, headers, body, repeatable=repeatable)
-        except ConnectFailed:
-            backend.in_flight -= 1
-            call.backend = None
-            tried.append(backend)
-        except BrokenResponse as error:
-            raise _cut(call, error) from None
+            await asyncio.wait_for(route.changed.wait(), _RETRY_SECONDS)
+        tried.clear()
     call.line.outcome = "refused"
     state = {"starting": "is starting", "crashed": "has crashed and is being looked after"}.get(call.route.state)
     raise RpcError(REFUSED, f"The app {call.route.name!r} {state or 'cannot be reached'}; try again soon.", status=503)

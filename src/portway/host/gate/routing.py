@@ -34,15 +34,18 @@ class Route:
         self.limits = Limits()
         self.in_flight = 0
         self.backends: list[Backend] = []
-        self.up = asyncio.Event()  # there are instances
+        self.changed = asyncio.Event()  # set by the next table, which puts another in its place
 
     def update(self, app: App, backends: dict[str, Backend]) -> None:
         self.release, self.public, self.state, self.limits = app.release, app.access == "public", app.state, app.limits
         self.backends = [backends[instance.id] for instance in app.instances]
-        if self.backends:
-            self.up.set()
-        else:
-            self.up.clear()
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+    def close(self) -> None:
+        """The app is gone; nobody need wait for it."""
+        self.backends, self.state = [], "stopped"
+        self.changed.set()
 
     def pick(self, tried: Iterable[Backend]) -> Backend | None:
         """The least busy instance that was not tried yet."""
@@ -92,7 +95,7 @@ class Routes:
         for name, route in apps.items():
             route.update(table.apps[name], backends)
         for name in self.apps.keys() - apps.keys():
-            self.apps[name].backends = []
+            self.apps[name].close()
         domain = table.domain.lower()
         hosts = [host.lower() for app in table.apps.values() for host in app.hosts]
         self.guard = Guard([domain, f"*.{domain}", *hosts])

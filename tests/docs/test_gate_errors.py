@@ -1,0 +1,141 @@
+"""The replies of a host's gate in docs/errors-protocol.md, and the lines of its log in docs/errors-host.md."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from portway.host import routes
+from portway.host.gate import call as gate_call
+from portway.host.gate import relay
+from portway.host.gate.record import Record
+from portway.host.paths import Paths
+from tests.docs.test_wire_errors import pattern
+from tests.gate.rig import Seen, Upstream, call, echo, rig
+from tests.support import clean_env, eventually
+
+PING = b'{"jsonrpc":"2.0","id":1,"method":"ping"}'
+INITIALIZE = PING.replace(b"ping", b"initialize")
+
+
+@pytest.mark.parametrize(
+    ("text", "body", "headers", "options"),
+    [
+        ("There is nothing at this path; the MCP endpoint of an app is /<app>/mcp.", PING, (), {"path": "/a/sse"}),
+        ("A valid bearer token for this app is needed in the Authorization header.", PING, (), {"token": "planted"}),
+        ("The body is larger than … bytes.", b" " * 2000, (), {}),
+        ("A batch must be a JSON array of 1 to … messages.", b"[]", (), {}),
+        ("An element of a batch must be a message, and not initialize.", b"[%b]" % INITIALIZE, (), {}),
+        ("The … header is sent twice.", PING, ((b"content-type", b"application/json"),), {}),
+        ("The app … has crashed and is being looked after; try again soon.", call(), (), {"path": "/down/mcp"}),
+        ("The app … is starting; try again soon.", call(), (), {"path": "/soon/mcp"}),
+        ("The app … cannot be reached; try again soon.", call(), (), {}),
+        ("The app … is busy with as many calls as it takes.", call(), (), {"path": "/full/mcp"}),
+    ],
+)
+def test_the_gate_refuses_with_the_documented_text(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    text: str,
+    body: bytes,
+    headers: tuple[tuple[bytes, bytes], ...],
+    options: dict[str, str],
+) -> None:
+    monkeypatch.setattr(relay, "_START_SECONDS", 0.05)
+
+    async def test() -> None:
+        async with rig(tmp_path, addresses=(f"unix:{tmp_path}/none.sock",), body_bytes=1000) as gate:
+            table = routes.load(gate.paths.routes)
+            table.apps["soon"] = routes.App("soon", 1, "public", "starting")
+            table.apps["full"] = routes.App("full", 1, "public", limits=routes.Limits(in_flight=0))
+            routes.save(gate.paths.routes, routes.Table(2, table.domain, table.apps, table.tokens))
+            await gate.op(op="table")
+            _, answer = await gate.answer(body, *headers, **options)
+            found: Any = answer[0] if isinstance(answer, list) else answer
+            assert re.fullmatch(pattern(text), found["error"]["message"])
+
+    asyncio.run(test())
+
+
+def test_get_is_refused_with_the_documented_text(tmp_path: Path) -> None:
+    async def test() -> bytes:
+        async with rig(tmp_path, Upstream(echo)) as gate:
+            response = await gate.client.request("GET", "/p/mcp")
+            return await response.read(1000)
+
+    assert b"The MCP endpoint takes POST only: no sessions are kept here." in asyncio.run(test())
+
+
+def test_an_app_that_stays_silent_is_given_up_with_the_documented_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate_call, "_SILENCE", 0.05)
+
+    async def test() -> Any:
+        async def silent(seen: Seen, writer: asyncio.StreamWriter) -> None:
+            await asyncio.Event().wait()
+
+        async with rig(tmp_path, Upstream(silent)) as gate:
+            return await gate.answer(call())
+
+    status, answer = asyncio.run(test())
+    assert status == 504
+    assert re.fullmatch(pattern("The app … did not answer in time."), answer["error"]["message"])
+
+
+def test_a_record_that_cannot_be_written_stops_calls_and_says_so_with_the_documented_texts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    is_full = True
+
+    def sync(descriptor: int) -> None:
+        if is_full:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fdatasync", sync)
+
+    async def test() -> Any:
+        async with rig(tmp_path, Upstream(echo)) as gate:
+            await asyncio.to_thread(eventually, lambda: "the call record cannot be written" in caplog.text)
+            return (await gate.answer(call()))[1]
+
+    answer = asyncio.run(test())
+    assert answer["error"]["message"] == "The host cannot keep its call record and takes no calls until it can."
+    assert re.search(pattern("… lines of the call record could not be written"), caplog.text)
+    record = Record(tmp_path / "calls", b"key")
+    eventually(lambda: caplog.text.count("calls are refused until it can") == 2)
+    is_full = False
+    eventually(lambda: "the call record is written again; calls are taken" in caplog.text)
+    record.close()
+
+
+def test_a_record_that_ends_in_half_a_line_is_mended_with_the_documented_text(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "000000000001.jsonl").write_text('{"seq":1,"time":"t"}\n{"seq":2,"ti')
+    Record(tmp_path, b"key").close()
+    assert re.search(pattern("the call record ended in a torn line: … bytes of … cut"), caplog.text)
+
+
+def test_a_gate_without_its_data_says_so_with_the_documented_text(tmp_path: Path) -> None:
+    Paths(tmp_path, tmp_path / "run").calls.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-m", "portway.host.gate", "--data", tmp_path, "--port", "0"],
+        env=clean_env(),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert re.search(pattern("the gate cannot start: …"), done.stderr)
+    assert "Traceback" not in done.stderr

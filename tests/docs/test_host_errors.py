@@ -1,0 +1,198 @@
+"""The errors of docs/errors-host.md that the tests of the host itself do not meet."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import logging
+import os
+import re
+import sqlite3
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from click.testing import CliRunner
+
+from portway.cli.main import cli
+from portway.host import build, source
+from portway.host.keeper import Keeper, Starter
+from portway.host.paths import PathError, claim, locate
+from portway.host.readiness import NotReady, read_contract
+from portway.host.runtime import Instance, Release
+from portway.host.runtime import Limits as InstanceLimits
+from portway.host.source import SourceError, copy_source
+from portway.host.store import Store, StoreError
+from tests.client.scripted import Reply, Request, scripted
+from tests.docs.test_wire_errors import pattern
+from tests.host.hosting import Host, host
+
+SERVER = 'from portway import Server\nserver = Server("s")\n'
+
+
+def says(text: str, output: str) -> bool:
+    return re.search(pattern(text), output, re.DOTALL) is not None
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    with host(tmp_path_factory.mktemp("host") / "data") as running:
+        yield running
+
+
+@pytest.mark.parametrize(
+    ("text", "files"),
+    [
+        ("could not …:…", {"server.py": SERVER, "requirements.txt": "./no-such-folder"}),
+        ("pyproject.toml is not TOML: …", {"server.py": SERVER, "pyproject.toml": "["}),
+        ("there are several servers, in …: keep one of them, or deploy a folder for each", {"server.py": SERVER, "app.py": SERVER}),
+    ],
+)
+def test_a_folder_that_cannot_be_deployed_is_refused_with_the_documented_text(
+    running: Host, tmp_path: Path, text: str, files: dict[str, str]
+) -> None:
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    refused = running.portway("deploy", tmp_path, "--name", "app")
+    assert refused.returncode == 1
+    assert says(text, refused.stderr)
+    assert "Traceback" not in refused.stderr
+
+
+def test_a_token_without_a_name_is_refused_with_the_documented_text(running: Host, tmp_path: Path) -> None:
+    (tmp_path / "server.py").write_text(SERVER)
+    running.deploy(tmp_path, "named")
+    assert says("give the token a name of 1 to 100 printable characters", running.portway("token", "create", "named", "").stderr)
+
+
+def test_a_killed_gate_is_announced_with_the_documented_text(running: Host) -> None:
+    running.kill("gate")
+    running.child.wait_for(pattern("… ended (…) and is started again"), within=10)
+
+
+@pytest.mark.parametrize(
+    ("text", "patches", "words"),
+    [
+        ("the host runs on Linux; `portway run` serves one server anywhere", {(sys, "platform"): "darwin"}, ["up"]),
+        ("cannot make …: …", {}, ["up", "--data", "/dev/null/data"]),
+        ("the host needs …: pip install 'portway[host]'", {(importlib.util, "find_spec"): lambda name: None}, ["up"]),
+        ("… belongs to another user: set XDG_RUNTIME_DIR or --data to a place of yours", {(os, "getuid"): lambda: 4242}, ["up"]),
+    ],
+)
+def test_a_host_that_cannot_start_says_the_documented_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, patches: dict[tuple[Any, str], Any], words: list[str]
+) -> None:
+    import portway.host.launcher
+
+    assert portway.host.launcher  # imported while the platform is what it is
+    monkeypatch.setenv("PORTWAY_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.delenv("UV", raising=False)
+    for (where, name), value in patches.items():
+        monkeypatch.setattr(where, name, value)
+    done = CliRunner().invoke(cli, words)
+    assert done.exit_code == 1
+    assert says(text, done.output)
+
+
+def test_a_host_that_is_gone_is_named_with_the_documented_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    locate(tmp_path).run.mkdir(parents=True)
+    locate(tmp_path).control_socket.touch()
+    done = CliRunner().invoke(cli, ["ps", "--data", str(tmp_path)])
+    assert says("the host on … did not answer (…): is it still up?", done.output)
+
+
+def test_a_database_that_is_none_is_refused_with_the_documented_texts(tmp_path: Path) -> None:
+    (tmp_path / "a.db").write_text("no database")
+    with pytest.raises(StoreError) as unusable:
+        Store(tmp_path / "a.db")
+    assert says("the database … cannot be used: …", str(unusable.value))
+    store = Store(tmp_path / "b.db")
+    sqlite3.connect(tmp_path / "b.db").execute("drop table apps")
+    with pytest.raises(StoreError) as refused:
+        store.apps()
+    assert says("the host's database refused: …", str(refused.value))
+    store.close()
+
+
+def test_a_folder_that_is_too_large_is_refused_with_the_documented_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source, "_LARGEST", 3)
+    (tmp_path / "data").write_text("four")
+    with pytest.raises(SourceError) as refused:
+        copy_source(tmp_path, tmp_path.parent / "copy")
+    assert says("… holds more than … MB: move what the server does not need out of it", str(refused.value))
+
+
+def test_a_build_without_uv_is_refused_with_the_documented_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "uv", None)
+    with pytest.raises(build.BuildError, match=pattern("uv is not installed here: pip install 'portway[host]'")):
+        build._find_uv()
+
+
+def test_an_instance_that_is_no_mcp_server_is_refused_with_the_documented_text(tmp_path: Path) -> None:
+    async def script(request: Request) -> Reply:
+        return Reply({"no": "mcp"}, 418)
+
+    async def test() -> None:
+        async with scripted(script) as url:
+            waits = asyncio.Event().wait
+            stub = cast("Instance", SimpleNamespace(address=url.removesuffix("/mcp"), wait=waits))
+            await read_contract(stub, tmp_path / "log", 5)
+
+    with pytest.raises(NotReady) as refused:
+        asyncio.run(test())
+    assert says("the server answers, but not as MCP asks: …", str(refused.value))
+
+
+def test_an_app_that_keeps_ending_is_shown_with_the_documented_texts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    monkeypatch.setattr("portway.host.restarts.BACK_OFF", (0.0,) * 5)
+
+    class Fails(Starter):
+        def __init__(self) -> None:
+            self.limits, self.turn = InstanceLimits(), asyncio.Semaphore(1)
+
+        async def start(self, release: Release) -> Instance:
+            raise OSError("no such program")
+
+    async def test() -> list[str]:
+        reasons, looping = [], asyncio.Event()
+
+        def changed() -> None:
+            reasons.append(kept.reason)
+            if kept.state == "crashed":
+                looping.set()
+
+        kept = Keeper(Release("app", 1, tmp_path, "server.py"), Fails(), changed)
+        kept.begin(None)
+        await looping.wait()
+        await kept.end()
+        return reasons
+
+    reasons = asyncio.run(test())
+    assert says("it ended (…) and is being restarted", reasons[0])
+    assert any(says("it keeps ending (…)", reason) for reason in reasons)
+    assert says("… release … ended: …", caplog.text)
+
+
+def test_a_place_that_cannot_be_trusted_is_refused_with_the_documented_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, mode: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    data = tmp_path / "data"
+    claim(data)
+    data.chmod(0o755)
+    monkeypatch.setattr(Path, "chmod", refuse)
+    with pytest.raises(PathError) as refused:
+        claim(data)
+    assert says("cannot make … private: …", str(refused.value))
