@@ -259,7 +259,7 @@ def test_a_result_that_asks_for_input_is_an_error() -> None:
         (["portway-no-such-command"], "cannot start portway-no-such-command"),
         ([sys.executable, "-c", "raise SystemExit(3)"], "exit code 3"),
         (["sh", "-c", "exec >&-; cat >&2"], "closed its output"),
-        ([sys.executable, "-c", "print('x' * 70_000_000)"], "longer than"),
+        ([sys.executable, "-c", "print('x' * 70_000_000)"], "sent a line longer than"),
     ],
 )
 def test_a_server_out_of_reach_is_an_error_that_names_it(target: str | list[str], message: str) -> None:

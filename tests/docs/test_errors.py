@@ -24,24 +24,21 @@ PARTS = {
 }
 INTERNAL = {
     # What no user meets: text -> why.
-    "module 'portway' has no attribute …": "Python's own answer to a misspelt import",
     "the request was given up": "ends a connection whose user has left",
     "the client was closed": "ends a connection nobody waits on",
     "it was idle for too long": "ends a connection nobody waits on",
     "the peer spoke out of turn": "ends a connection nobody waits on",
     "the target or a header holds a line break, a NUL or a space where HTTP has none": "callers check before",
     "an event's data is one line": "a fault of Portway's own",
-    "the event stream is closed": "a fault of Portway's own",
-    "the thread pool is closed": "a fault of Portway's own",
     "…: …": "passes another error on",
     "portway: …": "passes another error on",
     "ready …\n": "the ready line of `portway up`",
     "portway: … on … (…: …)": "says where a server listens",
-    "Expected ASGI message 'http.response.start', but got '…'.": "a fault of the ASGI application",
-    "Unexpected ASGI message '…' in the course of a response.": "a fault of the ASGI application",
-    "A response header holds a line break or NUL.": "a fault of the ASGI application",
-    "The response body is not as long as its Content-Length.": "a fault of the ASGI application",
-    "… is not a header name.": "a fault of the ASGI application",
+}
+FAULTS = {
+    # Exceptions that tell a programmer, not a user, unless a page has them all the same.
+    "RuntimeError": "a fault of Portway's own, or of an ASGI application",
+    "AttributeError": "Python's own answer to a misspelt import",
 }
 UNPROVOKED = {
     # What no test here can bring about: text -> why.
@@ -62,7 +59,7 @@ DOCUMENTED = documented()
 
 def is_documented(error: Error) -> bool:
     """Whether a page has it, by itself or within the sentence it becomes part of."""
-    if error.text in PARTS or error.text in INTERNAL or not re.search(r"\w{2}", error.text):
+    if error.carrier in FAULTS or error.text in PARTS or error.text in INTERNAL or not re.search(r"\w{2}", error.text):
         return True
     return any(error.is_written(text) or error.text in text for text in DOCUMENTED)
 

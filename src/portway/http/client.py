@@ -11,7 +11,6 @@ import select
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
-from functools import lru_cache
 from itertools import chain
 from typing import TYPE_CHECKING, cast
 
@@ -22,7 +21,10 @@ from portway.http.address import Address as Address  # noqa: PLC0414  # part of 
 if TYPE_CHECKING:
     import ssl
 
+Headers = Sequence[tuple[bytes, bytes]]
+
 _ERRNO = re.compile(r"\[Errno (\d+)\]")
+_IDLE = 64  # connections kept for the next request
 _BUFFERED = 65_536  # bytes of body held for a reader that lags, before the peer is paused
 
 
@@ -198,10 +200,8 @@ class _Connection(asyncio.Protocol):
             elif name == b"keep-alive":
                 stated = value.lower().partition(b"timeout=")[2].partition(b",")[0].strip()
                 keep = min(keep, int(stated) - 1) if stated.isdigit() else keep
-        limit = self._client.header_bytes
-        if (
-            self._overhead > limit and sum(map(len, chain(*response.headers))) > limit
-        ):  # else it is body that came along
+        limit = self._client.header_bytes  # a body may have come along, so the headers are counted
+        if self._overhead > limit and sum(map(len, chain(*response.headers))) > limit:
             raise ValueError("its head is too large")
         self._overhead, self._until_eof, self.keep_until = 0, not framed, keep
         response.status = status
@@ -243,39 +243,22 @@ def _reason(error: OSError) -> str:
     return os.strerror(int(found[1])) if found else error.strerror or str(error) or "no answer"
 
 
-@lru_cache(maxsize=64)
-def _request_line(method: str, target: str) -> bytes:
-    return f"{method} {target} HTTP/1.1".encode("ascii")
-
-
 class HttpClient:
     """Requests to one peer. An idle connection is used again within `idle_seconds`, or what the peer states if less."""
 
     def __init__(
-        self,
-        address: Address,
-        *,
-        max_idle: int = 64,
-        idle_seconds: float = 3.0,
-        connect_timeout: float = 5.0,
-        header_bytes: int = 65_536,
+        self, address: Address, *, idle_seconds: float = 3.0, connect_timeout: float = 5.0, header_bytes: int = 65_536
     ) -> None:
         self.address = address
         self.idle_seconds = idle_seconds
         self.header_bytes = header_bytes
         self._connect_timeout = connect_timeout
-        self._idle: deque[_Connection] = deque(maxlen=max_idle)
+        self._idle: deque[_Connection] = deque(maxlen=_IDLE)
         self._tls: ssl.SSLContext | None = None
         self._host = f"host: {address.authority}".encode("ascii")
 
     async def request(
-        self,
-        method: str,
-        target: str,
-        headers: Sequence[tuple[bytes, bytes]] = (),
-        body: bytes = b"",
-        *,
-        repeatable: bool = False,
+        self, method: str, target: str, headers: Headers = (), body: bytes = b"", *, repeatable: bool = False
     ) -> Response:
         """Send a request and return when the head of the reply is there.
 
@@ -303,8 +286,8 @@ class HttpClient:
         while self._idle:
             self._idle.popleft().fail("the client was closed")
 
-    def _head(self, method: str, target: str, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bytes:
-        lines = [_request_line(method, target), self._host, *map(b": ".join, headers)]
+    def _head(self, method: str, target: str, headers: Headers, body: bytes) -> bytes:
+        lines = [f"{method} {target} HTTP/1.1".encode("ascii"), self._host, *map(b": ".join, headers)]
         if body or method in ("POST", "PUT", "PATCH"):
             lines.append(b"content-length: %d" % len(body))
         lines += (b"", b"")

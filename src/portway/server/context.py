@@ -28,7 +28,6 @@ class Exchange(msgspec.Struct, gc=False):
     era: Era
     principal: Principal
     channel: Channel
-    version: str
 
 
 class Context:

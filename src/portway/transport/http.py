@@ -143,7 +143,7 @@ class App:
                 _refuse_duplicates(headers)
             if era is Era.MODERN:
                 verify(message, fields)
-            exchange = Exchange(message, era, principal, reply, version or _BATCH_VERSION)
+            exchange = Exchange(message, era, principal, reply)
             await reply.run(self._dispatcher, exchange)
         except RpcError as error:
             await reply.fail(message, era, error)
@@ -180,7 +180,7 @@ class App:
                 replies.append(encode_error(message.id, error))
                 continue
             try:
-                exchange = Exchange(message, Era.LEGACY, principal, reply, _BATCH_VERSION)
+                exchange = Exchange(message, Era.LEGACY, principal, reply)
                 replies.append(await self._dispatcher.dispatch(exchange))
             except RpcError as fault:
                 replies.append(encode_error(message.id, fault))

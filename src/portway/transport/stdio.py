@@ -155,27 +155,20 @@ class Connection:
             raise RpcError(INVALID_REQUEST, "A request with this id is still being answered.")
         era = classify(message, None)
         if era is Era.MODERN:
-            version = verify_envelope(message)
-            verify_supported(version)
+            verify_supported(verify_envelope(message))
         elif message.method == "initialize":
-            version = self._open_session(message)
-        elif self._legacy is not None:
-            version = self._legacy
-        elif message.method == "ping":
-            version = LATEST_LEGACY
-        else:
+            self._open_session(message)
+        elif self._legacy is None and message.method != "ping":
             raise RpcError(
                 INVALID_PARAMS,
                 f'params._meta lacks "{PREFIX}protocolVersion" ({LATEST_MODERN}), and no initialize came before.',
             )
-        return Exchange(message, era, ANONYMOUS, call, version)
+        return Exchange(message, era, ANONYMOUS, call)
 
-    def _open_session(self, message: Message) -> str:
+    def _open_session(self, message: Message) -> None:
         asked = UNSET if message.params is UNSET else message.params.version
-        if asked is UNSET:
-            return LATEST_LEGACY  # which the dispatcher refuses
-        self._legacy = asked if asked in LEGACY_VERSIONS else LATEST_LEGACY
-        return self._legacy
+        if asked is not UNSET:  # or else the dispatcher refuses
+            self._legacy = asked if asked in LEGACY_VERSIONS else LATEST_LEGACY
 
     def _cancel(self, request_id: int | str | UnsetType) -> None:
         call = None if request_id is UNSET else self._calls.get(request_id)
