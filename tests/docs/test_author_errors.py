@@ -53,15 +53,22 @@ REGISTERED = [
 @pytest.mark.parametrize(("text", "source"), REGISTERED, ids=[text for text, _ in REGISTERED])
 def test_a_registration_that_cannot_be_is_refused_with_the_documented_text(text: str, source: str) -> None:
     with pytest.raises(RegistrationError) as refused:
-        exec(source, {"server": Server()})  # noqa: S102 - an author's file
+        exec(source, {"server": Server()})
     assert re.fullmatch(pattern(text), str(refused.value))
 
 
 RETURNED = [
     ("… broke its declared return type: …", "@server.tool\ndef f() -> int:\n return 'x'"),
     ("… returned …, which JSON cannot express", "@server.tool\ndef f() -> float:\n return float('nan')"),
+    (
+        "… returned NaN or an infinity, which JSON cannot express",
+        "@server.tool\ndef f() -> dict[str, float]:\n return {'a': float('nan')}",
+    ),
     ("… returned what JSON cannot express: …", "@server.tool\ndef f() -> dict:\n return {'a': object()}"),
-    ("…: ToolResult.structured must be an object", "@server.tool\ndef f() -> ToolResult:\n return ToolResult(structured=5)"),
+    (
+        "…: ToolResult.structured must be an object",
+        "@server.tool\ndef f() -> ToolResult:\n return ToolResult(structured=5)",
+    ),
     (
         "… declares a return type, so its ToolResult needs structured=",
         "@server.tool\ndef f() -> int:\n return ToolResult(content=[])",
@@ -106,7 +113,7 @@ def test_wrong_arguments_are_answered_with_the_documented_text(arguments: object
 
 def answer_of(source: str, params: dict[str, Any], method: str = "tools/call") -> str:
     names: dict[str, Any] = {}
-    exec(f"from portway import Image, Server, ToolResult\nserver = Server()\n{source}", names)  # noqa: S102
+    exec(f"from portway import Image, Server, ToolResult\nserver = Server()\n{source}", names)
     listener = Listener(App(names["server"]), Limits())
     try:
         return said(listener.talk(legacy(method, params)))

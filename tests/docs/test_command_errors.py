@@ -36,7 +36,11 @@ def matches(text: str, output: str) -> bool:
     [
         ("… is not a Python file; give one that ends in .py", "server.txt", {}),
         ("… has no object …; …", "server.py:other", {}),
-        ("Cannot make the socket …: …. Check that its directory exists and is writable.", "", {"PORTWAY_SOCKET": "no/s"}),
+        (
+            "Cannot make the socket …: …. Check that its directory exists and is writable.",
+            "",
+            {"PORTWAY_SOCKET": "no/s"},
+        ),
         ("… exists and is not a socket. Remove it, or choose another path.", "", {"PORTWAY_SOCKET": "server.txt"}),
         ("Cannot listen on …:…: …. Use another --host or --port.", "--host=192.0.2.1", {}),
         ("no PORTWAY_TOKENS is set: whoever reaches …:… may call every tool", "--host=192.0.2.1", {}),
@@ -62,7 +66,14 @@ def test_stdio_without_standard_output_says_the_documented_text(tmp_path: Path) 
     (tmp_path / "server.py").write_text(SERVER)
     command = f"{SCRIPTS / 'portway'} run server.py --transport stdio >&-"
     done = subprocess.run(
-        ["sh", "-c", command], cwd=tmp_path, env=clean_env(), stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=30, check=False
+        ["sh", "-c", command],
+        cwd=tmp_path,
+        env=clean_env(),
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=30,
+        check=False,
     )
     assert "stdio needs standard input and output, and one of them is closed" in done.stderr
 
@@ -159,7 +170,11 @@ def modern(request: Request) -> dict[str, Any]:
 
 
 def session(request: Request) -> Reply:
-    found = {"protocolVersion": "2025-11-25", "capabilities": {"tools": {}}, "serverInfo": {"name": "s", "version": "1"}}
+    found = {
+        "protocolVersion": "2025-11-25",
+        "capabilities": {"tools": {}},
+        "serverInfo": {"name": "s", "version": "1"},
+    }
     message = {"jsonrpc": "2.0", "id": request.message["id"], "result": found}
     return Reply(message, headers={"mcp-session-id": "one"})
 
@@ -217,7 +232,10 @@ def test_a_server_that_misbehaves_is_named_with_the_documented_text(text: str, s
         ("the connection ended before the reply …", b""),
         ("the reply is not valid HTTP: …", b"SSH-2.0-OpenSSH_9.7\r\n"),
         ("the head of the reply is too large", b"HTTP/1.1 200 OK\r\nx: " + b"x" * 70_000),
-        ("the reply is longer than … bytes", b"HTTP/1.1 200 OK\r\ncontent-length: 99999999\r\n\r\n" + b" " * 68_000_000),
+        (
+            "the reply is longer than … bytes",
+            b"HTTP/1.1 200 OK\r\ncontent-length: 99999999\r\n\r\n" + b" " * 68_000_000,
+        ),
         (
             "the server's answer to …: …",
             b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\ndata: " + b" " * 68_000_000,

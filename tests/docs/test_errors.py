@@ -30,6 +30,7 @@ INTERNAL = {
     "the peer spoke out of turn": "ends a connection nobody waits on",
     "the target or a header holds a line break, a NUL or a space where HTTP has none": "callers check before",
     "an event's data is one line": "a fault of Portway's own",
+    "the event stream is closed": "a fault of Portway's own",
     "…: …": "passes another error on",
     "portway: …": "passes another error on",
     "ready …\n": "the ready line of `portway up`",
@@ -47,10 +48,12 @@ UNPROVOKED = {
     "several workers need a system that can fork; leave --workers out": "Windows",
     "The server failed to answer; its log has the cause.": "a fault of Portway's own",
     "the host could not start": "a fault of Portway's own",
+    "the host failed; the log of `portway up` says how": "a fault of Portway's own, or a full disk",
     "the gate's table could not be written, trying again: …": "a full disk",
     "could not … within … s:…": "takes a minute",
     "… ended (…), as often before; it is started again in … s": "takes more than a minute",
     "… was running but is started anew: …": "an instance that hangs just as control comes back",
+    "the host failed; the log of `portway up` says how": "a fault of Portway's own",
     "the deploy was cancelled": "its asker has left, and is not told",
 }
 ERRORS = errors()

@@ -48,7 +48,10 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     [
         ("could not …:…", {"server.py": SERVER, "requirements.txt": "./no-such-folder"}),
         ("pyproject.toml is not TOML: …", {"server.py": SERVER, "pyproject.toml": "["}),
-        ("there are several servers, in …: keep one of them, or deploy a folder for each", {"server.py": SERVER, "app.py": SERVER}),
+        (
+            "there are several servers, in …: keep one of them, or deploy a folder for each",
+            {"server.py": SERVER, "app.py": SERVER},
+        ),
     ],
 )
 def test_a_folder_that_cannot_be_deployed_is_refused_with_the_documented_text(
@@ -65,7 +68,9 @@ def test_a_folder_that_cannot_be_deployed_is_refused_with_the_documented_text(
 def test_a_token_without_a_name_is_refused_with_the_documented_text(running: Host, tmp_path: Path) -> None:
     (tmp_path / "server.py").write_text(SERVER)
     running.deploy(tmp_path, "named")
-    assert says("give the token a name of 1 to 100 printable characters", running.portway("token", "create", "named", "").stderr)
+    assert says(
+        "give the token a name of 1 to 100 printable characters", running.portway("token", "create", "named", "").stderr
+    )
 
 
 def test_a_killed_gate_is_announced_with_the_documented_text(running: Host) -> None:
@@ -79,7 +84,11 @@ def test_a_killed_gate_is_announced_with_the_documented_text(running: Host) -> N
         ("the host runs on Linux; `portway run` serves one server anywhere", {(sys, "platform"): "darwin"}, ["up"]),
         ("cannot make …: …", {}, ["up", "--data", "/dev/null/data"]),
         ("the host needs …: pip install 'portway[host]'", {(importlib.util, "find_spec"): lambda name: None}, ["up"]),
-        ("… belongs to another user: set XDG_RUNTIME_DIR or --data to a place of yours", {(os, "getuid"): lambda: 4242}, ["up"]),
+        (
+            "… belongs to another user: set XDG_RUNTIME_DIR or --data to a place of yours",
+            {(os, "getuid"): lambda: 4242},
+            ["up"],
+        ),
     ],
 )
 def test_a_host_that_cannot_start_says_the_documented_text(
@@ -127,6 +136,14 @@ def test_a_folder_that_is_too_large_is_refused_with_the_documented_text(
     with pytest.raises(SourceError) as refused:
         copy_source(tmp_path, tmp_path.parent / "copy")
     assert says("… holds more than … MB: move what the server does not need out of it", str(refused.value))
+
+
+def test_a_link_to_itself_is_refused_with_the_documented_text(tmp_path: Path) -> None:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "circle").symlink_to("circle")
+    with pytest.raises(SourceError) as refused:
+        copy_source(tmp_path / "app", tmp_path / "copy")
+    assert says("… is a link that leads to itself: remove it", str(refused.value))
 
 
 def test_a_build_without_uv_is_refused_with_the_documented_text(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,8 +62,14 @@ CASES: list[tuple[str, bytes]] = [
     ("The request headers are larger than … bytes.", http(b"X: " + b"x" * 70_000)),
     ("The request has more than … headers.", http(*[b"X: x"] * 201)),
     ("The request target must be a path that starts with '/'.", http(line=b"GET http://localhost/mcp")),
-    ("This server does not answer to that Host. To allow it, add it to PORTWAY_ALLOWED_HOSTS.", http(host=b"Host: evil.test")),
-    ("This Origin is not allowed. To allow it, add its host to PORTWAY_ALLOWED_HOSTS.", http(b"Origin: http://evil.test")),
+    (
+        "This server does not answer to that Host. To allow it, add it to PORTWAY_ALLOWED_HOSTS.",
+        http(host=b"Host: evil.test"),
+    ),
+    (
+        "This Origin is not allowed. To allow it, add its host to PORTWAY_ALLOWED_HOSTS.",
+        http(b"Origin: http://evil.test"),
+    ),
     ("The request must have exactly one Host header.", http(b"Host: localhost")),
     ("The Host header is not a host name with an optional port.", http(host=b"Host: a b")),
     ("There is nothing at this path; the MCP endpoint is ….", http(line=b"POST /sse")),
@@ -88,7 +94,10 @@ CASES: list[tuple[str, bytes]] = [
     ("The method must be a string.", legacy(5)),
     ("The params must be a JSON object.", legacy("ping", [])),
     ("Invalid params: ….", legacy("tools/call", {"name": 5})),
-    ("A client sends no responses in ….", post({"jsonrpc": "2.0", "id": 1, "result": {}}, b"MCP-Protocol-Version: 2026-07-28")),
+    (
+        "A client sends no responses in ….",
+        post({"jsonrpc": "2.0", "id": 1, "result": {}}, b"MCP-Protocol-Version: 2026-07-28"),
+    ),
     ('params._meta lacks "io.modelcontextprotocol/…", which every request carries.', modern("tools/list", meta={})),
     (
         'params._meta "io.modelcontextprotocol/clientCapabilities" must be an object.',
@@ -96,11 +105,16 @@ CASES: list[tuple[str, bytes]] = [
     ),
     (
         "This protocol version is not supported; data.supported names those that are.",
-        modern("tools/list", b"Mcp-Method: tools/list", meta=OTHER).replace(b"Version: 2026-07-28", b"Version: 2030-01-01"),
+        modern("tools/list", b"Mcp-Method: tools/list", meta=OTHER).replace(
+            b"Version: 2026-07-28", b"Version: 2030-01-01"
+        ),
     ),
     ("The … header is missing.", modern("tools/list")),
     ("The … header does not match the body.", modern("tools/list", CALL)),
-    ("A header's =?base64?…?= value is not base64 of UTF-8 text.", modern("tools/call", CALL, b"Mcp-Name: =?base64?!?=", name="x")),
+    (
+        "A header's =?base64?…?= value is not base64 of UTF-8 text.",
+        modern("tools/call", CALL, b"Mcp-Name: =?base64?!?=", name="x"),
+    ),
     ("An MCP routing header is sent twice.", modern("tools/list", CALL, CALL)),
     ("Method not found: …", legacy("no/such")),
     ("initialize needs params.protocolVersion, a string.", legacy("initialize", {})),
@@ -109,7 +123,10 @@ CASES: list[tuple[str, bytes]] = [
     ("resources/read needs params.uri, a string.", legacy("resources/read", {})),
     ("There is no such resource.", legacy("resources/read", {"uri": "no://such"})),
     ("The cursor is not one this server gave; start again without it.", legacy("tools/list", {"cursor": "x"})),
-    ("A prompt's arguments must be an object of strings.", legacy("prompts/get", {"name": "greet", "arguments": {"name": 1}})),
+    (
+        "A prompt's arguments must be an object of strings.",
+        legacy("prompts/get", {"name": "greet", "arguments": {"name": 1}}),
+    ),
     ("The token lacks a scope this needs: ….", legacy("tools/call", {"name": "guarded"})),
     ("The … … failed; the server's log has the cause under error id ….", legacy("tools/call", {"name": "failing"})),
 ]
@@ -151,7 +168,11 @@ def test_a_wrong_request_is_answered_with_the_documented_text(
     ("limits", "text", "request_bytes"),
     [
         (Limits(connections=0), "The server has as many connections as it takes. Try again in a moment.", http()),
-        (Limits(header_seconds=0.05), "The request headers did not arrive within … seconds.", b"POST /mcp HTTP/1.1\r\n"),
+        (
+            Limits(header_seconds=0.05),
+            "The request headers did not arrive within … seconds.",
+            b"POST /mcp HTTP/1.1\r\n",
+        ),
         (Limits(stall_seconds=0.05), "The request body stopped arriving for … seconds.", post({})[:-1]),
     ],
 )

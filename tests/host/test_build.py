@@ -21,6 +21,7 @@ from portway.host.runtime import Release
 from portway.host.source import copy_source
 from portway.host.wheel import running_wheel
 from tests.host.hosting import build_environment
+from tests.support import eventually
 
 SERVER = 'from portway import Server\nserver = Server("s")\n'
 PROJECT = '[project]\nname = "p"\nversion = "1"\n'
@@ -119,7 +120,8 @@ def test_a_build_knows_nothing_of_the_host_and_leaves_a_release_that_cannot_chan
 ) -> None:
     monkeypatch.setenv("HOST_SECRET", "hunter2")
     files = {
-        "server.py": f"import dep, os\nprint(dict(os.environ))\n{SERVER}",
+        "server.py": f"import dep, os, subprocess\nprint(dict(os.environ))\n{SERVER}\n"
+        "print('left', subprocess.Popen(['setsid', 'sleep', '1000']).pid)",
         "requirements.txt": "./dep\n",
         "dep/pyproject.toml": '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
         '[project]\nname = "dep"\nversion = "1"\n',
@@ -127,6 +129,9 @@ def test_a_build_knows_nothing_of_the_host_and_leaves_a_release_that_cannot_chan
     }
     release, _ = built(paths, files)
 
+    left = re.search(r"^left (\d+)$", release.build_log.read_text(), re.MULTILINE)
+    assert left
+    assert eventually(lambda: not Path("/proc", left[1], "exe").exists()), "a build left a process behind"
     seen = (paths.cache / "seen").read_text() + release.build_log.read_text()
     assert "hunter2" not in seen
     assert "'GREETING': 'hello'" in release.build_log.read_text(), "the app's own variables are there at import"

@@ -65,6 +65,14 @@ def test_a_link_out_of_the_folder_is_refused(tmp_path: Path, target: str) -> Non
         copy_source(tmp_path / "app", tmp_path / "copy")
 
 
+def test_a_link_that_leads_to_itself_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "a").symlink_to("b")
+    (tmp_path / "app" / "b").symlink_to("a")
+    with pytest.raises(SourceError, match="is a link that leads to itself: remove it"):
+        copy_source(tmp_path / "app", tmp_path / "copy")
+
+
 def test_a_special_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "app").mkdir()
     os.mkfifo(tmp_path / "app" / "pipe")

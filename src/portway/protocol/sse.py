@@ -1,5 +1,6 @@
 """Reading server-sent events as MCP uses them: one JSON message in each (WHATWG HTML §9.2)."""
 
+
 class EventParser:
     """An incremental parser: chunks in, the data of complete events out; bounded by `limit` bytes an event."""
 

@@ -12,7 +12,6 @@ from collections.abc import Awaitable
 import msgspec
 
 from portway import logs
-from portway.host import routes as table
 from portway.host.gate.front import Front
 from portway.host.gate.metrics import Metrics
 from portway.host.gate.ops import Ops
@@ -31,9 +30,8 @@ class Gate:
     """The ASGI application of the process: what starts and ends with it, around the front."""
 
     def __init__(self, paths: Paths) -> None:
-        """Raises OSError or msgspec.DecodeError when the data directory cannot be read."""
+        """Raises OSError when the data directory cannot be read."""
         routes, metrics = Routes(), Metrics()
-        routes.replace(table.load(paths.routes))
         self._routes = routes
         self._record = Record(paths.calls, paths.secret.read_bytes())
         self._ops = Ops(routes, metrics, paths.routes, paths.gate_socket)
@@ -48,7 +46,7 @@ class Gate:
             await receive()
             try:
                 await self._ops.start()
-            except (OSError, ListenError) as error:
+            except (OSError, ListenError, msgspec.DecodeError) as error:
                 await send({"type": "lifespan.startup.failed", "message": str(error)})
                 return
             await send({"type": "lifespan.startup.complete"})
@@ -83,7 +81,7 @@ def main() -> int:
             Limits(connections=_CONNECTIONS),
             on_ready=lambda url: logger.info("the gate listens on %s", url),
         )
-    except (OSError, msgspec.DecodeError, ListenError, StartupError) as error:
+    except (OSError, ListenError, StartupError) as error:
         logger.error("the gate cannot start: %s", error)  # noqa: TRY400  # one sentence for the operator, no trace
         return 1
     return 0

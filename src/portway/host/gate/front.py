@@ -35,6 +35,12 @@ _UNAUTHORIZED = encode_error(
 _NOWHERE = encode_error(
     None, RpcError(REFUSED, "There is nothing at this path; the MCP endpoint of an app is /<app>/mcp.")
 )
+_OTHER_HOST = encode_error(
+    None, RpcError(REFUSED, "This host does not answer to that name; `portway up --domain` says to which it does.")
+)
+_OTHER_ORIGIN = encode_error(
+    None, RpcError(REFUSED, "This Origin is not allowed; a page may call the host that it came from.")
+)
 _POST_ONLY = encode_error(None, RpcError(REFUSED, "The MCP endpoint takes POST only: no sessions are kept here."))
 _ONCE = (*ROUTING, b"host", b"authorization", b"content-type", b"content-length")
 
@@ -59,7 +65,9 @@ class Front:
         if host is None:
             refusal = routes.guard.check(scope)
             if refusal is not None:
-                await send_bytes(send, refusal.status, encode_error(None, RpcError(REFUSED, refusal.message)), [_JSON])
+                body = {421: _OTHER_HOST, 403: _OTHER_ORIGIN}.get(refusal.status)
+                body = body or encode_error(None, RpcError(REFUSED, refusal.message))
+                await send_bytes(send, refusal.status, body, [_JSON])
                 return
             host = routes.by_host(fields[b"host"])
         by_name, route = host

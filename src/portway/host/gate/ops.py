@@ -37,7 +37,12 @@ class Ops:
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
+        """Listen, then read the table: of one written later than that, control finds somebody to tell.
+
+        Raises OSError, ListenError or msgspec.DecodeError.
+        """
         self._server = await asyncio.start_unix_server(self._serve, sock=Bind(uds=str(self._socket)).open())
+        self._routes.replace(table.load(self._table_file))
 
     def stop(self) -> None:
         if self._server is not None:
