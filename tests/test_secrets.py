@@ -138,6 +138,8 @@ def test_a_host_keeps_no_secret_in_replies_logs_record_or_data(running: Host) ->
     visitor = Visitor(f"{running.ready['url']}/app/mcp", token)
     visitor.visit()
     assert visitor.ask("tools/call", name="take", arguments={"secret": made}) == 200
+    by_name = f"app.localhost:{urlsplit(visitor.url).port}"
+    assert visitor.send(b"", verb="GET", target=f"/page?token={QUERY}", Host=by_name) == 404
     log = running.portway("logs", "app", "-n", "1000").stdout
     assert log.count("stays in the log") == 2
     visitor.check()
@@ -145,7 +147,7 @@ def test_a_host_keeps_no_secret_in_replies_logs_record_or_data(running: Host) ->
     assert not found(said(running.child), *MARKS, token, made, "Traceback")
 
     data = Path(running.ready["data"])
-    eventually(lambda: "resources/read" in record(data))
+    eventually(lambda: '"name":"/page"' in record(data))
     assert running.child.process.poll() is None
     for path in (path for path in data.rglob("*") if path.is_file() and "venv" not in path.parts):
         content = path.read_bytes().decode("latin-1")

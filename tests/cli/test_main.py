@@ -35,6 +35,13 @@ def test_help_and_version_import_no_loop_no_codec_no_server_and_no_verb(flag: st
     assert len(modules) < 250
 
 
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_help_of_a_verb_imports_no_loop_no_codec_and_no_server(verb: str) -> None:
+    command = (sys.executable, "-c", PROBE, verb, "--help")
+    done = subprocess.run(command, capture_output=True, text=True, env=clean_env(), timeout=30, check=True)
+    assert not {"asyncio", "msgspec", "uvicorn", "sqlalchemy", "portway.server"} & set(json.loads(done.stderr))
+
+
 def test_help_lists_every_verb_with_its_line(run_cli: RunCli) -> None:
     listed = run_cli("--help").stdout
     for name, verb in VERBS.items():

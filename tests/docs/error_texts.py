@@ -18,7 +18,9 @@ from pathlib import Path
 from tests.support import ROOT
 
 SOURCE = ROOT / "src" / "portway"
-PAGES = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [
+    ROOT / "docs" / f"{name}.md" for name in ("troubleshooting", "errors-author", "errors-protocol", "errors-host")
+]
 SENDERS = {
     *("_refuse", "refuse", "_answer", "Refusal"),  # replies of the listener and the transport
     *("fail", "_end", "_show", "_say", "_abandon"),  # ends of connections, of servers and of instances
@@ -28,12 +30,13 @@ _CLICK = {"ClickException", "UsageError", "BadParameter"}
 _BUILTIN = {name for name, value in vars(builtins).items() if isinstance(value, type) and issubclass(value, Exception)}
 _ROW = re.compile(r"^\| (`+) ?(.+?) ?\1 \| (.+?) \| (.+?) \|$", re.MULTILINE)
 _FORMAT = re.compile(r"%(?:b|d|s|r|\.0f)")
+_Scope = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 _MOST = 8  # texts of one expression: alternatives multiply
 
 
 @dataclass(frozen=True)
 class Error:
-    """A text of the source, where it stands and what carries it; `texts` are its parts, filled in as far as known."""
+    """A text of the source, where it stands and what carries it."""
 
     text: str
     place: str
@@ -73,16 +76,13 @@ class _Module:
             for argument in [*node.args, *(keyword.value for keyword in node.keywords)]:
                 for text in _texts(argument, names, self.functions):
                     if " " in text.strip():
-                        yield Error(text, place, name if name != "__init__" else scope[0].name)
+                        yield Error(text, place, name)
 
 
-def _scoped(
-    tree: ast.AST, scope: tuple[ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef, ...] = ()
-) -> Iterator[tuple[tuple[ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef, ...], ast.AST]]:
+def _scoped(tree: ast.AST, scope: tuple[_Scope, ...] = ()) -> Iterator[tuple[tuple[_Scope, ...], ast.AST]]:
     for node in ast.iter_child_nodes(tree):
         yield scope, node
-        inner = (*scope, node) if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) else scope
-        yield from _scoped(node, inner)
+        yield from _scoped(node, (*scope, node) if isinstance(node, _Scope) else scope)
 
 
 def _is_own_init(node: ast.Call, scope: tuple[ast.AST, ...], exceptions: set[str]) -> bool:
@@ -110,7 +110,7 @@ def _texts(node: ast.expr, names: dict[str, list[str]], functions: dict[str, lis
         value = node.value.decode() if isinstance(node.value, bytes) else node.value
         return [_FORMAT.sub("…", value)] if isinstance(value, str) else []
     if isinstance(node, ast.JoinedStr):
-        return ["".join(_filled(part, names, functions) for part in node.values)]
+        return ["".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)]
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
         sides = (_texts(side, names, functions) or ["…"] for side in (node.left, node.right))
         return ["".join(pair) for pair in product(*sides)][:_MOST]
@@ -123,20 +123,15 @@ def _texts(node: ast.expr, names: dict[str, list[str]], functions: dict[str, lis
     return []
 
 
-def _filled(part: ast.expr, names: dict[str, list[str]], functions: dict[str, list[str]]) -> str:
-    if isinstance(part, ast.Constant):
-        return str(part.value)
-    return "…"
-
-
 def _exceptions(trees: list[ast.Module]) -> set[str]:
-    """The names of all exception classes: the built-in ones, click's, and whatever the source derives from them."""
-    known = _BUILTIN | _CLICK | {"SystemExit"}
-    classes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    """The names of all exceptions: the built-in ones, click's, whatever is raised, and what is derived from them."""
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    raised = {_name(node.exc.func) for node in nodes if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call)}
+    known = _BUILTIN | _CLICK | raised
     size = 0
     while size != len(known):
         size = len(known)
-        known |= {node.name for node in classes if known & set(map(_name, node.bases))}
+        known |= {node.name for node in nodes if isinstance(node, ast.ClassDef) and known & set(map(_name, node.bases))}
     return known
 
 
@@ -147,17 +142,10 @@ def errors() -> list[Error]:
     return [error for module in modules for error in module.errors(exceptions)]
 
 
-def documented() -> dict[str, str]:
-    """The error texts of the pages, each with the page it is on: first cells of tables, as code."""
-    found: dict[str, str] = {}
-    for page in PAGES:
-        for match in _ROW.finditer(page.read_text()):
-            if page.name in ERROR_PAGES:
-                found[match[2].replace("\\|", "|")] = page.name
-    return found
-
-
-ERROR_PAGES = {"troubleshooting.md", "errors-author.md", "errors-protocol.md", "errors-host.md"}
+def documented() -> list[str]:
+    """The error texts of the pages: the first cells of their tables, as code."""
+    rows = [match for page in PAGES for match in _ROW.finditer(page.read_text())]
+    return list(dict.fromkeys(match[2].replace("\\|", "|") for match in rows))
 
 
 def asserted() -> set[str]:

@@ -20,6 +20,7 @@ PARTS = {
     "its transfer coding is unknown": "the reply is not valid HTTP: …",
     "its head is too large": "the reply is not valid HTTP: …",
     "a value of type …": "… returned what JSON cannot express: …",
+    "a newer Portway wrote it; upgrade portway, or choose another --data": "the database … cannot be used: …",
     "no room for all of it": "the call record cannot be written (…); calls are refused until it can",
 }
 INTERNAL = {
@@ -53,7 +54,6 @@ UNPROVOKED = {
     "could not … within … s:…": "takes a minute",
     "… ended (…), as often before; it is started again in … s": "takes more than a minute",
     "… was running but is started anew: …": "an instance that hangs just as control comes back",
-    "the host failed; the log of `portway up` says how": "a fault of Portway's own",
     "the deploy was cancelled": "its asker has left, and is not told",
 }
 ERRORS = errors()

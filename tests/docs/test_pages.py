@@ -1,8 +1,8 @@
 """Every example of README.md and docs/ is run as it stands there.
 
-A fence ```` ```python server.py ```` is written to that file; in a ```` ```console ```` fence each `$ command` is run by
-bash and must print what stands below it, where `…` stands for anything. A command that ends in ` &` keeps running until
-the end of the page. Port 8080 is replaced by a free one; home, and with it a host's data directory, is the test's own.
+A fence ```` ```python server.py ```` is written to that file; in a ```` ```console ```` fence each `$ command` is run
+by bash and must print what stands below it, where `…` stands for anything. A command that ends in ` &` keeps running
+until the end of the page. Ports 8080 and 8090 are replaced by free ones, the home directory by the test's own.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FENCE = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL
 @dataclass
 class Page:
     folder: Path
-    port: int
+    ports: tuple[int, int]
 
     def run(self, fences: list[tuple[str, str, str]]) -> None:
         with contextlib.ExitStack() as running:
@@ -38,7 +38,7 @@ class Page:
                     (self.folder / name).parent.mkdir(exist_ok=True)
                     (self.folder / name).write_text(body)
                 elif language == "console":
-                    for command, expected in commands(body.replace("8080", str(self.port))):
+                    for command, expected in commands(self.on_free_ports(body)):
                         self.check(command, expected, running)
 
     def check(self, command: str, expected: str, running: contextlib.ExitStack) -> None:
@@ -83,7 +83,10 @@ class Page:
                 process.communicate(timeout=30)
 
     def env(self) -> dict[str, str]:
-        return clean_env(build_environment() | {"HOME": str(self.folder), "PORT": str(self.port)})
+        return clean_env(build_environment() | {"HOME": str(self.folder), "PORT": str(self.ports[0])})
+
+    def on_free_ports(self, body: str) -> str:
+        return body.replace("8080", str(self.ports[0])).replace("8090", str(self.ports[1]))
 
 
 def commands(body: str) -> Iterator[tuple[str, str]]:
@@ -100,10 +103,9 @@ def matches(said: str, expected: str) -> bool:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_examples_of_a_page_work_as_written(page: Path, tmp_path: Path) -> None:
     fences = [found.groups(default="") for found in FENCE.finditer(page.read_text())]
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    Page(tmp_path, port).run(fences)
+    with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
+        ports = first.getsockname()[1], second.getsockname()[1]
+    Page(tmp_path, ports).run(fences)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

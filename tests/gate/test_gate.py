@@ -439,11 +439,13 @@ def test_a_host_name_leads_to_its_app_with_every_path_and_a_path_only_to_its_end
                 ("127.0.0.1", "/", 404),
                 ("127.0.0.1", "/a", 404),
                 ("127.0.0.1", "/a/page", 404),
-                ("evil.com", "/a/mcp", 421),
                 ("p.localhost", "/_portway/health", 201),
             ):
                 assert (await ask(host, "GET", target, bearer))[0] == status, (host, target)
-            assert (await ask("127.0.0.1", "GET", "/p/mcp", (b"origin", b"https://evil.com")))[0] == 403
+            status, said = await ask("evil.com", "GET", "/a/mcp", bearer)
+            assert (status, b"This host does not answer to that name" in said) == (421, True)
+            status, said = await ask("127.0.0.1", "GET", "/p/mcp", (b"origin", b"https://evil.com"))
+            assert (status, b"a page may call the host that it came from" in said) == (403, True)
             assert len(upstream.requests) == count + 1
 
     run(test())

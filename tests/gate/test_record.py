@@ -190,17 +190,23 @@ def test_no_call_is_taken_while_the_record_cannot_be_written(tmp_path: Path, mon
             return write(descriptor, data)
 
         monkeypatch.setattr("portway.host.gate.record.os.write", refusing)
+        monkeypatch.setattr("portway.host.gate.record._MOST_WAITING", 3)
         upstream = Upstream(echo)
         async with rig(tmp_path, upstream) as gate:
             while (answer := await gate.answer(call("x")))[0] == 200:
                 pass
             assert (answer[0], answer[1]["id"]) == (503, "x")
             assert "call record" in answer[1]["error"]["message"]
+            refused = 1
+            while refused < 9:
+                refused += (await gate.answer(call("x")))[0] == 503
             broken = False
             while (await gate.answer(call("y")))[0] != 200:
-                await asyncio.to_thread(int)
-        numbers = [line["seq"] for line in gate.lines()]
-        assert numbers == list(range(1, len(numbers) + 1))  # what was refused by the disk was kept, and is there
+                refused += 1
+        lines = gate.lines()
+        assert [line["seq"] for line in lines] == list(range(1, len(lines) + 1))  # what the disk refused was kept
+        assert sum(line.get("count", 1) for line in lines if line.get("status") == 503) == refused, "none is forgotten"
+        assert sum(line.get("event") == "omitted" for line in lines) == 1
 
     asyncio.run(asyncio.wait_for(test(), 20))
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import msgspec
-from msgspec import UNSET
 
 from portway.cli.schema import ArgumentProblem, read_arguments
 from portway.cli.target import OUTPUT, TOKEN, connect
-from portway.client import CallResult, Client, Content, Progress
+
+if TYPE_CHECKING:
+    from portway.client import CallResult, Client, Content, Progress
 
 
 @click.command(short_help="Call one tool and print its result.")
@@ -37,6 +37,8 @@ def command(target: str, tool: str, pairs: tuple[str, ...], text: str | None, to
 
     result = connect([target], token, call)
     if output == "json":
+        import msgspec
+
         click.echo(msgspec.json.encode(result))
     else:
         click.echo(_text(result), err=result.is_error)
@@ -72,6 +74,8 @@ def _show(progress: Progress) -> None:
 
 
 def _text(result: CallResult) -> str:
+    from msgspec import UNSET
+
     if not result.content and result.structured is not UNSET:
         return json.dumps(result.structured, ensure_ascii=False)
     return "\n".join(_block(block) for block in result.content)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import click
@@ -13,12 +17,13 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 T = TypeVar("T")
+_START_SECONDS = 2.0
 
 data_option = click.option(
     "--data",
     metavar="DIR",
     envvar="PORTWAY_DATA",
-    help="The host's data directory. Default: portway under XDG_DATA_HOME.",
+    help="The host's data directory. Also from PORTWAY_DATA. Default: portway under XDG_DATA_HOME.",
 )
 output_option = click.option(
     "-o",
@@ -30,6 +35,10 @@ output_option = click.option(
 )
 
 
+class HostAway(click.ClickException):
+    """There is no host, or it does not answer just now."""
+
+
 def ask(
     data: str | None,
     tool: str,
@@ -39,7 +48,7 @@ def ask(
     on_step: Callable[[str], None] | None = None,
     seconds: float = 60.0,
 ) -> T:
-    """The answer of one of the management server's tools. Raises `ClickException` without a host or when it refuses."""
+    """The answer of one of the management server's tools. Raises `HostAway`, or `ClickException` when it refuses."""
     import asyncio
 
     import msgspec
@@ -48,10 +57,8 @@ def ask(
     from portway.protocol.errors import RpcError
 
     paths = locate(data)
-    if not paths.control_socket.exists():
-        raise click.ClickException(
-            f"no host is running on {paths.data}: start one with `portway up`, or name its --data"
-        )
+    if not _listens(paths.control_socket):
+        raise HostAway(f"no host is running on {paths.data}: start one with `portway up`, or name its --data")
 
     def progress(done: Progress) -> None:
         if on_step is not None and done.message:
@@ -64,12 +71,24 @@ def ask(
     try:
         result = asyncio.run(call())
     except ClientError as error:
-        raise click.ClickException(f"the host on {paths.data} did not answer ({error}): is it still up?") from None
+        raise HostAway(f"the host on {paths.data} did not answer ({error}): is it still up?") from None
     except RpcError as error:
         raise click.ClickException(error.message) from None
     if result.is_error:
         raise click.ClickException(result.text)
     return msgspec.convert(result.structured, kind) if kind is not type(None) else None
+
+
+def _listens(path: Path) -> bool:
+    """Whether control can be asked; one that is just being started, or started again, is given time."""
+    until = time.monotonic() + _START_SECONDS
+    while True:
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(str(path))
+            return True
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.05)
 
 
 def print_json(answer: DataclassInstance) -> None:

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
-import msgspec
 
 from portway.cli.schema import describe, signature
 from portway.cli.target import OUTPUT, TOKEN, connect
-from portway.client import Client, Prompt, Resource, ResourceTemplate, ServerInfo, Tool
 
-
-class Offer(msgspec.Struct, rename="camel"):
-    """What `-o json` prints."""
-
-    server: ServerInfo
-    era: str
-    version: str
-    instructions: str | None
-    tools: list[Tool]
-    resources: list[Resource]
-    resource_templates: list[ResourceTemplate]
-    prompts: list[Prompt]
+if TYPE_CHECKING:
+    from portway.cli.offer import Offer
+    from portway.client import Prompt, Tool
 
 
 @click.command(short_help="Show what a server offers: tools, resources, prompts.")
@@ -29,21 +20,10 @@ class Offer(msgspec.Struct, rename="camel"):
 @OUTPUT
 def command(target: tuple[str, ...], token: str | None, output: str) -> None:
     """Show the tools, resources and prompts of the server in FILE, at URL, or started by COMMAND."""
-    offer = connect(list(target), token, _ask)
-    click.echo(msgspec.json.encode(offer) if output == "json" else _text(offer))
+    from portway.cli.offer import Offer
 
-
-async def _ask(client: Client) -> Offer:
-    return Offer(
-        client.server,
-        client.era.value,
-        client.version or "",
-        client.instructions,
-        await client.list_tools(),
-        await client.list_resources(),
-        await client.list_resource_templates(),
-        await client.list_prompts(),
-    )
+    offer = connect(list(target), token, Offer.of)
+    click.echo(offer.json() if output == "json" else _text(offer))
 
 
 def _text(offer: Offer) -> str:

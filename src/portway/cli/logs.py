@@ -5,9 +5,10 @@ import time
 
 import click
 
-from portway.cli.hosted import ask, data_option
+from portway.cli.hosted import HostAway, ask, data_option
 
 _POLL_SECONDS = 0.5
+_AWAY_SECONDS = 10.0  # control is started again in less
 
 
 @click.command()
@@ -21,10 +22,17 @@ def command(app: str, follow: bool, lines: int, data: str | None) -> None:
     """Show the last lines of APP's log; of one that never served, those of its last deploy."""
     from portway.host.answers import Excerpt
 
-    cursor = ""
+    cursor, last = "", 0.0
     with contextlib.suppress(KeyboardInterrupt):  # how a follower leaves
         while True:
-            found = ask(data, "logs", {"app": app, "lines": lines, "cursor": cursor}, Excerpt)
+            try:
+                found = ask(data, "logs", {"app": app, "lines": lines, "cursor": cursor}, Excerpt)
+            except HostAway:
+                if not cursor or time.monotonic() - last > _AWAY_SECONDS:
+                    raise
+                time.sleep(_POLL_SECONDS)
+                continue
+            last = time.monotonic()
             for line in found.lines:
                 click.echo(line)
             cursor = found.cursor

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shlex
 import sys
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from portway.cli.load import split
-from portway.client import Client, ClientError
-from portway.protocol.errors import RpcError
+
+if TYPE_CHECKING:
+    from portway.client import Client
 
 T = TypeVar("T")
 TOKEN = click.option("--token", envvar="PORTWAY_TOKEN", help="Bearer token for a URL. Default: PORTWAY_TOKEN.")
@@ -27,6 +27,10 @@ def connect(target: list[str], token: str | None, use: Callable[[Client], Awaita
 
     Every failure is a ClickException: one sentence, exit status 1.
     """
+    import asyncio
+
+    from portway.client import Client, ClientError
+    from portway.protocol.errors import RpcError
 
     async def session() -> T:
         async with Client(resolve(target), token=token) as client:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -23,7 +24,14 @@ _NEEDED = ("alembic", "sqlalchemy", "uv")
     "--port", type=click.IntRange(0, 65535), envvar="PORT", default=8080, show_default=True, help="Also from PORT."
 )
 @data_option
-@click.option("--domain", default="localhost", show_default=True, help="Apps are also at <app>.DOMAIN.")
+@click.option(
+    "--domain",
+    default="localhost",
+    show_default=True,
+    metavar="DOMAIN",
+    callback=lambda _context, _option, value: _domain(value),
+    help="Apps are also at <app>.DOMAIN.",
+)
 def command(folders: tuple[Path, ...], port: int, data: str | None, domain: str) -> None:
     """Run the host until Ctrl-C, with each folder PATH deployed at the start.
 
@@ -47,6 +55,12 @@ def command(folders: tuple[Path, ...], port: int, data: str | None, domain: str)
         "portway: isolation none: apps run as this user and can read its files, so deploy only code you trust", err=True
     )
     raise SystemExit(launcher.run())
+
+
+def _domain(value: str) -> str:
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?", value.lower()):
+        raise click.BadParameter(f"{value!r} is not a domain; give a name without scheme or port, as in example.com")
+    return value.lower()
 
 
 def _start_with_the_rest(paths: "Paths", missing: list[str]) -> NoReturn:

@@ -5,11 +5,13 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import os
+import threading
 import zipfile
 from pathlib import Path
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _KEPT = 3
+_writing = threading.Lock()  # deploys run side by side
 
 
 def running_wheel(directory: Path) -> Path:
@@ -25,9 +27,10 @@ def running_wheel(directory: Path) -> Path:
     # The folder's name changes with the content: uv caches a local wheel by its path.
     digest = hashlib.sha256(files[f"{metadata}/RECORD"]).hexdigest()[:16]
     wheel = directory / digest / f"portway-{distribution.version}-py3-none-any.whl"
-    if not wheel.exists():
-        _write(wheel, files)
-        _forget_old(directory, keep=wheel.parent)
+    with _writing:
+        if not wheel.exists():
+            _write(wheel, files)
+            _forget_old(directory, keep=wheel.parent)
     return wheel
 
 

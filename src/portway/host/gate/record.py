@@ -2,8 +2,9 @@
 
 Files are named for the first number in them and follow one another at 64 MiB. One thread writes and syncs the lines in
 batches. What the disk refuses is kept and tried again, and until it is written no new call is taken: the record has no
-holes that are not seen. A gate that is killed loses what it had not written (at most 100 ms); the `gate-started` line
-of the next one says that and where.
+holes that are not seen. Of the calls refused meanwhile, those beyond 10,000 are only counted, in one `omitted` line. A
+gate that is killed loses what it had not written (at most 100 ms); the `gate-started` line of the next one says that
+and where.
 """
 
 import logging
@@ -21,6 +22,7 @@ logger = logging.getLogger("portway.gate")
 
 _BATCH_SECONDS = 0.06
 _RETRY_SECONDS = 0.5
+_MOST_WAITING = 10_000  # lines, while the disk refuses: a flood of refused calls must not fill the memory
 _FILE_BYTES = 64 * 1024 * 1024
 _TAIL_BYTES = 1024 * 1024  # longer than any line
 
@@ -48,6 +50,7 @@ class Line(msgspec.Struct, omit_defaults=True):
     bytes_in: int = 0
     bytes_out: int = 0
     request: str = ""
+    count: int = 0  # of an `omitted` line: the refused calls it stands for
 
 
 class Record:
@@ -62,6 +65,7 @@ class Record:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._seq = _heal(directory)
         self._lines: deque[Line] = deque()
+        self._omitted = 0
         self._fd = -1
         self._size = 0
         self._some = threading.Event()
@@ -79,6 +83,12 @@ class Record:
 
     def add(self, line: Line) -> None:
         """Number a line and have it written."""
+        if self.failing:
+            if line.outcome == "refused" and len(self._lines) >= _MOST_WAITING:
+                self._omitted += 1
+                return
+        elif self._omitted:
+            self._admit_omitted()
         self._seq = line.seq = self._seq + 1
         self._lines.append(line)
         if not self._some.is_set():
@@ -86,11 +96,18 @@ class Record:
 
     def close(self) -> None:
         """Write what there is, and end the writer; one more try for a disk that refuses."""
+        if self._omitted:
+            self._admit_omitted()
         self._stop.set()
         self._some.set()
         self._thread.join()
         if self._lines:
             logger.error("%d lines of the call record could not be written", len(self._lines))
+
+    def _admit_omitted(self) -> None:
+        count, self._omitted = self._omitted, 0
+        self._seq += 1
+        self._lines.append(Line(seq=self._seq, time=now(), event="omitted", status=503, count=count))
 
     def _run(self) -> None:
         batch: list[Line] = []

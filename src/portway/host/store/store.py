@@ -39,7 +39,7 @@ class Store:
         try:
             upgrade(self._engine)
         except SQLAlchemyError as error:
-            raise StoreError(f"the database {path} cannot be used: {error}") from None
+            raise StoreError(f"the database {path} cannot be used: {_reason(error)}") from None
 
     def close(self) -> None:
         self._engine.dispose()
@@ -140,7 +140,7 @@ class Store:
             with self._engine.begin() as connection:
                 yield connection
         except SQLAlchemyError as error:
-            raise StoreError(f"the host's database refused: {error}") from None
+            raise StoreError(f"the host's database refused: {_reason(error)}") from None
 
     def _all(self, query: Executable) -> list[tuple[Any, ...]]:
         with self._begin() as connection:
@@ -153,6 +153,11 @@ class Store:
 
 def _release(app: str, number: int) -> ColumnElement[bool]:
     return (releases.c.app == app) & (releases.c.number == number)
+
+
+def _reason(error: SQLAlchemyError) -> object:
+    """The database's own words, without SQLAlchemy's: those show the statement with its values."""
+    return getattr(error, "orig", None) or error
 
 
 def _open(path: Path) -> Engine:
