@@ -45,6 +45,7 @@ def matches(text: str, output: str) -> bool:
         ("Cannot listen on …:…: …. Use another --host or --port.", "--host=192.0.2.1", {}),
         ("no PORTWAY_TOKENS is set: whoever reaches …:… may call every tool", "--host=192.0.2.1", {}),
         ("PORTWAY_TOKENS entry … is not name:token[:scope+scope].", "", {"PORTWAY_TOKENS": "planted"}),
+        ("PORTWAY_TOKENS entry … has a token no header can carry: use ASCII.", "", {"PORTWAY_TOKENS": "a:plantéd"}),
         ("PORTWAY_TOKENS entry … repeats the token of an earlier one.", "", {"PORTWAY_TOKENS": "a:planted,b:planted"}),
         ("PORT=… is not a port number; use 0 to 65535", "", {"PORT": "99999"}),
         ("…=… is not known; use one of …", "", {"PORTWAY_LOG_LEVEL": "loud"}),

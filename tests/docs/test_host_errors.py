@@ -7,8 +7,11 @@ import importlib.util
 import logging
 import os
 import re
+import socket
 import sqlite3
 import sys
+import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -108,10 +111,13 @@ def test_a_host_that_cannot_start_says_the_documented_text(
 
 
 def test_a_host_that_is_gone_is_named_with_the_documented_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    locate(tmp_path).run.mkdir(parents=True)
-    locate(tmp_path).control_socket.touch()
-    done = CliRunner().invoke(cli, ["ps", "--data", str(tmp_path)])
+    with tempfile.TemporaryDirectory(dir="/tmp") as run, socket.socket(socket.AF_UNIX) as dying:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", run)
+        locate(tmp_path).run.mkdir(parents=True)
+        dying.bind(str(locate(tmp_path).control_socket))
+        dying.listen()
+        threading.Thread(target=lambda: [dying.accept()[0].close() for _ in range(2)], daemon=True).start()
+        done = CliRunner().invoke(cli, ["ps", "--data", str(tmp_path)])
     assert says("the host on … did not answer (…): is it still up?", done.output)
 
 

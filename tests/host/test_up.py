@@ -244,6 +244,7 @@ def test_another_host_on_the_same_data_or_port_is_refused_in_one_line(running: H
         (["logs", "nobody"], 1, "there is no app 'nobody' on this host (there are: "),
         (["token", "revoke", "thing", "nobody"], 1, "thing has no token named 'nobody'"),
         (["destroy", "nobody", "--yes"], 1, "there is no app 'nobody'"),
+        (["up", "--domain", "http://example.com"], 2, "is not a domain; give a name without scheme or port"),
         (["ps", "--data", "elsewhere"], 1, "start one with `portway up`"),
     ],
 )

@@ -42,6 +42,8 @@ class NamedTokens:
             token, _, scopes = rest.partition(":")
             if not name or not token:
                 raise TokenSyntaxError(f"PORTWAY_TOKENS entry {position} is not name:token[:scope+scope].")
+            if not token.isascii() or not token.isprintable() or " " in token:
+                raise TokenSyntaxError(f"PORTWAY_TOKENS entry {position} has a token no header can carry: use ASCII.")
             principal = Principal("portway", name, name, frozenset(filter(None, scopes.split("+"))))
             if self._by_digest.setdefault(digest(token), principal) is not principal:
                 raise TokenSyntaxError(f"PORTWAY_TOKENS entry {position} repeats the token of an earlier one.")

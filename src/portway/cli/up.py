@@ -28,7 +28,6 @@ _NEEDED = ("alembic", "sqlalchemy", "uv")
     "--domain",
     default="localhost",
     show_default=True,
-    metavar="DOMAIN",
     callback=lambda _context, _option, value: _domain(value),
     help="Apps are also at <app>.DOMAIN.",
 )
