@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import ROOT, SCRIPTS, WEATHER, clean_env, served, started
+from tests.support import ROOT, WEATHER, clean_env, served
 
 pytestmark = [pytest.mark.clients, pytest.mark.timeout(120)]
 
@@ -31,17 +31,6 @@ each_client = pytest.mark.parametrize(
 def weather() -> Iterator[str]:
     with served(env={"PORTWAY_TOKENS": f"typescript:{TOKEN}"}) as url:
         yield url
-
-
-@pytest.fixture(scope="module")
-def hosted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The address of the weather server behind the gate, and its token."""
-    data = tmp_path_factory.mktemp("data")
-    command = (SCRIPTS / "portway", "up", WEATHER.parent, "--port", "0", "--data", data)
-    with started(*command, ready=r"^ready (\{.*\})$") as child:
-        assert child.match
-        weather = json.loads(child.match[1])["apps"]["weather"]
-        yield {"url": weather["url"], "token": weather["token"]}
 
 
 def met(client: dict[str, str], **target: object) -> dict[str, Any]:

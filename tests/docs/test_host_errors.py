@@ -103,6 +103,7 @@ def test_a_host_that_cannot_start_says_the_documented_text(
     monkeypatch.setenv("PORTWAY_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     monkeypatch.delenv("UV", raising=False)
+    monkeypatch.setattr(os, "umask", lambda mask: 0)  # `up` sets it for its process, here that of the other tests too
     for (where, name), value in patches.items():
         monkeypatch.setattr(where, name, value)
     done = CliRunner().invoke(cli, words)

@@ -45,7 +45,8 @@ def test_the_command_line_finds_the_sockets_of_a_host_with_another_runtime_direc
 
 
 def test_a_folder_with_other_things_in_it_is_not_taken(tmp_path: Path) -> None:
-    (tmp_path / "home").mkdir(mode=0o755)
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home").chmod(0o755)  # whatever the umask
     (tmp_path / "home" / "thesis.tex").touch()
     with pytest.raises(PathError, match="holds something else: give --data a directory of its own"):
         claim(tmp_path / "home")

@@ -16,7 +16,9 @@ from portway.host.store.schema import metadata
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    store = Store(tmp_path / "portway.db")
+    path = tmp_path / "what?a%41 #.db"
+    store = Store(path)
+    assert path.is_file(), "a path is no URL"
     yield store
     store.close()
 

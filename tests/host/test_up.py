@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -56,6 +57,13 @@ async def hold(until: str) -> str:
 def die() -> None:
     print("dying as asked", flush=True)
     os._exit(3)
+"""
+
+
+DAEMON = """
+if "PORTWAY_INSTANCE" in os.environ:
+    import subprocess
+    print("left", subprocess.Popen(["env", "-i", "setsid", "sleep", "1000"]).pid, flush=True)
 """
 
 
@@ -256,13 +264,16 @@ def test_what_cannot_be_done_is_one_sentence(running: Host, arguments: list[str]
 
 
 def test_a_started_host_stops_whole_and_comes_back_with_its_apps(tmp_path: Path) -> None:
-    folder = thing(tmp_path / "thing")
+    folder = thing(tmp_path / "thing", more=DAEMON)
     with host(tmp_path / "data", [folder]) as first:
+        left = re.search(r"^left (\d+)$", first.portway("logs", "thing").stdout, re.MULTILINE)
+        assert left
         instance = first.call("thing", "pid", first.ready["token"])["result"]
         first.child.process.send_signal(signal.SIGINT)
         assert first.child.process.wait(20) == 0
         assert first.processes() == {}
         assert not Path(f"/proc/{instance}").exists()
+        assert not Path(f"/proc/{left[1]}").exists(), "a daemon without a trace of its origin is ended too"
         assert not first.paths.run.exists()
     with host(tmp_path / "data", [folder]) as second:
         assert second.ready["token"] != first.ready["token"]
@@ -270,6 +281,25 @@ def test_a_started_host_stops_whole_and_comes_back_with_its_apps(tmp_path: Path)
         assert second.call("thing", "version", first.ready["token"]) == {"result": "one"}
         second.child.process.kill()
         eventually(lambda: second.processes() == {}, within=20)
+
+
+def test_a_host_that_is_asked_twice_to_stop_does_not_wait_for_a_call(tmp_path: Path) -> None:
+    with host(tmp_path / "data", [thing(tmp_path / "thing")]) as up, ThreadPoolExecutor(1) as callers:
+        call = callers.submit(up.call, "thing", "hold", up.ready["token"], until=str(tmp_path / "never"))
+        eventually((tmp_path / "never.held").exists)
+        launcher = up.child.process
+        launcher.send_signal(signal.SIGINT)
+        eventually(lambda: not pending(launcher.pid))
+        launcher.send_signal(signal.SIGINT)
+        assert launcher.wait(10) == 0
+        assert up.processes() == {}
+        assert call.exception() is not None
+
+
+def pending(pid: int) -> int:
+    """The signals sent to a process that it has not taken yet, as a mask."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("ShdPnd:\t")[2].split()[0], 16)
 
 
 def test_up_with_a_folder_that_cannot_be_deployed_ends_with_its_reason(tmp_path: Path, running: Host) -> None:

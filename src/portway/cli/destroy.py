@@ -4,6 +4,8 @@ import click
 
 from portway.cli.hosted import ask, data_option
 
+_SECONDS = 120.0  # its calls may end first, then it itself
+
 
 @click.command()
 @click.argument("app")
@@ -16,5 +18,5 @@ def command(app: str, yes: bool, data: str | None) -> None:
         and click.prompt(f"This deletes {app} with its releases, logs and tokens. Type its name to go on") != app
     ):
         raise click.ClickException(f"that is not {app}: nothing was deleted")
-    ask(data, "destroy", {"app": app}, type(None))
+    ask(data, "destroy", {"app": app}, type(None), seconds=_SECONDS)
     click.echo(f"destroyed {app}", err=True)

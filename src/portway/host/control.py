@@ -13,7 +13,7 @@ from portway.host.keeper import Starter
 from portway.host.launcher import FAILED
 from portway.host.management import Management
 from portway.host.paths import Paths, locate
-from portway.host.processes import ProcessRuntime
+from portway.host.processes import ProcessRuntime, end_strays
 from portway.host.runtime import Limits as InstanceLimits
 from portway.host.store import Store, StoreError
 from portway.host.supervisor import Supervisor
@@ -28,10 +28,18 @@ _TOKEN = "up"  # noqa: S105  # the name of the token, not one
 
 
 async def run(paths: Paths, url: str, domain: str, folders: list[Path], *, announce: bool) -> int:
-    """Serve until SIGTERM. `folders` are deployed first; with `announce` the ready line is printed after that."""
+    """Serve until SIGTERM, or SIGINT, which leaves the instances no time; with `announce` print the ready line.
+
+    `folders` are deployed before that line.
+    """
     stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+
+    def end_now() -> None:
+        stop.set()
+        end_strays(paths, set())
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, end_now)
     store = Store(paths.database)
     runtime = ProcessRuntime(paths)
     starter = Starter(runtime, store, InstanceLimits())

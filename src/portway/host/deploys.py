@@ -69,7 +69,10 @@ class Deployer:
 
     async def _deploy(self, app: str, folder: Path, report: Report) -> Deployed:
         steps = _Steps(report)
-        number = self._store.begin_release(app, str(folder))
+        try:
+            number = self._store.begin_release(app, str(folder))
+        except StoreError as error:
+            raise DeployError(str(error)) from None
         release = Release(app, number, self._paths.release(app, number), "")
         try:
             release = await self._build(release, folder, steps)

@@ -128,7 +128,9 @@ class Keeper:
 
 
 def cut(log: Path) -> None:
-    """Empty a log that is being written, its content kept in `<log>.1`."""
-    shutil.copyfile(log, log.with_suffix(".log.1"))
-    with log.open("r+b") as file:
-        file.truncate(0)
+    """Empty a log that is being written, its content kept in `<log>.1`, as far as the disk has room for it."""
+    try:
+        shutil.copyfile(log, log.with_suffix(".log.1"))
+    finally:
+        with log.open("r+b") as file:
+            file.truncate(0)

@@ -1,6 +1,5 @@
 """`portway up` in the foreground: the small parent of gate and control, which starts them and starts them again."""
 
-import contextlib
 import ctypes
 import fcntl
 import os
@@ -55,6 +54,7 @@ class Launcher:
 
     def run(self) -> int:
         """Run until a signal or a failure; the exit code. Every process is gone when it returns."""
+        had_children = bool(_own_children())  # of the shell that became us
         _libc().prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # instances of a killed control come to us
         # Signals are waited for, not handled: between a child's start and its entry here, none can slip in.
         signals = {signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
@@ -70,7 +70,8 @@ class Launcher:
                 self._reap()
             else:
                 self._stop()
-        _end_orphans()
+        if not had_children:
+            _end_orphans()
         self._paths.forget_run()
         return self._code
 
@@ -111,7 +112,14 @@ class Launcher:
                 self._on_exit(name, os.waitstatus_to_exitcode(status))
 
     def _stop(self) -> None:
-        """First the gate, which lets its calls end; control and with it the instances when the gate has gone."""
+        """First the gate, which lets its calls end; control and with it the instances when the gate has gone.
+
+        Asked again, end all of it now: a second SIGTERM is that to the gate, SIGINT to control.
+        """
+        if self._stopping:
+            self._send("gate", signal.SIGTERM)
+            self._send("control", signal.SIGINT)
+            return
         self._stopping = True
         self._later.clear()
         self._send("gate" if "gate" in self._children.values() else "control", signal.SIGTERM)
@@ -157,12 +165,17 @@ class Launcher:
 
 def _end_orphans() -> None:
     """End what apps left behind: a daemon that shed its environment is known only by having become our child."""
-    children = Path(f"/proc/self/task/{os.getpid()}/children")
-    with contextlib.suppress(OSError):
-        while pids := children.read_text().split():
-            for pid in map(int, pids):
-                os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
+    while pids := _own_children():
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
+def _own_children() -> list[int]:
+    try:
+        return [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
+    except OSError:  # a kernel without CONFIG_PROC_CHILDREN
+        return []
 
 
 def _lock(paths: Paths) -> int:

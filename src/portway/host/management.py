@@ -101,7 +101,11 @@ class Management:
     async def revoke_token(self, app: str, name: str) -> None:
         """End a token; calls that bear it are refused from now on."""
         self._app(app)
-        if not self._store.drop_token(app, name):
+        try:
+            found = self._store.drop_token(app, name)
+        except StoreError as error:
+            raise ToolError(str(error)) from None
+        if not found:
             raise ToolError(f"{app} has no token named {name!r}: see `portway token list {app}`")
         await self._supervisor.publish()
 
@@ -114,7 +118,7 @@ class Management:
                 await self._supervisor.remove(app)
                 self._store.destroy(app)
                 await asyncio.to_thread(remove_tree, self._paths.app(app))
-        except DeployError as error:
+        except (DeployError, StoreError) as error:
             raise ToolError(str(error)) from None
 
     def url_of(self, app: str) -> str:
