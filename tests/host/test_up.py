@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
 
 from portway.client import ClientError
@@ -264,16 +265,13 @@ def test_what_cannot_be_done_is_one_sentence(running: Host, arguments: list[str]
 
 
 def test_a_started_host_stops_whole_and_comes_back_with_its_apps(tmp_path: Path) -> None:
-    folder = thing(tmp_path / "thing", more=DAEMON)
+    folder = thing(tmp_path / "thing")
     with host(tmp_path / "data", [folder]) as first:
-        left = re.search(r"^left (\d+)$", first.portway("logs", "thing").stdout, re.MULTILINE)
-        assert left
         instance = first.call("thing", "pid", first.ready["token"])["result"]
         first.child.process.send_signal(signal.SIGINT)
         assert first.child.process.wait(20) == 0
         assert first.processes() == {}
         assert not Path(f"/proc/{instance}").exists()
-        assert not Path(f"/proc/{left[1]}").exists(), "a daemon without a trace of its origin is ended too"
         assert not first.paths.run.exists()
     with host(tmp_path / "data", [folder]) as second:
         assert second.ready["token"] != first.ready["token"]
@@ -283,8 +281,28 @@ def test_a_started_host_stops_whole_and_comes_back_with_its_apps(tmp_path: Path)
         eventually(lambda: second.processes() == {}, within=20)
 
 
-def test_a_host_that_is_asked_twice_to_stop_does_not_wait_for_a_call(tmp_path: Path) -> None:
-    with host(tmp_path / "data", [thing(tmp_path / "thing")]) as up, ThreadPoolExecutor(1) as callers:
+def test_a_control_killed_before_all_is_ready_has_a_successor_that_makes_it_so(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(1) as killer:
+        marker = tmp_path / "importing"
+        slow = f"from pathlib import Path\nif not Path({str(marker)!r}).exists():\n    Path({str(marker)!r}).touch()\n"
+        slow += "    import time\n    time.sleep(60)\n"
+        killer.submit(kill_when, marker, str(tmp_path / "data"))
+        with host(tmp_path / "data", [thing(tmp_path / "thing", more=slow)]) as up:
+            assert up.call("thing", "version", up.ready["token"]) == {"result": "one"}
+
+
+def kill_when(marker: Path, data: str) -> None:
+    """Kill the control process of the host on `data` once `marker` is there."""
+    eventually(marker.exists, within=30)
+    for process in psutil.process_iter(["cmdline"]):
+        if {"portway.host.control", data} <= {*(process.info["cmdline"] or ())}:
+            process.kill()
+
+
+def test_a_host_that_is_asked_twice_to_stop_waits_for_no_call_and_leaves_nothing(tmp_path: Path) -> None:
+    with host(tmp_path / "data", [thing(tmp_path / "thing", more=DAEMON)]) as up, ThreadPoolExecutor(1) as callers:
+        left = re.search(r"^left (\d+)$", up.portway("logs", "thing").stdout, re.MULTILINE)
+        assert left
         call = callers.submit(up.call, "thing", "hold", up.ready["token"], until=str(tmp_path / "never"))
         eventually((tmp_path / "never.held").exists)
         launcher = up.child.process
@@ -294,6 +312,7 @@ def test_a_host_that_is_asked_twice_to_stop_does_not_wait_for_a_call(tmp_path: P
         assert launcher.wait(10) == 0
         assert up.processes() == {}
         assert call.exception() is not None
+        assert not Path(f"/proc/{left[1]}").exists(), "a daemon without a trace of its origin is ended too"
 
 
 def pending(pid: int) -> int:

@@ -84,6 +84,7 @@ async def _start(
         ready = {"url": url, "token": first["token"], "data": str(paths.data), "apps": apps}
         sys.stdout.write(f"ready {json.dumps(ready)}\n")
         sys.stdout.flush()
+        paths.announced.touch()
     return True
 
 

@@ -61,8 +61,9 @@ class Launcher:
         if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # as under nohup
             signals.discard(signal.SIGHUP)
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+        self._paths.announced.unlink(missing_ok=True)
         self._start("gate")
-        self._start("control", first=True)
+        self._start("control")
         while self._children or self._later:
             if (found := signal.sigtimedwait(signals, _TICK_SECONDS if self._later else _LONG_SECONDS)) is None:
                 self._start_due()
@@ -75,7 +76,7 @@ class Launcher:
         self._paths.forget_run()
         return self._code
 
-    def _start(self, name: str, *, first: bool = False) -> None:
+    def _start(self, name: str) -> None:
         self._started[name] = time.monotonic()
         arguments = ["--data", str(self._paths.data)]
         if name == "gate":
@@ -84,7 +85,7 @@ class Launcher:
         else:
             kept = self._lock
             arguments += ["--url", self._url, "--domain", self._domain]
-        if name == "control" and first:
+        if name == "control" and not self._paths.announced.exists():
             arguments += [
                 "--announce",
                 *(argument for folder in self._folders for argument in ("--deploy", str(folder))),

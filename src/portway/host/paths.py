@@ -64,6 +64,11 @@ class Paths:
     def instances(self) -> Path:
         return self.run / "i"
 
+    @property
+    def announced(self) -> Path:
+        """There once the ready line is printed: a control killed before that has a successor that does it."""
+        return self.run / "announced"
+
     def app(self, app: str) -> Path:
         return self.data / "apps" / app
 

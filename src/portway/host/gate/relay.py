@@ -135,7 +135,6 @@ async def _request(
     While none can be, wait for the next: the table names an instance that has died until control has seen its end.
     """
     route, tried, until = call.route, list[Backend](), 0.0
-    loop = asyncio.get_running_loop()
     while True:
         while (backend := route.pick(tried)) is not None:
             backend.in_flight += 1
@@ -148,6 +147,7 @@ async def _request(
                 tried.append(backend)
             except BrokenResponse as error:
                 raise _cut(call, error) from None
+        loop = asyncio.get_running_loop()
         until = until or loop.time() + _START_SECONDS
         if route.state not in ("up", "starting") or loop.time() >= until:
             break
