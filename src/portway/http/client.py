@@ -86,7 +86,7 @@ class Response:
         if self._error is not None:
             raise self._error
         self._connection.resume()
-        self._waiter = asyncio.get_running_loop().create_future()
+        self._waiter = self._connection.loop.create_future()
         try:
             await self._waiter
         except asyncio.CancelledError:
@@ -110,6 +110,7 @@ class _Connection(asyncio.Protocol):
         self.keep_until = 0.0  # when idle: the loop's time after which the peer may close it at any moment
         self.silent = False  # lost before one byte of the reply came,
         self.reset = False  # and with our request unread: the kernel answers that with a reset, not an end
+        self.loop = asyncio.get_running_loop()
         self._client = client
         self._parser = httptools.HttpResponseParser(self)
         self._response: Response | None = None
@@ -297,10 +298,9 @@ class HttpClient:
         return head
 
     def _pooled(self) -> _Connection | None:
-        now = asyncio.get_running_loop().time()
         while self._idle:
             connection = self._idle.pop()  # the latest used is the likeliest alive
-            if not connection.stale(now):
+            if not connection.stale(connection.loop.time()):
                 return connection
             connection.fail("it was idle for too long")
         return None
@@ -323,7 +323,7 @@ class HttpClient:
             raise ConnectFailed(f"cannot connect to {peer}: {_reason(error)}") from error
 
     def release(self, connection: _Connection) -> None:
-        now = asyncio.get_running_loop().time()
+        now = connection.loop.time()
         connection.keep_until += now
         if len(self._idle) == self._idle.maxlen or (self._idle and self._idle[0].keep_until < now):
             self._idle.popleft().fail("it was idle for too long")

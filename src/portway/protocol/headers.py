@@ -88,22 +88,15 @@ def verify(message: Message, fields: Mapping[bytes, bytes]) -> None:
 
     Raises RpcError: INVALID_PARAMS (envelope), HEADER_MISMATCH, UNSUPPORTED_VERSION; the status is 400 for all.
     """
-    version = verify_envelope(message)
-    _match(fields, VERSION, version)
-    assert message.method is not UNSET
-    _match(fields, METHOD, message.method)
-    name = routed_name(message)
-    if name is not None:
-        value = fields.get(NAME)
-        if value is None or (value != name.encode() and decode_value(value.decode("latin-1").strip(" \t")) != name):
-            raise _mismatch(NAME, value)
+    version, method, name = verify_envelope(message), message.method, routed_name(message)
+    assert method is not UNSET
+    for header, expected in ((VERSION, version), (METHOD, method), (NAME, name)):
+        if expected is None or (value := fields.get(header)) == expected.encode():
+            continue
+        text = None if value is None else value.decode("latin-1").strip(" \t")
+        if text is None or (decode_value(text) if header is NAME else text) != expected:
+            raise _mismatch(header, value)
     verify_supported(version)
-
-
-def _match(fields: Mapping[bytes, bytes], header: bytes, expected: str) -> None:
-    value = fields.get(header)
-    if value is None or (value != expected.encode() and value.strip(b" \t") != expected.encode()):
-        raise _mismatch(header, value)
 
 
 _SPELLING = {VERSION: "MCP-Protocol-Version", METHOD: "Mcp-Method", NAME: "Mcp-Name"}
