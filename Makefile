@@ -8,7 +8,7 @@ QUIET_PIP = $(PY) -m pip install --quiet --disable-pip-version-check --no-input 
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url --no-emit-find-links
 # What `make test-all` adds to `make test`.
-SLOW = slow or conformance or clients or faults or soak or install
+SLOW = slow or conformance or clients or soak or install
 NPM = tests/node/node_modules/.package-lock.json
 PYTEST = $(BIN)/pytest -n auto --durations=10
 

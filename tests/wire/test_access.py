@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 
 from tests.wire.conversation import FULL, POOR, app
 from tests.wire.served import LEGACY, MODERN, VERSIONS, Client, request, served
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 GUARDED = {
     "tools/call": {"name": "secret"},
@@ -24,14 +19,6 @@ OPEN = {
     "tools/list": {},
 }
 TOKENS = {None: 401, "made-up": 401, POOR: 403, FULL: 200}
-
-
-@pytest.fixture(scope="module")
-def client() -> Iterator[Client]:
-    with served(app(tokens=True)) as url:
-        client = Client(url)
-        yield client
-        client.close()
 
 
 @pytest.mark.parametrize("token", TOKENS)

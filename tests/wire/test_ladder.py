@@ -4,27 +4,15 @@ from __future__ import annotations
 
 import http.client
 import json
-from typing import TYPE_CHECKING
 
 import pytest
 
 from portway.protocol.versions import LEGACY_VERSIONS
-from tests.wire.conversation import FULL, POOR, app
-from tests.wire.served import LEGACY, META, MODERN, VERSIONS, Client, Json, request, served
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from tests.wire.conversation import FULL, POOR
+from tests.wire.served import LEGACY, META, MODERN, VERSIONS, Json, request
 
 VERSION, METHOD, NAME = "MCP-Protocol-Version", "Mcp-Method", "Mcp-Name"
 CALL = {"name": "secret", "arguments": []}
-
-
-@pytest.fixture(scope="module")
-def client() -> Iterator[Client]:
-    with served(app(tokens=True)) as url:
-        client = Client(url)
-        yield client
-        client.close()
 
 
 # A modern call with everything wrong; each step mends one more thing and is answered with the next fault.

@@ -1,0 +1,21 @@
+"""The conversation's server, asking for tokens, and a client to it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.wire.conversation import app
+from tests.wire.served import Client, served
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    with served(app(tokens=True)) as url:
+        client = Client(url)
+        yield client
+        client.close()
