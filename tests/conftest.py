@@ -9,10 +9,25 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
+from portway.transport.http import App
 from tests.support import clean_env
+from tests.wire.judging import judged
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
+
+
+@pytest.fixture(autouse=True)
+def every_message_is_one_of_its_revision(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Judges all that servers of this process say over HTTP, but where a test counts what a call costs."""
+    if request.path.stem == "test_cost":
+        yield
+        return
+    faults: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(App, "__call__", judged(App.__call__, faults))
+        yield
+    assert not faults, "\n".join(faults)
 
 
 class RunCli(Protocol):

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 def signature(value: object) -> str:
     """`(city: str) -> dict`, without where a type lives or an object lay in memory; '' for what Python cannot tell."""
     try:
-        return re.sub(r" at 0x[0-9a-f]+|~|\b(?:[a-z_]+\.)+(?=[A-Z])", "", str(inspect.signature(value)))  # type: ignore[arg-type]
+        text = re.sub(r" at 0x[0-9a-f]+|~|\b(?:[a-z_]+\.)+(?=[A-Z])", "", str(inspect.signature(value)))  # type: ignore[arg-type]
+        return re.sub(r"""(: |-> )(['"])(.*?)\2(?=[,) =]|$)""", r"\1\3", text)  # annotations that are text
     except (TypeError, ValueError):
         return ""
 
@@ -73,7 +74,8 @@ def surface() -> str:
     """The whole text of `api.txt`, as the installed package has it."""
     # Imported by name: mypy must be able to check this file before, and apart from, the package.
     cli = importlib.import_module("portway.cli.main").cli
-    return "".join(f"{line}\n" for line in [*names("portway"), "", *verbs("portway", cli)])
+    public = [line for package in ("portway", "portway.client", "portway.testing") for line in [*names(package), ""]]
+    return "".join(f"{line}\n" for line in [*public, *verbs("portway", cli)])
 
 
 def violations(root: Path) -> Iterator[str]:

@@ -1,10 +1,15 @@
-"""The guide's server in Portway. `BENCH_KIND` is async or def, `BENCH_TOOLS` how many tools it has in all."""
+"""The guide's tool in Portway, on the everything server: what is measured has every feature loaded.
 
+`BENCH_KIND` is async or def, `BENCH_TOOLS` how many tools are added in all.
+"""
+
+import importlib
 import os
+import sys
+from pathlib import Path
 
-from portway import Server
-
-server = Server("weather")
+sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "everything"))
+server = importlib.import_module("server").server
 
 if os.environ.get("BENCH_KIND") == "def":
 

@@ -1,38 +1,41 @@
-"""All that the official conformance suite asks of a server under test and this release can do, under the suite's names.
+"""All that the official conformance suite asks of a server under test, under the suite's names.
 
-What is missing, and why, stands in docs/not-supported.md and in tests/conformance/expected-failures/.
+Tasks are not in it (docs/not-supported.md). What asks the client something is in questions.py.
 """
 
 import asyncio
-import struct
-import zlib
-from typing import Any
+from typing import Annotated, Any
 
-from portway import Audio, Context, Image, Message, Server, ToolError
-from portway.server.content import EmbeddedResource, ResourceContents
+import questions
+from media import embedded, red_pixel, silence
+
+from portway import Audio, Context, EmbeddedResource, Header, Image, Message, Server, ToolError
 
 server = Server("everything", version="1.0.0", instructions="A server under test: it answers, it does no work.")
 
-
-def red_pixel() -> bytes:
-    """A PNG of one red pixel."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", 1, 1, 8, 2, 0, 0, 0)
-    pixels = zlib.compress(b"\0\xff\0\0")
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
-
-
-def silence() -> bytes:
-    """A WAV of one silent sample."""
-    form = b"fmt " + struct.pack("<IHHIIHH", 16, 1, 1, 8000, 8000, 1, 8) + b"data" + struct.pack("<I", 1) + b"\x80\0"
-    return b"RIFF" + struct.pack("<I", 4 + len(form)) + b"WAVE" + form
-
-
-def embedded(uri: str, mime_type: str, text: str) -> EmbeddedResource:
-    return EmbeddedResource(resource=ResourceContents(uri, mime_type=mime_type, text=text))
+SCHEMA = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "type": "object",
+    "$defs": {
+        "address": {
+            "$anchor": "addressDef",
+            "type": "object",
+            "properties": {"street": {"type": "string"}, "city": {"type": "string"}},
+        }
+    },
+    "properties": {
+        "name": {"type": "string"},
+        "address": {"$ref": "#/$defs/address"},
+        "contactMethod": {"type": "string", "enum": ["phone", "email"]},
+        "phone": {"type": "string"},
+        "email": {"type": "string"},
+    },
+    "allOf": [{"anyOf": [{"required": ["phone"]}, {"required": ["email"]}]}],
+    "if": {"properties": {"contactMethod": {"const": "phone"}}, "required": ["contactMethod"]},
+    "then": {"required": ["phone"]},
+    "else": {"required": ["email"]},
+    "additionalProperties": False,
+}
 
 
 @server.tool
@@ -82,9 +85,71 @@ async def test_tool_with_progress(ctx: Context) -> str:
 
 
 @server.tool
-def greet(name: str) -> str:
-    """Greet someone at once, without a task."""
-    return f"Hello, {name}!"
+async def test_tool_with_logging(ctx: Context) -> str:
+    """Send three log messages."""
+    for message in ("Tool execution started", "Tool processing data", "Tool execution completed"):
+        await ctx.info(message)
+        await asyncio.sleep(0.05)
+    return "Tool with logging executed successfully"
+
+
+@server.tool
+async def test_logging_tool(ctx: Context) -> str:
+    """Send a log message, where the request asks for some."""
+    await ctx.info("A log message")
+    return "Logged."
+
+
+@server.tool
+async def test_reconnection(ctx: Context) -> str:
+    """Hang up on the client, which comes back for the result."""
+    await ctx.close_stream(retry=100)
+    await asyncio.sleep(0.1)
+    return "Reconnection test completed successfully."
+
+
+@server.tool(input_schema=SCHEMA)
+def json_schema_2020_12_tool(arguments: dict[str, Any]) -> str:
+    """Tool with JSON Schema 2020-12 features."""
+    return f"Checked: {arguments}"
+
+
+@server.tool
+def test_x_mcp_header(region: Annotated[str, Header("Region")]) -> str:
+    """Take an argument that modern clients repeat in a header, where a proxy can route by it."""
+    return f"Region: {region}"
+
+
+@server.tool
+def test_trigger_tool_change() -> str:
+    """Change the list of tools, and change it back: clients that listen are told."""
+
+    @server.tool
+    def passing() -> None:
+        """Here for a moment."""
+
+    server.remove_tool("passing")
+    return "The tools changed."
+
+
+@server.tool
+def test_trigger_prompt_change() -> str:
+    """Change the list of prompts, and change it back."""
+
+    @server.prompt
+    def passing() -> str:
+        """Here for a moment."""
+        return "Gone already."
+
+    server.remove_prompt("passing")
+    return "The prompts changed."
+
+
+@server.tool
+def test_touch_watched_resource() -> str:
+    """Change the watched resource: clients that subscribed to it are told."""
+    server.resource_updated("test://watched-resource")
+    return "The resource changed."
 
 
 @server.resource("test://static-text", name="Static text", mime_type="text/plain")
@@ -97,6 +162,12 @@ def static_text() -> str:
 def static_binary() -> bytes:
     """A fixed image."""
     return red_pixel()
+
+
+@server.resource("test://watched-resource", name="Watched resource", mime_type="text/plain")
+def watched() -> str:
+    """A text to subscribe to."""
+    return "Watched resource content"
 
 
 @server.resource("test://template/{id}/data", name="Template", mime_type="application/json")
@@ -122,6 +193,11 @@ def test_prompt_with_arguments(arg1: str, arg2: str) -> str:
     return f"Prompt with arguments: arg1='{arg1}', arg2='{arg2}'"
 
 
+@server.completion("test_prompt_with_arguments", "arg1")
+def complete_arg1(typed: str) -> list[str]:
+    return [word for word in ("paris", "park", "party") if word.startswith(typed)]
+
+
 @server.prompt
 def test_prompt_with_embedded_resource(resourceUri: str) -> list[Message]:  # noqa: N803 - the suite's spelling
     """A prompt that holds a resource.
@@ -138,6 +214,8 @@ def test_prompt_with_image() -> list[Message]:
     """A prompt that holds an image."""
     return [Message(Image(data=red_pixel())), Message("Please analyze the image above.")]
 
+
+server.mount(questions.server)
 
 if __name__ == "__main__":
     server.run()

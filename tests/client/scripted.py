@@ -17,7 +17,10 @@ class Request(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """`body` is sent as JSON; a list is sent as an event stream of its items, left open when it holds None."""
+    """`body` is sent as JSON; a list is sent as an event stream of its items, left open when it holds None.
+
+    An item of bytes is an event as it is written.
+    """
 
     body: Any = None
     status: int = 200
@@ -30,19 +33,30 @@ Script = Callable[[Request], Awaitable[Reply]]
 @asynccontextmanager
 async def scripted(script: Script) -> AsyncIterator[str]:
     """The URL of a server that answers as `script` says; what `script` raises ends the connection."""
+    serving: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        serving.add(task)
         try:
             while request := await _read(reader):
                 await _write(writer, await script(request))
         except (asyncio.IncompleteReadError, ConnectionError):
-            pass
+            writer.close()  # what was written goes out first
+        except asyncio.CancelledError:  # by us, below: a task that the loop's end cancels is reported as a failure
+            writer.transport.abort()
         finally:
-            writer.close()
+            serving.discard(task)
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/mcp"
+        try:
+            yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/mcp"
+        finally:
+            for task in serving:
+                task.cancel()
+            await asyncio.gather(*serving)
 
 
 async def _read(reader: asyncio.StreamReader) -> Request:
@@ -57,7 +71,11 @@ async def _write(writer: asyncio.StreamWriter, reply: Reply) -> None:
     headers = {"content-type": "application/json", **reply.headers}
     if isinstance(reply.body, list):
         headers |= {"content-type": "text/event-stream", "connection": "close"}
-        body = b"".join(b"data: %b\n\n" % json.dumps(item).encode() for item in reply.body if item is not None)
+        body = b"".join(
+            item if isinstance(item, bytes) else b"data: %b\n\n" % json.dumps(item).encode()
+            for item in reply.body
+            if item is not None
+        )
     else:
         body = b"" if reply.body is None else json.dumps(reply.body).encode()
         headers["content-length"] = str(len(body))

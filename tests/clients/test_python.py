@@ -1,27 +1,228 @@
-"""The official Python client, in both eras, uses the weather server through the gate (alone: tests/transport)."""
+"""The official Python client, in both eras: every feature over HTTP and stdio, the weather server through the gate."""
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
 
 import httpx2
 import pytest
 from mcp import Client
+from mcp.client import Transport
+from mcp.client.stdio import StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
-
-
-@pytest.mark.parametrize(
-    ("mode", "version"), [("legacy", "2025-11-25"), ("auto", "2026-07-28"), ("2026-07-28", "2026-07-28")]
+from mcp.shared.exceptions import MCPDeprecationWarning
+from mcp_types import (
+    CreateMessageResult,
+    ElicitRequestURLParams,
+    ElicitResult,
+    ListRootsResult,
+    PromptReference,
+    ResourceTemplateReference,
+    Root,
+    TextContent,
 )
+
+from tests.clients.conftest import FEATURES
+from tests.support import clean_env
+
+pytestmark = pytest.mark.filterwarnings(f"ignore::{MCPDeprecationWarning.__module__}.{MCPDeprecationWarning.__name__}")
+MODES = [("legacy", "2025-11-25"), ("2026-07-28", "2026-07-28")]
+STDIO = StdioServerParameters(command=sys.executable, args=[str(FEATURES)], env=clean_env())
+Connect = Callable[..., AbstractAsyncContextManager[Client]]
+
+
+class Person:
+    """What the official client needs to answer a server, and what it was told."""
+
+    def __init__(self) -> None:
+        self.questions: list[str] = []
+        self.logs: list[tuple[str, str | None, Any]] = []
+        self.told: asyncio.Queue[str] = asyncio.Queue()
+
+    async def elicit(self, context: Any, params: Any) -> ElicitResult:
+        if isinstance(params, ElicitRequestURLParams):
+            self.questions.append(params.url)
+            return ElicitResult(action="decline")
+        fields = params.requested_schema["properties"]
+        self.questions.append(params.message)
+        given: dict[str, Any] = {"city": "Oslo", "days": 2} if "city" in fields else {}
+        sole = dict.fromkeys(fields, True if "sure" in fields else "Ada")
+        return ElicitResult(action="accept", content=given or sole)
+
+    async def sample(self, context: Any, params: Any) -> CreateMessageResult:
+        self.questions.append(params.messages[0].content.text)
+        return CreateMessageResult(role="assistant", content=TextContent(text="Hello"), model="m")
+
+    async def roots(self, context: Any) -> ListRootsResult:
+        return ListRootsResult(roots=[Root(uri="file:///home")])
+
+    async def log(self, params: Any) -> None:
+        self.logs.append((params.level, params.logger, params.data))
+
+    async def hear(self, message: Any) -> None:
+        self.told.put_nowait(message.method)
+
+
+@asynccontextmanager
+async def through_the_gate(app: dict[str, str]) -> AsyncIterator[Transport]:
+    """What connects the official client to a hosted app."""
+    async with httpx2.AsyncClient(headers={"Authorization": f"Bearer {app['token']}"}, timeout=20) as http:
+        yield streamable_http_client(app["url"], http_client=http)
+
+
+@pytest.fixture(params=["http", "stdio", "gate"])
+def connect(request: pytest.FixtureRequest) -> Connect:
+    """Connects to the feature server as a `Person`, in one of the ways."""
+
+    @asynccontextmanager
+    async def target() -> AsyncIterator[str | StdioServerParameters | Transport]:
+        if request.param == "gate":
+            async with through_the_gate(request.getfixturevalue("hosted")["features"]) as transport:
+                yield transport
+        else:
+            yield request.getfixturevalue("features") if request.param == "http" else STDIO
+
+    @asynccontextmanager
+    async def connected(mode: str, person: Person) -> AsyncIterator[Client]:
+        async with (
+            target() as server,
+            Client(
+                server,
+                mode=mode,
+                elicitation_callback=person.elicit,
+                sampling_callback=person.sample,
+                list_roots_callback=person.roots,
+                logging_callback=person.log,
+                message_handler=person.hear,
+                log_level="info",
+                read_timeout_seconds=20,
+            ) as client,
+        ):
+            yield client
+
+    return connected
+
+
+async def call(client: Client, tool: str, **arguments: Any) -> str:
+    result = await client.call_tool(tool, arguments)
+    assert not result.is_error, result
+    return "\n".join(block.text for block in result.content if isinstance(block, TextContent))
+
+
+@pytest.mark.parametrize(("mode", "version"), MODES)
+def test_the_official_python_client_uses_every_feature(mode: str, version: str, connect: Connect) -> None:
+    async def test() -> None:
+        person = Person()
+        async with connect(mode, person) as client:
+            assert client.protocol_version == version
+            await asks(client, person)
+            await tells(client, person)
+            await offers(client)
+            await changes(client, person)
+            await gives_up(client)
+
+    asyncio.run(test())
+
+
+async def asks(client: Client, person: Person) -> None:
+    assert await call(client, "book") == "Hello, Ada: 2 days in Oslo, aisle, ['file:///home']"
+    assert await call(client, "confirm", city="Oslo") == "Oslo: True"
+    assert await call(client, "visit") == "decline"
+    assert person.questions[0] == "Where to?"
+    assert set(person.questions[1:3]) == {"Say hello", "Your name?"}
+    assert person.questions[3:] == ["Are you sure?", "https://pay.example/1"]
+
+
+async def tells(client: Client, person: Person) -> None:
+    seen: list[tuple[float, float | None, str | None]] = []
+
+    async def progress(done: float, total: float | None, message: str | None) -> None:
+        seen.append((done, total, message))
+
+    await client.call_tool("steps", {"to": 2}, progress_callback=progress)
+    assert seen == [(1, 2, "step 1"), (2, 2, "step 2")]
+    await call(client, "say")
+    assert person.logs == [("info", "features", {"n": 1}), ("error", None, "high")]
+    if client.protocol_version == "2025-11-25":
+        await client.set_logging_level("error")
+        await call(client, "say")
+        assert person.logs[2:] == [("error", None, "high")]
+
+
+async def offers(client: Client) -> None:
+    tools, cursor, pages = [], None, 0
+    while pages == 0 or cursor:
+        page = await client.list_tools(cursor=cursor)
+        tools += [tool.name for tool in page.tools]
+        cursor, pages = page.next_cursor, pages + 1
+    assert (len(tools), pages) == (12, 3)
+    kinds = [block.type for block in (await client.call_tool("show", {})).content]
+    assert kinds == ["text", "image", "audio", "resource_link", "resource"]
+    assert await call(client, "route", region="Zürich", priority=2) == "Zürich 2"
+    assert (await client.call_tool("route", {})).is_error
+    read = (await client.read_resource("weather://oslo/today")).contents[0]
+    assert base64.b64decode(read.blob) == b"oslo today"
+    packing = await client.get_prompt("pack", {"city": "Oslo", "kind": "heavy"})
+    assert [(message.role, message.content.text) for message in packing.messages] == [
+        ("user", "Pack heavy for Oslo"),
+        ("assistant", "Certainly"),
+    ]
+    template = ResourceTemplateReference(uri="weather://{city}/{day}")
+    cities = await client.complete(template, {"name": "city", "value": "o"}, {"day": "today"})
+    assert cities.completion.values == ["oslo today", "ottawa today"]
+    kinds = (await client.complete(PromptReference(name="pack"), {"name": "kind", "value": "l"})).completion.values
+    assert kinds == ["light"]
+
+
+async def changes(client: Client, person: Person) -> None:
+    if client.protocol_version == "2025-11-25":
+        await client.subscribe_resource("config://x")
+        await call(client, "change")
+        expected = {"notifications/tools/list_changed", "notifications/resources/updated"}
+        while expected:
+            expected.discard(await person.told.get())
+        await client.unsubscribe_resource("config://x")
+        return
+    async with client.listen(tools_list_changed=True, resource_subscriptions=["config://x"]) as stream:
+        await call(client, "change")
+        heard = {type(await anext(stream)).__name__, type(await anext(stream)).__name__}
+    assert heard == {"ToolsListChanged", "ResourceUpdated"}
+
+
+async def gives_up(client: Client) -> None:
+    waiting = asyncio.create_task(client.call_tool("wait", {}))
+    assert await call(client, "begun") == "begun"
+    waiting.cancel()
+    assert await call(client, "cancelled") == "cancelled"
+
+
+@pytest.mark.parametrize("hosted_too", [False, True], ids=["alone", "gate"])
+def test_the_official_python_client_resumes_a_stream_that_was_closed_early(
+    hosted_too: bool, request: pytest.FixtureRequest
+) -> None:
+    async def test(target: str | Transport) -> None:
+        async with Client(target, mode="legacy", read_timeout_seconds=20) as client:
+            assert await call(client, "leave") == "left"
+
+    async def hosted() -> None:
+        async with through_the_gate(request.getfixturevalue("hosted")["features"]) as transport:
+            await test(transport)
+
+    asyncio.run(hosted() if hosted_too else test(request.getfixturevalue("features")))
+
+
+@pytest.mark.parametrize(("mode", "version"), [*MODES, ("auto", "2026-07-28")])
 def test_the_official_python_client_uses_the_hosted_weather_server_through_the_gate(
-    mode: str, version: str, hosted: dict[str, str]
+    mode: str, version: str, hosted: dict[str, dict[str, str]]
 ) -> None:
     async def test() -> None:
-        async with (
-            httpx2.AsyncClient(headers={"Authorization": f"Bearer {hosted['token']}"}) as http,
-            Client(streamable_http_client(hosted["url"], http_client=http), mode=mode) as client,
-        ):
+        async with through_the_gate(hosted["weather"]) as transport, Client(transport, mode=mode) as client:
             assert client.protocol_version == version
             assert [tool.name for tool in (await client.list_tools()).tools] == ["get_weather", "convert_currency"]
             weather = await client.call_tool("get_weather", {"city": "Paris"})

@@ -1,7 +1,8 @@
-"""The official TypeScript clients, in both eras, use the weather server: over HTTP, stdio and through the gate."""
+"""The official TypeScript clients, in both eras: every feature over HTTP and stdio, the weather server everywhere."""
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.clients.conftest import FEATURES
 from tests.support import ROOT, WEATHER, clean_env, served
 
 pytestmark = [pytest.mark.clients, pytest.mark.timeout(120)]
@@ -33,11 +35,11 @@ def weather() -> Iterator[str]:
         yield url
 
 
-def met(client: dict[str, str], **target: object) -> dict[str, Any]:
-    """What the client saw of the server it was pointed at."""
+def met(client: dict[str, str], script: str = "weather.mjs", **target: object) -> dict[str, Any]:
+    """What the client, driven by `script`, saw of the server it was pointed at."""
     if not (NODE / "node_modules").exists():
         pytest.skip("tests/node/node_modules is missing: run `make test-all`")
-    command = ["node", "weather.mjs", json.dumps(client | target)]
+    command = ["node", script, json.dumps(client | target)]
     done = subprocess.run(command, cwd=NODE, env=clean_env(), capture_output=True, text=True, check=False, timeout=100)
     assert done.returncode == 0, done.stderr
     seen: dict[str, Any] = json.loads(done.stdout)
@@ -80,6 +82,48 @@ def test_a_typescript_client_uses_the_weather_server_over_stdio(client: dict[str
 
 @each_client
 def test_a_typescript_client_uses_the_hosted_weather_server_through_the_gate(
-    client: dict[str, str], version: str, hosted: dict[str, str]
+    client: dict[str, str], version: str, hosted: dict[str, dict[str, str]]
 ) -> None:
-    check(met(client, **hosted), version)
+    check(met(client, **hosted["weather"]), version)
+
+
+def use_features(client: dict[str, str], **target: object) -> dict[str, Any]:
+    seen = met(client, "features.mjs", **target)
+    assert seen["questions"][0] == "Where to?"
+    assert set(seen["questions"][1:3]) == {"Say hello", "Your name?"}
+    assert seen["questions"][3:] == ["Are you sure?", "https://pay.example/1"]
+    assert seen["book"] == "Hello, Ada: 2 days in Oslo, aisle, ['file:///home']"
+    assert (seen["confirm"], seen["visit"]) == ("Oslo: True", "decline")
+    steps = [[1, 2, "step 1"], [2, 2, "step 2"]]
+    # Over stdio these clients drop the progress that they read together with the result.
+    assert seen["progress"] == steps if "url" in target else all(step in steps for step in seen["progress"])
+    assert seen["logs"] == [["error", "high"]]
+    assert len(seen["tools"]) == 12
+    assert seen["show"] == "text image audio resource_link resource"
+    assert seen["route"] == "Zürich 2"
+    assert base64.b64decode(seen["read"]) == b"oslo today"
+    assert seen["pack"] == ["Pack light for Oslo", "Certainly"]
+    assert seen["cities"] == ["oslo today", "ottawa today"]
+    assert seen["heard"] == ["config://x", "tools"]
+    assert "enough" in seen["aborted"]
+    assert seen["cancelled"] == "cancelled"
+    return seen
+
+
+FEATURE_CLIENTS = [client for client, _ in CLIENTS if client.get("mode") != "auto"]
+each_feature_client = pytest.mark.parametrize("client", FEATURE_CLIENTS, ids=lambda client: " ".join(client.values()))
+
+
+@each_feature_client
+@pytest.mark.parametrize("behind_a_gate", [False, True], ids=["alone", "gate"])
+def test_a_typescript_client_uses_every_feature_over_http(
+    client: dict[str, str], behind_a_gate: bool, request: pytest.FixtureRequest
+) -> None:
+    hosted = request.getfixturevalue("hosted")["features"] if behind_a_gate else None
+    seen = use_features(client, **(hosted or {"url": request.getfixturevalue("features")}))
+    assert seen.get("leave") == ("left" if client.get("mode", "legacy") == "legacy" else None)
+
+
+@each_feature_client
+def test_a_typescript_client_uses_every_feature_over_stdio(client: dict[str, str]) -> None:
+    use_features(client, command=[sys.executable, str(FEATURES)])

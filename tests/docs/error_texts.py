@@ -19,17 +19,22 @@ from tests.support import ROOT
 
 SOURCE = ROOT / "src" / "portway"
 PAGES = [
-    ROOT / "docs" / f"{name}.md" for name in ("troubleshooting", "errors-author", "errors-protocol", "errors-host")
+    ROOT / "docs" / f"{name}.md"
+    for name in (
+        *("troubleshooting", "errors-author", "errors-schemas"),
+        *("errors-asking", "errors-protocol", "errors-host"),
+    )
 ]
 SENDERS = {
     *("_refuse", "refuse", "_answer", "Refusal"),  # replies of the listener and the transport
     *("fail", "_end", "_show", "_say", "_abandon"),  # ends of connections, of servers and of instances
-    *("error", "warning", "print", "write"),  # lines of a log
+    *("error", "exception", "warning", "print", "write"),  # lines of a log
+    "send",  # an ASGI lifespan that fails says why in a "message"
 }
 _CLICK = {"ClickException", "UsageError", "BadParameter"}
 _BUILTIN = {name for name, value in vars(builtins).items() if isinstance(value, type) and issubclass(value, Exception)}
-_ROW = re.compile(r"^\| (`+) ?(.+?) ?\1 \| (.+?) \| (.+?) \|$", re.MULTILINE)
-_FORMAT = re.compile(r"%(?:b|d|s|r|\.0f)")
+_ROW = re.compile(r"^\| (`+) ?(.+?) ?\1 \| .+ \|$", re.MULTILINE)
+_FORMAT = re.compile(r"%(?:b|d|s|r|g|\.0f)")
 _Scope = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 _MOST = 8  # texts of one expression: alternatives multiply
 
@@ -73,10 +78,19 @@ class _Module:
                 continue
             place = f"{self.path.relative_to(SOURCE)}:{node.lineno}"
             names = outer | (_assigned(scope[-1]) if scope else {})
-            for argument in [*node.args, *(keyword.value for keyword in node.keywords)]:
+            for argument in _arguments(node):
                 for text in _texts(argument, names, self.functions):
                     if " " in text.strip():
                         yield Error(text, place, name)
+
+
+def _arguments(node: ast.Call) -> Iterator[ast.expr]:
+    """What a call is given, and the "message" of a dict among it."""
+    for argument in [*node.args, *(keyword.value for keyword in node.keywords)]:
+        yield argument
+        if isinstance(argument, ast.Dict):
+            members = zip(argument.keys, argument.values, strict=True)
+            yield from (value for key, value in members if isinstance(key, ast.Constant) and key.value == "message")
 
 
 def _scoped(tree: ast.AST, scope: tuple[_Scope, ...] = ()) -> Iterator[tuple[tuple[_Scope, ...], ast.AST]]:
@@ -116,6 +130,8 @@ def _texts(node: ast.expr, names: dict[str, list[str]], functions: dict[str, lis
         return ["".join(pair) for pair in product(*sides)][:_MOST]
     if isinstance(node, ast.IfExp):
         return [*_texts(node.body, names, functions), *_texts(node.orelse, names, functions)]
+    if isinstance(node, ast.BoolOp):
+        return [text for value in node.values for text in _texts(value, names, functions)]
     if isinstance(node, ast.Name):
         return names.get(node.id, [])
     if isinstance(node, ast.Call):
@@ -145,16 +161,18 @@ def errors() -> list[Error]:
 def documented() -> list[str]:
     """The error texts of the pages: the first cells of their tables, as code."""
     rows = [match for page in PAGES for match in _ROW.finditer(page.read_text())]
-    return list(dict.fromkeys(match[2].replace("\\|", "|") for match in rows))
+    return [match[2].replace("\\|", "|") for match in rows]
 
 
 def asserted() -> set[str]:
     """The strings of the tests that could name an error: with a space in them, as plain text."""
     found = set()
     for path in set((ROOT / "tests").rglob("test_*.py")) - {Path(__file__).with_name("test_errors.py")}:
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str | bytes):
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        docstrings = {node.value for node in nodes if isinstance(node, ast.Expr)}
+        for node in nodes:
+            if isinstance(node, ast.Constant) and isinstance(node.value, str | bytes) and node not in docstrings:
                 text = node.value if isinstance(node.value, str) else node.value.decode(errors="replace")
                 if " " in text.strip() and len(text) < 400:
-                    found.add(re.sub(r"\\(.)", r"\1", text).strip())
+                    found.add(re.sub(r"\\(.)", r"\1", text).removeprefix("^").removesuffix("$").strip())
     return found

@@ -1,15 +1,21 @@
-"""The errors of docs/errors-author.md, each provoked by a few lines an author could write."""
+"""The errors of docs/errors-author.md and docs/errors-schemas.md, each provoked by a few lines of an author."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import re
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from portway import RegistrationError, Server
+from portway import Context, Server, testing
 from portway.http.limits import Limits
+from portway.protocol.errors import RpcError
 from portway.transport.http import App
+from tests.conftest import RunCli
 from tests.docs.test_wire_errors import legacy, pattern, said
 from tests.http.listener import Listener
 
@@ -39,9 +45,27 @@ REGISTERED = [
         "The resource … and its function … disagree: the URI names …, the function ….",
         "@server.resource('a://{b}')\ndef f(c: str) -> str: ...",
     ),
+    ("The template … has the expression {…}; ….", "@server.resource('a://{b:3}')\ndef f(b: str) -> str: ..."),
     (
-        "The template … has the expression …; use {name} for one path segment or {+name} for a path, each name once.",
-        "@server.resource('a://{?b}')\ndef f(b: str) -> str: ...",
+        "The template … leaves open where … and … end; use one {+name} or {name*} at most.",
+        "@server.resource('a://{+b}/{+c}')\ndef f(b: str, c: str) -> str: ...",
+    ),
+    (
+        "The resource … may come without …: give that parameter of … a default.",
+        "@server.resource('a://b{?c}')\ndef f(c: str) -> str: ...",
+    ),
+    ("… is not JSON (…).", "@server.tool(input_schema='{')\ndef f(a: dict) -> None: ..."),
+    ("The icon … must have an https: or data: URI.", "Icon('logo.png')"),
+    ("… has no …=: ….", "server.prompt(tags=['a'])"),
+    ("What describes … is wrong: ….", "@server.tool(title=5)\ndef f() -> None: ..."),
+    ("… takes a name by its keyword: …(name=…).", "server.tool('f')"),
+    ("… is one of …, not ….", "Server(on_duplicate='no')"),
+    ("… cannot be mounted in itself.", "server.mount(server)"),
+    ("a message is said by the user or the assistant, not by …", "Message('a', role='system')"),
+    ("There is no … … on this server.", "server.remove_tool('f')"),
+    (
+        "…: asks=True needs an async def; a def can only ask by parameters: Annotated[str, Ask(…)].",
+        "@server.tool(asks=True)\ndef f() -> None: ...",
     ),
     (
         "…: … cannot be described to a client (…); use plain types, a dataclass, a TypedDict or a pydantic model",
@@ -52,9 +76,9 @@ REGISTERED = [
 
 @pytest.mark.parametrize(("text", "source"), REGISTERED, ids=[text for text, _ in REGISTERED])
 def test_a_registration_that_cannot_be_is_refused_with_the_documented_text(text: str, source: str) -> None:
-    with pytest.raises(RegistrationError) as refused:
-        exec(source, {"server": Server()})
-    assert re.fullmatch(pattern(text), str(refused.value))
+    with pytest.raises((TypeError, KeyError, ValueError)) as refused:
+        exec(f"from portway import Icon, Message, Server\nserver = Server()\n{source}", {})
+    assert re.fullmatch(pattern(text), refused.value.args[0])
 
 
 RETURNED = [
@@ -65,6 +89,8 @@ RETURNED = [
         "@server.tool\ndef f() -> dict[str, float]:\n return {'a': float('nan')}",
     ),
     ("… returned what JSON cannot express: …", "@server.tool\ndef f() -> dict:\n return {'a': object()}"),
+    ("… was given what JSON cannot express: …", "@server.tool\ndef f() -> None:\n sample('a', tools=[object()])"),
+    ("…: ToolResult.meta must be an object", "@server.tool\ndef f() -> ToolResult:\n return ToolResult(meta=5)"),
     (
         "…: ToolResult.structured must be an object",
         "@server.tool\ndef f() -> ToolResult:\n return ToolResult(structured=5)",
@@ -113,10 +139,96 @@ def test_wrong_arguments_are_answered_with_the_documented_text(arguments: object
 
 def answer_of(source: str, params: dict[str, Any], method: str = "tools/call") -> str:
     names: dict[str, Any] = {}
-    exec(f"from portway import Image, Server, ToolResult\nserver = Server()\n{source}", names)
+    exec(f"from portway import Image, Server, ToolResult, sample\nserver = Server()\n{source}", names)
     listener = Listener(App(names["server"]), Limits())
     try:
         return said(listener.talk(legacy(method, params)))
     finally:
         listener.stop()
         listener.join()
+
+
+def test_what_completes_badly_and_what_is_registered_again_is_in_the_log_by_the_documented_text(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    server = Server(on_duplicate="warn")
+
+    @server.prompt
+    def greet(name: str) -> str:
+        return name
+
+    server.prompt(greet)
+
+    @server.completion("greet", "name")
+    def complete(value: str) -> str:
+        return value
+
+    @server.prompt(name="asked")
+    def ask(name: str) -> str:
+        return name
+
+    @server.completion("asked", "name")
+    async def complete_by_asking(value: str, ctx: Context) -> None:
+        await ctx.elicit("What next?")
+
+    async def main() -> None:
+        async with testing.Client(server) as client:
+            for prompt in ("greet", "asked"):
+                with pytest.raises(RpcError, match="the server's log has the cause"):
+                    await client.complete(prompt, "name", "a")
+
+    asyncio.run(main())
+    assert re.search(pattern("the … … is registered again and replaces the one before"), caplog.text)
+    assert "A completion cannot ask the client; ask in the prompt or the tool." in caplog.text
+    assert re.search(pattern("what completes an argument of … must return a list of str"), caplog.text)
+
+
+def test_a_lifespan_that_ends_too_early_is_named_in_the_log_with_the_documented_text(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    breaks, over = asyncio.Event(), asyncio.Event()
+
+    async def breaking() -> None:
+        await breaks.wait()
+        raise OSError("the connection is gone")
+
+    @contextlib.asynccontextmanager
+    async def connected(server: Server) -> AsyncIterator[None]:
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(breaking())
+                yield
+        finally:
+            over.set()
+
+    async def main() -> None:
+        async with testing.Client(Server(lifespan=connected)):
+            breaks.set()
+            await over.wait()
+
+    asyncio.run(main())
+    assert caplog.messages == ["a lifespan ended while the server runs; the next call enters it again"]
+
+
+FAILING_LIFESPAN = """
+import contextlib
+from portway import Server
+
+@contextlib.asynccontextmanager
+async def database(server):
+    raise OSError("no database")
+    yield
+
+server = Server("shop", lifespan=database)
+"""
+
+
+@pytest.mark.parametrize("transport", ["http", "stdio"])
+def test_a_lifespan_that_fails_is_named_with_the_documented_texts(
+    run_cli: RunCli, tmp_path: Path, transport: str
+) -> None:
+    (tmp_path / "server.py").write_text(FAILING_LIFESPAN)
+    done = run_cli("run", "server.py", "--transport", transport, "--port", "0")
+    assert done.returncode == 1
+    assert re.search(pattern("the lifespan of … failed"), done.stderr)
+    assert re.search(pattern("the lifespan of … raised …: …"), done.stderr)

@@ -9,6 +9,7 @@ import os
 import re
 import socket
 import subprocess
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,50 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from portway import Context, Server, testing
 from portway.cli.main import cli
 from portway.client import Client, ClientError
-from portway.http.serve import Bind, ListenError
+from portway.http.asgi import Receive, Scope, Send
+from portway.http.lifespan import StartupError
+from portway.http.limits import Limits
+from portway.http.listen import Bind, ListenError
+from portway.http.serve import serve
 from tests.client.scripted import Reply, Request, scripted
 from tests.conftest import RunCli
 from tests.docs.test_wire_errors import pattern
+from tests.http.listener import Listener
 from tests.support import SCRIPTS, clean_env
 
-SERVER = "from portway import Server\nserver = Server()\n@server.tool\ndef f(a: int = 1) -> int:\n    return a\n"
+SERVER = """
+import asyncio
+from portway import Server
+
+server = Server(sessions=True)
+
+@server.tool
+def f(a: int = 1) -> int:
+    return a
+
+@server.tool
+async def slow() -> None:
+    await asyncio.Event().wait()
+"""
+
+
+CALL = json.dumps(
+    {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "tools/call",
+        "params": {
+            "name": "slow",
+            "_meta": {
+                "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+                "io.modelcontextprotocol/clientCapabilities": {},
+            },
+        },
+    }
+)
 
 
 def matches(text: str, output: str) -> bool:
@@ -48,6 +84,14 @@ def matches(text: str, output: str) -> bool:
         ("PORTWAY_TOKENS entry … has a token no header can carry: use ASCII.", "", {"PORTWAY_TOKENS": "a:plantéd"}),
         ("PORTWAY_TOKENS entry … repeats the token of an earlier one.", "", {"PORTWAY_TOKENS": "a:planted,b:planted"}),
         ("PORT=… is not a port number; use 0 to 65535", "", {"PORT": "99999"}),
+        (
+            (
+                "this server gives legacy clients sessions, which one process must hold: leave --workers out, or write "
+                "Server(sessions=False)"
+            ),
+            "--workers=2",
+            {},
+        ),
         ("…=… is not known; use one of …", "", {"PORTWAY_LOG_LEVEL": "loud"}),
     ],
 )
@@ -87,6 +131,7 @@ def test_stdio_without_standard_output_says_the_documented_text(tmp_path: Path) 
             'params._meta lacks "io.modelcontextprotocol/protocolVersion" (…), and no initialize came before.',
             '{"jsonrpc":"2.0","id":1,"method":"tools/list"}',
         ),
+        ("A request with this id is still being answered.", f"{CALL}\n{CALL}"),
     ],
 )
 def test_a_wrong_line_over_stdio_is_answered_with_the_documented_text(
@@ -94,21 +139,95 @@ def test_a_wrong_line_over_stdio_is_answered_with_the_documented_text(
 ) -> None:
     (tmp_path / "server.py").write_text(SERVER)
     done = run_cli("run", "server.py", "--transport", "stdio", stdin=line + "\n")
-    assert re.fullmatch(pattern(text), json.loads(done.stdout)["error"]["message"])
+    assert re.fullmatch(pattern(text), json.loads(done.stdout.splitlines()[0])["error"]["message"])
 
 
 def test_a_server_that_asks_the_client_for_something_is_answered_with_the_documented_text(tmp_path: Path) -> None:
     asks = '{"jsonrpc":"2.0","id":7,"method":"roots/list"}'
-    command = ["sh", "-c", f"read -r probe; echo '{asks}'; read -r answer; echo \"$answer\" > {tmp_path}/answer"]
+    command = ["sh", "-c", f"read -r initialize; echo '{asks}'; read -r answer; echo \"$answer\" > {tmp_path}/answer"]
 
     async def main() -> None:
-        async with Client(command, era="modern", timeout=10):
+        async with Client(command, era="legacy", timeout=10):
             pytest.fail("it connected")
 
     with pytest.raises(ClientError, match="ended with exit code 0"):
         asyncio.run(main())
     answer = json.loads((tmp_path / "answer").read_text())
     assert re.fullmatch(pattern("This client does not serve …."), answer["error"]["message"])
+
+
+def test_an_application_that_fails_is_named_in_the_log_with_the_documented_text(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def failing(scope: Scope, receive: Receive, send: Send) -> None:
+        raise ValueError
+
+    async def unwilling(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "lifespan.startup.failed"})
+
+    listener = Listener(failing, Limits())
+    listener.talk(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    listener.stop()
+    listener.join()
+    assert "The application failed." in caplog.messages
+    with pytest.raises(StartupError) as refused:
+        asyncio.run(serve(unwilling, Bind(port=0), on_ready=print, stop=asyncio.Event()))
+    assert str(refused.value) == "The application failed to start."
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_an_application_that_does_not_shut_down_is_named_in_the_log_with_the_documented_text(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, ends: bool
+) -> None:
+    monkeypatch.setattr("portway.http.lifespan.STOP_SECONDS", 0.05)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        if ends:
+            await send({"type": "lifespan.shutdown.failed", "message": "the reason"})
+        else:
+            await asyncio.Event().wait()
+
+    listener = Listener(app, Limits())
+    listener.stop()
+    listener.join()
+    text = "the application failed to shut down: …" if ends else "the application did not shut down within … seconds"
+    assert re.fullmatch(pattern(text), caplog.messages[-1])
+
+
+def test_a_function_of_the_callers_that_fails_is_named_in_the_log_with_the_documented_text(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    server = Server()
+    changed = threading.Event()
+
+    @server.tool(asks=True)
+    async def busy(ctx: Context) -> None:
+        await ctx.report_progress(1)
+        await ctx.info("working")
+        server.remove_tool("busy")
+        await ctx.elicit("Go on?")
+
+    def fails(_: object) -> Any:
+        raise ValueError("planted")
+
+    def fails_last(_: object) -> None:
+        changed.set()
+        raise ValueError("planted")
+
+    async def main() -> str:
+        options: dict[str, Any] = {"on_elicit": fails, "on_log": fails, "on_change": fails_last}
+        async with testing.Client(server, era="legacy", **options) as client:
+            return (await client.call_tool("busy", on_progress=fails)).text
+
+    answer = asyncio.run(main())
+    assert "The client failed to serve elicitation/create." in answer
+    assert "planted" not in answer
+    assert changed.is_set()
+    for text in ("the handler of … failed", "on_log failed", "on_change failed", "on_progress failed"):
+        assert any(re.fullmatch(pattern(text), message) for message in caplog.messages)
 
 
 def test_a_descriptor_that_is_no_socket_says_the_documented_text() -> None:
@@ -180,6 +299,9 @@ def session(request: Request) -> Reply:
     return Reply(message, headers={"mcp-session-id": "one"})
 
 
+ASKED = {"where": {"method": "roots/list"}}
+
+
 def redirected(to: str) -> Answer:
     return lambda _: Reply(None, 307, {"location": to})
 
@@ -208,6 +330,11 @@ def redirected(to: str) -> Answer:
         (
             "the server's answer to … is malformed: …",
             answering(modern, "tools/list", lambda _: {"resultType": "complete", "tools": 5}),
+            "auto",
+        ),
+        (
+            "the server asks what cannot be answered: …",
+            answering(modern, "tools/list", lambda _: {"resultType": "input_required", "inputRequests": ASKED}),
             "auto",
         ),
         (

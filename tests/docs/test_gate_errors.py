@@ -33,7 +33,13 @@ INITIALIZE = PING.replace(b"ping", b"initialize")
         ("A valid bearer token for this app is needed in the Authorization header.", PING, (), {"token": "planted"}),
         ("The body is larger than … bytes.", b" " * 2000, (), {}),
         ("A batch must be a JSON array of 1 to … messages.", b"[]", (), {}),
-        ("An element of a batch must be a message, and not initialize.", b"[%b]" % INITIALIZE, (), {}),
+        ("initialize must not be part of a batch.", b"[%b]" % INITIALIZE, (), {}),
+        (
+            "There is no such session any more, or it is another caller's: initialize a new one.",
+            PING,
+            ((b"mcp-session-id", b"x"),),
+            {},
+        ),
         ("The … header is sent twice.", PING, ((b"content-type", b"application/json"),), {}),
         ("The app … has crashed and is being looked after; try again soon.", call(), (), {"path": "/down/mcp"}),
         ("The app … is starting; try again soon.", call(), (), {"path": "/soon/mcp"}),
@@ -65,13 +71,15 @@ def test_the_gate_refuses_with_the_documented_text(
     asyncio.run(test())
 
 
-def test_get_is_refused_with_the_documented_text(tmp_path: Path) -> None:
-    async def test() -> bytes:
-        async with rig(tmp_path, Upstream(echo)) as gate:
-            response = await gate.client.request("GET", "/p/mcp")
-            return await response.read(1000)
+def test_other_methods_and_streams_beyond_the_bound_are_refused_with_the_documented_texts(tmp_path: Path) -> None:
+    async def test() -> list[bytes]:
+        async with rig(tmp_path, Upstream(echo), streams=0) as gate:
+            replies = [await gate.client.request(method, "/p/mcp") for method in ("PUT", "GET")]
+            return [await reply.read(1000) for reply in replies]
 
-    assert b"The MCP endpoint takes POST only: no sessions are kept here." in asyncio.run(test())
+    method, streams = asyncio.run(test())
+    assert b"The MCP endpoint takes POST, GET and DELETE." in method
+    assert re.search(pattern("The app … has as many streams open as it takes."), streams.decode())
 
 
 def test_an_app_that_stays_silent_is_given_up_with_the_documented_text(

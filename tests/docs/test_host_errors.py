@@ -20,6 +20,7 @@ from typing import Any, cast
 import pytest
 from click.testing import CliRunner
 
+from portway.cli import hosted
 from portway.cli.main import cli
 from portway.host import build, source
 from portway.host.keeper import Keeper, Starter
@@ -30,6 +31,7 @@ from portway.host.runtime import Limits as InstanceLimits
 from portway.host.source import SourceError, copy_source
 from portway.host.store import Store, StoreError
 from tests.client.scripted import Reply, Request, scripted
+from tests.conftest import RunCli
 from tests.docs.test_wire_errors import pattern
 from tests.host.hosting import Host, host
 
@@ -51,10 +53,6 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     [
         ("could not …:…", {"server.py": SERVER, "requirements.txt": "./no-such-folder"}),
         ("pyproject.toml is not TOML: …", {"server.py": SERVER, "pyproject.toml": "["}),
-        (
-            "there are several servers, in …: keep one of them, or deploy a folder for each",
-            {"server.py": SERVER, "app.py": SERVER},
-        ),
     ],
 )
 def test_a_folder_that_cannot_be_deployed_is_refused_with_the_documented_text(
@@ -76,6 +74,18 @@ def test_a_token_without_a_name_is_refused_with_the_documented_text(running: Hos
     )
 
 
+def test_an_app_that_was_not_named_again_is_not_destroyed_by_the_documented_text(running: Host) -> None:
+    refused = running.portway("destroy", "app", stdin="other\n")
+    assert says("that is not …: nothing was deleted", refused.stderr)
+
+
+def test_a_folder_that_up_cannot_deploy_is_named_with_the_documented_text(run_cli: RunCli, tmp_path: Path) -> None:
+    (tmp_path / "No Name").mkdir()
+    done = run_cli("up", "No Name", "--data", "data", "--port", "0")
+    assert done.returncode == 1
+    assert says("portway: … could not be deployed: …", done.stderr)
+
+
 def test_a_killed_gate_is_announced_with_the_documented_text(running: Host) -> None:
     running.kill("gate")
     running.child.wait_for(pattern("… ended (…) and is started again"), within=10)
@@ -86,6 +96,11 @@ def test_a_killed_gate_is_announced_with_the_documented_text(running: Host) -> N
     [
         ("the host runs on Linux; `portway run` serves one server anywhere", {(sys, "platform"): "darwin"}, ["up"]),
         ("cannot make …: …", {}, ["up", "--data", "/dev/null/data"]),
+        (
+            "no host is running on …: start one with `portway up`, or name its --data",
+            {(hosted, "_START_SECONDS"): 0},
+            ["ps"],
+        ),
         ("the host needs …: pip install 'portway[host]'", {(importlib.util, "find_spec"): lambda name: None}, ["up"]),
         (
             "… belongs to another user: set XDG_RUNTIME_DIR or --data to a place of yours",
@@ -143,6 +158,12 @@ def test_a_folder_that_is_too_large_is_refused_with_the_documented_text(
     with pytest.raises(SourceError) as refused:
         copy_source(tmp_path, tmp_path.parent / "copy")
     assert says("… holds more than … MB: move what the server does not need out of it", str(refused.value))
+
+
+def test_a_folder_that_is_not_there_is_refused_with_the_documented_text(tmp_path: Path) -> None:
+    with pytest.raises(SourceError) as refused:
+        copy_source(tmp_path / "app", tmp_path / "copy")
+    assert says("there is no folder …: give the one that holds your server", str(refused.value))
 
 
 def test_a_link_to_itself_is_refused_with_the_documented_text(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from portway import Server
+from portway import Context, Server
 from portway.auth.tokens import NamedTokens
 from portway.http.limits import Limits
 from portway.transport.http import App
@@ -35,6 +35,14 @@ def failing() -> None:
     raise KeyError("ada-secret")
 
 
+lasting = Server("lasting", sessions=True)
+
+
+@lasting.tool(asks=True)
+async def asking(ctx: Context) -> None:
+    await ctx.list_roots(key="where")
+
+
 def http(*headers: bytes, body: bytes = b"", line: bytes = b"POST /mcp", host: bytes = b"Host: localhost") -> bytes:
     lines = [line + b" HTTP/1.1", host, *headers, b"Content-Length: %d" % len(body), b"Connection: close"]
     return b"\r\n".join(filter(None, lines)) + b"\r\n\r\n" + body
@@ -56,7 +64,7 @@ def modern(method: str, *headers: bytes, meta: object = ENVELOPE, **params: obje
 
 
 OTHER = {**ENVELOPE, "io.modelcontextprotocol/protocolVersion": "2030-01-01"}
-CALL = b"Mcp-Method: tools/call"
+CALL, LIST = b"Mcp-Method: tools/call", b"Mcp-Method: tools/list"
 CASES: list[tuple[str, bytes]] = [
     ("The request is not valid HTTP/1.1.", b"HELLO\r\n\r\n"),
     ("The request headers are larger than … bytes.", http(b"X: " + b"x" * 70_000)),
@@ -105,9 +113,15 @@ CASES: list[tuple[str, bytes]] = [
     ),
     (
         "This protocol version is not supported; data.supported names those that are.",
-        modern("tools/list", b"Mcp-Method: tools/list", meta=OTHER).replace(
-            b"Version: 2026-07-28", b"Version: 2030-01-01"
-        ),
+        modern("tools/list", LIST, meta=OTHER).replace(b"Version: 2026-07-28", b"Version: 2030-01-01"),
+    ),
+    (
+        "There is no log level …; use one of: ….",
+        modern("tools/list", LIST, meta={**ENVELOPE, "io.modelcontextprotocol/logLevel": "loud"}),
+    ),
+    (
+        "The Accept header must allow text/event-stream: subscriptions/listen is answered by one.",
+        modern("subscriptions/listen", b"Mcp-Method: subscriptions/listen", b"Accept: application/json"),
     ),
     ("The … header is missing.", modern("tools/list")),
     ("The … header does not match the body.", modern("tools/list", CALL)),
@@ -126,6 +140,10 @@ CASES: list[tuple[str, bytes]] = [
     (
         "A prompt's arguments must be an object of strings.",
         legacy("prompts/get", {"name": "greet", "arguments": {"name": 1}}),
+    ),
+    (
+        "No question waits for this answer: without the Mcp-Session-Id header nothing is asked.",
+        post({"jsonrpc": "2.0", "id": 1, "result": {}}),
     ),
     ("The token lacks a scope this needs: ….", legacy("tools/call", {"name": "guarded"})),
     ("The … … failed; the server's log has the cause under error id ….", legacy("tools/call", {"name": "failing"})),
@@ -162,6 +180,38 @@ def test_a_wrong_request_is_answered_with_the_documented_text(
     answer = listener.talk(request_bytes)
     assert re.fullmatch(pattern(text), said(answer))
     assert b"ada-secret" not in answer
+
+
+def test_what_is_wrong_with_a_session_is_answered_with_the_documented_text() -> None:
+    listener = Listener(App(lasting), Limits())
+    try:
+        for text, request_bytes in (
+            ("This needs a session: send the Mcp-Session-Id header that came with the reply to initialize.", legacy()),
+            (
+                "There is no such session any more: initialize a new one.",
+                legacy().replace(TOKEN, b"Mcp-Session-Id: x"),
+            ),
+            ("The Accept header must allow text/event-stream.", http(b"Accept: application/json", line=b"GET /mcp")),
+            (
+                "The MCP endpoint takes POST only from clients of this MCP-Protocol-Version.",
+                http(b"MCP-Protocol-Version: 2026-07-28", line=b"GET /mcp"),
+            ),
+            (
+                "params.inputResponses.… is no result of …: ….",
+                modern("tools/call", CALL, b"Mcp-Name: asking", name="asking", inputResponses={"where": 5}),
+            ),
+            ("The MCP endpoint does not take …; the Allow header says what it takes.", http(line=b"PUT /mcp")),
+        ):
+            assert re.fullmatch(pattern(text), said(listener.talk(request_bytes)))
+        greeting = {"protocolVersion": "2025-11-25", "capabilities": {"roots": {}}, "clientInfo": {}}
+        opened = re.search(rb"(?i)mcp-session-id: \S+", listener.talk(legacy("initialize", greeting)))
+        assert opened
+        asking = legacy("tools/call", {"name": "asking"}).replace(TOKEN, opened[0] + b"\r\nAccept: application/json")
+        text = "The client cannot be asked: that needs a session, an Accept with text/event-stream, a call under way."
+        assert text in said(listener.talk(asking))
+    finally:
+        listener.stop()
+        listener.join()
 
 
 @pytest.mark.parametrize(

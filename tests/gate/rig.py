@@ -29,6 +29,7 @@ class Seen:
 
     head: bytes
     body: bytes
+    connection: asyncio.StreamReader
 
     @property
     def message(self) -> dict[str, Any]:
@@ -53,7 +54,7 @@ class Upstream:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
                 length = head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
-                seen = Seen(head, await reader.readexactly(int(length or 0)))
+                seen = Seen(head, await reader.readexactly(int(length or 0)), reader)
                 self.requests.append(seen)
                 await self.script(seen, writer)
                 if writer.is_closing():
@@ -81,7 +82,10 @@ async def echo(seen: Seen, writer: asyncio.StreamWriter) -> None:
 
 
 def event(message: object) -> bytes:
-    data = b"event: message\ndata: %b\n\n" % json.dumps(message).encode()
+    return chunk(b"event: message\ndata: %b\n\n" % json.dumps(message).encode())
+
+
+def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
@@ -109,12 +113,17 @@ def modern(request_id: object = 1, name: str = "t", **arguments: object) -> tupl
 
 
 class Rig:
-    """A running gate. App `a` takes the token `secret`, app `p` is public; both are served by the upstreams given."""
+    """A running gate. App `a` takes the tokens `secret` (alice) and `other` (bob), app `p` is public.
 
-    def __init__(self, paths: Paths, client: HttpClient, url: str) -> None:
+    Both are served by the upstreams given.
+    """
+
+    def __init__(self, paths: Paths, client: HttpClient, url: str, gate: Gate) -> None:
         self.paths = paths
         self.client = client
         self.url = url
+        self.end_streams = gate.end_streams
+        self.routes = gate._routes
 
     async def post(
         self, body: bytes, *headers: tuple[bytes, bytes], path: str = "/a/mcp", token: str = "secret"
@@ -145,7 +154,7 @@ def record(paths: Paths) -> list[dict[str, Any]]:
 
 
 def prepare(directory: Path, addresses: list[str], **limits: int) -> Paths:
-    """A data directory whose table has apps `a` (token `secret`) and `p` (public) on those addresses."""
+    """A data directory whose table has apps `a` (tokens `secret`, `other`) and `p` (public) on those addresses."""
     paths = Paths(directory / "data", directory / "run")
     paths.prepare()
     instances = [routes.Instance(f"i{number}", address) for number, address in enumerate(addresses)]
@@ -154,8 +163,11 @@ def prepare(directory: Path, addresses: list[str], **limits: int) -> Paths:
         for name, access in (("a", "token"), ("p", "public"))
     }
     apps["down"] = routes.App("down", 1, "public", "crashed")
-    token = routes.Token(digest("secret"), "a", "alice", 1, ["read", "write"])
-    routes.save(paths.routes, routes.Table(1, "localhost", apps, {token.digest: token}))
+    tokens = [
+        routes.Token(digest("secret"), "a", "alice", 1, ["read", "write"]),
+        routes.Token(digest("other"), "a", "bob", 2, ["read", "write"]),
+    ]
+    routes.save(paths.routes, routes.Table(1, "localhost", apps, {token.digest: token for token in tokens}))
     return paths
 
 
@@ -170,14 +182,14 @@ async def rig(
             stack.callback(server.close)
             upstream.address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         paths = prepare(directory, [*(upstream.address for upstream in upstreams), *addresses], **limits)
-        stop, ready = asyncio.Event(), asyncio.get_running_loop().create_future()
+        stop, ready, gate = asyncio.Event(), asyncio.get_running_loop().create_future(), Gate(paths)
         serving = asyncio.create_task(
-            serve(Gate(paths), Bind(port=0), Limits(shutdown_seconds=2), on_ready=ready.set_result, stop=stop)
+            serve(gate, Bind(port=0), Limits(shutdown_seconds=2), on_ready=ready.set_result, stop=stop)
         )
         url = await ready
         client = HttpClient(Address.parse(url))
         try:
-            yield Rig(paths, client, url)
+            yield Rig(paths, client, url, gate)
         finally:
             await client.close()
             stop.set()

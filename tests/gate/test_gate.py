@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
     from pathlib import Path
 
+    from portway.http.client import Response
+
 
 def run(test: Coroutine[object, object, None]) -> None:
     asyncio.run(asyncio.wait_for(test, 20))
@@ -60,7 +62,13 @@ def test_an_app_that_needs_a_token_and_one_that_does_not_exist_refuse_with_the_s
     async def test() -> None:
         upstream = Upstream(echo)
         async with rig(tmp_path, upstream) as gate:
-            seen = set()
+            seen, ids = set(), set()
+
+            async def note(response: Response) -> None:
+                headers = dict(response.headers)
+                ids.add(headers.pop(b"x-request-id"))
+                seen.add((response.status, tuple(headers.items()), await response.read(1000)))
+
             for path, token in (
                 ("/a/mcp", ""),
                 ("/a/mcp", "wrong"),
@@ -68,11 +76,11 @@ def test_an_app_that_needs_a_token_and_one_that_does_not_exist_refuse_with_the_s
                 ("/nope/mcp", "secret"),
                 ("/a/mcp?token=secret", ""),
             ):
-                response = await gate.post(call(), path=path, token=token)
-                seen.add((response.status, tuple(response.headers), await response.read(1000)))
+                await note(await gate.post(call(), path=path, token=token))
             for method in ("GET", "DELETE"):
-                response = await gate.client.request(method, "/nope/mcp")
-                seen.add((response.status, tuple(response.headers), await response.read(1000)))
+                await note(await gate.client.request(method, "/nope/mcp"))
+                await note(await gate.client.request(method, "/a/mcp"))
+            assert len(ids) == 9
             ((status, headers, _),) = seen
             assert status == 401
             assert (b"www-authenticate", b"Bearer") in headers
@@ -225,9 +233,9 @@ def test_an_instance_that_dies_or_misspeaks_gives_a_clear_error_with_the_callers
         async with rig(tmp_path, upstream) as gate:
             response = await gate.post(call("mine"))
             body = json.loads(await response.read(10_000))
-            assert (response.status, body["id"]) == (503, "mine")
+            assert (response.status, body["id"]) == (502, "mine")
             assert "did not answer properly" in body["error"]["message"]
-            assert dict(response.headers)[b"retry-after"] == b"1"
+            assert b"retry-after" not in dict(response.headers)  # the call may have been carried out
             assert len(upstream.requests) == 1  # a tool call is never carried out twice
         assert gate.lines()[-1]["outcome"] == "cut"
 
@@ -373,13 +381,13 @@ def test_a_batch_of_the_revision_that_had_them_is_answered_element_by_element(tm
             status, answers = await gate.answer(
                 b"[%b]" % b",".join((call("a"), note, b"[]", start, call("a", n=2), b'{"id":4}'))
             )
-            assert (status, [answer.get("id") for answer in answers]) == (200, ["a", None, None, "a", 4])
+            assert (status, [answer.get("id") for answer in answers]) == (200, ["a", None, 9, "a", 4])
             assert answers[3]["result"]["echo"]["arguments"] == {"n": 2}
             assert len({seen.message.get("id") for seen in upstream.requests}) == len(upstream.requests) == 3
             assert (await gate.post(b"[%b]" % note)).status == 202
             assert (await gate.post(b"[%b]" % call(), (b"mcp-protocol-version", b"2025-06-18"))).status == 400
         methods = [line.get("method", "") for line in gate.lines()]
-        assert methods[1:5] == ["tools/call", "notifications/x", "tools/call", ""]
+        assert methods[1:5] == ["tools/call", "notifications/x", "tools/call", "batch"]
 
     run(test())
 
@@ -430,7 +438,7 @@ def test_a_host_name_leads_to_its_app_with_every_path_and_a_path_only_to_its_end
                 )
                 assert upstream.requests[-1].head.startswith(b"PUT /some/page?q=1&r=%20 HTTP/1.1\r\n")
                 assert (await ask(host, "GET", "/"))[0] == 401
-                assert (await ask(host, "GET", "/mcp", bearer))[0] == 405
+                assert (await ask(host, "PUT", "/mcp", bearer))[0] == 405
             assert (await ask("nope.localhost", "GET", "/any"))[0] == 401
             assert (await ask("p.localhost", "GET", "/"))[0] == 201
             count = len(upstream.requests)

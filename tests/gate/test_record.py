@@ -55,7 +55,7 @@ def test_each_call_is_one_line_that_tells_what_happened_and_holds_no_secret(tmp_
         assert lines[1]["bytes_in"] == len(call(1, name="good", password="hunter2"))
         everything = json.dumps(lines) + json.dumps(stats) + text
         assert not [secret for secret in ("hunter2", "secret", "unknown-token") if secret in everything]
-        assert stats["apps"]["a"] == {"in_flight": 0, "calls": 3, "errors": 1}
+        assert stats["apps"]["a"] == {"in_flight": 0, "streams": 0, "calls": 3, "errors": 1}
         assert 'portway_gate_call_seconds_count{app="a",method="tools/call",name="good"} 2.0' in text
         assert "portway_gate_unauthorized_total 1.0" in text
 

@@ -12,6 +12,7 @@ from sqlalchemy import create_engine
 
 from portway.host.store import InstanceRecord, Store, StoreError
 from portway.host.store.schema import metadata
+from portway.protocol.sealing import Keys
 
 
 @pytest.fixture
@@ -51,6 +52,23 @@ def test_a_token_name_is_unique_in_its_app(store: Store) -> None:
     assert [(token.app, token.scopes) for token in store.tokens()] == [("a", ("read",)), ("b", ("read",))]
     assert store.drop_token("a", "ci")
     assert not store.drop_token("a", "ci")
+
+
+def test_an_apps_keys_are_its_own_and_stay(store: Store) -> None:
+    for app in ("a", "b"):
+        store.begin_release(app, "/")
+    keys = store.sealing_keys("a")
+    store.begin_release("a", "/")
+    assert store.sealing_keys("a") == keys != store.sealing_keys("b")
+    assert Keys.parse(keys)
+    assert keys not in repr(store.apps()), "they are listed nowhere"
+
+
+def test_access_changes_with_the_release_that_serves(store: Store) -> None:
+    for number, (access, expected) in enumerate([(None, "token"), ("public", "public"), (None, "public")], 1):
+        store.begin_release("a", "/a")
+        store.finish_release("a", number, server="", contract="{}", access=access)
+        assert [app.access for app in store.apps()] == [expected]
 
 
 def test_a_destroyed_app_leaves_nothing(store: Store) -> None:

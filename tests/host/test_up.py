@@ -8,9 +8,12 @@ import signal
 import subprocess
 import sys
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -91,7 +94,7 @@ def test_an_instance_sees_its_own_environment_and_nothing_of_the_hosts(running: 
     seen = running.call("thing", "environment", running.ready["token"])
     assert set(seen) - {"LC_CTYPE"} == {
         *("PATH", "LANG", "HOME", "TMPDIR", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "PORT"),
-        *("PORTWAY_SOCKET", "PORTWAY_APP", "PORTWAY_RELEASE", "PORTWAY_INSTANCE"),
+        *("PORTWAY_SOCKET", "PORTWAY_APP", "PORTWAY_RELEASE", "PORTWAY_INSTANCE", "PORTWAY_KEYS"),
     }
     assert seen["HOME"].startswith(running.ready["data"])
 
@@ -148,6 +151,65 @@ def test_a_failed_deploy_says_why_and_the_old_release_goes_on(
     assert message in failed.stderr
     assert running.instance("thing") == before
     assert running.call("thing", "version", running.ready["token"]) == {"result": "one"}
+
+
+def post(
+    running: Host, app: str, token: str | None, message: dict[str, object], session: str = ""
+) -> tuple[int, str, Any]:
+    """The status, the session id and the JSON of a legacy reply."""
+    headers = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
+    headers |= {"mcp-session-id": session} if session else {}
+    headers |= {"authorization": f"Bearer {token}"} if token else {}
+    body = json.dumps({"jsonrpc": "2.0", "id": 1} | message).encode()
+    request = urllib.request.Request(f"{running.ready['url']}/{app}/mcp", body, headers)
+    try:
+        reply = urllib.request.urlopen(request, timeout=30)
+    except urllib.error.HTTPError as refused:
+        reply = refused
+    with reply:
+        return reply.status, reply.headers.get("mcp-session-id", ""), json.loads(reply.read())
+
+
+def test_a_session_outlives_a_deploy_a_crash_and_the_gate(running: Host, tmp_path: Path) -> None:
+    token = running.deploy(thing(tmp_path / "app"), "lasting").token
+    client = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "c", "version": "1"}}
+    _, session, _ = post(running, "lasting", token, {"method": "initialize", "params": client})
+    assert session
+
+    def call(tool: str) -> tuple[int, str, Any]:
+        message = {"method": "tools/call", "params": {"name": tool, "arguments": {}}}
+        return post(running, "lasting", token, message, session)
+
+    def version() -> object:
+        return call("version")[2]["result"]["content"][0]["text"]
+
+    assert version() == "one"
+    headers = {"authorization": f"Bearer {token}", "mcp-session-id": session, "accept": "text/event-stream"}
+    with urllib.request.urlopen(urllib.request.Request(f"{running.ready['url']}/lasting/mcp", None, headers)) as stream:
+        running.deploy(thing(tmp_path / "app", "two"), "lasting")
+        assert b"\nid: " in stream.read(), "a stream holds up no deploy, and is ended for its client to come again"
+    assert version() == "two"
+    before = running.instance("lasting")
+    assert call("die")[0] == 502
+    eventually(lambda: running.instance("lasting") not in (before, None))
+    assert version() == "two"
+    running.kill("gate")
+    assert version() == "two"
+    assert post(running, "thing", running.ready["token"], {"method": "ping"}, session)[0] == 404
+
+
+def test_anybody_may_call_a_public_app_until_it_is_private(running: Host, tmp_path: Path) -> None:
+    folder = thing(tmp_path / "app")
+    deploy = ("deploy", folder, "--name", "open", "-o", "json")
+    first = json.loads(running.portway(*deploy, "--public").stdout)
+    assert "token" not in first
+    assert running.call("open", "caller", "") == {"result": "anonymous"}
+    assert running.status("open").access == "public"
+    token = json.loads(running.portway(*deploy, "--private").stdout)["token"]
+    with pytest.raises(ClientError) as refused:
+        running.call("open", "caller", "")
+    assert refused.value.status == 401
+    assert running.call("open", "caller", token) == {"result": "default"}
 
 
 def test_the_log_of_a_first_deploy_that_failed_is_kept(running: Host, tmp_path: Path) -> None:

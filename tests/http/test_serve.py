@@ -11,10 +11,12 @@ import stat
 import subprocess
 import sys
 import threading
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 import pytest
 
+from portway.http import lifespan
 from portway.http.body import ClientDisconnected, read_body
 from portway.http.reply import EventStream, send_bytes
 from portway.http.serve import Bind, ListenError, StartupError
@@ -23,7 +25,7 @@ from tests.http.listener import read_all, read_until
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from portway.http.asgi import Receive, Scope, Send
+    from portway.http.asgi import Message, Receive, Scope, Send
 
 TEXT = [(b"content-type", b"text/plain")]
 
@@ -57,6 +59,8 @@ REFUSED = {
     "a NUL in a header": (post(b"X-A: b\0c"), 400),
     "an absolute target": (post(target=b"http://elsewhere.example/mcp"), 400),
     "an authority target": (b"CONNECT localhost:80 HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
+    "a tunnel to a path": (b"CONNECT /mcp HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
+    "a fragment in the target": (get(b"/mcp#x"), 400),
     "the preface of HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
     "TLS": (b"\x16\x03\x01\x02\x00\x01\x00", 400),
     "headers over the bound": (get(b"/", b"X: " + b"a" * 70_000), 431),
@@ -96,6 +100,31 @@ def test_a_sound_request_is_answered(listen, request_bytes: bytes, expected: byt
     assert answer.endswith(b"\r\n\r\n" + expected)
 
 
+async def stream(scope: Scope, receive: Receive, send: Send) -> None:
+    assert scope["type"] == "http"
+    await send({"type": "http.response.start", "status": int(scope["path"][1:]), "headers": []})
+    await send({"type": "http.response.body", "body": b"a", "more_body": True})
+    await send({"type": "http.response.body"})
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "framing", "body"),
+    [
+        (get(b"/200"), b"transfer-encoding: chunked\r\nconnection: close\r\n", b"1\r\na\r\n0\r\n\r\n"),
+        (b"GET /200 HTTP/1.0\r\n\r\n", b"connection: close\r\n", b"a"),
+        (b"GET /200 HTTP/1.0\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n", b"connection: close\r\n", b"a"),
+        (post(b"Expect: 100-continue", target=b"/200").replace(b"1.1", b"1.0"), b"connection: close\r\n", b"a"),
+        (get(b"/200").replace(b"GET", b"HEAD", 1), b"connection: close\r\n", b""),
+        (get(b"/204"), b"connection: close\r\n", b""),
+    ],
+    ids=["chunked", "HTTP/1.0: until the end", "and so with an upgrade", "and with an expectation", "HEAD", "204"],
+)
+def test_a_response_of_unknown_length_is_framed_as_its_client_can_read_it(
+    listen, request_bytes: bytes, framing: bytes, body: bytes
+) -> None:
+    assert listen(stream).talk(request_bytes).partition(b"\r\n")[2] == framing + b"\r\n" + body
+
+
 def test_head_is_answered_without_a_body_and_with_its_length(listen) -> None:
     answer = listen(echo).talk(get(b"/x").replace(b"GET", b"HEAD", 1))
     assert b"content-length: 8" in answer
@@ -108,6 +137,16 @@ def test_a_client_that_expects_100_continue_is_told_to_when_the_body_is_read(lis
         assert read_until(sock, b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
         sock.sendall(b"hi")
         assert read_all(sock).endswith(b"POST /mcp hi")
+
+
+def test_a_client_that_expects_100_continue_and_is_refused_its_body_finds_the_connection_ended(listen) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["type"] == "http"
+        await send_bytes(send, 413, b"no", TEXT)
+
+    answer = listen(app).talk(post(b"Content-Length: 2", b"Expect: 100-continue"))
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert b"\r\nconnection: close\r\n" in answer
 
 
 def test_pipelined_requests_are_answered_in_order_and_a_bad_one_after_the_good(listen) -> None:
@@ -208,6 +247,179 @@ def test_a_failing_app_is_a_500_that_says_nothing_of_it(listen) -> None:
     assert b"secret" not in answer
 
 
+def start(*headers: tuple[bytes, bytes]) -> Message:
+    return {"type": "http.response.start", "status": 200, "headers": headers}
+
+
+BODY: Message = {"type": "http.response.body", "body": b"ab"}
+FAULTS = {
+    "a line break in a header": ([start((b"x", b"1\r\ny: 2"))], "a header whose value holds a line break or a NUL"),
+    "a NUL in a header": ([start((b"x", b"\0"))], "a header whose value holds a line break or a NUL"),
+    "a header name that is none": ([start((b"x y", b"1"))], "a header whose name is not valid: b'x y'"),
+    "more than was stated": ([start((b"content-length", b"1")), BODY], "not as long as its content-length says"),
+    "less than was stated": ([start((b"content-length", b"3")), BODY], "not as long as its content-length says"),
+    "a body first": ([BODY], "'http.response.body' out of turn"),
+    "two starts": ([start(), start()], "'http.response.start' out of turn"),
+    "two lengths": (
+        [start((b"content-length", b"2"), (b"Transfer-Encoding", b"chunked")), BODY],
+        "the length of its body twice",
+    ),
+    "an unknown coding": (
+        [start((b"transfer-encoding", b"gzip")), BODY],
+        "twice, or in an unknown way",
+    ),
+    "a fault after a 204": ([{**start(), "status": 204}, start()], "out of turn"),
+    "a start and no body": ([start()], "returned without completing its response"),
+    "nothing": ([], "returned without completing its response"),
+}
+
+
+@pytest.mark.parametrize(("messages", "said"), FAULTS.values(), ids=FAULTS.keys())
+def test_an_app_that_breaks_the_rules_is_a_logged_500_and_nothing_of_its_own_goes_out(
+    listen, caplog: pytest.LogCaptureFixture, messages: list[Message], said: str
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["type"] == "http"
+        for message in messages:
+            await send(message)
+
+    answer = listen(app).talk(get())
+    assert answer.startswith(b"HTTP/1.1 500 ")
+    assert answer.endswith(b"\r\n\r\nInternal Server Error")
+    assert answer.count(b"HTTP/1.1") == 1
+    assert said in caplog.text
+
+
+def test_a_response_that_breaks_amid_its_body_is_cut_so_that_the_client_can_tell(listen) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["type"] == "http"
+        await send(start())
+        await send({**BODY, "more_body": True})
+        raise ValueError
+
+    assert listen(app).talk(get(close=False)).endswith(b"\r\n\r\n2\r\nab\r\n")
+
+
+def test_a_broken_response_that_nobody_reads_is_given_up_with_its_connection(listen) -> None:
+    disconnected = threading.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["type"] == "http"
+        if scope["path"] == "/":
+            await send(start())
+            await send({**BODY, "body": b"a" * 60_000, "more_body": True})  # less than what makes the listener wait
+            raise ValueError
+        await send_bytes(send, 200, b"", TEXT)
+        disconnected.set()
+
+    listener = listen(app, connections=1, stall_seconds=0.1)
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.connect(("127.0.0.1", int(listener.url.rpartition(":")[2])))
+        sock.sendall(get(b"/", close=False))
+        while not disconnected.is_set():
+            with contextlib.suppress(OSError):
+                listener.talk(get(b"/next"))
+
+
+def test_no_request_sees_the_context_of_the_one_before_it_on_the_connection(listen) -> None:
+    who: ContextVar[bytes] = ContextVar("who", default=b"nobody")
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["type"] == "http"
+        before, body = who.get(), b""
+        who.set(b"somebody")
+        while len(body) < int(scope["path"][1:]):
+            body += (await receive())["body"]  # which lets the listener read again, in this context
+        await send_bytes(send, 200, before, TEXT)
+
+    large = post(b"Content-Length: 300000", target=b"/300000", body=b"a" * 300_000)
+    last = post(b"Content-Length: 1", b"Connection: close", target=b"/1", body=b"a")
+    answer = listen(app).talk(large, large + last)
+    assert answer.count(b"nobody") == 3
+
+
+def test_a_refusal_that_waits_for_a_long_answer_stands_still_and_so_do_no_other_deadlines(listen) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["type"] == "http"
+        await _disconnect(receive)
+
+    listener = listen(app, stall_seconds=0.1, idle_seconds=0.1)
+    with listener.connect() as sock:
+        sock.sendall(get(close=False) + post(b"Transfer-Encoding: chunked", body=b"1\r\na\r\nzz\r\n"))
+        for _ in range(3):
+            assert b" 408 " in listener.talk(post(b"Content-Length: 5", body=b"a"))
+
+
+def test_what_is_paused_for_the_app_is_not_taken_for_slow(listen) -> None:
+    gate = Gate()
+    listener = listen(gate, header_seconds=0.1)
+    with listener.connect() as sock, listener.connect() as other:
+        request = get(close=False)
+        sock.sendall(request * 2 + request[:9])
+        assert gate.entered.wait(20)
+        assert read_all(other) == b""  # cut for its silence, later than the other would have been
+        assert gate.loop is not None
+        gate.loop.call_soon_threadsafe(gate.release.set)
+        read_until(sock, b"done")
+        sock.sendall(request[9:])
+        assert b" 408 " not in read_until(sock, b"done")
+
+
+def test_a_receive_that_was_given_up_takes_nothing_from_the_next_and_all_who_wait_are_told_of_the_end(listen) -> None:
+    seen: list[object] = []
+    done = threading.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["type"] == "http"
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(receive(), 0.01)
+        await send(start())
+        await send({**BODY, "more_body": True})
+        seen.append((await receive())["body"])
+        seen.extend(message["type"] for message in await asyncio.gather(receive(), receive()))
+        done.set()
+
+    with listen(app).connect() as sock:
+        sock.sendall(post(b"Content-Length: 1"))
+        read_until(sock, b"ab\r\n")
+        sock.sendall(b"1")
+        sock.shutdown(socket.SHUT_WR)
+        assert done.wait(20)
+    assert seen == [b"1", "http.disconnect", "http.disconnect"]
+
+
+def test_an_answer_given_before_the_body_was_read_reaches_a_client_that_still_sends(listen) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["type"] == "http"
+        await send_bytes(send, 413, b"no", TEXT)
+
+    answer = listen(app).talk(post(b"Content-Length: 900000", b"Connection: close", body=b"x" * 1000), b"x" * 200_000)
+    assert answer.endswith(b"\r\n\r\nno")
+
+
+def test_a_request_costs_few_calls_and_its_answer_no_waiting(listen) -> None:
+    calls, seen = 0, []
+
+    def count(frame: object, event: str, argument: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal calls
+        assert scope["type"] == "http"
+        seen.append(calls)
+        calls = 0
+        sys.setprofile(count if len(seen) < 5 else None)
+        await send_bytes(send, 200, await read_body(scope, receive, 10), TEXT)
+
+    with listen(app, header_seconds=1000, stall_seconds=1000, idle_seconds=1000).connect() as sock:
+        for _ in range(5):
+            sock.sendall(post(b"Content-Length: 2", body=b"ab"))
+            read_until(sock, b"\r\n\r\nab")
+    assert min(seen[1:]) <= 60
+
+
 class Gate:
     """An app whose requests wait until they are let through."""
 
@@ -234,6 +446,27 @@ def test_a_stop_closes_idle_connections_soon_and_lets_a_running_request_finish(l
         assert read_all(idle) == b""
         with pytest.raises(ConnectionRefusedError):
             listener.connect()
+        assert gate.loop is not None
+        gate.loop.call_soon_threadsafe(gate.release.set)
+        assert read_all(busy).endswith(b"done")
+    listener.join()
+
+
+def test_a_stop_waits_for_nobody_who_left_in_the_last_moment(listen) -> None:
+    gate = Gate()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await (gate if scope["path"] == "/busy" else echo)(scope, receive, send)
+
+    listener = listen(app)
+    with listener.connect() as busy, listener.connect() as idle, listener.connect() as leaver:
+        for sock in (idle, leaver):
+            sock.sendall(get(close=False))
+            read_until(sock, b"GET / ")
+        busy.sendall(get(b"/busy", close=False))
+        assert gate.entered.wait(20)
+        listener.stop(just_before=leaver.close)
+        assert read_all(idle) == b""
         assert gate.loop is not None
         gate.loop.call_soon_threadsafe(gate.release.set)
         assert read_all(busy).endswith(b"done")
@@ -318,6 +551,20 @@ def test_a_lifespan_that_fails_to_start_fails_the_listener_with_its_message(list
     assert str(failure) == "no database"
 
 
+def test_an_app_that_does_not_shut_down_is_left_behind(listen, caplog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lifespan, "STOP_SECONDS", 0.05)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await asyncio.Event().wait()
+
+    listener = listen(app)
+    listener.stop()
+    listener.join()
+    assert "the application did not shut down within 0.05 seconds" in caplog.text
+
+
 def test_a_unix_socket_is_for_its_owner_replaces_a_stale_one_and_goes_with_the_listener(listen, tmp_path: Path) -> None:
     path = tmp_path / "s"
     with socket.socket(socket.AF_UNIX) as stale:
@@ -358,6 +605,7 @@ def test_an_address_that_cannot_be_had_is_one_sentence_with_the_mend(tmp_path: P
 
 PROCESS = """
 import asyncio
+from portway.http import lifespan
 from portway.http.serve import Bind, Limits, run
 async def app(scope, receive, send):
     assert scope["type"] == "http"
@@ -365,6 +613,28 @@ async def app(scope, receive, send):
     await asyncio.Event().wait()
 run(app, Bind(port=0), on_ready=lambda url: print(url, flush=True), on_stop=lambda: print("stopping", flush=True))
 """
+
+
+def test_a_signal_ends_an_app_that_has_not_started_yet() -> None:
+    code = PROCESS.replace('assert scope["type"] == "http"', "pass")
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "entered\n"
+        process.terminate()
+        assert process.wait(20) == 1
+
+
+def test_no_more_connections_are_taken_than_the_process_may_open_files() -> None:
+    code = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (64, 300))\n" + PROCESS
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        port = int(process.stdout.readline().rpartition(":")[2])
+        with contextlib.ExitStack() as stack:
+            for _ in range(150):
+                stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20))
+            with socket.create_connection(("127.0.0.1", port), timeout=20) as sock:
+                assert read_all(sock).startswith(b"HTTP/1.1 503 ")
+        process.terminate()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -387,8 +657,3 @@ def test_a_signal_stops_a_process_cleanly_and_a_second_one_now(number: signal.Si
             _, errors = process.communicate(timeout=20)
         assert process.returncode == (1 if busy else 0), errors
         assert errors == ""
-
-
-def test_a_later_import_of_uvicorn_gets_the_whole_of_it() -> None:
-    code = "import sys, portway.http.serve as s; assert 'click' not in sys.modules; import uvicorn; uvicorn.Server(s)"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

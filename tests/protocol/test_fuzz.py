@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import base64
 import json
-import random
 import re
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from portway.auth.principal import ANONYMOUS
+from portway.engine.sessions import Sessions
+from portway.protocol.capabilities import Capability
 from portway.protocol.errors import HEADER_MISMATCH, INVALID_PARAMS, INVALID_REQUEST, PARSE_ERROR, RpcError
 from portway.protocol.headers import decode_value, encode_value
 from portway.protocol.jsonrpc import UnreadableMessage, decode, encode_error, encode_id, encode_result
+from portway.protocol.sealing import Keys
 from portway.protocol.sse import EventParser
+from portway.protocol.versions import LEGACY_VERSIONS, Era
+from portway.server import state
 from portway.server.errors import RegistrationError
+from portway.server.lists import Lister
+from portway.server.server import Server
 from portway.server.uris import UriPattern
+from tests.wire.mangling import mangled
 
 fuzz = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
@@ -168,38 +173,6 @@ STREAM = [
 ]
 URIS = [b"file://x/a/y", b"file://x/%2e%2E/y", b"file://x/a%2fb/../y", b"file://x/%c3%a9%00%5c/y"]
 VALUES = [b"=?base64?YWRk?=", b"=?base64?w6k=?=", b"plain", b"=?base64??="]
-TOKENS = [
-    b"",
-    b"null",
-    b"{}",
-    b"[]",
-    b'"',
-    b"\\ud800",
-    b"\xff",
-    b"-1",
-    b"1e999",
-    b"%2e",
-    b"../",
-    b"\n",
-    b"\r",
-    b"?=",
-    b"=?base64?",
-    b"\x00",
-]
-
-
-def mangled(seeds: list[bytes], count: int) -> Iterator[bytes]:
-    dice = random.Random(len(seeds))
-    for _ in range(count):
-        text = dice.choice(seeds)
-        for _ in range(dice.randint(1, 4)):
-            start = dice.randint(0, len(text))
-            end = min(len(text), start + dice.choice((0, 1, 1, 5, 40)))
-            new = dice.choice(
-                (b"", dice.choice(TOKENS), dice.randbytes(1), text[start:end] * 2, dice.choice(seeds)[start:])
-            )
-            text = text[:start] + new + text[end:]
-        yield text
 
 
 def judge_stream(stream: bytes) -> None:
@@ -230,3 +203,56 @@ PATH = UriPattern("file://x/{+name}/y")
 def test_twenty_thousand_mutations_of_what_is_well_formed_are_answered_or_refused(check, seeds):
     for text in mangled(seeds, 20_000):
         check(text)
+
+
+# Sealed values: what this server gave is taken back as it was, and nothing else is taken.
+KEYS = Keys.parse("A" * 43)
+SESSIONS = Sessions(KEYS, bus=lambda: pytest.fail("a look-up needs no bus"))
+CALL = state.call_digest("tools/call", "t", b"{}")
+WHO = state.principal_digest(ANONYMOUS)
+LISTED = Server(page_size=1)
+for number in range(4):
+    LISTED.resource(f"x:{number}")(lambda: "")
+LISTER = Lister(LISTED.resources, {Era.LEGACY: b"", Era.MODERN: b""}, KEYS, 1)
+
+
+def cursors() -> list[str]:
+    given = [json.loads(LISTER.result(Era.MODERN, None))["nextCursor"]]
+    while following := json.loads(LISTER.result(Era.MODERN, given[-1])).get("nextCursor"):
+        given.append(following)
+    return given
+
+
+def takes_session(text: str) -> bool:
+    return SESSIONS.find(text, ANONYMOUS) is not None
+
+
+def takes_cursor(text: str) -> bool:
+    return b'"resources":[{' in LISTER.result(Era.MODERN, text)
+
+
+def takes_state(text: str) -> bool:
+    return state.unseal(KEYS, text, principal=WHO, call=CALL, now=60).issued == 60
+
+
+@pytest.mark.parametrize(
+    ("takes", "given"),
+    [
+        (takes_session, [SESSIONS.mint(ANONYMOUS, version, Capability.FORM).id for version in LEGACY_VERSIONS]),
+        (takes_cursor, cursors()),
+        (takes_state, [state.seal(KEYS, state.State(WHO, CALL, 60, number)) for number in (1, 2, 3)]),
+    ],
+)
+def test_of_twenty_thousand_sealed_values_only_those_that_were_given_are_taken(takes, given):
+    assert all(takes(text) for text in given)
+    seeds = [text.encode() for text in given]
+    raw = [base64.urlsafe_b64decode(text + "==") for text in given]
+    texts = [text.decode("latin-1") for text in mangled(seeds, 10_000)]
+    texts += [base64.urlsafe_b64encode(data).rstrip(b"=").decode() for data in mangled(raw, 10_000)]
+    for text in texts:
+        try:
+            taken = takes(text)
+        except RpcError as error:
+            assert error.code == INVALID_PARAMS
+            taken = False
+        assert taken == (text in given), text

@@ -205,6 +205,8 @@ UNDECLARED = [  # annotation, result, content, structured content
     (ToolResult, ToolResult("x", {"a": 1}), text("x"), {"a": 1}),
     (ToolResult, ToolResult(structured={"a": 1}), text('{"a":1}'), {"a": 1}),
     (ToolResult, ToolResult([Text("x"), "y"]), text("x", "y"), None),
+    (ToolResult, ToolResult(["x", "y", 1]), text("x", "y", "1"), None),
+    (ToolResult, ToolResult([]), [], None),
     (Record, ToolResult("x", Record(1)), text("x"), {"a": 1}),
     (int, ToolResult("x", {"result": 1}), text("x"), {"result": 1}),
 ]

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import pydantic
 import pytest
 from mcp import Client
 
-from portway import Context, Server, ToolError
-from portway.http.client import Address, HttpClient, Response
-from portway.http.serve import Bind, serve
+from portway import Context, Header, Server, ToolError
+from portway.http.serve import Bind, StartupError, serve
 from portway.transport.http import App, app
+from tests.transport.posting import MODERN, envelope, post
+from tests.transport.posting import served as serve_app
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
-MODERN = "2026-07-28"
-ENVELOPE = {"io.modelcontextprotocol/protocolVersion": MODERN, "io.modelcontextprotocol/clientCapabilities": {}}
-BASE = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
+    from portway.http.client import HttpClient, Response
 
 
 def make_server() -> Server:
@@ -59,34 +59,8 @@ def make_server() -> Server:
 
 
 def served(scenario: Callable[[str, HttpClient], Awaitable[None]], application: App | None = None) -> None:
-    """Runs `scenario(url, client)` against an application on a real listener."""
-
-    async def main() -> None:
-        ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        stop = asyncio.Event()
-        listening = asyncio.create_task(
-            serve(application or App(make_server()), Bind("127.0.0.1", 0), on_ready=ready.set_result, stop=stop)
-        )
-        url = await ready
-        client = HttpClient(Address.parse(url))
-        try:
-            await scenario(url, client)
-        finally:
-            await client.close()
-            stop.set()
-            await listening
-
-    asyncio.run(main())
-
-
-def envelope(method: str, params: dict[str, Any] | None = None, request_id: object = 1, **meta: object) -> bytes:
-    body = {"jsonrpc": "2.0", "id": request_id, "method": method}
-    return json.dumps(body | {"params": (params or {}) | {"_meta": ENVELOPE | meta}}).encode()
-
-
-async def post(client: HttpClient, body: bytes, **headers: str) -> Response:
-    fields = BASE | {name.replace("_", "-"): value for name, value in headers.items()}
-    return await client.request("POST", "/mcp", [(k.encode(), v.encode()) for k, v in fields.items()], body)
+    """`posting.served`, of the fixture unless told."""
+    serve_app(scenario, application or App(make_server()))
 
 
 async def post_modern(client: HttpClient, tool: str, arguments: dict[str, Any], **meta: object) -> Response:
@@ -372,6 +346,31 @@ def test_a_client_that_takes_only_event_streams_gets_one_and_one_that_takes_none
     served(scenario)
 
 
+def test_lines_of_a_header_that_is_a_list_are_one_and_those_of_an_mcp_header_are_refused() -> None:
+    server = make_server()
+
+    @server.tool
+    async def region(where: Annotated[str, Header("Region")]) -> str:
+        return where
+
+    async def scenario(_: str, client: HttpClient) -> None:
+        json_type, twice = (b"content-type", b"application/json"), (b"mcp-param-region", b"eu")
+        accepts = [(b"accept", b"application/json"), (b"accept", b"text/event-stream")]
+        counting = {"name": "count", "arguments": {"to": 1}, "_meta": {"progressToken": 1}}
+        body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": counting}).encode()
+        streamed = await client.request("POST", "/mcp", [json_type, *accepts], body)
+        assert b"text/event-stream" in dict(streamed.headers)[b"content-type"]
+        await streamed.close()
+        routed = [(b"mcp-protocol-version", MODERN.encode()), (b"mcp-method", b"tools/call"), (b"mcp-name", b"region")]
+        body = envelope("tools/call", {"name": "region", "arguments": {"where": "eu"}})
+        for extra, status in (([twice], 200), ([twice, twice], 400)):
+            answer = await client.request("POST", "/mcp", [json_type, *routed, *extra], body)
+            assert answer.status == status
+            assert (json.loads(await answer.read(9999)).get("error", {}).get("code") == -32020) is (status == 400)
+
+    served(scenario, App(server))
+
+
 def test_tokens_from_the_environment_guard_the_server_and_its_scoped_tools(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PORTWAY_TOKENS", "ada:planted-token-a:admin+read, bob:planted-token-b")
 
@@ -392,3 +391,26 @@ def test_tokens_from_the_environment_guard_the_server_and_its_scoped_tools(monke
             assert dict(response.headers).get(b"www-authenticate", b"").decode() == challenge
 
     served(scenario, app(make_server()))
+
+
+def test_the_lifespan_is_the_servers_and_one_that_fails_stops_the_start() -> None:
+    steps: list[str] = []
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Server) -> AsyncIterator[None]:
+        steps.append("entered")
+        if len(steps) > 3:
+            raise RuntimeError("no database")
+        yield
+        steps.append("left")
+
+    async def scenario(_: str, client: HttpClient) -> None:
+        steps.append("called")
+        assert (await post(client, PING)).status == 200
+
+    server = Server("fixture", lifespan=lifespan)
+    served(scenario, App(server))
+    assert steps == ["entered", "called", "left"]
+    failing = serve(App(server), Bind("127.0.0.1", 0), on_ready=steps.append, stop=asyncio.Event())
+    with pytest.raises(StartupError, match="the lifespan of fixture raised RuntimeError: no database"):
+        asyncio.run(failing)

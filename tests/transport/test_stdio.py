@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import select
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -19,81 +18,10 @@ from mcp import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 
 from portway.transport.pipes import Lines
-from tests.support import SCRIPTS, clean_env, eventually
+from tests.support import clean_env, eventually
+from tests.transport.piping import ENVELOPE, Pipes, call, cancel, command, request
 
-SERVER = Path(__file__).with_name("stdio_server.py")
-COMMAND = [str(SCRIPTS / "portway"), "run", str(SERVER), "--transport", "stdio"]
-ENVELOPE = {
-    "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-    "io.modelcontextprotocol/clientCapabilities": {},
-}
-
-
-class Pipes:
-    """A server and the two ends of its pipes; every read gives up after ten seconds."""
-
-    def __init__(self, *command: str) -> None:
-        self.process = subprocess.Popen(
-            command or COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=clean_env()
-        )
-        self._rest = b""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.kill()
-        self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
-            if pipe:
-                pipe.close()
-
-    def send(self, *messages: dict[str, Any] | list[Any] | bytes) -> None:
-        assert self.process.stdin
-        for message in messages:
-            self.process.stdin.write((message if isinstance(message, bytes) else json.dumps(message).encode()) + b"\n")
-        self.process.stdin.flush()
-
-    def receive(self) -> Any:
-        assert self.process.stdout
-        while b"\n" not in self._rest:
-            ready, _, _ = select.select([self.process.stdout], [], [], 10)
-            data = os.read(self.process.stdout.fileno(), 1 << 20) if ready else b""
-            assert data, f"no message; the rest is {self._rest!r}"
-            self._rest += data
-        line, self._rest = self._rest.split(b"\n", 1)
-        return json.loads(line)
-
-    def ask(self, message: dict[str, Any]) -> Any:
-        self.send(message)
-        return self.receive()
-
-    def initialize(self, version: str = "2025-11-25") -> None:
-        params = {"protocolVersion": version, "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
-        assert self.ask(request("initialize", params, id=0))["result"]["protocolVersion"] == version
-        self.send({"jsonrpc": "2.0", "method": "notifications/initialized"})
-
-    def close_input(self) -> int:
-        assert self.process.stdin
-        self.process.stdin.close()
-        return self.process.wait(10)
-
-
-def request(method: str, params: dict[str, Any] | None = None, *, id: int | str = 1) -> dict[str, Any]:  # noqa: A002
-    return {"jsonrpc": "2.0", "id": id, "method": method, "params": params or {}}
-
-
-def call(tool: str, *, id: int | str = 1, modern: bool = True, progress: str | None = None, **arguments: Any) -> Any:  # noqa: A002
-    meta: dict[str, Any] = dict(ENVELOPE) if modern else {}
-    if progress:
-        meta["progressToken"] = progress
-    return request("tools/call", {"name": tool, "arguments": arguments, "_meta": meta}, id=id)
-
-
-def cancel(id: int | str) -> dict[str, Any]:  # noqa: A002
-    return {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": id}}
-
-
+COMMAND = command("stdio_server.py")
 ERAS = pytest.mark.parametrize("modern", [False, True], ids=["legacy", "modern"])
 
 
@@ -110,7 +38,7 @@ def test_the_official_client_lists_and_calls(mode: str) -> None:
 
 
 def test_what_the_author_and_their_children_print_goes_to_stderr() -> None:
-    with Pipes() as pipes:
+    with Pipes(*COMMAND) as pipes:
         assert pipes.ask(call("noisy", id=7))["id"] == 7
         assert pipes.close_input() == 0
         assert pipes.process.stderr
@@ -121,7 +49,7 @@ def test_what_the_author_and_their_children_print_goes_to_stderr() -> None:
 
 @ERAS
 def test_a_waiting_handler_holds_up_nobody(modern: bool) -> None:
-    with Pipes() as pipes:
+    with Pipes(*COMMAND) as pipes:
         pipes.initialize()
         pipes.send(call("wait", id="slow", modern=modern), call("wait_on_a_thread", id="thread", modern=modern))
         assert pipes.ask(call("echo", id=2, modern=modern, text="x"))["id"] == 2
@@ -129,14 +57,14 @@ def test_a_waiting_handler_holds_up_nobody(modern: bool) -> None:
 
 @ERAS
 def test_a_cancelled_request_is_stopped_and_gets_no_reply(modern: bool) -> None:
-    with Pipes() as pipes:
+    with Pipes(*COMMAND) as pipes:
         pipes.initialize()
         pipes.send(call("wait", id=5, modern=modern), cancel(5), cancel("unknown"))
         assert pipes.ask(call("waiting", id=6, modern=modern))["result"]["structuredContent"] == {"result": 0}
 
 
 def test_a_handler_that_exits_or_cancels_itself_is_answered_and_the_server_goes_on() -> None:
-    with Pipes() as pipes:
+    with Pipes(*COMMAND) as pipes:
         pipes.initialize()
         for cancel_itself in (True, False):
             assert pipes.ask(call("leave", id=1, cancel=cancel_itself))["result"]["isError"] is True
@@ -144,7 +72,7 @@ def test_a_handler_that_exits_or_cancels_itself_is_answered_and_the_server_goes_
 
 @ERAS
 def test_progress_comes_before_the_result(modern: bool) -> None:
-    with Pipes() as pipes:
+    with Pipes(*COMMAND) as pipes:
         pipes.initialize()
         pipes.send(call("count", id=3, modern=modern, progress="p", to=2))
         seen = [pipes.receive() for _ in range(3)]
@@ -156,7 +84,7 @@ def test_progress_comes_before_the_result(modern: bool) -> None:
 @pytest.fixture(scope="module")
 def open_pipes() -> Iterator[Pipes]:
     """A server no test opens a legacy session with: several can use it in turn."""
-    with Pipes() as pipes:
+    with Pipes(*COMMAND) as pipes:
         yield pipes
 
 
@@ -215,7 +143,7 @@ def test_lines_are_the_same_however_the_bytes_arrive(pieces: list[bytes], size: 
 
 
 def test_an_id_in_flight_is_not_taken_twice() -> None:
-    with Pipes() as pipes:
+    with Pipes(*COMMAND) as pipes:
         pipes.send(call("wait", id=1))
         assert pipes.ask(call("echo", id=1, text="x"))["error"]["code"] == -32600
 
@@ -228,7 +156,7 @@ def test_a_batch_is_answered_as_one_in_a_2025_03_26_session_only() -> None:
         request("initialize", id=3),
         {"jsonrpc": "2.0", "id": 4},
     ]
-    with Pipes() as pipes:
+    with Pipes(*COMMAND) as pipes:
         pipes.initialize("2025-03-26")
         pipes.send(batch)
         answers = {answer["id"]: answer for answer in pipes.receive()}
@@ -241,14 +169,14 @@ def test_a_batch_is_answered_as_one_in_a_2025_03_26_session_only() -> None:
 
 
 def test_a_client_that_writes_all_before_it_reads_gets_all() -> None:
-    with Pipes() as pipes:
+    with Pipes(*COMMAND) as pipes:
         for number in range(30):  # far more than a pipe holds, in both directions
             pipes.send(call("repeat", id=number, text="y" * 20_000, times=5))
         assert sorted(pipes.receive()["id"] for _ in range(30)) == list(range(30))
 
 
 def test_at_the_end_of_input_what_is_quick_is_answered_and_the_rest_is_cancelled() -> None:
-    with Pipes() as pipes:
+    with Pipes(*COMMAND) as pipes:
         pipes.send(call("wait", id=1), call("wait_on_a_thread", id=2))
         assert pipes.process.stdin
         pipes.process.stdin.write(json.dumps(call("echo", id=3, text="last")).encode())  # without a line break
@@ -266,7 +194,7 @@ def test_input_from_a_file_is_served_to_its_end(tmp_path: Path) -> None:
 
 
 def test_a_client_that_leaves_ends_a_server_whose_handler_blocks_the_loop() -> None:
-    with Pipes() as pipes:
+    with Pipes(*COMMAND) as pipes:
         pipes.ask(LISTING)
         pipes.send(call("block"))
         assert pipes.close_input() == 0

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.wire.conversation import app
+from tests.wire.kitchen import app
 from tests.wire.served import Client, served
 
 if TYPE_CHECKING:
@@ -16,6 +16,15 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
     with served(app(tokens=True)) as url:
+        client = Client(url)
+        yield client
+        client.close()
+
+
+@pytest.fixture(scope="module")
+def sessionless() -> Iterator[Client]:
+    """A client of the same server, which gives no sessions."""
+    with served(app(tokens=True, sessions=False)) as url:
         client = Client(url)
         yield client
         client.close()

@@ -1,147 +1,55 @@
-"""A server that uses all it can put on the wire, and a conversation that makes it do so, in either era."""
+"""A conversation that makes the kitchen say all it can, in either era and over either transport."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from portway import Audio, Context, Image, Message, Server, ToolError, ToolResult
-from portway.auth.tokens import NamedTokens
-from portway.server.content import (
-    Annotations,
-    AudioContent,
-    EmbeddedResource,
-    ImageContent,
-    ResourceContents,
-    ResourceLink,
-    Text,
-)
-from portway.transport.http import App
-from tests.wire.served import META, MODERN, VERSIONS, Client, Json, request, served
+from tests.support import SCRIPTS
+from tests.transport.piping import Pipes
+from tests.wire.kitchen import FULL, POOR, app
+from tests.wire.oracle import LEGACY, META, MODERN, Json
+from tests.wire.served import VERSIONS, Client, Reply, Stream, request, served
 
 if TYPE_CHECKING:
-    from tests.wire.served import Reply
+    from collections.abc import Iterator
 
-ABOUT = Annotations(audience=["user", "assistant"], priority=0.5, last_modified="2026-07-28T00:00:00Z")
-EXTRA: dict[str, Any] = {"annotations": ABOUT, "meta": {"example.org/origin": "kitchen"}}
-BYTES = bytes(range(8))
-FULL, POOR = "full-token", "poor-token"
-
-
-def blocks() -> list[Any]:
-    """One content block of every kind, with every field it can have."""
-    text = ResourceContents("note://1", mime_type="text/plain", text="one", meta={"example.org/page": 1})
-    blob = ResourceContents("note://2", mime_type="image/png", blob=BYTES, meta={"example.org/page": 2})
-    return [
-        Text(text="plain", **EXTRA),
-        ImageContent(data=BYTES, mime_type="image/png", **EXTRA),
-        AudioContent(data=BYTES, mime_type="audio/wav", **EXTRA),
-        ResourceLink(
-            uri="note://3", name="three", title="Three", description="A note", mime_type="text/plain", size=3, **EXTRA
-        ),
-        EmbeddedResource(resource=text, **EXTRA),
-        EmbeddedResource(resource=blob, **EXTRA),
-    ]
-
-
-def kitchen() -> Server:
-    server = Server("kitchen", version="3.1", title="The kitchen", instructions="Everything once.")
-
-    hints = {
-        "title": "Sum",
-        "readOnlyHint": True,
-        "destructiveHint": False,
-        "idempotentHint": True,
-        "openWorldHint": False,
-    }
-
-    @server.tool(title="Add two numbers", annotations=hints)  # type: ignore[arg-type]
-    async def add(a: int, b: int = 2) -> int:
-        """Add."""
-        return a + b
-
-    @server.tool
-    def weather(city: str) -> dict[str, int]:
-        """A `def`, an object."""
-        return {city: 21}
-
-    @server.tool
-    def everything() -> Any:
-        return blocks()
-
-    @server.tool
-    def media() -> Any:
-        return ["see", Image(data=BYTES), Audio(data=BYTES, format="mp3")]
-
-    @server.tool
-    def explicit(wrong: bool = False) -> ToolResult:
-        return ToolResult("said", structured={"n": 1}, meta={"example.org/k": [1]}, is_error=wrong)
-
-    @server.tool
-    def nothing() -> None:
-        return None
-
-    @server.tool
-    def refuses() -> str:
-        raise ToolError("not today")
-
-    @server.tool
-    def breaks() -> str:
-        raise RuntimeError("a secret of the author's")
-
-    @server.tool
-    async def slow(steps: int, ctx: Context) -> str:
-        for step in range(steps):
-            await ctx.report_progress(step, steps, f"step {step}")
-        return "done"
-
-    @server.tool(scopes=["admin"])
-    async def secret() -> str:
-        return "hidden"
-
-    @server.resource("note://static", title="A note", description="Some text", mime_type="text/markdown", scopes=[])
-    def note() -> str:
-        return "# text"
-
-    @server.resource("note://bytes")
-    def binary() -> bytes:
-        return BYTES
-
-    @server.resource("note://broken")
-    def broken() -> str:
-        raise RuntimeError("a secret of the author's")
-
-    @server.resource("note://secret", scopes=["admin"])
-    def hidden() -> str:
-        return "hidden"
-
-    @server.resource("note://by-day/{day}", title="A day", description="A note of a day", mime_type="application/json")
-    def by_day(day: int) -> dict[str, int]:
-        return {"day": day}
-
-    @server.prompt(title="Talk", description="A dialogue")
-    def talk(topic: str, tone: str = "dry") -> list[Message]:
-        """A dialogue.
-
-        Args:
-            topic: what it is about
-        """
-        said = [Message(f"{tone}: {topic}"), Message("Yes.", role="assistant")]
-        return said + [Message(block) for block in blocks()]
-
-    @server.prompt(scopes=["admin"])
-    def plan() -> str:
-        return "hidden"
-
-    return server
-
-
-def app(*, tokens: bool = False) -> App:
-    verifier = NamedTokens(f"full:{FULL}:admin,poor:{POOR}:read") if tokens else None
-    return App(kitchen(), verifier=verifier)
-
+TALK = {"type": "ref/prompt", "name": "talk"}
+TOPIC = {"name": "topic", "value": "t"}
+DAY = {"type": "ref/resource", "uri": "note://by-day/{day}"}
+ABILITIES = {"elicitation": {"form": {}, "url": {}}, "sampling": {"tools": {}, "context": {}}, "roots": {}}
+WHO = {"name": "t", "version": "1"}
+INITIALIZE = {"protocolVersion": LEGACY, "capabilities": ABILITIES, "clientInfo": WHO}
+ABLE = {META + "clientCapabilities": ABILITIES, META + "clientInfo": WHO}
+ORDER = {"dish": "soup", "sides": ["rice"]}
+EXTRA = {
+    "annotations": {"audience": ["user"], "priority": 0.5, "lastModified": "2026-07-28T00:00:00Z"},
+    "_meta": {"x": 1},
+}
+BLOCKS = [
+    {"type": "text", "text": "Stew"} | EXTRA,
+    {"type": "image", "data": "AAAA", "mimeType": "image/png"} | EXTRA,
+    {"type": "audio", "data": "AAAA", "mimeType": "audio/wav"} | EXTRA,
+    {"type": "tool_use", "id": "1", "name": "look", "input": {"far": True}, "_meta": {"x": 1}},
+]
+SAID = {"role": "assistant", "model": "m", "content": BLOCKS, "stopReason": "toolUse"}
+ROOTS = {"roots": [{"uri": "file:///a", "name": "a"}, {"uri": "file:///b"}]}
+ASKING = {
+    "order": [{"action": "accept", "content": ORDER}],
+    "survey": [{"action": "decline"}],
+    "pay": [{"action": "accept"}],
+    "think": [SAID],
+    "rounds": [
+        {"action": "accept", "content": {"value": "one"}},
+        {"action": "accept", "content": {"sure": True}},
+        ROOTS,
+    ],
+    "where": [ROOTS],
+}
+"""The tools that ask, and the answers they are given, in order."""
 
 CALLS: tuple[tuple[str, Json], ...] = (
     ("tools/list", {}),
@@ -176,6 +84,16 @@ CALLS: tuple[tuple[str, Json], ...] = (
     ("initialize", {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}),
     ("server/discover", {}),
     ("ping", {}),
+    ("tools/call", {"name": "verbatim", "arguments": {"a": 1}}),
+    ("tools/call", {"name": "verbatim", "arguments": {"a": "one"}}),
+    ("tools/call", {"name": "region", "arguments": {"name": "north"}}),
+    (
+        "completion/complete",
+        {"ref": TALK, "argument": {"name": "topic", "value": "t"}, "context": {"arguments": {"tone": "x"}}},
+    ),
+    ("completion/complete", {"ref": DAY, "argument": {"name": "day", "value": "1"}}),
+    ("completion/complete", {"ref": {"type": "ref/prompt", "name": "absent"}, "argument": {"name": "a", "value": ""}}),
+    ("subscriptions/listen", {}),
 )
 HOSTILE: tuple[bytes, ...] = (
     b"",
@@ -197,7 +115,7 @@ HOSTILE: tuple[bytes, ...] = (
 
 @dataclass(frozen=True)
 class Said:
-    """What was asked and what came back."""
+    """What was asked and what came back. Of a stream only the messages are kept."""
 
     version: str
     method: str
@@ -206,7 +124,7 @@ class Said:
 
 def converse(client: Client, version: str) -> list[Said]:
     said = [
-        Said(version, method, client.ask(version, method, params, id=f"q{number}", token=POOR))
+        Said(version, method, client.ask(version, method, params, id=f"q{number}", token=POOR, headers=extra(params)))
         for number, (method, params) in enumerate(CALLS)
     ]
     slow = {"name": "slow", "arguments": {"steps": 3}}
@@ -214,11 +132,146 @@ def converse(client: Client, version: str) -> list[Said]:
         Said(version, "tools/call", client.ask(version, "tools/call", slow, meta={"progressToken": t}, token=FULL))
         for t in (7, "t")
     ]
+    said += list(pages(client, version))
     _, headers = request(version, "ping", token=FULL)
     said += [Said(version, "tools/call", client.send(body, headers)) for body in HOSTILE]
     if version == MODERN:
         said += [Said(version, "tools/list", client.send(*changed)) for changed in broken_envelopes()]
+        said += [*modern_questions(client), listening(client)]
+        report = {"name": "report"}
+        meta = ABLE | {META + "logLevel": "info"}
+        said.append(Said(version, "tools/call", client.ask(version, "tools/call", report, meta=meta, token=FULL)))
+    else:
+        said += in_session(client)
     return said
+
+
+def extra(params: Json) -> dict[str, str]:
+    """The headers that repeat an argument."""
+    return {"Mcp-Param-Region": params["arguments"]["name"]} if params.get("name") == "region" else {}
+
+
+def pages(client: Client, version: str) -> Iterator[Said]:
+    """Every list to its end."""
+    for method in ("tools/list", "resources/list", "resources/templates/list", "prompts/list"):
+        params: Json | None = {}
+        while params is not None:
+            reply = client.ask(version, method, params, token=POOR)
+            yield Said(version, method, reply)
+            cursor = reply.last["result"].get("nextCursor")
+            params = None if cursor is None else {"cursor": cursor}
+
+
+def modern_questions(client: Client) -> Iterator[Said]:
+    """Each tool that asks, to its end; one asked by a client that cannot answer."""
+    for name, answers in ASKING.items():
+        params: Json = {"name": name}
+        left = list(answers)
+        while True:
+            reply = client.ask(MODERN, "tools/call", params, meta=ABLE, token=FULL)
+            yield Said(MODERN, "tools/call", reply)
+            result = reply.last["result"]
+            if result["resultType"] == "complete":
+                assert not result["isError"], result
+                break
+            responses = {key: left.pop(0) for key in result["inputRequests"]}
+            params |= {"inputResponses": responses, "requestState": result["requestState"]}
+    yield Said(MODERN, "tools/call", client.ask(MODERN, "tools/call", {"name": "order"}, token=FULL))
+    for method, params in (("prompts/get", {"name": "asked"}), ("resources/read", {"uri": "note://asked"})):
+        yield Said(MODERN, method, client.ask(MODERN, method, params, meta=ABLE, token=FULL))
+
+
+EVERY_CHANGE = {
+    "toolsListChanged": True,
+    "promptsListChanged": True,
+    "resourcesListChanged": True,
+    "resourceSubscriptions": ["note://static"],
+}
+
+
+def listening(client: Client) -> Said:
+    """A stream of changes up to the last; its end needs a server that stops, or stdio."""
+    params = {"notifications": EVERY_CHANGE}
+    stream = client.listen(MODERN, "subscriptions/listen", params, id="é", token=FULL)
+    stream.next()
+    client.ask(MODERN, "tools/call", {"name": "change"}, token=FULL)
+    hear_every_change(stream)
+    return noted(MODERN, "subscriptions/listen", stream)
+
+
+def hear_every_change(stream: Stream) -> None:
+    """Read until each kind of change has been told, some perhaps twice, and leave."""
+    lists = {f"notifications/{kind}/list_changed" for kind in ("tools", "prompts", "resources")}
+    while not {"notifications/resources/updated", *lists} <= {message["method"] for message in stream.messages}:
+        assert stream.next() is not None
+    stream.close()
+
+
+def noted(version: str, method: str, stream: Stream) -> Said:
+    return Said(version, method, Reply(stream.status, {}, b"", stream.messages))
+
+
+def in_session(client: Client) -> Iterator[Said]:
+    """What only a legacy client with a session hears."""
+    opened = client.ask(LEGACY, "initialize", INITIALIZE, token=FULL)
+    session = {"session": opened.headers["mcp-session-id"], "token": FULL}
+    yield Said(LEGACY, "initialize", opened)
+    note, headers = request(LEGACY, "notifications/initialized", **session)
+    del note["id"]
+    client.send(json.dumps(note).encode(), headers)
+    events = client.stream(b"", headers, verb="GET")
+    for method, params in (
+        ("logging/setLevel", {"level": "info"}),
+        ("logging/setLevel", {"level": "loud"}),
+        ("resources/subscribe", {"uri": "note://static"}),
+        ("tools/call", {"name": "change"}),
+        ("tools/call", {"name": "report"}),
+        ("resources/unsubscribe", {"uri": "note://static"}),
+    ):
+        yield Said(LEGACY, method, client.ask(LEGACY, method, params, **session))
+    hear_every_change(events)
+    yield noted(LEGACY, "", events)
+    for name, answers in ASKING.items():
+        yield noted(LEGACY, "tools/call", answered(client, name, answers, session))
+    asked = client.listen(LEGACY, "tools/call", {"name": "order"}, id="gone", **session)
+    asked.next()
+    cancel = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": "gone"}}
+    client.send(json.dumps(cancel).encode(), headers)
+    asked.rest()
+    yield noted(LEGACY, "tools/call", asked)
+    left = client.listen(LEGACY, "tools/call", {"name": "leave"}, meta={"progressToken": 1}, **session)
+    left.rest()
+    yield noted(LEGACY, "tools/call", left)
+    back = client.stream(b"", headers | {"Last-Event-ID": left.event_id}, verb="GET", method="tools/call")
+    back.next()
+    back.close()
+    yield Said(LEGACY, "tools/call", Reply(back.status, {}, b"", back.messages))
+
+
+def answered(client: Client, name: str, answers: list[Json], session: dict[str, str], *, strict: bool = True) -> Stream:
+    """A call of a legacy client's, and its questions answered, to the end; `strict`: with success."""
+    stream = client.listen(LEGACY, "tools/call", {"name": name}, id=name, **session)
+    left = list(answers)
+    while (message := stream.next()) is not None and "method" in message:
+        if message["method"] == "notifications/cancelled":
+            continue
+        answer = {"jsonrpc": "2.0", "id": message["id"], "result": left.pop(0) if left else {"action": "cancel"}}
+        client.send(json.dumps(answer).encode(), request(LEGACY, "", **session)[1])
+    assert not strict or not stream.messages[-1]["result"]["isError"], stream.messages[-1]
+    stream.close()
+    return stream
+
+
+def over_pipes() -> Iterator[Said]:
+    """What is said otherwise over stdio: the end of a modern subscription."""
+    command = (SCRIPTS / "portway", "run", f"{Path(__file__).with_name('kitchen.py')}", "--transport", "stdio")
+    with Pipes(*map(str, command)) as pipes:
+        listen, _ = request(MODERN, "subscriptions/listen", {"notifications": EVERY_CHANGE}, id=3)
+        pipes.send(listen)
+        messages = [pipes.receive()]
+        pipes.close_input()
+        messages += [pipes.receive(), pipes.receive()]
+    yield Said(MODERN, "subscriptions/listen", Reply(200, {}, b"", messages))
 
 
 def broken_envelopes() -> list[tuple[bytes, dict[str, str]]]:
@@ -246,4 +299,4 @@ def recorded() -> tuple[Said, ...]:
         client = Client(url)
         said = [one for version in VERSIONS for one in converse(client, version)]
         client.close()
-    return tuple(said)
+    return (*said, *over_pipes())

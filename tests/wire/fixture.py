@@ -1,29 +1,174 @@
-"""One server, written twice: on Portway and on the official SDK."""
+"""One server, written twice: on Portway and on the official SDK. `sessions`: with legacy sessions, or without."""
 
-from __future__ import annotations
+# No `from __future__ import annotations`: the functions below are annotated with types that are given to `write`.
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
-from typing import Any
-
+from mcp.server.mcpserver import Context as OfficialContext
+from mcp.server.mcpserver import Elicit, ListRoots, MCPServer, Resolve
 from mcp.server.mcpserver import Image as OfficialImage
-from mcp.server.mcpserver import MCPServer
+from mcp.server.mcpserver import Sample as OfficialSample
 from mcp.server.mcpserver.exceptions import ToolError as OfficialToolError
+from mcp.shared.exceptions import MCPError
+from mcp.types import (
+    INVALID_PARAMS,
+    Completion,
+    CreateMessageResult,
+    EmptyResult,
+    ListPromptsResult,
+    ListResourcesResult,
+    ListResourceTemplatesResult,
+    ListRootsResult,
+    ListToolsResult,
+    PaginatedRequestParams,
+    SamplingMessage,
+    SetLevelRequestParams,
+    SubscribeRequestParams,
+    TextContent,
+    UnsubscribeRequestParams,
+)
+from pydantic import BaseModel
 
-from portway import Image, Server, ToolError
+from portway import Ask, Context, Image, Root, Sampled, Server, ToolError, list_roots, sample
+
+WORDS = ("dry", "wry")
 
 
-def portway() -> Any:
-    server = Server("fixture", version="1.0", instructions="For comparison.")
-    write(server.tool, server.resource, server.prompt, image=Image, refusal=ToolError)
+def portway(*, sessions: bool = False) -> Any:
+    pages = 2 if sessions else None
+    server = Server("fixture", version="1.0", instructions="For comparison.", sessions=sessions, page_size=pages)
+    write(server.tool, server.resource, server.prompt, image=Image, refusal=ToolError, context=Context)
+    server.completion("talk", "tone")(complete)
+
+    @dataclass
+    class Person:
+        name: str
+        age: int = 7
+        size: Literal["s", "l"] = "s"
+
+    @server.tool
+    def ask(person: Annotated[Person, Ask("Who?")]) -> str:
+        """Ask."""
+        return person.name
+
+    @server.tool
+    def think(said: Annotated[Sampled, Ask(sample("Hi", max_tokens=5))]) -> str:
+        """Think."""
+        return said.text
+
+    @server.tool
+    def roots(where: Annotated[list[Root], Ask(list_roots())]) -> str:
+        """Look."""
+        return " ".join(root.uri for root in where)
+
+    @server.tool
+    def change() -> str:
+        """Change."""
+        server.tool(name="passing")(complete)
+        server.remove_tool("passing")
+        server.resource_updated("note://static")
+        return "changed"
+
     return server.asgi()
 
 
-def official() -> Any:
+def official(*, sessions: bool = False) -> Any:
     server = MCPServer("fixture", version="1.0", instructions="For comparison.", log_level="CRITICAL")
-    write(server.tool(), server.resource, server.prompt(), image=OfficialImage, refusal=OfficialToolError)
-    return server.streamable_http_app(stateless_http=True, json_response=True)
+    write(
+        server.tool(),
+        server.resource,
+        server.prompt(),
+        image=OfficialImage,
+        refusal=OfficialToolError,
+        context=OfficialContext,
+    )
+
+    @server.completion()
+    async def completion(ref: Any, argument: Any, context: Any) -> Completion:
+        values = complete(argument.value) if argument.name == "tone" else []
+        return Completion(values=values, total=len(values), has_more=False)
+
+    class Person(BaseModel):
+        name: str
+        age: int = 7
+        size: Literal["s", "l"] = "s"
+
+    def who() -> Elicit[Person]:
+        return Elicit("Who?", Person)
+
+    def said() -> OfficialSample:
+        return OfficialSample([SamplingMessage(role="user", content=TextContent(text="Hi"))], max_tokens=5)
+
+    def where() -> ListRoots:
+        return ListRoots()
+
+    @server.tool()
+    def ask(person: Annotated[Person, Resolve(who)]) -> str:
+        """Ask."""
+        return person.name
+
+    @server.tool()
+    def think(said: Annotated[CreateMessageResult, Resolve(said)]) -> str:
+        """Think."""
+        assert isinstance(said.content, TextContent)
+        return said.content.text
+
+    @server.tool()
+    def roots(where: Annotated[ListRootsResult, Resolve(where)]) -> str:
+        """Look."""
+        return " ".join(str(root.uri) for root in where.roots)
+
+    @server.tool()
+    async def change(ctx: OfficialContext) -> str:
+        """Change."""
+        await ctx.notify_tools_changed()
+        await ctx.notify_resource_updated("note://static")
+        if sessions:  # the SDK has two ways of saying it, one for each era
+            await ctx.session.send_tool_list_changed()
+            await ctx.session.send_resource_updated("note://static")
+        return "changed"
+
+    if sessions:
+        extend(server)
+    return server.streamable_http_app(stateless_http=not sessions, json_response=not sessions)
 
 
-def write(tool: Any, resource: Any, prompt: Any, *, image: Any, refusal: type[Exception]) -> None:
+def extend(server: MCPServer) -> None:
+    """What the SDK leaves to its authors: subscriptions and levels of a legacy session, and pages, here of two."""
+    low = server._lowlevel_server
+
+    async def accept(ctx: Any, params: Any) -> EmptyResult:
+        return EmptyResult()
+
+    low.add_request_handler("logging/setLevel", SetLevelRequestParams, accept)
+    low.add_request_handler("resources/subscribe", SubscribeRequestParams, accept)
+    low.add_request_handler("resources/unsubscribe", UnsubscribeRequestParams, accept)
+    for method, listed, result, member in (
+        ("tools/list", server.list_tools, ListToolsResult, "tools"),
+        ("resources/list", server.list_resources, ListResourcesResult, "resources"),
+        ("resources/templates/list", server.list_resource_templates, ListResourceTemplatesResult, "resource_templates"),
+        ("prompts/list", server.list_prompts, ListPromptsResult, "prompts"),
+    ):
+        low.add_request_handler(method, PaginatedRequestParams, pages_of(listed, result, member))
+
+
+def pages_of(listed: Any, result: Any, member: str) -> Any:
+    async def page(ctx: Any, params: PaginatedRequestParams | None) -> Any:
+        cursor = params.cursor if params is not None else None
+        if cursor is not None and not cursor.isdigit():
+            raise MCPError(INVALID_PARAMS, "The cursor is none.")
+        start, items = int(cursor or 0), await listed()
+        following = str(start + 2) if start + 2 < len(items) else None
+        return result(**{member: items[start : start + 2]}, next_cursor=following)
+
+    return page
+
+
+def complete(typed: str) -> list[str]:
+    return [word for word in WORDS if word.startswith(typed)]
+
+
+def write(tool: Any, resource: Any, prompt: Any, *, image: Any, refusal: type[Exception], context: Any) -> None:
     """The functions, which both take as they are; descriptions and types are spelt out where defaults differ."""
 
     async def add(a: int, b: int = 2) -> int:
@@ -42,6 +187,12 @@ def write(tool: Any, resource: Any, prompt: Any, *, image: Any, refusal: type[Ex
         """Show."""
         return image(data=bytes(8), format="png")
 
+    async def report(ctx: context) -> str:
+        """Report."""
+        await ctx.report_progress(1, 2, "half")
+        await ctx.info("said")
+        return "reported"
+
     def static() -> str:
         """A note."""
         return "text"
@@ -54,13 +205,18 @@ def write(tool: Any, resource: Any, prompt: Any, *, image: Any, refusal: type[Ex
         """A day."""
         return day
 
+    def path(path: str) -> str:
+        """A path."""
+        return path
+
     def talk(topic: str, tone: str = "dry") -> str:
         """Talk."""
         return f"{tone} {topic}"
 
-    for function in (add, weather, refuse, picture):
+    for function in (add, weather, refuse, picture, report):
         tool(function)
     resource("note://static", mime_type="text/plain")(static)
     resource("note://bytes", mime_type="application/octet-stream")(raw)
     resource("note://day/{day}", mime_type="text/plain")(day)
+    resource("tree://{+path}", mime_type="text/plain")(path)
     prompt(talk)

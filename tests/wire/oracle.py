@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any
 from mcp_types import _v2025_11_25, _v2026_07_28, methods
 from pydantic import BaseModel, TypeAdapter
 
-from tests.wire.served import META
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.wire.served import Json
-
-SCHEMAS = {"2025-11-25": _v2025_11_25, "2026-07-28": _v2026_07_28}
+LEGACY, MODERN = "2025-11-25", "2026-07-28"
+META = "io.modelcontextprotocol/"
+SCHEMAS = {LEGACY: _v2025_11_25, MODERN: _v2026_07_28}
+Json = dict[str, Any]
 
 
 @cache
@@ -37,20 +36,34 @@ def decode(model: Any, data: Json) -> BaseModel:
     return value
 
 
-def decode_reply(version: str, method: str, message: Json) -> list[BaseModel]:
-    """A reply to `method` as the models it consists of: the frame, and the result it carries."""
+def judge(version: str, method: str, message: Json) -> list[BaseModel]:
+    """One message of a server's as the models it consists of; `method` is that of the request it belongs to."""
+    if "method" not in message:
+        return _judge_reply(version, method, message)
+    if "id" not in message:
+        return [decode(methods.SERVER_NOTIFICATIONS[message["method"], version], message)]
+    return [decode(methods.SERVER_REQUESTS[message["method"], version], message), *_judge_form(version, message)]
+
+
+def _judge_reply(version: str, method: str, message: Json) -> list[BaseModel]:
     schema = SCHEMAS[version]
     if "error" in message:
         return [decode(schema.JSONRPCErrorResponse, message)]
     assert set(message) == {"jsonrpc", "id", "result"}
-    models = [decode(methods.SERVER_RESULTS[method, version], message["result"])]
-    info = message["result"].get("_meta", {}).get(META + "serverInfo")  # the generated model lets it be anything
-    return models if info is None else [*models, decode(schema.Implementation, info)]
+    result = message["result"]
+    models = [decode(methods.SERVER_RESULTS[method, version], result)]
+    info = result.get("_meta", {}).get(META + "serverInfo")  # the generated model lets it be anything
+    if info is not None:
+        models.append(decode(schema.Implementation, info))
+    for question in (result.get("inputRequests") or {}).values():
+        models += _judge_form(version, question)
+    return models
 
 
-def decode_notification(version: str, message: Json) -> BaseModel:
-    """A notification of the server's as its model."""
-    return decode(methods.SERVER_NOTIFICATIONS[message["method"], version], message)
+def _judge_form(version: str, question: Json) -> list[BaseModel]:
+    """The fields of a form, which the generated models let be anything."""
+    form = question.get("params", {}).get("requestedSchema", {})
+    return [decode(SCHEMAS[version].PrimitiveSchemaDefinition, field) for field in form.get("properties", {}).values()]
 
 
 def models_of(annotation: Any) -> Iterator[type[BaseModel]]:

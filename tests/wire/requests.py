@@ -18,6 +18,7 @@ INITIALIZE = {
     "capabilities": {"roots": {}},
     "clientInfo": {"name": "t", "version": "1"},
 }
+TALK = {"type": "ref/prompt", "name": "talk"}
 LEGAL: tuple[tuple[str, Json], ...] = (
     ("tools/list", {}),
     ("tools/call", {"name": "add", "arguments": {"a": 1, "b": 3}}),
@@ -48,8 +49,26 @@ LEGAL: tuple[tuple[str, Json], ...] = (
     ("initialize", INITIALIZE),
     ("initialize", INITIALIZE | {"protocolVersion": "2026-07-28"}),
     ("initialize", INITIALIZE | {"protocolVersion": "1999-01-01"}),
+    ("initialize", {"protocolVersion": "2025-06-18"}),
     ("server/discover", {}),
     ("no/such", {}),
+    ("resources/read", {"uri": "tree://a/b.txt"}),
+    ("resources/read", {"uri": "tree://a%2Fb"}),
+    ("resources/read", {"uri": "tree://../b"}),
+    ("resources/read", {"uri": "tree://a/%2e%2e/b"}),
+    (
+        "completion/complete",
+        {"ref": TALK, "argument": {"name": "tone", "value": "d"}},
+    ),
+    ("completion/complete", {"ref": TALK, "argument": {"name": "tone"}}),
+    ("completion/complete", {"ref": {"type": "ref/other", "name": "talk"}, "argument": {"name": "tone", "value": ""}}),
+    ("completion/complete", {"ref": {"type": "ref/prompt", "name": "no"}, "argument": {"name": "tone", "value": ""}}),
+    ("completion/complete", {"ref": TALK, "argument": {"name": "no", "value": ""}}),
+    ("tools/call", {"name": "report"}),
+    ("tools/call", {"name": "change"}),
+    ("tools/call", {"name": "ask"}),
+    ("logging/setLevel", {"level": "info"}),
+    ("resources/subscribe", {"uri": "note://static"}),
 )
 BYTES: tuple[bytes, ...] = (
     b"",
@@ -128,6 +147,8 @@ def hostile() -> Iterator[Case]:
     yield Case(MODERN, "no/such", json.dumps(message).encode(), headers)
     notification = b'{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":7}}'
     yield Case(MODERN, "notifications/cancelled", notification, headers | {"MCP-Protocol-Version": ""})
+    unreadable = b'{"jsonrpc":"2.0","method":"notifications/initialized","params":{"_meta":7}}'
+    yield Case(LEGACY, "notifications/initialized", unreadable, request(LEGACY, "ping")[1])
 
 
 def mutated(count: int, seed: int) -> Iterator[Case]:

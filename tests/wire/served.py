@@ -8,19 +8,25 @@ import json
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from msgspec import UNSET
+
 from portway.http.serve import Bind, Limits, serve
+from portway.protocol.era import classify
+from portway.protocol.jsonrpc import UnreadableMessage, decode
+from portway.protocol.versions import Era
+from tests.wire.oracle import LEGACY, META, MODERN, Json, judge
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
-LEGACY, MODERN = "2025-11-25", "2026-07-28"
+    Judge = Callable[[Json], object]
+
 VERSIONS = (LEGACY, MODERN)
-META = "io.modelcontextprotocol/"
 ROUTED_BY = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
-Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -37,31 +43,112 @@ class Reply:
         return self.messages[-1]
 
 
-class Client:
-    """One kept-alive connection; nothing is added to a request but Content-Length and Host."""
+class Stream:
+    """An event stream while it lasts, on a connection of its own."""
 
-    def __init__(self, url: str, *, path: str = "/mcp") -> None:
+    def __init__(self, connection: http.client.HTTPConnection, judge: Judge) -> None:
+        self._connection = connection
+        self._response = connection.getresponse()
+        self._judge = judge
+        self.status = self._response.status
+        self.headers = self._response.headers
+        self.messages: list[Json] = []
+        """What has come so far."""
+        self.event_id = ""
+        self.retry = ""
+
+    def next(self) -> Json | None:
+        """The next message; None at the end of the stream. A reply of JSON is a stream of one message."""
+        if self.headers.get_content_type() == "application/json":
+            return self._take(self._response.read())
+        for line in self._response:
+            name, _, value = line.decode().rstrip("\r\n").partition(":")
+            if name == "id":
+                self.event_id = value.strip()
+            elif name == "retry":
+                self.retry = value.strip()
+            elif name == "data" and value.strip():
+                return self._take(value)
+        return None
+
+    def _take(self, text: str | bytes) -> Json | None:
+        if not text:
+            return None
+        self.messages.append(json.loads(text))
+        self._judge(self.messages[-1])
+        return self.messages[-1]
+
+    def rest(self) -> list[Json]:
+        """All messages until the stream ends."""
+        said = list(iter(self.next, None))
+        self.close()
+        return said
+
+    def close(self) -> None:
+        self._response.close()
+        self._connection.close()
+
+
+class Client:
+    """One kept-alive connection; nothing is added to a request but Content-Length and Host.
+
+    Every message that comes back is held to the models of its revision, unless told otherwise.
+    """
+
+    def __init__(self, url: str, *, path: str = "/mcp", judged: bool = True) -> None:
+        self.url = url
         parts = urlsplit(url)
-        assert parts.hostname
         self._path = path
+        self._judged = judged
         self.authority = parts.netloc
-        self._connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=20)
+        self._connection = self._connect()
 
     def send(self, body: bytes, headers: Mapping[str, str], *, verb: str = "POST", path: str = "") -> Reply:
         self._connection.request(verb, path or self._path, body, dict(headers))
         response = self._connection.getresponse()
         payload = response.read()
         reply = Reply(response.status, {k.lower(): v for k, v in response.getheaders()}, payload)
-        reply.messages.extend(_messages(reply))
+        reply.messages.extend(messages(reply.headers.get("content-type", ""), payload))
+        judge = self._judge(body, headers)
+        for message in reply.messages:
+            judge(message)
         return reply
+
+    def stream(self, body: bytes, headers: Mapping[str, str], *, verb: str = "POST", method: str = "") -> Stream:
+        """The reply read event by event, while others are sent; a GET may be for the reply to an earlier `method`."""
+        connection = self._connect()
+        connection.request(verb, self._path, body, dict(headers))
+        return Stream(connection, self._judge(body, headers, method))
 
     def ask(self, version: str, method: str, params: Json | None = None, **changes: Any) -> Reply:
         """A well-formed request of that revision; `token`, `id` and `meta` change what their names say."""
         message, headers = request(version, method, params, **changes)
         return self.send(json.dumps(message).encode(), headers)
 
+    def listen(self, version: str, method: str, params: Json | None = None, **changes: Any) -> Stream:
+        """As `ask`, but the reply is read event by event."""
+        message, headers = request(version, method, params, **changes)
+        return self.stream(json.dumps(message).encode(), headers)
+
     def close(self) -> None:
         self._connection.close()
+
+    def _connect(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection(self.authority, timeout=20)
+
+    def _judge(self, body: bytes, headers: Mapping[str, str], method: str = "") -> Judge:
+        version, asked = revision(body, headers.get("MCP-Protocol-Version"))
+        return partial(judge, version, method or asked) if self._judged else lambda _: None
+
+
+def revision(body: bytes, version: str | None) -> tuple[str, str]:
+    """The revision and the method of a request, as far as it is one; what is none is answered by an error."""
+    try:
+        message = decode(body)
+    except UnreadableMessage:
+        return LEGACY, ""
+    era = classify(message, version)
+    return MODERN if era is Era.MODERN else LEGACY, "" if message.method is UNSET else message.method
 
 
 def request(
@@ -72,11 +159,17 @@ def request(
     id: int | str = 1,  # noqa: A002 - the wire's name
     meta: Json | None = None,
     token: str | None = None,
+    session: str | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> tuple[Json, dict[str, str]]:
     """The message and headers a conforming client sends."""
-    headers = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
+    headers = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"} | dict(
+        headers or {}
+    )
     if token is not None:
         headers["Authorization"] = f"Bearer {token}"
+    if session is not None:
+        headers["Mcp-Session-Id"] = session
     if method != "initialize":
         headers["MCP-Protocol-Version"] = version
     params = dict(params or {})
@@ -92,11 +185,16 @@ def request(
     return (message | {"params": params} if params else message), headers
 
 
-def _messages(reply: Reply) -> list[Json]:
-    if reply.headers.get("content-type", "").startswith("text/event-stream"):
-        lines = reply.body.decode().splitlines()
+def messages(content_type: str, body: bytes) -> list[Json]:
+    """The messages of a response, in order; a piece of an event that was cut off is none."""
+    if content_type.startswith("text/event-stream"):
+        events = body.decode().replace("\r\n", "\n").split("\n\n")[:-1]
+        lines = [line for event in events for line in event.splitlines()]
         return [json.loads(line[5:]) for line in lines if line.startswith("data:") and line[5:].strip()]
-    return [json.loads(reply.body)] if reply.body and reply.headers.get("content-type") == "application/json" else []
+    if not body or content_type != "application/json":
+        return []
+    said = json.loads(body)
+    return said if isinstance(said, list) else [said]  # a batch
 
 
 @contextmanager

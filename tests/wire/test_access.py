@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.wire.conversation import FULL, POOR, app
+from tests.wire.kitchen import FULL, POOR, app
 from tests.wire.served import LEGACY, MODERN, VERSIONS, Client, request, served
 
 GUARDED = {
@@ -89,7 +89,8 @@ def test_a_token_in_the_query_is_not_looked_at(client):
 @pytest.mark.parametrize("verb", ["GET", "DELETE", "PUT"])
 def test_a_stranger_learns_nothing_by_other_verbs(client, verb):
     assert client.send(b"", {}, verb=verb).status == 401
-    assert client.send(b"", {"Authorization": f"Bearer {POOR}"}, verb=verb).status == 405
+    known = {"Authorization": f"Bearer {POOR}", "MCP-Protocol-Version": MODERN}
+    assert client.send(b"", known, verb=verb).status == 405
 
 
 def test_a_batch_is_no_way_around_a_scope(client):

@@ -1,7 +1,7 @@
 """Every method, field and error of both revisions is handled or stands in docs/not-supported.md, and nothing else does.
 
 Handled means, for a method we answer: not -32601. For one we send, a field we send and an error: it is in the recorded
-conversation. For a field we receive: another value in it, or its absence, gives another reply.
+conversation. For a field we receive: another value in it, or its absence, gives another reply or another question.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import re
 import typing
 from collections import Counter
+from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,9 @@ from pydantic import BaseModel
 
 from tests.support import ROOT
 from tests.wire import conversation
-from tests.wire.oracle import SCHEMAS, decode_notification, decode_reply, filled, models_of, wire_name
+from tests.wire.conversation import ABLE, ASKING, DAY, EVERY_CHANGE, INITIALIZE, TALK, TOPIC
+from tests.wire.kitchen import app
+from tests.wire.oracle import SCHEMAS, filled, judge, models_of, wire_name
 from tests.wire.served import LEGACY, META, MODERN, VERSIONS, Client, Json, request, served
 
 if TYPE_CHECKING:
@@ -58,13 +61,17 @@ def handled_requests(version: str) -> set[str]:
     return {method for method, at in methods.CLIENT_REQUESTS if at == version} - listed("method", version)
 
 
-def recorded(version: str) -> Iterator[BaseModel]:
-    """All that was sent in the conversation, decoded."""
+def messages(version: str) -> Iterator[tuple[str, Json]]:
+    """All that was sent in the conversation, with the method that each message belongs to."""
     for said in conversation.recorded():
         if said.version == version:
-            *notifications, last = said.reply.messages
-            yield from (decode_notification(version, message) for message in notifications)
-            yield from decode_reply(version, said.method, last)
+            yield from ((said.method, message) for message in said.reply.messages)
+
+
+def recorded(version: str) -> Iterator[BaseModel]:
+    """The same as models."""
+    for method, message in messages(version):
+        yield from judge(version, method, message)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -83,32 +90,33 @@ def test_every_method_is_handled_or_listed(version):
         for method, at in table
         if at == version
     } <= named
-    sent = {
-        message["method"]
-        for said in conversation.recorded()
-        if said.version == version
-        for message in said.reply.messages[:-1]
+    sent = {message["method"] for _, message in messages(version) if "method" in message}
+    sent |= {
+        question["method"]
+        for _, message in messages(version)
+        for question in message.get("result", {}).get("inputRequests", {}).values()
     }
     source = "".join(path.read_text() for path in (ROOT / "src/portway").rglob("*.py"))
     received = {
         m for m, at in methods.CLIENT_NOTIFICATIONS if at == version and (m in NOTHING_TO_DO or f'"{m}"' in source)
     }
-    with served(conversation.app()) as url:
-        client = Client(url)
+    with served(app()) as url, opened(url, version) as (client, session):
         answered = {
             m
             for m in named
-            if client.ask(version, m, {"protocolVersion": LEGACY}).last.get("error", {}).get("code") != -32601
+            if code(client.listen(version, m, {"protocolVersion": LEGACY}, session=session).rest()) != -32601
         }
-        client.close()
     compare("method", version, named - sent - received - answered)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_field_of_a_reply_is_sent_or_listed(version):
     seen = {name for model in recorded(version) for name in filled(model)}
+    unsent = listed("method", version)
     roots = [methods.SERVER_RESULTS[method, version] for method in handled_requests(version)]
-    roots += [methods.SERVER_NOTIFICATIONS["notifications/progress", version], SCHEMAS[version].JSONRPCErrorResponse]
+    for table in (methods.SERVER_NOTIFICATIONS, methods.SERVER_REQUESTS):
+        roots += [model for (method, at), model in table.items() if at == version and method not in unsent]
+    roots += [SCHEMAS[version].JSONRPCErrorResponse, SCHEMAS[version].PrimitiveSchemaDefinition]
     roots += [SCHEMAS[version].Implementation]  # in a modern result's `_meta`, where the models let it be anything
     entries = listed("field sent", version)
     reachable = set(fields(roots, entries))
@@ -122,11 +130,7 @@ def test_every_error_is_sent_or_listed(version):
         for name, model in inspect.getmembers(SCHEMAS[version], inspect.isclass)
         if name.endswith("Error") and "error" in getattr(model, "model_fields", {})
     }
-    sent = {
-        said.reply.last["error"]["code"]
-        for said in conversation.recorded()
-        if said.version == version and "error" in said.reply.last
-    }
+    sent = {message["error"]["code"] for _, message in messages(version) if "error" in message}
     compare("error", version, {name for name, codes in errors.items() if codes and not sent & set(codes)})
 
 
@@ -150,35 +154,97 @@ def collapse(names: set[str], entries: frozenset[str]) -> set[str]:
     return {f"{name.partition('.')[0]}.*" if f"{name.partition('.')[0]}.*" in entries else name for name in names}
 
 
-# One request a method with every field that is not listed; what is put into a field to see whether it is read.
-WHO = {"name": "t", "version": "1"}
-FULL: dict[str, Json] = {
-    "initialize": {"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": WHO},
-    "tools/call": {"name": "slow", "arguments": {"steps": 2}},
-    "prompts/get": {"name": "talk", "arguments": {"topic": "tea"}},
-    "resources/read": {"uri": "note://static"},
-} | {f"{kind}/list": {"cursor": "c"} for kind in ("tools", "prompts", "resources", "resources/templates")}
-OTHER: dict[type, list[Any]] = {str: ["other", "2025-06-18"], int: [2], dict: [{}, {"steps": 1}]}
+# One request or more a method, with every field that is not listed; what is put into a field to see whether it is read.
+FULL: dict[str, list[Json]] = {
+    "initialize": [INITIALIZE],
+    "tools/call": [{"name": "slow", "arguments": {"steps": 2}}, {"name": "report"}, {"name": "pay"}],
+    "prompts/get": [{"name": "talk", "arguments": {"topic": "tea"}}],
+    "resources/read": [{"uri": "note://static"}],
+    "completion/complete": [
+        {"ref": TALK, "argument": TOPIC, "context": {"arguments": {"tone": "x"}}},
+        {"ref": DAY, "argument": {"name": "day", "value": "1"}},
+    ],
+    "logging/setLevel": [{"level": "info"}],
+    "resources/subscribe": [{"uri": "note://static"}],
+    "resources/unsubscribe": [{"uri": "note://static"}],
+    "subscriptions/listen": [{"notifications": EVERY_CHANGE}],
+} | {f"{kind}/list": [{"cursor": "c"}] for kind in ("tools", "prompts", "resources", "resources/templates")}
+OTHER: dict[type, list[Any]] = {
+    str: ["other", "2025-06-18", "debug"],
+    int: [2],
+    float: [0.25],
+    bool: [False],
+    dict: [{}, {"steps": 1}],
+    list: [[]],
+}
+AGAIN: dict[str, list[tuple[Json, Json]]] = {
+    "tools/call": [({"name": name}, answers[0]) for name, answers in ASKING.items()],
+    "prompts/get": [({"name": "asked"}, {"action": "accept", "content": {"tone": "dry"}})],
+    "resources/read": [({"uri": "note://asked"}, {"action": "accept", "content": {"name": "Ada"}})],
+}
+"""Requests that ask in their first round, and an answer."""
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_field_of_a_request_changes_the_reply_or_is_listed(version):
     pruned = listed("field read", version)
-    reachable = set(fields([methods.CLIENT_REQUESTS[method, version] for method in handled_requests(version)], pruned))
+    handled = handled_requests(version)
+    roots = [methods.CLIENT_REQUESTS[method, version] for method in handled]
+    asked = {method: model for (method, at), model in methods.CLIENT_RESULTS.items() if at == version}
+    roots += [model for method, model in asked.items() if method not in listed("method", version)]
+    reachable = set(fields(roots, pruned))
     read: set[str] = set()
-    with served(conversation.app()) as url:
-        client = Client(url)
-        for method in sorted(handled_requests(version)):
-            message, headers = request(version, method, FULL.get(method), meta={"progressToken": 1})
+    with served(app()) as url, opened(url, version) as (client, session):
+        for method, message, headers in full_requests(client, version, session, sorted(handled)):
             model = methods.CLIENT_REQUESTS[method, version]
             model.model_validate(message, by_name=False)
-            read |= {name for name, changed in changes(model, message) if differs(client, message, changed, headers)}
-        client.close()
+            before = outcome(client, method, message, headers)
+            read |= {
+                name
+                for name, changed in changes(model, message)
+                if name not in read and outcome(client, method, changed, headers) != before
+            }
+        if session is not None:
+            read |= fields_of_answers(client, session)
     # The envelope is read field by field; that of a method that makes no progress has no other use in the legacy era.
     unread = {name for name in reachable - read if not name.endswith("._meta")}
     if version == MODERN:
         assert f"RequestMetaObject.{META}protocolVersion" in read
     compare("field read", version, collapse(unread, pruned))
+
+
+def full_requests(
+    client: Client, version: str, session: str | None, handled: list[str]
+) -> Iterator[tuple[str, Json, dict[str, str]]]:
+    """Requests that have every field, and in the modern era those that bring answers."""
+    meta: Json = {"progressToken": 1}
+    if version == MODERN:
+        meta |= ABLE | {META + "logLevel": "warning"}
+    for method in handled:
+        for params in FULL.get(method, [{}]):
+            yield method, *request(version, method, params, meta=meta, session=session)
+        for params, answer in AGAIN[method] if version == MODERN and method in AGAIN else ():
+            asked = client.ask(version, method, params, meta=meta).last["result"]
+            brought = {"inputResponses": dict.fromkeys(asked["inputRequests"], answer)}
+            yield (
+                method,
+                *request(version, method, params | brought | {"requestState": asked["requestState"]}, meta=meta),
+            )
+
+
+def fields_of_answers(client: Client, session: str) -> set[str]:
+    """The fields of a legacy client's answers to which a tool's result is different."""
+    read: set[str] = set()
+    for name, answers in ASKING.items():
+        before = conversation.answered(client, name, answers, {"session": session}).messages
+        for number, answer in enumerate(answers):
+            asked = before[number]["method"]
+            for field, changed in changes(methods.CLIENT_RESULTS[asked, LEGACY], answer):
+                given = [*answers[:number], changed, *answers[number + 1 :]]
+                after = conversation.answered(client, name, given, {"session": session}, strict=False).messages
+                if field not in read and after[-1] != before[-1]:
+                    read.add(field)
+    return read
 
 
 def changes(model: Any, message: Json) -> Iterator[tuple[str, Json]]:
@@ -192,10 +258,50 @@ def changes(model: Any, message: Json) -> Iterator[tuple[str, Json]]:
         for other in OTHER.get(type(message[key]), []):
             yield qualified, message | {key: other}
         for inner in models_of(info.annotation):
-            if isinstance(message[key], dict):
-                yield from ((found, message | {key: value}) for found, value in changes(inner, message[key]))
+            yield from ((found, message | {key: value}) for found, value in changes_within(inner, message[key]))
 
 
-def differs(client: Client, message: Json, changed: Json, headers: dict[str, str]) -> bool:
-    before, after = (client.send(json.dumps(body).encode(), headers) for body in (message, changed))
-    return (before.status, before.messages) != (after.status, after.messages)
+def changes_within(model: Any, value: Any) -> Iterator[tuple[str, Any]]:
+    """The same of a model that is the value of a field, or among the values of a list or a mapping."""
+    if isinstance(value, dict):
+        yield from changes(model, value)
+        for key in value:
+            yield from ((found, value | {key: changed}) for found, changed in changes_within(model, value[key]))
+    elif isinstance(value, list):
+        for at, item in enumerate(value):
+            yield from ((found, [*value[:at], other, *value[at + 1 :]]) for found, other in changes_within(model, item))
+
+
+def outcome(client: Client, method: str, message: Json, headers: dict[str, str]) -> Any:
+    """What comes of a request: its reply as far as it depends on it, up to the first question."""
+    stream = client.stream(json.dumps(message).encode(), headers)
+    said = [steady(stream.next())]
+    if method != "subscriptions/listen":
+        while stream.messages and not {"id", "method"} <= set(stream.messages[-1]) and (more := stream.next()):
+            said.append(steady(more))
+    stream.close()
+    if method == "initialize" and (session := stream.headers["mcp-session-id"]):
+        for name in ("order", "pay", "think", "where"):
+            asked = client.listen(LEGACY, "tools/call", {"name": name}, session=session)
+            said.append(steady(asked.next()))
+            asked.close()
+    return stream.status, said
+
+
+def steady(message: Json | None) -> Any:
+    """A message without what is another every time."""
+    text = re.sub(r'"(id|elicitationId|requestState)": *"[^"]*"', "", json.dumps(message))
+    return re.sub(r"error id \w+", "", text)
+
+
+def code(messages: list[Json]) -> int | None:
+    return messages[-1].get("error", {}).get("code") if messages else None
+
+
+@contextmanager
+def opened(url: str, version: str) -> Iterator[tuple[Client, str | None]]:
+    """A client, and its session in the legacy era."""
+    client = Client(url, judged=False)
+    session = client.ask(LEGACY, "initialize", INITIALIZE).headers["mcp-session-id"] if version == LEGACY else None
+    yield client, session
+    client.close()

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from portway.protocol.versions import LEGACY_VERSIONS
-from tests.wire.conversation import FULL, POOR
+from tests.wire.kitchen import FULL, POOR
 from tests.wire.served import LEGACY, META, MODERN, VERSIONS, Json, request
 
 VERSION, METHOD, NAME = "MCP-Protocol-Version", "Mcp-Method", "Mcp-Name"
@@ -74,19 +74,43 @@ def test_what_an_unsupported_version_is_told_is_what_discovery_says(client):
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("verb", ["GET", "DELETE", "PUT", "HEAD"])
-def test_only_post_is_taken(client, version, verb):
-    reply = client.send(b"", {VERSION: version, "Authorization": f"Bearer {POOR}"}, verb=verb)
-    assert (reply.status, reply.headers["allow"]) == (405, "POST")
+def test_without_sessions_only_post_is_taken(client, sessionless, version, verb):
+    for asked in [sessionless] if version == LEGACY else [sessionless, client]:
+        reply = asked.send(b"", {VERSION: version, "Authorization": f"Bearer {POOR}"}, verb=verb)
+        assert (reply.status, reply.headers["allow"]) == (405, "POST")
+
+
+@pytest.mark.parametrize(("session", "status"), [(None, 400), ("abc", 404)])
+@pytest.mark.parametrize("verb", ["GET", "DELETE"])
+def test_a_stream_and_an_end_need_a_session_that_is_one(client, verb, session, status):
+    headers = {VERSION: LEGACY, "Authorization": f"Bearer {POOR}", "Accept": "text/event-stream"}
+    reply = client.send(b"", headers | ({} if session is None else {"Mcp-Session-Id": session}), verb=verb)
+    assert reply.status == status
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_no_session_is_made_and_a_foreign_one_is_ignored(client, version):
+def test_where_no_session_is_made_a_foreign_one_is_ignored(client, sessionless, version):
+    asked = sessionless if version == LEGACY else client
     for method in ("initialize", "tools/list", "server/discover"):
         message, headers = request(version, method, {"protocolVersion": LEGACY}, token=POOR)
-        reply = client.send(json.dumps(message).encode(), headers | {"Mcp-Session-Id": "abc", "Last-Event-ID": "7"})
-        plain = client.send(json.dumps(message).encode(), headers)
+        reply = asked.send(json.dumps(message).encode(), headers | {"Mcp-Session-Id": "abc", "Last-Event-ID": "7"})
+        plain = asked.send(json.dumps(message).encode(), headers)
         assert "mcp-session-id" not in reply.headers
         assert (reply.status, reply.messages) == (plain.status, plain.messages)
+
+
+def test_without_sessions_nothing_is_announced_that_needs_one(client, sessionless):
+    asked = {"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
+    with_one, without = (
+        one.ask(LEGACY, "initialize", asked, token=POOR).last["result"]["capabilities"] for one in (client, sessionless)
+    )
+    assert with_one["resources"] == {"listChanged": True, "subscribe": True}
+    assert "logging" in with_one
+    assert without == {"tools": {}, "resources": {}, "prompts": {}, "completions": {}}
+    for method in ("logging/setLevel", "resources/subscribe", "resources/unsubscribe"):
+        assert (
+            sessionless.ask(LEGACY, method, {"level": "info", "uri": "a:b"}, token=POOR).last["error"]["code"] == -32601
+        )
 
 
 @pytest.mark.parametrize(
@@ -95,8 +119,8 @@ def test_no_session_is_made_and_a_foreign_one_is_ignored(client, version):
         (LEGACY, b'{"jsonrpc":"2.0","method":"notifications/initialized"}', 202),
         (LEGACY, b'{"jsonrpc":"2.0","method":"notifications/unheard/of","params":{"x":[]}}', 202),
         (LEGACY, b'{"jsonrpc":"2.0","method":"notifications/initialized","params":null}', 202),
-        (LEGACY, b'{"jsonrpc":"2.0","id":9,"result":{}}', 202),
-        (LEGACY, b'{"jsonrpc":"2.0","id":9,"error":{"code":1,"message":""}}', 202),
+        (LEGACY, b'{"jsonrpc":"2.0","id":9,"result":{}}', 400),
+        (LEGACY, b'{"jsonrpc":"2.0","id":9,"error":{"code":1,"message":""}}', 400),
         (MODERN, b'{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}', 202),
         (MODERN, b'{"jsonrpc":"2.0","id":9,"result":{}}', 400),
     ],

@@ -11,9 +11,10 @@ import pytest
 from mcp_types import methods
 from pydantic import ValidationError
 
-from portway.client import Client
-from tests.wire.conversation import BYTES, app, recorded
-from tests.wire.oracle import decode, decode_notification, decode_reply
+from portway.client import Client, Elicitation, Root, Sampling
+from tests.wire.conversation import ASKING, recorded
+from tests.wire.kitchen import BYTES, app
+from tests.wire.oracle import SCHEMAS, decode, judge
 from tests.wire.served import LEGACY, MODERN, VERSIONS, served
 
 if TYPE_CHECKING:
@@ -27,31 +28,42 @@ def test_every_message_decodes_as_its_revision_says_and_dumps_the_same(version):
         if said.version != version:
             continue
         assert said.reply.messages, f"{said.method} was not answered with a message"
-        *notifications, last = said.reply.messages
-        decode_reply(version, said.method, last)
-        for message in notifications:
-            decode_notification(version, message)
-        judged += 1
-    assert judged > 40
+        for message in said.reply.messages:
+            judge(version, said.method, message)
+            judged += 1
+    assert judged > 90
 
 
 def test_the_conversation_says_all_kinds_of_things():
     replies = [said.reply for said in recorded()]
     assert {200, 400, 403, 404} == {reply.status for reply in replies}
-    codes = {reply.last["error"]["code"] for reply in replies if "error" in reply.last}
-    assert codes == {1000, -32002, -32020, -32022, -32600, -32601, -32602, -32603, -32700}
-    assert sum(len(reply.messages) == 4 for reply in replies) == 4  # three steps of progress and the result
+    messages = [message for reply in replies for message in reply.messages]
+    codes = {message["error"]["code"] for message in messages if "error" in message}
+    assert codes == {1000, -32002, -32020, -32021, -32022, -32600, -32601, -32602, -32603, -32700}
+    asked = {message["method"] for message in messages if "method" in message and "id" in message}
+    assert asked == {"elicitation/create", "sampling/createMessage", "roots/list"}
+    assert (
+        sum([m.get("method") == "notifications/progress" for m in reply.messages].count(True) == 3 for reply in replies)
+        == 4
+    )
     assert all(b"a secret of the author" not in reply.body for reply in replies)
 
 
 def test_the_oracle_refuses_what_the_schema_does_not_have():
     reply = {"jsonrpc": "2.0", "id": 1, "result": {"content": [], "isErorr": True}}
     with pytest.raises(AssertionError):
-        decode_reply("2025-11-25", "tools/call", reply)
+        judge(LEGACY, "tools/call", reply)
     with pytest.raises(ValidationError):
-        decode_reply("2026-07-28", "tools/call", {"jsonrpc": "2.0", "id": 1, "result": {"content": []}})
+        judge(MODERN, "tools/call", {"jsonrpc": "2.0", "id": 1, "result": {"content": []}})
     with pytest.raises(ValidationError):
-        decode_reply("2025-11-25", "ping", {"jsonrpc": "2.0", "id": None, "error": {"code": "x", "message": ""}})
+        judge(LEGACY, "ping", {"jsonrpc": "2.0", "id": None, "error": {"code": "x", "message": ""}})
+    form = {"type": "object", "properties": {"a": {"type": "object"}}}
+    question = {"method": "elicitation/create", "params": {"message": "?", "requestedSchema": form}}
+    with pytest.raises(ValidationError):
+        judge(LEGACY, "", {"jsonrpc": "2.0", "id": 1} | question)
+    result = {"resultType": "input_required", "inputRequests": {"q": question}}
+    with pytest.raises(ValidationError):
+        judge(MODERN, "tools/call", {"jsonrpc": "2.0", "id": 1, "result": result})
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -81,25 +93,60 @@ class Recorder:
         await self._application(scope, recording if scope["type"] == "http" else receive, send)
 
 
+async def say_everything(client: Client) -> None:
+    await client.list_tools()
+    await client.list_resources()
+    await client.list_resource_templates()
+    await client.list_prompts()
+    await client.call_tool("slow", {"steps": 2}, on_progress=lambda _: None)
+    await client.call_tool("weather", {"city": "Žižkov"})
+    await client.call_tool("region", {"name": "Žižkov"})
+    await client.read_resource("note://by-day/3")
+    await client.get_prompt("talk", {"topic": "tea"})
+    assert (await client.complete("talk", "topic", "t", arguments={"tone": "x"})).values == ["ttone"]
+    await client.set_log_level("warning")
+    for name in ASKING:
+        assert not (await client.call_tool(name)).is_error, name
+    async with client.listen("note://static") as changes:
+        await client.call_tool("change")
+        await anext(changes)
+    await client.subscribe("note://static")
+    await client.unsubscribe("note://static")
+
+
+async def fill_in(question: Elicitation) -> Any:
+    if question.mode == "url":
+        return "accept"
+    return {"dish": "soup", "text": "a@b.c", "number": 3, "value": "one", "sure": True}
+
+
+async def make_up(_: Sampling) -> str:
+    return "Stew"
+
+
+async def open_roots() -> list[str | Root]:
+    return [Root("file:///a", "a"), "file:///b"]
+
+
 @pytest.mark.parametrize(("era", "version"), [("legacy", LEGACY), ("modern", MODERN)])
 def test_every_message_of_our_client_is_one_of_its_revision(era, version):
     recorder = Recorder(app())
 
     async def use(url: str) -> None:
-        async with Client(url + "/mcp", era=era) as client:
-            await client.list_tools()
-            await client.list_resources()
-            await client.list_resource_templates()
-            await client.list_prompts()
-            await client.call_tool("slow", {"steps": 2}, on_progress=lambda _: None)
-            await client.call_tool("weather", {"city": "Žižkov"})
-            await client.read_resource("note://by-day/3")
-            await client.get_prompt("talk", {"topic": "tea"})
+        asked = {"on_elicit": fill_in, "on_sample": make_up, "roots": open_roots, "on_log": print}
+        async with Client(url + "/mcp", era=era, **asked) as client:
+            await say_everything(client)
 
     with served(recorder) as url:
         asyncio.run(use(url))
-    assert len(recorder.sent) >= 9
+    said = {message.get("method") for _, message in recorder.sent}
+    unsaid = {method for method, at in methods.CLIENT_REQUESTS if at == version} - said
+    assert unsaid == ({"ping"} if version == LEGACY else set())
     for header, message in recorder.sent:
+        assert header == version or message.get("method") == "initialize"
+        if "method" not in message:
+            assert set(message) == {"jsonrpc", "id", "result"}
+            decode(SCHEMAS[version].ClientResult, message["result"])
+            continue
         table = methods.CLIENT_REQUESTS if "id" in message else methods.CLIENT_NOTIFICATIONS
         decode(table[message["method"], version], message)
-        assert header == version or message["method"] == "initialize"

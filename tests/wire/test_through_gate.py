@@ -9,6 +9,8 @@ import pytest
 from portway.host.gate.__main__ import Gate
 from tests.gate.rig import prepare
 from tests.wire.conversation import CALLS, app
+from tests.wire.dialogues import DIALOGUES
+from tests.wire.fixture import portway
 from tests.wire.requests import hostile, mutated
 from tests.wire.served import VERSIONS, Client, served
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.wire.requests import Case
-    from tests.wire.served import Reply
+    from tests.wire.served import Json, Reply
 
 
 @pytest.fixture(scope="module")
@@ -65,3 +67,21 @@ def test_what_is_not_legal_is_refused_the_same(pair):
         if not same(direct, relayed):
             faults.append(f"{case.headers}\n  {case.body[:300]!r}\n  direct {direct}\n  relayed {relayed}")
     assert not faults, f"{len(faults)} of {len(cases)} differ\n" + "\n".join(faults[:6])
+
+
+def unworded(seen: Json) -> Json:
+    """The gate knows sessions by itself, and refuses them in its own words."""
+    error = (seen["message"] or {}).get("error") or {}
+    if error.get("code") == 1000:
+        del error["message"]
+    return seen
+
+
+@pytest.mark.parametrize("name", DIALOGUES)
+def test_sessions_questions_and_streams_go_the_same_way_step_by_step(name, tmp_path):
+    with served(portway(sessions=True)) as instance, served(Gate(prepare(tmp_path, [instance]))) as gate:
+        clients = Client(instance), Client(gate, path="/p/mcp")
+        direct, relayed = ([unworded(step.seen) for step in DIALOGUES[name](client)] for client in clients)
+        for client in clients:
+            client.close()
+    assert direct == relayed

@@ -12,16 +12,23 @@ _SECONDS = 1800.0
 @click.command()
 @click.argument("path", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--name", help="The app's name, a part of its URL. Default: the folder's.")
+@click.option(
+    "--public/--private",
+    default=None,
+    help="Whether anybody may call it, or only who has a token. Default: as it is; of a new app, private.",
+)
 @data_option
 @output_option
-def command(path: Path, name: str | None, data: str | None, output: str) -> None:
+def command(path: Path, name: str | None, public: bool | None, data: str | None, output: str) -> None:
     """Deploy the folder PATH, which holds a Portway server in server.py, main.py or app.py, to the running host.
 
-    A new app's token is shown once. When the deploy fails, what served before goes on serving, and the exit code is 1.
+    A new private app's token is shown once. When the deploy fails, what served before goes on serving, and the exit
+    code is 1.
     """
     from portway.host.answers import Deployment
 
-    arguments = {"path": str(path.resolve()), "name": name}
+    access = None if public is None else "public" if public else "token"
+    arguments = {"path": str(path.resolve()), "name": name, "access": access}
     done = ask(data, "deploy", arguments, Deployment, on_step=_print_step, seconds=_SECONDS)
     if output == "json":
         print_json(done)

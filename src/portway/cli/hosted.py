@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from portway.host.paths import locate
+from portway.host.paths import Paths, locate
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 T = TypeVar("T")
-_START_SECONDS = 2.0
+_START_SECONDS, _RESTART_SECONDS = 2.0, 10.0
 
 data_option = click.option(
     "--data",
@@ -57,7 +57,7 @@ def ask(
     from portway.protocol.errors import RpcError
 
     paths = locate(data)
-    if not _listens(paths.control_socket):
+    if not _listens(paths):
         raise HostAway(f"no host is running on {paths.data}: start one with `portway up`, or name its --data")
 
     def progress(done: Progress) -> None:
@@ -79,16 +79,22 @@ def ask(
     return msgspec.convert(result.structured, kind) if kind is not type(None) else None
 
 
-def _listens(path: Path) -> bool:
-    """Whether control can be asked; one that is just being started, or started again, is given time."""
-    until = time.monotonic() + _START_SECONDS
-    while True:
-        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
-            probe.connect(str(path))
-            return True
-        if time.monotonic() > until:
+def _listens(paths: Paths) -> bool:
+    """Whether control can be asked. It is given time to start, and more where its gate shows that a host runs."""
+    began = time.monotonic()
+    while not _answers(paths.control_socket):
+        waited = time.monotonic() - began
+        if waited > _START_SECONDS and (waited > _RESTART_SECONDS or not _answers(paths.gate_socket)):
             return False
         time.sleep(0.05)
+    return True
+
+
+def _answers(path: Path) -> bool:
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
+        probe.connect(str(path))
+        return True
+    return False
 
 
 def print_json(answer: DataclassInstance) -> None:

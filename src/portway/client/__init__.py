@@ -1,8 +1,11 @@
 """A lean MCP client for both eras, over Streamable HTTP, Unix sockets and stdio."""
 
+from portway.client.changes import Changes
 from portway.client.client import Client
+from portway.client.handlers import Elicitation, Log, Root, Sampling
 from portway.client.results import (
     CallResult,
+    Completion,
     Content,
     Progress,
     Prompt,
@@ -14,18 +17,26 @@ from portway.client.results import (
     Tool,
 )
 from portway.client.wire import ClientError
+from portway.server.changes import Change
 
 __all__ = [
     "CallResult",
+    "Change",
+    "Changes",
     "Client",
     "ClientError",
+    "Completion",
     "Content",
+    "Elicitation",
+    "Log",
     "Progress",
     "Prompt",
     "PromptResult",
     "Resource",
     "ResourceContents",
     "ResourceTemplate",
+    "Root",
+    "Sampling",
     "ServerInfo",
     "Tool",
 ]

@@ -3,50 +3,42 @@
 from __future__ import annotations
 
 import asyncio
-import functools
-import itertools
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
-import msgspec
-from msgspec import UNSET, Raw
-
+from portway.client.changes import Changes
+from portway.client.conversation import Conversation, NoAnswer, OnProgress, client_info
+from portway.client.handlers import Handlers, OnChange, OnElicit, OnLog, OnSample, Roots
+from portway.client.repeated import conforming, headers
 from portway.client.results import (
     CallResult,
+    CompleteResult,
+    Completion,
     DiscoverResult,
     InitializeResult,
     Page,
-    Progress,
-    ProgressParams,
     Prompt,
     PromptResult,
     Resource,
     ResourceContents,
     ResourceResult,
     ResourceTemplate,
-    ResultType,
     ServerInfo,
     Tool,
 )
-from portway.client.wire import Call, Channel, ClientError, Incoming, SessionLost, raise_error
-from portway.protocol.errors import METHOD_NOT_FOUND, UNSUPPORTED_VERSION, RpcError
-from portway.protocol.jsonrpc import PREFIX, encode_error, encode_notification, encode_request, encode_result
+from portway.client.wire import Channel, ClientError, SessionLost
+from portway.protocol.errors import HEADER_MISMATCH, UNSUPPORTED_VERSION, RpcError
+from portway.protocol.headers import HeaderParam
 from portway.protocol.versions import LATEST_LEGACY, LATEST_MODERN, LEGACY_VERSIONS, MODERN_VERSIONS, Era
 
 T = TypeVar("T")
-OnProgress = Callable[[Progress], None]
-_NAMED_BY = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
 _PROBE_SECONDS = 10.0
+_LOG_LEVEL = "info"
 _log = logging.getLogger("portway.client")
-
-
-class _Waiting(msgspec.Struct):
-    """A call in flight: who hears of its progress, and the deadline each progress moves."""
-
-    on_progress: OnProgress | None
-    deadline: asyncio.Timeout
 
 
 class Client:
@@ -55,6 +47,9 @@ class Client:
     `target` is `http(s)://host/path`, `unix:/path.sock` (its /mcp) or the argument list of a stdio server to start.
     `era` "auto" asks with server/discover and falls back to the handshake. `timeout` is in seconds without an answer or
     progress.
+    `on_elicit`, `on_sample` and `roots` (URIs, or a function that gives them) answer what the server asks; what is left
+    out, the server is told this client cannot do. `on_log` and `on_change` are told what it says by itself. The first
+    three may be async.
     Calls raise `RpcError` for what the server refuses and `ClientError` for a server out of reach or not making sense.
     """
 
@@ -65,38 +60,66 @@ class Client:
         token: str | None = None,
         era: Literal["auto", "legacy", "modern"] = "auto",
         timeout: float = 60.0,
+        on_elicit: OnElicit | None = None,
+        on_sample: OnSample | None = None,
+        roots: Roots | None = None,
+        on_log: OnLog | None = None,
+        on_change: OnChange | None = None,
     ) -> None:
         self._target = target
         self._token = token
         self._wanted = era
-        self._timeout = timeout
-        self._ids = itertools.count(1)
-        self._waiting: dict[int, _Waiting] = {}
-        self._channel: Channel | None = None
-        self.era = Era.LEGACY
-        self.version: str | None = None
+        self._talk = Conversation(Handlers(on_elicit, on_sample, roots, on_log, on_change), timeout)
+        self._handshakes = 0
+        self._reopening = asyncio.Lock()
+        self._subscribed: Counter[str] = Counter()
+        self._watched: dict[str, Changes] = {}
+        self._repeated: dict[str, tuple[HeaderParam, ...]] = {}
+        self._watchers: set[asyncio.Task[None]] = set()
         self.server = ServerInfo()
         self.capabilities: dict[str, Any] = {}
         self.instructions: str | None = None
 
+    @property
+    def era(self) -> Era:
+        """The era in which the two speak."""
+        return self._talk.era
+
+    @property
+    def version(self) -> str | None:
+        """The revision of the protocol they have agreed on."""
+        return self._talk.version
+
     async def __aenter__(self) -> Self:
-        self._channel = await self._open()
+        self._talk.channel = await self._open()
+        changes = Changes(None)
+        if self._talk.handlers.on_change is not None:
+            self._talk.listeners.append(changes)  # a legacy server may tell at once
         try:
             await self._negotiate()
+            if self._talk.listeners:
+                if self.era is Era.MODERN and self._kinds():
+                    await self._talk.listen(self._kinds(), changes)
+                self._watch(changes)
         except BaseException:
-            await self._channel.close()
+            await self._talk.close()
             raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._channel is not None:
-            await self._channel.close()
+        await self._talk.close()
+        await asyncio.gather(*self._watchers)
 
     async def list_tools(self) -> list[Tool]:
-        """Every tool."""
-        return [tool for page in await self._pages("tools/list") for tool in page.tools]
+        """Every tool; in the modern era over HTTP without those whose `x-mcp-header` breaks the rules."""
+        tools = [tool for page in await self._pages("tools/list") for tool in page.tools]
+        assert self._talk.channel is not None
+        if self.era is Era.MODERN and self._talk.channel.has_headers:
+            self._repeated.clear()
+            tools = conforming(tools, self._repeated)
+        return tools
 
     async def list_resources(self) -> list[Resource]:
         """Every resource at a fixed URI."""
@@ -115,8 +138,15 @@ class Client:
         self, name: str, arguments: Mapping[str, Any] | None = None, *, on_progress: OnProgress | None = None
     ) -> CallResult:
         """Call a tool. A tool that failed is a result too: see `is_error`."""
-        params = {"name": name, "arguments": dict(arguments or {})}
-        return await self._ask("tools/call", params, CallResult, on_progress)
+        given = dict(arguments or {})
+        params = {"name": name, "arguments": given}
+        try:
+            return await self._ask("tools/call", params, CallResult, on_progress, self._headers(name, given))
+        except RpcError as error:
+            if error.code != HEADER_MISMATCH:
+                raise
+        await self.list_tools()  # it says which arguments the server wants repeated as headers
+        return await self._ask("tools/call", params, CallResult, on_progress, self._headers(name, given))
 
     async def read_resource(self, uri: str) -> list[ResourceContents]:
         """The contents of a resource."""
@@ -125,6 +155,75 @@ class Client:
     async def get_prompt(self, name: str, arguments: Mapping[str, str] | None = None) -> PromptResult:
         """A prompt filled in."""
         return await self._ask("prompts/get", {"name": name, "arguments": dict(arguments or {})}, PromptResult)
+
+    async def complete(
+        self, of: str, argument: str, value: str, *, arguments: Mapping[str, str] | None = None
+    ) -> Completion:
+        """What could complete `value` of an argument; `of` is a prompt's name or the URI template of a resource.
+
+        `arguments` are those that have their values already.
+        """
+        ref = {"type": "ref/resource", "uri": of} if ":" in of else {"type": "ref/prompt", "name": of}
+        params: dict[str, Any] = {"ref": ref, "argument": {"name": argument, "value": value}}
+        if arguments:
+            params["context"] = {"arguments": dict(arguments)}
+        return (await self._ask("completion/complete", params, CompleteResult)).completion
+
+    async def set_log_level(self, level: str) -> None:
+        """Have `on_log` told of messages from this level (RFC 5424) on; "info" until then."""
+        if self.era is Era.LEGACY:
+            await self._ask("logging/setLevel", {"level": level}, dict[str, Any])
+        self._talk.level = level
+
+    @asynccontextmanager
+    async def listen(self, *uris: str) -> AsyncIterator[Changes]:
+        """The changes of every list, and of the resources at these URIs, for as long as the block lasts.
+
+        Whatever changes after the block was entered is told: `async with client.listen() as changes`, then
+        `async for change in changes`.
+        """
+        if not uris and not self._kinds():
+            raise ClientError("the server does not tell when its lists change; name the resources to listen to")
+        changes = Changes(uris)
+        async with AsyncExitStack() as stack:
+            if self.era is Era.MODERN:
+                await self._talk.listen(self._kinds(), changes)
+            else:
+                self._talk.listeners.append(changes)
+                assert self._talk.channel is not None
+                await self._talk.channel.attend(self.version)
+            stack.push_async_callback(self._talk.drop, changes)
+            for uri in uris if self.era is Era.LEGACY else ():
+                await self.subscribe(uri)
+                stack.push_async_callback(self.unsubscribe, uri)
+            yield changes
+
+    async def subscribe(self, uri: str) -> None:
+        """Have `on_change` told when the resource at `uri` changes."""
+        self._subscribed[uri] += 1
+        if self._subscribed[uri] > 1:
+            return
+        try:
+            if self.era is Era.MODERN:
+                self._watched[uri] = Changes((uri,))
+                await self._talk.listen([], self._watched[uri])
+                self._watch(self._watched[uri])
+            else:
+                await self._ask("resources/subscribe", {"uri": uri}, dict[str, Any])
+        except BaseException:
+            del self._subscribed[uri]
+            raise
+
+    async def unsubscribe(self, uri: str) -> None:
+        """Undo one `subscribe`."""
+        self._subscribed[uri] -= 1
+        if self._subscribed[uri] > 0:
+            return
+        del self._subscribed[uri]
+        if self.era is Era.LEGACY:
+            await self._ask("resources/unsubscribe", {"uri": uri}, dict[str, Any])
+        elif uri in self._watched:
+            await self._talk.drop(self._watched.pop(uri))
 
     async def request(self, method: str, params: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Send any request and return its result as it is."""
@@ -135,13 +234,13 @@ class Client:
         if not isinstance(self._target, str):
             from portway.client.stdio import StdioChannel
 
-            stdio = StdioChannel(self._target, self._handle)
+            stdio = StdioChannel(self._target, self._talk.take)
             await stdio.open()
             return stdio
         from portway.client.http import HttpChannel
 
         try:
-            return HttpChannel(self._target, self._token, self._handle)
+            return HttpChannel(self._target, self._token, self._talk.take)
         except ValueError as error:
             raise ClientError(str(error)) from None
 
@@ -149,13 +248,13 @@ class Client:
         """Settle the era and the version (2026-07-28, basic/versioning: what clients do)."""
         if self._wanted == "legacy":
             return await self._initialize()
-        self.era, self.version = Era.MODERN, LATEST_MODERN
+        self._talk.era, self._talk.version = Era.MODERN, LATEST_MODERN
         try:
             # A legacy server may swallow the probe: then it is asked in its own way well before the caller gives up.
-            patience = min(self._timeout, _PROBE_SECONDS) if self._wanted == "auto" else self._timeout
-            found = await self._ask("server/discover", {}, DiscoverResult, patience=patience)
+            patience = min(self._talk.timeout, _PROBE_SECONDS) if self._wanted == "auto" else self._talk.timeout
+            found = await self._discover(patience)
         except RpcError as error:
-            if self._wanted == "modern" or (error.code == UNSUPPORTED_VERSION and not _speaks_legacy(error.data)):
+            if self._wanted == "modern" or not _may_speak_legacy(error):
                 raise
         except ClientError as error:
             if self._wanted == "modern" or error.status in (401, 403) or not _may_be_legacy(error):
@@ -164,6 +263,8 @@ class Client:
             if any(version in MODERN_VERSIONS for version in found.supported_versions):
                 self.server, self.capabilities = found.meta.server_info, found.capabilities
                 self.instructions = found.instructions
+                if self._talk.handlers.on_log is not None:
+                    self._talk.level = _LOG_LEVEL
                 return None
             if self._wanted == "modern":
                 raise ClientError(
@@ -171,18 +272,38 @@ class Client:
                 )
         return await self._initialize()
 
+    async def _discover(self, patience: float) -> DiscoverResult:
+        try:
+            return await self._talk.ask("server/discover", {}, DiscoverResult, patience=patience)
+        except RpcError as error:
+            both = [version for version in MODERN_VERSIONS if version in _supported(error)]
+            if not both:
+                raise
+        self._talk.version = both[-1]
+        return await self._talk.ask("server/discover", {}, DiscoverResult, patience=patience)
+
     async def _initialize(self) -> None:
-        self.era, self.version = Era.LEGACY, None
-        params = {"protocolVersion": LATEST_LEGACY, "capabilities": {}, "clientInfo": _client_info()}
-        found = await self._ask("initialize", params, InitializeResult)
+        talk = self._talk
+        talk.era, talk.version = Era.LEGACY, None
+        capabilities = talk.handlers.capabilities()
+        params = {"protocolVersion": LATEST_LEGACY, "capabilities": capabilities, "clientInfo": client_info()}
+        found = await talk.ask("initialize", params, InitializeResult)
         if found.protocol_version not in LEGACY_VERSIONS:
             raise ClientError(
                 f"the server speaks only version {found.protocol_version}, which this client does not know"
             )
-        self.version = found.protocol_version
+        talk.version = found.protocol_version
         self.server, self.capabilities, self.instructions = found.server_info, found.capabilities, found.instructions
-        assert self._channel is not None
-        await self._channel.notify(encode_notification("notifications/initialized", b"{}"), self.version)
+        self._handshakes += 1
+        assert talk.channel is not None
+        await talk.tell("notifications/initialized")
+        if talk.handlers.hear_unasked or talk.listeners:
+            await talk.channel.attend(talk.version)
+        # What a session knew beyond the handshake, when it is not the first:
+        if talk.level is not None:
+            await talk.ask("logging/setLevel", {"level": talk.level}, dict[str, Any])
+        for uri in self._subscribed:
+            await talk.ask("resources/subscribe", {"uri": uri}, dict[str, Any])
 
     async def _pages(self, method: str) -> list[Page]:
         capability = method.partition("/")[0]
@@ -201,84 +322,44 @@ class Client:
             seen.add(page.next_cursor)
             params = {"cursor": page.next_cursor}
 
+    def _headers(self, tool: str, arguments: dict[str, Any]) -> tuple[tuple[bytes, bytes], ...]:
+        return headers(self._repeated[tool], arguments) if tool in self._repeated else ()
+
     async def _ask(
         self,
         method: str,
         params: dict[str, Any],
         kind: type[T],
         on_progress: OnProgress | None = None,
-        patience: float | None = None,
+        headers: tuple[tuple[bytes, bytes], ...] = (),
     ) -> T:
+        handshakes = self._handshakes
         try:
-            result = await self._send(method, params, on_progress, patience or self._timeout)
+            return await self._talk.ask(method, params, kind, on_progress=on_progress, headers=headers)
         except SessionLost:
-            await self._initialize()
-            result = await self._send(method, params, on_progress, patience or self._timeout)
-        try:
-            if (
-                self.era is Era.MODERN
-                and (given := msgspec.json.decode(result, type=ResultType).result_type) != "complete"
-            ):
-                raise ClientError(f"the server answered {method} with {given!r}, which this client cannot serve")
-            return msgspec.json.decode(result, type=kind)
-        except msgspec.DecodeError as error:
-            raise ClientError(f"the server's answer to {method} is malformed: {error}") from None
+            async with self._reopening:
+                if self._handshakes == handshakes:  # of several calls that lost the session, one opens the next
+                    await self._initialize()
+        return await self._talk.ask(method, params, kind, on_progress=on_progress)
 
-    async def _send(self, method: str, params: dict[str, Any], on_progress: OnProgress | None, patience: float) -> Raw:
-        assert self._channel is not None, "use the client in `async with`"
-        request_id = next(self._ids)
-        meta: dict[str, Any] = {"progressToken": request_id} if on_progress else {}
-        modern = self.era is Era.MODERN
-        if modern:
-            meta[PREFIX + "protocolVersion"] = self.version
-            meta[PREFIX + "clientCapabilities"] = {}
-            meta[PREFIX + "clientInfo"] = _client_info()
-        body = encode_request(request_id, method, msgspec.json.encode({**params, "_meta": meta} if meta else params))
-        by = _NAMED_BY.get(method)
-        call = Call(request_id, method, params.get(by) if by else None, body, self.version, modern)
-        try:
-            async with asyncio.timeout(patience) as deadline:
-                self._waiting[request_id] = _Waiting(on_progress, deadline)
-                reply = await self._channel.request(call)
-        except TimeoutError:
-            raise NoAnswer(f"the server did not answer {method} in {patience:g} seconds") from None
-        finally:
-            self._waiting.pop(request_id, None)
-        if reply.error is not UNSET:
-            raise_error(reply.error)
-        if reply.result is UNSET:
-            raise ClientError(f"the server's answer to {method} has neither a result nor an error")
-        return reply.result
+    def _kinds(self) -> list[str]:
+        """The lists whose changes the server tells of."""
+        told = {name: isinstance(given, dict) and given.get("listChanged") for name, given in self.capabilities.items()}
+        return [kind for kind in ("tools", "prompts", "resources") if told.get(kind)]
 
-    def _handle(self, message: Incoming) -> bytes | None:
-        """Take what the server sends on its own: progress is reported, ping answered, every other request refused."""
-        if message.method == "notifications/progress" and message.params is not UNSET:
-            self._report(message.params)
-        if message.id is None:
-            return None
-        if message.method == "ping":
-            return encode_result(message.id, b"{}")
-        return encode_error(message.id, RpcError(METHOD_NOT_FOUND, f"This client does not serve {message.method}."))
+    def _watch(self, changes: Changes) -> None:
+        """Hand changes to `on_change` from now on, until they are dropped."""
 
-    def _report(self, params: Raw) -> None:
-        try:
-            progress = msgspec.json.decode(params, type=ProgressParams)
-        except msgspec.DecodeError:
-            return
-        token = progress.progress_token
-        waiting = self._waiting.get(token) if isinstance(token, int) else None
-        if waiting is None or waiting.on_progress is None:
-            return
-        if not waiting.deadline.expired():
-            waiting.deadline.reschedule(asyncio.get_running_loop().time() + self._timeout)
-        try:
-            waiting.on_progress(progress)
-        except Exception:  # noqa: BLE001 - the caller's own function, run amid the connection's reading
-            _log.exception("on_progress failed")
+        async def hand_on() -> None:
+            try:
+                async for change in changes:
+                    self._talk.handlers.changed(change)
+            except (ClientError, RpcError) as error:
+                _log.warning("on_change will hear no more: %s", error)
 
-
-class NoAnswer(ClientError):
-    """Nothing came in time."""
+        watcher = asyncio.get_running_loop().create_task(hand_on())
+        self._watchers.add(watcher)
+        watcher.add_done_callback(self._watchers.discard)
 
 
 def _may_be_legacy(error: ClientError) -> bool:
@@ -286,14 +367,13 @@ def _may_be_legacy(error: ClientError) -> bool:
     return error.status is not None or isinstance(error, NoAnswer)
 
 
-def _speaks_legacy(data: object) -> bool:
-    """Whether the data of an UNSUPPORTED_VERSION error names a legacy version, or nothing to go by."""
-    supported = data.get("supported") if isinstance(data, dict) else None
-    return not isinstance(supported, list) or any(version in LEGACY_VERSIONS for version in supported)
+def _supported(error: RpcError) -> list[object]:
+    """The versions that an UNSUPPORTED_VERSION error names."""
+    named = error.data.get("supported") if error.code == UNSUPPORTED_VERSION and isinstance(error.data, dict) else None
+    return named if isinstance(named, list) else []
 
 
-@functools.cache
-def _client_info() -> dict[str, str]:
-    import importlib.metadata
-
-    return {"name": "portway", "version": importlib.metadata.version("portway")}
+def _may_speak_legacy(error: RpcError) -> bool:
+    """Whether the refusal of a modern probe leaves the handshake worth trying."""
+    named = _supported(error)
+    return not named or any(version in LEGACY_VERSIONS for version in named)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from msgspec import UNSET, UnsetType, field
+from msgspec import UNSET, Raw, UnsetType, field
 
 
-class _Wire(msgspec.Struct, rename="camel", omit_defaults=True):
+class Wire(msgspec.Struct, rename="camel", omit_defaults=True):
     """Camel case on the wire; what a server left out is left out again."""
 
 
-class ServerInfo(_Wire):
+class ServerInfo(Wire):
     """Who answered."""
 
     name: str = ""
@@ -20,7 +20,7 @@ class ServerInfo(_Wire):
     title: str | None = None
 
 
-class Tool(_Wire):
+class Tool(Wire):
     """A tool; `input_schema` and `output_schema` are JSON Schemas."""
 
     name: str
@@ -31,7 +31,7 @@ class Tool(_Wire):
     annotations: dict[str, Any] | None = None
 
 
-class Resource(_Wire):
+class Resource(Wire):
     """A resource at a fixed URI."""
 
     uri: str
@@ -42,7 +42,7 @@ class Resource(_Wire):
     size: int | None = None
 
 
-class ResourceTemplate(_Wire):
+class ResourceTemplate(Wire):
     """Resources whose URIs follow an RFC 6570 template."""
 
     uri_template: str
@@ -52,7 +52,7 @@ class ResourceTemplate(_Wire):
     mime_type: str | None = None
 
 
-class PromptArgument(_Wire):
+class PromptArgument(Wire):
     """One argument of a prompt; its value is a string."""
 
     name: str
@@ -61,7 +61,7 @@ class PromptArgument(_Wire):
     required: bool = False
 
 
-class Prompt(_Wire):
+class Prompt(Wire):
     """A prompt and its arguments."""
 
     name: str
@@ -70,7 +70,7 @@ class Prompt(_Wire):
     arguments: list[PromptArgument] = []
 
 
-class ResourceContents(_Wire):
+class ResourceContents(Wire):
     """The contents of a resource: `text`, or `blob` in base64."""
 
     uri: str
@@ -79,7 +79,7 @@ class ResourceContents(_Wire):
     blob: str | None = None
 
 
-class Content(_Wire):
+class Content(Wire):
     """A block of any `type`: text, image or audio (`data` in base64), resource, resource_link, or one yet unknown."""
 
     type: str
@@ -91,12 +91,13 @@ class Content(_Wire):
     resource: ResourceContents | None = None
 
 
-class CallResult(_Wire):
+class CallResult(Wire):
     """The outcome of a tool. `structured` is UNSET when the tool gave none: JSON null is a value of its own."""
 
     content: list[Content] = []
     structured: Any | UnsetType = field(name="structuredContent", default=UNSET)
     is_error: bool = False
+    meta: dict[str, Any] = field(name="_meta", default_factory=dict)
 
     @property
     def text(self) -> str:
@@ -104,27 +105,27 @@ class CallResult(_Wire):
         return "\n".join(block.text for block in self.content if block.text is not None)
 
 
-class PromptMessage(_Wire):
+class PromptMessage(Wire):
     """A message of a prompt; `role` is user or assistant."""
 
     role: str
     content: Content
 
 
-class PromptResult(_Wire):
+class PromptResult(Wire):
     """A prompt filled in."""
 
     messages: list[PromptMessage]
     description: str | None = None
 
 
-class ResourceResult(_Wire):
+class ResourceResult(Wire):
     """The answer to resources/read."""
 
     contents: list[ResourceContents]
 
 
-class Progress(_Wire):
+class Progress(Wire):
     """How far a call has come; `total` is None when the server does not know it."""
 
     progress: float
@@ -138,7 +139,7 @@ class ProgressParams(Progress):
     progress_token: int | str | None = None
 
 
-class Page(_Wire):
+class Page(Wire):
     """A page of any list; `nextCursor` asks for the next one."""
 
     tools: list[Tool] = []
@@ -148,7 +149,7 @@ class Page(_Wire):
     next_cursor: str | None = None
 
 
-class InitializeResult(_Wire):
+class InitializeResult(Wire):
     """The answer to initialize (2025-11-25, basic/lifecycle)."""
 
     protocol_version: str
@@ -163,7 +164,7 @@ class ServerMeta(msgspec.Struct):
     server_info: ServerInfo = field(name="io.modelcontextprotocol/serverInfo", default_factory=ServerInfo)
 
 
-class DiscoverResult(_Wire):
+class DiscoverResult(Wire):
     """The answer to server/discover (2026-07-28, basic/versioning)."""
 
     supported_versions: list[str]
@@ -172,7 +173,30 @@ class DiscoverResult(_Wire):
     meta: ServerMeta = field(name="_meta", default_factory=ServerMeta)
 
 
-class ResultType(_Wire):
-    """What kind of result a modern server sent; absent in the legacy era."""
+class Completion(Wire):
+    """Values that would complete an argument; `total` counts those not sent too, where the server knows."""
+
+    values: list[str] = []
+    total: int | None = None
+    has_more: bool = False
+
+
+class CompleteResult(Wire):
+    """The answer to completion/complete."""
+
+    completion: Completion
+
+
+class InputRequest(msgspec.Struct):
+    """A question a modern server puts in its result (2026-07-28, basic/patterns/mrtr)."""
+
+    method: str
+    params: Raw | UnsetType = UNSET
+
+
+class Outcome(Wire):
+    """What kind of result a modern server sent (absent in the legacy era), and what it asks before it can complete."""
 
     result_type: str = "complete"
+    input_requests: dict[str, InputRequest] | None = None
+    request_state: str | None = None

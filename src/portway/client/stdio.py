@@ -9,10 +9,9 @@ import signal
 import sys
 from collections.abc import Sequence
 
-import msgspec
-
 from portway.client.wire import (
     MESSAGE_BYTES,
+    UNREADABLE,
     Call,
     ClientError,
     Handler,
@@ -26,6 +25,8 @@ _EXIT_SECONDS = 2.0
 
 class StdioChannel:
     """Calls as lines to a child's standard input. Its standard error is ours."""
+
+    has_headers = False
 
     def __init__(self, command: Sequence[str], handler: Handler) -> None:
         self._command = list(command)
@@ -67,8 +68,11 @@ class StdioChannel:
             del self._waiting[call.id]
 
     async def notify(self, body: bytes, version: str | None) -> None:
-        """Write a notification."""
+        """Write a notification, or the answer to a request of the server."""
         await self._write(body)
+
+    async def attend(self, version: str | None) -> None:
+        """Nothing to do: a pipe brings whatever the server says."""
 
     async def close(self) -> None:
         """Close the child's input, wait for it to leave, and end its group when it does not."""
@@ -130,11 +134,10 @@ class StdioChannel:
     def _take(self, line: bytes) -> None:
         try:
             message = decode_incoming(line)
-        except (msgspec.DecodeError, RecursionError):
+        except UNREADABLE:
             return  # a server that prints to its standard output; its messages may still be good
         if message.method is not None:
-            if (answer := self._handler(message)) is not None:
-                self._post(answer)
+            self._handler(message)
         elif isinstance(message.id, int) and (waiter := self._waiting.get(message.id)) and not waiter.done():
             waiter.set_result(message)
 

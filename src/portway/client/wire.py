@@ -16,6 +16,10 @@ MESSAGE_BYTES = 64 * 1024 * 1024
 """The longest message taken from a server."""
 
 
+UNREADABLE = (ValueError, RecursionError)
+"""What decoding raises for bytes that are no message: no JSON, no UTF-8, not of the type, too deep."""
+
+
 class ClientError(Exception):
     """The server could not be reached or understood; `status` is the HTTP status when that is what was wrong."""
 
@@ -40,7 +44,10 @@ class Incoming(msgspec.Struct):
 
 @dataclass(slots=True, frozen=True)
 class Call:
-    """A request on its way: `name` is what Mcp-Name says; `version` is None before a version is agreed on."""
+    """A request on its way: `name` is what Mcp-Name says; `version` is None before a version is agreed on.
+
+    `headers` are the Mcp-Param-* fields of a modern tools/call over HTTP.
+    """
 
     id: int
     method: str
@@ -48,20 +55,27 @@ class Call:
     body: bytes
     version: str | None
     modern: bool
+    headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
-Handler = Callable[[Incoming], bytes | None]
-"""Takes a request or notification of the server; returns the answer to send to a request."""
+Handler = Callable[[Incoming], None]
+"""Takes a request or notification of the server; the answer to a request is sent with `Channel.notify`."""
 
 
 class Channel(Protocol):
     """Carries calls to one server. The handler gets every message that is no reply to a call."""
 
+    has_headers: bool
+    """Whether a request has header fields."""
+
     async def request(self, call: Call) -> Incoming:
         """The reply to `call`. Being cancelled tells the server in the era's way. Raises ClientError or RpcError."""
 
     async def notify(self, body: bytes, version: str | None) -> None:
-        """Send a notification."""
+        """Send a notification, or the answer to a request of the server. Raises ClientError."""
+
+    async def attend(self, version: str | None) -> None:
+        """From now on, take what a legacy server says outside of any call; returns when it can."""
 
     async def close(self) -> None:
         """End the session and whatever was started for it."""
@@ -74,7 +88,7 @@ def read_reply(data: bytes, call: Call) -> Incoming:
     """The reply to `call` in `data`; ClientError when it is none."""
     try:
         reply = decode_incoming(data)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise ClientError(f"the server's answer to {call.method} is no JSON-RPC message: {error}") from None
     if not is_reply(reply, call):
         raise ClientError(f"the server answered {call.method} with a message that is no reply to it (id {reply.id!r})")

@@ -52,7 +52,9 @@ async def run(paths: Paths, url: str, domain: str, folders: list[Path], *, annou
         start.add_done_callback(lambda task: stop.set() if _failed(task) else None)
         app = App(management.server())
         bind, limits = Bind(uds=str(paths.control_socket)), Limits(shutdown_seconds=_SHUTDOWN_SECONDS)
+        ending = asyncio.create_task(_end_streams(app, stop))
         await serve(app, bind, limits, on_ready=lambda _: None, stop=stop)
+        ending.cancel()
         failed = _failed(start)
         start.cancel()
         await asyncio.gather(start, return_exceptions=True)
@@ -86,6 +88,11 @@ async def _start(
         sys.stdout.flush()
         paths.announced.touch()
     return True
+
+
+async def _end_streams(app: App, stop: asyncio.Event) -> None:
+    await stop.wait()
+    app.end_streams()
 
 
 def _failed(start: asyncio.Task[bool]) -> bool:

@@ -14,6 +14,7 @@ from portway.host.build import BuildError
 from portway.host.keeper import Starter
 from portway.host.paths import Paths
 from portway.host.readiness import NotReady, read_contract, tool_count
+from portway.host.routes import Access
 from portway.host.runtime import Release
 from portway.host.source import SourceError, app_name, copy_source
 from portway.host.store import Store, StoreError
@@ -47,14 +48,17 @@ class Deployer:
         self._starter = starter
         self._busy: set[str] = set()
 
-    async def deploy(self, folder: Path, name: str | None, report: Report) -> Deployed:
-        """Build `folder`, start it, switch to it; `report` gets a line for each step. Raises `DeployError`."""
+    async def deploy(self, folder: Path, name: str | None, report: Report, access: Access | None = None) -> Deployed:
+        """Build `folder`, start it, switch to it; `report` gets a line for each step. Raises `DeployError`.
+
+        `access` is the app's from then on; None leaves it, which of a new app is by token.
+        """
         try:
             app = app_name(folder, name)
         except SourceError as error:
             raise DeployError(str(error)) from None
         with self.exclusive(app):
-            return await self._deploy(app, folder, report)
+            return await self._deploy(app, folder, report, access)
 
     @contextlib.contextmanager
     def exclusive(self, app: str) -> Iterator[None]:
@@ -67,7 +71,7 @@ class Deployer:
         finally:
             self._busy.discard(app)
 
-    async def _deploy(self, app: str, folder: Path, report: Report) -> Deployed:
+    async def _deploy(self, app: str, folder: Path, report: Report, access: Access | None) -> Deployed:
         steps = _Steps(report)
         try:
             number = self._store.begin_release(app, str(folder))
@@ -80,7 +84,7 @@ class Deployer:
             try:
                 contract = await read_contract(instance, release.log)
                 await steps.done("ready", f"{tool_count(contract)} tools")
-                token = self._make_live(release, contract)
+                token = self._make_live(release, contract, access)
             except BaseException:
                 await self._starter.stop(instance)
                 raise
@@ -106,13 +110,17 @@ class Deployer:
         await steps.done("build", server)
         return replace(release, server=server)
 
-    def _make_live(self, release: Release, contract: bytes) -> str | None:
-        """The token of an app that has none yet; only its digest stays."""
-        token = None
-        if not self._supervisor.serves(release.app) and not self._store.tokens(release.app):
+    def _make_live(self, release: Release, contract: bytes, access: Access | None) -> str | None:
+        """The first token of an app that asks for one, when it is new or was public; only its digest stays."""
+        token, name = None, release.app
+        before = self._store.app(name)
+        assert before is not None
+        is_new = not self._supervisor.serves(name) or before.access == "public"
+        if is_new and (access or before.access) == "token" and not self._store.tokens(name):
             token = new_token()
-            self._store.add_token(release.app, "default", digest(token), ())
-        self._store.finish_release(release.app, release.number, server=release.server, contract=contract.decode())
+            self._store.add_token(name, "default", digest(token), ())
+        shown = contract.decode()
+        self._store.finish_release(name, release.number, server=release.server, contract=shown, access=access)
         return token
 
     async def _abandon(self, release: Release, error: str) -> None:

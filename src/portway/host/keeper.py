@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from portway.host.readiness import NotReady, answers
+from portway.host.readiness import NotReady, answers, falls_silent
 from portway.host.restarts import Restarts
 from portway.host.routes import State
 from portway.host.runtime import Instance, Limits, Release, Runtime
@@ -33,7 +33,8 @@ class Starter:
 
     async def start(self, release: Release) -> Instance:
         """An instance that is not ready yet."""
-        instance = await self._runtime.start(release, self._store.variables(release.app), self.limits)
+        variables = {"PORTWAY_KEYS": self._store.sealing_keys(release.app)} | dict(self._store.variables(release.app))
+        instance = await self._runtime.start(release, variables, self.limits)
         try:
             self._store.add_instance(InstanceRecord(instance.id, release.app, release.number, instance.token))
         except StoreError:  # nobody would ever end it
@@ -41,8 +42,8 @@ class Starter:
             raise
         return instance
 
-    async def stop(self, instance: Instance) -> None:
-        await instance.stop()
+    async def stop(self, instance: Instance, *, at_once: bool = False) -> None:
+        await instance.stop(at_once=at_once)
         with contextlib.suppress(StoreError):  # a record too many is found to be dead at the next start
             self._store.forget_instance(instance.id)
 
@@ -83,8 +84,7 @@ class Keeper:
                 async with self._starter.turn:
                     how = await self._start()
             if self.instance is not None:
-                how = await self.instance.wait()
-                await self._starter.stop(self.instance)
+                how = await self._outlive(self.instance)
             _log.warning("%s release %d ended: %s", self.release.app, self.release.number, how)
             pause = self.restarts.crashed(asyncio.get_running_loop().time())
             if self.restarts.looping:
@@ -92,6 +92,20 @@ class Keeper:
             else:
                 self._show("starting", None, f"it ended ({how}) and is being restarted")
             await asyncio.sleep(pause)
+
+    async def _outlive(self, instance: Instance) -> str:
+        """Wait until the instance has ended, and end one that is hung; how it was."""
+        limits = self._starter.limits
+        end = asyncio.ensure_future(instance.wait())
+        silence = asyncio.ensure_future(falls_silent(instance, limits.probe_seconds, limits.probes))
+        try:
+            await asyncio.wait((end, silence), return_when=asyncio.FIRST_COMPLETED)
+            how = end.result() if end.done() else "it no longer answered"
+        finally:
+            end.cancel()
+            silence.cancel()
+        await self._starter.stop(instance, at_once=True)
+        return how
 
     async def _start(self) -> str:
         """Start an instance and wait until it is ready; why it is not, or "" when it is."""

@@ -11,6 +11,7 @@ from portway.host.keeper import Keeper
 from portway.host.logfiles import read_log
 from portway.host.paths import Paths
 from portway.host.readiness import last_lines
+from portway.host.routes import Access
 from portway.host.store import AppRecord, Store, StoreError
 from portway.host.supervisor import Supervisor
 from portway.server.context import Context
@@ -39,8 +40,13 @@ class Management:
         server.tool(self.destroy)
         return server
 
-    async def deploy(self, path: str, ctx: Context, name: str | None = None) -> Deployment:
-        """Build the folder at `path` (absolute, on the host) and serve it as `name`, by default the folder's own."""
+    async def deploy(
+        self, path: str, ctx: Context, name: str | None = None, access: Access | None = None
+    ) -> Deployment:
+        """Build the folder at `path` (absolute, on the host) and serve it as `name`, by default the folder's own.
+
+        `access` says who may call it: only who has a token (a new app's default), or anybody.
+        """
         steps = 0
 
         async def report(step: str) -> None:
@@ -48,12 +54,14 @@ class Management:
             steps += 1
             await ctx.report_progress(steps, message=step)
 
-        return await self.deploy_folder(Path(path), name, report)
+        return await self.deploy_folder(Path(path), name, report, access)
 
-    async def deploy_folder(self, folder: Path, name: str | None, report: Report) -> Deployment:
+    async def deploy_folder(
+        self, folder: Path, name: str | None, report: Report, access: Access | None = None
+    ) -> Deployment:
         """`deploy`, with `report` told each step. Raises `ToolError`."""
         try:
-            done = await self._deployer.deploy(folder, name, report)
+            done = await self._deployer.deploy(folder, name, report, access)
         except DeployError as error:
             raise ToolError(str(error)) from None
         return Deployment(done.app, done.release, self.url_of(done.app), done.token, done.tools, done.duration_ms)

@@ -40,8 +40,8 @@ class ProcessInstance:
     async def wait(self) -> str:
         return await asyncio.shield(self._ended)
 
-    async def stop(self) -> None:
-        if not self._ended.done():
+    async def stop(self, *, at_once: bool = False) -> None:
+        if not self._ended.done() and not at_once:
             self._signal(signal.SIGTERM)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.wait(), self._limits.stop_seconds)

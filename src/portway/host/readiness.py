@@ -1,6 +1,7 @@
 """Readiness by protocol: an instance is up when it answers as an MCP server, and what it then shows is its contract."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Coroutine
 from pathlib import Path
@@ -10,6 +11,7 @@ import msgspec
 
 from portway.client import Client, ClientError
 from portway.host.runtime import Instance
+from portway.http.client import Address, BrokenResponse, ConnectFailed, HttpClient
 from portway.protocol.errors import RpcError
 
 READY_SECONDS = 60.0
@@ -39,6 +41,26 @@ async def answers(instance: Instance, log: Path, seconds: float = READY_SECONDS)
 async def read_contract(instance: Instance, log: Path, seconds: float = READY_SECONDS) -> bytes:
     """What a release shows a client without a name: canonical JSON, by each era it speaks. Raises `NotReady`."""
     return await _unless_it_ends(instance, log, seconds, _contract(instance))
+
+
+async def falls_silent(instance: Instance, seconds: float, times: int) -> None:
+    """Return once the instance has left so many questions in a row without an answer for `seconds` each.
+
+    Any answer will do, be it a refusal or a closed connection: whether it is a good one is for its callers to see.
+    """
+    silences = 0
+    while silences < times:
+        await asyncio.sleep(seconds)
+        client = HttpClient(Address.parse(instance.address))
+        try:
+            async with asyncio.timeout(seconds):
+                with contextlib.suppress(BrokenResponse):
+                    await (await client.request("GET", "/health")).close()
+            silences = 0
+        except (ConnectFailed, TimeoutError):
+            silences += 1
+        finally:
+            await client.close()
 
 
 def tool_count(contract: bytes) -> int:

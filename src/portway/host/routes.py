@@ -22,6 +22,7 @@ class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
 
     body_bytes: int = 4 * 1024 * 1024
     in_flight: int = 256
+    streams: int = 1024
 
 
 class App(msgspec.Struct, frozen=True):

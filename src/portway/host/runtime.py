@@ -35,10 +35,15 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of one instance: seconds from SIGTERM to SIGKILL, bytes of log before it is cut."""
+    """Bounds of one instance: seconds from SIGTERM to SIGKILL, bytes of log before it is cut.
+
+    It is asked every `probe_seconds` whether it lives, has as long to answer, and is hung after `probes` silences.
+    """
 
     stop_seconds: float = 30.0
     log_bytes: int = 10 * 1024 * 1024
+    probe_seconds: float = 10.0
+    probes: int = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +69,8 @@ class Instance(Protocol):
     def token(self) -> str:
         """Opaque: `Runtime.adopt` finds the instance again by it, in another process."""
 
-    async def stop(self) -> None:
-        """Ask it to end, wait as long as its limits say, then end it and all it started."""
+    async def stop(self, *, at_once: bool = False) -> None:
+        """Ask it to end, wait as long as its limits say unless `at_once`, then end it and all it started."""
 
     async def wait(self) -> str:
         """How it ended, once it has, in words: "exit code 1", "signal SIGKILL". May be awaited any number of times."""

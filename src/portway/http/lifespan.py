@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("portway.http")
 
+STOP_SECONDS = 10.0
+"""For the app to shut down, before it is left to itself."""
+
 
 class StartupError(Exception):
     """The app said that it cannot start; the message is the app's own."""
@@ -25,20 +28,28 @@ class Lifespan:
         self._events: asyncio.Queue[Message] = asyncio.Queue()
         self._answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         self._task: asyncio.Task[None] | None = None
+        self._started = False
 
     async def start(self) -> None:
         self._task = asyncio.get_running_loop().create_task(self._run())
         answer = await self._ask("lifespan.startup")
         if answer["type"] == "lifespan.startup.failed":
             raise StartupError(answer.get("message") or "The application failed to start.")
+        self._started = True
 
     async def stop(self) -> None:
         if self._task is None or self._task.done():
             return
-        answer = await self._ask("lifespan.shutdown")
-        if answer["type"] == "lifespan.shutdown.failed":
-            logger.error("the application failed to shut down: %s", answer.get("message", ""))
-        await asyncio.gather(self._task, return_exceptions=True)
+        try:
+            async with asyncio.timeout(STOP_SECONDS if self._started else 0):
+                answer = await self._ask("lifespan.shutdown")
+                if answer["type"] == "lifespan.shutdown.failed":
+                    logger.error("the application failed to shut down: %s", answer.get("message", ""))
+                await asyncio.gather(self._task, return_exceptions=True)
+        except TimeoutError:
+            if self._started:
+                logger.warning("the application did not shut down within %g seconds", STOP_SECONDS)
+            self._task.cancel()
 
     async def _ask(self, event: str) -> Message:
         self._answer = asyncio.get_running_loop().create_future()

@@ -16,7 +16,11 @@ class Limits:
     body_bytes: int = 4 * 1024 * 1024  # for whoever reads bodies (`read_body`), 413 beyond
     stall_seconds: float = 30.0  # without a byte of an unfinished body, or a client that does not read: cut
     idle_seconds: float = 60.0  # between two requests of a connection
-    connections: int = 1024  # 503 beyond
+    connections: int = 16_384  # 503 beyond, or beyond what the open files of the process allow, if that is less
+    calls: int = 4096  # in flight, 503 beyond
+    calls_each: int = 1024  # of one authenticated caller, 429 beyond
+    streams: int = 16_384  # event streams open without a call, 503 beyond
+    streams_each: int = 1024  # of one authenticated caller, 429 beyond
     shutdown_seconds: float = 30.0  # for requests in flight when the listener stops
 
     @property

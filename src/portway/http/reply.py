@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from portway.http.cycle import Cycle
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -19,8 +21,11 @@ _STREAM_HEADERS = (
 
 async def send_bytes(send: Send, status: int, body: bytes, headers: Headers) -> None:
     """One whole response. `headers` hold the content type; the content length is added."""
-    length = (b"content-length", b"%d" % len(body))
-    await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
+    headers = [*headers, (b"content-length", b"%d" % len(body))]
+    cycle = getattr(send, "__self__", None)
+    if type(cycle) is Cycle and cycle.answer(status, headers, body):  # our own listener's, with nothing in between
+        return
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
@@ -28,11 +33,31 @@ class EventStream:
     """A `text/event-stream` response that begins with its first event.
 
     While open, a comment goes out every `keep_alive` seconds in which nothing else did, so that proxies do not take the
-    stream for dead. Awaiting `event` is the back-pressure.
+    stream for dead. Awaiting `event` is the back-pressure. With `prime`, an id, it begins with an empty event of that
+    id, so that the client has something to come back with from the start.
     """
 
-    def __init__(self, send: Send, keep_alive: float = 15.0, extra_headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
+    __slots__ = (
+        "_closed",
+        "_comment",
+        "_extra_headers",
+        "_keep_alive",
+        "_prime",
+        "_quiet",
+        "_send",
+        "_timer",
+        "opened",
+    )
+
+    def __init__(
+        self,
+        send: Send,
+        keep_alive: float = 15.0,
+        extra_headers: Sequence[tuple[bytes, bytes]] = (),
+        prime: bytes = b"",
+    ) -> None:
         self.opened = False
+        self._prime = prime
         self._send = send
         self._keep_alive = keep_alive
         self._extra_headers = extra_headers
@@ -41,16 +66,25 @@ class EventStream:
         self._timer: asyncio.TimerHandle | None = None
         self._comment: asyncio.Task[None] | None = None
 
-    async def event(self, data: bytes) -> None:
+    async def event(self, data: bytes, event_id: bytes = b"") -> None:
         """Send one event of one `data:` line; `data` holds no line break (JSON on one line)."""
-        if b"\n" in data or b"\r" in data:
+        if 10 in data or 13 in data:  # a line feed or a carriage return
             msg = "an event's data is one line"
             raise ValueError(msg)
         if self._closed:
             msg = "the event stream is closed"
             raise RuntimeError(msg)
         self._quiet = False
-        await self._write(b"data: %b\n\n" % data)
+        await self._write(b"id: %b\ndata: %b\n\n" % (event_id, data) if event_id else b"data: %b\n\n" % data)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the response has ended."""
+        return self._closed
+
+    async def retry(self, milliseconds: int) -> None:
+        """Tell the client how long to wait before it comes back once the stream has ended; opens the stream."""
+        await self._write(b"retry: %d\n\n" % milliseconds)
 
     async def comment(self) -> None:
         """Send a comment, which clients ignore; opens the stream when nothing else has, does nothing once closed."""
@@ -70,6 +104,8 @@ class EventStream:
     async def _write(self, piece: bytes) -> None:
         if not self.opened:
             self.opened = True
+            if self._prime:
+                piece = b"id: %b\ndata: \n\n%b" % (self._prime, piece)
             headers = [*_STREAM_HEADERS, *self._extra_headers]
             await self._send({"type": "http.response.start", "status": 200, "headers": headers})
             self._timer = asyncio.get_running_loop().call_later(self._keep_alive, self._look)

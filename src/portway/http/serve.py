@@ -8,9 +8,11 @@ import os
 import signal
 import sys
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from portway.http.connection import Connection, Hub
+from portway.http.connection import Connection
+from portway.http.hub import Hub
 from portway.http.lifespan import Lifespan, StartupError
 from portway.http.limits import Limits
 from portway.http.listen import Bind, ListenError, url_of
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Bind", "Limits", "ListenError", "StartupError", "run", "serve"]
 
 CANCEL_SECONDS = 2.0  # for cancelled requests to clean up
-_DESCRIPTORS_BESIDE = 256  # files the process needs besides its connections
+DESCRIPTORS_BESIDE = 256  # files the process needs besides its connections, those that are leaving among them
 
 
 def run(
@@ -34,12 +36,13 @@ def run(
     on_ready: Callable[[str], None],
     on_stop: Callable[[], None] | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then as `serve` stops; a second signal stops at once, with exit status 1.
+    """Serve until SIGTERM or SIGINT, then as `serve` stops.
 
-    `on_ready` gets the URL once connections are accepted; `on_stop` is called at the first signal, for the app to end
-    its open streams. Raises `ListenError` or `StartupError` before `on_ready`.
+    A second signal, or one that comes before the app has started, stops at once, with exit status 1. `on_ready` gets
+    the URL once connections are accepted; `on_stop` is called at the first signal, for the app to end what only waits.
+    Raises `ListenError` or `StartupError` before `on_ready`.
     """
-    _raise_descriptor_limit(limits.connections + _DESCRIPTORS_BESIDE)
+    _raise_descriptor_limit(limits.connections + DESCRIPTORS_BESIDE)
     loop_factory: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
     with contextlib.suppress(ImportError):
         from uvloop import new_event_loop as loop_factory
@@ -51,10 +54,17 @@ async def _run(
     app: App, bind: Bind, limits: Limits, on_ready: Callable[[str], None], on_stop: Callable[[], None] | None
 ) -> None:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
-    serving = loop.create_task(serve(app, bind, limits, on_ready=on_ready, stop=stop))
+    is_ready = False
+
+    def ready(url: str) -> None:
+        nonlocal is_ready
+        is_ready = True
+        on_ready(url)
+
+    serving = loop.create_task(serve(app, bind, limits, on_ready=ready, stop=stop))
 
     def on_signal() -> None:
-        if stop.is_set():
+        if stop.is_set() or not is_ready:
             serving.cancel()
             return
         stop.set()
@@ -87,7 +97,7 @@ async def serve(
     sock = bind.open()
     mark = os.stat(bind.uds) if bind.uds is not None else None
     loop = asyncio.get_running_loop()
-    hub = Hub(app, limits, loop)
+    hub = Hub(app, _within_descriptors(limits), loop)
     lifespan = Lifespan(app)
     listener: asyncio.Server | None = None
     try:
@@ -126,14 +136,14 @@ async def _settle(hub: Hub, seconds: float) -> None:
         async with asyncio.timeout(seconds):
             if hub.connections or hub.leaving:
                 await hub.emptied.wait()
-            if hub.tasks:
-                await asyncio.wait(hub.tasks)
+            if hub.running:
+                await asyncio.wait(hub.running.values())
 
 
 async def _cancel(hub: Hub) -> None:
     for connection in list(hub.connections):
         connection.cut()
-    tasks = list(hub.tasks)
+    tasks = list(hub.running.values())
     for task in tasks:
         task.cancel()
     if tasks:
@@ -141,6 +151,17 @@ async def _cancel(hub: Hub) -> None:
     for connection in [*hub.connections, *hub.leaving]:
         transport = connection.transport
         transport.close() if transport.get_write_buffer_size() == 0 else transport.abort()
+
+
+def _within_descriptors(limits: Limits) -> Limits:
+    """`limits` with no more connections than the process may open: one over that is refused with a 503, not left."""
+    if sys.platform == "win32":  # has no such limit
+        return limits
+    import resource
+
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    room = limits.connections if soft == resource.RLIM_INFINITY else max(soft - DESCRIPTORS_BESIDE, soft // 2)
+    return limits if room >= limits.connections else replace(limits, connections=room)
 
 
 def _raise_descriptor_limit(wanted: int) -> None:

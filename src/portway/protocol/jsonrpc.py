@@ -4,7 +4,7 @@ A message is decoded once, straight into `Message`; only when that fails is it r
 Specification: basic (2025-11-25 and 2026-07-28), JSON-RPC 2.0 §4-5.
 """
 
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType, field
@@ -21,6 +21,7 @@ class Meta(msgspec.Struct):
     version: str | UnsetType = field(name=PREFIX + "protocolVersion", default=UNSET)
     capabilities: Raw | UnsetType = field(name=PREFIX + "clientCapabilities", default=UNSET)
     progress_token: int | str | UnsetType = field(name="progressToken", default=UNSET)
+    log_level: str | UnsetType = field(name=PREFIX + "logLevel", default=UNSET)
 
 
 class Params(msgspec.Struct):
@@ -60,6 +61,31 @@ class Message(msgspec.Struct):
         if params is UNSET or params.meta is UNSET:
             return None
         return params.meta
+
+
+T = TypeVar("T")
+
+
+class _Body(msgspec.Struct, Generic[T]):
+    params: T
+
+
+_decoders: dict[type, Any] = {}  # Any: a decoder of each type asked for
+
+
+def decode_params(body: bytes, kind: type[T]) -> T:
+    """Decode the params of a message again as `kind`, for methods that have some of their own.
+
+    Raises RpcError (INVALID_PARAMS) where they are not of that kind.
+    """
+    decoder = _decoders.get(kind)
+    if decoder is None:
+        decoder = _decoders[kind] = msgspec.json.Decoder(_Body[kind])  # type: ignore[valid-type]
+    try:
+        body_of_kind: _Body[T] = decoder.decode(body)
+        return body_of_kind.params
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RpcError(INVALID_PARAMS, f"Invalid params: {str(error).replace('`$.', '`')}.") from None
 
 
 _decode = msgspec.json.Decoder(Message).decode
@@ -116,6 +142,8 @@ def _read_again(body: bytes) -> Message:
         raise UnreadableMessage(INVALID_REQUEST, 'The message must carry "jsonrpc": "2.0".', request_id)
     if "id" in value and request_id is None:
         raise UnreadableMessage(INVALID_REQUEST, "The id must be a string or an integer.")
+    if "result" in value and value.get("error", 0) is None:  # as clients of JSON-RPC 1.0 write it
+        return Message("2.0", UNSET if request_id is None else request_id, result=Raw(_encode(value["result"])))
     if "method" not in value:
         raise UnreadableMessage(INVALID_REQUEST, "The message has no method, result or error.", request_id)
     if not isinstance(method, str):
@@ -155,7 +183,7 @@ def encode_id(request_id: int | str) -> bytes:
 
 def encode_result(request_id: int | str, result: bytes) -> bytes:
     """A reply around the JSON of its result."""
-    return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (encode_id(request_id), result)
+    return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (encode_id(request_id), _on_one_line(result))
 
 
 def encode_error(request_id: int | str | None, error: RpcError) -> bytes:
@@ -169,9 +197,18 @@ def encode_error(request_id: int | str | None, error: RpcError) -> bytes:
 
 def encode_request(request_id: int | str, method: str, params: bytes) -> bytes:
     """A request around the JSON of its params."""
-    return b'{"jsonrpc":"2.0","id":%b,"method":%b,"params":%b}' % (encode_id(request_id), _encode(method), params)
+    return b'{"jsonrpc":"2.0","id":%b,"method":%b,"params":%b}' % (
+        encode_id(request_id),
+        _encode(method),
+        _on_one_line(params),
+    )
 
 
 def encode_notification(method: str, params: bytes) -> bytes:
     """A notification around the JSON of its params."""
-    return b'{"jsonrpc":"2.0","method":%b,"params":%b}' % (_encode(method), params)
+    return b'{"jsonrpc":"2.0","method":%b,"params":%b}' % (_encode(method), _on_one_line(params))
+
+
+def _on_one_line(body: bytes) -> bytes:
+    """JSON as transports carry it: what an author has as `msgspec.Raw` may hold line breaks."""
+    return msgspec.json.format(body, indent=-1) if b"\n" in body or b"\r" in body else body

@@ -13,3 +13,8 @@ class Era(Enum):
 
     LEGACY = "legacy"
     MODERN = "modern"
+
+
+def negotiate(asked: str) -> str:
+    """The legacy revision to speak with a client that asks for `asked`: that, or else the latest (basic/lifecycle)."""
+    return asked if asked in LEGACY_VERSIONS else LATEST_LEGACY

@@ -1,13 +1,28 @@
 """What a server offers: tools, resources, resource templates and prompts, and the table that holds each kind."""
 
-from dataclasses import dataclass, field
-from typing import Any, Generic, TypedDict, TypeVar
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, Self, TypedDict, TypeVar
 
 import msgspec
 
-from portway.server.errors import RegistrationError
-from portway.server.plan import Arguments, Plan
-from portway.server.uris import UriPattern
+from portway.protocol.headers import HeaderParam
+from portway.server.changes import Change, Changes, Kind
+from portway.server.content import JsonObject
+from portway.server.errors import OutputError, RegistrationError
+from portway.server.output import encode_json
+
+if TYPE_CHECKING:
+    from portway.server.explicit import ExplicitPlan
+    from portway.server.home import Home
+    from portway.server.plan import Arguments, Plan
+    from portway.server.uris import UriPattern
+
+log = logging.getLogger("portway.server")
+
+CacheScope = Literal["public", "private"]
+OnDuplicate = Literal["error", "warn", "replace", "ignore"]
 
 
 class ToolAnnotations(TypedDict, total=False):
@@ -20,73 +35,142 @@ class ToolAnnotations(TypedDict, total=False):
     openWorldHint: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Tool:
-    """A function a model may call."""
+class Icon(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
+    """An image for a client's menus: `src` is an https: or data: URI, `sizes` such as "48x48" or "any"."""
 
-    name: str
-    plan: Plan
+    src: str
+    mime_type: str | None = None
+    sizes: list[str] | None = None
+    theme: Literal["light", "dark"] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.src.startswith(("https:", "data:")):
+            raise RegistrationError(f"The icon {self.src[:60]!r} must have an https: or data: URI.")
+
+
+class Component(msgspec.Struct, frozen=True):  # a dataclass takes 20 times as long to make, at every import
+    """What all kinds share. `listing` is the JSON of its entry in the list, `timeout` in seconds."""
+
+    key: str
     scopes: frozenset[str]
     listing: bytes
+    home: Home
+    asks: bool
+    timeout: float | None
+    plan: Plan | ExplicitPlan | Arguments
+
+    def __post_init__(self) -> None:
+        if self.timeout is not None and not (isinstance(self.timeout, int | float) and self.timeout > 0):
+            raise RegistrationError(f"timeout is a number of seconds above 0, not {self.timeout!r}.")
+
+    @property
+    def managed(self) -> bool:
+        """Whether more stands around a call than the function: a question, a time limit, a server it is mounted in."""
+        return self.asks or self.timeout is not None or self.home.outer is not None
+
+    def moved(self, key: str, home: Home) -> Self:
+        """The same under another key, for a server that it is mounted in."""
+        entry = msgspec.json.decode(self.listing, type=dict[str, msgspec.Raw])
+        member = "name" if isinstance(self, Tool | Prompt) else "uri" if "uri" in entry else "uriTemplate"
+        entry[member] = msgspec.Raw(msgspec.json.encode(key))
+        return msgspec.structs.replace(self, key=key, home=home, listing=msgspec.json.encode(entry))
 
 
-@dataclass(frozen=True, slots=True)
-class Resource:
-    """Data at one URI, or, with a `pattern`, at every URI of a template."""
+class Tool(Component, frozen=True):
+    """A function a model may call; `headers` are the arguments that a modern client repeats as header fields."""
 
-    uri: str
+    plan: Plan | ExplicitPlan
+    headers: tuple[HeaderParam, ...] = ()
+
+
+class Resource(Component, frozen=True):
+    """Data at one URI, or, with a `pattern`, at every URI of a template. `cache` overrides the server's hints."""
+
     plan: Arguments
     mime_type: str | None
-    scopes: frozenset[str]
     pattern: UriPattern | None
-    listing: bytes
+    cache: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Prompt:
+class Prompt(Component, frozen=True):
     """A message template a person may pick."""
 
-    name: str
     plan: Arguments
-    scopes: frozenset[str]
-    listing: bytes
 
 
-Component = TypeVar("Component", Tool, Resource, Prompt)
+Kinds = TypeVar("Kinds", Tool, Resource, Prompt)
 
 
-@dataclass(slots=True)
-class Table(Generic[Component]):
-    """The components of one kind by name or URI, with the list result as bytes, rebuilt only after a change.
+class Table(msgspec.Struct, Generic[Kinds]):
+    """The components of one kind by name or URI.
 
-    `kind` names one of them in errors, `member` is the list's name on the wire.
+    `kind` names one of them in errors, `member` is the list's name on the wire, `topic` that of its changes.
     """
 
     kind: str
     member: str
-    items: dict[str, Component] = field(default_factory=dict)
-    _lists: dict[bytes, bytes] = field(default_factory=dict)
+    topic: Kind
+    changes: Changes
+    on_duplicate: OnDuplicate = "error"
+    items: dict[str, Kinds] = {}
+    edition: int = 0
+    """Grows with every change, so that lists made from this table know when they are out of date."""
 
-    def add(self, key: str, component: Component) -> None:
-        """Add a component; a name that is taken is an error, not a silent replacement."""
+    def add(self, component: Kinds) -> bool:
+        """Add a component, unless its name is taken and `on_duplicate` wants it ignored; tell whether it was added."""
+        key = component.key
         if key in self.items:
-            raise RegistrationError(
-                f"There is already a {self.kind} {key!r} on this server; give one of the two another name."
-            )
+            if self.on_duplicate == "error":
+                raise RegistrationError(
+                    f"There is already a {self.kind} {key!r} on this server; give one of the two another name."
+                )
+            if self.on_duplicate == "ignore":
+                return False
+            if self.on_duplicate == "warn":
+                log.warning("the %s %s is registered again and replaces the one before", self.kind, key)
         self.items[key] = component
-        self._lists.clear()
+        self._changed()
+        return True
 
-    def list_result(self, tail: bytes) -> bytes:
-        """The JSON of the list result; `tail` is what the era adds after the list."""
-        cached = self._lists.get(tail)
-        if cached is None:
-            joined = b",".join(item.listing for item in self.items.values())
-            cached = self._lists[tail] = b'{"%b":[%b]%b}' % (self.member.encode(), joined, tail)
-        return cached
+    def remove(self, key: str) -> None:
+        """Remove a component; raises KeyError naming it where there is none."""
+        if self.items.pop(key, None) is None:
+            raise KeyError(f"There is no {self.kind} {key!r} on this server.")
+        self._changed()
+
+    def _changed(self) -> None:
+        self.edition += 1
+        self.changes.publish(Change(self.topic))
+
+
+class _Shown(msgspec.Struct, rename="camel"):
+    """What an author can say of a server or a component, to hold it against: it must not break what clients read."""
+
+    name: str
+    title: str | None = None
+    description: str | None = None
+    version: str | None = None
+    website_url: str | None = None
+    mime_type: str | None = None
+    size: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    icons: list[Icon] | None = None
+    annotations: ToolAnnotations | None = None
+    meta: JsonObject | None = msgspec.field(name="_meta", default=None)
 
 
 def listing(fields: dict[str, Any], **schemas: bytes | None) -> bytes:
-    """The JSON of a list entry: `fields` without its Nones, then `schemas`, which are JSON already."""
-    entry: dict[str, object] = {key: value for key, value in fields.items() if value is not None}
-    entry.update({key: msgspec.Raw(value) for key, value in schemas.items() if value is not None})
-    return msgspec.json.encode(entry)
+    """The JSON of a list entry: `fields` without its Nones, then `schemas`, which are JSON already.
+
+    Raises RegistrationError for fields clients could not read.
+    """
+    name = fields["name"]
+    shown = {key: value for key, value in fields.items() if value is not None}
+    try:
+        entry = encode_json(shown, f"what describes {name!r}", "holds")
+        msgspec.json.decode(entry, type=_Shown)
+    except OutputError as error:
+        raise RegistrationError(str(error)) from None
+    except msgspec.ValidationError as error:
+        raise RegistrationError(f"What describes {name!r} is wrong: {str(error).replace('`', '')}.") from None
+    members = b",".join([b'"%b":%b' % (key.encode(), value) for key, value in schemas.items() if value is not None])
+    return entry[:-1] + b"," + members + b"}" if members else entry

@@ -58,7 +58,10 @@ class ResourceLink(Block, frozen=True, tag_field="type", tag="resource_link"):
 
 
 class ResourceContents(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
-    """One resource as read: exactly one of `text` and `blob` (base64 on the wire)."""
+    """One resource as read: exactly one of `text` and `blob` (base64 on the wire).
+
+    From a resource's own function, a `uri` of "" stands for the one that was asked for.
+    """
 
     uri: str
     mime_type: str | None = None

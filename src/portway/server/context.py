@@ -1,17 +1,50 @@
-"""What a handler can ask about the call it is answering."""
+"""What a handler can ask about the call it is answering, and what it can say before it answers."""
 
 import asyncio
 import math
 import threading
-from collections.abc import Awaitable, Generator
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, overload
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, Raw
 
 from portway.auth.principal import Principal
-from portway.protocol.jsonrpc import Message, encode_notification
-from portway.protocol.versions import Era
+from portway.protocol.capabilities import Capability, read
+from portway.protocol.jsonrpc import PREFIX, Message, decode_params, encode_notification
+from portway.protocol.levels import LEVELS, level_index
+from portway.protocol.versions import LATEST_LEGACY, Era
+from portway.server.output import encode_json
+
+if TYPE_CHECKING:
+    from portway.server.asking import Interview
+    from portway.server.prompts import Message as Said
+    from portway.server.questions import Answer, Question, Root, Sampled
+
+T = TypeVar("T")
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as _TypeVar  # whose default lets a bare `Context` stand
+
+    State = _TypeVar("State", default=Any)
+else:
+    State = TypeVar("State")
+_NOT_SHOWN = frozenset((b"authorization", b"cookie", b"proxy-authorization", b"portway-caller"))
+
+
+class Session(Protocol):
+    """A legacy client's session, as handlers and the dispatcher see it."""
+
+    version: str
+    capabilities: Capability
+    level: int
+    """The place in `LEVELS` of the least severity the client wants to be told of."""
+
+    def subscribe(self, uri: str) -> None:
+        """Tell the client when the resource at `uri` changes. Raises RpcError at the bound."""
+
+    def unsubscribe(self, uri: str) -> None:
+        """Stop that."""
 
 
 class Channel(Protocol):
@@ -20,26 +53,92 @@ class Channel(Protocol):
     async def notify(self, message: bytes) -> None:
         """Send one encoded notification to the caller; waits while the caller does not read."""
 
+    async def ask(self, method: str, params: bytes) -> Raw:
+        """Send a legacy client a request, and give its result; raises RpcError, also where none can be asked."""
+
+    async def close_stream(self, retry: int | None) -> None:
+        """End the reply's stream early; the client comes back for the rest after `retry` ms, where it can."""
+
 
 class Exchange(msgspec.Struct, gc=False):
-    """One request being answered: the message and all that is known about it."""
+    """One request being answered: the message and all that is known about it.
+
+    `body` is the message's bytes, `version` the revision the client speaks, `session` that of a legacy client that has
+    one, `fields` the HTTP header fields by lower-case name (None over stdio).
+    """
 
     message: Message
     era: Era
     principal: Principal
     channel: Channel
+    body: bytes = b""
+    version: str = LATEST_LEGACY
+    session: Session | None = None
+    fields: Mapping[bytes, bytes] | None = None
+
+    @property
+    def capabilities(self) -> Capability:
+        """What the client says it can do."""
+        if self.era is Era.LEGACY:
+            return Capability.NONE if self.session is None else self.session.capabilities
+        meta = self.message.meta
+        return Capability.NONE if meta is None else read(meta.capabilities)
+
+    def params(self, kind: type[T]) -> T:
+        """The params read again as `kind`; raises RpcError where they are not of it."""
+        return decode_params(self.body, kind)
 
 
-class Context:
-    """The current call; a parameter annotated `Context` receives it."""
+class _Meta(msgspec.Struct):
+    meta: dict[str, Any] = msgspec.field(name="_meta", default_factory=dict)
 
-    __slots__ = ("_exchange", "_loop", "_progress", "_thread")
 
-    def __init__(self, exchange: Exchange) -> None:
+class _Arguments(msgspec.Struct):
+    arguments: dict[str, Any] | None = None
+
+
+class Client:
+    """What the calling client says of itself; believe it for display only. Empty where it says nothing."""
+
+    __slots__ = ("_capabilities", "name", "version")
+
+    def __init__(self, info: Mapping[str, Any], capabilities: Capability) -> None:
+        self.name = str(info.get("name", ""))
+        self.version = str(info.get("version", ""))
+        self._capabilities = capabilities
+
+    def supports(self, capability: str) -> bool:
+        """Whether it can be asked: "elicitation" (forms), "elicitation.url", "sampling" or "roots"."""
+        if capability not in _BY_NAME:
+            raise ValueError(f"{capability!r} is no capability; use one of: {', '.join(_BY_NAME)}.")
+        return _BY_NAME[capability] in self._capabilities
+
+
+_BY_NAME = {
+    "elicitation": Capability.FORM,
+    "elicitation.url": Capability.URL,
+    "sampling": Capability.SAMPLING,
+    "sampling.tools": Capability.SAMPLING_TOOLS,
+    "sampling.context": Capability.SAMPLING_CONTEXT,
+    "roots": Capability.ROOTS,
+}
+
+
+class Context(Generic[State]):
+    """The current call; a parameter annotated `Context` receives it, or `Context[S]`, where `state` is an `S`."""
+
+    __slots__ = ("_exchange", "_loop", "_progress", "_thread", "cancelled", "interview", "state")
+
+    def __init__(self, exchange: Exchange, state: State, interview: "Interview | None" = None) -> None:
         self._exchange = exchange
         self._progress = -math.inf
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
+        self.state = state
+        """What the server's lifespan yielded, None without one."""
+        self.cancelled = False
+        """Whether the client has given the call up: for a `def` handler to look at, an `async def` is cancelled."""
+        self.interview = interview
 
     @property
     def caller(self) -> Principal:
@@ -53,6 +152,52 @@ class Context:
         assert request_id is not UNSET
         return request_id
 
+    @property
+    def method(self) -> str:
+        """The method being answered, such as "tools/call"."""
+        method = self._exchange.message.method
+        assert method is not UNSET
+        return method
+
+    @property
+    def name(self) -> str:
+        """The name of the tool or prompt, or the URI of the resource, as the client sent it."""
+        params = self._exchange.message.params
+        if params is UNSET:
+            return ""
+        name = params.uri if self.method == "resources/read" else params.name
+        return "" if name is UNSET else name
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of the tool or prompt as the client sent them."""
+        return self._exchange.params(_Arguments).arguments or {}
+
+    @property
+    def protocol_version(self) -> str:
+        """The revision of the protocol the client speaks."""
+        return self._exchange.version
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """The request's `_meta`, as the client sent it."""
+        return {} if self._exchange.message.meta is None else self._exchange.params(_Meta).meta
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The HTTP header fields by lower-case name, without the credentials; empty over stdio."""
+        fields = self._exchange.fields or {}
+        shown = {
+            name.decode("latin-1"): value.decode("latin-1") for name, value in fields.items() if name not in _NOT_SHOWN
+        }
+        return MappingProxyType(shown)
+
+    @property
+    def client(self) -> Client:
+        """The client software that calls, as far as it says (modern clients; legacy ones say so once, and unkept)."""
+        info = self.meta.get(PREFIX + "clientInfo")
+        return Client(info if isinstance(info, dict) else {}, self._exchange.capabilities)
+
     def report_progress(
         self, progress: float, total: float | None = None, message: str | None = None
     ) -> Awaitable[None]:
@@ -61,11 +206,125 @@ class Context:
         Await it in an `async def` tool; in a `def` tool just call it, it returns once the report is sent. Nothing is
         sent to a client that did not ask for progress (specification: basic/utilities/progress).
         """
-        sending = self._report(progress, total, message)
+        return self._send(self._report(progress, total, message))
+
+    def log(self, level: str, data: object, logger: str | None = None) -> Awaitable[None]:
+        """Send the client a log message: a text, or anything JSON can hold. `level` as in RFC 5424, such as "info".
+
+        Awaited like `report_progress`. Sent to a legacy client from the level it has set (`info` at first), to a
+        modern one where the request names a level; never put credentials into it (server/utilities/logging).
+        """
+        severity = level_index(level)
+        if severity is None:
+            raise ValueError(f"{level!r} is no log level; use one of: {', '.join(LEVELS)}.")
+        if not self._wanted(severity):
+            return _Done()
+        named = b"" if logger is None else b',"logger":' + msgspec.json.encode(logger)
+        body = b'{"level":"%b"%b,"data":%b}' % (level.encode(), named, encode_json(data, "Context.log", "was given"))
+        return self._send(self._exchange.channel.notify(encode_notification("notifications/message", body)))
+
+    def debug(self, message: object) -> Awaitable[None]:
+        """Send a log message of level "debug"."""
+        return self.log("debug", message)
+
+    def info(self, message: object) -> Awaitable[None]:
+        """Send a log message of level "info"."""
+        return self.log("info", message)
+
+    def warning(self, message: object) -> Awaitable[None]:
+        """Send a log message of level "warning"."""
+        return self.log("warning", message)
+
+    def error(self, message: object) -> Awaitable[None]:
+        """Send a log message of level "error"."""
+        return self.log("error", message)
+
+    def close_stream(self, retry: int | None = None) -> Awaitable[None]:
+        """End the reply's event stream early; the client fetches the rest after `retry` milliseconds.
+
+        For calls that outlive proxies' patience. It does nothing for a client that cannot resume: any but one with a
+        session of 2025-11-25.
+        """
+        return self._send(self._exchange.channel.close_stream(retry))
+
+    @overload
+    async def elicit(self, message: str, kind: type[T], *, key: str | None = None) -> "Answer[T]": ...
+    @overload
+    async def elicit(self, message: str, kind: object = None, *, key: str | None = None) -> "Answer[Any]": ...
+    async def elicit(self, message: str, kind: object = None, *, key: str | None = None) -> "Answer[Any]":
+        """Ask the user for data of type `kind`, in a form; see `portway.elicit`. The handler must say `asks=True`."""
+        from portway.server.questions import elicit
+
+        answer: Answer[Any] = await self._ask_one(elicit(message, kind, key=key))
+        return answer
+
+    async def elicit_url(self, message: str, url: str, *, key: str | None = None) -> "Answer[None]":
+        """Ask the user to visit `url`; see `portway.elicit_url`."""
+        from portway.server.questions import elicit_url
+
+        answer: Answer[None] = await self._ask_one(elicit_url(message, url, key=key))
+        return answer
+
+    async def sample(
+        self,
+        messages: "str | Sequence[str | Said]",
+        *,
+        key: str | None = None,
+        **options: Any,  # noqa: ANN401 - those of `portway.sample`
+    ) -> "Sampled":
+        """Have the client's model answer; see `portway.sample` for the options."""
+        from portway.server.questions import sample
+
+        answer: Sampled = await self._ask_one(sample(messages, key=key, **options))
+        return answer
+
+    async def list_roots(self, *, key: str | None = None) -> "list[Root]":
+        """The folders the client opens to this server; see `portway.list_roots`."""
+        from portway.server.questions import list_roots
+
+        answer: list[Root] = await self._ask_one(list_roots(key=key))
+        return answer
+
+    async def ask(self, **questions: "Question") -> dict[str, Any]:
+        """Ask several things at once: `await ctx.ask(name=elicit("Your name?", str), roots=list_roots())`."""
+        from portway.server import asking
+
+        return await asking.ask(self, {key: question.under(key) for key, question in questions.items()})
+
+    async def once(self, key: str, fn: Callable[[], Any]) -> Any:  # noqa: ANN401 - what `fn` gives
+        """The result of `fn()`, which a handler that asks and is run again does not call again.
+
+        The result must be what JSON can hold. At least once: a client may repeat an earlier answer.
+        """
+        from portway.server import asking
+
+        return await asking.once(self, key, fn)
+
+    @property
+    def exchange(self) -> Exchange:
+        """The request, for Portway's own parts."""
+        return self._exchange
+
+    async def _ask_one(self, question: "Question") -> Any:  # noqa: ANN401 - each question has its own answer
+        from portway.server import asking
+
+        (answer,) = (await asking.ask(self, {question.key or "": question})).values()
+        return answer
+
+    def _send(self, sending: Coroutine[Any, Any, None]) -> Awaitable[None]:
         if threading.get_ident() == self._thread:
             return sending
         asyncio.run_coroutine_threadsafe(sending, self._loop).result()
         return _Done()
+
+    def _wanted(self, severity: int) -> bool:
+        exchange = self._exchange
+        if exchange.era is Era.LEGACY:
+            return exchange.session is not None and severity >= exchange.session.level
+        meta = exchange.message.meta
+        if meta is None or meta.log_level is UNSET:
+            return False
+        return severity >= (level_index(meta.log_level) or 0)
 
     async def _report(self, progress: float, total: float | None, message: str | None) -> None:
         meta = self._exchange.message.meta

@@ -21,3 +21,23 @@ class ArgumentError(Exception):
 
 class OutputError(Exception):
     """A function's result cannot be sent or breaks its declared type. For the log: it may show the author's data."""
+
+
+class ResourceNotFound(Exception):
+    """Raised by a resource's function: there is nothing at the URI it was called for."""
+
+
+class Suspended(BaseException):
+    """Ends a run of a handler that waits for the client; no `except Exception` of an author's may take it."""
+
+    def result(self, tail: bytes) -> bytes:
+        """The JSON of the result that says what is waited for; may raise RpcError instead."""
+        raise NotImplementedError
+
+
+def suspension(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The Suspended that an author's TaskGroup wrapped, or else the group itself."""
+    found: BaseException | None = group.subgroup(Suspended)
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found or group

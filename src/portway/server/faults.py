@@ -1,7 +1,7 @@
 """What is wrong with an argument, and the one way to say it, whichever engine found it."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import msgspec
@@ -26,16 +26,20 @@ class Refused(Exception):
 
 def missing(shape: Shape, path: Path) -> str:
     expected = shape.describe(shape.at(path))
-    return f"{_spell(path)}: missing ({expected} is required)" if expected else f"{_spell(path)}: missing"
+    return f"{spell(path)}: missing ({expected} is required)" if expected else f"{spell(path)}: missing"
 
 
 def unknown(shape: Shape, path: Path) -> str:
     """Names an argument or field nobody asked for, with the nearest one that exists."""
+    return unknown_among(path, shape.at(path[:-1]).get("properties", {}) if len(path) > 1 else shape.properties)
+
+
+def unknown_among(path: Path, names: Iterable[str]) -> str:
+    """The same, where `names` are those that exist."""
     import difflib  # only a call that fails needs it
 
-    around = shape.at(path[:-1]).get("properties", {}) if len(path) > 1 else shape.properties
-    near = difflib.get_close_matches(str(path[-1]), list(around), n=1)
-    return f"{_spell(path)}: unknown, did you mean {near[0]}?" if near else f"{_spell(path)}: unknown"
+    near = difflib.get_close_matches(str(path[-1]), list(names), n=1)
+    return f"{spell(path)}: unknown, did you mean {near[0]}?" if near else f"{spell(path)}: unknown"
 
 
 def describe(shape: Shape, name: str, value: object, faults: Sequence[Fault]) -> list[str]:
@@ -80,10 +84,11 @@ def _invalid(shape: Shape, path: Path, value: object, said: str) -> str:
     expected = shape.describe(shape.at(path))
     got = "" if value is Lost else f", got {show(value)}"
     if not expected or (isinstance(value, _KINDS.get(expected, ())) and not isinstance(value, bool)):
-        return f"{_spell(path)}: {said[:1].lower()}{said[1:]}{got}"  # the type is right, so only the engine knows why
-    return f"{_spell(path)}: expected {expected}{got}"
+        return f"{spell(path)}: {said[:1].lower()}{said[1:]}{got}"  # the type is right, so only the engine knows why
+    return f"{spell(path)}: expected {expected}{got}"
 
 
-def _spell(path: Path) -> str:
+def spell(path: Path) -> str:
+    """Writes the way to a value as code does: rows[2].name."""
     first, *rest = path
     return str(first) + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in rest)

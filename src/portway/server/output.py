@@ -3,11 +3,12 @@
 import math
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
+from portway.protocol.jsonrpc import PREFIX
 from portway.server.content import CONTENT_TYPES, Audio, Image, ToolResult
 from portway.server.errors import OutputError
 from portway.server.schema import Schema
@@ -16,11 +17,15 @@ from portway.server.signature import EMPTY
 _TEXT = b'[{"type":"text","text":'
 _END = b"}]"
 _MEDIA = (Image, Audio)
+_SERVER_INFO = PREFIX + "serverInfo"
 _PROMISE_NOTHING = (EMPTY, None, type(None), Any, object, list, tuple, Sequence, typing.NoReturn, typing.Never)
 
 
 class Encoded(msgspec.Struct, frozen=True, gc=False):
-    """A tool result in JSON: `content` an array of blocks, `structured` an object or None, `meta` an object or None."""
+    """A tool result in JSON: `content` an array of blocks, `meta` an object or None.
+
+    `structured` is what the output schema describes: an object, unless the author's own schema says otherwise.
+    """
 
     content: bytes
     structured: bytes | None = None
@@ -33,17 +38,13 @@ class Output:
 
     `to_json` checks and encodes a value of the declared type; without one (nothing declared, `Any`, content) the value
     itself decides, and an object also goes out as structured content. A value that is no object is wrapped as
-    `{"result": value}`, in the schema and in every result alike. `numbers`: the declared type holds some, which may be
-    NaN, and that JSON would turn into the null no client was promised.
+    `{"result": value}`, in the schema and in every result alike.
     """
 
-    __slots__ = ("_name", "_numbers", "_to_json", "_wrap")
+    __slots__ = ("_name", "_to_json", "_wrap")
 
-    def __init__(
-        self, name: str, to_json: Callable[[object], bytes] | None = None, *, wrap: bool = False, numbers: bool = False
-    ) -> None:
+    def __init__(self, name: str, to_json: Callable[[object], bytes] | None = None, *, wrap: bool = False) -> None:
         self._name = name
-        self._numbers = numbers
         self._to_json = to_json
         self._wrap = wrap
 
@@ -54,9 +55,9 @@ class Output:
         if self._to_json is None:
             return self._by_value(result)
         body = self._to_json(result)
-        if self._numbers and b"null" in body and not _is_finite(msgspec.to_builtins(result, enc_hook=_plain)):
-            raise OutputError(f"{self._name} returned NaN or an infinity, which JSON cannot express")
-        return Encoded(_mirror(body), b'{"result":' + body + b"}" if self._wrap else body)
+        if self._wrap:
+            return Encoded(_mirror(body), b'{"result":' + body + b"}")
+        return Encoded(_mirror(body) if body != b"null" else _TEXT + b'"null"' + _END, body)
 
     def _by_value(self, result: object) -> Encoded:
         blocks = self._blocks(result)
@@ -67,32 +68,41 @@ class Output:
 
     def _blocks(self, result: object) -> bytes | None:
         """Encodes content blocks, alone or in a list with other items; None for plain data."""
-        if isinstance(result, CONTENT_TYPES):
-            return encode_json([_block(result)], self._name)
-        if not isinstance(result, list | tuple) or not any(isinstance(item, CONTENT_TYPES) for item in result):
-            return None
-        parts = []
-        for item in result:
-            if isinstance(item, CONTENT_TYPES):
-                parts.append(encode_json(_block(item), self._name))
-            elif item is not None:
-                parts.append(_mirror(encode_json(item, self._name))[1:-1])
-        return b"[" + b",".join(parts) + b"]"
+        items = result if isinstance(result, list | tuple) else [result]
+        return self._each(items) if any(isinstance(item, CONTENT_TYPES) for item in items) else None
+
+    def _each(self, items: Sequence[object]) -> bytes:
+        """Encodes each item as a block of its own: content as it is, text and other data as text, None not at all."""
+        blocks = [
+            encode_json(_block(item), self._name)
+            if isinstance(item, CONTENT_TYPES)
+            else _mirror(encode_json(item, self._name))[1:-1]
+            for item in items
+        ]
+        return b"[" + b",".join(filter(None, blocks)) + b"]"
 
     def _explicit(self, result: ToolResult) -> Encoded:
         structured = None
-        if result.structured is not None:
+        if self._to_json is not None and not result.is_error:
+            structured = self._declared(result.structured)
+        elif result.structured is not None:
             structured = encode_json(result.structured, self._name)
             if not structured.startswith(b"{"):
                 raise OutputError(f"{self._name}: ToolResult.structured must be an object")
-        if self._to_json is not None and not result.is_error:
-            structured = self._declared(result.structured)
         if result.content is None:
             content = _mirror(structured or b"null")
         else:
-            content = self._blocks(result.content) or _mirror(encode_json(result.content, self._name))
-        meta = encode_json(result.meta, self._name) if result.meta is not None else None
-        return Encoded(content, structured, result.is_error, meta)
+            given = result.content
+            content = self._each(given if isinstance(given, list | tuple) else [given])
+        return Encoded(content, structured, result.is_error, self._meta(result.meta))
+
+    def _meta(self, meta: object) -> bytes | None:
+        """Encodes a result's `_meta`, without the member that every server writes itself: a proxy may pass it on."""
+        if meta is None:
+            return None
+        if not isinstance(meta, Mapping):
+            raise OutputError(f"{self._name}: ToolResult.meta must be an object")
+        return encode_json({key: value for key, value in meta.items() if key != _SERVER_INFO}, self._name)
 
     def _declared(self, structured: object) -> bytes:
         """Holds an explicit result to the declared type, which the client was promised."""
@@ -127,20 +137,26 @@ def is_data(annotation: object) -> bool:
     return not (isinstance(annotation, type) and issubclass(annotation, (*CONTENT_TYPES, ToolResult)))
 
 
-def encode_json(value: object, name: str) -> bytes:
-    """Encodes plain data; raises OutputError naming the function."""
+def encode_json(value: object, name: str, verb: str = "returned") -> bytes:
+    """Encodes plain data; raises OutputError, which says by `name` and `verb` where the data came from."""
     try:
-        return _encode(value)
+        body = _encode(value)
+        if b"null" in body:
+            check_finite(msgspec.to_builtins(value, enc_hook=_plain), name, verb)
+        return body
     except (TypeError, ValueError, RecursionError, OverflowError) as error:
-        raise OutputError(f"{name} returned what JSON cannot express: {error}") from error
+        raise OutputError(f"{name} {verb} what JSON cannot express: {error}") from error
 
 
-def _is_finite(data: object) -> bool:
-    if isinstance(data, dict):
-        return all(map(_is_finite, data.values()))
-    if isinstance(data, list | tuple):
-        return all(map(_is_finite, data))
-    return not isinstance(data, float) or math.isfinite(data)
+def check_finite(data: object, name: str, verb: str = "returned") -> None:
+    """Refuses plain data with a number that JSON has no word for, and encoders turn into null; raises OutputError."""
+    inner = (
+        data.values() if isinstance(data, dict) else data if isinstance(data, list | tuple | set | frozenset) else ()
+    )
+    for item in inner:
+        check_finite(item, name, verb)
+    if isinstance(data, float) and not math.isfinite(data):
+        raise OutputError(f"{name} {verb} NaN or an infinity, which JSON cannot express")
 
 
 def _mirror(body: bytes) -> bytes:

@@ -48,10 +48,11 @@ class Arguments:
 
     def __init__(self, fn: Callable[..., Any], signature: Signature, engine: ArgumentEngine, name: str | None) -> None:
         self.fn = fn
-        self.name = name or signature.name
+        self.name = signature.name if name is None else name
         self.description = signature.description
         self.is_async = signature.is_async
         self.context = signature.context
+        self.questions = signature.questions
         self._context_index = signature.context_index
         self._parameters = signature.parameters
         self._engine = engine
@@ -61,8 +62,10 @@ class Arguments:
         self.listed = tuple(map(self._describe, engine.names, signature.parameters))
 
     def _describe(self, name: str, parameter: Parameter) -> Argument:
-        """Adds to the schema what only the signature knows: description and default."""
+        """Adds to the schema what only the signature knows: description, default and header."""
         schema = self._engine.shape.properties[name]
+        if parameter.header is not None:
+            schema["x-mcp-header"] = parameter.header
         if parameter.description:
             schema.setdefault("description", parameter.description)
         if parameter.default is not EMPTY and "default" not in schema:
@@ -160,6 +163,7 @@ class Plan:
         self.description = arguments.description
         self.is_async = arguments.is_async
         self.context = arguments.context
+        self.questions = arguments.questions
         self.input_schema = arguments.input_schema()
         self.output_schema: bytes | None = None
         output = Output(self.name)
@@ -168,7 +172,7 @@ class Plan:
             flat = flatten(schema, defs)
             wrap = flat.get("type") != "object"
             self.output_schema = msgspec.json.encode(flatten(wrapped(schema), defs) if wrap else flat)
-            output = Output(self.name, to_json, wrap=wrap, numbers=b'"number"' in self.output_schema)
+            output = Output(self.name, to_json, wrap=wrap)
         self.bind: Callable[[JsonBytes | None, object], Call] = arguments.bind
         self.encode: Callable[[object], Encoded] = output.encode
 
@@ -188,6 +192,11 @@ def compile_plan(fn: Callable[..., Any], *, context_type: type, name: str | None
     signature = parse(fn, context_type)
     engine, returns = _engines(signature, returns=is_data(signature.returns))
     return Plan(Arguments(fn, signature, engine, name), returns)
+
+
+def argument_engine(name: str, parameters: tuple[Parameter, ...]) -> ArgumentEngine:
+    """Chooses the engine for `parameters`, which errors call those of `name`; raises RegistrationError."""
+    return _engines(Signature(name, None, parameters, None, is_async=False), returns=False)[0]
 
 
 def _engines(signature: Signature, *, returns: bool) -> tuple[ArgumentEngine, Returns | None]:
@@ -233,10 +242,11 @@ def _culprit(signature: Signature, refuses: Callable[[object], bool]) -> str:
     """Names the part of a signature an engine stumbled over."""
     for parameter in signature.parameters:
         if refuses(parameter.annotation):
-            return f"parameter {parameter.name} ({_type_name(parameter.annotation)})"
-    return f"the return type ({_type_name(signature.returns)})"
+            return f"parameter {parameter.name} ({type_name(parameter.annotation)})"
+    return f"the return type ({type_name(signature.returns)})"
 
 
-def _type_name(annotation: object) -> str:
+def type_name(annotation: object) -> str:
+    """Spells a type as its author would."""
     plain = isinstance(annotation, type) and typing.get_origin(annotation) is None
     return getattr(annotation, "__name__", "") if plain else str(annotation).replace("typing.", "")

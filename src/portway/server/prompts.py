@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import msgspec
-
 from portway.server.content import Audio, Block, Image, Text
+from portway.server.output import encode_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,15 +15,20 @@ class Message:
     content: object
     role: Literal["user", "assistant"] = "user"
 
+    def __post_init__(self) -> None:
+        if self.role not in {"user", "assistant"}:
+            raise ValueError(f"a message is said by the user or the assistant, not by {self.role!r}")
 
-def encode_messages(result: object) -> bytes:
-    """The JSON array of a prompt's messages from what its function returned; raises TypeError for what is none."""
+
+def encode_messages(result: object, name: str) -> bytes:
+    """The JSON array of messages from what the prompt `name` returned; raises TypeError or OutputError."""
     items = result if isinstance(result, Sequence) and not isinstance(result, str) else [result]
     messages = [item if isinstance(item, Message) else Message(item) for item in items]
-    return msgspec.json.encode([{"role": message.role, "content": _block(message.content)} for message in messages])
+    return encode_json([{"role": message.role, "content": as_block(message.content)} for message in messages], name)
 
 
-def _block(content: object) -> Block:
+def as_block(content: object) -> Block:
+    """The content block of a message; raises TypeError for what is none."""
     if isinstance(content, str):
         return Text(text=content)
     if isinstance(content, Image | Audio):

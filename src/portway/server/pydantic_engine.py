@@ -11,6 +11,7 @@ from typing_extensions import TypedDict
 
 from portway.server.errors import OutputError
 from portway.server.faults import Fault, Lost, Refused, step_into
+from portway.server.output import check_finite
 from portway.server.schema import REF_PREFIX, Schema, Shape, without_class_titles
 from portway.server.signature import Parameter
 
@@ -91,7 +92,10 @@ def pydantic_returns(annotation: Any, name: str) -> tuple[Callable[[object], byt
     def to_json(result: object) -> bytes:
         try:
             valid = adapter.validate_python(result, by_alias=True, by_name=True)
-            return adapter.dump_json(valid, by_alias=True)
+            body = adapter.dump_json(valid, by_alias=True)
+            if b"null" in body:
+                check_finite(adapter.dump_python(valid, by_alias=True), name)
+            return body
         except pydantic.ValidationError as error:
             said = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'result'}: {e['msg']}" for e in error.errors())
             raise OutputError(f"{name} broke its declared return type: {said}") from None

@@ -1,7 +1,7 @@
 """JSON Schema as data: what clients are shown, and the words for it in an error."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -30,7 +30,7 @@ _FORMATS = {
     "uuid": "a UUID",
     "decimal": "a decimal number",
 }
-_LIMITS = {
+LIMITS = {
     "minimum": "at least {}",
     "exclusiveMinimum": "more than {}",
     "maximum": "at most {}",
@@ -42,6 +42,8 @@ _LIMITS = {
     "minItems": "at least {} items",
     "maxItems": "at most {} items",
 }
+_LITERAL = frozenset({"const", "enum", "default", "examples"})  # their values are data, whatever they look like
+_NAMED = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas", "dependencies"})
 
 
 class Shape(msgspec.Struct, frozen=True):
@@ -94,9 +96,20 @@ class Shape(msgspec.Struct, frozen=True):
         if "enum" in schema:
             values = [show(value) for value in schema["enum"]]
             return values[0] if len(values) == 1 else f"one of {', '.join(values)}"
-        noun = _FORMATS.get(schema.get("format", "")) or _NOUNS.get(str(schema.get("type")), "")
-        limits = " and ".join(text.format(schema[key]) for key, text in _LIMITS.items() if key in schema)
-        return f"{noun} ({limits})" if limits else noun
+        types = schema["type"] if isinstance(schema.get("type"), list) else [schema.get("type")]
+        noun = _FORMATS.get(schema.get("format", "")) or " or ".join(_NOUNS.get(str(name), "") for name in types)
+        limits = " and ".join(text.format(schema[key]) for key, text in LIMITS.items() if key in schema)
+        return f"{noun} ({limits})" if noun and limits else noun or limits
+
+
+def subschemas(schema: Schema) -> Iterator[Schema]:
+    """The schemas directly inside a schema, boolean ones left out."""
+    for keyword, value in schema.items():
+        if keyword not in _LITERAL:
+            named = keyword in _NAMED and isinstance(value, dict)
+            for inner in value.values() if named else value if isinstance(value, list) else (value,):
+                if isinstance(inner, dict):
+                    yield inner
 
 
 def flatten(schema: Schema, defs: Mapping[str, Schema]) -> Schema:
@@ -155,8 +168,7 @@ def _inline(node: Any, defs: Mapping[str, Schema], budget: list[int]) -> Any:  #
     values = node.get("enum")
     if isinstance(values, list) and "type" not in node and all(isinstance(value, str) for value in values):
         node = {"type": "string", **node}  # msgspec leaves it out, and some model providers insist on it
-    literal = {"default", "const", "enum", "examples"}
-    return {key: value if key in literal else _inline(value, defs, budget) for key, value in node.items()}
+    return {key: value if key in _LITERAL else _inline(value, defs, budget) for key, value in node.items()}
 
 
 def _recursive(name: str, defs: Mapping[str, Schema]) -> bool:

@@ -1,131 +1,146 @@
 """The server an author writes: functions in, an MCP server out."""
 
+import math
+import os
 import re
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Any, Literal, Never, TypeVar, Unpack, get_args, overload
 
-from portway.server.components import Prompt, Resource, Table, Tool, ToolAnnotations, listing
+import msgspec
+
+from portway.server.changes import Change, Changes
+from portway.server.components import CacheScope, Icon, OnDuplicate, Prompt, Resource, Table, Tool, listing
 from portway.server.context import Context
 from portway.server.errors import RegistrationError
-from portway.server.plan import compile_arguments, compile_plan
+from portway.server.home import Home
+from portway.server.middleware import Middleware, checked
+from portway.server.options import PromptOptions, ResourceOptions, ToolOptions, refuse_unknown
+from portway.server.plan import Arguments, Plan, compile_arguments, compile_plan
 from portway.server.uris import UriPattern, check_uri
 
 if TYPE_CHECKING:
+    from portway.server.completion import Completer
+    from portway.server.explicit import ExplicitPlan
     from portway.transport.http import App
 
 F = TypeVar("F", bound=Callable[..., Any])
+M = TypeVar("M", bound=Middleware)
+Lifespan = Callable[["Server"], AbstractAsyncContextManager[Any]]
 _NAME = re.compile(r"[A-Za-z0-9_.\-]{1,128}\Z")
 
 
 class Server:
     """An MCP server: register functions with its decorators, then `run()` it.
 
-    `name` and `version` are what clients see; `instructions` tell a model what the server is for.
+    `name`, `version`, `title`, `description`, `website_url` and `icons` are what clients show; `instructions` tell a
+    model what the server is for. `sessions`: whether legacy clients get one; "auto" gives it where a function takes a
+    `Context` and so may log or ask. `lifespan` is entered before the first call and left after the last; what it yields
+    is `Context.state`. `page_size` bounds the lists. `cache_ttl` (seconds) and `cache_scope` tell clients how long and
+    for whom lists and resources may be kept. `on_duplicate` says what a name registered twice does.
     """
 
     def __init__(
-        self, name: str = "server", *, version: str = "0.1.0", title: str | None = None, instructions: str | None = None
+        self,
+        name: str = "server",
+        *,
+        version: str = "0.1.0",
+        title: str | None = None,
+        instructions: str | None = None,
+        description: str | None = None,
+        website_url: str | None = None,
+        icons: Sequence[Icon] = (),
+        sessions: bool | Literal["auto"] = "auto",
+        lifespan: Lifespan | None = None,
+        page_size: int | None = None,
+        cache_ttl: float = 0,
+        cache_scope: CacheScope = "private",
+        on_duplicate: OnDuplicate = "error",
+        **unknown: Never,
     ) -> None:
+        refuse_unknown("Server()", unknown, Server.__init__.__kwdefaults__ or ())
+        if page_size is not None and not (isinstance(page_size, int) and page_size >= 1):
+            raise ValueError(f"page_size must be at least 1, not {page_size!r}.")
+        _refuse_other("on_duplicate", on_duplicate, get_args(OnDuplicate))
+        _refuse_other("sessions", sessions, ("auto", True, False))
         self.name = name
         self.version = version
         self.title = title
         self.instructions = instructions
-        self.tools: Table[Tool] = Table("tool", "tools")
-        self.resources: Table[Resource] = Table("resource", "resources")
-        self.templates: Table[Resource] = Table("resource template", "resourceTemplates")
-        self.prompts: Table[Prompt] = Table("prompt", "prompts")
+        self.description = description
+        self.website_url = website_url
+        self.icons = icons
+        self.sessions = sessions
+        self.lifespan = lifespan
+        self.page_size = page_size
+        self.cache = cache_hints(cache_ttl, cache_scope)
+        self.changes = Changes()
+        self.home = Home(self)
+        self.wrappers: list[Middleware] = []
+        self.completers: dict[str, dict[str, Completer]] = {}
+        self.tools: Table[Tool] = Table("tool", "tools", "tools", self.changes, on_duplicate)
+        self.resources: Table[Resource] = Table("resource", "resources", "resources", self.changes, on_duplicate)
+        self.templates: Table[Resource] = Table(
+            "resource template", "resourceTemplates", "resources", self.changes, on_duplicate
+        )
+        self.prompts: Table[Prompt] = Table("prompt", "prompts", "prompts", self.changes, on_duplicate)
+        self._mounted: list[Server] = []
+        listing(self.info())  # refuses what clients could not read
 
     @overload
     def tool(self, fn: F, /) -> F: ...
     @overload
-    def tool(
-        self,
-        /,
-        *,
-        name: str | None = None,
-        title: str | None = None,
-        description: str | None = None,
-        annotations: ToolAnnotations | None = None,
-        scopes: Iterable[str] = (),
-    ) -> Callable[[F], F]: ...
-    def tool(
-        self,
-        fn: F | None = None,
-        /,
-        *,
-        name: str | None = None,
-        title: str | None = None,
-        description: str | None = None,
-        annotations: ToolAnnotations | None = None,
-        scopes: Iterable[str] = (),
-    ) -> F | Callable[[F], F]:
+    def tool(self, /, **options: Unpack[ToolOptions]) -> Callable[[F], F]: ...
+    def tool(self, fn: F | None = None, /, **options: Unpack[ToolOptions]) -> F | Callable[[F], F]:
         """Register a function as a tool, bare or called; the function itself is returned unchanged.
 
-        The signature gives the input schema, the return annotation the output schema, the docstring the description.
-        A `def` runs on a thread, an `async def` on the event loop. A caller without all of `scopes` is refused.
+        The signature gives the input schema, the return annotation the output schema, the docstring the description;
+        `input_schema` and `output_schema` put others in their place, which are served as they are. A `def` runs on a
+        thread, an `async def` on the event loop. A caller without all of `scopes` is refused.
         Raises RegistrationError for a signature no schema can be made from.
         """
+        refuse_unknown("@server.tool", options, ToolOptions.__annotations__)
+        _refuse_text("@server.tool", fn)
 
         def register(fn: F) -> F:
-            plan = compile_plan(fn, context_type=Context, name=name)
+            plan = _tool_plan(fn, options)
+            asks = _asks(plan, options.get("asks", False))
             key = _component_name("tool", plan.name)
             entry = listing(
                 {
                     "name": key,
-                    "title": title,
-                    "description": description or plan.description,
-                    "annotations": annotations,
+                    "title": options.get("title"),
+                    "description": options.get("description") or plan.description,
+                    "annotations": options.get("annotations"),
+                    "icons": options.get("icons") or None,
+                    "_meta": options.get("meta"),
                 },
                 inputSchema=plan.input_schema,
                 outputSchema=plan.output_schema,
             )
-            self.tools.add(key, Tool(key, plan, _scopes(scopes), entry))
+            headers: tuple[Any, ...] = ()
+            if b"x-mcp-header" in plan.input_schema or b"\\u00" in plan.input_schema:  # an explicit one may spell it so
+                from portway.server import header_params
+
+                headers = header_params.compile_params(plan.input_schema)
+            timeout = options.get("timeout")
+            self.tools.add(Tool(key, _scopes(options), entry, self.home, asks, timeout, plan, headers))
             return fn
 
         return register if fn is None else register(fn)
 
-    def resource(
-        self,
-        uri: str,
-        /,
-        *,
-        name: str | None = None,
-        title: str | None = None,
-        description: str | None = None,
-        mime_type: str | None = None,
-        scopes: Iterable[str] = (),
-    ) -> Callable[[F], F]:
-        """Register a function as the resource at `uri`; with `{variables}` in it, as a resource template.
+    def resource(self, uri: str, **options: Unpack[ResourceOptions]) -> Callable[[F], F]:
+        """Register a function as the resource at `uri`; with `{variables}` in it, as a resource template (RFC 6570).
 
-        The function returns `str`, `bytes`, or what JSON can hold. `{name}` matches one path segment and `{+name}` a
-        path, and both become the parameters of that name (RFC 6570).
+        The function returns `str`, `bytes`, or what JSON can hold. The variables become the parameters of their names:
+        `{name}` matches one path segment, `{+name}` a path, `{?name}` a query parameter that may be absent.
         """
-        if callable(uri):
+        if not isinstance(uri, str):
             raise RegistrationError('@server.resource needs its URI: @server.resource("config://settings").')
+        refuse_unknown("@server.resource", options, ResourceOptions.__annotations__)
 
         def register(fn: F) -> F:
-            plan = compile_arguments(fn, context_type=Context)
-            pattern = UriPattern(uri) if "{" in uri else None
-            expected = pattern.names if pattern else []
-            declared = [argument.name for argument in plan.listed]
-            missing = [a.name for a in plan.listed if a.required and a.name not in expected]
-            if missing or not set(expected) <= set(declared):
-                raise RegistrationError(
-                    f"The resource {uri!r} and its function {plan.name} disagree: "
-                    f"the URI names {expected}, the function {declared}."
-                )
-            key = "uri" if pattern is None else "uriTemplate"
-            fields = {
-                key: uri,
-                "name": name or plan.name,
-                "title": title,
-                "description": description or plan.description,
-                "mimeType": mime_type,
-            }
-            if pattern is None:
-                check_uri(uri)
-            table = self.resources if pattern is None else self.templates
-            table.add(uri, Resource(uri, plan, mime_type, _scopes(scopes), pattern, listing(fields)))
+            self._add_resource(uri, fn, options)
             return fn
 
         return register
@@ -133,29 +148,15 @@ class Server:
     @overload
     def prompt(self, fn: F, /) -> F: ...
     @overload
-    def prompt(
-        self,
-        /,
-        *,
-        name: str | None = None,
-        title: str | None = None,
-        description: str | None = None,
-        scopes: Iterable[str] = (),
-    ) -> Callable[[F], F]: ...
-    def prompt(
-        self,
-        fn: F | None = None,
-        /,
-        *,
-        name: str | None = None,
-        title: str | None = None,
-        description: str | None = None,
-        scopes: Iterable[str] = (),
-    ) -> F | Callable[[F], F]:
+    def prompt(self, /, **options: Unpack[PromptOptions]) -> Callable[[F], F]: ...
+    def prompt(self, fn: F | None = None, /, **options: Unpack[PromptOptions]) -> F | Callable[[F], F]:
         """Register a function as a prompt, bare or called; it returns a string, a `Message`, or a list of either."""
+        refuse_unknown("@server.prompt", options, PromptOptions.__annotations__)
+        _refuse_text("@server.prompt", fn)
 
         def register(fn: F) -> F:
-            plan = compile_arguments(fn, context_type=Context, name=name)
+            plan = compile_arguments(fn, context_type=Context, name=options.get("name"))
+            asks = _asks(plan, options.get("asks", False))
             key = _component_name("prompt", plan.name)
             arguments = [
                 {"name": a.name, "required": a.required} | ({"description": a.description} if a.description else {})
@@ -164,20 +165,133 @@ class Server:
             entry = listing(
                 {
                     "name": key,
-                    "title": title,
-                    "description": description or plan.description,
+                    "title": options.get("title"),
+                    "description": options.get("description") or plan.description,
                     "arguments": arguments or None,
+                    "icons": options.get("icons") or None,
+                    "_meta": options.get("meta"),
                 }
             )
-            self.prompts.add(key, Prompt(key, plan, _scopes(scopes), entry))
+            if self.prompts.add(Prompt(key, _scopes(options), entry, self.home, asks, options.get("timeout"), plan)):
+                self._complete_by_type(key, plan)
             return fn
 
         return register if fn is None else register(fn)
 
-    def info(self) -> dict[str, str]:
+    def completion(self, of: str, argument: str) -> Callable[[F], F]:
+        """Register what completes an `argument` of the prompt named, or of the resource template written, `of`.
+
+        The function takes what the user has typed so far, and, if it has a second parameter, the arguments given
+        already; it returns the values to offer. Arguments of a Literal, Enum or bool type complete by themselves.
+        """
+
+        def register(fn: F) -> F:
+            from portway.server.completion import compile_completion
+
+            component = self.templates.items.get(of) or self.prompts.items.get(of)
+            if component is None:
+                raise RegistrationError(
+                    f"There is no prompt or resource template {of!r} to complete; register it first."
+                )
+            if argument not in [listed.name for listed in component.plan.listed]:
+                raise RegistrationError(f"{of!r} has no argument {argument!r} to complete.")
+            self.completers.setdefault(of, {})[argument] = compile_completion(fn, context_type=Context)
+            return fn
+
+        return register
+
+    def middleware(self, fn: M, /) -> M:
+        """Wrap every call of a tool, resource or prompt: `async def timed(ctx, call_next): return await call_next()`.
+
+        `call_next()` gives what the function returned, before it is encoded; the first registered is outermost.
+        """
+        self.wrappers.append(checked(fn))
+        return fn
+
+    def add_file(self, uri: str, path: str | os.PathLike[str], **options: Unpack[ResourceOptions]) -> None:
+        """Offer the file at `path` as the resource at `uri`; it is read anew for every request."""
+        from portway.server import files
+
+        path = os.path.abspath(path)
+        described = files.described(path, options)
+        self._add_resource(uri, files.file_reader(path, described["mime_type"]), described)
+
+    def add_folder(self, uri: str, path: str | os.PathLike[str], **options: Unpack[ResourceOptions]) -> None:
+        """Offer the files under `path` at a template such as "docs://{+path}"; nothing outside is reachable."""
+        from portway.server import files
+
+        path = os.path.abspath(path)
+        self._add_resource(uri, files.folder_reader(uri, path), options)
+        self.completion(uri, self.templates.items[uri].plan.listed[0].name)(files.path_completer(path))
+
+    def mount(self, other: "Server", prefix: str | None = None, **unknown: Never) -> None:
+        """Offer all that `other` has now: its tools and prompts as `prefix_name`, its resources under their URIs.
+
+        They keep its middleware, inside this server's, and its lifespan. Raises RegistrationError.
+        """
+        refuse_unknown("server.mount()", unknown, ("prefix",))
+        if prefix and not _NAME.match(prefix):
+            raise RegistrationError(f"{prefix!r} cannot be a prefix: use letters, digits, '_', '-' or '.'.")
+        if other._holds(self):
+            raise RegistrationError(f"{self.name} cannot be mounted in itself.")
+
+        def named(key: str) -> str:
+            return _component_name("tool", f"{prefix}_{key}") if prefix else key
+
+        for tool in list(other.tools.items.values()):
+            self.tools.add(tool.moved(named(tool.key), tool.home.inside(self.home)))
+        for prompt in list(other.prompts.items.values()):
+            self.prompts.add(prompt.moved(named(prompt.key), prompt.home.inside(self.home)))
+        for table, theirs in ((self.resources, other.resources), (self.templates, other.templates)):
+            for resource in list(theirs.items.values()):
+                table.add(resource.moved(resource.key, resource.home.inside(self.home)))
+        for of, completers in other.completers.items():
+            self.completers[of if of in other.templates.items else named(of)] = dict(completers)
+        if other not in self._mounted:
+            self._mounted.append(other)
+            other.changes.listen(self._pass_on)
+
+    def remove_tool(self, name: str) -> None:
+        """Take a tool away; clients that listen are told. Raises KeyError."""
+        self.tools.remove(name)
+
+    def remove_resource(self, uri: str) -> None:
+        """Take a resource or a template away; clients that listen are told. Raises KeyError."""
+        (self.templates if uri in self.templates.items else self.resources).remove(uri)
+        self.completers.pop(uri, None)
+
+    def remove_prompt(self, name: str) -> None:
+        """Take a prompt away; clients that listen are told. Raises KeyError."""
+        self.prompts.remove(name)
+        self.completers.pop(name, None)
+
+    def resource_updated(self, uri: str) -> None:
+        """Tell the clients that have subscribed to the resource at `uri` that it has changed. From any thread."""
+        self.changes.publish(Change("resource", uri))
+
+    def find_resource(self, uri: str) -> tuple[Resource | None, Mapping[str, object]]:
+        """The resource at `uri` and the values of its template's variables."""
+        resource = self.resources.items.get(uri)
+        if resource is not None:
+            return resource, {}
+        for template in tuple(self.templates.items.values()):  # another thread may add one
+            assert template.pattern is not None
+            values = template.pattern.match(uri)
+            if values is not None:
+                return template, values
+        return None, {}
+
+    def info(self) -> dict[str, Any]:
         """The `Implementation` clients see."""
-        info = {"name": self.name, "version": self.version}
-        return info | {"title": self.title} if self.title else info
+        info = {
+            "name": self.name,
+            "version": self.version,
+            "title": self.title,
+            "description": self.description,
+            "websiteUrl": self.website_url,
+            "icons": self.icons or None,
+        }
+        return {key: value for key, value in info.items() if value is not None}
 
     def asgi(self) -> "App":
         """Give this server as an ASGI application, to mount in any other or to give to any ASGI server."""
@@ -186,22 +300,132 @@ class Server:
         return app(self)
 
     def run(
-        self, *, transport: str | None = None, host: str | None = None, port: int | None = None, workers: int = 1
+        self,
+        transport: str | None = None,
+        *,
+        host: str | None = None,
+        port: int | None = None,
+        workers: int = 1,
+        **unknown: Never,
     ) -> None:
         """Serve until stopped; `portway run` describes the arguments and how the transport is chosen without them."""
+        refuse_unknown("server.run()", unknown, ("transport", "host", "port", "workers"))
         from portway.transport.run import run
 
         run(self, transport=transport, host=host, port=port, workers=workers)
 
+    def _add_resource(self, uri: str, fn: Callable[..., Any], options: ResourceOptions) -> None:
+        plan = compile_arguments(fn, context_type=Context)
+        asks = _asks(plan, options.get("asks", False))
+        pattern = UriPattern(uri) if "{" in uri else None
+        if pattern is None:
+            check_uri(uri)
+        _match_parameters(uri, pattern, plan)
+        fields = {
+            "uri" if pattern is None else "uriTemplate": uri,
+            "name": options.get("name") or plan.name,
+            "title": options.get("title"),
+            "description": options.get("description") or plan.description,
+            "mimeType": options.get("mime_type"),
+            "annotations": options.get("annotations"),
+            "size": options.get("size"),
+            "icons": options.get("icons") or None,
+            "_meta": options.get("meta"),
+        }
+        cache = None
+        if "cache_ttl" in options or "cache_scope" in options:
+            cache = cache_hints(options.get("cache_ttl", 0), options.get("cache_scope", "private"))
+        resource = Resource(
+            uri,
+            _scopes(options),
+            listing(fields),
+            self.home,
+            asks,
+            options.get("timeout"),
+            plan,
+            options.get("mime_type"),
+            pattern,
+            cache,
+        )
+        if (self.resources if pattern is None else self.templates).add(resource) and pattern is not None:
+            self._complete_by_type(uri, plan)
 
-def _scopes(scopes: Iterable[str]) -> frozenset[str]:
+    def _complete_by_type(self, key: str, plan: Arguments) -> None:
+        from portway.server.completion import automatic
+
+        self.completers.pop(key, None)  # those of a component that this one replaces
+        if completers := automatic(plan):
+            self.completers[key] = completers
+
+    def _holds(self, other: "Server") -> bool:
+        return self is other or any(mounted._holds(other) for mounted in self._mounted)
+
+    def _pass_on(self, change: Change) -> None:
+        if change.kind == "resource":  # their lists were copied, so only what they say of a resource concerns us
+            self.changes.publish(change)
+
+
+def cache_hints(ttl: float, scope: CacheScope) -> bytes:
+    """The members that tell a modern client how long and for whom it may keep a result (server/utilities/caching)."""
+    if not (isinstance(ttl, int | float) and 0 <= ttl < math.inf) or scope not in get_args(CacheScope):
+        raise ValueError('cache_ttl is a number of seconds from 0, cache_scope is "public" or "private".')
+    return b',"ttlMs":%d,"cacheScope":%b' % (round(ttl * 1000), msgspec.json.encode(scope))
+
+
+def _tool_plan(fn: Callable[..., Any], options: ToolOptions) -> "Plan | ExplicitPlan":
+    name = options.get("name")
+    input_schema, output_schema = options.get("input_schema"), options.get("output_schema")
+    if input_schema is None and output_schema is None:
+        return compile_plan(fn, context_type=Context, name=name)
+    from portway.server.explicit import ExplicitPlan
+
+    return ExplicitPlan(fn, input_schema, output_schema, context_type=Context, name=name)
+
+
+def _asks(plan: "Plan | ExplicitPlan | Arguments", asks: bool) -> bool:
+    """Whether a function asks the client something: by its own word, or by a parameter that is a question."""
+    if asks and not plan.is_async:
+        raise RegistrationError(
+            f"{plan.name}: asks=True needs an async def; a def can only ask by parameters: Annotated[str, Ask(…)]."
+        )
+    return asks or bool(plan.questions)
+
+
+def _match_parameters(uri: str, pattern: UriPattern | None, plan: Arguments) -> None:
+    expected = pattern.names if pattern else []
+    declared = [argument.name for argument in plan.listed]
+    missing = [argument.name for argument in plan.listed if argument.required and argument.name not in expected]
+    if missing or not set(expected) <= set(declared):
+        raise RegistrationError(
+            f"The resource {uri!r} and its function {plan.name} disagree: "
+            f"the URI names {expected}, the function {declared}."
+        )
+    required = [a.name for a in plan.listed if a.required and pattern is not None and a.name in pattern.optional]
+    if required:
+        raise RegistrationError(
+            f"The resource {uri!r} may come without {required[0]!r}: give that parameter of {plan.name} a default."
+        )
+
+
+def _scopes(options: ToolOptions | ResourceOptions | PromptOptions) -> frozenset[str]:
+    scopes = options.get("scopes") or ()
     if isinstance(scopes, str):
         raise RegistrationError(f"scopes must be a list, as in scopes=[{scopes!r}].")
     return frozenset(scopes)
 
 
+def _refuse_text(decorator: str, fn: object) -> None:
+    if isinstance(fn, str):
+        raise RegistrationError(f"{decorator} takes a name by its keyword: {decorator}(name={fn!r}).")
+
+
+def _refuse_other(keyword: str, value: object, known: Sequence[object]) -> None:
+    if value not in known:
+        raise ValueError(f"{keyword} is one of {', '.join(map(repr, known))}, not {value!r}.")
+
+
 def _component_name(kind: str, name: str) -> str:
-    if not _NAME.match(name):
+    if not isinstance(name, str) or not _NAME.match(name):
         raise RegistrationError(
             f"{name!r} cannot name a {kind}: use 1 to 128 letters, digits, '_', '-' or '.', and pass it as name=."
         )

@@ -1,4 +1,4 @@
-"""Reads a callable: its parameters, the one that takes the context, its description, what it returns."""
+"""Reads a callable: its parameters, those asked of the user, the one for the context, its description, its result."""
 
 import functools
 import inspect
@@ -6,13 +6,37 @@ import re
 import types
 import typing
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from portway.server.errors import RegistrationError
 
+if TYPE_CHECKING:
+    from portway.server.questions import Asked, Question
+
 EMPTY: Any = inspect.Parameter.empty  # Any: it stands where an annotation or a default would
+
+
+class Ask:
+    """Marks a parameter as asked of the client before the function runs: `Annotated[bool, Ask("Really?")]`.
+
+    The text stands for a form of the parameter's type; any other question is given itself, as in `Ask(list_roots())`.
+    """
+
+    __slots__ = ("question",)
+
+    def __init__(self, question: "str | Question") -> None:
+        self.question = question
+
+
+class Header:
+    """Marks an argument modern clients repeat in a header: `Annotated[str, Header("Region")]` (Mcp-Param-Region)."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
 
 
 class Parameter(msgspec.Struct, frozen=True):
@@ -24,6 +48,7 @@ class Parameter(msgspec.Struct, frozen=True):
     factory: Callable[[], object] | None = None
     description: str | None = None
     keyword_only: bool = False
+    header: str | None = None
 
     @property
     def required(self) -> bool:
@@ -36,7 +61,7 @@ class Parameter(msgspec.Struct, frozen=True):
 
 
 class Signature(msgspec.Struct, frozen=True):
-    """A callable as clients and the dispatcher see it. `context_index` is None for a keyword-only context."""
+    """A callable as clients and the dispatcher see it. `context_index` is None for a context passed by keyword."""
 
     name: str
     description: str | None
@@ -45,6 +70,7 @@ class Signature(msgspec.Struct, frozen=True):
     is_async: bool
     context: str | None = None
     context_index: int | None = None
+    questions: "tuple[Asked, ...]" = ()
 
 
 def parse(fn: Callable[..., object], context_type: type) -> Signature:
@@ -60,21 +86,32 @@ def parse(fn: Callable[..., object], context_type: type) -> Signature:
         description = (type(fn).__doc__ and inspect.getdoc(type(fn))) or description
     bound: dict[str, object] = fn.keywords if isinstance(fn, functools.partial) else {}
     parameters: list[Parameter] = []
+    questions: list[Asked] = []
     context: str | None = None
     context_index: int | None = None
     for parameter in raw.parameters.values():
         if parameter.name in bound:  # settled by the author: neither shown to clients nor theirs to change
             continue
         _refuse(parameter, name, target)
+        # Answers are passed by keyword, and so is all that stands after a question.
+        keyword_only = bool(questions) or parameter.kind is inspect.Parameter.KEYWORD_ONLY
         annotation = hints.get(parameter.name, parameter.annotation)
         if _is_context(annotation, context_type):
             if context is not None:
                 raise RegistrationError(f"{name}: {context} and {parameter.name} both ask for the context; keep one")
             context = parameter.name
-            keyword_only = parameter.kind is inspect.Parameter.KEYWORD_ONLY
             context_index = None if keyword_only else len(parameters)
             continue
-        parameters.append(_parameter(parameter, annotation, documented.get(parameter.name)))
+        metadata: tuple[object, ...] = getattr(annotation, "__metadata__", ())
+        ask = next((item for item in metadata if isinstance(item, Ask)), None)
+        if ask is not None:
+            from portway.server.questions import asked  # only a function that asks needs it
+
+            questions.append(
+                asked(ask.question, parameter.name, annotation, has_default=parameter.default is not EMPTY)
+            )
+            continue
+        parameters.append(_parameter(parameter, annotation, documented.get(parameter.name), keyword_only=keyword_only))
     return Signature(
         name=name,
         description=description,
@@ -83,6 +120,7 @@ def parse(fn: Callable[..., object], context_type: type) -> Signature:
         is_async=_is_async(fn),
         context=context,
         context_index=context_index,
+        questions=tuple(questions),
     )
 
 
@@ -115,6 +153,8 @@ def _underlying(fn: Callable[..., object]) -> Callable[..., object]:
     """Returns the function whose annotations and docstring speak for `fn`."""
     while isinstance(fn, functools.partial):
         fn = fn.func
+    if isinstance(fn, classmethod):
+        raise _without_object(fn.__name__)
     if isinstance(fn, type):
         raise RegistrationError(f"{fn.__name__} is a class; register a function or a method of an instance")
     if not callable(fn):
@@ -156,6 +196,10 @@ def unresolved(name: str, error: NameError) -> RegistrationError:
     )
 
 
+def _without_object(name: str) -> RegistrationError:
+    return RegistrationError(f"{name} is a method without its object; register obj.{name} of an instance")
+
+
 def _refuse(parameter: inspect.Parameter, name: str, target: Callable[..., object]) -> None:
     if parameter.kind in {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}:
         raise RegistrationError(f"{name}: {parameter} cannot be described to a client; name every parameter")
@@ -164,7 +208,7 @@ def _refuse(parameter: inspect.Parameter, name: str, target: Callable[..., objec
     if parameter.name.startswith("__"):
         raise RegistrationError(f"{name}: {parameter.name} is no name for an argument; drop the underscores")
     if parameter.name in {"self", "cls"} and parameter.annotation is EMPTY and "." in target.__qualname__:
-        raise RegistrationError(f"{name} is a method without its object; register obj.{name} of an instance")
+        raise _without_object(name)
 
 
 def _is_context(annotation: object, context_type: type) -> bool:
@@ -177,7 +221,7 @@ def _is_context(annotation: object, context_type: type) -> bool:
     return isinstance(candidate, type) and issubclass(candidate, context_type)
 
 
-def _parameter(raw: inspect.Parameter, annotation: object, documented: str | None) -> Parameter:
+def _parameter(raw: inspect.Parameter, annotation: object, documented: str | None, *, keyword_only: bool) -> Parameter:
     if annotation is EMPTY:
         annotation = Any
     metadata: tuple[object, ...] = getattr(annotation, "__metadata__", ())
@@ -199,7 +243,8 @@ def _parameter(raw: inspect.Parameter, annotation: object, documented: str | Non
         default=default,
         factory=factory,
         description=next((item for item in metadata if isinstance(item, str)), documented),
-        keyword_only=raw.kind is inspect.Parameter.KEYWORD_ONLY,
+        keyword_only=keyword_only,
+        header=next((item.name for item in metadata if isinstance(item, Header)), None),
     )
 
 

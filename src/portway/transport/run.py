@@ -38,7 +38,7 @@ def choose(transport: str | None, environ: Mapping[str, str], stdin: int = 0) ->
     Raises UsageError for a transport that is neither http nor stdio.
     """
     for value, reason in ((transport, "as asked"), (environ.get("PORTWAY_TRANSPORT"), "PORTWAY_TRANSPORT is set")):
-        if value == "http":
+        if value in ("http", "streamable-http"):  # the second is the specification's word, and other frameworks'
             return Choice("http", reason)
         if value == "stdio":
             return Choice("stdio", reason)
@@ -80,11 +80,16 @@ def run(
 
 def serve_stdio(server: Server, choice: Choice, wire: Wire | None = None) -> None:
     """Serve over standard input and output, or over the `wire` claimed from them earlier."""
+    from portway.protocol.sealing import Keys, KeySyntaxError
     from portway.transport import stdio
 
     _configure_logs()
+    try:
+        keys = Keys.parse(text) if (text := os.environ.get("PORTWAY_KEYS")) else None
+    except KeySyntaxError as error:
+        raise UsageError(str(error)) from None
     _announce(server, "stdio", choice)
-    stdio.serve(server, wire)
+    stdio.serve(server, wire, keys)
 
 
 def serve_http(server: Server, choice: Choice, *, host: str | None, port: int | None, workers: int) -> None:
@@ -93,7 +98,11 @@ def serve_http(server: Server, choice: Choice, *, host: str | None, port: int | 
     from portway.http.listen import ListenError
     from portway.http.serve import StartupError
     from portway.http.serve import run as listen
+    from portway.protocol.sealing import KeySyntaxError
     from portway.transport.http import PATH, app
+
+    def announce(url: str) -> None:
+        _announce(server, url + PATH, choice)
 
     _configure_logs()
     try:
@@ -101,16 +110,19 @@ def serve_http(server: Server, choice: Choice, *, host: str | None, port: int | 
         bind = _bind(os.environ, host, port)
         if not (bind.uds or os.environ.get("PORTWAY_TOKENS") or bind.host in _LOCAL):
             _log.warning("no PORTWAY_TOKENS is set: whoever reaches %s:%d may call every tool", bind.host, bind.port)
+        if workers > 1 and application.mints:
+            raise UsageError(
+                "this server gives legacy clients sessions, which one process must hold: leave --workers out, "
+                "or write Server(sessions=False)"
+            )
         if workers > 1:
             if sys.platform != "win32":
                 from portway.transport.workers import supervise
 
-                raise SystemExit(
-                    supervise(application, bind, workers, lambda url: _announce(server, url + PATH, choice))
-                )
+                raise SystemExit(supervise(application, bind, workers, announce, application.end_streams))
             raise UsageError("several workers need a system that can fork; leave --workers out")
-        listen(application, bind, on_ready=lambda url: _announce(server, url + PATH, choice))
-    except (ListenError, StartupError, TokenSyntaxError) as error:
+        listen(application, bind, on_ready=announce, on_stop=application.end_streams)
+    except (ListenError, StartupError, TokenSyntaxError, KeySyntaxError) as error:
         raise UsageError(str(error)) from None
 
 

@@ -1,62 +1,70 @@
 """MCP over standard input and output: one client, both eras, each message in the era it is written in.
 
-Specification: basic/transports (stdio) and basic/versioning, 2026-07-28; basic/lifecycle, 2025-11-25.
+Specification: basic/transports (stdio), basic/versioning and basic/patterns, 2026-07-28; basic/lifecycle, 2025-11-25.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol
+import logging
+from typing import TYPE_CHECKING
 
-import msgspec
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import UNSET
 
 from portway.auth.principal import ANONYMOUS
+from portway.engine.bus import Bus
+from portway.engine.legacy import LegacySession
+from portway.protocol.batch import BATCH_VERSION, split
+from portway.protocol.capabilities import declared
 from portway.protocol.era import classify
 from portway.protocol.errors import INVALID_PARAMS, INVALID_REQUEST, RpcError
 from portway.protocol.headers import verify_envelope, verify_supported
 from portway.protocol.jsonrpc import PREFIX, Message, UnreadableMessage, decode, encode_error
-from portway.protocol.versions import LATEST_LEGACY, LATEST_MODERN, LEGACY_VERSIONS, Era
+from portway.protocol.sealing import Keys
+from portway.protocol.subscriptions import notice
+from portway.protocol.versions import LATEST_LEGACY, LATEST_MODERN, Era, negotiate
 from portway.server.context import Exchange
 from portway.server.dispatch import Dispatcher
 from portway.transport import orphan
 from portway.transport.pipes import Lines, Reader, Wire, Writer, claim
+from portway.transport.stdio_calls import Batch, Call, Outbox
 
 if TYPE_CHECKING:
     from portway.server.server import Server
 
 LINE_BYTES = 16 * 1024 * 1024
 """The longest message taken from the client."""
-_BATCH_VERSION = "2025-03-26"
-_BATCH_LIMIT = 100
 _FINISH_SECONDS = 1.5
 """For calls in flight when the client closes its end; it waits two seconds before it sends a signal."""
 _CANCEL_SECONDS = 1.0
+_log = logging.getLogger("portway.transport")
 
 
-def serve(server: Server, wire: Wire | None = None) -> None:
-    """Serve the client at standard input and output until it closes them or dies. Blocking."""
+def serve(server: Server, wire: Wire | None = None, keys: Keys | None = None) -> None:
+    """Serve the client at standard input and output until it closes them or dies. Blocking.
+
+    Raises SystemExit when a lifespan fails to start.
+    """
     wire = wire or claim()
     orphan.watch(wire.reader)
     try:
-        asyncio.run(_serve(server, wire))
+        asyncio.run(_serve(server, wire, keys or Keys.random()))
     except KeyboardInterrupt:
         pass  # a terminal's Ctrl-C reaches the client too: there is nobody to answer
 
 
-async def _serve(server: Server, wire: Wire) -> None:
-    dispatcher = Dispatcher(server)
+async def _serve(server: Server, wire: Wire, keys: Keys) -> None:
+    dispatcher = Dispatcher(server, keys)
+    try:
+        await dispatcher.open()
+    except Exception as error:  # noqa: BLE001 - whatever an author's code raises
+        _log.exception("the lifespan of %s failed", server.name)
+        text = f"the lifespan of {server.name} raised {type(error).__name__}: {error}"
+        raise SystemExit(f"portway: {text}") from None
     connection = Connection(dispatcher, wire)
     await connection.ended.wait()
     await connection.finish()
-    dispatcher.close()
-
-
-class Outbox(Protocol):
-    """Where a reply goes: the wire, or the batch it belongs to."""
-
-    def reply(self, body: bytes | None) -> None:
-        """Take the reply to one call; None for a cancelled one, which gets none."""
+    await dispatcher.close()
 
 
 class Connection:
@@ -65,7 +73,10 @@ class Connection:
     def __init__(self, dispatcher: Dispatcher, wire: Wire) -> None:
         self.ended = asyncio.Event()
         self.dispatcher = dispatcher
-        self._legacy: str | None = None  # the version `initialize` agreed on
+        self.bus = Bus(dispatcher.server.changes)
+        self.listens = 0  # in flight
+        self._session: LegacySession | None = None
+        self._telling: asyncio.Task[None] | None = None
         self._calls: dict[int | str, Call] = {}
         self._loop = asyncio.get_running_loop()
         self._lines = Lines(LINE_BYTES, self._take, self._refuse_oversize)
@@ -73,19 +84,22 @@ class Connection:
         self._writer = Writer(wire.writer, self._reader.pause, self._reader.resume)
 
     def reply(self, body: bytes | None) -> None:
-        """Write one message."""
+        """Write one message, or several with line breaks between them."""
         if body is not None:
             self._writer.write(body + b"\n")
             if self._writer.broken:
                 self.ended.set()
 
-    async def notify(self, message: bytes) -> None:
-        """Write a notification of a call; waits while the client does not read."""
+    async def send(self, message: bytes) -> None:
+        """Write what answers nothing; waits while the client does not read."""
         self.reply(message)
         await self._writer.drained()
 
     async def finish(self) -> None:
         """Answer what can be answered at once, cancel the rest, and hand the client what it still reads."""
+        self.bus.close()  # ends every subscription
+        if self._session is not None:
+            self._session.close()  # nobody is left to answer a question
         tasks = {call.task for call in self._calls.values() if call.task is not None}
         if tasks and not self._writer.broken:
             _, tasks = await asyncio.wait(tasks, timeout=_FINISH_SECONDS)
@@ -125,134 +139,96 @@ class Connection:
         if not line or line.isspace():
             return
         try:
-            self._route(decode(line), self)
+            self._route(decode(line), line, self)
         except UnreadableMessage as error:
-            if self._legacy == _BATCH_VERSION and line.lstrip()[:1] == b"[":
+            session = self._session
+            if session is not None and session.version == BATCH_VERSION and line.lstrip()[:1] == b"[":
                 self._take_batch(line)
-            else:
+            elif session is None or not session.pending.spoil(error.request_id):
                 self.reply(encode_error(error.request_id, error))
 
-    def _route(self, message: Message, outbox: Outbox) -> None:
-        """Start answering a request, or act on a notification; a response answers nothing this server asked."""
+    def _route(self, message: Message, body: bytes, outbox: Outbox) -> None:
+        """Start answering a request, act on a notification, or take the answer to a question."""
         if message.method is UNSET:
+            if self._session is not None:
+                self._session.pending.answer(message)
             return
         if message.id is UNSET:
-            if message.method == "notifications/cancelled" and message.params is not UNSET:
-                self._cancel(message.params.request_id)
+            self._heed(message)
             return
         call = Call(self, message.id, outbox)
         try:
-            exchange = self._admit(message, call)
+            exchange = self._admit(message, body, call)
         except RpcError as error:
             outbox.reply(encode_error(message.id, error))
             return
         self._calls[message.id] = call
         call.start(exchange)
 
-    def _admit(self, message: Message, call: Call) -> Exchange:
+    def _heed(self, message: Message) -> None:
+        session = self._session
+        if message.method == "notifications/cancelled" and message.params is not UNSET:
+            call = None if message.params.request_id is UNSET else self._calls.get(message.params.request_id)
+            if call is not None:
+                call.cancel()
+        elif message.method == "notifications/initialized" and session is not None and self._telling is None:
+            self._telling = self._loop.create_task(self._tell(session))
+
+    async def _tell(self, session: LegacySession) -> None:
+        """Tell the client of a legacy session what changes; unasked-for only after `notifications/initialized`."""
+        while changes := await session.listener.changes():
+            await self.send(b"\n".join(notice(change.kind, change.uri) for change in changes))
+
+    def _admit(self, message: Message, body: bytes, call: Call) -> Exchange:
         """The exchange for a request; raises RpcError for one that cannot be served here and now."""
-        if message.id in self._calls:
-            raise RpcError(INVALID_REQUEST, "A request with this id is still being answered.")
-        era = classify(message, None)
+        era, version = classify(message, None), LATEST_LEGACY
         if era is Era.MODERN:
-            verify_supported(verify_envelope(message))
+            version = verify_envelope(message)
+            verify_supported(version)
         elif message.method == "initialize":
-            self._open_session(message)
-        elif self._legacy is None and message.method != "ping":
+            self._restart(message, body)
+        elif self._session is None and message.method != "ping":
             raise RpcError(
                 INVALID_PARAMS,
                 f'params._meta lacks "{PREFIX}protocolVersion" ({LATEST_MODERN}), and no initialize came before.',
             )
-        return Exchange(message, era, ANONYMOUS, call)
+        if message.id in self._calls:
+            raise RpcError(INVALID_REQUEST, "A request with this id is still being answered.")
+        if era is Era.LEGACY and self._session is not None:
+            call.session = self._session
+            version = self._session.version
+        return Exchange(message, era, ANONYMOUS, call, body, version, call.session)
 
-    def _open_session(self, message: Message) -> None:
+    def _restart(self, message: Message, body: bytes) -> None:
+        """Open the legacy session, in place of one that was open: its calls end without a reply."""
         asked = UNSET if message.params is UNSET else message.params.version
-        if asked is not UNSET:  # or else the dispatcher refuses
-            self._legacy = asked if asked in LEGACY_VERSIONS else LATEST_LEGACY
-
-    def _cancel(self, request_id: int | str | UnsetType) -> None:
-        call = None if request_id is UNSET else self._calls.get(request_id)
-        if call is not None:
-            call.cancel()
+        if asked is UNSET:  # the dispatcher refuses
+            return
+        capabilities = declared(body)
+        if self._session is not None:
+            self._session.close()
+            for call in list(self._calls.values()):
+                if call.session is self._session:
+                    call.cancel()
+        if self._telling is not None:
+            self._telling.cancel()
+            self._telling = None
+        self._session = LegacySession(self.bus, negotiate(asked), capabilities)
 
     def _take_batch(self, line: bytes) -> None:
         """Answer a batch with a batch: 2025-03-26 obliges a server to receive them."""
         try:
-            parts = msgspec.json.decode(line, type=list[Raw])
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            parts = []
-        if not 0 < len(parts) <= _BATCH_LIMIT:
-            refusal = RpcError(INVALID_REQUEST, f"A batch must be a JSON array of 1 to {_BATCH_LIMIT} messages.")
+            parts = split(line)
+        except RpcError as refusal:
             self.reply(encode_error(None, refusal))
             return
         batch = Batch(self)
-        for part in parts:
-            try:
-                message = decode(bytes(part))
-                if message.method == "initialize":
-                    request_id = None if message.id is UNSET else message.id
-                    raise UnreadableMessage(INVALID_REQUEST, "initialize must not be part of a batch.", request_id)
-            except UnreadableMessage as error:
+        for body, part in parts:
+            if isinstance(part, UnreadableMessage):
                 batch.expect()
-                batch.reply(encode_error(error.request_id, error))
+                batch.reply(encode_error(part.request_id, part))
                 continue
-            if message.method is not UNSET and message.id is not UNSET:
+            if part.method is not UNSET and part.id is not UNSET:
                 batch.expect()
-            self._route(message, batch)
+            self._route(part, body, batch)
         batch.reply(None)
-
-
-class Batch:
-    """Collects the replies to a batch, and sends them as one when the last is there."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._replies: list[bytes] = []
-        self._missing = 1  # the batch itself, until it is read to its end
-
-    def expect(self) -> None:
-        """One more reply will come."""
-        self._missing += 1
-
-    def reply(self, body: bytes | None) -> None:
-        """Take one of the replies."""
-        self._missing -= 1
-        if body is not None:
-            self._replies.append(body)
-        if not self._missing and self._replies:
-            self._connection.reply(b"[%b]" % b",".join(self._replies))
-
-
-class Call:
-    """One request being answered, and the channel its handler's notifications go through."""
-
-    __slots__ = ("_connection", "_outbox", "id", "task")
-
-    def __init__(self, connection: Connection, request_id: int | str, outbox: Outbox) -> None:
-        self._connection = connection
-        self._outbox = outbox
-        self.id = request_id
-        self.task: asyncio.Task[None] | None = None
-
-    def start(self, exchange: Exchange) -> None:
-        """Have the request answered in a task of its own."""
-        self.task = asyncio.get_running_loop().create_task(self._run(exchange))
-
-    def cancel(self) -> None:
-        """Stop the handler. Whatever it does with that, the call gets no reply and no notification any more."""
-        if self._connection.forget(self) and self.task is not None:
-            self.task.cancel()
-            self._outbox.reply(None)
-
-    async def notify(self, message: bytes) -> None:
-        """Send a notification that belongs to this call."""
-        if self._connection.holds(self):
-            await self._connection.notify(message)
-
-    async def _run(self, exchange: Exchange) -> None:
-        try:
-            body = await self._connection.dispatcher.dispatch(exchange)
-        except RpcError as error:
-            body = encode_error(self.id, error)
-        if self._connection.forget(self):
-            self._outbox.reply(body)

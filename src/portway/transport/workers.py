@@ -25,13 +25,16 @@ _RESTART_SECONDS = 1.0
 """The least time between two starts of one worker."""
 
 
-def supervise(app: App, bind: Bind, count: int, on_ready: Callable[[str], None]) -> int:
+def supervise(
+    app: App, bind: Bind, count: int, on_ready: Callable[[str], None], on_stop: Callable[[], None] | None = None
+) -> int:
     """Serve `app` by `count` forked processes until SIGTERM or SIGINT; the exit status.
 
-    `on_ready` gets the URL once connections are taken. A second signal stops at once. Raises ListenError.
+    `on_ready` gets the URL once connections are taken, `on_stop` is called in each process when it is to stop. A second
+    signal stops at once. Raises ListenError.
     """
     sockets = _open(bind, count)
-    status = _Supervisor(app, sockets, on_ready).run()
+    status = _Supervisor(app, sockets, on_ready, on_stop).run()
     if bind.uds is not None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(bind.uds)
@@ -52,10 +55,17 @@ def _open(bind: Bind, count: int) -> list[socket.socket]:
 
 
 class _Supervisor:
-    def __init__(self, app: App, sockets: list[socket.socket], on_ready: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        app: App,
+        sockets: list[socket.socket],
+        on_ready: Callable[[str], None],
+        on_stop: Callable[[], None] | None,
+    ) -> None:
         self._app = app
         self._sockets = sockets
         self._on_ready = on_ready
+        self._on_stop = on_stop
         self._slots: dict[int, int] = {}  # process id -> index of its socket
         self._started: dict[int, float] = {}
         self._stopping = False
@@ -127,7 +137,7 @@ class _Supervisor:
             threading.Thread(target=self._await_orphaned, daemon=True).start()
             bind = Bind(fd=os.dup(self._sockets[index].fileno()))
             self._close_sockets()
-            run(self._app, bind, on_ready=lambda _: self._ready.__setitem__(0, 1))
+            run(self._app, bind, on_ready=lambda _: self._ready.__setitem__(0, 1), on_stop=self._on_stop)
             status = 0
         except StartupError as error:
             print(f"portway: {error}", file=sys.stderr)

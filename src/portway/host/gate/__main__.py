@@ -6,6 +6,7 @@ SIGTERM: no new connections, calls in flight are finished, the record is written
 import argparse
 import gc
 import logging
+import resource
 import sys
 from collections.abc import Awaitable
 
@@ -24,6 +25,7 @@ from portway.http.serve import Bind, Limits, ListenError, StartupError, run
 logger = logging.getLogger("portway.gate")
 
 _CONNECTIONS = 4096
+_DESCRIPTORS = 2 * _CONNECTIONS + 512  # each may have one to an instance
 
 
 class Gate:
@@ -33,9 +35,11 @@ class Gate:
         """Raises OSError when the data directory cannot be read."""
         routes, metrics = Routes(), Metrics()
         self._routes = routes
-        self._record = Record(paths.calls, paths.secret.read_bytes())
+        secret = paths.secret.read_bytes()
+        self._record = Record(paths.calls, secret)
         self._ops = Ops(routes, metrics, paths.routes, paths.gate_socket)
-        self._front = Front(routes, self._record, metrics)
+        self._front = Front(routes, self._record, metrics, secret)
+        self.end_streams = self._front.end_streams
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """ASGI: HTTP goes to the front, without a coroutine in between."""
@@ -69,6 +73,10 @@ def main() -> int:
     where.add_argument("--port", type=int, help="a port of 127.0.0.1 to listen on")
     options = parser.parse_args()
     logs.configure()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     paths = locate(options.data)
     try:
         gate = Gate(paths)
@@ -80,6 +88,7 @@ def main() -> int:
             bind,
             Limits(connections=_CONNECTIONS),
             on_ready=lambda url: logger.info("the gate listens on %s", url),
+            on_stop=gate.end_streams,
         )
     except (OSError, ListenError, StartupError) as error:
         logger.error("the gate cannot start: %s", error)  # noqa: TRY400  # one sentence for the operator, no trace

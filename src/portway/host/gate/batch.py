@@ -3,30 +3,50 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-import msgspec
-
+from portway.host.gate.envelope import is_reply
+from portway.host.gate.stream import one_line
 from portway.http.asgi import Message, Receive, Send
-from portway.protocol.errors import INVALID_REQUEST, RpcError
-from portway.protocol.jsonrpc import encode_error
+from portway.http.reply import EventStream
+from portway.protocol.batch import BATCH_VERSION, split
+from portway.protocol.jsonrpc import UnreadableMessage, encode_error
 from portway.protocol.sse import EventParser
 
-VERSION = b"2025-03-26"
-_LIMIT = 100
-
-_parts = msgspec.json.Decoder(list[msgspec.Raw]).decode
+VERSION = BATCH_VERSION.encode()
+_HELD = 1024 * 1024  # bytes of replies held for the array
 
 
-class _Method(msgspec.Struct):
-    method: object = None
+class _Replies:
+    """What the client gets: an array, or a stream from where there is more to say than replies, or too much to hold."""
+
+    def __init__(self, stream: EventStream) -> None:
+        self.held: list[bytes] = []
+        self._size = 0
+        self._stream = stream
+
+    async def add(self, reply: bytes) -> None:
+        self.held.append(reply)
+        self._size += len(reply)
+        if self._stream.opened or self._size > _HELD:
+            await self._flush()
+
+    async def tell(self, message: bytes) -> None:
+        await self._flush()
+        await self._stream.event(message)
+
+    async def _flush(self) -> None:
+        for reply in self.held:
+            await self._stream.event(one_line(reply))
+        self.held.clear()
 
 
 class _Element:
-    """One element as a request: what it says, and the reply to it."""
+    """One element as a request: what it says, and what is said to it."""
 
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, body: bytes, replies: _Replies) -> None:
         self._body: bytes | None = body
+        self._replies = replies
         self._reply = b""
-        self._streamed = False
+        self._events: EventParser | None = None
 
     async def receive(self) -> Message:
         body, self._body = self._body, None
@@ -36,35 +56,30 @@ class _Element:
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self._streamed = any(value.startswith(b"text/event-stream") for _, value in message["headers"])
-        else:
+            if any(value.startswith(b"text/event-stream") for _, value in message["headers"]):
+                self._events = EventParser()
+            return
+        if self._events is None:
             self._reply += message.get("body", b"")
+        for data in self._events.feed(message.get("body", b"")) if self._events is not None else ():
+            await (self._replies.add(data) if is_reply(data) else self._replies.tell(data))
+        if self._reply and not message.get("more_body", False):
+            await self._replies.add(self._reply)
 
-    def reply(self) -> bytes:
-        """The JSON-RPC reply, empty where none is due."""
-        events = EventParser().feed(self._reply) if self._streamed else [self._reply]
-        return events[-1] if events else b""
 
+async def answer(body: bytes, serve: Callable[[Receive, Send], Awaitable[None]], stream: EventStream) -> bytes:
+    """The array of replies to the batch in `body`, empty when no element wants one, or all is said on `stream`.
 
-async def answer(body: bytes, serve: Callable[[Receive, Send], Awaitable[None]]) -> bytes:
-    """The array of replies to the batch in `body`, empty when no element wants one; `serve` answers one element.
-
-    Raises RpcError (INVALID_REQUEST) for what is no batch of 1 to 100 elements.
+    `serve` answers one element. Raises RpcError for what is no batch.
     """
-    try:
-        parts = [bytes(part).strip() for part in _parts(body)]
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        parts = []
-    if not 0 < len(parts) <= _LIMIT:
-        raise RpcError(INVALID_REQUEST, f"A batch must be a JSON array of 1 to {_LIMIT} messages.")
-    replies: list[bytes] = []
-    for part in parts:
-        if not part.startswith(b"{") or msgspec.json.decode(part, type=_Method).method == "initialize":
-            error = RpcError(INVALID_REQUEST, "An element of a batch must be a message, and not initialize.")
-            replies.append(encode_error(None, error))
+    replies = _Replies(stream)
+    for part, message in split(body):
+        if isinstance(message, UnreadableMessage):
+            await replies.add(encode_error(message.request_id, message))
             continue
-        element = _Element(part)
+        element = _Element(part, replies)
         await serve(element.receive, element.send)
-        replies.append(element.reply())
-    replies = [reply for reply in replies if reply]
-    return b"[%b]" % b",".join(replies) if replies else b""
+    if stream.opened:
+        await stream.close()
+        return b""
+    return b"[%b]" % b",".join(replies.held) if replies.held else b""

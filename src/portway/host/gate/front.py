@@ -8,15 +8,20 @@ import asyncio
 import itertools
 import os
 from time import perf_counter
+from zlib import crc32
 
 from msgspec import UNSET
 
 from portway.host.gate import batch
 from portway.host.gate.call import Call, InFlight
+from portway.host.gate.headers import forwarded
 from portway.host.gate.metrics import Metrics
 from portway.host.gate.record import Record, now
-from portway.host.gate.relay import Relay, forwarded
+from portway.host.gate.relay import DEFERRED, KEEP_ALIVE, Relay
 from portway.host.gate.routing import Caller, Route, Routes
+from portway.host.gate.sessions import HEADER as SESSION
+from portway.host.gate.sessions import Sessions
+from portway.host.gate.stream import RelayedStream
 from portway.http.asgi import Headers, Receive, Scope, Send
 from portway.http.body import BodyTooLarge, ClientDisconnected, read_body
 from portway.http.reply import send_bytes
@@ -41,19 +46,23 @@ _OTHER_HOST = encode_error(
 _OTHER_ORIGIN = encode_error(
     None, RpcError(REFUSED, "This Origin is not allowed; a page may call the host that it came from.")
 )
-_POST_ONLY = encode_error(None, RpcError(REFUSED, "The MCP endpoint takes POST only: no sessions are kept here."))
-_ONCE = (*ROUTING, b"host", b"authorization", b"content-type", b"content-length")
+_METHODS = encode_error(None, RpcError(REFUSED, "The MCP endpoint takes POST, GET and DELETE."))
+_LISTEN = "subscriptions/listen"
+_FINE = ("ok", DEFERRED)
+_ONCE = (*ROUTING, SESSION, b"host", b"authorization", b"content-type", b"content-length")
 
 
 class Front:
     """The application. It holds what lasts: routes, record, metrics, calls in flight."""
 
-    def __init__(self, routes: Routes, record: Record, metrics: Metrics) -> None:
+    def __init__(self, routes: Routes, record: Record, metrics: Metrics, secret: bytes) -> None:
         self._routes = routes
         self._record = record
         self._metrics = metrics
         self._in_flight = InFlight()
-        self._relay = Relay()
+        self._sessions = Sessions(secret)
+        self._relay = Relay(self._sessions)
+        self.end_streams = self._in_flight.end_streams
         self._prefix, self._numbers = os.urandom(6).hex() + "-", itertools.count(1)  # of request ids
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -67,7 +76,7 @@ class Front:
             if refusal is not None:
                 body = {421: _OTHER_HOST, 403: _OTHER_ORIGIN}.get(refusal.status)
                 body = body or encode_error(None, RpcError(REFUSED, refusal.message))
-                await send_bytes(send, refusal.status, body, [_JSON])
+                await self._turn_away(send, refusal.status, body)
                 return
             host = routes.by_host(fields[b"host"])
         by_name, route = host
@@ -77,15 +86,20 @@ class Front:
                 return
             route = routes.by_path(path)
             if route is None and not (path.rstrip("/").endswith("/mcp") and path.count("/") <= 3):
-                await send_bytes(send, 404, _NOWHERE, [_JSON])
+                await self._turn_away(send, 404, _NOWHERE)
                 return
             path = "/mcp"
         caller = routes.caller(route, fields.get(b"authorization"))
         if route is None or caller is None:
             self._metrics.refused += 1
-            await send_bytes(send, 401, _UNAUTHORIZED, [_JSON, (b"www-authenticate", b"Bearer")])
+            await self._turn_away(send, 401, _UNAUTHORIZED, (b"www-authenticate", b"Bearer"))
             return
         await self._admit(scope, receive, send, route, caller, fields, path)
+
+    async def _turn_away(self, send: Send, status: int, body: bytes, *headers: tuple[bytes, bytes]) -> None:
+        """Refuse what is no call of an app's; only the request's id tells one refusal from another."""
+        identity = (b"x-request-id", (self._prefix + str(next(self._numbers))).encode())
+        await send_bytes(send, status, body, [_JSON, identity, *headers])
 
     async def _admit(
         self,
@@ -116,9 +130,16 @@ class Front:
             await self._cancelled(call, send)
         finally:
             self._in_flight.leave(call)
-            route.in_flight -= 1
-            if call.backend is not None:
-                call.backend.in_flight -= 1
+            if call.stream is not None:
+                call.stream.abandon()
+            if call.held:
+                call.let_go()
+            if call.lasting:
+                route.streams -= 1
+            else:
+                route.in_flight -= 1
+                if call.backend is not None:
+                    call.backend.in_flight -= 1
             self._finish(call)
 
     async def _serve(self, call: Call, scope: Scope, send: Send, fields: dict[bytes, bytes], path: str) -> None:
@@ -128,9 +149,10 @@ class Front:
             _refuse_repeated(headers)
         is_mcp = path in ("/mcp", "/mcp/")
         if is_mcp and method != "POST":
-            line.method, line.status = method, 405
-            await send_bytes(send, 405, _POST_ONLY, [_JSON, (b"allow", b"POST")])
+            await self._session_itself(call, scope, send, fields)
             return
+        if call.route.in_flight > 2 * call.route.limits.in_flight:
+            self._check_room(call)  # whatever it is, before its body takes memory
         body = await read_body(scope, call.receive, call.route.limits.body_bytes)
         line.bytes_in = len(body)
         is_batch = body[:1] != b"{" and body.lstrip()[:1] == b"["
@@ -140,27 +162,68 @@ class Front:
         message = decode(body) if is_mcp else None
         if message is not None:
             self._describe(call, message, fields)
+            if SESSION in fields and line.era == "legacy" and line.method != "initialize":
+                self._find_session(call, fields[SESSION])
+            if line.method == _LISTEN:
+                _make_lasting(call)
+        else:
+            line.era, line.method, line.name = "http", method, path
         self._check_room(call)
         upstream = forwarded(headers, fields, call, scope["scheme"].encode())
         self._in_flight.enter(call)
         if message is None:
-            line.era, line.method, line.name = "http", method, path
             query = scope["query_string"]
             target = scope["raw_path"].decode("ascii") + ("?" + query.decode("ascii") if query else "")
             await self._relay.plain(call, method, target, upstream, body, send)
         elif call.request_id is None or message.method is UNSET:
-            await self._tell(call, upstream, body, send)
+            await self._tell(call, message, upstream, body, send)
         else:
             await self._relay.call(call, upstream, body, call.request_id, send)
 
+    async def _session_itself(self, call: Call, scope: Scope, send: Send, fields: dict[bytes, bytes]) -> None:
+        """Serve a session's own stream (GET) and its end (DELETE); the instance says whether it has any."""
+        line, method = call.line, scope["method"]
+        line.era, line.method = "legacy", method
+        if method not in ("GET", "DELETE"):
+            line.status = 405
+            identity = (b"x-request-id", line.request.encode())
+            await send_bytes(send, 405, _METHODS, [_JSON, identity, (b"allow", b"POST, GET, DELETE")])
+            return
+        if SESSION in fields:
+            self._find_session(call, fields[SESSION])
+        if method == "GET":
+            _make_lasting(call)
+        self._check_room(call)
+        upstream = forwarded(scope["headers"], fields, call, scope["scheme"].encode())
+        self._in_flight.enter(call)
+        if method == "GET":
+            await self._relay.follow(call, upstream, send)
+        else:
+            await self._relay.end(call, upstream, send)
+
+    def _find_session(self, call: Call, token: bytes) -> None:
+        """Learn which session the client means, and its home. Raises RpcError (404) when it is not this caller's."""
+        call.session = self._sessions.open(call.route.name, call.caller, token)
+        home, backends = self._routes.backends.get(call.session.instance), call.route.backends
+        is_new_call = call.request_id is not None and call.line.method != "response"
+        if home in backends or (home is not None and not is_new_call):  # who waits for these may be draining
+            call.pinned = home
+        elif backends:  # its home is gone: another becomes that, the same for all it says
+            call.pinned = backends[crc32(token) % len(backends)]
+
     async def _batch(self, call: Call, scope: Scope, body: bytes, fields: dict[bytes, bytes], send: Send) -> None:
         """Answer a batch; each element is limited, recorded and given an id of its own."""
-        call.line.method = "batch"
+        line = call.line
+        line.method = "batch"
+        call.stream = RelayedStream(send, KEEP_ALIVE, [(b"x-request-id", line.request.encode())])
         replies = await batch.answer(
-            body, lambda receive, keep: self._admit(scope, receive, keep, call.route, call.caller, fields, "/mcp")
+            body,
+            lambda receive, keep: self._admit(scope, receive, keep, call.route, call.caller, fields, "/mcp"),
+            call.stream,
         )
-        call.line.outcome, call.line.status = "ok", 200 if replies else 202
-        await send_bytes(send, call.line.status, replies, [_JSON] if replies else [])
+        line.outcome, line.status = "ok", 200 if replies or call.stream.opened else 202
+        if not call.stream.opened:
+            await send_bytes(send, line.status, replies, [_JSON] if replies else [])
 
     def _describe(self, call: Call, message: Message, fields: dict[bytes, bytes]) -> None:
         """Learn what the message asks for, and hold a modern one to its headers. Raises RpcError."""
@@ -183,39 +246,62 @@ class Front:
     def _check_room(self, call: Call) -> None:
         if self._record.failing:
             raise RpcError(REFUSED, "The host cannot keep its call record and takes no calls until it can.", status=503)
-        if call.route.in_flight > call.route.limits.in_flight:
+        excess = call.route.in_flight - call.route.limits.in_flight
+        if excess <= 0 or call.lasting:
+            return
+        is_call = call.request_id is not None and call.line.method != "response"
+        if is_call or excess > call.route.limits.in_flight:  # calls may wait for the others
             raise RpcError(REFUSED, f"The app {call.route.name!r} is busy with as many calls as it takes.", status=429)
 
-    async def _tell(self, call: Call, headers: Headers, body: bytes, send: Send) -> None:
+    async def _tell(self, call: Call, message: Message, headers: Headers, body: bytes, send: Send) -> None:
         """Pass on a notification or a client's response.
 
-        But for a cancellation: it names an id of the client's, and without sessions (which tell clients of one token
-        apart) the gate cannot know which call is meant. A modern client cancels by closing its request.
+        A cancellation names an id of the client's, and without a session (which tells clients of one token apart) the
+        gate cannot know which call is meant. A modern client cancels by closing its request.
         """
-        if call.line.method == "notifications/cancelled":
+        params = message.params
+        if call.line.method != "notifications/cancelled":
+            await self._relay.plain(call, "POST", "/mcp", headers, body, send)
+        elif call.session is None or params is UNSET or params.request_id is UNSET:
             call.line.outcome, call.line.status = "ok", 202
             await send_bytes(send, 202, b"", [])
         else:
-            await self._relay.plain(call, "POST", "/mcp", headers, body, send)
+            await self._relay.cancel(call, headers, body, params.request_id, send)
 
     async def _cancelled(self, call: Call, send: Send) -> None:
         if call.task is None or not (call.gone or call.expired):
             call.line.outcome = "cut"  # the gate stops
             raise asyncio.CancelledError
         call.task.uncancel()
+        if call.lasting and (call.gone or call.stream is not None):
+            call.line.outcome = "ok"
+            if call.stream is not None and not call.gone:
+                await call.stream.close()
+            return
         call.line.outcome = "cancelled" if call.gone else "cut"
-        if call.expired and not call.gone:
+        has_begun = call.line.status and call.stream is None
+        if call.expired and not call.gone and not has_begun:
             error = RpcError(REFUSED, f"The app {call.route.name!r} did not answer in time.", status=504)
             await _refuse(call, send, error)
 
     def _finish(self, call: Call) -> None:
         line, seconds = call.line, perf_counter() - call.started
-        self._metrics.observe(line.app, line.method, line.name, seconds, failed=line.outcome != "ok")
+        self._metrics.observe(line.app, line.method, line.name, seconds, failed=line.outcome not in _FINE)
         line.time = now()
         line.ms = round(seconds * 1000, 3)
         if call.backend is not None:
             line.instance = call.backend.instance.id
         self._record.add(line)
+
+
+def _make_lasting(call: Call) -> None:
+    """Count a stream that may last as one, and not as a call. Raises RpcError (503) over the app's bound."""
+    route = call.route
+    if route.streams >= route.limits.streams:
+        raise RpcError(REFUSED, f"The app {route.name!r} has as many streams open as it takes.", status=503)
+    call.lasting = True
+    route.in_flight -= 1
+    route.streams += 1
 
 
 def _refuse_repeated(headers: Headers) -> None:
@@ -230,7 +316,7 @@ async def _refuse(call: Call, send: Send, error: RpcError) -> None:
     """Tell the client, in the stream if its reply has begun as one."""
     body = encode_error(error.request_id if isinstance(error, UnreadableMessage) else call.request_id, error)
     call.line.bytes_out += len(body)
-    if call.stream is not None:
+    if call.stream is not None and call.stream.opened:
         await call.stream.event(body)
         await call.stream.close()
         return

@@ -2,7 +2,8 @@
 
 {"op": "table"}    read routes.json again        {"ok": true, "version": N} once it is in force
 {"op": "drain", "instance": ID, "seconds": S}    {"ok": true, "in_flight": n} when n is 0, or S seconds have passed
-{"op": "stats"}    {"ok": true, "version": N, "apps": {NAME: {"in_flight", "calls", "errors"}}, "unauthorized": n}
+{"op": "stats"}    {"ok": true, "version": N, "apps": {NAME: {"in_flight", "streams", "calls", "errors"}},
+                    "unauthorized": n}
 {"op": "metrics"}  {"ok": true, "text": Prometheus' text format}
 Anything else, or a failure: {"ok": false, "error": SENTENCE}
 """
@@ -87,5 +88,6 @@ class Ops:
         apps: dict[str, object] = {}
         for name, route in self._routes.apps.items():
             calls, errors = self._metrics.totals(name)
-            apps[name] = {"in_flight": route.in_flight, "calls": calls, "errors": errors}
+            counts = {"in_flight": route.in_flight, "streams": route.streams, "calls": calls, "errors": errors}
+            apps[name] = counts
         return {"ok": True, "version": self._routes.version, "apps": apps, "unauthorized": self._metrics.refused}

@@ -30,7 +30,8 @@ _TAIL_BYTES = 1024 * 1024  # longer than any line
 class Line(msgspec.Struct, omit_defaults=True):
     """One call. `ms` is its duration, `bytes_in` and `bytes_out` the client's bodies, `arguments` a keyed digest.
 
-    `outcome`: ok, isError, "error CODE", refused, cut (the instance died or misspoke), cancelled (the client left).
+    `outcome`: ok, isError, "error CODE", refused, cut (the instance died or misspoke), cancelled (the client left),
+    deferred (the instance ended the stream, for the client to fetch the reply by another).
     """
 
     seq: int = 0

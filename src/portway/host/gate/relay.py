@@ -1,14 +1,25 @@
-"""A call to its instance and the reply back, ids exchanged, headers scrubbed, streams unbuffered."""
+"""A call to its instance and the reply back, ids exchanged, streams unbuffered."""
 
 import asyncio
 import contextlib
 
 from portway.host.gate.call import Call
-from portway.host.gate.envelope import readdress, restore
+from portway.host.gate.envelope import (
+    cancellation,
+    marker,
+    readdress,
+    readdress_in_session,
+    restore,
+    restore_resumed,
+    resubscribe,
+)
+from portway.host.gate.headers import returned
 from portway.host.gate.routing import Backend
+from portway.host.gate.sessions import Running, Sessions
+from portway.host.gate.stream import RelayedStream, one_line
 from portway.http.asgi import Headers, Send
 from portway.http.client import BrokenResponse, ConnectFailed, Response, UpstreamError
-from portway.http.reply import EventStream, send_bytes
+from portway.http.reply import send_bytes
 from portway.protocol.errors import REFUSED, RpcError
 from portway.protocol.sse import EventParser
 
@@ -16,6 +27,7 @@ _START_SECONDS = 10.0  # a call waits for an app that is being started
 _RETRY_SECONDS = 0.5  # between tries, when no change of the table says that there is reason for one
 KEEP_ALIVE = 15.0  # seconds of silence after which a stream gets a comment
 REPLY_BYTES = 16 * 1024 * 1024  # a reply that is one JSON message, or one event
+_LONG = 65_536  # bytes of one beyond which it needs the app's room
 
 # Requests that change nothing, so that one whose connection closed unanswered may be sent again.
 _REPEATABLE = frozenset(
@@ -29,65 +41,34 @@ _REPEATABLE = frozenset(
         "prompts/list",
     )
 )
-# Of one connection (RFC 9110 section 7.6.1), or remade by whoever sends the message on.
-_HOP = frozenset(
-    b"connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer transfer-encoding "
-    b"upgrade content-length".split()
-)
-# Never passed on: the caller's credentials, which end here, and what the gate alone may say.
-_ENDS_HERE = _HOP | frozenset(
-    b"authorization cookie host expect forwarded x-forwarded-for x-forwarded-host x-forwarded-proto x-real-ip "
-    b"x-request-id".split()
-)
-_STAYS_THERE = _HOP | frozenset((b"set-cookie", b"x-request-id", b"server", b"date"))
-_KNOWN_NAMES = 1024
+DEFERRED = "deferred"  # the outcome of a call whose reply is for the client to fetch
 _OF_STREAMS = (b"content-type", b"cache-control", b"x-accel-buffering")  # written by EventStream
-
-
-class _Passes(dict[bytes, bool]):
-    """Whether a header of that name is passed on; worked out once for each name, for a bounded number of them."""
-
-    def __missing__(self, name: bytes) -> bool:
-        passes = name not in _ENDS_HERE and not name.startswith(b"portway-")
-        if len(self) < _KNOWN_NAMES:
-            self[name] = passes
-        return passes
-
-
-_passes = _Passes()
-
-
-def forwarded(headers: Headers, fields: dict[bytes, bytes], call: Call, scheme: bytes) -> Headers:
-    """The client's headers as the instance gets them."""
-    kept = [item for item in headers if _passes[item[0]]]
-    connection = fields.get(b"connection")
-    if connection is not None and connection not in (b"keep-alive", b"close"):
-        named = {name.strip().lower() for name in connection.split(b",")}
-        kept = [item for item in kept if item[0] not in named]
-    kept += (
-        call.caller.header,
-        (b"x-forwarded-host", fields[b"host"]),
-        (b"x-forwarded-proto", scheme),
-        (b"x-request-id", call.line.request.encode()),
-    )
-    return kept
 
 
 class Relay:
     """Sends requests to instances and replies to clients. RpcError: what failed, for the client to be told."""
 
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+        self._running = Running()
+
     async def call(self, call: Call, headers: Headers, body: bytes, request_id: int | str, send: Send) -> None:
         """Proxy a JSON-RPC request; the reply is JSON or a stream, as the instance chose."""
-        fresh, body = readdress(body, call.line.method)
+        session = call.session
+        if session is None:
+            call.fresh, body = readdress(body, call.line.method)
+        else:
+            call.fresh, body = readdress_in_session(body, call.line.method, request_id)
+            self._running.add(session, request_id, call.fresh)
         response = await _request(call, "POST", "/mcp", headers, body, repeatable=call.line.method in _REPEATABLE)
         try:
-            content_type, kept = _reply_headers(response, call)
+            content_type, kept = returned(response.headers, call, self._sessions)
             if content_type.startswith(b"text/event-stream"):
-                await _stream(call, response, (fresh, request_id), send, kept)
+                await self._stream(call, response, send, kept)
                 return
-            reply = await response.read(REPLY_BYTES)
+            reply = await (response.read(REPLY_BYTES) if response.complete else _whole(call, response))
             if content_type.startswith(b"application/json") and reply:
-                restored = restore(reply, fresh, request_id)
+                restored = restore(reply, call.fresh, request_id, any_error=response.status >= 400)
                 if restored is None:
                     raise BrokenResponse("it sent no reply")
                 reply, call.line.outcome = restored
@@ -98,20 +79,69 @@ class Relay:
         except UpstreamError as error:
             raise _cut(call, error) from None
         finally:
+            if session is not None and not call.gone and call.line.outcome != DEFERRED:
+                self._running.drop(session, request_id)
             if not response.complete:
                 await response.close()
         call.line.status, call.line.bytes_out = response.status, len(reply)
-        await send_bytes(send, response.status, reply, kept)
+        if not call.held:
+            await send_bytes(send, response.status, reply, kept)
+            return
+        kept.append((b"content-length", b"%d" % len(reply)))
+        await send({"type": "http.response.start", "status": response.status, "headers": kept})
+        await send({"type": "http.response.body", "body": reply, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})  # waits until the client has taken it
+
+    async def cancel(self, call: Call, headers: Headers, body: bytes, request_id: int | str, send: Send) -> None:
+        """Pass on that a session's client no longer wants its call `request_id`; one the gate knows not is let go."""
+        assert call.session is not None
+        fresh = self._running.find(call.session, request_id)
+        if fresh is None:
+            call.line.outcome, call.line.status = "ok", 202
+            await send_bytes(send, 202, b"", [])
+        else:
+            await self.plain(call, "POST", "/mcp", headers, cancellation(body, fresh), send)
+
+    async def follow(self, call: Call, headers: Headers, send: Send) -> None:
+        """Proxy a GET of the endpoint: a session's own stream, or what is left of one that was cut."""
+        response = await _request(call, "GET", "/mcp", headers, b"", repeatable=True)
+        content_type, kept = returned(response.headers, call, self._sessions)
+        if response.status != 200 or not content_type.startswith(b"text/event-stream"):
+            await self._pass(call, response, send, kept)
+            return
+        call.line.outcome = "ok"
+        try:
+            await self._stream(call, response, send, kept)
+        except UpstreamError:
+            call.line.outcome = "cut"  # and the connection with it, as of any reply without an end
+        finally:
+            await response.close()
+
+    async def end(self, call: Call, headers: Headers, send: Send) -> None:
+        """Proxy the DELETE of a session. One that an instance cannot end (405) the gate does: all requests pass it."""
+        response = await _request(call, "DELETE", "/mcp", headers, b"", repeatable=False)
+        if call.session is None or not (response.status < 300 or response.status == 405):
+            _, kept = returned(response.headers, call, self._sessions)
+            await self._pass(call, response, send, kept)
+            return
+        self._sessions.end(call.session)
+        await response.close()
+        call.line.outcome, call.line.status = "ok", 204
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
 
     async def plain(self, call: Call, method: str, target: str, headers: Headers, body: bytes, send: Send) -> None:
         """Proxy a request that no JSON-RPC reply follows, as it is, with the reply streamed."""
         response = await _request(call, method, target, headers, body, repeatable=method in ("GET", "HEAD", "OPTIONS"))
+        _, kept = returned(response.headers, call, self._sessions)
+        await self._pass(call, response, send, kept)
+
+    async def _pass(self, call: Call, response: Response, send: Send, kept: Headers) -> None:
         call.line.outcome, call.line.status = (
             ("ok" if response.status < 400 else f"status {response.status}"),
             response.status,
         )
-        _, kept = _reply_headers(response, call)
-        kept += [item for item in response.headers if item[0] == b"content-length"]
+        kept = [*kept, *(item for item in response.headers if item[0] == b"content-length")]
         await send({"type": "http.response.start", "status": response.status, "headers": kept})
         if not response.pending and not response.complete:
             await send({"type": "http.response.body", "body": b"", "more_body": True})  # the head goes ahead
@@ -126,23 +156,86 @@ class Relay:
             await response.close()
         await send({"type": "http.response.body", "body": b""})
 
+    async def _stream(self, call: Call, response: Response, send: Send, headers: Headers) -> None:
+        """Pass on events as they come: of a call until the one that is the reply, of a GET until the instance ends."""
+        extra = [item for item in headers if item[0] not in _OF_STREAMS]
+        call.stream = stream = RelayedStream(send, KEEP_ALIVE, extra)
+        call.line.status = response.status
+        parser = EventParser(REPLY_BYTES)
+        mark = None if call.fresh is None else marker(call.fresh)
+        await stream.comment()  # the client sees the head now, not with the first event
+        async for chunk in response.chunks():
+            call.heard(0)
+            try:
+                events = parser.events(chunk)
+            except ValueError as error:
+                raise BrokenResponse(str(error)) from None
+            for event in events:
+                final = False
+                if data := event.data:
+                    data = one_line(data)
+                    if mark is None:
+                        data = self._resumed(call, data)
+                    elif mark in data or (b'"method"' not in data and not event.name):
+                        data, final = _restored(call, data)
+                    event.data = data
+                    call.line.bytes_out += len(data)
+                if event.id and call.session is not None:
+                    call.resumable = True
+                await stream.relay(event)
+                if final:
+                    await stream.close()
+                    return
+            if call.held and parser.held <= _LONG:
+                await stream.drained()
+                call.let_go()
+            elif parser.held > _LONG and not call.held:
+                await call.hold(REPLY_BYTES)
+        if call.fresh is not None:
+            if not call.resumable:
+                raise BrokenResponse("its stream ended without the reply")
+            call.line.outcome = DEFERRED
+        await stream.close()
+
+    def _resumed(self, call: Call, data: bytes) -> bytes:
+        """An event of a GET stream, which holds replies where it resumes a call's."""
+        restored = restore_resumed(data)
+        if restored is None:
+            return data
+        if call.session is not None:
+            self._running.drop(call.session, restored[1])
+        return restored[0]
+
+
+async def _whole(call: Call, response: Response) -> bytes:
+    """The body of a reply that comes in pieces; a long one waits for room."""
+    while not response.complete and response.pending <= _LONG:
+        await response.more()
+    if not response.complete:
+        length = int(dict(response.headers).get(b"content-length", b"%d" % REPLY_BYTES))
+        await call.hold(min(length, REPLY_BYTES))
+    return await response.read(REPLY_BYTES)
+
 
 async def _request(
     call: Call, method: str, target: str, headers: Headers, body: bytes, *, repeatable: bool
 ) -> Response:
-    """Send the request to the least busy instance; to another only when the first could not be reached at all.
+    """Send the request to its session's home or the least busy instance; to another only when that cannot be reached.
 
     While none can be, wait for the next: the table names an instance that has died until control has seen its end.
     """
-    route, tried, until = call.route, list[Backend](), 0.0
+    route, pinned, tried, until = call.route, call.pinned, list[Backend](), 0.0
     while True:
-        while (backend := route.pick(tried)) is not None:
-            backend.in_flight += 1
+        while (backend := pinned or route.pick(tried)) is not None:
+            pinned = None
             call.backend = backend
+            if not call.lasting:
+                backend.in_flight += 1
             try:
                 return await backend.client.request(method, target, headers, body, repeatable=repeatable)
             except ConnectFailed:
-                backend.in_flight -= 1
+                if not call.lasting:
+                    backend.in_flight -= 1
                 call.backend = None
                 tried.append(backend)
             except BrokenResponse as error:
@@ -159,45 +252,19 @@ async def _request(
     raise RpcError(REFUSED, f"The app {call.route.name!r} {state or 'cannot be reached'}; try again soon.", status=503)
 
 
-async def _stream(call: Call, response: Response, ids: tuple[int, int | str], send: Send, headers: Headers) -> None:
-    """Pass on events as they come, until the one that is the reply."""
-    call.stream = stream = EventStream(send, KEEP_ALIVE, [item for item in headers if item[0] not in _OF_STREAMS])
-    call.line.status = response.status
-    fresh, request_id = ids
-    marker, parser, final = b"%d" % fresh, EventParser(REPLY_BYTES), False
-    await stream.comment()  # the client sees the head now, not with the first event
-    async for chunk in response.chunks():
-        call.heard(0)
-        try:
-            events = parser.feed(chunk)
-        except ValueError as error:
-            raise BrokenResponse(str(error)) from None
-        for event in events:
-            data = event.replace(b"\n", b" ")  # JSON on several data lines
-            restored = restore(data, fresh, request_id) if marker in data else None
-            if restored is not None:
-                data, call.line.outcome = restored
-                final = True
-            call.line.bytes_out += len(data)
-            await stream.event(data)
-            if final:
-                await stream.close()
-                return
-    raise BrokenResponse("its stream ended without the reply")
-
-
-def _reply_headers(response: Response, call: Call) -> tuple[bytes, Headers]:
-    """The type of a reply, and the headers to pass on."""
-    content_type = b""
-    kept = [(b"x-request-id", call.line.request.encode())]
-    for item in response.headers:
-        if item[0] not in _STAYS_THERE:
-            kept.append(item)
-            if item[0] == b"content-type":
-                content_type = item[1].lower()
-    return content_type, kept
+def _restored(call: Call, data: bytes) -> tuple[bytes, bool]:
+    """A message of a call's stream under the client's ids, and whether it is the reply."""
+    assert call.fresh is not None
+    assert call.request_id is not None
+    if call.lasting and isinstance(call.fresh, int):
+        data = resubscribe(data, call.fresh, call.request_id)
+    restored = restore(data, call.fresh, call.request_id)
+    if restored is None:
+        return data, False
+    data, call.line.outcome = restored
+    return data, True
 
 
 def _cut(call: Call, error: UpstreamError) -> RpcError:
     call.line.outcome = "cut"
-    return RpcError(REFUSED, f"The app {call.route.name!r} did not answer properly: {error}.", status=503)
+    return RpcError(REFUSED, f"The app {call.route.name!r} did not answer properly: {error}.", status=502)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from portway.auth.principal import ANONYMOUS, Principal
 from portway.auth.relay import HEADER, relay
 from portway.auth.tokens import bearer, digest
+from portway.host.gate.room import Room
 from portway.host.routes import App, Instance, Limits, Table, Token
 from portway.http.client import Address, HttpClient
 from portway.http.guard import Guard
@@ -33,6 +34,8 @@ class Route:
         self.state = "stopped"
         self.limits = Limits()
         self.in_flight = 0
+        self.streams = 0
+        self.room = Room()
         self.backends: list[Backend] = []
         self.changed = asyncio.Event()  # set by the next table, which puts another in its place
 
@@ -56,13 +59,14 @@ class Route:
 
 
 class Caller:
-    """Who a token stands for: the name for the record, and the header that tells the instance."""
+    """Who a token stands for: the record's name for it, what sessions are bound to, the header for the instance."""
 
-    __slots__ = ("app", "header", "name")
+    __slots__ = ("app", "header", "identity", "name")
 
     def __init__(self, app: str, principal: Principal) -> None:
         self.app = app
         self.name = principal.subject
+        self.identity = f"{principal.issuer}\0{principal.subject}"
         self.header = (HEADER, relay(principal))
 
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from portway.host.routes import Access
+
 ReleaseStatus = Literal["building", "ready", "failed"]
 
 
@@ -11,7 +13,7 @@ class AppRecord:
     """`live` is the number of the serving release, None before the first one. Times are Unix seconds."""
 
     name: str
-    access: Literal["token", "public"]
+    access: Access
     live: int | None
     created: int
 

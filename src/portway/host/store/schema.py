@@ -2,7 +2,7 @@
 
 from sqlalchemy import JSON, Column, ForeignKey, Integer, MetaData, String, Table, Text, UniqueConstraint
 
-HEAD = "0001"
+HEAD = "0002"
 
 metadata = MetaData()
 
@@ -14,6 +14,7 @@ apps = Table(
     Column("live", Integer),
     Column("last_release", Integer, nullable=False),
     Column("created", Integer, nullable=False),
+    Column("sealing_keys", Text, nullable=False, server_default=""),
 )
 
 releases = Table(

@@ -1,8 +1,10 @@
 """Every query the host makes. Calls are short and synchronous: one row or one app's rows, on a local file."""
 
 import contextlib
+import os
 import sqlite3
 import time
+from base64 import urlsafe_b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import SQLAlchemyError
 
+from portway.host.routes import Access
 from portway.host.store.migrate import upgrade
 from portway.host.store.records import AppRecord, InstanceRecord, ReleaseRecord, TokenRecord
 from portway.host.store.schema import apps, instances, releases, tokens, variables
@@ -52,6 +55,15 @@ class Store:
     def app(self, name: str) -> AppRecord | None:
         return next((app for app in self.apps() if app.name == name), None)
 
+    def sealing_keys(self, app: str) -> str:
+        """What seals an app's session ids and cursors (PORTWAY_KEYS): its own, for as long as it is there."""
+        with self._begin() as connection:
+            found = connection.execute(select(apps.c.sealing_keys).where(apps.c.name == app)).scalar()
+            if not found:
+                found = urlsafe_b64encode(os.urandom(32)).decode().rstrip("=")
+                connection.execute(update(apps).where(apps.c.name == app).values(sealing_keys=found))
+        return str(found)
+
     def begin_release(self, app: str, source: str) -> int:
         """The number of a new release of `app`, which is made when it is new. Numbers are never used twice."""
         now = int(time.time())
@@ -70,12 +82,15 @@ class Store:
             connection.execute(insert(releases).values(row))
         return int(number)
 
-    def finish_release(self, app: str, number: int, *, server: str, contract: str) -> None:
-        """The release is built and answered; it serves from now on."""
+    def finish_release(
+        self, app: str, number: int, *, server: str, contract: str, access: Access | None = None
+    ) -> None:
+        """The release is built and answered; it serves from now on, with `access` if it is given."""
         with self._begin() as connection:
             values = {"status": "ready", "server": server, "contract": contract}
             connection.execute(update(releases).where(_release(app, number)).values(values))
-            connection.execute(update(apps).where(apps.c.name == app).values(live=number))
+            changed = {"live": number} | ({} if access is None else {"access": access})
+            connection.execute(update(apps).where(apps.c.name == app).values(changed))
 
     def fail_release(self, app: str, number: int, error: str) -> None:
         with self._begin() as connection:

@@ -1,0 +1,36 @@
+"""JSON-RPC batches, which 2025-03-26 obliges a server to receive and every later revision forbids."""
+
+import msgspec
+from msgspec import Raw
+
+from portway.protocol.errors import INVALID_REQUEST, RpcError
+from portway.protocol.jsonrpc import Message, UnreadableMessage, decode
+
+BATCH_VERSION = "2025-03-26"
+BATCH_LIMIT = 100
+"""Messages in one batch."""
+
+
+def split(body: bytes) -> list[tuple[bytes, Message | UnreadableMessage]]:
+    """The messages of a batch with their bytes; in place of one that cannot be in it, the error to answer it with.
+
+    Raises RpcError for what is no batch.
+    """
+    try:
+        parts = msgspec.json.decode(body, type=list[Raw])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        parts = []
+    if not 0 < len(parts) <= BATCH_LIMIT:
+        raise RpcError(INVALID_REQUEST, f"A batch must be a JSON array of 1 to {BATCH_LIMIT} messages.")
+    return [(part, _read(part)) for part in map(bytes, parts)]
+
+
+def _read(part: bytes) -> Message | UnreadableMessage:
+    try:
+        message = decode(part)
+    except UnreadableMessage as error:
+        return error
+    if message.method == "initialize":
+        request_id = None if message.id is msgspec.UNSET else message.id
+        return UnreadableMessage(INVALID_REQUEST, "initialize must not be part of a batch.", request_id)
+    return message

@@ -1,0 +1,93 @@
+"""What a client can do when a server asks something of it (specification: basic/lifecycle, client/*)."""
+
+from enum import IntFlag
+
+import msgspec
+from msgspec import Raw, UnsetType
+
+from portway.protocol.jsonrpc import decode_params
+
+
+class Capability(IntFlag):
+    """The capabilities of a client that change what a server may send; the numbers travel in sealed session ids."""
+
+    NONE = 0
+    FORM = 1
+    URL = 2
+    SAMPLING = 4
+    SAMPLING_TOOLS = 8
+    SAMPLING_CONTEXT = 16
+    ROOTS = 32
+
+
+class _Elicitation(msgspec.Struct):
+    form: Raw | UnsetType = msgspec.UNSET
+    url: Raw | UnsetType = msgspec.UNSET
+
+
+class _Sampling(msgspec.Struct):
+    tools: Raw | UnsetType = msgspec.UNSET
+    context: Raw | UnsetType = msgspec.UNSET
+
+
+class _Capabilities(msgspec.Struct):
+    elicitation: _Elicitation | UnsetType | None = msgspec.UNSET
+    sampling: _Sampling | UnsetType | None = msgspec.UNSET
+    roots: Raw | UnsetType = msgspec.UNSET
+
+
+class _Initialize(msgspec.Struct):
+    capabilities: Raw | UnsetType = msgspec.UNSET
+
+
+_decode = msgspec.json.Decoder(_Capabilities).decode
+
+
+def read(declared: Raw | bytes | UnsetType) -> Capability:
+    """The capabilities a client declares; what cannot be read declares nothing."""
+    if declared is msgspec.UNSET:
+        return Capability.NONE
+    try:
+        found = _decode(declared)
+    except msgspec.DecodeError:
+        return Capability.NONE
+    capabilities = Capability.NONE
+    if isinstance(found.elicitation, _Elicitation):
+        url = found.elicitation.url is not msgspec.UNSET
+        capabilities |= Capability.URL if url else Capability.NONE
+        if not url or found.elicitation.form is not msgspec.UNSET:  # an empty object means forms
+            capabilities |= Capability.FORM
+    if isinstance(found.sampling, _Sampling):
+        capabilities |= Capability.SAMPLING
+        if found.sampling.tools is not msgspec.UNSET:
+            capabilities |= Capability.SAMPLING_TOOLS
+        if found.sampling.context is not msgspec.UNSET:
+            capabilities |= Capability.SAMPLING_CONTEXT
+    if found.roots is not msgspec.UNSET and bytes(found.roots) != b"null":
+        capabilities |= Capability.ROOTS
+    return capabilities
+
+
+def declared(initialize: bytes) -> Capability:
+    """The capabilities in the message that `initialize` is; raises RpcError where its params are no object."""
+    return read(decode_params(initialize, _Initialize).capabilities)
+
+
+_WIRE: dict[Capability, dict[str, object]] = {
+    Capability.FORM: {"elicitation": {"form": {}}},
+    Capability.URL: {"elicitation": {"url": {}}},
+    Capability.SAMPLING: {"sampling": {}},
+    Capability.SAMPLING_TOOLS: {"sampling": {"tools": {}}},
+    Capability.SAMPLING_CONTEXT: {"sampling": {"context": {}}},
+    Capability.ROOTS: {"roots": {}},
+}
+
+
+def required(missing: Capability) -> dict[str, object]:
+    """The ClientCapabilities object that names what is missing (error MISSING_CAPABILITY, `requiredCapabilities`)."""
+    merged: dict[str, dict[str, object]] = {}
+    for capability, wire in _WIRE.items():
+        if capability in missing:
+            for name, members in wire.items():
+                merged.setdefault(name, {}).update(members)  # type: ignore[call-overload]
+    return dict(merged)

@@ -1,0 +1,68 @@
+"""What tells a client of changes, in both eras: the filter of `subscriptions/listen` and the frames of its stream.
+
+Specification: basic/patterns/subscriptions and cancellation (2026-07-28); the list_changed notifications,
+`notifications/resources/updated` and basic/utilities/cancellation (2025-11-25).
+"""
+
+import msgspec
+
+from portway.protocol.jsonrpc import PREFIX, encode_id, encode_notification, encode_result
+
+
+class Filter(msgspec.Struct, rename="camel", omit_defaults=True):
+    """What a client wants to hear of, or the part of it that a server honours."""
+
+    tools_list_changed: bool | None = None
+    prompts_list_changed: bool | None = None
+    resources_list_changed: bool | None = None
+    resource_subscriptions: list[str] | None = None
+
+    @property
+    def kinds(self) -> list[str]:
+        """The lists wanted: "tools", "prompts", "resources"."""
+        wanted = {
+            "tools": self.tools_list_changed,
+            "prompts": self.prompts_list_changed,
+            "resources": self.resources_list_changed,
+        }
+        return [kind for kind, asked in wanted.items() if asked]
+
+
+class ListenParams(msgspec.Struct):
+    """The params of `subscriptions/listen`."""
+
+    notifications: Filter
+
+
+def acknowledgement(request_id: int | str, honoured: Filter) -> bytes:
+    """The first frame of a listen stream."""
+    params = b'{"_meta":%b,"notifications":%b}' % (_meta(request_id), msgspec.json.encode(honoured))
+    return encode_notification("notifications/subscriptions/acknowledged", params)
+
+
+def notice(kind: str, uri: str | None, request_id: int | str | None = None) -> bytes:
+    """The notification of a change: of the list `kind`, or of the resource at `uri`; `request_id` is the listen's."""
+    meta = b"" if request_id is None else b'"_meta":%b' % _meta(request_id)
+    if uri is None:
+        return encode_notification(f"notifications/{kind}/list_changed", b"{%b}" % meta)
+    comma = b"," if meta else b""
+    return encode_notification("notifications/resources/updated", b'{%b%b"uri":%b}' % (meta, comma, _encode(uri)))
+
+
+def listen_result(request_id: int | str, server_info: bytes) -> bytes:
+    """The reply that ends a listen stream: a SubscriptionsListenResult; `server_info` is the JSON of it."""
+    meta = b'%b,"%bserverInfo":%b}' % (_meta(request_id)[:-1], PREFIX.encode(), server_info)
+    return encode_result(request_id, b'{"resultType":"complete","_meta":%b}' % meta)
+
+
+def cancelled(request_id: int | str, reason: str) -> bytes:
+    """The notification that its sender gives a request up: a question of the server's, or over stdio a listen."""
+    params = b'{"requestId":%b,"reason":%b}' % (encode_id(request_id), _encode(reason))
+    return encode_notification("notifications/cancelled", params)
+
+
+_encode = msgspec.json.encode
+
+
+def _meta(request_id: int | str) -> bytes:
+    return b'{"%bsubscriptionId":%b}' % (PREFIX.encode(), encode_id(request_id))

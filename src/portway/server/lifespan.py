@@ -1,0 +1,83 @@
+"""The lifespans of a server and of those mounted in it: entered before the first call, left after the last."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from portway.server.server import Server
+
+log = logging.getLogger("portway.server")
+
+
+class Lifespans:
+    """Runs lifespans in one task of their own, since what they hold (task groups, cancel scopes) is bound to a task.
+
+    One that fails, at its start or later, is entered anew by the next call; so are all after `leave`.
+    """
+
+    def __init__(self, servers: Iterable[Server]) -> None:
+        self._servers = list(dict.fromkeys(server for server in servers if server.lifespan is not None))
+        self._states: dict[Server, object] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._entered: asyncio.Future[None] | None = None
+        self._leaving = asyncio.Event()
+        self.ready = not self._servers
+        """Whether calls may come."""
+
+    def state(self, server: Server) -> object:
+        """What the lifespan of `server` yielded; raises RuntimeError where it came too late to be entered."""
+        if server.lifespan is not None and server not in self._servers:
+            raise RuntimeError(
+                f"{server.name} was mounted after the start, so its lifespan was not entered; mount it before."
+            )
+        return self._states.get(server)
+
+    async def enter(self) -> None:
+        """Enter all, once; raises what a lifespan raises."""
+        if self.ready:
+            return
+        if self._task is None:
+            self._leaving = asyncio.Event()
+            self._entered = asyncio.get_running_loop().create_future()
+            self._task = asyncio.create_task(self._run(self._entered))
+        assert self._entered is not None
+        await asyncio.shield(self._entered)
+
+    async def leave(self) -> None:
+        """Leave all, last entered first; raises what a lifespan raises. One that is still starting is cancelled."""
+        if self._task is None:
+            return
+        self._leaving.set()
+        if not self.ready:
+            self._task.cancel()
+        await asyncio.wait([self._task])
+        task, self._task, self.ready = self._task, None, False
+        if not task.cancelled():
+            task.result()
+
+    async def _run(self, entered: asyncio.Future[None]) -> None:
+        try:
+            async with contextlib.AsyncExitStack() as stack:
+                for server in self._servers:
+                    assert server.lifespan is not None
+                    self._states[server] = await stack.enter_async_context(server.lifespan(server))
+                self.ready = True
+                entered.set_result(None)
+                await self._leaving.wait()
+        except BaseException as error:
+            if self._leaving.is_set():
+                entered.cancel()
+                raise
+            self._task, self.ready = None, False
+            if entered.done():
+                log.exception("a lifespan ended while the server runs; the next call enters it again")
+            else:
+                entered.set_exception(error if isinstance(error, Exception) else RuntimeError(repr(error)))
+                entered.exception()  # those who waited may have gone
+            if not isinstance(error, Exception | asyncio.CancelledError):
+                raise

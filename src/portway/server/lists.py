@@ -1,0 +1,74 @@
+"""The lists of a server, in pages where it asks for them: cached bytes, made again only after a change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from portway.protocol.errors import INVALID_PARAMS, RpcError
+from portway.protocol.sealing import Keys
+from portway.protocol.versions import Era
+from portway.server.components import Prompt, Resource, Table, Tool
+
+_PURPOSE = b"cursor"
+
+
+class _Cursor(msgspec.Struct, array_like=True):
+    """Where a page begins: after the component `last`, or, should that be gone, at its `index`."""
+
+    member: str
+    last: str
+    index: int
+
+
+class Lister:
+    """The list results of one table; `tails` is what each era adds after the list."""
+
+    def __init__(
+        self,
+        table: Table[Tool] | Table[Resource] | Table[Prompt],
+        tails: Mapping[Era, bytes],
+        keys: Keys,
+        size: int | None,
+    ) -> None:
+        self._table = table
+        self._tails = tails
+        self._keys = keys
+        self._size = size
+        self._edition = table.edition
+        self._pages: dict[tuple[Era, int], bytes] = {}
+
+    def result(self, era: Era, cursor: str | UnsetType | None) -> bytes:
+        """The JSON of a page; raises RpcError for a cursor that is none."""
+        start = 0 if cursor is UNSET or cursor is None else self._position(cursor)
+        if self._table.edition != self._edition:
+            self._pages.clear()
+            self._edition = self._table.edition
+        page = self._pages.get((era, start))
+        if page is None:
+            page = self._pages[era, start] = self._page(era, start)
+        return page
+
+    def _page(self, era: Era, start: int) -> bytes:
+        items = list(self._table.items.values())
+        end = len(items) if self._size is None else start + self._size
+        entries = [item.listing for item in items[start:end]]
+        if era is Era.LEGACY and isinstance(items[0] if items else None, Tool):
+            from portway.server import downlevel
+
+            entries = [downlevel.listing(entry) for entry in entries]
+        following = b""
+        if end < len(items):
+            after = msgspec.json.encode(_Cursor(self._table.member, items[end - 1].key, end - 1))
+            following = b',"nextCursor":"%b"' % self._keys.seal(_PURPOSE, after).encode()
+        return b'{"%b":[%b]%b%b}' % (self._table.member.encode(), b",".join(entries), following, self._tails[era])
+
+    def _position(self, cursor: str) -> int:
+        payload = self._keys.unseal(_PURPOSE, cursor)
+        place = None if payload is None else msgspec.json.decode(payload, type=_Cursor)
+        if place is None or place.member != self._table.member:
+            raise RpcError(INVALID_PARAMS, "The cursor is not one this server gave; start again without it.")
+        keys = list(self._table.items)
+        return keys.index(place.last) + 1 if place.last in keys else min(place.index, len(keys))

@@ -1,0 +1,112 @@
+"""The keywords of the decorators, and what to say of those that other frameworks have and this one has not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypedDict
+
+from portway.server.components import CacheScope, Icon, ToolAnnotations
+from portway.server.content import Annotations, JsonObject
+
+JsonSchema = Mapping[str, Any] | str | bytes
+
+
+class _Shared(TypedDict, total=False):
+    """What every decorator takes: how clients see the component, who may use it, and for how many seconds it may run.
+
+    `asks`: the function asks the client something on its way (`ctx.elicit` and its kin).
+    """
+
+    name: str | None
+    title: str | None
+    description: str | None
+    scopes: Iterable[str]
+    icons: Sequence[Icon]
+    meta: JsonObject | None
+    asks: bool
+    timeout: float | None
+
+
+class ToolOptions(_Shared, total=False):
+    """Of a tool also hints, and schemas to be served as they are instead of those from the signature."""
+
+    annotations: ToolAnnotations | None
+    input_schema: JsonSchema | None
+    output_schema: JsonSchema | None
+
+
+class PromptOptions(_Shared, total=False):
+    """Of a prompt nothing more."""
+
+
+class ResourceOptions(_Shared, total=False):
+    """Of a resource also its type, its size in bytes, and for how many seconds who may keep it."""
+
+    mime_type: str | None
+    annotations: Annotations | None
+    size: int | None
+    cache_ttl: float
+    cache_scope: CacheScope
+
+
+INSTEAD = {
+    "annotations": "annotations= belongs to tools and resources",
+    "app": "MCP Apps are not offered",
+    "allowed_hosts": "set PORTWAY_ALLOWED_HOSTS",
+    "auth": "set PORTWAY_TOKENS for tokens, and scopes=[…] on what needs them",
+    "auth_server_provider": "set PORTWAY_TOKENS",
+    "cache_hints": "use cache_ttl= and cache_scope=",
+    "debug": "set PORTWAY_LOG_LEVEL=debug",
+    "dependencies": "list them in pyproject.toml",
+    "event_store": "resuming needs none",
+    "enabled": "use server.remove_tool() and its kin",
+    "exclude_args": "give the function a parameter of type Context, or bind the argument with functools.partial",
+    "extensions": "protocol extensions are not offered",
+    "host": "give it to run()",
+    "json_response": "replies are JSON unless they stream",
+    "list_page_size": "use page_size=",
+    "log_level": "set PORTWAY_LOG_LEVEL",
+    "mask_error_details": "they are always masked; raise ToolError for what the client is to read",
+    "middleware": "use @server.middleware",
+    "namespace": "use prefix=",
+    "on_duplicate_tools": "use on_duplicate=",
+    "on_duplicate_resources": "use on_duplicate=",
+    "on_duplicate_prompts": "use on_duplicate=",
+    "path": "the endpoint is always /mcp",
+    "port": "give it to run()",
+    "request_state_security": "set PORTWAY_KEYS",
+    "resource_security": "it is always on",
+    "resources": "register each with @server.resource(uri)",
+    "run_in_thread": "a def runs on a thread; make it async def to run it on the event loop",
+    "security": "it is always on",
+    "serializer": "return a ToolResult",
+    "session_state_store": "keep a store of your own, by ctx.caller",
+    "show_banner": "there is none",
+    "stateless_http": "use sessions=False",
+    "streamable_http_path": "the endpoint is always /mcp",
+    "strict_input_validation": "annotate with the strict type",
+    "structured_output": "leave out the return annotation to send none",
+    "tags": "use meta=",
+    "task": "tasks are not offered yet",
+    "token_verifier": "set PORTWAY_TOKENS",
+    "tool_serializer": "return a ToolResult",
+    "tools": "register each with server.tool(fn)",
+    "transport_security": "set PORTWAY_ALLOWED_HOSTS",
+    "uri_template": "write the template as the URI",
+    "uvicorn_config": "serve server.asgi() by a uvicorn of your own",
+    "version": "give it to Server(), which all components share",
+    "warn_on_duplicate_tools": 'use on_duplicate="warn"',
+    "warn_on_duplicate_resources": 'use on_duplicate="warn"',
+    "warn_on_duplicate_prompts": 'use on_duplicate="warn"',
+}
+
+
+def refuse_unknown(where: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Raise TypeError for a keyword that does not exist, with what stands in for it where another framework has it."""
+    known = tuple(known)
+    for name in given:
+        if name in known:
+            continue
+        if name in INSTEAD:
+            raise TypeError(f"{where} has no {name}=: {INSTEAD[name]}.")
+        raise TypeError(f"{where} has no {name}=; it takes: {', '.join(sorted(known))}.")

@@ -1,0 +1,132 @@
+"""`requestState`: what one run of a handler leaves for the next, carried by the client, sealed (AES-256-GCM).
+
+Specification: basic/patterns/mrtr, "Request State". It is bound to who called, what, and with which arguments.
+"""
+
+import base64
+import binascii
+import hashlib
+import math
+import os
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from portway.auth.principal import Principal
+from portway.protocol.errors import INVALID_PARAMS, RpcError
+from portway.protocol.sealing import Keys
+
+MAX_BYTES = 32 * 1024
+MAX_AGE = 600
+"""Seconds that a user has for the questions of one round."""
+MAX_ROUNDS = 10
+
+_PURPOSE = b"request state"
+_NONCE = 12
+
+
+class Recorded(msgspec.Struct, frozen=True, array_like=True):
+    """An answer given, and the digest of its question."""
+
+    digest: bytes
+    result: Raw
+
+
+class State(msgspec.Struct, omit_defaults=True):
+    """All that is known of a call when it starts again; `issued` is in seconds since the epoch.
+
+    `asked` has the digests of the questions that are open and have no key of their own.
+    """
+
+    principal: bytes = b""
+    call: bytes = b""
+    issued: int = 0
+    round: int = 0
+    answers: dict[str, Recorded] = {}
+    asked: dict[str, bytes] = {}
+    once: dict[str, Raw] = {}
+
+
+_decode = msgspec.json.Decoder(State).decode
+
+
+def principal_digest(principal: Principal) -> bytes:
+    """Who calls, as a state remembers it."""
+    return _digest([principal.issuer, principal.subject, principal.client])
+
+
+def call_digest(method: str, name: str, arguments: Raw | UnsetType) -> bytes:
+    """What is called: two spellings of the same JSON arguments are the same call."""
+    if arguments is UNSET:
+        return _digest([method, name, {}])
+    try:
+        return _digest([method, name, _decode_arguments(arguments) or {}])
+    except (msgspec.MsgspecError, UnicodeError, RecursionError, OverflowError):
+        return _digest([method, name, hashlib.sha256(arguments).hexdigest()])
+
+
+def seal(keys: Keys, state: State) -> str:
+    """The state as base64url; raises RpcError when it has grown beyond what a client should carry."""
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    plain = msgspec.json.encode(state)
+    nonce = os.urandom(_NONCE)
+    sealed = base64.urlsafe_b64encode(nonce + AESGCM(keys.derive(_PURPOSE)[0]).encrypt(nonce, plain, None))
+    if len(sealed) > MAX_BYTES:
+        raise RpcError(
+            INVALID_PARAMS, f"The answers so far come to more than {MAX_BYTES} bytes; start again with less."
+        )
+    return sealed.rstrip(b"=").decode()
+
+
+def unseal(keys: Keys, sealed: str, *, principal: bytes, call: bytes, now: int) -> State:
+    """The state that `seal` made for this caller and this call; raises RpcError."""
+    state = _open(keys, sealed)
+    if state is None:
+        raise RpcError(INVALID_PARAMS, "params.requestState is not as this server gave it; start the call without it.")
+    if state.principal != principal:
+        raise RpcError(INVALID_PARAMS, "params.requestState was given to another caller; start the call without it.")
+    if state.call != call:
+        raise RpcError(
+            INVALID_PARAMS, "params.requestState belongs to another call, or to other arguments; start without it."
+        )
+    if now - state.issued > MAX_AGE:
+        raise RpcError(
+            INVALID_PARAMS, f"params.requestState is older than {MAX_AGE} seconds; start the call without it."
+        )
+    return state
+
+
+def _open(keys: Keys, sealed: str) -> State | None:
+    if len(sealed) > MAX_BYTES:
+        return None
+    try:
+        data = base64.b64decode(sealed + "=" * (-len(sealed) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    if base64.urlsafe_b64encode(data).rstrip(b"=").decode() != sealed:  # one spelling only
+        return None
+    from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    for key in keys.derive(_PURPOSE):
+        try:
+            return _decode(AESGCM(key).decrypt(data[:_NONCE], data[_NONCE:], None))
+        except (InvalidTag, ValueError):  # ValueError: too short; msgspec's errors: another version's state
+            continue
+    return None
+
+
+def _number(text: str) -> float | int | str:
+    """A number with a fraction or an exponent, in its one spelling."""
+    number = float(text)
+    if not math.isfinite(number):
+        return text
+    return int(number) if number.is_integer() and abs(number) < 2**53 else number
+
+
+_decode_arguments = msgspec.json.Decoder(float_hook=_number).decode
+
+
+def _digest(value: object) -> bytes:
+    return hashlib.sha256(msgspec.json.encode(value, order="sorted")).digest()[:16]

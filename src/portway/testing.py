@@ -1,0 +1,343 @@
+"""For the tests of a server: a client in the same process, a URL to serve it at, a replay of what asks in both eras.
+
+```python
+async with portway.testing.Client(server, answers={"Your name?": "Ada"}) as client:
+    assert (await client.call_tool("greet")).text == "Hello, Ada!"
+```
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from portway import client as lean
+from portway.auth.principal import ANONYMOUS, Principal
+from portway.client.handlers import Elicitation, Elicited, OnChange, OnElicit, OnLog, OnSample, Root, Roots, Sampling
+from portway.client.results import CallResult, InputRequest, Outcome
+from portway.client.wire import Call, Handler, Incoming, decode_incoming
+from portway.engine.bus import Bus
+from portway.engine.legacy import LegacySession
+from portway.engine.listen import LISTEN, Listen
+from portway.protocol.capabilities import declared
+from portway.protocol.errors import RpcError
+from portway.protocol.headers import verify_envelope, verify_supported
+from portway.protocol.jsonrpc import Message, decode, encode_error
+from portway.protocol.subscriptions import notice
+from portway.protocol.versions import LATEST_LEGACY, Era, negotiate
+from portway.server.context import Exchange
+from portway.server.dispatch import Dispatcher
+from portway.server.questions import Answer, Sampled
+from portway.server.server import Server
+
+__all__ = ["Answers", "Client", "Replay", "Spoken", "replay", "serve"]
+
+Spoken = Literal["modern", "legacy"]
+_ERROR_ID = re.compile(r"error id [0-9a-f]+")
+
+
+class Client(lean.Client):
+    """A client of `server` in the same process: no sockets, the bytes of a real connection.
+
+    `answers` says what the user, the model and the client answer: keys are a question's key or its message ("roots" for
+    the roots), values what a form is to be filled in with, `Answer("decline")`, the model's text, a list of URIs. The
+    handlers of `portway.client.Client` are taken as well. `principal` is who calls. A lifespan runs once a client.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        *,
+        era: Spoken = "modern",
+        answers: Mapping[str, object] | Answers | None = None,
+        principal: Principal = ANONYMOUS,
+        timeout: float = 10.0,
+        on_elicit: OnElicit | None = None,
+        on_sample: OnSample | None = None,
+        roots: Roots | None = None,
+        on_log: OnLog | None = None,
+        on_change: OnChange | None = None,
+    ) -> None:
+        if answers is not None and not isinstance(answers, Answers):
+            answers = Answers(answers)
+        if answers is not None:
+            on_elicit, on_sample = on_elicit or answers.elicit, on_sample or answers.sample
+            roots = answers.roots if roots is None else roots
+        super().__init__(
+            f"memory:{server.name}",
+            era=era,
+            timeout=timeout,
+            on_elicit=on_elicit,
+            on_sample=on_sample,
+            roots=roots,
+            on_log=on_log,
+            on_change=on_change,
+        )
+        self._answers = answers
+        self._server = server
+        self._principal = principal
+
+    async def _open(self) -> Memory:
+        memory = Memory(self._server, self._principal, self._talk.take, self._answers)
+        await memory.dispatcher.open()
+        return memory
+
+
+class Answers:
+    """The answers a test gives beforehand."""
+
+    def __init__(self, given: Mapping[str, object]) -> None:
+        self._given = given
+        self._keys: dict[str, str] = {}  # of a question, by what it says; only the modern era sends them
+        self.asked: Counter[str] = Counter()
+        self.fault: AssertionError | None = None
+
+    def learn(self, key: str, question: InputRequest) -> None:
+        """Keep the key under which a modern server asks."""
+        params = b"{}" if isinstance(question.params, UnsetType) else question.params
+        if question.method == "roots/list":
+            self._keys["roots"] = key
+        elif question.method == "elicitation/create":
+            self._keys[msgspec.json.decode(params, type=Elicitation).message] = key
+        else:
+            self._keys[msgspec.json.decode(params, type=Sampling).text] = key
+
+    def elicit(self, question: Elicitation) -> Elicited:
+        """Fill in a form, or agree to visit a page."""
+        fields = list(question.requested_schema.get("properties", {}))
+        value = self._find(question.message, fields[0] if len(fields) == 1 else "")
+        if isinstance(value, Answer):
+            if not value.accepted:
+                return value.action
+            value = value.data
+        if question.mode == "url":
+            return "accept"
+        plain = msgspec.to_builtins(value)
+        if isinstance(plain, dict):
+            return plain
+        if not fields:
+            return {}
+        if len(fields) > 1:
+            raise self._failed(f"{question.message!r} asks for {', '.join(fields)}: answer it with a dict of them")
+        return {fields[0]: plain}
+
+    def sample(self, question: Sampling) -> str | Mapping[str, Any]:
+        """Answer for the model."""
+        value = self._find(question.text)
+        if isinstance(value, Sampled):
+            result: dict[str, Any] = msgspec.to_builtins(value)
+            return result
+        if isinstance(value, (str, Mapping)):
+            return value
+        raise self._failed(f"{question.text!r} is asked of the model: answer it with a text")
+
+    def roots(self) -> list[Root]:
+        """The roots of the client."""
+        value = self._find("roots")
+        if not isinstance(value, (list, tuple)):
+            raise self._failed('answers["roots"] must be a list of URIs')
+        return [Root(place) if isinstance(place, str) else Root(place.uri, place.name) for place in value]
+
+    def _find(self, says: str, field: str = "") -> object:
+        self.asked[says] += 1
+        for name in (self._keys.get(says, says), says, field):
+            if name in self._given:
+                return self._given[name]
+        raise self._failed(f"the server asks {says!r}, and answers= has nothing for it")
+
+    def _failed(self, text: str) -> AssertionError:
+        """The error of a test, kept for the call: a legacy server would make a tool's error of it."""
+        self.fault = AssertionError(text)
+        return self.fault
+
+
+class Memory:
+    """The channel to a server in the same process: what a transport does, without one.
+
+    Legacy clients have a session, as they do over stdio.
+    """
+
+    has_headers = False
+
+    def __init__(self, server: Server, principal: Principal, handler: Handler, answers: Answers | None) -> None:
+        self.dispatcher = Dispatcher(server)
+        self.session: LegacySession | None = None
+        self._principal = principal
+        self._handler = handler
+        self._answers = answers
+        self._bus = Bus(server.changes)
+        self._telling: asyncio.Task[None] | None = None
+
+    def hand(self, message: bytes) -> None:
+        """Give the client a message that is no reply."""
+        self._handler(decode_incoming(message))
+
+    async def request(self, call: Call) -> Incoming:
+        """Have a request answered."""
+        message = decode(call.body)
+        try:
+            exchange = self._exchange(message, call)
+            reply = await (self._listen(exchange) if call.method == LISTEN else self.dispatcher.dispatch(exchange))
+        except RpcError as error:
+            reply = encode_error(call.id, error)
+        if self._answers is not None and self._answers.fault is not None:
+            raise self._answers.fault
+        answer = decode_incoming(reply)
+        if call.modern and self._answers is not None and answer.result is not UNSET:
+            for key, question in (msgspec.json.decode(answer.result, type=Outcome).input_requests or {}).items():
+                self._answers.learn(key, question)
+        return answer
+
+    async def notify(self, body: bytes, version: str | None) -> None:
+        """Take the client's notification, or its answer to a question."""
+        message = decode(body)
+        if message.method is UNSET:
+            if self.session is not None:
+                self.session.pending.answer(message)
+        elif message.method == "notifications/initialized" and self.session is not None and self._telling is None:
+            self._telling = asyncio.get_running_loop().create_task(self._tell(self.session))
+
+    async def attend(self, version: str | None) -> None:
+        """Nothing to do: what the server says comes by itself."""
+
+    async def close(self) -> None:
+        """End what is still open, and the server's lifespan."""
+        self._bus.close()
+        if self.session is not None:
+            self.session.close()
+        if self._telling is not None:
+            await self._telling
+        await self.dispatcher.close()
+
+    def _exchange(self, message: Message, call: Call) -> Exchange:
+        version, channel = LATEST_LEGACY, _Exchanged(self)
+        if call.modern:
+            version = verify_envelope(message)
+            verify_supported(version)
+            return Exchange(message, Era.MODERN, self._principal, channel, call.body, version)
+        if message.method == "initialize" and message.params is not UNSET and message.params.version is not UNSET:
+            capabilities = declared(call.body)
+            self.session = LegacySession(self._bus, negotiate(message.params.version), capabilities)
+        if self.session is not None:
+            version = self.session.version
+        return Exchange(message, Era.LEGACY, self._principal, channel, call.body, version, self.session)
+
+    async def _listen(self, exchange: Exchange) -> bytes:
+        listen = Listen(self._bus, self.dispatcher.server, exchange)
+        try:
+            self.hand(listen.ack)
+            while frames := await listen.frames():
+                for frame in frames:
+                    self.hand(frame)
+            return listen.result
+        finally:
+            listen.close()
+
+    async def _tell(self, session: LegacySession) -> None:
+        while changes := await session.listener.changes():
+            for change in changes:
+                self.hand(notice(change.kind, change.uri))
+
+
+class _Exchanged:
+    """Where the messages of one call go."""
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+
+    async def notify(self, message: bytes) -> None:
+        """Give the client a notification."""
+        self._memory.hand(message)
+
+    async def ask(self, method: str, params: bytes) -> Raw:
+        """Ask a legacy client."""
+        assert self._memory.session is not None
+        return await self._memory.session.pending.ask(self.notify, method, params)
+
+    async def close_stream(self, retry: int | None) -> None:
+        """Nothing: there is no stream."""
+
+
+@asynccontextmanager
+async def serve(server: Server) -> AsyncIterator[str]:
+    """The URL at which `server` is served over HTTP, on a free port of this machine, while the block lasts."""
+    from portway.http.limits import Limits
+    from portway.http.listen import Bind
+    from portway.http.serve import serve as listen
+    from portway.transport.http import PATH
+
+    loop = asyncio.get_running_loop()
+    url: asyncio.Future[str] = loop.create_future()
+    stop = asyncio.Event()
+    app = server.asgi()
+    serving = loop.create_task(
+        listen(app, Bind(port=0), Limits(shutdown_seconds=1), on_ready=url.set_result, stop=stop)
+    )
+    try:
+        await asyncio.wait((url, serving), return_when=asyncio.FIRST_COMPLETED)
+        if serving.done():
+            await serving  # raises why
+        yield url.result() + PATH
+    finally:
+        stop.set()
+        app.end_streams()
+        await serving
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """What one tool gave in each era."""
+
+    modern: CallResult
+    legacy: CallResult
+
+
+async def replay(
+    server: Server,
+    tool: str,
+    arguments: Mapping[str, Any] | None = None,
+    *,
+    answers: Mapping[str, object],
+    principal: Principal = ANONYMOUS,
+) -> Replay:
+    """Call a tool that asks in both eras, with the same answers; AssertionError where questions or results differ.
+
+    A modern client makes the tool run again after each round of questions, a legacy one lets it wait: a tool that
+    counts, draws lots or looks at the clock before it asks gives itself away here, unless it does so in `ctx.once`.
+    """
+    given = Answers(answers)
+    results: list[CallResult] = []
+    asked: list[Counter[str]] = []
+    for era in _ERAS:
+        given.asked = Counter()
+        async with Client(server, era=era, answers=given, principal=principal) as client:
+            results.append(await client.call_tool(tool, arguments))
+        asked.append(given.asked)
+    modern, legacy = results
+    if asked[0] != asked[1]:
+        questions = [list(counted.elements()) for counted in asked]
+        raise AssertionError(f"{tool} asked {questions[0]} in the modern era and {questions[1]} in the legacy one")
+    if _comparable(modern) != _comparable(legacy):
+        raise AssertionError(f"{tool} gave {modern} in the modern era and {legacy} in the legacy one")
+    return Replay(modern, legacy)
+
+
+_ERAS: tuple[Spoken, ...] = ("modern", "legacy")  # the modern one first: it tells the questions' keys
+
+
+def _comparable(result: CallResult) -> object:
+    """A result without what differs by nature.
+
+    That is the ids under which faults are logged, and structured content that is no object, which the legacy era lacks.
+    """
+    structured = result.structured if isinstance(result.structured, dict) else None
+    content = _ERROR_ID.sub("", msgspec.json.encode(result.content).decode())
+    return content, structured, result.is_error

@@ -1,0 +1,207 @@
+"""What a POST to the MCP endpoint means: a call, a notification, an answer, a batch, in either era."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec import UNSET
+
+from portway.auth.principal import Principal
+from portway.engine.listen import LISTEN
+from portway.protocol.batch import BATCH_VERSION, split
+from portway.protocol.capabilities import declared
+from portway.protocol.era import classify
+from portway.protocol.errors import HEADER_MISMATCH, INVALID_REQUEST, REFUSED, RpcError
+from portway.protocol.headers import VERSION, verify
+from portway.protocol.jsonrpc import Message, UnreadableMessage, decode, encode_error
+from portway.protocol.versions import LATEST_MODERN, Era, negotiate
+from portway.server.context import Exchange
+from portway.transport.reply import Reply
+from portway.transport.streams import listen
+from portway.transport.traffic import Traffic
+
+if TYPE_CHECKING:
+    from portway.engine.sessions import HttpSession, Sessions
+    from portway.http.asgi import Headers
+    from portway.server.dispatch import Dispatcher
+
+SESSION = b"mcp-session-id"
+_UNSAID = "2025-03-26"
+"""The revision of a legacy client that names none (2025-11-25, basic/transports, "Protocol Version Header")."""
+_log = logging.getLogger("portway.transport")
+
+Fields = Mapping[bytes, bytes]
+
+
+class Post(msgspec.Struct, gc=False):
+    """One POST: what came, from whom, where its reply goes, and the traffic it is part of."""
+
+    body: bytes
+    fields: Fields
+    principal: Principal
+    reply: Reply
+    traffic: Traffic
+
+
+class Endpoint:
+    """Answers what is POSTed. `sessions` is None for a server that gives its legacy clients none."""
+
+    def __init__(self, dispatcher: Dispatcher, sessions: Sessions | None) -> None:
+        self._dispatcher = dispatcher
+        self._sessions = sessions
+        self._needs_session = dispatcher.server.sessions is True
+        self._told_of_keys = dispatcher.keys.shared
+
+    def session(self, fields: Fields, principal: Principal, *, needed: bool) -> HttpSession | None:
+        """The session a legacy request names, None where it names none and may do so.
+
+        Raises RpcError: 400 without the header, 404 for an id that is not, or no longer, one of this caller's.
+        """
+        if SESSION not in fields or self._sessions is None:
+            if needed:
+                text = "This needs a session: send the Mcp-Session-Id header that came with the reply to initialize."
+                raise RpcError(REFUSED, text, status=400)
+            return None
+        session = self._sessions.find(_session_id(fields), principal)
+        if session is None:
+            raise RpcError(REFUSED, "There is no such session any more: initialize a new one.", status=404)
+        return session
+
+    async def answer(self, post: Post, headers: Headers) -> None:
+        """Answer one POST; `headers` are all it has, in order."""
+        body, fields, reply = post.body, post.fields, post.reply
+        version_field = fields.get(VERSION)
+        version = None if version_field is None else version_field.decode("latin-1").strip(" \t")
+        try:
+            message = decode(body)
+        except UnreadableMessage as error:
+            if body.lstrip()[:1] == b"[" and version in (None, BATCH_VERSION):
+                await self._answer_batch(post, error)
+            else:
+                session = None if self._sessions is None else self._sessions.find(_session_id(fields), post.principal)
+                if session is not None:
+                    session.questions.spoil(error.request_id)
+                await reply.finish(error.status_under(version_field), encode_error(error.request_id, error))
+            return
+        era = classify(message, version)
+        try:
+            if len(fields) != len(headers):
+                _refuse_duplicates(headers)
+            if era is Era.LEGACY:
+                await self._answer_legacy(post, message, version)
+            elif message.method is UNSET or message.id is UNSET:
+                if message.method is UNSET:
+                    raise RpcError(INVALID_REQUEST, f"A client sends no responses in {LATEST_MODERN}.")
+                await reply.accept()
+            else:
+                verify(message, fields)
+                assert version is not None  # verified to be that of the body
+                exchange = Exchange(message, era, post.principal, reply, body, version, None, fields)
+                if message.method == LISTEN:
+                    await self._listen(post, exchange)
+                else:
+                    await reply.run(self._dispatcher, exchange, post.traffic.calls)
+        except RpcError as error:
+            await reply.fail(message, era, error)
+
+    async def _listen(self, post: Post, exchange: Exchange) -> None:
+        streams = post.traffic.streams
+        streams.enter(post.principal)
+        try:
+            await listen(post.traffic.bus, self._dispatcher.server, exchange, post.reply)
+        finally:
+            streams.leave(post.principal)
+
+    async def _answer_legacy(self, post: Post, message: Message, version: str | None) -> None:
+        principal, reply = post.principal, post.reply
+        if message.method == "initialize" and message.id is not UNSET:
+            await self._initialize(post, message)
+            return
+        session = None
+        if self._sessions is not None:
+            session = self.session(post.fields, principal, needed=self._needs_session)
+        if message.method is UNSET or message.id is UNSET:
+            _heed(message, session)
+            await reply.accept()
+        else:
+            version = (version or _UNSAID) if session is None else session.version
+            exchange = Exchange(message, Era.LEGACY, principal, reply, post.body, version, session, post.fields)
+            await reply.run(self._dispatcher, exchange, post.traffic.calls, session)
+
+    async def _initialize(self, post: Post, message: Message) -> None:
+        """Answer `initialize`, whatever session it may name: it asks for a new one."""
+        version, session = _UNSAID, None
+        if message.params is not UNSET and message.params.version is not UNSET:  # or else the dispatcher refuses
+            version = negotiate(message.params.version)
+            if self._sessions is not None:
+                capabilities = declared(post.body)
+                session = self._sessions.mint(post.principal, version, capabilities)
+                post.reply.name(session)
+                if not self._told_of_keys:
+                    self._told_of_keys = True
+                    _log.info("PORTWAY_KEYS is not set: sessions, cursors and questions end with this process")
+        exchange = Exchange(message, Era.LEGACY, post.principal, post.reply, post.body, version, session, post.fields)
+        await post.reply.run(self._dispatcher, exchange, post.traffic.calls)
+
+    async def _answer_batch(self, post: Post, unreadable: UnreadableMessage) -> None:
+        """Answer a batch, which 2025-03-26 obliges a server to receive; its requests are answered in order."""
+        calls, principal, reply = post.traffic.calls, post.principal, post.reply
+        replies: list[bytes] = []
+        try:
+            session = self.session(post.fields, principal, needed=self._needs_session)
+            if session is not None and session.version != BATCH_VERSION:
+                raise unreadable
+            calls.enter(principal)
+            reply.session = session
+            try:
+                for part, message in split(post.body):
+                    answer = await self._answer_part(post, part, message, session)
+                    if answer is not None:
+                        replies.append(answer)
+            finally:
+                calls.leave(principal)
+        except RpcError as error:
+            await reply.finish(error.status, encode_error(None, error))
+            return
+        await reply.finish(200, b"[%b]" % b",".join(replies)) if replies else await reply.accept()
+
+    async def _answer_part(
+        self, post: Post, part: bytes, message: Message | UnreadableMessage, session: HttpSession | None
+    ) -> bytes | None:
+        if isinstance(message, UnreadableMessage):
+            return encode_error(message.request_id, message)
+        if message.method is UNSET or message.id is UNSET:
+            try:
+                _heed(message, session)
+            except RpcError as fault:
+                return encode_error(None, fault)
+            return None
+        exchange = Exchange(message, Era.LEGACY, post.principal, post.reply, part, BATCH_VERSION, session, post.fields)
+        try:
+            return await self._dispatcher.dispatch(exchange)
+        except RpcError as fault:
+            return encode_error(message.id, fault)
+
+
+def _session_id(fields: Fields) -> str:
+    return fields.get(SESSION, b"").decode("latin-1")
+
+
+def _heed(message: Message, session: HttpSession | None) -> None:
+    """Act on a legacy notification or answer. Raises RpcError (400) for an answer that no question waits for."""
+    if message.method is UNSET:
+        if session is None:
+            text = "No question waits for this answer: without the Mcp-Session-Id header nothing is asked."
+            raise RpcError(REFUSED, text, status=400)
+        session.answer(message)
+    elif message.method == "notifications/cancelled" and session is not None and message.params is not UNSET:
+        session.cancel(message.params.request_id)
+
+
+def _refuse_duplicates(headers: Headers) -> None:
+    names = [name for name, _ in headers if name.startswith(b"mcp-")]
+    if len(names) != len(set(names)):
+        raise RpcError(HEADER_MISMATCH, "An MCP routing header is sent twice.")

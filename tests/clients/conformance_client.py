@@ -1,0 +1,46 @@
+"""Portway's client as the official suite drives one: the URL is the last argument, the tools say what to do."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+from typing import Any
+
+from portway.client import Client, Elicitation
+from portway.protocol.errors import RpcError
+
+SAMPLES = {"integer": 5, "number": 3, "string": "x", "boolean": True}
+
+
+def answer(question: Elicitation) -> dict[str, Any]:
+    fields = question.requested_schema["properties"]
+    return {name: field.get("default", SAMPLES[field["type"]]) for name, field in fields.items()}
+
+
+async def main() -> None:
+    era = "legacy" if os.environ["MCP_CONFORMANCE_PROTOCOL_VERSION"] < "2026" else "auto"
+    context = json.loads(os.environ.get("MCP_CONFORMANCE_CONTEXT", "{}"))
+    handlers = {"on_elicit": answer, "on_sample": lambda asked: "x", "roots": ["file:///x"]}
+    async with Client(sys.argv[-1], era=era, timeout=20, **handlers) as client:
+        tools = {tool.name: tool.input_schema for tool in await client.list_tools()}
+        calls = context.get("toolCalls", [{"name": name, "arguments": filled(name, tools)} for name in tools])
+        for call in calls:
+            with contextlib.suppress(RpcError):  # some are meant to fail
+                await client.call_tool(call["name"], call["arguments"])
+        for resource in await client.list_resources():
+            await client.read_resource(resource.uri)
+        for prompt in await client.list_prompts():
+            await client.get_prompt(prompt.name, {argument.name: "x" for argument in prompt.arguments})
+
+
+def filled(tool: str, tools: dict[str, Any]) -> dict[str, Any]:
+    members = tools[tool].get("properties", {})
+    if tool == "json_schema_echo":
+        return {"schema": tools["json_schema_2020_12_tool"]}
+    return {name: SAMPLES.get(member.get("type")) for name, member in members.items()}
+
+
+asyncio.run(main())

@@ -1,0 +1,137 @@
+"""A keeper with a real runtime, and instances that hang."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from portway.host.keeper import Keeper, Starter
+from portway.host.paths import Paths
+from portway.host.processes import ProcessRuntime
+from portway.host.readiness import falls_silent
+from portway.host.runtime import Limits, Release
+from portway.host.store import Store
+from tests.support import SCRIPTS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BLOCKING = """
+import time
+from portway import Server
+
+server = Server("blocking")
+
+
+@server.tool
+async def block() -> None:
+    time.sleep(1000)
+"""
+CALL = """{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "block", "arguments": {}}}"""
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> Iterator[Paths]:
+    with tempfile.TemporaryDirectory(dir="/tmp") as run:
+        paths = Paths(tmp_path / "data", Path(run))
+        paths.prepare()
+        yield paths
+
+
+def release(paths: Paths) -> Release:
+    made = Release("app", 1, paths.release("app", 1), "server.py")
+    for folder in (made.source, made.log.parent, made.venv / "bin"):
+        folder.mkdir(parents=True)
+    (made.source / "server.py").write_text(BLOCKING)
+    (made.venv / "bin" / "portway").symlink_to(SCRIPTS / "portway")
+    return made
+
+
+async def block(address: str) -> asyncio.StreamWriter:
+    """Call the tool that blocks its loop; what holds the connection."""
+    _, writer = await asyncio.open_unix_connection(address.removeprefix("unix:"))
+    head = "POST /mcp HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+    head += "accept: application/json, text/event-stream\r\n"
+    writer.write(f"{head}content-length: {len(CALL)}\r\n\r\n{CALL}".encode())
+    await writer.drain()
+    return writer
+
+
+@pytest.mark.parametrize("how", ["stopped", "blocked"])
+def test_an_instance_that_no_longer_answers_is_replaced_at_once(paths: Paths, how: str) -> None:
+    async def test() -> None:
+        store = Store(paths.database)
+        made = release(paths)
+        store.begin_release("app", "/")
+        changed = asyncio.Event()
+        limits = Limits(stop_seconds=1000, probe_seconds=0.3, probes=2)
+        keeper = Keeper(made, Starter(ProcessRuntime(paths), store, limits), changed.set)
+
+        async def state(*wanted: str) -> None:
+            while keeper.state not in wanted:
+                changed.clear()
+                await changed.wait()
+
+        keeper.begin(None)
+        await state("up")
+        first = keeper.instance
+        assert first is not None
+        if how == "stopped":
+            os.kill(int(first.token.partition(":")[0]), signal.SIGSTOP)
+        else:
+            writer = await block(first.address)
+        await state("starting")
+        assert "it no longer answered" in keeper.reason
+        await state("up")
+        assert keeper.instance is not None
+        assert keeper.instance.id != first.id
+        assert await first.wait() == "signal SIGKILL"
+        if how == "blocked":
+            writer.close()
+        keeper._starter.limits = Limits(stop_seconds=1)
+        await keeper.end()
+        store.close()
+
+    asyncio.run(asyncio.wait_for(test(), 30))
+
+
+class Address:
+    """As much of an instance as is asked whether it lives."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+
+
+@pytest.mark.parametrize("how", ["refuses", "hangs up", "is slow at times"])
+def test_an_instance_that_does_anything_with_a_question_lives(how: str) -> None:
+    async def test() -> None:
+        asked = asyncio.Semaphore(0)
+        slow = True
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal slow
+            slow = not slow and how == "is slow at times"
+            if slow:
+                await reader.read()  # until the question is given up
+            elif how != "hangs up":
+                await reader.readuntil(b"\r\n\r\n")
+                writer.write(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n")
+            writer.close()
+            asked.release()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        address = Address(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        silence = asyncio.ensure_future(falls_silent(address, 0.2, 4))  # type: ignore[arg-type]
+        for _ in range(5):
+            await asked.acquire()
+        assert not silence.done()
+        server.close()
+        await silence
+
+    asyncio.run(asyncio.wait_for(test(), 30))

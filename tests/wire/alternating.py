@@ -1,0 +1,78 @@
+"""A plain loop over replicas of a server: every request goes to the next one, on a connection of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import zlib
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+_SESSION = re.compile(rb"(?i)\r\nmcp-session-id: *([^\r\n]+)")
+_LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
+_CONNECTION = re.compile(rb"(?i)\r\nconnection:[^\r\n]*")
+
+
+class Loop:
+    """`ports` are the replicas in rotation. `by_session`: a legacy session's requests all go to the same one."""
+
+    def __init__(self, ports: list[int], *, by_session: bool) -> None:
+        self.ports = ports
+        self.url = ""
+        self._by_session = by_session
+        self._turn = 0
+        self._open: set[asyncio.StreamWriter] = set()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._open.add(writer)
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = _LENGTH.search(head)
+            body = await reader.readexactly(int(length[1])) if length else b""
+            answers, asking = await asyncio.open_connection("127.0.0.1", self._next(head))
+            self._open.add(asking)
+            asking.write(_CONNECTION.sub(b"", head)[:-2] + b"Connection: close\r\n\r\n" + body)
+            relay, gone = asyncio.ensure_future(self._relay(answers, writer)), asyncio.ensure_future(reader.read(1))
+            await asyncio.wait({relay, gone}, return_when=asyncio.FIRST_COMPLETED)
+            for task in (relay, gone):
+                task.cancel()
+            await asyncio.gather(relay, gone, return_exceptions=True)
+            self._open.discard(asking)
+            asking.close()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            self._open.discard(writer)
+            writer.close()
+
+    def close(self) -> None:
+        for writer in self._open:
+            writer.close()
+
+    def _next(self, head: bytes) -> int:
+        session = _SESSION.search(head)
+        if self._by_session and session:
+            return self.ports[zlib.crc32(session[1]) % len(self.ports)]
+        self._turn += 1
+        return self.ports[self._turn % len(self.ports)]
+
+    async def _relay(self, answers: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while piece := await answers.read(65536):
+            writer.write(piece)
+            await writer.drain()
+
+
+@asynccontextmanager
+async def alternating(*ports: int, by_session: bool = False) -> AsyncIterator[Loop]:
+    """The loop, listening while the block lasts."""
+    loop = Loop(list(ports), by_session=by_session)
+    server = await asyncio.start_server(loop.serve, "127.0.0.1", 0)
+    loop.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/mcp"
+    try:
+        yield loop
+    finally:
+        server.close()
+        loop.close()

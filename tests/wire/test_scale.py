@@ -1,0 +1,113 @@
+"""What many and what much cost: idle subscriptions, and large arguments and results."""
+
+from __future__ import annotations
+
+import json
+import resource
+import socket
+import sys
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from tests.support import ROOT, SCRIPTS, started
+from tests.wire.served import LEGACY, MODERN, VERSIONS, Client, request
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.support import Started
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+STREAMS = 10_000
+STREAM_BYTES = 20 * 1024
+SIZES = [1024, 16 * 1024, 256 * 1024, 1024 * 1024, 4_000_000]
+
+
+@contextmanager
+def running(file: Path) -> Iterator[tuple[Started, int]]:
+    command = (SCRIPTS / "portway", "run", file, "--transport", "http", "--host", "127.0.0.1", "--port", "0")
+    with started(*command, ready=r"http://127\.0\.0\.1:(\d+)") as child:
+        assert child.match
+        yield child, int(child.match[1])
+
+
+def open_stream(port: int, number: int) -> socket.socket:
+    """A connection on which a subscription has been acknowledged."""
+    message, headers = request(MODERN, "subscriptions/listen", {"notifications": {"toolsListChanged": True}}, id=number)
+    body = json.dumps(message).encode()
+    lines = {"Host": f"127.0.0.1:{port}", "Content-Length": str(len(body))} | headers
+    head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+    connection = socket.create_connection(("127.0.0.1", port), timeout=20)
+    connection.sendall(f"POST /mcp HTTP/1.1\r\n{head}\r\n".encode() + body)
+    hear(connection, b"acknowledged")
+    return connection
+
+
+def hear(connection: socket.socket, what: bytes) -> None:
+    heard = b""
+    while what not in heard:
+        piece = connection.recv(65536)
+        assert piece, heard
+        heard += piece
+
+
+def test_ten_thousand_idle_subscriptions_hold_20_kb_each_and_hear_of_a_change() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = STREAMS + 1500
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        pytest.skip(f"one process may open {hard} files here, and {STREAMS} connections need {needed}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, needed), hard))
+    try:
+        with running(ROOT / "examples" / "everything" / "server.py") as (child, port), ExitStack() as connections:
+            process = psutil.Process(child.process.pid)
+            kept = [connections.enter_context(open_stream(port, number)) for number in range(500)]
+            before = process.memory_info().rss
+            kept += [connections.enter_context(open_stream(port, number)) for number in range(STREAMS)]
+            each = (process.memory_info().rss - before) / STREAMS
+            client = Client(f"http://127.0.0.1:{port}")
+            client.ask(MODERN, "tools/call", {"name": "test_trigger_tool_change"})
+            client.close()
+            for connection in kept:
+                hear(connection, b"tools/list_changed")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert each <= STREAM_BYTES, f"{each / 1024:.1f} KB each"
+
+
+def spent(client: Client) -> tuple[float, float, float]:
+    seconds, held, peak = client.ask(LEGACY, "tools/call", {"name": "cost"}).last["result"]["structuredContent"][
+        "result"
+    ]
+    return seconds, held, peak
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process's memory is read from /proc")
+@pytest.mark.parametrize("tool", ["take", "make"])
+@pytest.mark.parametrize("version", VERSIONS)
+def test_time_grows_with_the_payload_and_memory_stays_within_eight_times_of_it(version: str, tool: str) -> None:
+    with running(Path(__file__).with_name("weighed.py")) as (_, port):
+        client = Client(f"http://127.0.0.1:{port}", judged=False)
+        seconds = {}
+        client.ask(version, "tools/call", {"name": tool, "arguments": {"text": "x"} if tool == "take" else {"size": 1}})
+        _, held, _ = spent(client)
+        for size in SIZES:
+            arguments = {"text": "x" * size} if tool == "take" else {"size": size}
+            message, headers = request(version, "tools/call", {"name": tool, "arguments": arguments})
+            body = json.dumps(message).encode()
+            calls = max(5, 10_000_000 // (size + 10_000))
+            rounds = []
+            for _ in range(4):
+                started_at = spent(client)[0]
+                for _ in range(calls):
+                    assert client.send(body, headers).status == 200
+                finished_at, _, peak = spent(client)
+                rounds.append((finished_at - started_at) / calls)
+            seconds[size] = min(rounds)
+        client.close()
+    nanoseconds = {size: round(1e9 * each / size, 1) for size, each in seconds.items()}
+    assert nanoseconds[SIZES[-1]] <= 1.3 * min(nanoseconds.values()), f"nanoseconds a byte: {nanoseconds}"
+    assert peak - held <= 8 * SIZES[-1]
