@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from portway.http.asgi import Receive, Scope
+    from portway.http.asgi import Receive
 
 
 class BodyTooLarge(Exception):
@@ -16,11 +16,10 @@ class ClientDisconnected(Exception):
     """The client left before its body was complete: there is nobody to answer."""
 
 
-async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
+async def read_body(length: bytes | None, receive: Receive, limit: int) -> bytes:
     """The whole body, at most `limit` bytes. A Content-Length over the limit is refused before anything is read."""
-    for name, value in scope["headers"]:
-        if name == b"content-length" and (len(value) > 18 or int(value) > limit):
-            raise BodyTooLarge
+    if length is not None and (len(length) > 18 or int(length) > limit):
+        raise BodyTooLarge
     message = await receive()
     if message["type"] == "http.disconnect":
         raise ClientDisconnected

@@ -84,15 +84,19 @@ class Response:
 
     async def more(self) -> None:
         """Wait until the peer has sent something more; raise when it never will."""
-        if self._error is not None:
-            raise self._error
-        self._connection.resume()
-        self._waiter = self._connection.loop.create_future()
         try:
-            await self._waiter
+            await self.news()
         except asyncio.CancelledError:
             await self.close()
             raise
+
+    def news(self) -> "asyncio.Future[None]":
+        """Done when the peer has sent something more; raises when it never will."""
+        if self._error is not None:
+            raise self._error
+        self._connection.resume()
+        self._waiter = waiter = self._connection.loop.create_future()
+        return waiter
 
     def arrived(self, body: bytes) -> None:
         self._chunks.append(body)
@@ -294,8 +298,11 @@ class HttpClient:
             response = connection.send(head, body, head_only=method == "HEAD")
             try:
                 while not response.status:
-                    await response.more()
+                    await response.news()  # without a coroutine in between: every call passes here
                 return response
+            except asyncio.CancelledError:
+                await response.close()
+                raise
             except BrokenResponse:
                 if not pooled or not connection.silent or not (connection.reset or repeatable):
                     raise

@@ -98,10 +98,10 @@ def verify_supported(version: str) -> None:
         )
 
 
-def verify(message: Message, fields: Mapping[bytes, bytes]) -> None:
+def verify(message: Message, fields: Mapping[bytes, bytes]) -> str | None:
     """Check a modern request's envelope and headers, first failure wins; `fields` maps lower-case names to values.
 
-    Raises RpcError: INVALID_PARAMS (envelope), HEADER_MISMATCH, UNSUPPORTED_VERSION; the status is 400 for all.
+    Gives what the message names, as `routed_name` does. Raises RpcError: INVALID_PARAMS (envelope), HEADER_MISMATCH, UNSUPPORTED_VERSION; the status is 400 for all.
     """
     version, method, name = verify_envelope(message), message.method, routed_name(message)
     assert method is not UNSET
@@ -112,6 +112,7 @@ def verify(message: Message, fields: Mapping[bytes, bytes]) -> None:
         if text is None or (decode_value(text) if header is NAME else text) != expected:
             raise _mismatch(header, value)
     verify_supported(version)
+    return name
 
 
 def verify_params(params: Sequence[HeaderParam], arguments: Raw | UnsetType, fields: Mapping[bytes, bytes]) -> None:

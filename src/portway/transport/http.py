@@ -131,7 +131,7 @@ class App:
             await _refuse(send, 415, "The body must be sent as it is, without a Content-Encoding.")
             return
         try:
-            body = await read_body(scope, receive, self._limits.body_bytes)
+            body = await read_body(fields.get(b"content-length"), receive, self._limits.body_bytes)
         except BodyTooLarge:
             limit = self._limits.body_bytes
             await _refuse(send, 413, f"The body is larger than the {limit} bytes this server takes.")

@@ -68,9 +68,10 @@ class InFlight:
         self._calls: set[Call] = set()
         self._streams: set[Call] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def enter(self, call: Call) -> None:
-        loop = asyncio.get_running_loop()
+        loop = self._loop = self._loop or asyncio.get_running_loop()  # which costs a system call, on 3.11
         call.task = asyncio.current_task(loop)
         if call.lasting:
             self._streams.add(call)

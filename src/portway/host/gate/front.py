@@ -153,7 +153,7 @@ class Front:
             return
         if call.route.in_flight > 2 * call.route.limits.in_flight:
             self._check_room(call)  # whatever it is, before its body takes memory
-        body = await read_body(scope, call.receive, call.route.limits.body_bytes)
+        body = await read_body(fields.get(b"content-length"), call.receive, call.route.limits.body_bytes)
         line.bytes_in = len(body)
         is_batch = body[:1] != b"{" and body.lstrip()[:1] == b"["
         if is_mcp and is_batch and fields.get(VERSION) in (None, batch.VERSION):
@@ -236,12 +236,13 @@ class Front:
             line.method = "response"
             return
         line.method = message.method
-        line.name = routed_name(message) or ""
         if message.params is not UNSET and message.params.arguments is not UNSET:
             line.arguments = self._record.digest(message.params.arguments)
         if era is Era.MODERN and call.request_id is not None:
             call.cancels = True
-            verify(message, fields)
+            line.name = verify(message, fields) or ""
+        else:
+            line.name = routed_name(message) or ""
 
     def _check_room(self, call: Call) -> None:
         if self._record.failing:

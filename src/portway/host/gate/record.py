@@ -70,6 +70,7 @@ class Record:
         self._fd = -1
         self._size = 0
         self._some = threading.Event()
+        self._is_awake = False  # `_some` is set, or about to be
         self._stop = threading.Event()
         self._encode_lines = msgspec.json.Encoder().encode_lines
         self._thread = threading.Thread(target=self._run, name="call-record", daemon=True)
@@ -92,7 +93,8 @@ class Record:
             self._admit_omitted()
         self._seq = line.seq = self._seq + 1
         self._lines.append(line)
-        if not self._some.is_set():
+        if not self._is_awake:
+            self._is_awake = True
             self._some.set()
 
     def close(self) -> None:
@@ -116,6 +118,7 @@ class Record:
             self._some.wait()
             self._stop.wait(_RETRY_SECONDS if self.failing else _BATCH_SECONDS)
             self._some.clear()
+            self._is_awake = False  # before the lines are taken: none comes unseen
             while self._lines:
                 batch.append(self._lines.popleft())
             try:
