@@ -101,7 +101,8 @@ def verify_supported(version: str) -> None:
 def verify(message: Message, fields: Mapping[bytes, bytes]) -> str | None:
     """Check a modern request's envelope and headers, first failure wins; `fields` maps lower-case names to values.
 
-    Gives what the message names, as `routed_name` does. Raises RpcError: INVALID_PARAMS (envelope), HEADER_MISMATCH, UNSUPPORTED_VERSION; the status is 400 for all.
+    Gives what the message names, as `routed_name` does. Raises RpcError: INVALID_PARAMS (envelope), HEADER_MISMATCH,
+    UNSUPPORTED_VERSION; the status is 400 for all.
     """
     version, method, name = verify_envelope(message), message.method, routed_name(message)
     assert method is not UNSET
