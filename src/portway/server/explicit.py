@@ -108,18 +108,29 @@ class _Given:
             raise RegistrationError(
                 f"{self._where} is nested more than {MAX_DEPTH} levels deep; move parts of it into $defs."
             )
+        dialect = data.get("$schema", _DEFAULT_DIALECT)
+        kind = _DIALECTS.get(dialect.removesuffix("#")) if isinstance(dialect, str) else None
+        if kind is None:
+            known = ", ".join(_DIALECTS)
+            raise RegistrationError(
+                f"{self._where} is written in the dialect {show(dialect)}, which is not supported; use one of {known}."
+            )
+        for reference, _ in _references(data):
+            if not reference.startswith("#"):
+                raise RegistrationError(
+                    f"{self._where} refers to {show(reference)}, and nothing is ever fetched; copy what that names "
+                    "into $defs."
+                )
         self.data: Schema = data
-        self._validator = self._validator_of(data)
-        try:
-            list(self._validator.iter_errors({}))
-        except RecursionError:
-            raise RegistrationError(f"{self._where} refers to itself without end.") from None
+        self._dialect, self._kind = dialect, kind
+        self._validator: _Validator | None = None
 
     def problems(self, value: object) -> list[str]:
         """What is wrong with a value, each place once; nothing when it fits."""
         lines: dict[Path, str] = {}
+        validator = self._validator or self._compiled()
         try:
-            for error in self._validator.iter_errors(value):
+            for error in validator.iter_errors(value):
                 for path, line in self._describe(error):
                     lines.setdefault(path, line)
                     if len(lines) == _MAX_FAULTS:
@@ -154,34 +165,26 @@ class _Given:
         if twin := next((name for name in names if names.count(name) > 1), None):
             raise RegistrationError(f"{self._where} has the member {twin!r} twice in one object.")
 
-    def _validator_of(self, data: Schema) -> _Validator:
+    def _compiled(self) -> _Validator:
+        """The validator, made for the first call: its library takes longer to import than all else a server needs.
+
+        Raises RegistrationError for what only the library sees.
+        """
         import jsonschema  # type: ignore[import-untyped]
         from referencing import Registry
         from referencing.exceptions import Unresolvable
         from referencing.jsonschema import specification_with
 
-        dialect = data.get("$schema", _DEFAULT_DIALECT)
-        kind = _DIALECTS.get(dialect.removesuffix("#")) if isinstance(dialect, str) else None
-        if kind is None:
-            known = ", ".join(_DIALECTS)
-            raise RegistrationError(
-                f"{self._where} is written in the dialect {show(dialect)}, which is not supported; use one of {known}."
-            )
-        validator = _bounded(getattr(jsonschema, kind))
+        kind = _bounded(getattr(jsonschema, self._kind))
         try:
-            validator.check_schema(data)
+            kind.check_schema(self.data)
         except jsonschema.SchemaError as error:
             place = f"at {faults.spell(tuple(error.absolute_path))} " if error.absolute_path else ""
             raise RegistrationError(f"{self._where} is no valid JSON Schema: {place}{error.message[:200]}.") from None
-        specification = specification_with(dialect)
+        specification = specification_with(self._dialect)
         registry: Registry[Any] = Registry()
-        resolver = registry.resolver_with_root(specification.create_resource(data))
-        for reference, around in _references(data):
-            if not reference.startswith("#"):
-                raise RegistrationError(
-                    f"{self._where} refers to {show(reference)}, and nothing is ever fetched; copy what that names "
-                    "into $defs."
-                )
+        resolver = registry.resolver_with_root(specification.create_resource(self.data))
+        for reference, around in _references(self.data):
             within = resolver
             for subschema in around:
                 within = within.in_subresource(specification.create_resource(subschema))
@@ -189,8 +192,13 @@ class _Given:
                 within.lookup(reference)
             except Unresolvable:
                 raise RegistrationError(f"{self._where} refers to {show(reference)}, which is not in it.") from None
-        checked: _Validator = validator(data, registry=registry)
-        return checked
+        validator: _Validator = kind(self.data, registry=registry)
+        try:
+            list(validator.iter_errors({}))
+        except RecursionError:
+            raise RegistrationError(f"{self._where} refers to itself without end.") from None
+        self._validator = validator
+        return validator
 
     def _describe(self, error: _Problem) -> Iterator[tuple[Path, str]]:
         path, value, keyword = (*self._root, *error.absolute_path), error.instance, error.validator
