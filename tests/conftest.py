@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
+from hypothesis import settings
 
 from portway.transport.http import App
 from tests.support import clean_env
@@ -15,6 +17,10 @@ from tests.wire.judging import judged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+# The same examples in every run, so that a change is judged by what it changes; PORTWAY_FUZZ=anew looks for others.
+settings.register_profile("same", derandomize=os.environ.get("PORTWAY_FUZZ") != "anew")
+settings.load_profile("same")
 
 
 @pytest.fixture(autouse=True)
