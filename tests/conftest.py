@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 from hypothesis import settings
 
-from portway.transport.http import App
+from portway.transport.http_app import App
 from tests.support import clean_env
-from tests.wire.judging import judged
+from tests.wire.reply_judge import judged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.host.hosting import Host, host
+from tests.host.running_host import Host, host
 from tests.support import SCRIPTS, Started, eventually, started
 
 PLANTED = "pLaNtEd"

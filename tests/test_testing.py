@@ -15,7 +15,7 @@ import pytest
 from portway import Answer, Ask, Context, Principal, Server, ToolError, elicit, elicit_url, list_roots, testing
 from portway.client import Change
 from portway.client import Client as LeanClient
-from portway.http.listen import ListenError
+from portway.http.bind import ListenError
 from portway.protocol.errors import RpcError
 from portway.protocol.versions import Era
 
@@ -254,6 +254,6 @@ def test_a_server_is_served_at_a_url(monkeypatch: pytest.MonkeyPatch) -> None:
     def unable(bind: object) -> None:
         raise ListenError("no port is free")
 
-    monkeypatch.setattr("portway.http.listen.Bind.open", unable)
+    monkeypatch.setattr("portway.http.bind.Bind.open", unable)
     with pytest.raises(ListenError, match="no port is free"):
         asyncio.run(main())

@@ -12,8 +12,11 @@ from source import ROOT
 HERE = Path(__file__).parent
 # What an author runs must be typed for every system Python runs on; the host is for Unix alone.
 BUILD_HALF = [
-    *(f"src/portway/{package}" for package in ("protocol", "auth", "http", "server", "engine", "client", "transport")),
-    *(f"src/portway/{module}.py" for module in ("__init__", "testing", "logs")),
+    *(
+        f"src/portway/{package}"
+        for package in ("protocol", "auth", "http", "plans", "sessions", "asking", "server", "client", "transport")
+    ),
+    *(f"src/portway/{module}.py" for module in ("__init__", "testing", "exceptions", "log_config")),
     *(f"src/portway/cli/{module}.py" for module in ("main", "run", "inspect", "call")),
 ]
 

@@ -20,13 +20,11 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from portway import client as lean
+from portway.asking.questions import Answer, Sampled
 from portway.auth.principal import ANONYMOUS, Principal
+from portway.client.channel import Call, Handler, Incoming, decode_incoming
 from portway.client.handlers import Elicitation, Elicited, OnChange, OnElicit, OnLog, OnSample, Root, Roots, Sampling
 from portway.client.results import CallResult, InputRequest, Outcome
-from portway.client.wire import Call, Handler, Incoming, decode_incoming
-from portway.engine.bus import Bus
-from portway.engine.legacy import LegacySession
-from portway.engine.listen import LISTEN, Listen
 from portway.protocol.capabilities import declared
 from portway.protocol.errors import RpcError
 from portway.protocol.headers import verify_envelope, verify_supported
@@ -34,9 +32,11 @@ from portway.protocol.jsonrpc import Message, decode, encode_error
 from portway.protocol.subscriptions import notice
 from portway.protocol.versions import LATEST_LEGACY, Era, negotiate
 from portway.server.context import Exchange
-from portway.server.dispatch import Dispatcher
-from portway.server.questions import Answer, Sampled
+from portway.server.dispatcher import Dispatcher
 from portway.server.server import Server
+from portway.sessions.change_bus import Bus
+from portway.sessions.legacy_session import LegacySession
+from portway.sessions.subscription import LISTEN, Listen
 
 __all__ = ["Answers", "Client", "Replay", "Spoken", "replay", "serve"]
 
@@ -269,10 +269,10 @@ class _Exchanged:
 @asynccontextmanager
 async def serve(server: Server) -> AsyncIterator[str]:
     """The URL at which `server` is served over HTTP, on a free port of this machine, while the block lasts."""
+    from portway.http.bind import Bind
     from portway.http.limits import Limits
-    from portway.http.listen import Bind
     from portway.http.serve import serve as listen
-    from portway.transport.http import PATH
+    from portway.transport.http_app import PATH
 
     loop = asyncio.get_running_loop()
     url: asyncio.Future[str] = loop.create_future()

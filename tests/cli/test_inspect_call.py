@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from portway.cli.schema import ArgumentProblem, read_arguments, signature
+from portway.cli.tool_arguments import ArgumentProblem, read_arguments, signature
 from tests.conftest import RunCli
 from tests.support import WEATHER, served
 

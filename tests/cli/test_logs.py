@@ -13,9 +13,9 @@ from tests.support import clean_env
 
 PROGRAM = """
 import logging
-from portway import logs
-logs.configure()
-logs.configure()
+from portway import log_config
+log_config.configure()
+log_config.configure()
 log = logging.getLogger("portway.test")
 log.debug("quiet")
 log.warning("two\\nlines", extra={"app": "weather"})

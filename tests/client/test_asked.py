@@ -10,7 +10,7 @@ import pytest
 
 from portway.client import Change, Client, ClientError, Elicitation, Root
 from portway.protocol.errors import RpcError
-from tests.client.scripted import Reply, Request
+from tests.client.scripted_server import Reply, Request
 from tests.client.test_client import Legacy, result, use
 
 DISCOVERED = {

@@ -13,7 +13,7 @@ import pytest
 from portway.client import Client, ClientError
 from portway.protocol.errors import RpcError
 from portway.protocol.versions import Era
-from tests.client.scripted import Reply, Request, scripted
+from tests.client.scripted_server import Reply, Request, scripted
 from tests.support import eventually
 from tests.transport.test_stdio import ended
 

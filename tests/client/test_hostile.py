@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from portway.client import Client, ClientError, Elicitation
-from portway.client import http as channel
-from tests.client.scripted import Reply, Request, scripted
+from portway.client import http_channel as channel
+from tests.client.scripted_server import Reply, Request, scripted
 from tests.client.test_asked import Asking, question
 from tests.client.test_client import Legacy, result, use
 

@@ -14,10 +14,10 @@ import pytest
 from portway import Context, Server, testing
 from portway.http.limits import Limits
 from portway.protocol.errors import RpcError
-from portway.transport.http import App
+from portway.transport.http_app import App
 from tests.conftest import RunCli
 from tests.docs.test_wire_errors import legacy, pattern, said
-from tests.http.listener import Listener
+from tests.http.running_listener import Listener
 
 REGISTERED = [
     ("…: an annotation cannot be read: …", "@server.tool\ndef f(a: 'int[') -> None: ..."),

@@ -21,14 +21,14 @@ from portway import Context, Server, testing
 from portway.cli.main import cli
 from portway.client import Client, ClientError
 from portway.http.asgi import Receive, Scope, Send
-from portway.http.lifespan import StartupError
+from portway.http.asgi_lifespan import StartupError
+from portway.http.bind import Bind, ListenError
 from portway.http.limits import Limits
-from portway.http.listen import Bind, ListenError
 from portway.http.serve import serve
-from tests.client.scripted import Reply, Request, scripted
+from tests.client.scripted_server import Reply, Request, scripted
 from tests.conftest import RunCli
 from tests.docs.test_wire_errors import pattern
-from tests.http.listener import Listener
+from tests.http.running_listener import Listener
 from tests.support import SCRIPTS, clean_env
 
 SERVER = """
@@ -179,7 +179,7 @@ def test_an_application_that_fails_is_named_in_the_log_with_the_documented_text(
 def test_an_application_that_does_not_shut_down_is_named_in_the_log_with_the_documented_text(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, ends: bool
 ) -> None:
-    monkeypatch.setattr("portway.http.lifespan.STOP_SECONDS", 0.05)
+    monkeypatch.setattr("portway.http.asgi_lifespan.STOP_SECONDS", 0.05)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
@@ -373,7 +373,7 @@ def test_a_server_that_misbehaves_is_named_with_the_documented_text(text: str, s
 def test_what_is_no_mcp_server_is_named_with_the_documented_text(
     monkeypatch: pytest.MonkeyPatch, text: str, said: bytes
 ) -> None:
-    monkeypatch.setattr("portway.client.http.MESSAGE_BYTES", 1_000_000)
+    monkeypatch.setattr("portway.client.http_channel.MESSAGE_BYTES", 1_000_000)
 
     async def main() -> None:
         async with saying(said) as url, Client(url, era="modern"):

@@ -13,13 +13,12 @@ from typing import Any
 
 import pytest
 
-from portway.host import routes
-from portway.host.gate import call as gate_call
-from portway.host.gate import relay
-from portway.host.gate.record import Record
+from portway.host import routing_table
+from portway.host.gate import gate_call, relay
+from portway.host.gate.call_record import Record
 from portway.host.paths import Paths
 from tests.docs.test_wire_errors import pattern
-from tests.gate.rig import Seen, Upstream, call, echo, rig
+from tests.gate.running_gate import Seen, Upstream, call, echo, rig
 from tests.support import clean_env, eventually
 
 PING = b'{"jsonrpc":"2.0","id":1,"method":"ping"}'
@@ -59,10 +58,10 @@ def test_the_gate_refuses_with_the_documented_text(
 
     async def test() -> None:
         async with rig(tmp_path, addresses=(f"unix:{tmp_path}/none.sock",), body_bytes=1000) as gate:
-            table = routes.load(gate.paths.routes)
-            table.apps["soon"] = routes.App("soon", 1, "public", "starting")
-            table.apps["full"] = routes.App("full", 1, "public", limits=routes.Limits(in_flight=0))
-            routes.save(gate.paths.routes, routes.Table(2, table.domain, table.apps, table.tokens))
+            table = routing_table.load(gate.paths.routes)
+            table.apps["soon"] = routing_table.App("soon", 1, "public", "starting")
+            table.apps["full"] = routing_table.App("full", 1, "public", limits=routing_table.Limits(in_flight=0))
+            routing_table.save(gate.paths.routes, routing_table.Table(2, table.domain, table.apps, table.tokens))
             await gate.op(op="table")
             _, answer = await gate.answer(body, *headers, **options)
             found: Any = answer[0] if isinstance(answer, list) else answer

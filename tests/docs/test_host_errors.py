@@ -20,20 +20,20 @@ from typing import Any, cast
 import pytest
 from click.testing import CliRunner
 
-from portway.cli import hosted
+from portway.cli import host_connection
 from portway.cli.main import cli
-from portway.host import build, source
-from portway.host.keeper import Keeper, Starter
+from portway.host.builds import build, source
+from portway.host.builds.source import SourceError, copy_source
+from portway.host.instances.keeper import Keeper, Starter
+from portway.host.instances.readiness import NotReady, read_contract
+from portway.host.instances.runtime import Instance, Release
+from portway.host.instances.runtime import Limits as InstanceLimits
 from portway.host.paths import PathError, claim, locate
-from portway.host.readiness import NotReady, read_contract
-from portway.host.runtime import Instance, Release
-from portway.host.runtime import Limits as InstanceLimits
-from portway.host.source import SourceError, copy_source
 from portway.host.store import Store, StoreError
-from tests.client.scripted import Reply, Request, scripted
+from tests.client.scripted_server import Reply, Request, scripted
 from tests.conftest import RunCli
 from tests.docs.test_wire_errors import pattern
-from tests.host.hosting import Host, host
+from tests.host.running_host import Host, host
 
 SERVER = 'from portway import Server\nserver = Server("s")\n'
 
@@ -98,7 +98,7 @@ def test_a_killed_gate_is_announced_with_the_documented_text(running: Host) -> N
         ("cannot make …: …", {}, ["up", "--data", "/dev/null/data"]),
         (
             "no host is running on …: start one with `portway up`, or name its --data",
-            {(hosted, "_START_SECONDS"): 0},
+            {(host_connection, "_START_SECONDS"): 0},
             ["ps"],
         ),
         ("the host needs …: pip install 'portway[host]'", {(importlib.util, "find_spec"): lambda name: None}, ["up"]),
@@ -199,7 +199,7 @@ def test_an_app_that_keeps_ending_is_shown_with_the_documented_texts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
-    monkeypatch.setattr("portway.host.restarts.BACK_OFF", (0.0,) * 5)
+    monkeypatch.setattr("portway.host.instances.restart_delays.BACK_OFF", (0.0,) * 5)
 
     class Fails(Starter):
         def __init__(self) -> None:

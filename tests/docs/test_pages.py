@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.host.hosting import build_environment
+from tests.host.running_host import build_environment
 from tests.support import ROOT, clean_env
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

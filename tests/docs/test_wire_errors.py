@@ -13,8 +13,8 @@ import pytest
 from portway import Context, Server
 from portway.auth.tokens import NamedTokens
 from portway.http.limits import Limits
-from portway.transport.http import App
-from tests.http.listener import Listener, read_all
+from portway.transport.http_app import App
+from tests.http.running_listener import Listener, read_all
 
 ENVELOPE = {"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}}
 TOKEN = b"Authorization: Bearer ada-secret"

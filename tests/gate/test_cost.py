@@ -7,7 +7,7 @@ import sys
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from tests.gate.rig import JSON, Upstream, echo, modern, rig
+from tests.gate.running_gate import JSON, Upstream, echo, modern, rig
 from tests.support import ROOT
 
 if TYPE_CHECKING:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.gate.rig import STREAM, Seen, Upstream, call, echo, event, modern, reply, result, rig
+from tests.gate.running_gate import STREAM, Seen, Upstream, call, echo, event, modern, reply, result, rig
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
     from pathlib import Path
 
-    from portway.http.client import Response
+    from portway.http.http_client import Response
 
 
 def run(test: Coroutine[object, object, None]) -> None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from portway.host.gate.room import Room
-from tests.gate.rig import STREAM, Seen, Upstream, chunk, echo, modern, reply, rig
+from portway.host.gate.reply_memory import Room
+from tests.gate.running_gate import STREAM, Seen, Upstream, chunk, echo, modern, reply, rig
 from tests.gate.test_endings import settle
 from tests.gate.test_sessions import run
 

@@ -10,13 +10,13 @@ import pytest
 from mcp import Client
 from mcp.types import ElicitResult
 
-from tests.gate.rig import rig
+from tests.gate.running_gate import rig
 from tests.support import ROOT, SCRIPTS, started
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-SERVER = ROOT / "tests" / "wire" / "replicated.py"
+SERVER = ROOT / "tests" / "wire" / "replica_server.py"
 KEYS = {"PORTWAY_KEYS": "A" * 43}
 ANSWERS = {"Your name?": {"value": "Ada"}, "Sure, Ada?": {"value": True}}
 

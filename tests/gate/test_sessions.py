@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.gate.rig import STREAM, Rig, Seen, Upstream, call, chunk, echo, event, modern, reply, result, rig
+from tests.gate.running_gate import STREAM, Rig, Seen, Upstream, call, chunk, echo, event, modern, reply, result, rig
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
     from pathlib import Path
 
-    from portway.http.client import Response
+    from portway.http.http_client import Response
 
 SESSION = b"mcp-session-id"
 

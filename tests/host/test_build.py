@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from portway.host import build
-from portway.host.build import BuildError, Plan, read_plan
+from portway.host.builds import build
+from portway.host.builds.build import BuildError, Plan, read_plan
+from portway.host.builds.source import copy_source
+from portway.host.builds.wheel import running_wheel
+from portway.host.instances.runtime import Release
 from portway.host.paths import Paths, claim
-from portway.host.runtime import Release
-from portway.host.source import copy_source
-from portway.host.wheel import running_wheel
-from tests.host.hosting import build_environment
+from tests.host.running_host import build_environment
 from tests.support import eventually
 
 SERVER = 'from portway import Server\nserver = Server("s")\n'
@@ -115,7 +115,7 @@ def test_no_index_can_put_another_portway_in_place_of_the_running_one(
 
     assert server == "server.py"
     (packages,) = release.venv.glob("lib/*/site-packages")
-    assert (packages / "portway" / "host" / "build.py").read_bytes() == Path(build.__file__).read_bytes()
+    assert (packages / "portway" / "host" / "builds" / "build.py").read_bytes() == Path(build.__file__).read_bytes()
     assert (packages / "pydantic").is_dir(), "the extra was lost"
 
 
@@ -178,5 +178,5 @@ def probed(folder: Path, files: dict[str, str]) -> subprocess.CompletedProcess[s
     """What a build runs to find the server, on a folder of these files."""
     for name, content in files.items():
         (folder / name).write_text(content)
-    command = [sys.executable, "-m", "portway.cli.probe", str(folder)]
+    command = [sys.executable, "-m", "portway.cli.find_server", str(folder)]
     return subprocess.run(command, capture_output=True, text=True, check=False)

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from portway.host.keeper import Keeper, Starter
+from portway.host.instances.keeper import Keeper, Starter
+from portway.host.instances.processes import ProcessRuntime
+from portway.host.instances.readiness import falls_silent
+from portway.host.instances.runtime import Limits, Release
 from portway.host.paths import Paths
-from portway.host.processes import ProcessRuntime
-from portway.host.readiness import falls_silent
-from portway.host.runtime import Limits, Release
 from portway.host.store import Store
 from tests.support import SCRIPTS
 

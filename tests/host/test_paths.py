@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from portway.host import routes
+from portway.host import routing_table
 from portway.host.paths import PathError, claim, locate
 
 
@@ -63,11 +63,13 @@ def test_a_planted_run_directory_is_not_trusted(tmp_path: Path) -> None:
 
 
 def test_the_routing_table_survives_the_file(tmp_path: Path) -> None:
-    instance = routes.Instance("i", "unix:/run/i.sock")
-    token = routes.Token("ab", "weather", "ci", 1, ["read"])
-    table = routes.Table(3, "example.org", {"weather": routes.App("weather", 2, instances=[instance])}, {"ab": token})
+    instance = routing_table.Instance("i", "unix:/run/i.sock")
+    token = routing_table.Token("ab", "weather", "ci", 1, ["read"])
+    table = routing_table.Table(
+        3, "example.org", {"weather": routing_table.App("weather", 2, instances=[instance])}, {"ab": token}
+    )
     path = tmp_path / "routes.json"
-    assert routes.load(path) == routes.Table()
-    routes.save(path, table)
-    assert routes.load(path) == table
+    assert routing_table.load(path) == routing_table.Table()
+    routing_table.save(path, table)
+    assert routing_table.load(path) == table
     assert stat.S_IMODE(path.stat().st_mode) == 0o600

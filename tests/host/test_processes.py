@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from portway.host.instances.processes import ProcessRuntime
+from portway.host.instances.readiness import NotReady, answers
+from portway.host.instances.runtime import Instance, Limits, Release
 from portway.host.paths import Paths
-from portway.host.processes import ProcessRuntime
-from portway.host.readiness import NotReady, answers
-from portway.host.runtime import Instance, Limits, Release
 from tests.support import eventually
 
 QUICK = Limits(stop_seconds=0.2)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from portway.host.source import SourceError, app_name, copy_source
+from portway.host.builds.source import SourceError, app_name, copy_source
 
 
 @pytest.mark.parametrize(

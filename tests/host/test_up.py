@@ -20,7 +20,7 @@ import pytest
 
 from portway.client import ClientError
 from portway.protocol.errors import RpcError
-from tests.host.hosting import Host, host
+from tests.host.running_host import Host, host
 from tests.support import SCRIPTS, clean_env, eventually
 
 SERVER = """
@@ -268,19 +268,21 @@ def test_a_deploy_whose_asker_leaves_is_undone(running: Host, tmp_path: Path) ->
     folder = thing(tmp_path / "app", more="import time; time.sleep(60)")
     command = [SCRIPTS / "portway", "deploy", folder, "--name", "left", "--data", running.ready["data"]]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=clean_env(running.environment)) as asker:
-        eventually(lambda: [line for line in running.processes().values() if "cli.probe" in line], within=20)
+        eventually(lambda: [line for line in running.processes().values() if "cli.find_server" in line], within=20)
         refused = running.portway("deploy", folder, "--name", "left")
         assert "left is being deployed or removed" in refused.stderr
         asker.terminate()
     eventually(lambda: running.status("left").state == "failed")
-    assert not [line for line in running.processes().values() if "cli.probe" in line]
+    assert not [line for line in running.processes().values() if "cli.find_server" in line]
 
 
 def test_a_verb_does_not_import_what_only_control_needs() -> None:
     code = """
 import sys
-from portway.cli import deploy, destroy, hosted, logs, ps, token, up
-from portway.host import answers, launcher
+from portway.cli import host_connection
+from portway.cli import deploy, destroy, logs, ps, token, up
+from portway.host.management import management_types
+from portway.host import launcher
 print(sorted({"sqlalchemy", "alembic", "asyncio", "msgspec", "uvicorn"} & set(sys.modules)))
 """
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

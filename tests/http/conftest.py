@@ -7,7 +7,7 @@ import pytest
 import uvloop
 
 from portway.http.serve import Bind, Limits
-from tests.http.listener import Listener
+from tests.http.running_listener import Listener
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

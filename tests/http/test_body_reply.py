@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from portway.http.body import BodyTooLarge, ClientDisconnected, read_body
-from portway.http.reply import EventStream, send_bytes
-from tests.http.listener import read_all, read_until
+from portway.http.response import EventStream, send_bytes
+from tests.http.running_listener import read_all, read_until
 
 if TYPE_CHECKING:
     from portway.http.asgi import Message, Receive, Scope, Send

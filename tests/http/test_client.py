@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from portway.http.client import Address, BrokenResponse, ConnectFailed, HttpClient
+from portway.http.http_client import Address, BrokenResponse, ConnectFailed, HttpClient
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

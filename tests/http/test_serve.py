@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from portway.http import lifespan
+from portway.http import asgi_lifespan
 from portway.http.body import ClientDisconnected, read_body
-from portway.http.reply import EventStream, send_bytes
+from portway.http.response import EventStream, send_bytes
 from portway.http.serve import Bind, ListenError, StartupError
-from tests.http.listener import read_all, read_until
+from tests.http.running_listener import read_all, read_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -552,7 +552,7 @@ def test_a_lifespan_that_fails_to_start_fails_the_listener_with_its_message(list
 
 
 def test_an_app_that_does_not_shut_down_is_left_behind(listen, caplog, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lifespan, "STOP_SECONDS", 0.05)
+    monkeypatch.setattr(asgi_lifespan, "STOP_SECONDS", 0.05)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
@@ -605,7 +605,7 @@ def test_an_address_that_cannot_be_had_is_one_sentence_with_the_mend(tmp_path: P
 
 PROCESS = """
 import asyncio
-from portway.http import lifespan
+from portway.http import asgi_lifespan
 from portway.http.serve import Bind, Limits, run
 async def app(scope, receive, send):
     assert scope["type"] == "http"

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from portway.asking import request_state
 from portway.auth.principal import ANONYMOUS
-from portway.engine.sessions import Sessions
+from portway.exceptions import RegistrationError
 from portway.protocol.capabilities import Capability
 from portway.protocol.errors import HEADER_MISMATCH, INVALID_PARAMS, INVALID_REQUEST, PARSE_ERROR, RpcError
 from portway.protocol.headers import decode_value, encode_value
@@ -19,12 +20,11 @@ from portway.protocol.jsonrpc import UnreadableMessage, decode, encode_error, en
 from portway.protocol.sealing import Keys
 from portway.protocol.sse import EventParser
 from portway.protocol.versions import LEGACY_VERSIONS, Era
-from portway.server import state
-from portway.server.errors import RegistrationError
 from portway.server.lists import Lister
 from portway.server.server import Server
-from portway.server.uris import UriPattern
-from tests.wire.mangling import mangled
+from portway.server.uri_templates import UriPattern
+from portway.sessions.http_sessions import Sessions
+from tests.wire.random_damage import damaged
 
 fuzz = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 JSON = st.recursive(
@@ -201,15 +201,15 @@ PATH = UriPattern("file://x/{+name}/y")
     ("check", "seeds"), [(judge, MESSAGES), (judge_stream, STREAM), (judge_value, VALUES), (judge_uri, URIS)]
 )
 def test_twenty_thousand_mutations_of_what_is_well_formed_are_answered_or_refused(check, seeds):
-    for text in mangled(seeds, 20_000):
+    for text in damaged(seeds, 20_000):
         check(text)
 
 
 # Sealed values: what this server gave is taken back as it was, and nothing else is taken.
 KEYS = Keys.parse("A" * 43)
 SESSIONS = Sessions(KEYS, bus=lambda: pytest.fail("a look-up needs no bus"))
-CALL = state.call_digest("tools/call", "t", b"{}")
-WHO = state.principal_digest(ANONYMOUS)
+CALL = request_state.call_digest("tools/call", "t", b"{}")
+WHO = request_state.principal_digest(ANONYMOUS)
 LISTED = Server(page_size=1)
 for number in range(4):
     LISTED.resource(f"x:{number}")(lambda: "")
@@ -232,7 +232,7 @@ def takes_cursor(text: str) -> bool:
 
 
 def takes_state(text: str) -> bool:
-    return state.unseal(KEYS, text, principal=WHO, call=CALL, now=60).issued == 60
+    return request_state.unseal(KEYS, text, principal=WHO, call=CALL, now=60).issued == 60
 
 
 @pytest.mark.parametrize(
@@ -240,15 +240,15 @@ def takes_state(text: str) -> bool:
     [
         (takes_session, [SESSIONS.mint(ANONYMOUS, version, Capability.FORM).id for version in LEGACY_VERSIONS]),
         (takes_cursor, cursors()),
-        (takes_state, [state.seal(KEYS, state.State(WHO, CALL, 60, number)) for number in (1, 2, 3)]),
+        (takes_state, [request_state.seal(KEYS, request_state.State(WHO, CALL, 60, number)) for number in (1, 2, 3)]),
     ],
 )
 def test_of_twenty_thousand_sealed_values_only_those_that_were_given_are_taken(takes, given):
     assert all(takes(text) for text in given)
     seeds = [text.encode() for text in given]
     raw = [base64.urlsafe_b64decode(text + "==") for text in given]
-    texts = [text.decode("latin-1") for text in mangled(seeds, 10_000)]
-    texts += [base64.urlsafe_b64encode(data).rstrip(b"=").decode() for data in mangled(raw, 10_000)]
+    texts = [text.decode("latin-1") for text in damaged(seeds, 10_000)]
+    texts += [base64.urlsafe_b64encode(data).rstrip(b"=").decode() for data in damaged(raw, 10_000)]
     for text in texts:
         try:
             taken = takes(text)

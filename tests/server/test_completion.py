@@ -9,7 +9,7 @@ from typing import Literal
 import pytest
 
 from portway import Context, RegistrationError, Server, ToolError
-from tests.server.asked import ask
+from tests.server.one_request import ask
 
 
 class Color(enum.Enum):

@@ -13,7 +13,7 @@ import pytest
 from portway import Context, RegistrationError, Server, ToolError, ToolResult, testing
 from portway.client.results import CallResult
 from portway.protocol.errors import RpcError
-from portway.server.dispatch import Dispatcher
+from portway.server.dispatcher import Dispatcher
 
 CallNext = Callable[[], Awaitable[Any]]
 ERAS = pytest.mark.parametrize("era", ["modern", "legacy"])

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from portway import Audio, Message, ResourceContents, ResourceLink, Server, ToolResult
-from portway.server.content import Text
-from tests.server.asked import ask
+from portway.plans.content import Text
+from tests.server.one_request import ask
 
 REVISIONS = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25", "2026-07-28"]
 LINK = ResourceLink(uri="docs://a", name="a", title="The a", description="first", meta={"x": 1})

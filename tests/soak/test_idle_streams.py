@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from tests.support import SCRIPTS, started
-from tests.transport.posting import LEGACY, MODERN, envelope
+from tests.transport.http_client import LEGACY, MODERN, envelope
 
 if TYPE_CHECKING:
     from pathlib import Path

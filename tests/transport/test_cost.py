@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from portway import Server
-from portway.transport.http import App
+from portway.transport.http_app import App
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,13 +10,13 @@ import pytest
 
 from portway import Context, Server, elicit
 from portway.http.limits import Limits
-from portway.transport.http import App
-from tests.transport.posting import MODERN, Events, Legacy, envelope, post, reply, request, served
+from portway.transport.http_app import App
+from tests.transport.http_client import MODERN, Events, Legacy, envelope, post, reply, request, served
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from portway.http.client import HttpClient, Response
+    from portway.http.http_client import HttpClient, Response
 
 CAN_BE_ASKED = {"io.modelcontextprotocol/clientCapabilities": {"elicitation": {}}}
 

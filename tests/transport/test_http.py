@@ -14,14 +14,14 @@ from mcp import Client
 
 from portway import Context, Header, Server, ToolError
 from portway.http.serve import Bind, StartupError, serve
-from portway.transport.http import App, app
-from tests.transport.posting import MODERN, envelope, post
-from tests.transport.posting import served as serve_app
+from portway.transport.http_app import App, app
+from tests.transport.http_client import MODERN, envelope, post
+from tests.transport.http_client import served as serve_app
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from portway.http.client import HttpClient, Response
+    from portway.http.http_client import HttpClient, Response
 
 
 def make_server() -> Server:

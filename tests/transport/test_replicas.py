@@ -13,12 +13,12 @@ from mcp.types import ElicitResult
 
 from portway import Context, Server
 from portway.protocol.sealing import Keys
-from portway.transport.http import App
-from tests.transport.posting import served
+from portway.transport.http_app import App
+from tests.transport.http_client import served
 
 if TYPE_CHECKING:
     from portway.http.asgi import Receive, Scope, Send
-    from portway.http.client import HttpClient
+    from portway.http.http_client import HttpClient
 
 KEY = base64.urlsafe_b64encode(bytes(range(32))).decode()
 

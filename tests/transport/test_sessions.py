@@ -14,13 +14,13 @@ from portway import Context, Server
 from portway.auth.tokens import NamedTokens
 from portway.http.limits import Limits
 from portway.protocol.sealing import Keys
-from portway.transport.http import App
-from tests.transport.posting import MODERN, Legacy, envelope, post, reply, request, served
+from portway.transport.http_app import App
+from tests.transport.http_client import MODERN, Legacy, envelope, post, reply, request, served
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from portway.http.client import HttpClient
+    from portway.http.http_client import HttpClient
     from tests.conftest import RunCli
 
 TOKENS = "ada:planted-a,ada2:planted-b"

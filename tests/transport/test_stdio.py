@@ -19,7 +19,7 @@ from mcp.client.stdio import StdioServerParameters, stdio_client
 
 from portway.transport.pipes import Lines
 from tests.support import clean_env, eventually
-from tests.transport.piping import ENVELOPE, Pipes, call, cancel, command, request
+from tests.transport.stdio_client import ENVELOPE, Pipes, call, cancel, command, request
 
 COMMAND = command("stdio_server.py")
 ERAS = pytest.mark.parametrize("modern", [False, True], ids=["legacy", "modern"])

@@ -10,9 +10,9 @@ import pytest
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 
-from portway.engine.bus import BURST_LIMIT
+from portway.sessions.change_bus import BURST_LIMIT
 from portway.transport.stdio_calls import LISTEN_LIMIT
-from tests.transport.piping import ENVELOPE, Pipes, call, cancel, command, request
+from tests.transport.stdio_client import ENVELOPE, Pipes, call, cancel, command, request
 
 COMMAND = command("session_server.py")
 INITIALIZED = {"jsonrpc": "2.0", "method": "notifications/initialized"}

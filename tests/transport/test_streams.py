@@ -11,17 +11,17 @@ import msgspec
 import pytest
 
 from portway import Context, Server
-from portway.http.client import Address, HttpClient
+from portway.http.http_client import Address, HttpClient
 from portway.protocol.errors import RpcError
 from portway.protocol.sse import Event
-from portway.transport.http import App
+from portway.transport.http_app import App
 from tests.support import SCRIPTS, started
-from tests.transport.posting import MODERN, Events, Legacy, envelope, post, reply, request, served
+from tests.transport.http_client import MODERN, Events, Legacy, envelope, post, reply, request, served
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from portway.http.client import Response
+    from portway.http.http_client import Response
 
 
 QUESTION = {

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.wire.kitchen import app
-from tests.wire.served import Client, served
+from tests.wire.full_server import app
+from tests.wire.http_server import Client, served
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""A conversation that makes the kitchen say all it can, in either era and over either transport."""
+"""A conversation that makes the full server say all it can, in either era and over either transport."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.support import SCRIPTS
-from tests.transport.piping import Pipes
-from tests.wire.kitchen import FULL, POOR, app
+from tests.transport.stdio_client import Pipes
+from tests.wire.full_server import FULL, POOR, app
+from tests.wire.http_server import VERSIONS, Client, Reply, Stream, request, served
 from tests.wire.oracle import LEGACY, META, MODERN, Json
-from tests.wire.served import VERSIONS, Client, Reply, Stream, request, served
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -264,7 +264,7 @@ def answered(client: Client, name: str, answers: list[Json], session: dict[str, 
 
 def over_pipes() -> Iterator[Said]:
     """What is said otherwise over stdio: the end of a modern subscription."""
-    command = (SCRIPTS / "portway", "run", f"{Path(__file__).with_name('kitchen.py')}", "--transport", "stdio")
+    command = (SCRIPTS / "portway", "run", f"{Path(__file__).with_name('full_server.py')}", "--transport", "stdio")
     with Pipes(*map(str, command)) as pipes:
         listen, _ = request(MODERN, "subscriptions/listen", {"notifications": EVERY_CHANGE}, id=3)
         pipes.send(listen)

@@ -11,8 +11,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tests.wire.http_server import LEGACY, META, MODERN, Client, Json, Reply, Stream, request
 from tests.wire.requests import Case
-from tests.wire.served import LEGACY, META, MODERN, Client, Json, Reply, Stream, request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

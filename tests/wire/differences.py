@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import unquote
 
+from tests.wire.http_server import LEGACY, META, MODERN, Json
 from tests.wire.requests import Case
-from tests.wire.served import LEGACY, META, MODERN, Json
 
 Forgive = Callable[[Case, Json, Json], None]
 

@@ -8,7 +8,7 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tests.wire.served import LEGACY, META, MODERN, ROUTED_BY, Json, request
+from tests.wire.http_server import LEGACY, META, MODERN, ROUTED_BY, Json, request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.wire.kitchen import FULL, POOR, app
-from tests.wire.served import LEGACY, MODERN, VERSIONS, Client, request, served
+from tests.wire.full_server import FULL, POOR, app
+from tests.wire.http_server import LEGACY, MODERN, VERSIONS, Client, request, served
 
 GUARDED = {
     "tools/call": {"name": "secret"},

@@ -22,9 +22,9 @@ from pydantic import BaseModel
 from tests.support import ROOT
 from tests.wire import conversation
 from tests.wire.conversation import ABLE, ASKING, DAY, EVERY_CHANGE, INITIALIZE, TALK, TOPIC
-from tests.wire.kitchen import app
+from tests.wire.full_server import app
+from tests.wire.http_server import LEGACY, META, MODERN, VERSIONS, Client, Json, request, served
 from tests.wire.oracle import SCHEMAS, filled, judge, models_of, wire_name
-from tests.wire.served import LEGACY, META, MODERN, VERSIONS, Client, Json, request, served
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,9 +12,9 @@ import pytest
 
 from tests.wire.dialogues import DIALOGUES
 from tests.wire.differences import DIFFERENCES
-from tests.wire.fixture import official, portway
+from tests.wire.http_server import Client, Json, Reply, served
 from tests.wire.requests import Case, hostile, legal, mutated
-from tests.wire.served import Client, Json, Reply, served
+from tests.wire.twin_servers import official, portway
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.support import ROOT, SCRIPTS, started
-from tests.transport.piping import Pipes
-from tests.wire.mangling import mangled
-from tests.wire.served import LEGACY, META, MODERN, request
+from tests.transport.stdio_client import Pipes
+from tests.wire.http_server import LEGACY, META, MODERN, request
+from tests.wire.random_damage import damaged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,7 +89,7 @@ def judge(message: Any) -> None:
 @pytest.mark.parametrize("count", COUNTS)
 def test_a_stdio_server_outlives_damaged_lines(count: int) -> None:
     probe, _ = request(MODERN, "tools/call", {"name": SAY}, id="still there?")
-    lines = mangled(SEEDS, count)
+    lines = damaged(SEEDS, count)
     with Pipes(*map(str, RUN), "stdio") as pipes:
         pipes.initialize(**ABILITIES)
         while batch := list(itertools.islice(lines, 50)):
@@ -182,8 +182,8 @@ def opened(wire: Wire) -> str:
 def test_an_http_server_outlives_damaged_heads_and_bodies(wire: Wire, count: int) -> None:
     session = opened(wire)
     ours = heads(session)
-    damaged = [b"\r\n".join(filter(None, head.replace(b"\r", b"\n").split(b"\n"))) for head in mangled(ours, count)]
-    for number, (head, body) in enumerate(zip(damaged, mangled(SEEDS, count), strict=True)):
+    requests = [b"\r\n".join(filter(None, head.replace(b"\r", b"\n").split(b"\n"))) for head in damaged(ours, count)]
+    for number, (head, body) in enumerate(zip(requests, damaged(SEEDS, count), strict=True)):
         whole = ours[number % len(ours)] if number % 2 else head
         try:
             status, _, payload = wire.ask(whole, body)
@@ -203,7 +203,7 @@ def test_an_http_server_outlives_what_is_no_request(wire: Wire, count: int) -> N
         for head in heads(session)
         for body in SEEDS[:3]
     ]
-    for number, data in enumerate(mangled(whole, count)):
+    for number, data in enumerate(damaged(whole, count)):
         wire.throw(data)
         if number % 100 == 0:
             wire.renew()

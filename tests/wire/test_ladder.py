@@ -8,8 +8,8 @@ import json
 import pytest
 
 from portway.protocol.versions import LEGACY_VERSIONS
-from tests.wire.kitchen import FULL, POOR
-from tests.wire.served import LEGACY, META, MODERN, VERSIONS, Json, request
+from tests.wire.full_server import FULL, POOR
+from tests.wire.http_server import LEGACY, META, MODERN, VERSIONS, Json, request
 
 VERSION, METHOD, NAME = "MCP-Protocol-Version", "Mcp-Method", "Mcp-Name"
 CALL = {"name": "secret", "arguments": []}

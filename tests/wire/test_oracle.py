@@ -13,12 +13,12 @@ from pydantic import ValidationError
 
 from portway.client import Client, Elicitation, Root, Sampling
 from tests.wire.conversation import ASKING, recorded
-from tests.wire.kitchen import BYTES, app
+from tests.wire.full_server import BYTES, app
+from tests.wire.http_server import LEGACY, MODERN, VERSIONS, served
 from tests.wire.oracle import SCHEMAS, decode, judge
-from tests.wire.served import LEGACY, MODERN, VERSIONS, served
 
 if TYPE_CHECKING:
-    from tests.wire.served import Json
+    from tests.wire.http_server import Json
 
 
 @pytest.mark.parametrize("version", VERSIONS)

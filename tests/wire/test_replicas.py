@@ -15,8 +15,8 @@ from mcp import Client
 from mcp.types import ElicitResult
 
 from tests.support import SCRIPTS, started
-from tests.wire.alternating import alternating
-from tests.wire.served import LEGACY, request
+from tests.wire.http_server import LEGACY, request
+from tests.wire.round_robin import alternating
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -29,7 +29,7 @@ ANSWERS = {"Your name?": {"value": "Ada"}, "Sure, Ada?": {"value": True}}
 
 @contextlib.contextmanager
 def replica(port: int = 0, env: dict[str, str] = KEYS) -> Iterator[tuple[int, Started]]:
-    command = (SCRIPTS / "portway", "run", Path(__file__).with_name("replicated.py"), "--transport", "http")
+    command = (SCRIPTS / "portway", "run", Path(__file__).with_name("replica_server.py"), "--transport", "http")
     arguments = ("--host", "127.0.0.1", "--port", str(port))
     with started(*command, *arguments, ready=r"http://127\.0\.0\.1:(\d+)", env=env) as child:
         assert child.match

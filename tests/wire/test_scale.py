@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from tests.support import ROOT, SCRIPTS, started
-from tests.wire.served import LEGACY, MODERN, VERSIONS, Client, request
+from tests.wire.http_server import LEGACY, MODERN, VERSIONS, Client, request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -101,7 +101,7 @@ def cost(client: Client, version: str, tool: str, size: int) -> float:
 @pytest.mark.parametrize("tool", ["take", "make"])
 @pytest.mark.parametrize("version", VERSIONS)
 def test_time_grows_with_the_payload_and_memory_stays_within_eight_times_of_it(version: str, tool: str) -> None:
-    with running(Path(__file__).with_name("weighed.py")) as (_, port):
+    with running(Path(__file__).with_name("memory_server.py")) as (_, port):
         client = Client(f"http://127.0.0.1:{port}", judged=False)
         client.ask(version, "tools/call", {"name": tool, "arguments": {"text": "x"} if tool == "take" else {"size": 1}})
         _, held, _ = spent(client)

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from portway.host.gate.__main__ import Gate
-from tests.gate.rig import prepare
+from tests.gate.running_gate import prepare
 from tests.wire.conversation import CALLS, app
 from tests.wire.dialogues import DIALOGUES
-from tests.wire.fixture import portway
+from tests.wire.http_server import VERSIONS, Client, served
 from tests.wire.requests import hostile, mutated
-from tests.wire.served import VERSIONS, Client, served
+from tests.wire.twin_servers import portway
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.wire.http_server import Json, Reply
     from tests.wire.requests import Case
-    from tests.wire.served import Json, Reply
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from portway.cli.schema import ArgumentProblem, read_arguments
 from portway.cli.target import OUTPUT, TOKEN, connect
+from portway.cli.tool_arguments import ArgumentProblem, read_arguments
 
 if TYPE_CHECKING:
     from portway.client import CallResult, Client, Content, Progress

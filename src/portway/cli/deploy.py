@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from portway.cli.hosted import ask, data_option, output_option, print_json
+from portway.cli.host_connection import ask, data_option, output_option, print_json
 
 _SECONDS = 1800.0
 
@@ -25,7 +25,7 @@ def command(path: Path, name: str | None, public: bool | None, data: str | None,
     A new private app's token is shown once. When the deploy fails, what served before goes on serving, and the exit
     code is 1.
     """
-    from portway.host.answers import Deployment
+    from portway.host.management.management_types import Deployment
 
     access = None if public is None else "public" if public else "token"
     arguments = {"path": str(path.resolve()), "name": name, "access": access}

@@ -2,7 +2,7 @@
 
 import click
 
-from portway.cli.hosted import ask, data_option
+from portway.cli.host_connection import ask, data_option
 
 _SECONDS = 120.0  # its calls may end first, then it itself
 

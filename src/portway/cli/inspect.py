@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from portway.cli.schema import describe, signature
 from portway.cli.target import OUTPUT, TOKEN, connect
+from portway.cli.tool_arguments import describe, signature
 
 if TYPE_CHECKING:
-    from portway.cli.offer import Offer
+    from portway.cli.listing import Offer
     from portway.client import Prompt, Tool
 
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @OUTPUT
 def command(target: tuple[str, ...], token: str | None, output: str) -> None:
     """Show the tools, resources and prompts of the server in FILE, at URL, or started by COMMAND."""
-    from portway.cli.offer import Offer
+    from portway.cli.listing import Offer
 
     offer = connect(list(target), token, Offer.of)
     click.echo(offer.json() if output == "json" else _text(offer))

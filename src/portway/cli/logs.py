@@ -5,7 +5,7 @@ import time
 
 import click
 
-from portway.cli.hosted import HostAway, ask, data_option
+from portway.cli.host_connection import HostAway, ask, data_option
 
 _POLL_SECONDS = 0.5
 _AWAY_SECONDS = 10.0  # control is started again in less
@@ -20,7 +20,7 @@ _AWAY_SECONDS = 10.0  # control is started again in less
 @data_option
 def command(app: str, follow: bool, lines: int, data: str | None) -> None:
     """Show the last lines of APP's log; of one that never served, those of its last deploy."""
-    from portway.host.answers import Excerpt
+    from portway.host.management.management_types import Excerpt
 
     cursor, last = "", 0.0
     with contextlib.suppress(KeyboardInterrupt):  # how a follower leaves

@@ -2,7 +2,7 @@
 
 import click
 
-from portway.cli.hosted import ask, data_option, output_option, print_json
+from portway.cli.host_connection import ask, data_option, output_option, print_json
 
 
 @click.command()
@@ -10,7 +10,7 @@ from portway.cli.hosted import ask, data_option, output_option, print_json
 @output_option
 def command(data: str | None, output: str) -> None:
     """List the apps with their state, release and use of memory and CPU."""
-    from portway.host.answers import AppList
+    from portway.host.management.management_types import AppList
 
     found = ask(data, "list_apps", {}, AppList)
     if output == "json":

@@ -22,7 +22,7 @@ def command(target: str, transport: str | None, host: str | None, port: int | No
 
     OBJECT names the portway.Server in FILE; without it the one that is there is found.
     """
-    from portway.cli.load import LoadError, load
+    from portway.cli.load_server import LoadError, load
     from portway.transport.run import UsageError, choose, serve_http, serve_stdio
 
     try:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from portway.cli.load import split
+from portway.cli.load_server import split
 
 if TYPE_CHECKING:
     from portway.client import Client

@@ -4,7 +4,7 @@ import time
 
 import click
 
-from portway.cli.hosted import ask, data_option, output_option, print_json
+from portway.cli.host_connection import ask, data_option, output_option, print_json
 
 
 @click.group(no_args_is_help=True)
@@ -20,7 +20,7 @@ def command() -> None:
 @output_option
 def create(app: str, name: str, scopes: str, data: str | None, output: str) -> None:
     """Create a token named NAME for APP. It is shown once."""
-    from portway.host.answers import NewToken
+    from portway.host.management.management_types import NewToken
 
     wanted = [scope for scope in scopes.replace(",", " ").split() if scope]
     made = ask(data, "create_token", {"app": app, "name": name, "scopes": wanted}, NewToken)
@@ -36,7 +36,7 @@ def create(app: str, name: str, scopes: str, data: str | None, output: str) -> N
 @output_option
 def list_(app: str, data: str | None, output: str) -> None:
     """List APP's tokens; their secrets are kept nowhere."""
-    from portway.host.answers import TokenList
+    from portway.host.management.management_types import TokenList
 
     found = ask(data, "list_tokens", {"app": app}, TokenList)
     if output == "json":

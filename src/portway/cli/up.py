@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from portway.cli.hosted import data_option
+from portway.cli.host_connection import data_option
 
 if TYPE_CHECKING:
     from portway.host.paths import Paths
@@ -64,7 +64,7 @@ def _domain(value: str) -> str:
 
 def _start_with_the_rest(paths: "Paths", missing: list[str]) -> NoReturn:
     """Become the same command where the extra `host` is installed: so `uvx portway up` works as it stands."""
-    from portway.host.wheel import running_wheel
+    from portway.host.builds.wheel import running_wheel
 
     uv = os.environ.get("UV")  # set by uvx
     if uv is None or _AGAIN in os.environ:

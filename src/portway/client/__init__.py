@@ -1,6 +1,7 @@
 """A lean MCP client for both eras, over Streamable HTTP, Unix sockets and stdio."""
 
-from portway.client.changes import Changes
+from portway.client.change_stream import Changes
+from portway.client.channel import ClientError
 from portway.client.client import Client
 from portway.client.handlers import Elicitation, Log, Root, Sampling
 from portway.client.results import (
@@ -16,8 +17,7 @@ from portway.client.results import (
     ServerInfo,
     Tool,
 )
-from portway.client.wire import ClientError
-from portway.server.changes import Change
+from portway.sessions.changes import Change
 
 __all__ = [
     "CallResult",

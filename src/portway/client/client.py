@@ -10,10 +10,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
-from portway.client.changes import Changes
+from portway.client.change_stream import Changes
+from portway.client.channel import Channel, ClientError, SessionLost
 from portway.client.conversation import Conversation, NoAnswer, OnProgress, client_info
 from portway.client.handlers import Handlers, OnChange, OnElicit, OnLog, OnSample, Roots
-from portway.client.repeated import conforming, headers
+from portway.client.param_headers import conforming, headers
 from portway.client.results import (
     CallResult,
     CompleteResult,
@@ -30,7 +31,6 @@ from portway.client.results import (
     ServerInfo,
     Tool,
 )
-from portway.client.wire import Channel, ClientError, SessionLost
 from portway.protocol.errors import HEADER_MISMATCH, UNSUPPORTED_VERSION, RpcError
 from portway.protocol.headers import HeaderParam
 from portway.protocol.versions import LATEST_LEGACY, LATEST_MODERN, LEGACY_VERSIONS, MODERN_VERSIONS, Era
@@ -232,12 +232,12 @@ class Client:
     async def _open(self) -> Channel:
         # Each channel is imported where it is used: a stdio client needs no HTTP, and the other way round.
         if not isinstance(self._target, str):
-            from portway.client.stdio import StdioChannel
+            from portway.client.stdio_channel import StdioChannel
 
             stdio = StdioChannel(self._target, self._talk.take)
             await stdio.open()
             return stdio
-        from portway.client.http import HttpChannel
+        from portway.client.http_channel import HttpChannel
 
         try:
             return HttpChannel(self._target, self._token, self._talk.take)

@@ -12,14 +12,14 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from portway.client.changes import Changes
+from portway.client.change_stream import Changes
+from portway.client.channel import UNREADABLE, Call, Channel, ClientError, Incoming, raise_error
 from portway.client.handlers import Handlers, change_in
 from portway.client.results import Outcome, Progress, ProgressParams
-from portway.client.wire import UNREADABLE, Call, Channel, ClientError, Incoming, raise_error
 from portway.protocol.errors import INTERNAL_ERROR, RpcError
 from portway.protocol.jsonrpc import PREFIX, encode_error, encode_notification, encode_request, encode_result
 from portway.protocol.versions import Era
-from portway.server.changes import Change
+from portway.sessions.changes import Change
 
 T = TypeVar("T")
 OnProgress = Callable[[Progress], None]

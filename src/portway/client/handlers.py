@@ -10,10 +10,10 @@ from typing import Any, Literal, TypeVar
 import msgspec
 from msgspec import Raw, UnsetType
 
+from portway.client.channel import UNREADABLE
 from portway.client.results import Wire
-from portway.client.wire import UNREADABLE
 from portway.protocol.errors import INVALID_PARAMS, METHOD_NOT_FOUND, RpcError
-from portway.server.changes import Change
+from portway.sessions.changes import Change
 
 T = TypeVar("T")
 _encode = msgspec.json.encode

@@ -8,19 +8,19 @@ import signal
 import sys
 from pathlib import Path
 
-from portway.host.deploys import Deployer
-from portway.host.keeper import Starter
+from portway.exceptions import ToolError
+from portway.host.instances.keeper import Starter
+from portway.host.instances.processes import ProcessRuntime, end_strays
+from portway.host.instances.runtime import Limits as InstanceLimits
+from portway.host.instances.supervisor import Supervisor
 from portway.host.launcher import FAILED
-from portway.host.management import Management
+from portway.host.management.management_server import Management
 from portway.host.paths import Paths, locate
-from portway.host.processes import ProcessRuntime, end_strays
-from portway.host.runtime import Limits as InstanceLimits
+from portway.host.releases.deploy import Deployer
 from portway.host.store import Store, StoreError
-from portway.host.supervisor import Supervisor
 from portway.http.serve import Bind, Limits, ListenError, serve
-from portway.logs import configure
-from portway.server.errors import ToolError
-from portway.transport.http import App
+from portway.log_config import configure
+from portway.transport.http_app import App
 
 _log = logging.getLogger("portway.host")
 _SHUTDOWN_SECONDS = 2.0  # for a verb's call in flight; a deploy is cancelled after it

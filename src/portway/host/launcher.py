@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from portway.host.paths import Paths
-from portway.http.listen import Bind, ListenError
+from portway.http.bind import Bind, ListenError
 
 FAILED = 3
 """Control's exit status when it must not be started again: it has said why."""
@@ -159,7 +159,7 @@ class Launcher:
 
     def _sweep(self) -> None:
         """Control did not end well: end what it leaves."""
-        from portway.host.processes import end_strays  # brings asyncio
+        from portway.host.instances.processes import end_strays  # brings asyncio
 
         end_strays(self._paths, set())
 

@@ -11,11 +11,11 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from portway.http.asgi_lifespan import Lifespan, StartupError
+from portway.http.bind import Bind, ListenError, url_of
 from portway.http.connection import Connection
 from portway.http.hub import Hub
-from portway.http.lifespan import Lifespan, StartupError
 from portway.http.limits import Limits
-from portway.http.listen import Bind, ListenError, url_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

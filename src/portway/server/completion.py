@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from portway.exceptions import OutputError, RegistrationError
+from portway.plans.signature import parse
 from portway.protocol.errors import INVALID_PARAMS, RpcError
-from portway.server.errors import OutputError, RegistrationError
-from portway.server.signature import parse
 
 if TYPE_CHECKING:
+    from portway.plans.plan import Arguments, Call
+    from portway.plans.schema import Schema
     from portway.server.components import Prompt, Resource
-    from portway.server.plan import Arguments, Call
-    from portway.server.schema import Schema
     from portway.server.server import Server
 
 MAX_VALUES = 100

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, Self, TypedD
 
 import msgspec
 
+from portway.exceptions import OutputError, RegistrationError
+from portway.plans.content import JsonObject
+from portway.plans.output import encode_json
 from portway.protocol.headers import HeaderParam
-from portway.server.changes import Change, Changes, Kind
-from portway.server.content import JsonObject
-from portway.server.errors import OutputError, RegistrationError
-from portway.server.output import encode_json
+from portway.sessions.changes import Change, Changes, Kind
 
 if TYPE_CHECKING:
-    from portway.server.explicit import ExplicitPlan
+    from portway.plans.explicit_schemas import ExplicitPlan
+    from portway.plans.plan import Arguments, Plan
     from portway.server.home import Home
-    from portway.server.plan import Arguments, Plan
-    from portway.server.uris import UriPattern
+    from portway.server.uri_templates import UriPattern
 
 log = logging.getLogger("portway.server")
 

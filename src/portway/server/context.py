@@ -11,16 +11,16 @@ import msgspec
 from msgspec import UNSET, Raw
 
 from portway.auth.principal import Principal
+from portway.plans.output import encode_json
 from portway.protocol.capabilities import Capability, read
 from portway.protocol.jsonrpc import PREFIX, Message, decode_params, encode_notification
-from portway.protocol.levels import LEVELS, level_index
+from portway.protocol.log_levels import LEVELS, level_index
 from portway.protocol.versions import LATEST_LEGACY, Era
-from portway.server.output import encode_json
 
 if TYPE_CHECKING:
-    from portway.server.asking import Interview
-    from portway.server.prompts import Message as Said
-    from portway.server.questions import Answer, Question, Root, Sampled
+    from portway.asking.interview import Interview
+    from portway.asking.questions import Answer, Question, Root, Sampled
+    from portway.plans.messages import Message as Said
 
 T = TypeVar("T")
 if TYPE_CHECKING:
@@ -253,14 +253,14 @@ class Context(Generic[State]):
     async def elicit(self, message: str, kind: object = None, *, key: str | None = None) -> "Answer[Any]": ...
     async def elicit(self, message: str, kind: object = None, *, key: str | None = None) -> "Answer[Any]":
         """Ask the user for data of type `kind`, in a form; see `portway.elicit`. The handler must say `asks=True`."""
-        from portway.server.questions import elicit
+        from portway.asking.questions import elicit
 
         answer: Answer[Any] = await self._ask_one(elicit(message, kind, key=key))
         return answer
 
     async def elicit_url(self, message: str, url: str, *, key: str | None = None) -> "Answer[None]":
         """Ask the user to visit `url`; see `portway.elicit_url`."""
-        from portway.server.questions import elicit_url
+        from portway.asking.questions import elicit_url
 
         answer: Answer[None] = await self._ask_one(elicit_url(message, url, key=key))
         return answer
@@ -273,32 +273,32 @@ class Context(Generic[State]):
         **options: Any,  # noqa: ANN401 - those of `portway.sample`
     ) -> "Sampled":
         """Have the client's model answer; see `portway.sample` for the options."""
-        from portway.server.questions import sample
+        from portway.asking.questions import sample
 
         answer: Sampled = await self._ask_one(sample(messages, key=key, **options))
         return answer
 
     async def list_roots(self, *, key: str | None = None) -> "list[Root]":
         """The folders the client opens to this server; see `portway.list_roots`."""
-        from portway.server.questions import list_roots
+        from portway.asking.questions import list_roots
 
         answer: list[Root] = await self._ask_one(list_roots(key=key))
         return answer
 
     async def ask(self, **questions: "Question") -> dict[str, Any]:
         """Ask several things at once: `await ctx.ask(name=elicit("Your name?", str), roots=list_roots())`."""
-        from portway.server import asking
+        from portway.asking import interview
 
-        return await asking.ask(self, {key: question.under(key) for key, question in questions.items()})
+        return await interview.ask(self, {key: question.under(key) for key, question in questions.items()})
 
     async def once(self, key: str, fn: Callable[[], Any]) -> Any:  # noqa: ANN401 - what `fn` gives
         """The result of `fn()`, which a handler that asks and is run again does not call again.
 
         The result must be what JSON can hold. At least once: a client may repeat an earlier answer.
         """
-        from portway.server import asking
+        from portway.asking import interview
 
-        return await asking.once(self, key, fn)
+        return await interview.once(self, key, fn)
 
     @property
     def exchange(self) -> Exchange:
@@ -306,9 +306,9 @@ class Context(Generic[State]):
         return self._exchange
 
     async def _ask_one(self, question: "Question") -> Any:  # noqa: ANN401 - each question has its own answer
-        from portway.server import asking
+        from portway.asking import interview
 
-        (answer,) = (await asking.ask(self, {question.key or "": question})).values()
+        (answer,) = (await interview.ask(self, {question.key or "": question})).values()
         return answer
 
     def _send(self, sending: Coroutine[Any, Any, None]) -> Awaitable[None]:

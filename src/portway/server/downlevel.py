@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 import msgspec
 
+from portway.plans.content import JsonObject
+from portway.plans.output import Encoded
 from portway.protocol.versions import LATEST_LEGACY
-from portway.server.content import JsonObject
-from portway.server.output import Encoded
 
 
 def content(encoded: Encoded, version: str) -> Encoded:

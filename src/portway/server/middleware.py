@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from portway.server.errors import RegistrationError
+from portway.exceptions import RegistrationError
 
 if TYPE_CHECKING:
     from portway.server.context import Context

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypedDict
 
+from portway.plans.content import Annotations, JsonObject
 from portway.server.components import CacheScope, Icon, ToolAnnotations
-from portway.server.content import Annotations, JsonObject
 
 JsonSchema = Mapping[str, Any] | str | bytes
 

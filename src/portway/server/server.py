@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any, Literal, Never, TypeVar, Unpack, get_args
 
 import msgspec
 
-from portway.server.changes import Change, Changes
+from portway.exceptions import RegistrationError
+from portway.plans.plan import Arguments, Plan, compile_arguments, compile_plan
 from portway.server.components import CacheScope, Icon, OnDuplicate, Prompt, Resource, Table, Tool, listing
 from portway.server.context import Context
-from portway.server.errors import RegistrationError
 from portway.server.home import Home
 from portway.server.middleware import Middleware, checked
 from portway.server.options import PromptOptions, ResourceOptions, ToolOptions, refuse_unknown
-from portway.server.plan import Arguments, Plan, compile_arguments, compile_plan
-from portway.server.uris import UriPattern, check_uri
+from portway.server.uri_templates import UriPattern, check_uri
+from portway.sessions.changes import Change, Changes
 
 if TYPE_CHECKING:
+    from portway.plans.explicit_schemas import ExplicitPlan
     from portway.server.completion import Completer
-    from portway.server.explicit import ExplicitPlan
-    from portway.transport.http import App
+    from portway.transport.http_app import App
 
 F = TypeVar("F", bound=Callable[..., Any])
 M = TypeVar("M", bound=Middleware)
@@ -120,7 +120,7 @@ class Server:
             )
             headers: tuple[Any, ...] = ()
             if b"x-mcp-header" in plan.input_schema or b"\\u00" in plan.input_schema:  # an explicit one may spell it so
-                from portway.server import header_params
+                from portway.plans import header_params
 
                 headers = header_params.compile_params(plan.input_schema)
             timeout = options.get("timeout")
@@ -210,19 +210,19 @@ class Server:
 
     def add_file(self, uri: str, path: str | os.PathLike[str], **options: Unpack[ResourceOptions]) -> None:
         """Offer the file at `path` as the resource at `uri`; it is read anew for every request."""
-        from portway.server import files
+        from portway.server import file_resources
 
         path = os.path.abspath(path)
-        described = files.described(path, options)
-        self._add_resource(uri, files.file_reader(path, described["mime_type"]), described)
+        described = file_resources.described(path, options)
+        self._add_resource(uri, file_resources.file_reader(path, described["mime_type"]), described)
 
     def add_folder(self, uri: str, path: str | os.PathLike[str], **options: Unpack[ResourceOptions]) -> None:
         """Offer the files under `path` at a template such as "docs://{+path}"; nothing outside is reachable."""
-        from portway.server import files
+        from portway.server import file_resources
 
         path = os.path.abspath(path)
-        self._add_resource(uri, files.folder_reader(uri, path), options)
-        self.completion(uri, self.templates.items[uri].plan.listed[0].name)(files.path_completer(path))
+        self._add_resource(uri, file_resources.folder_reader(uri, path), options)
+        self.completion(uri, self.templates.items[uri].plan.listed[0].name)(file_resources.path_completer(path))
 
     def mount(self, other: "Server", prefix: str | None = None, **unknown: Never) -> None:
         """Offer all that `other` has now: its tools and prompts as `prefix_name`, its resources under their URIs.
@@ -295,7 +295,7 @@ class Server:
 
     def asgi(self) -> "App":
         """Give this server as an ASGI application, to mount in any other or to give to any ASGI server."""
-        from portway.transport.http import app
+        from portway.transport.http_app import app
 
         return app(self)
 
@@ -377,7 +377,7 @@ def _tool_plan(fn: Callable[..., Any], options: ToolOptions) -> "Plan | Explicit
     input_schema, output_schema = options.get("input_schema"), options.get("output_schema")
     if input_schema is None and output_schema is None:
         return compile_plan(fn, context_type=Context, name=name)
-    from portway.server.explicit import ExplicitPlan
+    from portway.plans.explicit_schemas import ExplicitPlan
 
     return ExplicitPlan(fn, input_schema, output_schema, context_type=Context, name=name)
 

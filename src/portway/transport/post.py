@@ -10,7 +10,6 @@ import msgspec
 from msgspec import UNSET
 
 from portway.auth.principal import Principal
-from portway.engine.listen import LISTEN
 from portway.protocol.batch import BATCH_VERSION, split
 from portway.protocol.capabilities import declared
 from portway.protocol.era import classify
@@ -19,14 +18,15 @@ from portway.protocol.headers import VERSION, verify
 from portway.protocol.jsonrpc import Message, UnreadableMessage, decode, encode_error
 from portway.protocol.versions import LATEST_MODERN, Era, negotiate
 from portway.server.context import Exchange
-from portway.transport.reply import Reply
-from portway.transport.streams import listen
+from portway.sessions.subscription import LISTEN
+from portway.transport.held_streams import listen
+from portway.transport.post_reply import Reply
 from portway.transport.traffic import Traffic
 
 if TYPE_CHECKING:
-    from portway.engine.sessions import HttpSession, Sessions
     from portway.http.asgi import Headers
-    from portway.server.dispatch import Dispatcher
+    from portway.server.dispatcher import Dispatcher
+    from portway.sessions.http_sessions import HttpSession, Sessions
 
 SESSION = b"mcp-session-id"
 _UNSAID = "2025-03-26"

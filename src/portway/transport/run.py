@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
-    from portway.http.listen import Bind
+    from portway.http.bind import Bind
     from portway.server.server import Server
     from portway.transport.pipes import Wire
 
@@ -95,11 +95,11 @@ def serve_stdio(server: Server, choice: Choice, wire: Wire | None = None) -> Non
 def serve_http(server: Server, choice: Choice, *, host: str | None, port: int | None, workers: int) -> None:
     """Serve over HTTP, by `workers` processes. Raises UsageError for what cannot be listened on or read."""
     from portway.auth.tokens import TokenSyntaxError
-    from portway.http.listen import ListenError
+    from portway.http.bind import ListenError
     from portway.http.serve import StartupError
     from portway.http.serve import run as listen
     from portway.protocol.sealing import KeySyntaxError
-    from portway.transport.http import PATH, app
+    from portway.transport.http_app import PATH, app
 
     def announce(url: str) -> None:
         _announce(server, url + PATH, choice)
@@ -127,7 +127,7 @@ def serve_http(server: Server, choice: Choice, *, host: str | None, port: int | 
 
 
 def _bind(environ: Mapping[str, str], host: str | None, port: int | None) -> Bind:
-    from portway.http.listen import Bind
+    from portway.http.bind import Bind
 
     if path := environ.get("PORTWAY_SOCKET"):
         # Whatever the author passed: `app` leaves authentication to the gate then, so no port may be opened.
@@ -142,10 +142,10 @@ def _bind(environ: Mapping[str, str], host: str | None, port: int | None) -> Bin
 
 
 def _configure_logs() -> None:
-    from portway import logs
+    from portway import log_config
 
     try:
-        logs.configure()
+        log_config.configure()
     except ValueError as error:
         raise UsageError(str(error)) from None
 

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING
 from msgspec import UNSET
 
 from portway.auth.principal import ANONYMOUS
-from portway.engine.bus import Bus
-from portway.engine.legacy import LegacySession
 from portway.protocol.batch import BATCH_VERSION, split
 from portway.protocol.capabilities import declared
 from portway.protocol.era import classify
@@ -24,8 +22,10 @@ from portway.protocol.sealing import Keys
 from portway.protocol.subscriptions import notice
 from portway.protocol.versions import LATEST_LEGACY, LATEST_MODERN, Era, negotiate
 from portway.server.context import Exchange
-from portway.server.dispatch import Dispatcher
-from portway.transport import orphan
+from portway.server.dispatcher import Dispatcher
+from portway.sessions.change_bus import Bus
+from portway.sessions.legacy_session import LegacySession
+from portway.transport import parent_watch
 from portway.transport.pipes import Lines, Reader, Wire, Writer, claim
 from portway.transport.stdio_calls import Batch, Call, Outbox
 
@@ -46,7 +46,7 @@ def serve(server: Server, wire: Wire | None = None, keys: Keys | None = None) ->
     Raises SystemExit when a lifespan fails to start.
     """
     wire = wire or claim()
-    orphan.watch(wire.reader)
+    parent_watch.watch(wire.reader)
     try:
         asyncio.run(_serve(server, wire, keys or Keys.random()))
     except KeyboardInterrupt:

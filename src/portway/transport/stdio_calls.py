@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Raw
 
-from portway.engine.legacy import LegacySession
-from portway.engine.listen import LISTEN, Listen
 from portway.protocol.errors import INTERNAL_ERROR, REFUSED, RpcError
 from portway.protocol.jsonrpc import encode_error
 from portway.protocol.versions import Era
 from portway.server.context import Exchange
+from portway.sessions.legacy_session import LegacySession
+from portway.sessions.subscription import LISTEN, Listen
 
 if TYPE_CHECKING:
     from portway.transport.stdio import Connection

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from portway.auth.principal import ANONYMOUS, Principal
-from portway.engine.bus import Bus
 from portway.protocol.errors import REFUSED, RpcError
+from portway.sessions.change_bus import Bus
 
 if TYPE_CHECKING:
     from portway.http.limits import Limits
-    from portway.server.changes import Changes
+    from portway.sessions.changes import Changes
 
 
 class Bound:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from portway.http.listen import BACKLOG, Bind, url_of
+from portway.http.bind import BACKLOG, Bind, url_of
 from portway.http.serve import StartupError, run
 
 if TYPE_CHECKING:

@@ -12,11 +12,11 @@ from collections.abc import Awaitable
 
 import msgspec
 
-from portway import logs
-from portway.host.gate.front import Front
+from portway import log_config
+from portway.host.gate.call_record import Record
+from portway.host.gate.control_socket import Ops
+from portway.host.gate.gate_app import Front
 from portway.host.gate.metrics import Metrics
-from portway.host.gate.ops import Ops
-from portway.host.gate.record import Record
 from portway.host.gate.routing import Routes
 from portway.host.paths import Paths, locate
 from portway.http.asgi import Receive, Scope, Send
@@ -72,7 +72,7 @@ def main() -> int:
     where.add_argument("--fd", type=int, help="an inherited descriptor of a bound socket")
     where.add_argument("--port", type=int, help="a port of 127.0.0.1 to listen on")
     options = parser.parse_args()
-    logs.configure()
+    log_config.configure()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
     if soft != resource.RLIM_INFINITY and soft < wanted:

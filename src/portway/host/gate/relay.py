@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 
-from portway.host.gate.call import Call
-from portway.host.gate.envelope import (
+from portway.host.gate.event_stream import RelayedStream, one_line
+from portway.host.gate.forwarded_headers import returned
+from portway.host.gate.gate_call import Call
+from portway.host.gate.ids import (
     cancellation,
     marker,
     readdress,
@@ -13,13 +15,11 @@ from portway.host.gate.envelope import (
     restore_resumed,
     resubscribe,
 )
-from portway.host.gate.headers import returned
 from portway.host.gate.routing import Backend
-from portway.host.gate.sessions import Running, Sessions
-from portway.host.gate.stream import RelayedStream, one_line
+from portway.host.gate.session_ids import Running, Sessions
 from portway.http.asgi import Headers, Send
-from portway.http.client import BrokenResponse, ConnectFailed, Response, UpstreamError
-from portway.http.reply import send_bytes
+from portway.http.http_client import BrokenResponse, ConnectFailed, Response, UpstreamError
+from portway.http.response import send_bytes
 from portway.protocol.errors import REFUSED, RpcError
 from portway.protocol.sse import EventParser
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from portway.auth.principal import ANONYMOUS, Principal
 from portway.auth.relay import HEADER, relay
 from portway.auth.tokens import bearer, digest
-from portway.host.gate.room import Room
-from portway.host.routes import App, Instance, Limits, Table, Token
-from portway.http.client import Address, HttpClient
+from portway.host.gate.reply_memory import Room
+from portway.host.routing_table import App, Instance, Limits, Table, Token
 from portway.http.guard import Guard
+from portway.http.http_client import Address, HttpClient
 
 _KNOWN_HOSTS = 1024  # Host values whose route is remembered, until the next table
 _KNOWN_TOKENS = 1024

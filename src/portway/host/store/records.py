@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from portway.host.routes import Access
+from portway.host.routing_table import Access
 
 ReleaseStatus = Literal["building", "ready", "failed"]
 

@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import SQLAlchemyError
 
-from portway.host.routes import Access
+from portway.host.routing_table import Access
 from portway.host.store.migrate import upgrade
 from portway.host.store.records import AppRecord, InstanceRecord, ReleaseRecord, TokenRecord
 from portway.host.store.schema import apps, instances, releases, tokens, variables

@@ -1,0 +1,260 @@
+"""Asking in the middle of a call: the modern era runs a handler again with the answers so far, the legacy one waits.
+
+Specification: basic/patterns/mrtr (2026-07-28); client/elicitation, client/sampling, client/roots (both eras).
+"""
+
+import asyncio
+import inspect
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from portway.asking import request_state as states
+from portway.asking.forms import Unfit
+from portway.asking.questions import Answer, Malformed, Question
+from portway.asking.request_state import MAX_ROUNDS, Recorded, State
+from portway.exceptions import Suspended, ToolError
+from portway.plans.output import encode_json
+from portway.plans.plan import Arguments, Call, Plan
+from portway.protocol.capabilities import Capability, required
+from portway.protocol.errors import INVALID_PARAMS, MISSING_CAPABILITY, RpcError
+from portway.protocol.sealing import Keys
+from portway.protocol.versions import Era
+from portway.server.context import Context, Exchange
+
+if TYPE_CHECKING:
+    from portway.plans.explicit_schemas import ExplicitPlan
+
+_MISSING: Any = object()
+_NAMES = {
+    Capability.FORM: "elicitation",
+    Capability.URL: "elicitation.url",
+    Capability.SAMPLING: "sampling",
+    Capability.SAMPLING_TOOLS: "sampling.tools",
+    Capability.ROOTS: "roots",
+}
+
+
+class _Retry(msgspec.Struct):
+    """The params of the three methods that may be asked back."""
+
+    name: str = ""
+    uri: str = ""
+    arguments: Raw | UnsetType = UNSET
+    responses: dict[str, Raw] | UnsetType = msgspec.field(name="inputResponses", default=UNSET)
+    state: str | UnsetType = msgspec.field(name="requestState", default=UNSET)
+
+
+class Interview:
+    """The questions of one call: what has been answered, and what the next run will need."""
+
+    __slots__ = ("_call", "_keys", "_order", "_principal", "_responses", "exchange", "state")
+
+    def __init__(self, exchange: Exchange, keys: Keys) -> None:
+        self.exchange = exchange
+        self._keys = keys
+        self._order = 0
+        self._principal = self._call = b""
+        self._responses: dict[str, Raw] = {}
+        self.state = State()
+
+    @classmethod
+    def begin(cls, exchange: Exchange, keys: Keys) -> "Interview":
+        """Read what the client brings from earlier runs; raises RpcError for what this server did not give it."""
+        interview = cls(exchange, keys)
+        if exchange.era is Era.LEGACY:
+            return interview
+        params = exchange.params(_Retry)
+        method = exchange.message.method
+        assert method is not UNSET
+        interview._principal = states.principal_digest(exchange.principal)
+        interview._call = states.call_digest(
+            method, params.uri if method == "resources/read" else params.name, params.arguments
+        )
+        interview._responses = {} if params.responses is UNSET else params.responses
+        if params.state is not UNSET:
+            interview.state = states.unseal(
+                keys, params.state, principal=interview._principal, call=interview._call, now=int(time.time())
+            )
+        return interview
+
+    def next_key(self) -> str:
+        """The key of a question that has none: its place in the order of a handler's questions."""
+        self._order += 1
+        return f"q-{self._order}"  # no keyword of `ctx.ask` is spelled so
+
+    def answer(self, key: str, question: Question) -> Any:  # noqa: ANN401 - each kind of question has its own
+        """The answer to a question, or _MISSING; raises Suspended for one that is not even the shape of an answer."""
+        keyed = question.key is not None
+        recorded = self.state.answers.get(key)
+        if recorded is not None and (keyed or recorded.digest == question.digest()):
+            result = recorded.result
+        elif key in self._responses and (keyed or self.state.asked.get(key) == question.digest()):
+            result = self._responses[key]
+        else:
+            return _MISSING
+        try:
+            value = question.read(result)
+        except Unfit:
+            return _MISSING
+        except Malformed as error:
+            text = f"params.inputResponses.{key} is no result of {question.method}: {error}."
+            raise Refusal(RpcError(INVALID_PARAMS, text)) from None
+        self.state.answers[key] = Recorded(question.digest(), result)
+        return value
+
+    def suspend(self, questions: Mapping[str, Question]) -> Suspended:
+        """What to raise for questions that are open."""
+        missing = _lacking(self.exchange, questions.values())
+        if missing:
+            return Refusal(RpcError(MISSING_CAPABILITY, _lacks(missing), {"requiredCapabilities": required(missing)}))
+        if self.state.round >= MAX_ROUNDS:
+            return Refusal(RpcError(INVALID_PARAMS, f"This call has asked {MAX_ROUNDS} times; start it again."))
+        return NeedInput(self, questions)
+
+    def sealed(self, questions: Mapping[str, Question]) -> str:
+        """The state for the next run, which `questions` stand open for."""
+        now = self.state
+        asked = {key: question.digest() for key, question in questions.items() if question.key is None}
+        state = State(self._principal, self._call, int(time.time()), now.round + 1, now.answers, asked, now.once)
+        return states.seal(self._keys, state)
+
+
+class NeedInput(Suspended):
+    """The client must answer questions before the call can go on."""
+
+    def __init__(self, interview: Interview, questions: Mapping[str, Question]) -> None:
+        self._interview = interview
+        self._questions = questions
+
+    def result(self, tail: bytes) -> bytes:
+        version = self._interview.exchange.version
+        requests = {
+            key: {"method": question.method, "params": Raw(question.params(version))}
+            for key, question in self._questions.items()
+        }
+        state = self._interview.sealed(self._questions)
+        about = tail.removeprefix(b',"resultType":"complete"')
+        return b'{"resultType":"input_required","inputRequests":%b,"requestState":"%b"%b}' % (
+            msgspec.json.encode(requests),
+            state.encode(),
+            about,
+        )
+
+
+class Refusal(Suspended):
+    """The call ends with an error that an author's code must not take for one of its own."""
+
+    def __init__(self, error: RpcError) -> None:
+        self._error = error
+
+    def result(self, tail: bytes) -> bytes:
+        raise self._error
+
+
+async def ask(context: Context, questions: Mapping[str, Question]) -> dict[str, Any]:
+    """The answers to `questions` by the same names, asked all at once; a name of "" is for one without a key.
+
+    Raises Suspended where a modern client must answer first, ToolError where a legacy client cannot or does not.
+    """
+    interview, exchange = _interview(context), context.exchange
+    if exchange.era is Era.LEGACY:
+        return dict(zip(questions, await _ask_in_place(exchange, list(questions.values())), strict=True))
+    answers: dict[str, Any] = {}
+    missing: dict[str, Question] = {}
+    for name, question in questions.items():
+        key = question.key or interview.next_key()
+        answers[name] = interview.answer(key, question)
+        if answers[name] is _MISSING:
+            missing[key] = question
+    if missing:
+        raise interview.suspend(missing)
+    return answers
+
+
+async def once(context: Context, key: str, fn: Callable[[], Any]) -> Any:  # noqa: ANN401 - what `fn` gives
+    """The result of `fn()` as JSON has it, from an earlier run where there was one."""
+    recorded = _interview(context).state.once
+    if key not in recorded:
+        value = fn()
+        if inspect.isawaitable(value):
+            value = await value
+        recorded[key] = Raw(encode_json(value, f"once({key!r})"))
+    return msgspec.json.decode(recorded[key])
+
+
+async def resolve(
+    plan: "Plan | ExplicitPlan | Arguments", context: Context, args: tuple[object, ...], kwargs: dict[str, object]
+) -> Call:
+    """A call completed by the arguments that are asked for; raises as `ask`, and ToolError where the user gave none."""
+    answers = await ask(context, {asked.name: asked.question for asked in plan.questions})
+    for asked in plan.questions:
+        answer = answers[asked.name]
+        if asked.whole or not isinstance(answer, Answer):
+            kwargs[asked.name] = answer
+        elif answer.accepted:
+            kwargs[asked.name] = answer.data
+        elif not asked.has_default:
+            raise ToolError(f"{plan.name} needs an answer to {asked.name!r}, and the user gave none ({answer.action}).")
+    return args, kwargs
+
+
+def _interview(context: Context) -> Interview:
+    if context.method == "completion/complete":
+        raise RuntimeError("A completion cannot ask the client; ask in the prompt or the tool.")
+    if context.interview is None:
+        raise RuntimeError(f"{context.name} asks the client, or uses once(); register it with asks=True.")
+    return context.interview
+
+
+async def _ask_in_place(exchange: Exchange, questions: Sequence[Question]) -> list[Any]:
+    """Ask a legacy client, and wait for its answers."""
+    if exchange.session is None:
+        raise ToolError("This call must ask the client, and a legacy client can be asked only within a session.")
+    if missing := _lacking(exchange, questions):
+        raise ToolError(_lacks(missing))
+    for question in questions:
+        if exchange.version < question.since:
+            raise ToolError(
+                f"This call asks for {question.noun}, which clients can show since revision {question.since}; "
+                f"this one speaks {exchange.version}."
+            )
+    if len(questions) == 1:
+        return [await _ask_legacy(exchange, questions[0])]
+    tasks = [asyncio.create_task(_ask_legacy(exchange, question)) for question in questions]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)  # the client is told that the others need no answer, before it gets the reply
+
+
+async def _ask_legacy(exchange: Exchange, question: Question) -> Any:  # noqa: ANN401 - each question has its own answer
+    params = question.params(exchange.version)
+    fault = ""
+    for _ in range(2):  # a form filled in wrongly is shown once more
+        try:
+            return question.read(await exchange.channel.ask(question.method, params))
+        except Unfit as error:
+            fault = str(error)
+        except Malformed as error:
+            raise ToolError(f"The client's answer is no result of {question.method}: {error}.") from None
+        except RpcError as error:
+            raise ToolError(f"The client did not answer {question.method}: {error.message}") from None
+    raise ToolError(f"The answer does not fit the form: {fault}.")
+
+
+def _lacking(exchange: Exchange, questions: Iterable[Question]) -> Capability:
+    needed = Capability.NONE
+    for question in questions:
+        needed |= question.needs
+    return needed & ~exchange.capabilities
+
+
+def _lacks(missing: Capability) -> str:
+    names = ", ".join(name for capability, name in _NAMES.items() if capability in missing)
+    return f"This call must ask the client, which does not declare: {names}."

@@ -1,0 +1,338 @@
+"""What a server may ask a client: the user for data or for a visit to a URL, the model for an answer, the roots.
+
+Specification: client/elicitation, client/sampling, client/roots.
+"""
+
+import hashlib
+import secrets
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
+
+import msgspec
+from msgspec import Raw
+
+from portway.asking.forms import FULL_FORMS_SINCE, Form, form_of
+from portway.exceptions import RegistrationError
+from portway.plans.content import AudioContent, Block, ImageContent, JsonObject, Text
+from portway.plans.messages import Message, as_block
+from portway.plans.output import encode_json
+from portway.protocol.capabilities import Capability
+from portway.protocol.versions import LATEST_MODERN, LEGACY_VERSIONS
+
+_TOOLS_SINCE = "2025-11-25"
+"""Tools for sampling, and several blocks in one of its messages."""
+_AUDIO_SINCE = "2025-03-26"
+
+T = TypeVar("T")
+
+
+class Answer(msgspec.Struct, Generic[T], frozen=True):
+    """What the user did with a question; `data` is what a form was filled in with, None unless it was accepted."""
+
+    action: Literal["accept", "decline", "cancel"]
+    data: T | None = None
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the user agreed. To visit a URL, that is: not that anything came of it."""
+        return self.action == "accept"
+
+
+class Root(msgspec.Struct, frozen=True):
+    """A folder or file the client opens to the server; `uri` begins with file://."""
+
+    uri: str
+    name: str | None = None
+
+
+class ToolUse(Block, frozen=True, tag_field="type", tag="tool_use"):
+    """A model's wish that one of the offered tools be called."""
+
+    id: str
+    name: str
+    input: JsonObject
+
+
+class ToolOutput(Block, frozen=True, tag_field="type", tag="tool_result", rename="camel"):
+    """What came of a `ToolUse`, for the next question to the model."""
+
+    tool_use_id: str
+    content: list[Block]
+    is_error: bool = False
+
+
+Content = Text | ImageContent | AudioContent | ToolUse
+
+
+class Sampled(msgspec.Struct, frozen=True):
+    """What a model answered, in blocks; `stop_reason` is such as "endTurn" or "toolUse"."""
+
+    role: Literal["user", "assistant"]
+    content: list[Content]
+    model: str
+    stop_reason: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The text of the answer."""
+        return "".join(block.text for block in self.content if isinstance(block, Text))
+
+
+class Malformed(Exception):
+    """A client's answer is not of the shape the method's result has."""
+
+
+class Question(msgspec.Struct, frozen=True, kw_only=True):
+    """One question; `key` names it between the runs of a handler, None: its place in their order does."""
+
+    method: ClassVar[str]
+    noun: ClassVar[str]
+    key: str | None = None
+
+    @property
+    def needs(self) -> Capability:
+        """What the client must be able to do."""
+        raise NotImplementedError
+
+    @property
+    def since(self) -> str:
+        """The first revision of the protocol that has it."""
+        return LEGACY_VERSIONS[0]
+
+    def params(self, version: str) -> bytes:
+        """The JSON of the request's params for a client that speaks `version`."""
+        raise NotImplementedError
+
+    def read(self, result: Raw | bytes) -> Any:  # noqa: ANN401 - each kind of question has its own
+        """The answer in a result; raises Malformed, and Unfit where a form was not filled in as it asks."""
+        raise NotImplementedError
+
+    def under(self, key: str) -> Self:
+        """This question under `key`, unless it has a key already."""
+        return msgspec.structs.replace(self, key=key) if self.key is None else self
+
+    def digest(self) -> bytes:
+        """What tells this very question from any other."""
+        return hashlib.sha256(self.method.encode() + b" " + self.params(LATEST_MODERN)).digest()[:16]
+
+
+class _Elicited(msgspec.Struct):
+    action: Literal["accept", "decline", "cancel"]
+    content: dict[str, object] | None = None
+
+
+class FormQuestion(Question, frozen=True, kw_only=True):
+    """Asks the user to fill in a form."""
+
+    method = "elicitation/create"
+    noun = "a form"
+    message: str
+    kind: Any
+    form: Form
+
+    @property
+    def needs(self) -> Capability:
+        return Capability.FORM
+
+    @property
+    def since(self) -> str:
+        return self.form.since
+
+    def params(self, version: str) -> bytes:
+        return msgspec.json.encode({"message": self.message, "requestedSchema": self.form.schema(version)})
+
+    def read(self, result: Raw | bytes) -> Answer[Any]:
+        answer = _decoded(result, _Elicited)
+        if answer.action != "accept":
+            return Answer(answer.action)
+        return Answer(answer.action, self.form.read(answer.content or {}))
+
+    def under(self, key: str) -> Self:
+        named = super().under(key)
+        return (
+            named if named is self or self.form.whole else msgspec.structs.replace(named, form=form_of(self.kind, key))
+        )
+
+
+class UrlQuestion(Question, frozen=True, kw_only=True):
+    """Asks the user to visit a URL."""
+
+    method = "elicitation/create"
+    noun = "a visit to a URL"
+    message: str
+    url: str
+
+    @property
+    def needs(self) -> Capability:
+        return Capability.URL
+
+    @property
+    def since(self) -> str:
+        return FULL_FORMS_SINCE
+
+    def params(self, version: str) -> bytes:
+        params = {"mode": "url", "message": self.message, "url": self.url}
+        if version in LEGACY_VERSIONS:
+            params["elicitationId"] = secrets.token_urlsafe(16)
+        return msgspec.json.encode(params)
+
+    def read(self, result: Raw | bytes) -> Answer[None]:
+        return Answer(_decoded(result, _Elicited).action)
+
+
+class _Sampled(msgspec.Struct, rename="camel"):
+    role: Literal["user", "assistant"]
+    content: Content | list[Content]
+    model: str
+    stop_reason: str | None = None
+
+
+class ModelQuestion(Question, frozen=True, kw_only=True):
+    """Asks the client's model."""
+
+    method = "sampling/createMessage"
+    noun = "a model's answer"
+    request: bytes
+    tools: bool
+    lists: bool
+
+    @property
+    def needs(self) -> Capability:
+        return Capability.SAMPLING | Capability.SAMPLING_TOOLS if self.tools else Capability.SAMPLING
+
+    @property
+    def since(self) -> str:
+        if self.tools or self.lists:
+            return _TOOLS_SINCE
+        return _AUDIO_SINCE if b'"type":"audio"' in self.request else super().since
+
+    def params(self, version: str) -> bytes:
+        return self.request
+
+    def read(self, result: Raw | bytes) -> Sampled:
+        answer = _decoded(result, _Sampled)
+        content = answer.content if isinstance(answer.content, list) else [answer.content]
+        return Sampled(answer.role, content, answer.model, answer.stop_reason)
+
+
+class _Roots(msgspec.Struct):
+    roots: list[Root]
+
+
+class RootsQuestion(Question, frozen=True, kw_only=True):
+    """Asks for the roots."""
+
+    method = "roots/list"
+    noun = "the roots"
+
+    @property
+    def needs(self) -> Capability:
+        return Capability.ROOTS
+
+    def params(self, version: str) -> bytes:
+        return b"{}"
+
+    def read(self, result: Raw | bytes) -> list[Root]:
+        return _decoded(result, _Roots).roots
+
+
+def elicit(message: str, kind: Any = None, *, key: str | None = None) -> Question:  # noqa: ANN401 - a type expression
+    """Ask the user, by a form, for data of type `kind`; the answer is an `Answer`.
+
+    `kind`: str, int, float, bool, a date, a Literal or Enum of strings or a list of one; a dataclass, TypedDict or
+    model with such fields; a dict is the requestedSchema itself; None asks for no more than yes or no. Titles of
+    choices are given as `Annotated[Literal["s", "l"], {"s": "Small", "l": "Large"}]`. Never ask for a secret in a form.
+    Raises RegistrationError for a type no form can hold.
+    """
+    return FormQuestion(message=message, kind=kind, form=form_of(kind, key or "value"), key=key)
+
+
+def elicit_url(message: str, url: str, *, key: str | None = None) -> Question:
+    """Ask the user to visit `url`; the answer is an `Answer` without data, and "accept" means only that they agreed.
+
+    No credentials or personal data may stand in the URL, and the page must make sure that its visitor is the caller.
+    """
+    return UrlQuestion(message=message, url=url, key=key)
+
+
+def sample(
+    messages: str | Sequence[str | Message],
+    *,
+    max_tokens: int = 1000,
+    system: str | None = None,
+    temperature: float | None = None,
+    model_preferences: Mapping[str, object] | None = None,
+    stop: Sequence[str] | None = None,
+    tools: Sequence[Mapping[str, object]] | None = None,
+    key: str | None = None,
+) -> Question:
+    """Ask the client's model; the answer is a `Sampled`.
+
+    A message holds text, a content block, or a list of blocks. `model_preferences` and the definitions in `tools` have
+    the wire's shape (client/sampling).
+    """
+    said = [_message(item) for item in ([messages] if isinstance(messages, str) else messages)]
+    params: dict[str, object] = {
+        "messages": said,
+        "maxTokens": max_tokens,
+        "systemPrompt": system,
+        "temperature": temperature,
+        "modelPreferences": model_preferences,
+        "stopSequences": stop,
+        "tools": tools,
+    }
+    request = encode_json({name: value for name, value in params.items() if value is not None}, "sample()", "was given")
+    lists = any(isinstance(message["content"], list) for message in said)
+    return ModelQuestion(request=request, tools=tools is not None, lists=lists, key=key)
+
+
+def _message(item: str | Message) -> dict[str, object]:
+    message = item if isinstance(item, Message) else Message(item)
+    content = message.content
+    try:
+        blocks = [as_block(part) for part in content] if isinstance(content, list) else as_block(content)
+    except TypeError:
+        raise TypeError("sample() takes text, or a list of texts and Messages that hold content blocks.") from None
+    return {"role": message.role, "content": blocks}
+
+
+def list_roots(*, key: str | None = None) -> Question:
+    """Ask for the folders the client opens to the server; the answer is a list of `Root`."""
+    return RootsQuestion(key=key)
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """A parameter that is asked for. `whole`: it takes the Answer, whatever the user did."""
+
+    name: str
+    question: Question
+    whole: bool
+    has_default: bool
+
+
+def asked(question: str | Question, name: str, annotation: Any, *, has_default: bool) -> Asked:  # noqa: ANN401
+    """Reads a parameter declared as `Annotated[annotation, Ask(question)]`; raises RegistrationError."""
+    kind, *metadata = typing.get_args(annotation)
+    whole = typing.get_origin(kind) is Answer or kind is Answer
+    if isinstance(question, Question):
+        return Asked(name, question.under(name), whole, has_default)
+    if whole:
+        (kind,) = typing.get_args(kind) or (None,)
+    extras = tuple(item for item in metadata if getattr(item, "question", None) is not question)
+    if extras:
+        kind = typing.Annotated[(kind, *extras)]
+    try:
+        return Asked(name, elicit(question, kind, key=name), whole, has_default)
+    except RegistrationError as error:
+        raise RegistrationError(f"parameter {name}: {error}") from None
+
+
+_R = TypeVar("_R")
+
+
+def _decoded(result: Raw | bytes, kind: type[_R]) -> _R:
+    try:
+        return msgspec.json.decode(result, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Malformed(str(error).replace("`$.", "`")) from None

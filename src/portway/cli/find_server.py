@@ -1,0 +1,53 @@
+"""`python -m portway.cli.find_server FOLDER`, run by a build in the app's own environment: which file holds its server.
+
+The source's bytecode is written as well: the release is read-only from then on.
+"""
+
+import compileall
+import os
+import py_compile
+import sys
+from pathlib import Path
+
+from portway.cli.load_server import LoadError, load
+
+_FILES = ("server.py", "main.py", "app.py")
+
+
+def find(folder: Path) -> str:
+    """Which of `server.py`, `main.py`, `app.py` holds the server. Raises `LoadError` for none and for several."""
+    present = [name for name in _FILES if (folder / name).is_file()]
+    if not present:
+        raise LoadError(f"there is no {', '.join(_FILES[:-1])} or {_FILES[-1]} here: put the server in one of them")
+    found, refused = {}, []
+    for name in present:
+        try:
+            found[name] = load(str(folder / name))
+        except LoadError as error:
+            refused.append(str(error))
+    if not found:
+        raise LoadError("\n".join(refused))
+    if len({id(server) for server in found.values()}) > 1:
+        raise LoadError(
+            f"there are several servers, in {' and '.join(found)}: keep one of them, or deploy a folder for each"
+        )
+    return next(iter(found))
+
+
+def main(folder: str) -> int:
+    # The author's module may print while it is imported: that belongs into the log, not into the answer.
+    answer = os.dup(1)
+    os.dup2(2, 1)
+    os.chdir(folder)
+    try:
+        name = find(Path())
+    except LoadError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    compileall.compile_dir(".", quiet=2, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
+    os.write(answer, name.encode())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

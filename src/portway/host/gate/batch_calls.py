@@ -1,0 +1,85 @@
+"""A batch of JSON-RPC messages, which revision 2025-03-26 obliges to receive: each element is a call of its own."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from portway.host.gate.event_stream import one_line
+from portway.host.gate.ids import is_reply
+from portway.http.asgi import Message, Receive, Send
+from portway.http.response import EventStream
+from portway.protocol.batch import BATCH_VERSION, split
+from portway.protocol.jsonrpc import UnreadableMessage, encode_error
+from portway.protocol.sse import EventParser
+
+VERSION = BATCH_VERSION.encode()
+_HELD = 1024 * 1024  # bytes of replies held for the array
+
+
+class _Replies:
+    """What the client gets: an array, or a stream from where there is more to say than replies, or too much to hold."""
+
+    def __init__(self, stream: EventStream) -> None:
+        self.held: list[bytes] = []
+        self._size = 0
+        self._stream = stream
+
+    async def add(self, reply: bytes) -> None:
+        self.held.append(reply)
+        self._size += len(reply)
+        if self._stream.opened or self._size > _HELD:
+            await self._flush()
+
+    async def tell(self, message: bytes) -> None:
+        await self._flush()
+        await self._stream.event(message)
+
+    async def _flush(self) -> None:
+        for reply in self.held:
+            await self._stream.event(one_line(reply))
+        self.held.clear()
+
+
+class _Element:
+    """One element as a request: what it says, and what is said to it."""
+
+    def __init__(self, body: bytes, replies: _Replies) -> None:
+        self._body: bytes | None = body
+        self._replies = replies
+        self._reply = b""
+        self._events: EventParser | None = None
+
+    async def receive(self) -> Message:
+        body, self._body = self._body, None
+        if body is None:
+            await asyncio.Event().wait()  # the element does not leave; who waits for that is cancelled in time
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            if any(value.startswith(b"text/event-stream") for _, value in message["headers"]):
+                self._events = EventParser()
+            return
+        if self._events is None:
+            self._reply += message.get("body", b"")
+        for data in self._events.feed(message.get("body", b"")) if self._events is not None else ():
+            await (self._replies.add(data) if is_reply(data) else self._replies.tell(data))
+        if self._reply and not message.get("more_body", False):
+            await self._replies.add(self._reply)
+
+
+async def answer(body: bytes, serve: Callable[[Receive, Send], Awaitable[None]], stream: EventStream) -> bytes:
+    """The array of replies to the batch in `body`, empty when no element wants one, or all is said on `stream`.
+
+    `serve` answers one element. Raises RpcError for what is no batch.
+    """
+    replies = _Replies(stream)
+    for part, message in split(body):
+        if isinstance(message, UnreadableMessage):
+            await replies.add(encode_error(message.request_id, message))
+            continue
+        element = _Element(part, replies)
+        await serve(element.receive, element.send)
+    if stream.opened:
+        await stream.close()
+        return b""
+    return b"[%b]" % b",".join(replies.held) if replies.held else b""

@@ -1,0 +1,93 @@
+"""gate.sock: what control and the CLI ask of a running gate. One JSON object a line, one line in answer.
+
+{"op": "table"}    read routes.json again        {"ok": true, "version": N} once it is in force
+{"op": "drain", "instance": ID, "seconds": S}    {"ok": true, "in_flight": n} when n is 0, or S seconds have passed
+{"op": "stats"}    {"ok": true, "version": N, "apps": {NAME: {"in_flight", "streams", "calls", "errors"}},
+                    "unauthorized": n}
+{"op": "metrics"}  {"ok": true, "text": Prometheus' text format}
+Anything else, or a failure: {"ok": false, "error": SENTENCE}
+"""
+
+import asyncio
+from pathlib import Path
+
+import msgspec
+
+from portway.host import routing_table as table
+from portway.host.gate.metrics import Metrics
+from portway.host.gate.routing import Routes
+from portway.http.bind import Bind
+
+_POLL = 0.02
+
+
+class _Request(msgspec.Struct):
+    op: str
+    instance: str = ""
+    seconds: float = 0.0
+
+
+class Ops:
+    """The socket's server."""
+
+    def __init__(self, routes: Routes, metrics: Metrics, table_file: Path, socket: Path) -> None:
+        self._routes = routes
+        self._metrics = metrics
+        self._table_file = table_file
+        self._socket = socket
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Listen, then read the table: of one written later than that, control finds somebody to tell.
+
+        Raises OSError, ListenError or msgspec.DecodeError.
+        """
+        self._server = await asyncio.start_unix_server(self._serve, sock=Bind(uds=str(self._socket)).open())
+        self._routes.replace(table.load(self._table_file))
+
+    def stop(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._socket.unlink(missing_ok=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while line := await reader.readline():
+                writer.write(msgspec.json.encode(await self._answer(line)) + b"\n")
+                await writer.drain()
+        except (OSError, ValueError):  # the asker left, or sent a line without end
+            pass
+        finally:
+            writer.close()
+
+    async def _answer(self, line: bytes) -> dict[str, object]:
+        try:
+            request = msgspec.json.decode(line, type=_Request)
+            if request.op == "table":
+                self._routes.replace(table.load(self._table_file))
+                return {"ok": True, "version": self._routes.version}
+            if request.op == "drain":
+                return {"ok": True, "in_flight": await self._drain(request.instance, request.seconds)}
+            if request.op == "stats":
+                return self._stats()
+            if request.op == "metrics":
+                return {"ok": True, "text": self._metrics.text()}
+        except (msgspec.DecodeError, OSError, ValueError) as error:
+            return {"ok": False, "error": str(error)}
+        return {"ok": False, "error": f"There is no op {request.op!r}."}
+
+    async def _drain(self, instance: str, seconds: float) -> int:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        backend = self._routes.backends.get(instance)
+        while backend is not None and backend.in_flight and loop.time() < until:  # noqa: ASYNC110 - free for the calls
+            await asyncio.sleep(_POLL)
+        return 0 if backend is None else backend.in_flight
+
+    def _stats(self) -> dict[str, object]:
+        apps: dict[str, object] = {}
+        for name, route in self._routes.apps.items():
+            calls, errors = self._metrics.totals(name)
+            counts = {"in_flight": route.in_flight, "streams": route.streams, "calls": calls, "errors": errors}
+            apps[name] = counts
+        return {"ok": True, "version": self._routes.version, "apps": apps, "unauthorized": self._metrics.refused}

@@ -1,0 +1,328 @@
+"""The gate's face to clients: an ASGI application that every request to every app passes.
+
+app by host or path, caller by token, limits, the message and its headers, then the instance. Whatever is refused is
+answered with a JSON-RPC error; an app that needs a token and one that does not exist are refused with the same bytes.
+"""
+
+import asyncio
+import itertools
+import os
+from time import perf_counter
+from zlib import crc32
+
+from msgspec import UNSET
+
+from portway.host.gate import batch_calls
+from portway.host.gate.call_record import Record, now
+from portway.host.gate.event_stream import RelayedStream
+from portway.host.gate.forwarded_headers import forwarded
+from portway.host.gate.gate_call import Call, InFlight
+from portway.host.gate.metrics import Metrics
+from portway.host.gate.relay import DEFERRED, KEEP_ALIVE, Relay
+from portway.host.gate.routing import Caller, Route, Routes
+from portway.host.gate.session_ids import HEADER as SESSION
+from portway.host.gate.session_ids import Sessions
+from portway.http.asgi import Headers, Receive, Scope, Send
+from portway.http.body import BodyTooLarge, ClientDisconnected, read_body
+from portway.http.response import send_bytes
+from portway.protocol.era import classify
+from portway.protocol.errors import HEADER_MISMATCH, REFUSED, RpcError
+from portway.protocol.headers import ROUTING, VERSION, routed_name, verify
+from portway.protocol.jsonrpc import Message, UnreadableMessage, decode, encode_error
+from portway.protocol.versions import Era
+
+HEALTH = "/_portway/health"
+
+_JSON = (b"content-type", b"application/json")
+_UNAUTHORIZED = encode_error(
+    None, RpcError(REFUSED, "A valid bearer token for this app is needed in the Authorization header.")
+)
+_NOWHERE = encode_error(
+    None, RpcError(REFUSED, "There is nothing at this path; the MCP endpoint of an app is /<app>/mcp.")
+)
+_OTHER_HOST = encode_error(
+    None, RpcError(REFUSED, "This host does not answer to that name; `portway up --domain` says to which it does.")
+)
+_OTHER_ORIGIN = encode_error(
+    None, RpcError(REFUSED, "This Origin is not allowed; a page may call the host that it came from.")
+)
+_METHODS = encode_error(None, RpcError(REFUSED, "The MCP endpoint takes POST, GET and DELETE."))
+_LISTEN = "subscriptions/listen"
+_FINE = ("ok", DEFERRED)
+_ONCE = (*ROUTING, SESSION, b"host", b"authorization", b"content-type", b"content-length")
+
+
+class Front:
+    """The application. It holds what lasts: routes, record, metrics, calls in flight."""
+
+    def __init__(self, routes: Routes, record: Record, metrics: Metrics, secret: bytes) -> None:
+        self._routes = routes
+        self._record = record
+        self._metrics = metrics
+        self._in_flight = InFlight()
+        self._sessions = Sessions(secret)
+        self._relay = Relay(self._sessions)
+        self.end_streams = self._in_flight.end_streams
+        self._prefix, self._numbers = os.urandom(6).hex() + "-", itertools.count(1)  # of request ids
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one HTTP request."""
+        routes, path = self._routes, scope["path"]
+        headers: Headers = scope["headers"]
+        fields = dict(headers)
+        host = None if b"origin" in fields or len(fields) != len(headers) else routes.known(fields.get(b"host"))
+        if host is None:
+            refusal = routes.guard.check(scope)
+            if refusal is not None:
+                body = {421: _OTHER_HOST, 403: _OTHER_ORIGIN}.get(refusal.status)
+                body = body or encode_error(None, RpcError(REFUSED, refusal.message))
+                await self._turn_away(send, refusal.status, body)
+                return
+            host = routes.by_host(fields[b"host"])
+        by_name, route = host
+        if not by_name:
+            if path == HEALTH:
+                await send_bytes(send, 200, b"ok\n", [(b"content-type", b"text/plain")])
+                return
+            route = routes.by_path(path)
+            if route is None and not (path.rstrip("/").endswith("/mcp") and path.count("/") <= 3):
+                await self._turn_away(send, 404, _NOWHERE)
+                return
+            path = "/mcp"
+        caller = routes.caller(route, fields.get(b"authorization"))
+        if route is None or caller is None:
+            self._metrics.refused += 1
+            await self._turn_away(send, 401, _UNAUTHORIZED, (b"www-authenticate", b"Bearer"))
+            return
+        await self._admit(scope, receive, send, route, caller, fields, path)
+
+    async def _turn_away(self, send: Send, status: int, body: bytes, *headers: tuple[bytes, bytes]) -> None:
+        """Refuse what is no call of an app's; only the request's id tells one refusal from another."""
+        identity = (b"x-request-id", (self._prefix + str(next(self._numbers))).encode())
+        await send_bytes(send, status, body, [_JSON, identity, *headers])
+
+    async def _admit(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        route: Route,
+        caller: Caller,
+        fields: dict[bytes, bytes],
+        path: str,
+    ) -> None:
+        """Serve an authenticated request, and write down what became of it."""
+        call = Call(route, caller, self._prefix + str(next(self._numbers)), receive)
+        route.in_flight += 1
+        try:
+            await self._serve(call, scope, send, fields, path)
+        except UnreadableMessage as error:
+            error.status = error.status_under(fields.get(VERSION))
+            await _refuse(call, send, error)
+        except RpcError as error:
+            await _refuse(call, send, error)
+        except BodyTooLarge:
+            limit = route.limits.body_bytes
+            await _refuse(call, send, RpcError(REFUSED, f"The body is larger than {limit} bytes.", status=413))
+        except ClientDisconnected:
+            call.line.outcome = "cancelled"
+        except asyncio.CancelledError:
+            await self._cancelled(call, send)
+        finally:
+            self._in_flight.leave(call)
+            if call.stream is not None:
+                call.stream.abandon()
+            if call.held:
+                call.let_go()
+            if call.lasting:
+                route.streams -= 1
+            else:
+                route.in_flight -= 1
+                if call.backend is not None:
+                    call.backend.in_flight -= 1
+            self._finish(call)
+
+    async def _serve(self, call: Call, scope: Scope, send: Send, fields: dict[bytes, bytes], path: str) -> None:
+        """Read the request, hold it to the rules and pass it on. Raises what `_admit` answers."""
+        headers, line, method = scope["headers"], call.line, scope["method"]
+        if len(fields) != len(headers):
+            _refuse_repeated(headers)
+        is_mcp = path in ("/mcp", "/mcp/")
+        if is_mcp and method != "POST":
+            await self._session_itself(call, scope, send, fields)
+            return
+        if call.route.in_flight > 2 * call.route.limits.in_flight:
+            self._check_room(call)  # whatever it is, before its body takes memory
+        body = await read_body(fields.get(b"content-length"), call.receive, call.route.limits.body_bytes)
+        line.bytes_in = len(body)
+        is_batch = body[:1] != b"{" and body.lstrip()[:1] == b"["
+        if is_mcp and is_batch and fields.get(VERSION) in (None, batch_calls.VERSION):
+            await self._batch(call, scope, body, fields, send)
+            return
+        message = decode(body) if is_mcp else None
+        if message is not None:
+            self._describe(call, message, fields)
+            if SESSION in fields and line.era == "legacy" and line.method != "initialize":
+                self._find_session(call, fields[SESSION])
+            if line.method == _LISTEN:
+                _make_lasting(call)
+        else:
+            line.era, line.method, line.name = "http", method, path
+        self._check_room(call)
+        upstream = forwarded(headers, fields, call, scope["scheme"].encode())
+        self._in_flight.enter(call)
+        if message is None:
+            query = scope["query_string"]
+            target = scope["raw_path"].decode("ascii") + ("?" + query.decode("ascii") if query else "")
+            await self._relay.plain(call, method, target, upstream, body, send)
+        elif call.request_id is None or message.method is UNSET:
+            await self._tell(call, message, upstream, body, send)
+        else:
+            await self._relay.call(call, upstream, body, call.request_id, send)
+
+    async def _session_itself(self, call: Call, scope: Scope, send: Send, fields: dict[bytes, bytes]) -> None:
+        """Serve a session's own stream (GET) and its end (DELETE); the instance says whether it has any."""
+        line, method = call.line, scope["method"]
+        line.era, line.method = "legacy", method
+        if method not in ("GET", "DELETE"):
+            line.status = 405
+            identity = (b"x-request-id", line.request.encode())
+            await send_bytes(send, 405, _METHODS, [_JSON, identity, (b"allow", b"POST, GET, DELETE")])
+            return
+        if SESSION in fields:
+            self._find_session(call, fields[SESSION])
+        if method == "GET":
+            _make_lasting(call)
+        self._check_room(call)
+        upstream = forwarded(scope["headers"], fields, call, scope["scheme"].encode())
+        self._in_flight.enter(call)
+        if method == "GET":
+            await self._relay.follow(call, upstream, send)
+        else:
+            await self._relay.end(call, upstream, send)
+
+    def _find_session(self, call: Call, token: bytes) -> None:
+        """Learn which session the client means, and its home. Raises RpcError (404) when it is not this caller's."""
+        call.session = self._sessions.open(call.route.name, call.caller, token)
+        home, backends = self._routes.backends.get(call.session.instance), call.route.backends
+        is_new_call = call.request_id is not None and call.line.method != "response"
+        if home in backends or (home is not None and not is_new_call):  # who waits for these may be draining
+            call.pinned = home
+        elif backends:  # its home is gone: another becomes that, the same for all it says
+            call.pinned = backends[crc32(token) % len(backends)]
+
+    async def _batch(self, call: Call, scope: Scope, body: bytes, fields: dict[bytes, bytes], send: Send) -> None:
+        """Answer a batch; each element is limited, recorded and given an id of its own."""
+        line = call.line
+        line.method = "batch"
+        call.stream = RelayedStream(send, KEEP_ALIVE, [(b"x-request-id", line.request.encode())])
+        replies = await batch_calls.answer(
+            body,
+            lambda receive, keep: self._admit(scope, receive, keep, call.route, call.caller, fields, "/mcp"),
+            call.stream,
+        )
+        line.outcome, line.status = "ok", 200 if replies or call.stream.opened else 202
+        if not call.stream.opened:
+            await send_bytes(send, line.status, replies, [_JSON] if replies else [])
+
+    def _describe(self, call: Call, message: Message, fields: dict[bytes, bytes]) -> None:
+        """Learn what the message asks for, and hold a modern one to its headers. Raises RpcError."""
+        version, line = fields.get(VERSION), call.line
+        if message.id is not UNSET:
+            call.request_id = message.id
+        era = classify(message, None if version is None else version.decode("latin-1").strip(" \t"))
+        line.era = "modern" if era is Era.MODERN else "legacy"
+        if message.method is UNSET:
+            line.method = "response"
+            return
+        line.method = message.method
+        if message.params is not UNSET and message.params.arguments is not UNSET:
+            line.arguments = self._record.digest(message.params.arguments)
+        if era is Era.MODERN and call.request_id is not None:
+            call.cancels = True
+            line.name = verify(message, fields) or ""
+        else:
+            line.name = routed_name(message) or ""
+
+    def _check_room(self, call: Call) -> None:
+        if self._record.failing:
+            raise RpcError(REFUSED, "The host cannot keep its call record and takes no calls until it can.", status=503)
+        excess = call.route.in_flight - call.route.limits.in_flight
+        if excess <= 0 or call.lasting:
+            return
+        is_call = call.request_id is not None and call.line.method != "response"
+        if is_call or excess > call.route.limits.in_flight:  # calls may wait for the others
+            raise RpcError(REFUSED, f"The app {call.route.name!r} is busy with as many calls as it takes.", status=429)
+
+    async def _tell(self, call: Call, message: Message, headers: Headers, body: bytes, send: Send) -> None:
+        """Pass on a notification or a client's response.
+
+        A cancellation names an id of the client's, and without a session (which tells clients of one token apart) the
+        gate cannot know which call is meant. A modern client cancels by closing its request.
+        """
+        params = message.params
+        if call.line.method != "notifications/cancelled":
+            await self._relay.plain(call, "POST", "/mcp", headers, body, send)
+        elif call.session is None or params is UNSET or params.request_id is UNSET:
+            call.line.outcome, call.line.status = "ok", 202
+            await send_bytes(send, 202, b"", [])
+        else:
+            await self._relay.cancel(call, headers, body, params.request_id, send)
+
+    async def _cancelled(self, call: Call, send: Send) -> None:
+        if call.task is None or not (call.gone or call.expired):
+            call.line.outcome = "cut"  # the gate stops
+            raise asyncio.CancelledError
+        call.task.uncancel()
+        if call.lasting and (call.gone or call.stream is not None):
+            call.line.outcome = "ok"
+            if call.stream is not None and not call.gone:
+                await call.stream.close()
+            return
+        call.line.outcome = "cancelled" if call.gone else "cut"
+        has_begun = call.line.status and call.stream is None
+        if call.expired and not call.gone and not has_begun:
+            error = RpcError(REFUSED, f"The app {call.route.name!r} did not answer in time.", status=504)
+            await _refuse(call, send, error)
+
+    def _finish(self, call: Call) -> None:
+        line, seconds = call.line, perf_counter() - call.started
+        self._metrics.observe(line.app, line.method, line.name, seconds, failed=line.outcome not in _FINE)
+        line.time = now()
+        line.ms = round(seconds * 1000, 3)
+        if call.backend is not None:
+            line.instance = call.backend.instance.id
+        self._record.add(line)
+
+
+def _make_lasting(call: Call) -> None:
+    """Count a stream that may last as one, and not as a call. Raises RpcError (503) over the app's bound."""
+    route = call.route
+    if route.streams >= route.limits.streams:
+        raise RpcError(REFUSED, f"The app {route.name!r} has as many streams open as it takes.", status=503)
+    call.lasting = True
+    route.in_flight -= 1
+    route.streams += 1
+
+
+def _refuse_repeated(headers: Headers) -> None:
+    """Refuse a header sent twice that the gate and an instance could read differently."""
+    names = [name for name, _ in headers if name in _ONCE]
+    for name in names:
+        if names.count(name) > 1:
+            raise RpcError(HEADER_MISMATCH, f"The {name.decode()} header is sent twice.")
+
+
+async def _refuse(call: Call, send: Send, error: RpcError) -> None:
+    """Tell the client, in the stream if its reply has begun as one."""
+    body = encode_error(error.request_id if isinstance(error, UnreadableMessage) else call.request_id, error)
+    call.line.bytes_out += len(body)
+    if call.stream is not None and call.stream.opened:
+        await call.stream.event(body)
+        await call.stream.close()
+        return
+    call.line.status = error.status
+    headers = [_JSON, (b"x-request-id", call.line.request.encode())]
+    if error.status in (429, 503):
+        headers.append((b"retry-after", b"1"))
+    await send_bytes(send, error.status, body, headers)

@@ -1,0 +1,1 @@
+"""Instances: the processes of a release, started, watched, restarted and stopped."""

@@ -1,0 +1,178 @@
+"""All apps' running side, and the routing table that says where it is."""
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any
+
+from portway.host import routing_table
+from portway.host.builds import build
+from portway.host.gate_client import GateSignals
+from portway.host.instances.keeper import Keeper, Starter
+from portway.host.instances.readiness import NotReady, answers
+from portway.host.instances.runtime import Instance, Release, Runtime
+from portway.host.paths import Paths
+from portway.host.store import InstanceRecord, Store, StoreError
+
+_ADOPT_SECONDS = 5.0
+_KEPT_RELEASES = 5
+_log = logging.getLogger("portway.host")
+
+
+class Supervisor:
+    """Holds a keeper for every app with a live release, and keeps the gate's table equal to them."""
+
+    def __init__(self, paths: Paths, store: Store, runtime: Runtime, starter: Starter, domain: str) -> None:
+        self.keepers: dict[str, Keeper] = {}
+        self._paths = paths
+        self._store = store
+        self._runtime = runtime
+        self._starter = starter
+        self._domain = domain
+        self._gate = GateSignals(paths.gate_socket)
+        self._version = routing_table.load(paths.routes).version
+        self._publishing = asyncio.Lock()
+        self._stale = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def resume(self) -> None:
+        """Take up what an earlier control left: adopt what lives, end what should not, start what is missing."""
+        await self._fail_interrupted()
+        live = {app.name: self.release(app.name, app.live) for app in self._store.apps() if app.live is not None}
+        records = self._store.instances()
+        found = await asyncio.gather(*(self._adopt(record, live.get(record.app)) for record in records))
+        adopted = {
+            record.app: instance for record, instance in zip(records, found, strict=True) if instance is not None
+        }
+        kept = {instance.id for instance in adopted.values()}
+        await self._runtime.sweep(kept)
+        for record in records:
+            if record.id not in kept:
+                self._store.forget_instance(record.id)
+        for app, release in live.items():
+            self._keep(release, adopted.get(app))
+        await self.publish()
+        self._spawn(self._follow())
+
+    @property
+    def isolation(self) -> str:
+        return self._runtime.isolation
+
+    def serves(self, app: str) -> bool:
+        return app in self.keepers
+
+    async def switch(self, release: Release, instance: Instance) -> None:
+        """Send the app's calls to `instance`; what served them is drained and stopped behind the caller's back."""
+        old = self.keepers.pop(release.app, None)
+        self._keep(release, instance)
+        await self._publish_surely()
+        self._spawn(self._retire(old, release))
+
+    async def remove(self, app: str) -> None:
+        """Take the app off the table, let its calls end, stop it."""
+        keeper = self.keepers.pop(app, None)
+        await self.publish()
+        if keeper is not None:
+            await self._drain(keeper)
+            await keeper.end()
+
+    async def close(self) -> None:
+        """Stop every instance. The gate has ended by now."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(keeper.end() for keeper in self.keepers.values()))
+        await self._runtime.sweep(set())
+        await self.publish()
+
+    async def publish(self) -> bool:
+        """Write the table and have the gate take it; False when no gate answered: it will read it at its start."""
+        async with self._publishing:
+            self._version += 1
+            routing_table.save(self._paths.routes, self._table())
+            return await self._gate.table()
+
+    def release(self, app: str, number: int) -> Release:
+        server = next((kept.server for kept in self._store.releases(app) if kept.number == number), "")
+        return Release(app, number, self._paths.release(app, number), server)
+
+    def _table(self) -> routing_table.Table:
+        apps = {}
+        for app in self._store.apps():
+            if keeper := self.keepers.get(app.name):
+                instances = (
+                    [routing_table.Instance(keeper.instance.id, keeper.instance.address)] if keeper.instance else []
+                )
+                apps[app.name] = routing_table.App(
+                    app.name, keeper.release.number, app.access, keeper.state, instances, reason=keeper.reason
+                )
+        tokens = {
+            token.digest: routing_table.Token(token.digest, token.app, token.name, token.id, list(token.scopes))
+            for token in self._store.tokens()
+        }
+        return routing_table.Table(self._version, self._domain, apps, tokens)
+
+    def _keep(self, release: Release, instance: Instance | None) -> None:
+        keeper = Keeper(release, self._starter, self._stale.set)
+        self.keepers[release.app] = keeper
+        keeper.begin(instance)
+
+    async def _adopt(self, record: InstanceRecord, live: Release | None) -> Instance | None:
+        if live is None or live.number != record.release:
+            return None
+        instance = await self._runtime.adopt(record.id, record.token, self._starter.limits)
+        if instance is None:
+            return None
+        try:
+            await answers(instance, live.log, _ADOPT_SECONDS)
+        except NotReady as error:
+            _log.warning("%s was running but is started anew: %s", record.app, error.args[0])
+            await instance.stop()
+            return None
+        return instance
+
+    async def _fail_interrupted(self) -> None:
+        for app in self._store.apps():
+            for record in self._store.releases(app.name):
+                if record.status == "building":
+                    self._store.fail_release(app.name, record.number, "the host stopped during the deploy")
+                    await asyncio.to_thread(build.remove, self.release(app.name, record.number), keep_log=True)
+
+    async def _retire(self, old: Keeper | None, release: Release) -> None:
+        if old is not None:
+            try:
+                await self._drain(old)
+            finally:  # also when the host stops meanwhile
+                await old.end()
+        records = self._store.releases(release.app)
+        for status in ("ready", "failed"):
+            for record in [record for record in records if record.status == status][:-_KEPT_RELEASES]:
+                await asyncio.to_thread(build.remove, self.release(record.app, record.number), keep_log=False)
+                self._store.forget_release(record.app, record.number)
+
+    async def _drain(self, keeper: Keeper) -> None:
+        if keeper.instance is not None:
+            await self._gate.drain(keeper.instance.id, self._starter.limits.stop_seconds)
+
+    async def _follow(self) -> None:
+        """Publish after every change of a keeper's; changes in one breath are one table."""
+        while True:
+            await self._stale.wait()
+            self._stale.clear()
+            await self._publish_surely()
+
+    async def _publish_surely(self) -> None:
+        """Until it is written nothing may be stopped: the gate still sends calls to what the old table names."""
+        while True:
+            try:
+                await self.publish()
+            except (OSError, StoreError) as error:
+                _log.error("the gate's table could not be written, trying again: %s", error)  # no trace
+                await asyncio.sleep(1)
+            else:
+                return
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -1,0 +1,173 @@
+"""The management API: an MCP server on control's socket. The command line is its client, and there is no other API."""
+
+import asyncio
+from pathlib import Path
+
+from portway.auth.tokens import digest
+from portway.exceptions import ToolError
+from portway.host.builds.build import remove_tree
+from portway.host.instances.keeper import Keeper
+from portway.host.instances.log_files import read_log
+from portway.host.instances.readiness import last_lines
+from portway.host.instances.supervisor import Supervisor
+from portway.host.management.management_types import (
+    AppList,
+    AppStatus,
+    Deployment,
+    Excerpt,
+    NewToken,
+    TokenInfo,
+    TokenList,
+)
+from portway.host.paths import Paths
+from portway.host.releases.deploy import Deployer, DeployError, Report, new_token
+from portway.host.routing_table import Access
+from portway.host.store import AppRecord, Store, StoreError
+from portway.server.context import Context
+from portway.server.server import Server
+
+
+class Management:
+    """What the tools do; `server()` is them."""
+
+    def __init__(self, paths: Paths, store: Store, supervisor: Supervisor, deployer: Deployer, url: str) -> None:
+        self._paths = paths
+        self._store = store
+        self._supervisor = supervisor
+        self._deployer = deployer
+        self._url = url
+
+    def server(self) -> Server:
+        server = Server("portway-control", instructions="Manages the apps of one Portway host.")
+        server.tool(self.deploy)
+        server.tool(self.list_apps)
+        server.tool(self.logs)
+        server.tool(self.create_token)
+        server.tool(self.list_tokens)
+        server.tool(self.revoke_token)
+        server.tool(self.destroy)
+        return server
+
+    async def deploy(
+        self, path: str, ctx: Context, name: str | None = None, access: Access | None = None
+    ) -> Deployment:
+        """Build the folder at `path` (absolute, on the host) and serve it as `name`, by default the folder's own.
+
+        `access` says who may call it: only who has a token (a new app's default), or anybody.
+        """
+        steps = 0
+
+        async def report(step: str) -> None:
+            nonlocal steps
+            steps += 1
+            await ctx.report_progress(steps, message=step)
+
+        return await self.deploy_folder(Path(path), name, report, access)
+
+    async def deploy_folder(
+        self, folder: Path, name: str | None, report: Report, access: Access | None = None
+    ) -> Deployment:
+        """`deploy`, with `report` told each step. Raises `ToolError`."""
+        try:
+            done = await self._deployer.deploy(folder, name, report, access)
+        except DeployError as error:
+            raise ToolError(str(error)) from None
+        return Deployment(done.app, done.release, self.url_of(done.app), done.token, done.tools, done.duration_ms)
+
+    async def list_apps(self) -> AppList:
+        """Every app with its state and what it uses."""
+        return AppList([self._status(app, self._supervisor.keepers.get(app.name)) for app in self._store.apps()])
+
+    async def logs(self, app: str, lines: int = 100, cursor: str = "") -> Excerpt:
+        """The last lines of an app's log; with the `cursor` of an earlier answer, what was written since."""
+        record = self._app(app)
+        number = record.live
+        if number is None:  # it never served: what its last deploy printed
+            number = max((kept.number for kept in self._store.releases(app)), default=0)
+        return read_log(self._supervisor.release(app, number), lines, cursor)
+
+    async def create_token(
+        self,
+        app: str,
+        name: str,
+        scopes: list[str] | None = None,
+        rotate: bool = False,  # noqa: FBT002  # a tool's caller names its arguments
+    ) -> NewToken:
+        """A new token for an app, shown once; `rotate` replaces the one of that name."""
+        self._app(app)
+        if not name or not name.isprintable() or len(name) > 100:
+            raise ToolError("give the token a name of 1 to 100 printable characters")
+        token = new_token()
+        try:
+            if rotate:
+                self._store.drop_token(app, name)
+            self._store.add_token(app, name, digest(token), scopes or [])
+        except StoreError as error:
+            raise ToolError(str(error)) from None
+        await self._supervisor.publish()
+        return NewToken(app, name, token, scopes or [], self.url_of(app))
+
+    async def list_tokens(self, app: str) -> TokenList:
+        """The tokens of an app, without their secrets."""
+        self._app(app)
+        return TokenList(
+            [TokenInfo(token.name, list(token.scopes), token.created) for token in self._store.tokens(app)]
+        )
+
+    async def revoke_token(self, app: str, name: str) -> None:
+        """End a token; calls that bear it are refused from now on."""
+        self._app(app)
+        try:
+            found = self._store.drop_token(app, name)
+        except StoreError as error:
+            raise ToolError(str(error)) from None
+        if not found:
+            raise ToolError(f"{app} has no token named {name!r}: see `portway token list {app}`")
+        await self._supervisor.publish()
+
+    async def destroy(self, app: str) -> None:
+        """Stop an app and delete its releases, logs and tokens."""
+        self._app(app)
+        try:
+            with self._deployer.exclusive(app):
+                self._store.forget_tokens(app)
+                await self._supervisor.remove(app)
+                self._store.destroy(app)
+                await asyncio.to_thread(remove_tree, self._paths.app(app))
+        except (DeployError, StoreError) as error:
+            raise ToolError(str(error)) from None
+
+    def url_of(self, app: str) -> str:
+        return f"{self._url}/{app}/mcp"
+
+    def _status(self, app: AppRecord, keeper: Keeper | None) -> AppStatus:
+        if keeper is None:
+            releases = self._store.releases(app.name)
+            deploying = bool(releases) and releases[-1].status == "building"
+            error = releases[-1].error if releases else ""
+            state, reason, log, restarts, instance = "deploying" if deploying else "failed", error, [], 0, None
+        else:
+            state, reason, restarts, instance = keeper.state, keeper.reason, keeper.restarts.count, keeper.instance
+            log = last_lines(keeper.release.log) if state == "crashed" else []
+        stats = instance.stats() if instance else None
+        return AppStatus(
+            app=app.name,
+            state=state,
+            release=app.live,
+            url=self.url_of(app.name),
+            access=app.access,
+            isolation=self._supervisor.isolation,
+            instances=1 if instance else 0,
+            restarts=restarts,
+            memory=stats.memory if stats else 0,
+            cpu=round(stats.cpu, 2) if stats else 0.0,
+            reason=reason,
+            log=log,
+        )
+
+    def _app(self, name: str) -> AppRecord:
+        app = self._store.app(name)
+        if app is None:
+            known = ", ".join(app.name for app in self._store.apps())
+            raise ToolError(f"there is no app {name!r} on this host" + (f" (there are: {known})" if known else ""))
+        return app

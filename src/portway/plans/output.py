@@ -1,0 +1,187 @@
+"""Turns a function's result into the JSON of a tool result."""
+
+import math
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from portway.exceptions import OutputError
+from portway.plans.content import CONTENT_TYPES, Audio, Image, ToolResult
+from portway.plans.schema import Schema
+from portway.plans.signature import EMPTY
+from portway.protocol.jsonrpc import PREFIX
+
+_TEXT = b'[{"type":"text","text":'
+_END = b"}]"
+_MEDIA = (Image, Audio)
+_SERVER_INFO = PREFIX + "serverInfo"
+_PROMISE_NOTHING = (EMPTY, None, type(None), Any, object, list, tuple, Sequence, typing.NoReturn, typing.Never)
+
+
+class Encoded(msgspec.Struct, frozen=True, gc=False):
+    """A tool result in JSON: `content` an array of blocks, `meta` an object or None.
+
+    `structured` is what the output schema describes: an object, unless the author's own schema says otherwise.
+    """
+
+    content: bytes
+    structured: bytes | None = None
+    is_error: bool = False
+    meta: bytes | None = None
+
+
+class Output:
+    """Encodes the results of one function.
+
+    `to_json` checks and encodes a value of the declared type; without one (nothing declared, `Any`, content) the value
+    itself decides, and an object also goes out as structured content. A value that is no object is wrapped as
+    `{"result": value}`, in the schema and in every result alike.
+    """
+
+    __slots__ = ("_name", "_to_json", "_wrap")
+
+    def __init__(self, name: str, to_json: Callable[[object], bytes] | None = None, *, wrap: bool = False) -> None:
+        self._name = name
+        self._to_json = to_json
+        self._wrap = wrap
+
+    def encode(self, result: object) -> Encoded:
+        """Encodes one result; raises OutputError."""
+        if isinstance(result, ToolResult):
+            return self._explicit(result)
+        if self._to_json is None:
+            return self._by_value(result)
+        body = self._to_json(result)
+        if self._wrap:
+            return Encoded(_mirror(body), b'{"result":' + body + b"}")
+        return Encoded(_mirror(body) if body != b"null" else _TEXT + b'"null"' + _END, body)
+
+    def _by_value(self, result: object) -> Encoded:
+        blocks = self._blocks(result)
+        if blocks is not None:
+            return Encoded(blocks)
+        body = encode_json(result, self._name)
+        return Encoded(_mirror(body), body if body.startswith(b"{") else None)
+
+    def _blocks(self, result: object) -> bytes | None:
+        """Encodes content blocks, alone or in a list with other items; None for plain data."""
+        items = result if isinstance(result, list | tuple) else [result]
+        return self._each(items) if any(isinstance(item, CONTENT_TYPES) for item in items) else None
+
+    def _each(self, items: Sequence[object]) -> bytes:
+        """Encodes each item as a block of its own: content as it is, text and other data as text, None not at all."""
+        blocks = [
+            encode_json(_block(item), self._name)
+            if isinstance(item, CONTENT_TYPES)
+            else _mirror(encode_json(item, self._name))[1:-1]
+            for item in items
+        ]
+        return b"[" + b",".join(filter(None, blocks)) + b"]"
+
+    def _explicit(self, result: ToolResult) -> Encoded:
+        structured = None
+        if self._to_json is not None and not result.is_error:
+            structured = self._declared(result.structured)
+        elif result.structured is not None:
+            structured = encode_json(result.structured, self._name)
+            if not structured.startswith(b"{"):
+                raise OutputError(f"{self._name}: ToolResult.structured must be an object")
+        if result.content is None:
+            content = _mirror(structured or b"null")
+        else:
+            given = result.content
+            content = self._each(given if isinstance(given, list | tuple) else [given])
+        return Encoded(content, structured, result.is_error, self._meta(result.meta))
+
+    def _meta(self, meta: object) -> bytes | None:
+        """Encodes a result's `_meta`, without the member that every server writes itself: a proxy may pass it on."""
+        if meta is None:
+            return None
+        if not isinstance(meta, Mapping):
+            raise OutputError(f"{self._name}: ToolResult.meta must be an object")
+        return encode_json({key: value for key, value in meta.items() if key != _SERVER_INFO}, self._name)
+
+    def _declared(self, structured: object) -> bytes:
+        """Holds an explicit result to the declared type, which the client was promised."""
+        if structured is None or self._to_json is None:
+            raise OutputError(f"{self._name} declares a return type, so its ToolResult needs structured=")
+        if not self._wrap:
+            return self._to_json(structured)
+        if not isinstance(structured, dict) or set(structured) != {"result"}:
+            raise OutputError(f'{self._name}: for its return type, ToolResult.structured must be {{"result": …}}')
+        return b'{"result":' + self._to_json(structured["result"]) + b"}"
+
+
+def wrapped(schema: Schema) -> Schema:
+    """Returns the schema of a result that is no object, inside the object it travels in."""
+    return {"type": "object", "properties": {"result": schema}, "required": ["result"]}
+
+
+def is_data(annotation: object) -> bool:
+    """Tells whether a return annotation promises data a client can rely on; content, `Any` and a bare list do not."""
+    while hasattr(annotation, "__value__"):  # a `type X = ...` alias
+        annotation = annotation.__value__
+    if any(annotation is promise_nothing for promise_nothing in _PROMISE_NOTHING):
+        return False
+    origin = typing.get_origin(annotation)
+    parts = typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return is_data(parts[0])
+    if origin in {typing.Union, types.UnionType}:
+        return all(part is type(None) or is_data(part) for part in parts)
+    if origin in {list, tuple, Sequence}:
+        return all(part is Ellipsis or is_data(part) for part in parts)
+    return not (isinstance(annotation, type) and issubclass(annotation, (*CONTENT_TYPES, ToolResult)))
+
+
+def encode_json(value: object, name: str, verb: str = "returned") -> bytes:
+    """Encodes plain data; raises OutputError, which says by `name` and `verb` where the data came from."""
+    try:
+        body = _encode(value)
+        if b"null" in body:
+            check_finite(msgspec.to_builtins(value, enc_hook=_plain), name, verb)
+        return body
+    except (TypeError, ValueError, RecursionError, OverflowError) as error:
+        raise OutputError(f"{name} {verb} what JSON cannot express: {error}") from error
+
+
+def check_finite(data: object, name: str, verb: str = "returned") -> None:
+    """Refuses plain data with a number that JSON has no word for, and encoders turn into null; raises OutputError."""
+    inner = (
+        data.values() if isinstance(data, dict) else data if isinstance(data, list | tuple | set | frozenset) else ()
+    )
+    for item in inner:
+        check_finite(item, name, verb)
+    if isinstance(data, float) and not math.isfinite(data):
+        raise OutputError(f"{name} {verb} NaN or an infinity, which JSON cannot express")
+
+
+def _mirror(body: bytes) -> bytes:
+    """Builds the content that shows JSON as text: a string as itself, null as nothing."""
+    if body.startswith(b'"'):
+        return _TEXT + body + _END
+    if body == b"null":
+        return b"[]"
+    return _TEXT + _encode(body.decode()) + _END
+
+
+def _block(item: object) -> object:
+    return item.block if isinstance(item, _MEDIA) else item
+
+
+def _plain(value: object) -> object:
+    """Gives msgspec what it does not know: pydantic's models, and subclasses of the plain types."""
+    if hasattr(type(value), "__pydantic_serializer__"):
+        from portway.plans.pydantic_engine import to_builtins
+
+        return to_builtins(value)
+    for plain in (str, int, float):
+        if isinstance(value, plain):
+            return plain(value)
+    raise TypeError(f"a value of type {type(value).__name__}")
+
+
+_encode = msgspec.json.Encoder(enc_hook=_plain).encode

@@ -1,0 +1,215 @@
+"""From a decoded request to the bytes of its reply: the methods of both eras over one registry.
+
+Which method exists in which era stands in the two tables of `Dispatcher`; what a method does is written once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+
+import msgspec
+from msgspec import UNSET
+
+from portway.auth.authorize import Forbidden, authorize
+from portway.protocol.errors import INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, REFUSED, RpcError
+from portway.protocol.jsonrpc import Params, encode_result
+from portway.protocol.log_levels import LEVELS, level_index
+from portway.protocol.sealing import Keys
+from portway.protocol.versions import MODERN_VERSIONS, Era, negotiate
+from portway.server.components import Component, Prompt, Resource, Table, Tool
+from portway.server.context import Exchange, Session
+from portway.server.lifespans import Lifespans
+from portway.server.lists import Lister
+from portway.server.runner import Caller
+from portway.server.server import Server
+
+log = logging.getLogger("portway.server")
+
+_encode = msgspec.json.encode
+_NO_PARAMS = Params()
+
+Method = Callable[[Exchange, Params], Awaitable[bytes]]
+
+
+class _Level(msgspec.Struct):
+    level: str
+
+
+class _Uri(msgspec.Struct):
+    uri: str
+
+
+class Dispatcher:
+    """Answers requests for one server; made once, when the server starts to serve.
+
+    `keys` seal what clients carry for this server. `mints`: whether legacy clients are given sessions.
+    """
+
+    def __init__(self, server: Server, keys: Keys | None = None) -> None:
+        self.server = server
+        self.keys = keys or Keys.random()
+        self.mints = _mints(server)
+        components = list(_components(server))
+        self._lifespans = Lifespans([server, *(component.home.server for component in components)])
+        info = _encode(server.info())
+        instructions = b"" if server.instructions is None else b',"instructions":' + _encode(server.instructions)
+        complete = b',"resultType":"complete","_meta":{"io.modelcontextprotocol/serverInfo":%b}' % info
+        tails = {Era.LEGACY: b"", Era.MODERN: complete}
+        cacheable = server.cache + complete
+        self._list_tails = {Era.LEGACY: b"", Era.MODERN: cacheable}
+        self._about = b',"serverInfo":%b%b}' % (info, instructions)
+        self._discovered = instructions + cacheable
+        self._caller = Caller(server, self.keys, self._lifespans, tails)
+        shared: dict[str, Method] = {
+            "tools/call": self._caller.call_tool,
+            "tools/list": self._lister(server.tools),
+            "resources/list": self._lister(server.resources),
+            "resources/templates/list": self._lister(server.templates),
+            "resources/read": self._caller.read_resource,
+            "prompts/list": self._lister(server.prompts),
+            "prompts/get": self._caller.get_prompt,
+            "completion/complete": self._complete,
+        }
+        self._methods: dict[Era, dict[str, Method]] = {
+            Era.LEGACY: shared
+            | {
+                "initialize": self._initialize,
+                "ping": self._ping,
+                "logging/setLevel": self._set_level,
+                "resources/subscribe": self._subscribe,
+                "resources/unsubscribe": self._unsubscribe,
+            },
+            Era.MODERN: shared | {"server/discover": self._discover},
+        }
+
+    async def open(self) -> None:
+        """Enter the lifespans; a request that comes before does it too. Raises what a lifespan raises."""
+        await self._lifespans.enter()
+
+    async def close(self) -> None:
+        """Leave the lifespans and let go of the threads of this event loop. Raises what a lifespan raises."""
+        self._caller.close()
+        await self._lifespans.leave()
+
+    async def dispatch(self, exchange: Exchange) -> bytes:
+        """The reply to a request; raises RpcError, whose `status` is the HTTP status of the modern era."""
+        message = exchange.message
+        assert message.method is not UNSET
+        assert message.id is not UNSET
+        method = self._methods[exchange.era].get(message.method)
+        if method is None:
+            raise _unknown_method(message.method, exchange.era)
+        params = message.params
+        if params is UNSET:
+            params = _NO_PARAMS
+        elif params.meta is not UNSET and params.meta.log_level is not UNSET:
+            _checked_level(params.meta.log_level)
+        try:
+            if not self._lifespans.ready:
+                await self._lifespans.enter()
+            return encode_result(message.id, await method(exchange, params))
+        except Forbidden as error:
+            data = {"requiredScopes": sorted(error.missing)}
+            raise RpcError(REFUSED, str(error), data, status=403) from None
+        except RpcError:
+            raise
+        except Exception:
+            log.exception("request failed")  # a fault of ours; the client must not wait for ever
+            text = "The server failed to answer; its log has the cause."
+            raise RpcError(INTERNAL_ERROR, text, status=200) from None
+
+    async def _initialize(self, exchange: Exchange, params: Params) -> bytes:
+        if params.version is UNSET:
+            raise RpcError(INVALID_PARAMS, "initialize needs params.protocolVersion, a string.")
+        version = negotiate(params.version).encode()
+        capabilities = self._capabilities(notifies=exchange.session is not None)
+        return b'{"protocolVersion":"%b","capabilities":%b%b' % (version, capabilities, self._about)
+
+    async def _ping(self, exchange: Exchange, params: Params) -> bytes:
+        return b"{}"
+
+    async def _discover(self, exchange: Exchange, params: Params) -> bytes:
+        capabilities = self._capabilities(notifies=True)
+        return b'{"supportedVersions":%b,"capabilities":%b%b}' % (
+            _encode(MODERN_VERSIONS),
+            capabilities,
+            self._discovered,
+        )
+
+    def _capabilities(self, *, notifies: bool) -> bytes:
+        """The ServerCapabilities object; `notifies`: the client can be sent what it did not ask for."""
+        changes: dict[str, object] = {"listChanged": True} if notifies else {}
+        capabilities: dict[str, object] = {
+            "prompts": changes,
+            "resources": changes | {"subscribe": True} if notifies else {},
+            "tools": changes,
+        }
+        if self.server.completers:
+            capabilities["completions"] = {}
+        if notifies and self.mints:
+            capabilities["logging"] = {}
+        return _encode(capabilities)
+
+    async def _complete(self, exchange: Exchange, params: Params) -> bytes:
+        if not self.server.completers:  # so the capability is not announced; one may yet be registered
+            raise _unknown_method("completion/complete", exchange.era)
+        return await self._caller.complete(exchange, params)
+
+    async def _set_level(self, exchange: Exchange, params: Params) -> bytes:
+        session = _session(exchange)
+        session.level = _checked_level(exchange.params(_Level).level)
+        return b"{}"
+
+    async def _subscribe(self, exchange: Exchange, params: Params) -> bytes:
+        session, uri = _session(exchange), exchange.params(_Uri).uri
+        resource, _ = self.server.find_resource(uri)
+        if resource is not None:  # what a caller may not read it may not watch either
+            authorize(exchange.principal, resource.scopes)
+        session.subscribe(uri)
+        return b"{}"
+
+    async def _unsubscribe(self, exchange: Exchange, params: Params) -> bytes:
+        _session(exchange).unsubscribe(exchange.params(_Uri).uri)
+        return b"{}"
+
+    def _lister(self, table: Table[Tool] | Table[Resource] | Table[Prompt]) -> Method:
+        lister = Lister(table, self._list_tails, self.keys, self.server.page_size)
+
+        async def list_components(exchange: Exchange, params: Params) -> bytes:
+            return lister.result(exchange.era, params.cursor)
+
+        return list_components
+
+
+def _components(server: Server) -> list[Component]:
+    tables = (server.tools, server.resources, server.templates, server.prompts)
+    return [component for table in tables for component in table.items.values()]
+
+
+def _mints(server: Server) -> bool:
+    """Whether legacy clients get sessions: by the author's word, or since a function may log or ask."""
+    if server.sessions != "auto":
+        return bool(server.sessions)
+    return any(
+        component.asks or component.plan.context is not None or component.home.middleware()
+        for component in _components(server)
+    )
+
+
+def _session(exchange: Exchange) -> Session:
+    if exchange.session is None:
+        raise _unknown_method(str(exchange.message.method), exchange.era)
+    return exchange.session
+
+
+def _checked_level(name: str) -> int:
+    level = level_index(name)
+    if level is None:
+        raise RpcError(INVALID_PARAMS, f"There is no log level {name[:40]!r}; use one of: {', '.join(LEVELS)}.")
+    return level
+
+
+def _unknown_method(method: str, era: Era) -> RpcError:
+    data = {"supported": list(MODERN_VERSIONS)} if era is Era.MODERN and method == "initialize" else None
+    return RpcError(METHOD_NOT_FOUND, f"Method not found: {method}", data, status=404)

@@ -1,0 +1,184 @@
+"""Files and folders as resources: read anew for every request, on a thread, and never from outside the folder."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import inspect
+import os
+import stat
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from portway.exceptions import RegistrationError, ResourceNotFound, ToolError
+from portway.plans.content import ResourceContents
+from portway.server.uri_templates import UriPattern
+
+if TYPE_CHECKING:
+    from mimetypes import MimeTypes
+
+    from portway.server.options import ResourceOptions
+
+FilePath = str | os.PathLike[str]
+
+MAX_BYTES = 16 * 1024 * 1024
+_ABSENT = {
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.ENXIO,
+}
+# A link that took a file's place since it was resolved is not followed; a pipe without a writer is not waited for.
+_FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY", "O_BINARY"))
+_ADDED_TYPES = {  # what Python 3.11 does not know and a folder of documents often has
+    ".md": "text/markdown",
+    ".toml": "application/toml",
+    ".yaml": "application/yaml",
+    ".yml": "application/yaml",
+}
+_TEXT_TYPES = (
+    "text/",
+    "application/json",
+    "application/javascript",
+    "application/xml",
+    "application/x-sh",
+    "application/yaml",
+    "application/toml",
+)
+
+
+def described(path: FilePath, options: ResourceOptions) -> ResourceOptions:
+    """The options of a file's resource, its name and type filled in. Raises RegistrationError."""
+    if not os.path.isfile(path):
+        raise RegistrationError(f"add_file: there is no file {os.fspath(path)!r}.")
+    defaults: ResourceOptions = {"name": os.path.basename(path), "mime_type": _type_of(os.fspath(path))}
+    return {**defaults, **options}
+
+
+def file_reader(path: FilePath, mime_type: str | None) -> Callable[[], str | bytes]:
+    """What reads one file, as text where its type and its bytes are text."""
+
+    def read() -> str | bytes:
+        return _as_text(_read(os.path.realpath(path), os.path.basename(path)), mime_type)
+
+    return read
+
+
+def folder_reader(template: str, directory: FilePath) -> Callable[..., ResourceContents]:
+    """What reads the files under `directory`, with the template's variable as its only parameter.
+
+    It raises ResourceNotFound for what is no file, hidden (a name that begins with a dot), or, links followed, outside.
+    """
+    pattern = UriPattern(template)
+    if len(pattern.names) != 1 or pattern.optional:
+        raise RegistrationError(f"add_folder: {template!r} needs one variable, the path, as in docs://{{+path}}.")
+    if not os.path.isdir(directory):
+        raise RegistrationError(f"add_folder: there is no folder {os.fspath(directory)!r}.")
+
+    def read(given: str | list[str]) -> ResourceContents:
+        path = given if isinstance(given, str) else "/".join(given)
+        mime_type = _type_of(path)
+        data = _as_text(_read(_inside(directory, path), path), mime_type)
+        if isinstance(data, str):
+            return ResourceContents(uri="", mime_type=mime_type or "text/plain", text=data)
+        return ResourceContents(uri="", mime_type=mime_type or "application/octet-stream", blob=data)
+
+    name = pattern.names[0]
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    parameter = inspect.Parameter(name, kind, annotation=list[str] if name in pattern.lists else str)
+    read.__signature__ = inspect.Signature([parameter])  # type: ignore[attr-defined]
+    read.__annotations__.clear()
+    read.__name__ = os.path.basename(os.path.abspath(directory))
+    return read
+
+
+def path_completer(directory: FilePath) -> Callable[[str], list[str]]:
+    """What completes a path under `directory`, a level at a time: files, and folders with a slash behind them."""
+
+    def complete(value: str) -> list[str]:
+        folder, slash, begun = value.rpartition("/")
+        try:
+            base = _inside(directory, folder) if slash else os.path.realpath(directory)
+            with os.scandir(base) as entries:
+                names = sorted(entry.name for entry in entries if entry.name.startswith(begun))
+        except (ResourceNotFound, OSError):
+            return []
+        found = []
+        for name in names:
+            path = f"{folder}{slash}{name}"
+            try:
+                target = _inside(directory, path)
+            except ResourceNotFound:
+                continue
+            if os.path.isdir(target):
+                found.append(f"{path}/")
+            elif os.path.isfile(target):
+                found.append(path)
+        return found
+
+    return complete
+
+
+def _inside(directory: FilePath, path: str) -> str:
+    """The real path of `path` under `directory`; raises ResourceNotFound where that is elsewhere or hidden."""
+    root = os.path.realpath(directory)
+    try:
+        target = os.path.realpath(os.path.join(root, *path.split("/")))
+        inside = os.path.commonpath([root, target]) == root
+    except ValueError:  # a NUL, or another drive
+        raise ResourceNotFound(path) from None
+    names = [*path.split("/"), *os.path.relpath(target, root).split(os.sep)] if inside else [""]
+    if any(not name or name.startswith(".") for name in names):
+        raise ResourceNotFound(path)
+    return target
+
+
+def _read(path: str, shown: str) -> bytes:
+    try:
+        file = os.open(path, _FLAGS)
+    except OSError as error:
+        if error.errno in _ABSENT:
+            raise ResourceNotFound(shown) from None
+        raise
+    try:
+        status = os.fstat(file)
+        if not stat.S_ISREG(status.st_mode):
+            raise ResourceNotFound(shown)
+        with open(file, "rb", closefd=False) as opened:
+            data = b"" if status.st_size > MAX_BYTES else opened.read(MAX_BYTES + 1)
+    finally:
+        os.close(file)
+    if max(status.st_size, len(data)) > MAX_BYTES:
+        raise ToolError(f"{shown} is larger than {MAX_BYTES >> 20} MiB, the most this server reads of a file.")
+    return data
+
+
+def _as_text(data: bytes, mime_type: str | None) -> str | bytes:
+    textual = mime_type is None or mime_type.startswith(_TEXT_TYPES) or mime_type.endswith(("+json", "+xml"))
+    if not textual or (mime_type is None and b"\0" in data):
+        return data
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data
+
+
+def _type_of(path: str) -> str | None:
+    mime_type, encoding = _types().guess_type(path)
+    if encoding is not None:
+        return "application/gzip" if encoding == "gzip" else f"application/x-{encoding}"
+    return mime_type
+
+
+@functools.cache
+def _types() -> MimeTypes:
+    import mimetypes  # only what serves files needs it
+
+    types = mimetypes.MimeTypes()  # Python's own table, the same on every machine
+    for suffix, mime_type in _ADDED_TYPES.items():
+        types.add_type(mime_type, suffix)
+    return types

@@ -1,0 +1,324 @@
+"""Running what an author wrote: tools, resources and prompts, each from its component to the bytes of its result."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+import secrets
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from portway.auth.authorize import Forbidden, authorize
+from portway.exceptions import ArgumentError, OutputError, ResourceNotFound, Suspended, ToolError, suspension
+from portway.plans.content import ResourceContents
+from portway.plans.messages import encode_messages
+from portway.plans.output import Encoded, encode_json
+from portway.plans.plan import Arguments, Call, Plan
+from portway.protocol.errors import INTERNAL_ERROR, INVALID_PARAMS, RESOURCE_NOT_FOUND, RpcError
+from portway.protocol.jsonrpc import Params
+from portway.protocol.sealing import Keys
+from portway.protocol.versions import LATEST_LEGACY, Era
+from portway.server.components import Component, Prompt, Resource, Tool
+from portway.server.context import Context, Exchange
+from portway.server.lifespans import Lifespans
+from portway.server.middleware import composed
+from portway.server.server import Server
+from portway.server.thread_pool import ThreadPool
+
+if TYPE_CHECKING:
+    from portway.plans.explicit_schemas import ExplicitPlan
+    from portway.server.completion import Completer
+
+log = logging.getLogger("portway.server")
+
+_encode = msgspec.json.encode
+
+
+class Caller:
+    """Runs the components of one server. `tails` are what each era adds to a result."""
+
+    def __init__(self, server: Server, keys: Keys, lifespans: Lifespans, tails: Mapping[Era, bytes]) -> None:
+        self._server = server
+        self._keys = keys
+        self._lifespans = lifespans
+        self._tails = tails
+        self._pools: dict[asyncio.AbstractEventLoop, ThreadPool] = {}
+        self._wrappers = server.wrappers
+        self._tools, self._prompts = server.tools.items, server.prompts.items
+
+    def close(self) -> None:
+        """Let go of the threads of this event loop; a call that comes yet gets new ones."""
+        pool = self._pools.pop(asyncio.get_running_loop(), None)
+        if pool is not None:
+            pool.close()
+
+    async def call_tool(self, exchange: Exchange, params: Params) -> bytes:
+        """tools/call."""
+        tool = self._tools.get(params.name) if params.name is not UNSET else None
+        if tool is None:
+            raise _unknown("tool", params.name)
+        if tool.headers and exchange.era is Era.MODERN and exchange.fields is not None:
+            from portway.protocol.headers import verify_params
+
+            verify_params(tool.headers, params.arguments, exchange.fields)
+        if tool.scopes:
+            authorize(exchange.principal, tool.scopes)
+        plan = tool.plan
+        tail = self._tails[exchange.era]
+        try:
+            context = self._context(tool, exchange) if plan.context or tool.managed or self._wrappers else None
+            args, kwargs = _bind(plan, params.arguments, context)
+            if context is None:
+                result = await self._invoke(plan, args, kwargs, None)
+            else:
+                result = await self._manage(tool, args, kwargs, context)
+            return _tool_result(plan.encode(result), exchange, tail)
+        except (ArgumentError, ToolError) as error:
+            return _tool_error(_sayable(error), tail)
+        except OutputError as error:
+            raise RpcError(INTERNAL_ERROR, _logged("tool", tool.key, error), status=200) from None
+        except (RpcError, Forbidden):
+            raise
+        except Suspended as suspended:
+            return suspended.result(tail)
+        except BaseException as error:  # noqa: BLE001 - whatever an author's code raises becomes an error result with an id
+            return _tool_error(_logged("tool", tool.key, error), tail)
+
+    async def read_resource(self, exchange: Exchange, params: Params) -> bytes:
+        """resources/read."""
+        uri = params.uri
+        if uri is UNSET:
+            raise RpcError(INVALID_PARAMS, "resources/read needs params.uri, a string.")
+        resource, values = self._server.find_resource(uri)
+        if resource is None:
+            raise _no_resource(exchange, uri)
+        tail = self._tails[exchange.era]
+        try:
+            value = await self._render(resource, values, exchange)
+            contents = _resource_contents(resource, uri, value)
+        except ResourceNotFound:
+            raise _no_resource(exchange, uri) from None
+        except Suspended as suspended:
+            return suspended.result(tail)
+        except (OutputError, TypeError, ValueError) as error:
+            raise RpcError(INTERNAL_ERROR, _logged("resource", resource.key, error), status=200) from None
+        hints = b"" if exchange.era is Era.LEGACY else resource.cache or self._server.cache
+        return b'{"contents":[%b]%b%b}' % (contents, hints, tail)
+
+    async def get_prompt(self, exchange: Exchange, params: Params) -> bytes:
+        """prompts/get."""
+        prompt = self._prompts.get(params.name) if params.name is not UNSET else None
+        if prompt is None:
+            raise _unknown("prompt", params.name)
+        try:
+            values = {} if params.arguments is UNSET else _prompt_arguments(params.arguments) or {}
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise RpcError(INVALID_PARAMS, "A prompt's arguments must be an object of strings.") from None
+        tail = self._tails[exchange.era]
+        try:
+            messages = encode_messages(await self._render(prompt, values, exchange), prompt.key)
+            if exchange.era is Era.LEGACY and exchange.version < LATEST_LEGACY:
+                from portway.server import downlevel
+
+                messages = downlevel.messages(messages, exchange.version)
+        except Suspended as suspended:
+            return suspended.result(tail)
+        except (OutputError, TypeError, ValueError) as error:  # the author returned what is no message
+            raise RpcError(INTERNAL_ERROR, _logged("prompt", prompt.key, error), status=200) from None
+        return b'{"messages":%b%b}' % (messages, tail)
+
+    async def complete(self, exchange: Exchange, params: Params) -> bytes:
+        """completion/complete."""
+        from portway.server import completion
+
+        wanted = exchange.params(completion.CompleteParams)
+        component, completer = completion.find(self._server, wanted)
+        authorize(exchange.principal, component.scopes)
+        values: object = ()
+        try:
+            if completer is not None:
+                state = self._lifespans.state(component.home.server)
+                context = Context(exchange, state) if completer.context else None  # which cannot ask
+                args, kwargs = completer.bind(wanted, context)
+                values = await self._invoke(completer, args, kwargs, context)
+            found = completion.encode_completion(values, component.key)
+        except (RpcError, Forbidden):
+            raise
+        except ToolError as error:
+            raise RpcError(INTERNAL_ERROR, _sayable(error), status=200) from None
+        except BaseException as error:  # noqa: BLE001 - whatever an author's code raises becomes an error with an id
+            raise RpcError(INTERNAL_ERROR, _logged("completion of", component.key, error), status=200) from None
+        return b"%b%b}" % (found, self._tails[exchange.era])
+
+    async def _render(self, component: Resource | Prompt, values: Mapping[str, object], exchange: Exchange) -> object:
+        """Call the function of a resource or prompt with text arguments; what it raises becomes an RpcError."""
+        authorize(exchange.principal, component.scopes)
+        plan, kind = component.plan, "prompt" if isinstance(component, Prompt) else "resource"
+        try:
+            context = None
+            if plan.context or component.managed or self._wrappers:
+                context = self._context(component, exchange)
+            args, kwargs = plan.bind_values(values, context)
+            if context is None:
+                return await self._invoke(plan, args, kwargs, None)
+            return await self._manage(component, args, kwargs, context)
+        except ArgumentError as error:
+            raise RpcError(INVALID_PARAMS, str(error)) from None
+        except ToolError as error:
+            raise RpcError(INTERNAL_ERROR, _sayable(error), status=200) from None
+        except (RpcError, Forbidden, Suspended, ResourceNotFound):
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever an author's code raises becomes an error with an id
+            raise RpcError(INTERNAL_ERROR, _logged(kind, component.key, error), status=200) from None
+
+    def _context(self, component: Component, exchange: Exchange) -> Context:
+        interview = None
+        if component.asks:
+            from portway.asking.interview import Interview
+
+            interview = Interview.begin(exchange, self._keys)
+        return Context(exchange, self._lifespans.state(component.home.server), interview)
+
+    async def _manage(
+        self, component: Tool | Resource | Prompt, args: tuple[object, ...], kwargs: dict[str, object], context: Context
+    ) -> object:
+        """Call a function with all that may stand around it: questions to be asked first, middleware, a time limit."""
+        plan = component.plan
+        if plan.questions:
+            from portway.asking import interview
+
+            args, kwargs = await interview.resolve(plan, context, args, kwargs)
+        wrappers = component.home.middleware()
+        call = composed(wrappers, context, partial(self._invoke, plan, args, kwargs, context))
+        limit = asyncio.timeout(component.timeout)
+        try:
+            if component.timeout is None:
+                return await call()
+            async with limit:
+                return await call()
+        except BaseExceptionGroup as group:
+            raise suspension(group) from None
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise ToolError(f"{component.key} did not finish within {component.timeout:g} seconds.") from None
+
+    async def _invoke(
+        self,
+        plan: Plan | ExplicitPlan | Arguments | Completer,
+        args: tuple[object, ...],
+        kwargs: dict[str, object],
+        context: Context | None,
+    ) -> object:
+        if plan.is_async:
+            return await plan.fn(*args, **kwargs)
+        pool = self._pools.get(asyncio.get_running_loop()) or self._open_pool()
+        running = pool.run(partial(plan.fn, **kwargs) if kwargs else plan.fn, *args)
+        if context is None:
+            return await running
+        try:
+            return await running
+        except asyncio.CancelledError:
+            context.cancelled = True
+            raise
+
+    def _open_pool(self) -> ThreadPool:
+        """Threads for this event loop; an application may be served by one after the other, or by several at a time."""
+        for loop in [loop for loop in list(self._pools) if loop.is_closed()]:
+            self._pools.pop(loop).close()
+        pool = self._pools[asyncio.get_running_loop()] = ThreadPool()
+        return pool
+
+
+_prompt_arguments = msgspec.json.Decoder(dict[str, str] | None).decode
+
+
+def _bind(plan: Plan | ExplicitPlan, arguments: Raw | UnsetType, context: Context | None) -> Call:
+    """What to call a tool with. Some clients write absent arguments as null; any other non-object is no tools/call.
+
+    Raises ArgumentError, RpcError (2026-07-28, server/tools, "Error Handling": malformed requests).
+    """
+    try:
+        return plan.bind(None if arguments is UNSET else arguments, context)
+    except ArgumentError as error:
+        if arguments is UNSET or (raw := bytes(memoryview(arguments)))[:1] == b"{":
+            raise
+        if raw == b"null":
+            return plan.bind(None, context)
+        raise RpcError(INVALID_PARAMS, str(error)) from None
+
+
+class _Text(msgspec.Struct, omit_defaults=True):
+    """An entry of resources/read."""
+
+    uri: str
+    mimeType: str
+    text: str | UnsetType = UNSET
+    blob: str | UnsetType = UNSET
+
+
+def _resource_contents(resource: Resource, uri: str, value: object) -> bytes:
+    """The entries of resources/read, without the brackets around them; raises OutputError, ValueError."""
+    mime_type = resource.mime_type
+    if isinstance(value, list | tuple) and value and all(isinstance(item, ResourceContents) for item in value):
+        return b",".join(_resource_contents(resource, uri, item) for item in value)
+    if isinstance(value, ResourceContents):
+        return encode_json(value if value.uri else msgspec.structs.replace(value, uri=uri), resource.plan.name)
+    if isinstance(value, str):
+        return _encode(_Text(uri, mime_type or "text/plain", text=str(value)))
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return _encode(_Text(uri, mime_type or "application/octet-stream", blob=base64.b64encode(value).decode()))
+    return _encode(_Text(uri, mime_type or "application/json", text=encode_json(value, resource.plan.name).decode()))
+
+
+def _tool_result(encoded: Encoded, exchange: Exchange, tail: bytes) -> bytes:
+    if exchange.era is Era.LEGACY and (exchange.version < LATEST_LEGACY or (encoded.structured or b"{")[:1] != b"{"):
+        from portway.server import downlevel
+
+        encoded = downlevel.content(encoded, exchange.version)
+    structured = b"" if encoded.structured is None else b',"structuredContent":' + encoded.structured
+    if encoded.meta is not None and encoded.meta != b"{}":
+        tail = tail[:-1] + b"," + encoded.meta[1:] if tail else b',"_meta":' + encoded.meta
+    failed = b"true" if encoded.is_error else b"false"
+    return b'{"content":%b%b,"isError":%b%b}' % (encoded.content, structured, failed, tail)
+
+
+def _tool_error(text: str, tail: bytes) -> bytes:
+    return b'{"content":[{"type":"text","text":%b}],"isError":true%b}' % (_encode(text), tail)
+
+
+def _sayable(error: Exception) -> str:
+    """An author's text for the client; half a surrogate pair, which UTF-8 cannot carry, becomes a question mark."""
+    return str(error).encode(errors="replace").decode()
+
+
+def _logged(kind: str, name: str, error: BaseException) -> str:
+    """Log an exception under a new id, and return what the client is told instead of it.
+
+    Raises it again where it is no fault of the handler: its task was told to end.
+    """
+    if isinstance(error, asyncio.CancelledError):
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise error
+    elif isinstance(error, GeneratorExit):
+        raise error
+    error_id = secrets.token_hex(4)
+    log.error("%s %s failed, error id %s", kind, name, error_id, exc_info=error)
+    return f"The {kind} {name} failed; the server's log has the cause under error id {error_id}."
+
+
+def _no_resource(exchange: Exchange, uri: str) -> RpcError:
+    code = INVALID_PARAMS if exchange.era is Era.MODERN else RESOURCE_NOT_FOUND
+    return RpcError(code, "There is no such resource.", {"uri": uri})
+
+
+def _unknown(kind: str, name: str | UnsetType) -> RpcError:
+    if name is UNSET:
+        return RpcError(INVALID_PARAMS, f"params.name must name a {kind}.")
+    return RpcError(INVALID_PARAMS, f"Unknown {kind}: {name}")

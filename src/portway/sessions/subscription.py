@@ -1,0 +1,75 @@
+"""One `subscriptions/listen`: what it listens to, and the frames of its stream.
+
+The transport's part is the order (2026-07-28, basic/patterns/subscriptions): `ack` first, `frames()` until it gives
+none, then `result` (over stdio `cancelled` before it), and `close()` however it ends.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import UNSET
+
+from portway.protocol.subscriptions import Filter, ListenParams, acknowledgement, cancelled, listen_result, notice
+from portway.server.context import Exchange
+from portway.server.server import Server
+from portway.sessions.change_bus import Bus
+
+LISTEN = "subscriptions/listen"
+
+
+class Listen:
+    """A stream of changes that a modern client has asked for.
+
+    Every frame names it by `_meta["io.modelcontextprotocol/subscriptionId"]`: the request's id, of the same JSON type.
+    """
+
+    __slots__ = ("_id", "_server", "ack", "listener")
+
+    def __init__(self, bus: Bus, server: Server, exchange: Exchange) -> None:
+        """Listen from here on, before the acknowledgement: nothing is missed in between.
+
+        Raises RpcError: INVALID_PARAMS for a filter that is none, and as `Listener.want`.
+        """
+        request_id = exchange.message.id
+        assert request_id is not UNSET
+        asked = exchange.params(ListenParams).notifications
+        uris = [uri for uri in dict.fromkeys(asked.resource_subscriptions or ()) if _may_watch(server, exchange, uri)]
+        self.listener = bus.listen(asked.kinds, uris)
+        self._server = server
+        self._id = request_id
+        honoured = Filter(
+            asked.tools_list_changed or None,
+            asked.prompts_list_changed or None,
+            asked.resources_list_changed or None,
+            uris or None,
+        )
+        self.ack = acknowledgement(request_id, honoured)
+
+    async def frames(self) -> list[bytes]:
+        """The next notifications; waits for one. Empty when the server ends the stream, or the client was too slow."""
+        return [notice(change.kind, change.uri, self._id) for change in await self.listener.changes()]
+
+    def taken(self) -> list[bytes]:
+        """The notifications since the last time, for who is woken by `listener.woken`; there may be none."""
+        return [notice(change.kind, change.uri, self._id) for change in self.listener.taken()]
+
+    @property
+    def result(self) -> bytes:
+        """The reply that ends the stream: a SubscriptionsListenResult."""
+        return listen_result(self._id, msgspec.json.encode(self._server.info()))
+
+    @property
+    def cancelled(self) -> bytes:
+        """`notifications/cancelled` of the request: over stdio it goes before the result."""
+        slow = self.listener.overflowed
+        return cancelled(self._id, "The client took its notifications too slowly." if slow else "The server stops.")
+
+    def close(self) -> None:
+        """Stop listening. Idempotent."""
+        self.listener.close()
+
+
+def _may_watch(server: Server, exchange: Exchange, uri: str) -> bool:
+    """Whether the caller may read what is at `uri`; that nothing is there is no secret."""
+    resource, _ = server.find_resource(uri)
+    return resource is None or resource.scopes <= exchange.principal.scopes

@@ -1,0 +1,249 @@
+"""MCP over HTTP: one endpoint for both eras, as an ASGI application.
+
+Specification: basic/transports, 2025-11-25 (Streamable HTTP) and 2026-07-28.
+"""
+
+import asyncio
+import logging
+import os
+from collections.abc import Mapping
+
+from portway.auth.principal import ANONYMOUS, Principal
+from portway.auth.relay import HEADER as CALLER
+from portway.auth.relay import relayed
+from portway.auth.tokens import NamedTokens, TokenVerifier, bearer
+from portway.http.asgi import Receive, Scope, Send
+from portway.http.body import BodyTooLarge, ClientDisconnected, read_body
+from portway.http.guard import Guard
+from portway.http.limits import Limits
+from portway.http.response import send_bytes
+from portway.protocol.errors import REFUSED, RpcError
+from portway.protocol.headers import VERSION
+from portway.protocol.jsonrpc import encode_error
+from portway.protocol.sealing import Keys
+from portway.protocol.versions import LEGACY_VERSIONS
+from portway.server.dispatcher import Dispatcher
+from portway.server.server import Server
+from portway.sessions.http_sessions import Sessions
+from portway.transport.held_streams import follow
+from portway.transport.post import Endpoint, Post
+from portway.transport.post_reply import JSON, Reply
+from portway.transport.traffic import Traffic
+
+PATH, HEALTH = "/mcp", "/health"
+
+_CHALLENGE = (b"www-authenticate", b"Bearer")
+_INVALID_TOKEN = (b"www-authenticate", b'Bearer error="invalid_token"')
+_MEDIA: dict[bytes, tuple[bool, bool]] = {}
+_log = logging.getLogger("portway.transport")
+
+
+class App:
+    """The ASGI application of one server.
+
+    `verifier` None asks for no token. `behind_gate` believes the gate's word on who calls: only for a listener that
+    nobody but the gate can reach. `keys` seal what clients carry; without them this process makes its own.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        *,
+        verifier: TokenVerifier | None = None,
+        guard: Guard | None = None,
+        limits: Limits | None = None,
+        behind_gate: bool = False,
+        keys: Keys | None = None,
+    ) -> None:
+        keys = keys or Keys.random()
+        self._server = server
+        self._dispatcher = Dispatcher(server, keys)
+        self._sessions = Sessions(keys, lambda: self._traffic().bus) if self._dispatcher.mints else None
+        self._endpoint = Endpoint(self._dispatcher, self._sessions)
+        self._verifier = verifier
+        self._guard = guard or Guard()
+        self._limits = limits or Limits()
+        self._behind_gate = behind_gate
+        self._by_loop: dict[asyncio.AbstractEventLoop, Traffic] = {}
+        methods = ["POST"] if self._sessions is None else ["POST", "GET"] if keys.shared else ["POST", "GET", "DELETE"]
+        self._methods = methods
+        self._allow = (b"allow", ", ".join(methods).encode())
+
+    @property
+    def mints(self) -> bool:
+        """Whether legacy clients are given sessions, which one process must hold."""
+        return self._sessions is not None
+
+    def end_streams(self) -> None:
+        """The listener stops: end what only waits, the streams of the running event loop and questions to clients."""
+        self._traffic().close()
+        if self._sessions is not None:
+            self._sessions.give_up_questions()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one ASGI connection scope."""
+        if scope["type"] != "http":
+            await self._not_http(scope, receive, send)
+            return
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        if path == HEALTH:
+            await send_bytes(send, 200, b"ok\n", [(b"content-type", b"text/plain")])
+            return
+        refusal = self._guard.check(scope)
+        if refusal is not None:
+            await _refuse(send, refusal.status, refusal.message)
+            return
+        if path.rstrip("/") != PATH:
+            await _refuse(send, 404, f"There is nothing at this path; the MCP endpoint is {PATH}.")
+            return
+        fields = dict(scope["headers"])
+        if len(fields) != len(scope["headers"]):  # of a list that is spread over several lines each is as good
+            accepted = [value for name, value in scope["headers"] if name == b"accept"]
+            fields |= {b"accept": b",".join(accepted)} if accepted else {}
+        principal = await self._authenticate(fields)
+        if principal is None:
+            challenge = _CHALLENGE if bearer(fields.get(b"authorization")) is None else _INVALID_TOKEN  # RFC 6750 §3.1
+            await _refuse(send, 401, "This server needs a valid bearer token in the Authorization header.", challenge)
+        elif scope["method"] == "POST":
+            await self._post(scope, receive, send, fields, principal)
+        else:
+            await self._session_itself(scope, receive, send, fields, principal)
+
+    async def _authenticate(self, fields: Mapping[bytes, bytes]) -> Principal | None:
+        if self._behind_gate:
+            return relayed(fields.get(CALLER)) or ANONYMOUS
+        if self._verifier is None:
+            return ANONYMOUS
+        token = bearer(fields.get(b"authorization"))
+        return None if token is None else await self._verifier.verify(token)
+
+    async def _post(
+        self, scope: Scope, receive: Receive, send: Send, fields: Mapping[bytes, bytes], principal: Principal
+    ) -> None:
+        accepts_json, accepts_events = _accepted(fields.get(b"accept", b"*/*"))
+        if not (accepts_json or accepts_events):
+            await _refuse(send, 406, "The Accept header must allow application/json or text/event-stream.")
+            return
+        if fields.get(b"content-type", b"").split(b";", 1)[0].strip().lower() != b"application/json":
+            await _refuse(send, 415, "The Content-Type header must be application/json.")
+            return
+        if fields.get(b"content-encoding", b"identity") != b"identity":
+            await _refuse(send, 415, "The body must be sent as it is, without a Content-Encoding.")
+            return
+        try:
+            body = await read_body(fields.get(b"content-length"), receive, self._limits.body_bytes)
+        except BodyTooLarge:
+            limit = self._limits.body_bytes
+            await _refuse(send, 413, f"The body is larger than the {limit} bytes this server takes.")
+        except ClientDisconnected:
+            return
+        else:
+            reply = Reply(receive, send, accepts_json, accepts_events)
+            await self._endpoint.answer(Post(body, fields, principal, reply, self._traffic()), scope["headers"])
+
+    async def _session_itself(
+        self, scope: Scope, receive: Receive, send: Send, fields: Mapping[bytes, bytes], principal: Principal
+    ) -> None:
+        """Serve a legacy session's own stream (GET), or its end (DELETE)."""
+        method, version = scope["method"], fields.get(VERSION)
+        if self._sessions is None:
+            await _refuse(send, 405, "The MCP endpoint takes POST only: this server keeps no sessions.", self._allow)
+            return
+        if version is not None and version.decode("latin-1").strip(" \t") not in LEGACY_VERSIONS:
+            text = "The MCP endpoint takes POST only from clients of this MCP-Protocol-Version."
+            await _refuse(send, 405, text, (b"allow", b"POST"))
+            return
+        if method not in self._methods:
+            text = f"The MCP endpoint does not take {method}; the Allow header says what it takes."
+            await _refuse(send, 405, text, self._allow)
+            return
+        if method == "GET" and not _accepted(fields.get(b"accept", b"*/*"))[1]:
+            await _refuse(send, 406, "The Accept header must allow text/event-stream.")
+            return
+        try:
+            session = self._endpoint.session(fields, principal, needed=True)
+            assert session is not None
+            if method == "DELETE":
+                self._sessions.end(session)
+                await send_bytes(send, 204, b"", [])
+                return
+            streams = self._traffic().streams
+            streams.enter(principal)
+            try:
+                await follow(session, fields.get(b"last-event-id"), receive, send)
+            finally:
+                streams.leave(principal)
+        except RpcError as error:
+            await _refuse(send, error.status, error.message)
+
+    def _traffic(self) -> Traffic:
+        return self._by_loop.get(asyncio.get_running_loop()) or self._new_traffic()
+
+    def _new_traffic(self) -> Traffic:
+        """Of this event loop; an application may be served by one after the other, or by several at a time."""
+        for loop in [loop for loop in self._by_loop if loop.is_closed()]:
+            del self._by_loop[loop]
+        traffic = self._by_loop[asyncio.get_running_loop()] = Traffic(self._limits, self._server.changes)
+        return traffic
+
+    async def _not_http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            await send({"type": "websocket.close", "code": 1000})
+            return
+        for step, action in (("startup", self._dispatcher.open), ("shutdown", self._stop)):
+            while (await receive())["type"] != f"lifespan.{step}":
+                pass
+            try:
+                await action()
+            except Exception as error:  # noqa: BLE001 - whatever an author's lifespan raises
+                _log.exception("the lifespan of %s failed", self._server.name)
+                text = f"the lifespan of {self._server.name} raised {type(error).__name__}: {error}"
+                await send({"type": f"lifespan.{step}.failed", "message": text})
+                return
+            await send({"type": f"lifespan.{step}.complete"})
+
+    async def _stop(self) -> None:
+        self.end_streams()
+        del self._by_loop[asyncio.get_running_loop()]
+        await self._dispatcher.close()
+
+
+def app(server: Server) -> App:
+    """The application of `server`, configured by the environment.
+
+    PORTWAY_TOKENS asks for a bearer token, PORTWAY_ALLOWED_HOSTS and RENDER_EXTERNAL_HOSTNAME name it for the Host
+    check, PORTWAY_KEYS seals session ids and cursors so that other processes read them too, PORTWAY_SOCKET (set by a
+    host) hands authentication to the gate. Raises TokenSyntaxError and KeySyntaxError.
+    """
+    tokens = os.environ.get("PORTWAY_TOKENS", "")
+    behind_gate = bool(os.environ.get("PORTWAY_SOCKET"))
+    names = (os.environ.get("PORTWAY_ALLOWED_HOSTS", ""), os.environ.get("RENDER_EXTERNAL_HOSTNAME", ""))
+    hosts = [name.strip() for name in ",".join(names).split(",") if name.strip()]
+    verifier = NamedTokens(tokens) if tokens and not behind_gate else None
+    keys = os.environ.get("PORTWAY_KEYS", "")
+    return App(
+        server,
+        verifier=verifier,
+        guard=Guard(hosts),
+        behind_gate=behind_gate,
+        keys=Keys.parse(keys) if keys else None,
+    )
+
+
+def _accepted(accept: bytes) -> tuple[bool, bool]:
+    """Whether an Accept header allows JSON and event streams; clients send few different ones, so they are kept."""
+    known = _MEDIA.get(accept)
+    if known is None:
+        ranges = {part.split(b";", 1)[0].strip().lower() for part in accept.split(b",")}
+        known = (
+            not ranges.isdisjoint((b"*/*", b"application/*", b"application/json")),
+            not ranges.isdisjoint((b"*/*", b"text/*", b"text/event-stream")),
+        )
+        if len(_MEDIA) < 64:
+            _MEDIA[accept] = known
+    return known
+
+
+async def _refuse(send: Send, status: int, message: str, *extra: tuple[bytes, bytes]) -> None:
+    body = encode_error(None, RpcError(REFUSED, message))
+    await send_bytes(send, status, body, [*JSON, *extra])

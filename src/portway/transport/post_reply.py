@@ -1,0 +1,231 @@
+"""The reply to one POST: JSON, or an event stream from the first thing said before the result."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from msgspec import UNSET
+
+from portway.http.response import EventStream, send_bytes
+from portway.protocol.errors import HEADER_MISMATCH, INTERNAL_ERROR, REFUSED, RpcError
+from portway.protocol.jsonrpc import encode_error
+from portway.protocol.versions import Era
+
+if TYPE_CHECKING:
+    from msgspec import Raw
+
+    from portway.http.asgi import Headers, Receive, Send
+    from portway.protocol.jsonrpc import Message
+    from portway.server.context import Exchange
+    from portway.server.dispatcher import Dispatcher
+    from portway.sessions.event_log import Stream
+    from portway.sessions.http_sessions import HttpSession
+    from portway.transport.traffic import Bound
+
+KEEP_ALIVE = 15.0
+"""Seconds a call may stay silent before its reply becomes an event stream that is kept alive."""
+WATCH_AFTER = 0.005
+"""Seconds before anybody looks whether the client is still there: most threads are done by then."""
+POLLING = "2025-11-25"
+"""The first revision whose clients take an empty event for what it is, and come back for the rest of a stream."""
+RETRY = 1000
+"""Milliseconds after which a client comes back for a stream that was ended early, when nobody says otherwise."""
+JSON: Headers = [(b"content-type", b"application/json")]
+
+
+class Reply:
+    """The reply to one POST, and the channel of the call it answers.
+
+    A handler that completes without waiting costs no task and no timer. One that waits is given a timer, which soon
+    starts, in the modern era, a task that watches for the client to leave, which there means cancel (2026-07-28,
+    basic/patterns/cancellation), and later opens the stream, to keep proxies from cutting the connection. A legacy
+    client may leave and come back: in a session what is said goes by the session's log, whoever carries it.
+    """
+
+    __slots__ = (
+        "_accepts_json",
+        "_events",
+        "_finished",
+        "_headers",
+        "_left",
+        "_opening",
+        "_stream",
+        "_task",
+        "_timer",
+        "_watcher",
+        "accepts_events",
+        "receive",
+        "send",
+        "session",
+    )
+
+    def __init__(self, receive: Receive, send: Send, accepts_json: bool, accepts_events: bool) -> None:
+        self.accepts_events = accepts_events
+        self._accepts_json = accepts_json
+        self.receive = receive
+        self.send = send
+        self._finished = False
+        self._left = False  # the client has given the call up
+        self._headers: tuple[tuple[bytes, bytes], ...] = ()  # beside the usual ones
+        self.session: HttpSession | None = None
+        self._stream: Stream | None = None  # the session's, once there is one
+        self._events: EventStream | None = None
+        self._opening: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._watcher: asyncio.Task[None] | None = None
+
+    async def run(
+        self, dispatcher: Dispatcher, exchange: Exchange, calls: Bound, session: HttpSession | None = None
+    ) -> None:
+        """Have a request answered and send the answer; raises RpcError as dispatch and as `calls` do."""
+        calls.enter(exchange.principal)
+        request_id = exchange.message.id
+        assert request_id is not UNSET
+        loop = asyncio.get_running_loop()
+        self._task = task = asyncio.current_task(loop)
+        assert task is not None
+        waiting = loop.call_soon(self._start_waiting, loop, exchange.era)
+        if session is not None:
+            self.session = session
+            session.calls[request_id] = self
+        body = b""
+        try:
+            body = await dispatcher.dispatch(exchange)
+        except (asyncio.CancelledError, RpcError):
+            if not self._left:
+                raise
+        finally:
+            calls.leave(exchange.principal)
+            waiting.cancel()
+            if self._timer is not None:
+                self._timer.cancel()
+            if self._watcher is not None:
+                self._watcher.cancel()
+            if session is not None and session.calls.get(request_id) is self:
+                del session.calls[request_id]
+        if not self._left:
+            await self.finish(200, body)
+            return
+        task.uncancel()
+        if session is not None:
+            await self._abandon()
+
+    def cancel(self) -> None:
+        """Stop the handler: the client has given the call up."""
+        self._left = True
+        if self._task is not None:
+            self._task.cancel()
+
+    def name(self, session: HttpSession) -> None:
+        """Tell the client the id of its new session, with the reply."""
+        self._headers = ((b"mcp-session-id", session.id.encode()),)
+
+    def _start_waiting(self, loop: asyncio.AbstractEventLoop, era: Era) -> None:
+        self._timer = loop.call_later(WATCH_AFTER, self._start_watching, loop, era)
+
+    def _start_watching(self, loop: asyncio.AbstractEventLoop, era: Era) -> None:
+        if self.accepts_events:
+            self._timer = loop.call_later(KEEP_ALIVE, self._keep_alive)
+        if era is Era.MODERN:
+            self._watcher = loop.create_task(self._watch())
+
+    def _keep_alive(self) -> None:
+        self._opening = asyncio.get_running_loop().create_task(self._open().comment())
+
+    async def _watch(self) -> None:
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
+        self.cancel()
+
+    def _open(self) -> EventStream:
+        if self._events is None:
+            prime = b""
+            if self.session is not None:
+                self._stream = self.session.log.open()
+                if self.session.version >= POLLING:
+                    prime = self._stream.id()
+            self._events = EventStream(self.send, KEEP_ALIVE, self._headers, prime)
+        return self._events
+
+    async def _say(self, message: bytes) -> None:
+        """Send an event on this connection; or leave it to the one that has taken the stream over, or is yet to."""
+        events, stream = self._open(), self._stream
+        if stream is None:
+            await events.event(message)
+            return
+        stream.add(message)
+        if not (stream.carriers or events.closed):
+            for event_id, data in stream.take():
+                await events.event(data, event_id)
+
+    async def notify(self, message: bytes) -> None:
+        """Send a notification ahead of the result.
+
+        One for a client that takes no event stream is left out, and so is one of a task that outlived its call.
+        """
+        if self.accepts_events and not self._finished:
+            await self._say(message)
+
+    async def ask(self, method: str, params: bytes) -> Raw:
+        """Send the client a request on this stream; the result it POSTs. Raises RpcError as `Pending.ask`."""
+        if self.session is None or not self.accepts_events or self._finished:
+            text = (
+                "The client cannot be asked: that needs a session, an Accept with text/event-stream, a call under way."
+            )
+            raise RpcError(INTERNAL_ERROR, text, status=200)
+        return await self.session.questions.ask(self._say, method, params)
+
+    async def close_stream(self, retry: int | None) -> None:
+        """End the response; a client that can comes back for the rest, after `retry` milliseconds. Else nothing."""
+        session = self.session
+        if session is None or session.version < POLLING or not self.accepts_events or self._finished:
+            return
+        events = self._open()
+        assert self._stream is not None
+        delay = RETRY if retry is None else retry
+        if self._stream.carriers:
+            self._stream.carriers[-1].end(delay)
+        elif not events.closed:
+            await events.retry(delay)
+            await events.close()
+
+    async def accept(self) -> None:
+        """Acknowledge what has no reply."""
+        await send_bytes(self.send, 202, b"", [])
+
+    async def finish(self, status: int, body: bytes, *extra: tuple[bytes, bytes]) -> None:
+        """Send the last message and end the reply; `extra` are header fields of a reply that is no stream."""
+        self._finished = True
+        if self._events is None and (self._accepts_json or status != 200):
+            headers = [*JSON, *self._headers, *extra] if extra or self._headers else JSON
+            await send_bytes(self.send, status, body, headers)
+            return
+        await self._say(body)
+        await self._end()
+
+    async def fail(self, message: Message, era: Era, error: RpcError) -> None:
+        """Send an error; legacy errors travel with status 200, but for a refused caller."""
+        status = error.status if era is Era.MODERN or error.code in (REFUSED, HEADER_MISMATCH) else 200
+        extra: tuple[tuple[bytes, bytes], ...] = ()
+        if status == 403 and isinstance(error.data, dict):
+            scope = " ".join(error.data["requiredScopes"])
+            extra = ((b"www-authenticate", f'Bearer error="insufficient_scope", scope="{scope}"'.encode()),)
+        self._headers = ()
+        request_id = None if message.id is UNSET or message.method is UNSET else message.id
+        await self.finish(status, encode_error(request_id, error), *extra)
+
+    async def _abandon(self) -> None:
+        """End the reply to a cancelled call, which says nothing more (basic/utilities/cancellation)."""
+        self._finished = True
+        if self._events is None:
+            await self.accept()
+        else:
+            await self._end()
+
+    async def _end(self) -> None:
+        if self._stream is not None:
+            self._stream.end()
+        assert self._events is not None
+        await self._events.close()

@@ -1,0 +1,262 @@
+"""The call record: complete, gap-free, without secrets, and whole again after a crash. And the gate as a process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from portway.host.gate.call_record import Line, Record
+from portway.http.http_client import Address, HttpClient
+from tests.gate.running_gate import JSON, Seen, Upstream, call, echo, modern, prepare, record, result, rig
+from tests.support import clean_env, eventually
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_each_call_is_one_line_that_tells_what_happened_and_holds_no_secret(tmp_path: Path) -> None:
+    async def test() -> None:
+        async def fails(seen: Seen, writer: asyncio.StreamWriter) -> None:
+            name = seen.message["params"]["name"]
+            writer.write(result(seen, {"content": [], "isError": name == "bad"}))
+
+        async with rig(tmp_path, Upstream(fails)) as gate:
+            await gate.answer(call(1, name="good", password="hunter2"))
+            await gate.answer(call(2, name="bad", password="hunter2"))
+            await gate.answer(call(2, name="bad"), token="unknown-token")
+            body, headers = modern(3, name="good", password="other")
+            await gate.answer(body, *headers)
+            stats = await gate.op(op="stats")
+            text = (await gate.op(op="metrics"))["text"]
+        lines = gate.lines()
+        assert [line["seq"] for line in lines] == [1, 2, 3, 4]
+        assert lines[0]["event"] == "gate-started"
+        told = [
+            [
+                line[key]
+                for key in ("app", "release", "instance", "principal", "era", "method", "name", "outcome", "status")
+            ]
+            for line in lines[1:]
+        ]
+        assert told == [
+            ["a", 1, "i0", "alice", "legacy", "tools/call", "good", "ok", 200],
+            ["a", 1, "i0", "alice", "legacy", "tools/call", "bad", "isError", 200],
+            ["a", 1, "i0", "alice", "modern", "tools/call", "good", "ok", 200],
+        ]
+        assert lines[1]["arguments"] == lines[2]["arguments"] != lines[3]["arguments"]
+        assert lines[1]["bytes_in"] == len(call(1, name="good", password="hunter2"))
+        everything = json.dumps(lines) + json.dumps(stats) + text
+        assert not [secret for secret in ("hunter2", "secret", "unknown-token") if secret in everything]
+        assert stats["apps"]["a"] == {"in_flight": 0, "streams": 0, "calls": 3, "errors": 1}
+        assert 'portway_gate_call_seconds_count{app="a",method="tools/call",name="good"} 2.0' in text
+        assert "portway_gate_unauthorized_total 1.0" in text
+
+    asyncio.run(asyncio.wait_for(test(), 20))
+
+
+class GateProcess:
+    """`python -m portway.host.gate` on a listening socket that outlives it."""
+
+    def __init__(self, data: Path, listener: socket.socket) -> None:
+        arguments = ["--data", str(data), "--fd", str(listener.fileno())]
+        command = [sys.executable, "-m", "portway.host.gate", *arguments]
+        self.process = subprocess.Popen(
+            command, env=clean_env(), pass_fds=[listener.fileno()], stderr=subprocess.PIPE, text=True
+        )
+
+    def end(self, number: signal.Signals) -> tuple[int, str]:
+        self.process.send_signal(number)
+        _, log = self.process.communicate(timeout=20)
+        return self.process.returncode, log
+
+
+def test_numbers_go_on_without_a_gap_after_a_kill_and_no_connection_is_refused_meanwhile(tmp_path: Path) -> None:
+    async def test() -> None:
+        upstream = Upstream(echo)
+        server = await asyncio.start_server(upstream.serve, "127.0.0.1", 0)
+        paths = prepare(tmp_path, [f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"])
+        with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
+            client = HttpClient(Address.parse(f"http://127.0.0.1:{listener.getsockname()[1]}"))
+
+            async def ask(number: int) -> int:
+                headers = [JSON, (b"authorization", b"Bearer secret")]
+                return (await client.request("POST", "/a/mcp", headers, call(number))).status
+
+            gate = GateProcess(paths.data, listener)
+            assert [await ask(number) for number in range(5)] == [200] * 5
+            await asyncio.to_thread(eventually, lambda: len(record(paths)) == 6)
+            gate.end(signal.SIGKILL)
+            file = next(paths.calls.glob("*.jsonl"))
+            with file.open("ab") as torn:
+                torn.write(b'{"seq":7,"time":"2026-')
+            waiting = asyncio.create_task(ask(5))  # the kernel holds it until there is a gate again
+            gate = GateProcess(paths.data, listener)
+            assert await waiting == 200
+            code, log = await asyncio.to_thread(gate.end, signal.SIGTERM)
+        server.close()
+        assert code == 0
+        assert "torn line" in log
+        assert "secret" not in log
+        lines = record(paths)
+        assert [line["seq"] for line in lines] == list(range(1, 9))
+        assert [number for number, line in enumerate(lines) if line.get("event") == "gate-started"] == [0, 6]
+
+    asyncio.run(asyncio.wait_for(test(), 30))
+
+
+def test_sigterm_lets_a_call_in_flight_end(tmp_path: Path) -> None:
+    async def test() -> None:
+        asked, go = asyncio.Event(), asyncio.Event()
+
+        async def held(seen: Seen, writer: asyncio.StreamWriter) -> None:
+            asked.set()
+            await go.wait()
+            await echo(seen, writer)
+
+        server = await asyncio.start_server(Upstream(held).serve, "127.0.0.1", 0)
+        paths = prepare(tmp_path, [f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"])
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            client = HttpClient(Address.parse(f"http://127.0.0.1:{listener.getsockname()[1]}"))
+            gate = GateProcess(paths.data, listener)
+            answer = asyncio.create_task(client.request("POST", "/p/mcp", [JSON], call()))
+            await asked.wait()
+            gate.process.terminate()
+            go.set()
+            assert (await answer).status == 200
+            await asyncio.to_thread(gate.process.communicate)
+            assert gate.process.returncode == 0
+        server.close()
+        assert record(paths)[-1]["outcome"] == "ok"
+
+    asyncio.run(asyncio.wait_for(test(), 30))
+
+
+def test_control_has_a_new_table_put_in_force_and_an_instance_drained(tmp_path: Path) -> None:
+    async def test() -> None:
+        asked, go = asyncio.Event(), asyncio.Event()
+
+        async def held(seen: Seen, writer: asyncio.StreamWriter) -> None:
+            asked.set()
+            await go.wait()
+            await echo(seen, writer)
+
+        async with rig(tmp_path, Upstream(held)) as gate:
+            old = asyncio.create_task(gate.answer(call("old")))
+            await asked.wait()
+            file = json.loads(gate.paths.routes.read_text())
+            fresh = Upstream(echo)
+            server = await asyncio.start_server(fresh.serve, "127.0.0.1", 0)
+            file["version"] = 2
+            file["apps"]["a"] |= {
+                "release": 2,
+                "instances": [{"id": "new", "address": f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"}],
+            }
+            del file["apps"]["p"]
+            gate.paths.routes.write_text(json.dumps(file))
+            assert await gate.op(op="table") == {"ok": True, "version": 2}
+            assert (await gate.answer(call("new")))[0] == 200
+            assert (await gate.answer(call(), path="/p/mcp", token=""))[0] == 401
+            assert len(fresh.requests) == 1
+            assert await gate.op(op="drain", instance="i0", seconds=0) == {"ok": True, "in_flight": 1}
+            drained = asyncio.create_task(gate.op(op="drain", instance="i0", seconds=10))
+            go.set()
+            assert await drained == {"ok": True, "in_flight": 0}
+            assert (await old)[0] == 200
+            gate.paths.routes.write_text("{damaged")
+            assert (await gate.op(op="table"))["ok"] is False
+            assert (await gate.op(op="nonsense"))["ok"] is False
+            assert (await gate.answer(call("new")))[0] == 200  # the last good table stays in force
+            server.close()
+
+    asyncio.run(asyncio.wait_for(test(), 20))
+
+
+def test_no_call_is_taken_while_the_record_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        broken = True
+        write = os.write
+
+        def refusing(descriptor: int, data: bytes) -> int:
+            if broken and data.startswith(b'{"seq"'):
+                raise OSError(28, "No space left on device")
+            return write(descriptor, data)
+
+        monkeypatch.setattr("portway.host.gate.call_record.os.write", refusing)
+        monkeypatch.setattr("portway.host.gate.call_record._MOST_WAITING", 3)
+        upstream = Upstream(echo)
+        async with rig(tmp_path, upstream) as gate:
+            while (answer := await gate.answer(call("x")))[0] == 200:
+                pass
+            assert (answer[0], answer[1]["id"]) == (503, "x")
+            assert "call record" in answer[1]["error"]["message"]
+            refused = 1
+            while refused < 9:
+                refused += (await gate.answer(call("x")))[0] == 503
+            broken = False
+            while (await gate.answer(call("y")))[0] != 200:
+                refused += 1
+        lines = gate.lines()
+        assert [line["seq"] for line in lines] == list(range(1, len(lines) + 1))  # what the disk refused was kept
+        assert sum(line.get("count", 1) for line in lines if line.get("status") == 503) == refused, "none is forgotten"
+        assert sum(line.get("event") == "omitted" for line in lines) == 1
+
+    asyncio.run(asyncio.wait_for(test(), 20))
+
+
+def test_files_follow_one_another_by_size_and_are_named_for_their_first_number(tmp_path: Path) -> None:
+    for _ in range(3):
+        log = Record(tmp_path, b"k", file_bytes=1)
+        log.add(Line())
+        log.close()
+    files = sorted(tmp_path.iterdir())
+    numbers = [json.loads(line)["seq"] for file in files for line in file.read_text().splitlines()]
+    assert numbers == [1, 2, 3, 4, 5, 6]
+    assert [int(file.stem) for file in files] == [json.loads(file.read_text().splitlines()[0])["seq"] for file in files]
+    assert len(files) >= 3
+
+
+@pytest.mark.parametrize("damage", [b'{"seq":3', b"\0" * 100, b"\0\n", b"garbage\n", b"{}\n"])
+def test_a_torn_end_is_cut_off_and_the_numbers_go_on(tmp_path: Path, damage: bytes) -> None:
+    log = Record(tmp_path, b"k")
+    log.add(Line())
+    log.close()
+    (file,) = tmp_path.iterdir()
+    with file.open("ab") as end:
+        end.write(damage)
+    Record(tmp_path, b"k").close()
+    assert [
+        json.loads(line)["seq"] for each in sorted(tmp_path.iterdir()) for line in each.read_text().splitlines()
+    ] == [1, 2, 3]
+
+
+def test_the_same_arguments_have_the_same_digest_only_under_the_same_key(tmp_path: Path) -> None:
+    logs = [Record(tmp_path / str(number), key) for number, key in enumerate((b"k", b"k", b"other"))]
+    digests = [log.digest(b'{"a":1}') for log in logs]
+    for log in logs:
+        log.close()
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_the_gate_never_imports_the_authors_half_or_the_store() -> None:
+    program = "import sys, portway.host.gate.__main__; print(*sys.modules)"
+    modules = subprocess.run(
+        [sys.executable, "-c", program], env=clean_env(), capture_output=True, text=True, check=True
+    ).stdout.split()
+    heavy = (
+        "portway.server",
+        "portway.transport",
+        "portway.client",
+        "sqlalchemy",
+        "pydantic",
+        "prometheus_client",
+        "click",
+    )
+    assert not [name for name in modules if name.startswith(heavy)]

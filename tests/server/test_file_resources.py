@@ -1,0 +1,159 @@
+"""Files and folders as resources, read through the server: what is inside is served, whatever leads outside is not."""
+
+import base64
+import os
+import socket
+
+import pytest
+
+from portway import RegistrationError, Server
+from tests.server.one_request import ask
+
+PNG = b"\x89PNG\r\n\x1a\n\x00"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with files of all kinds, beside one that must not be read."""
+    root = tmp_path / "docs"
+    (root / "guide" / ".drafts").mkdir(parents=True)
+    (root / "index.md").write_text("# Hé")
+    (root / "guide" / "one.txt").write_text("one")
+    (root / "guide" / "two words.json").write_text("{}")
+    (root / "guide" / "Ž").write_text("plain")
+    (root / "logo.png").write_bytes(PNG)
+    (root / "latin.txt").write_bytes(b"\xe9")
+    (root / "blob").write_bytes(b"a\0b")
+    (root / "old.tar.gz").write_bytes(b"\x1f\x8b")
+    (root / ".env").write_text("TOKEN=planted")
+    (root / "guide" / ".drafts" / "x.md").write_text("planted")
+    (tmp_path / "outside.txt").write_text("planted")
+    (root / "inside.md").symlink_to(root / "index.md")
+    (root / "escape.txt").symlink_to(tmp_path / "outside.txt")
+    (root / "up").symlink_to(tmp_path)
+    (root / "hidden.txt").symlink_to(root / ".env")
+    (root / "loop").symlink_to(root / "loop")
+    os.mkfifo(root / "pipe")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(os.path.relpath(root / "socket"))
+    return root
+
+
+@pytest.fixture
+def server(folder):
+    server = Server("files")
+    server.add_folder("docs://{+path}", folder, description="All of it.")
+    server.add_folder("list://docs{/way*}", folder)
+    server.add_file("file://index", folder / "inside.md", title="The index")
+    return server
+
+
+def read(server, uri):
+    return ask(server, "resources/read", {"uri": uri})
+
+
+SERVED = [  # path, type, text or bytes
+    ("index.md", "text/markdown", "# Hé"),
+    ("inside.md", "text/markdown", "# Hé"),
+    ("guide/one.txt", "text/plain", "one"),
+    ("guide/two%20words.json", "application/json", "{}"),
+    ("guide%2Fone.txt", "text/plain", "one"),
+    ("guide/%C5%BD", "text/plain", "plain"),
+    ("logo.png", "image/png", PNG),
+    ("latin.txt", "text/plain", b"\xe9"),
+    ("blob", "application/octet-stream", b"a\0b"),
+    ("old.tar.gz", "application/gzip", b"\x1f\x8b"),
+]
+NOT_THERE = [
+    *("none.md", "guide", "guide/", "", "index.md/x", "guide//one.txt"),
+    *(".env", "guide/.drafts/x.md", "hidden.txt", "loop", "pipe", "socket"),
+    *("escape.txt", "up/outside.txt", "up/docs/index.md/../../outside.txt", "../outside.txt", "%2e%2e/outside.txt"),
+    *("guide/%2e%2e/%2e%2e/outside.txt", "..%2Foutside.txt", "/etc/passwd", "%2Fetc%2Fpasswd", "..%5Coutside.txt"),
+    *("index.md%00.png", "x" * 5000),
+]
+
+
+@pytest.mark.parametrize(("path", "mime_type", "content"), SERVED)
+def test_a_file_of_a_folder_is_served_as_text_or_as_what_it_is(server, path, mime_type, content):
+    (entry,) = read(server, f"docs://{path}")["result"]["contents"]
+    assert (entry["uri"], entry["mimeType"]) == (f"docs://{path}", mime_type)
+    assert (entry["text"] if isinstance(content, str) else base64.b64decode(entry["blob"])) == content
+
+
+@pytest.mark.parametrize("path", NOT_THERE)
+def test_what_is_no_file_or_hidden_or_outside_is_not_found(server, path):
+    reply = read(server, f"docs://{path}")
+    assert reply["error"] == {
+        "code": -32002,
+        "message": "There is no such resource.",
+        "data": {"uri": f"docs://{path}"},
+    }
+
+
+def test_a_folder_can_be_a_list_of_segments(server):
+    assert read(server, "list://docs/guide/one.txt")["result"]["contents"][0]["text"] == "one"
+    assert "error" in read(server, "list://docs")
+
+
+def test_a_file_is_read_anew_and_not_found_once_it_is_gone(server, folder):
+    (folder / "index.md").write_text("new")
+    assert read(server, "file://index")["result"]["contents"] == [
+        {"uri": "file://index", "mimeType": "text/markdown", "text": "new"}
+    ]
+    (folder / "index.md").unlink()
+    assert read(server, "file://index")["error"]["code"] == -32002
+
+
+def test_a_file_beyond_the_bound_is_an_error_that_says_so(server, folder):
+    with (folder / "big.bin").open("wb") as file:
+        file.truncate(16 * 1024 * 1024 + 1)
+    reply = read(server, "docs://big.bin")
+    assert reply["error"]["message"] == "big.bin is larger than 16 MiB, the most this server reads of a file."
+
+
+def test_the_lists_name_the_file_and_the_folder(server):
+    (file,) = ask(server, "resources/list")["result"]["resources"]
+    assert file == {"uri": "file://index", "name": "inside.md", "title": "The index", "mimeType": "text/markdown"}
+    first, second = ask(server, "resources/templates/list")["result"]["resourceTemplates"]
+    assert first == {"uriTemplate": "docs://{+path}", "name": "docs", "description": "All of it."}
+    assert second["uriTemplate"] == "list://docs{/way*}"
+
+
+COMPLETED = [
+    ("", ["blob", "guide/", "index.md", "inside.md", "latin.txt", "logo.png", "old.tar.gz"]),
+    ("in", ["index.md", "inside.md"]),
+    ("guide/", ["guide/one.txt", "guide/two words.json", "guide/Ž"]),
+    ("guide/t", ["guide/two words.json"]),
+    *[(begun, []) for begun in (".", "guide/.", "up/", "../", "none/", "/", "\0/", "guide//", "index.md/")],
+]
+
+
+@pytest.mark.parametrize(("begun", "values"), COMPLETED)
+def test_the_path_of_a_folder_completes_with_what_can_be_read(server, begun, values):
+    argument = {"name": "path", "value": begun}
+    reply = ask(
+        server, "completion/complete", {"ref": {"type": "ref/resource", "uri": "docs://{+path}"}, "argument": argument}
+    )
+    assert reply["result"]["completion"] == {"values": values, "total": len(values), "hasMore": False}
+
+
+def test_what_is_not_there_at_registration_is_refused(tmp_path):
+    server = Server("files")
+    with pytest.raises(RegistrationError, match="add_file: there is no file"):
+        server.add_file("a://b", tmp_path)
+    with pytest.raises(RegistrationError, match="add_folder: there is no folder"):
+        server.add_folder("a://{+path}", tmp_path / "none")
+    for template in ("a://b", "a://{x}/{y}", "a://b{?x}"):
+        with pytest.raises(RegistrationError, match=r"needs one variable, the path, as in docs://\{\+path\}"):
+            server.add_folder(template, tmp_path)
+
+
+def test_a_relative_path_means_the_place_where_the_server_was_written(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    server = Server("files")
+    server.add_folder("docs://{+path}", "docs")
+    server.add_file("file://index", "docs/index.md")
+    monkeypatch.chdir(folder / "guide")
+    assert [read(server, uri)["result"]["contents"][0]["text"] for uri in ("docs://index.md", "file://index")] == [
+        "# Hé"
+    ] * 2

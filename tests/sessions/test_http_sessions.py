@@ -1,0 +1,194 @@
+"""Sealed session ids, and how long and how much is remembered beside them."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+from portway.auth.principal import ANONYMOUS, Principal
+from portway.protocol.capabilities import Capability
+from portway.protocol.errors import RpcError
+from portway.protocol.log_levels import INFO
+from portway.protocol.sealing import Keys
+from portway.sessions import event_log
+from portway.sessions.change_bus import Bus
+from portway.sessions.changes import Changes
+from portway.sessions.http_sessions import IDLE_SECONDS, LIFE_SECONDS, Sessions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+OLD, NEW = (base64.urlsafe_b64encode(bytes([n]) * 32).decode() for n in (1, 2))
+
+
+@dataclass
+class Clock:
+    now: float = 1_000_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def no_bus() -> Bus:
+    raise AssertionError("nobody listens here")
+
+
+def test_an_id_is_read_wherever_one_of_the_keys_is_and_nowhere_else() -> None:
+    minted = Sessions(Keys.parse(OLD), no_bus).mint(ANONYMOUS, "2025-06-18", Capability.FORM | Capability.ROOTS)
+    rotated = Sessions(Keys.parse(f"{NEW},{OLD}"), no_bus)
+    found = rotated.find(minted.id, ANONYMOUS)
+    assert found is not None
+    assert (found.version, found.capabilities) == ("2025-06-18", Capability.FORM | Capability.ROOTS)
+    assert (minted.at_home, found.at_home) == (True, False)
+    assert Sessions(Keys.parse(NEW), no_bus).find(minted.id, ANONYMOUS) is None
+    for forged in (
+        minted.id[:-2] + "AA",
+        minted.id + "=",
+        "",
+        "é",
+        Keys.parse(OLD).seal(b"session", b"\2" + b"x" * 51),
+    ):
+        assert rotated.find(forged, ANONYMOUS) is None
+
+
+@pytest.mark.parametrize(
+    ("caller", "same"),
+    [
+        (Principal("i", "s", "c"), True),
+        (Principal("i", "s", "c", frozenset(["more"]), expires=1.0), True),
+        (Principal("i", "s", "d"), False),
+        (Principal("i", "s"), False),
+        (Principal("is", "", "c"), False),
+        (ANONYMOUS, False),
+    ],
+)
+def test_a_session_is_its_callers_by_name_whatever_the_token(caller: Principal, same: bool) -> None:
+    sessions = Sessions(Keys.random(), no_bus)
+    minted = sessions.mint(Principal("i", "s", "c"), "2025-11-25", Capability.NONE)
+    for _ in range(2):  # unknown at first, then remembered
+        assert (sessions.find(minted.id, caller) is not None) is same
+        sessions.find(minted.id, Principal("i", "s", "c"))
+
+
+def test_a_session_ends_after_a_day_or_when_it_is_ended() -> None:
+    clock = Clock()
+    sessions = Sessions(Keys.random(), no_bus, now=clock)
+    minted, other = (sessions.mint(ANONYMOUS, "2025-11-25", Capability.NONE) for _ in range(2))
+    clock.now += LIFE_SECONDS - 1
+    found = sessions.find(minted.id, ANONYMOUS)
+    assert found is not None
+    sessions.end(found)
+    assert sessions.find(minted.id, ANONYMOUS) is None
+    assert sessions.find(other.id, ANONYMOUS) is not None
+    clock.now += 1
+    assert sessions.find(other.id, ANONYMOUS) is None
+
+
+def with_bus(scenario: Callable[[Bus], None]) -> None:
+    async def main() -> None:
+        scenario(Bus(Changes()))
+
+    asyncio.run(main())
+
+
+def test_what_is_remembered_of_a_session_goes_when_it_is_idle_but_not_while_its_stream_is_open() -> None:
+    class Open:
+        def wake(self) -> None: ...
+        def end(self, retry: int | None) -> None: ...
+
+    def scenario(bus: Bus) -> None:
+        clock = Clock()
+        sessions = Sessions(Keys.random(), lambda: bus, now=clock)
+        idle, held = (sessions.mint(ANONYMOUS, "2025-11-25", Capability.NONE).id for _ in range(2))
+
+        def levels() -> list[int]:
+            found = [sessions.find(session_id, ANONYMOUS) for session_id in (idle, held)]
+            return [session.level for session in found if session is not None]
+
+        for session_id in (idle, held):
+            session = sessions.find(session_id, ANONYMOUS)
+            assert session is not None
+            session.level = 7
+            session.subscribe("test://a")
+        session.log.standalone.attach(Open())
+        clock.now += IDLE_SECONDS - 1
+        assert levels() == [7, 7]
+        clock.now += IDLE_SECONDS + 1
+        newcomer = sessions.mint(ANONYMOUS, "2025-11-25", Capability.NONE)
+        assert sessions.find(newcomer.id, ANONYMOUS) is not None
+        assert levels() == [INFO, 7]
+        assert session.listener.uris == {"test://a"}
+
+    with_bus(scenario)
+
+
+def test_a_session_subscribes_to_a_bounded_number_of_resources() -> None:
+    def scenario(bus: Bus) -> None:
+        session = Sessions(Keys.random(), lambda: bus).mint(ANONYMOUS, "2025-11-25", Capability.NONE)
+        for number in range(1000):
+            session.subscribe(f"test://{number}")
+        with pytest.raises(RpcError, match="No more than 1000 resources"):
+            session.subscribe("test://one-more")
+
+    with_bus(scenario)
+
+
+def replayed(log: event_log.EventLog, event_id: bytes) -> list[bytes] | None:
+    found = log.find(event_id)
+    if found is None:
+        return None
+    stream, stream.sent = found
+    return [data for _, data in stream.take()]
+
+
+def test_only_the_later_events_of_the_named_stream_are_given_again() -> None:
+    log = event_log.EventLog(event_log.Shelf())
+    one, two = log.open(), log.open()
+    one.add(b"1a")
+    two.add(b"2a")
+    one.add(b"1b")
+    log.standalone.add(b"0a")
+    assert replayed(log, one.id(1)) == [b"1b"]
+    assert replayed(log, one.id()) == [b"1a", b"1b"]
+    assert replayed(log, log.standalone.id()) == [b"0a"]
+    assert (one.take(), len(two.take())) == ([], 1)
+    name = log.name
+    for unknown in (b"away-1-0", b"%b-9-0" % name, one.id(3), b"%b-1" % name, b"%b-1-x" % name, b"", one.id(10**40)):
+        assert replayed(log, unknown) is None
+    assert replayed(event_log.EventLog(event_log.Shelf()), log.standalone.id()) is None, (
+        "as of a session that was forgotten"
+    )
+
+
+def test_a_log_is_bounded_and_forgets_streams_that_are_over() -> None:
+    log = event_log.EventLog(event_log.Shelf())
+    first, large = log.open(), log.open()
+    first.add(b"gone")
+    first.end()
+    never_said = log.open()
+    never_said.end()
+    assert replayed(log, never_said.id()) is None
+    big = b"x" * event_log.LOG_BYTES
+    large.add(big)
+    assert replayed(log, first.id()) is None
+    assert replayed(log, large.id()) == [big], "the newest is kept whatever its size"
+    for _ in range(event_log.LOG_EVENTS):
+        large.add(b"small")
+    assert replayed(log, large.id()) == [b"small"] * event_log.LOG_EVENTS
+
+
+def test_the_logs_of_all_sessions_share_a_bounded_room() -> None:
+    shelf = event_log.Shelf(room=3000)
+    logs = [event_log.EventLog(shelf) for _ in range(4)]
+    for log in logs:
+        log.standalone.add(b"x" * 700)
+    assert [len(replayed(log, log.standalone.id()) or ()) for log in logs] == [0, 1, 1, 1]
+    logs[1].standalone.add(b"y" * 700)
+    assert [len(replayed(log, log.standalone.id()) or ()) for log in logs] == [0, 2, 0, 1]
+    for log in logs:
+        log.close()
+    assert [len(replayed(log, log.standalone.id()) or ()) for log in logs] == [0] * 4
