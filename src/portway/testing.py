@@ -31,12 +31,12 @@ from portway.protocol.headers import verify_envelope, verify_supported
 from portway.protocol.jsonrpc import Message, decode, encode_error
 from portway.protocol.subscriptions import notice
 from portway.protocol.versions import LATEST_LEGACY, Era, negotiate
-from portway.server.context import Exchange
 from portway.server.dispatcher import Dispatcher
 from portway.server.server import Server
 from portway.sessions.change_bus import Bus
+from portway.sessions.exchange import Exchange
 from portway.sessions.legacy_session import LegacySession
-from portway.sessions.subscription import LISTEN, Listen
+from portway.sessions.subscription import LISTEN
 
 __all__ = ["Answers", "Client", "Replay", "Spoken", "replay", "serve"]
 
@@ -231,7 +231,7 @@ class Memory:
         return Exchange(message, Era.LEGACY, self._principal, channel, call.body, version, self.session)
 
     async def _listen(self, exchange: Exchange) -> bytes:
-        listen = Listen(self._bus, self.dispatcher.server, exchange)
+        listen = self.dispatcher.subscribe(self._bus, exchange)
         try:
             self.hand(listen.ack)
             while frames := await listen.frames():

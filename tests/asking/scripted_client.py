@@ -15,8 +15,8 @@ from portway.protocol.errors import RpcError
 from portway.protocol.jsonrpc import PREFIX, decode
 from portway.protocol.sealing import Keys
 from portway.protocol.versions import LATEST_LEGACY, LATEST_MODERN, Era
-from portway.server.context import Exchange
 from portway.server.dispatcher import Dispatcher
+from portway.sessions.exchange import Exchange
 
 if TYPE_CHECKING:
     from portway import Server

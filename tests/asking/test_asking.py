@@ -34,8 +34,8 @@ from portway.protocol.capabilities import Capability
 from portway.protocol.errors import INVALID_PARAMS, MISSING_CAPABILITY, RpcError
 from portway.protocol.jsonrpc import PREFIX, decode
 from portway.protocol.versions import LATEST_MODERN, Era
-from portway.server.context import Exchange
 from portway.server.dispatcher import Dispatcher
+from portway.sessions.exchange import Exchange
 from tests.asking.scripted_client import ALL, DECLINE, ROOTS, SAMPLED, Caller, Desk, LegacySession, accept, text
 
 

@@ -10,8 +10,8 @@ from portway.auth.principal import ANONYMOUS
 from portway.protocol.errors import RpcError
 from portway.protocol.jsonrpc import decode, encode_error
 from portway.protocol.versions import LATEST_LEGACY, MODERN_VERSIONS, Era
-from portway.server.context import Exchange
 from portway.server.dispatcher import Dispatcher
+from portway.sessions.exchange import Exchange
 
 if TYPE_CHECKING:
     from portway import Server

@@ -23,7 +23,8 @@ from portway.protocol.capabilities import Capability, required
 from portway.protocol.errors import INVALID_PARAMS, MISSING_CAPABILITY, RpcError
 from portway.protocol.sealing import Keys
 from portway.protocol.versions import Era
-from portway.server.context import Context, Exchange
+from portway.server.context import Context
+from portway.sessions.exchange import Exchange
 
 if TYPE_CHECKING:
     from portway.plans.explicit_schemas import ExplicitPlan

@@ -5,17 +5,18 @@ import math
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 import msgspec
-from msgspec import UNSET, Raw
+from msgspec import UNSET
 
 from portway.auth.principal import Principal
 from portway.plans.output import encode_json
-from portway.protocol.capabilities import Capability, read
-from portway.protocol.jsonrpc import PREFIX, Message, decode_params, encode_notification
+from portway.protocol.capabilities import Capability
+from portway.protocol.jsonrpc import PREFIX, encode_notification
 from portway.protocol.log_levels import LEVELS, level_index
-from portway.protocol.versions import LATEST_LEGACY, Era
+from portway.protocol.versions import Era
+from portway.sessions.exchange import Exchange
 
 if TYPE_CHECKING:
     from portway.asking.interview import Interview
@@ -30,63 +31,6 @@ if TYPE_CHECKING:
 else:
     State = TypeVar("State")
 _NOT_SHOWN = frozenset((b"authorization", b"cookie", b"proxy-authorization", b"portway-caller"))
-
-
-class Session(Protocol):
-    """A legacy client's session, as handlers and the dispatcher see it."""
-
-    version: str
-    capabilities: Capability
-    level: int
-    """The place in `LEVELS` of the least severity the client wants to be told of."""
-
-    def subscribe(self, uri: str) -> None:
-        """Tell the client when the resource at `uri` changes. Raises RpcError at the bound."""
-
-    def unsubscribe(self, uri: str) -> None:
-        """Stop that."""
-
-
-class Channel(Protocol):
-    """Where the messages go that belong to a call still being answered."""
-
-    async def notify(self, message: bytes) -> None:
-        """Send one encoded notification to the caller; waits while the caller does not read."""
-
-    async def ask(self, method: str, params: bytes) -> Raw:
-        """Send a legacy client a request, and give its result; raises RpcError, also where none can be asked."""
-
-    async def close_stream(self, retry: int | None) -> None:
-        """End the reply's stream early; the client comes back for the rest after `retry` ms, where it can."""
-
-
-class Exchange(msgspec.Struct, gc=False):
-    """One request being answered: the message and all that is known about it.
-
-    `body` is the message's bytes, `version` the revision the client speaks, `session` that of a legacy client that has
-    one, `fields` the HTTP header fields by lower-case name (None over stdio).
-    """
-
-    message: Message
-    era: Era
-    principal: Principal
-    channel: Channel
-    body: bytes = b""
-    version: str = LATEST_LEGACY
-    session: Session | None = None
-    fields: Mapping[bytes, bytes] | None = None
-
-    @property
-    def capabilities(self) -> Capability:
-        """What the client says it can do."""
-        if self.era is Era.LEGACY:
-            return Capability.NONE if self.session is None else self.session.capabilities
-        meta = self.message.meta
-        return Capability.NONE if meta is None else read(meta.capabilities)
-
-    def params(self, kind: type[T]) -> T:
-        """The params read again as `kind`; raises RpcError where they are not of it."""
-        return decode_params(self.body, kind)
 
 
 class _Meta(msgspec.Struct):

@@ -18,11 +18,13 @@ from portway.protocol.log_levels import LEVELS, level_index
 from portway.protocol.sealing import Keys
 from portway.protocol.versions import MODERN_VERSIONS, Era, negotiate
 from portway.server.components import Component, Prompt, Resource, Table, Tool
-from portway.server.context import Exchange, Session
 from portway.server.lifespans import Lifespans
 from portway.server.lists import Lister
 from portway.server.runner import Caller
 from portway.server.server import Server
+from portway.sessions.change_bus import Bus
+from portway.sessions.exchange import Exchange, Session
+from portway.sessions.subscription import Subscription
 
 log = logging.getLogger("portway.server")
 
@@ -52,7 +54,7 @@ class Dispatcher:
         self.mints = _mints(server)
         components = list(_components(server))
         self._lifespans = Lifespans([server, *(component.home.server for component in components)])
-        info = _encode(server.info())
+        info = self._info = _encode(server.info())
         instructions = b"" if server.instructions is None else b',"instructions":' + _encode(server.instructions)
         complete = b',"resultType":"complete","_meta":{"io.modelcontextprotocol/serverInfo":%b}' % info
         tails = {Era.LEGACY: b"", Era.MODERN: complete}
@@ -119,6 +121,10 @@ class Dispatcher:
             text = "The server failed to answer; its log has the cause."
             raise RpcError(INTERNAL_ERROR, text, status=200) from None
 
+    def subscribe(self, bus: Bus, exchange: Exchange) -> Subscription:
+        """Start a `subscriptions/listen`. Raises RpcError as `Subscription`."""
+        return Subscription(bus, exchange, self._info, lambda uri: self._scopes_of(uri) <= exchange.principal.scopes)
+
     async def _initialize(self, exchange: Exchange, params: Params) -> bytes:
         if params.version is UNSET:
             raise RpcError(INVALID_PARAMS, "initialize needs params.protocolVersion, a string.")
@@ -163,15 +169,18 @@ class Dispatcher:
 
     async def _subscribe(self, exchange: Exchange, params: Params) -> bytes:
         session, uri = _session(exchange), exchange.params(_Uri).uri
-        resource, _ = self.server.find_resource(uri)
-        if resource is not None:  # what a caller may not read it may not watch either
-            authorize(exchange.principal, resource.scopes)
+        authorize(exchange.principal, self._scopes_of(uri))  # what a caller may not read it may not watch either
         session.subscribe(uri)
         return b"{}"
 
     async def _unsubscribe(self, exchange: Exchange, params: Params) -> bytes:
         _session(exchange).unsubscribe(exchange.params(_Uri).uri)
         return b"{}"
+
+    def _scopes_of(self, uri: str) -> frozenset[str]:
+        """Return the scopes that reading `uri` needs; none where no resource is, which is no secret."""
+        resource, _ = self.server.find_resource(uri)
+        return frozenset() if resource is None else resource.scopes
 
     def _lister(self, table: Table[Tool] | Table[Resource] | Table[Prompt]) -> Method:
         lister = Lister(table, self._list_tails, self.keys, self.server.page_size)

@@ -24,11 +24,12 @@ from portway.protocol.jsonrpc import Params
 from portway.protocol.sealing import Keys
 from portway.protocol.versions import LATEST_LEGACY, Era
 from portway.server.components import Component, Prompt, Resource, Tool
-from portway.server.context import Context, Exchange
+from portway.server.context import Context
 from portway.server.lifespans import Lifespans
 from portway.server.middleware import composed
 from portway.server.server import Server
 from portway.server.thread_pool import ThreadPool
+from portway.sessions.exchange import Exchange
 
 if TYPE_CHECKING:
     from portway.plans.explicit_schemas import ExplicitPlan

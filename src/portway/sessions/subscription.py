@@ -6,36 +6,37 @@ none, then `result` (over stdio `cancelled` before it), and `close()` however it
 
 from __future__ import annotations
 
-import msgspec
+from collections.abc import Callable
+
 from msgspec import UNSET
 
 from portway.protocol.subscriptions import Filter, ListenParams, acknowledgement, cancelled, listen_result, notice
-from portway.server.context import Exchange
-from portway.server.server import Server
 from portway.sessions.change_bus import Bus
+from portway.sessions.exchange import Exchange
 
 LISTEN = "subscriptions/listen"
 
 
-class Listen:
+class Subscription:
     """A stream of changes that a modern client has asked for.
 
     Every frame names it by `_meta["io.modelcontextprotocol/subscriptionId"]`: the request's id, of the same JSON type.
     """
 
-    __slots__ = ("_id", "_server", "ack", "listener")
+    __slots__ = ("_id", "_server_info", "ack", "listener")
 
-    def __init__(self, bus: Bus, server: Server, exchange: Exchange) -> None:
-        """Listen from here on, before the acknowledgement: nothing is missed in between.
+    def __init__(self, bus: Bus, exchange: Exchange, server_info: bytes, may_watch: Callable[[str], bool]) -> None:
+        """Listen from here on, before the acknowledgement is sent, so that no change is missed in between.
 
-        Raises RpcError: INVALID_PARAMS for a filter that is none, and as `Listener.want`.
+        `server_info` is the server's name and version as JSON; `may_watch` tells whether the caller may watch a URI.
+        Raises RpcError: INVALID_PARAMS for params without a filter, and as `Listener.want`.
         """
         request_id = exchange.message.id
         assert request_id is not UNSET
         asked = exchange.params(ListenParams).notifications
-        uris = [uri for uri in dict.fromkeys(asked.resource_subscriptions or ()) if _may_watch(server, exchange, uri)]
+        uris = [uri for uri in dict.fromkeys(asked.resource_subscriptions or ()) if may_watch(uri)]
         self.listener = bus.listen(asked.kinds, uris)
-        self._server = server
+        self._server_info = server_info
         self._id = request_id
         honoured = Filter(
             asked.tools_list_changed or None,
@@ -56,7 +57,7 @@ class Listen:
     @property
     def result(self) -> bytes:
         """The reply that ends the stream: a SubscriptionsListenResult."""
-        return listen_result(self._id, msgspec.json.encode(self._server.info()))
+        return listen_result(self._id, self._server_info)
 
     @property
     def cancelled(self) -> bytes:
@@ -67,9 +68,3 @@ class Listen:
     def close(self) -> None:
         """Stop listening. Idempotent."""
         self.listener.close()
-
-
-def _may_watch(server: Server, exchange: Exchange, uri: str) -> bool:
-    """Whether the caller may read what is at `uri`; that nothing is there is no secret."""
-    resource, _ = server.find_resource(uri)
-    return resource is None or resource.scopes <= exchange.principal.scopes

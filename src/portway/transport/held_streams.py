@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Protocol
 from portway.http.response import EventStream
 from portway.protocol.errors import REFUSED, RpcError
 from portway.protocol.subscriptions import notice
-from portway.sessions.subscription import Listen
 from portway.transport.post_reply import KEEP_ALIVE, POLLING, Reply
 
 if TYPE_CHECKING:
     from portway.http.asgi import Receive, Send
-    from portway.server.context import Exchange
-    from portway.server.server import Server
+    from portway.server.dispatcher import Dispatcher
     from portway.sessions.change_bus import Bus, Listener
     from portway.sessions.event_log import Stream
+    from portway.sessions.exchange import Exchange
     from portway.sessions.http_sessions import HttpSession
+    from portway.sessions.subscription import Subscription
 
 
 class Source(Protocol):
@@ -128,7 +128,7 @@ class _Listened:
 
     __slots__ = ("_listen", "over")
 
-    def __init__(self, listen: Listen) -> None:
+    def __init__(self, listen: Subscription) -> None:
         self._listen = listen
         self.over = False
 
@@ -140,12 +140,12 @@ class _Listened:
         return [(b"", frame) for frame in frames]
 
 
-async def listen(bus: Bus, server: Server, exchange: Exchange, reply: Reply) -> None:
-    """Answer `subscriptions/listen`: the acknowledgement, and what is listened to. Raises RpcError as `Listen`."""
+async def listen(bus: Bus, dispatcher: Dispatcher, exchange: Exchange, reply: Reply) -> None:
+    """Answer `subscriptions/listen` until the server ends it or the client leaves; raises as `Subscription`."""
     if not reply.accepts_events:
         text = "The Accept header must allow text/event-stream: subscriptions/listen is answered by one."
         raise RpcError(REFUSED, text, status=406)
-    listening = Listen(bus, server, exchange)
+    listening = dispatcher.subscribe(bus, exchange)
     events = EventStream(reply.send, KEEP_ALIVE)
     held = Held(events)
     try:

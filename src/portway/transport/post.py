@@ -17,7 +17,7 @@ from portway.protocol.errors import HEADER_MISMATCH, INVALID_REQUEST, REFUSED, R
 from portway.protocol.headers import VERSION, verify
 from portway.protocol.jsonrpc import Message, UnreadableMessage, decode, encode_error
 from portway.protocol.versions import LATEST_MODERN, Era, negotiate
-from portway.server.context import Exchange
+from portway.sessions.exchange import Exchange
 from portway.sessions.subscription import LISTEN
 from portway.transport.held_streams import listen
 from portway.transport.post_reply import Reply
@@ -111,7 +111,7 @@ class Endpoint:
         streams = post.traffic.streams
         streams.enter(post.principal)
         try:
-            await listen(post.traffic.bus, self._dispatcher.server, exchange, post.reply)
+            await listen(post.traffic.bus, self._dispatcher, exchange, post.reply)
         finally:
             streams.leave(post.principal)
 

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from portway.http.asgi import Headers, Receive, Send
     from portway.protocol.jsonrpc import Message
-    from portway.server.context import Exchange
     from portway.server.dispatcher import Dispatcher
     from portway.sessions.event_log import Stream
+    from portway.sessions.exchange import Exchange
     from portway.sessions.http_sessions import HttpSession
     from portway.transport.traffic import Bound
 

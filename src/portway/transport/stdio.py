@@ -21,9 +21,9 @@ from portway.protocol.jsonrpc import PREFIX, Message, UnreadableMessage, decode,
 from portway.protocol.sealing import Keys
 from portway.protocol.subscriptions import notice
 from portway.protocol.versions import LATEST_LEGACY, LATEST_MODERN, Era, negotiate
-from portway.server.context import Exchange
 from portway.server.dispatcher import Dispatcher
 from portway.sessions.change_bus import Bus
+from portway.sessions.exchange import Exchange
 from portway.sessions.legacy_session import LegacySession
 from portway.transport import parent_watch
 from portway.transport.pipes import Lines, Reader, Wire, Writer, claim

@@ -10,9 +10,9 @@ from msgspec import Raw
 from portway.protocol.errors import INTERNAL_ERROR, REFUSED, RpcError
 from portway.protocol.jsonrpc import encode_error
 from portway.protocol.versions import Era
-from portway.server.context import Exchange
+from portway.sessions.exchange import Exchange
 from portway.sessions.legacy_session import LegacySession
-from portway.sessions.subscription import LISTEN, Listen
+from portway.sessions.subscription import LISTEN
 
 if TYPE_CHECKING:
     from portway.transport.stdio import Connection
@@ -102,7 +102,7 @@ class Call:
             raise RpcError(REFUSED, text, status=429)
         connection.listens += 1
         try:
-            listen = Listen(connection.bus, connection.dispatcher.server, exchange)
+            listen = connection.dispatcher.subscribe(connection.bus, exchange)
             try:
                 await self.notify(listen.ack)
                 while frames := await listen.frames():

@@ -1,0 +1,73 @@
+"""One request being answered, as the transports, the dispatcher and handlers see it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol, TypeVar
+
+import msgspec
+from msgspec import Raw
+
+from portway.auth.principal import Principal
+from portway.protocol.capabilities import Capability, read
+from portway.protocol.jsonrpc import Message, decode_params
+from portway.protocol.versions import LATEST_LEGACY, Era
+
+T = TypeVar("T")
+
+
+class Session(Protocol):
+    """A legacy client's session, as handlers and the dispatcher see it."""
+
+    version: str
+    capabilities: Capability
+    level: int
+    """The index in `LEVELS` of the least severe log message the client wants."""
+
+    def subscribe(self, uri: str) -> None:
+        """Tell the client when the resource at `uri` changes. Raises RpcError at the bound."""
+
+    def unsubscribe(self, uri: str) -> None:
+        """Stop telling the client of the resource at `uri`."""
+
+
+class Channel(Protocol):
+    """Sends the client the messages that belong to a call still being answered."""
+
+    async def notify(self, message: bytes) -> None:
+        """Send one encoded notification; waits while the client does not read."""
+
+    async def ask(self, method: str, params: bytes) -> Raw:
+        """Send a legacy client a request and return its result. Raises RpcError, also where none can be asked."""
+
+    async def close_stream(self, retry: int | None) -> None:
+        """End the reply's stream early; a client that can resumes it after `retry` milliseconds."""
+
+
+class Exchange(msgspec.Struct, gc=False):
+    """One request being answered: the message and all that is known about it.
+
+    `body` is the message's bytes, `version` the revision the client speaks, `session` that of a legacy client that has
+    one, `fields` the HTTP header fields by lower-case name (None over stdio).
+    """
+
+    message: Message
+    era: Era
+    principal: Principal
+    channel: Channel
+    body: bytes = b""
+    version: str = LATEST_LEGACY
+    session: Session | None = None
+    fields: Mapping[bytes, bytes] | None = None
+
+    @property
+    def capabilities(self) -> Capability:
+        """What the client says it can do."""
+        if self.era is Era.LEGACY:
+            return Capability.NONE if self.session is None else self.session.capabilities
+        meta = self.message.meta
+        return Capability.NONE if meta is None else read(meta.capabilities)
+
+    def params(self, kind: type[T]) -> T:
+        """Decode the params as `kind`. Raises RpcError where they are not of it."""
+        return decode_params(self.body, kind)
