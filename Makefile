@@ -7,14 +7,14 @@ INSTALL = $(BIN)/uv pip install --quiet --python $(PY) --require-hashes
 QUIET_PIP = $(PY) -m pip install --quiet --disable-pip-version-check --no-input --require-hashes
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url --no-emit-find-links
-# What `make test-all` adds to `make test`.
+# The marks of the tests that `make test` leaves out.
 SLOW = slow or conformance or clients or soak or install
 NPM = tests/node/node_modules/.package-lock.json
 PYTEST = $(BIN)/pytest -n auto --durations=10
 
-.PHONY: help run test test-all check fix bench conformance soak lock api clean
+.PHONY: help run test test-slow test-all check fix bench conformance soak lock api clean
 help:
-	@echo 'make run | test | test-all | check | fix | bench | conformance | soak | lock | api | clean   (see CONTRIBUTING.md)'
+	@echo 'make run | test | test-slow | test-all | check | fix | bench | conformance | soak | lock | api | clean   (see CONTRIBUTING.md)'
 
 run: .venv/.project
 	$(BIN)/portway up examples/weather --port 8080 --data .cache/run
@@ -22,8 +22,10 @@ run: .venv/.project
 test: .venv/.dev .venv/.project
 	$(PYTEST) -m 'not ($(SLOW))'
 
-test-all: .venv/.dev .venv/.project $(NPM)
-	$(PYTEST) -m ''
+test-slow: .venv/.dev .venv/.project $(NPM)
+	$(PYTEST) -m '$(SLOW)'
+
+test-all: test test-slow
 
 conformance: .venv/.dev .venv/.project $(NPM)
 	$(PYTEST) -m conformance
