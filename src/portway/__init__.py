@@ -5,6 +5,7 @@ Every name is imported when it is first used (PEP 562), so that `import portway`
 
 TYPE_CHECKING = False  # as type checkers read it; `typing` itself would be most of the cost of this import
 if TYPE_CHECKING:
+    from portway.app import Server as Server
     from portway.asking.questions import Answer as Answer
     from portway.asking.questions import Root as Root
     from portway.asking.questions import Sampled as Sampled
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from portway.server.components import Icon as Icon
     from portway.server.context import Context as Context
     from portway.server.middleware import CallNext as CallNext
-    from portway.server.server import Server as Server
 
 _HOME = {
     "Annotations": "portway.plans.content",
@@ -51,7 +51,7 @@ _HOME = {
     "ResourceNotFound": "portway.exceptions",
     "Root": "portway.asking.questions",
     "Sampled": "portway.asking.questions",
-    "Server": "portway.server.server",
+    "Server": "portway.app",
     "Text": "portway.plans.content",
     "ToolError": "portway.exceptions",
     "ToolResult": "portway.plans.content",

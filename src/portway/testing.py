@@ -20,6 +20,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from portway import client as lean
+from portway.app import Server
 from portway.asking.questions import Answer, Sampled
 from portway.auth.principal import ANONYMOUS, Principal
 from portway.client.channel import Call, Handler, Incoming, decode_incoming
@@ -32,7 +33,6 @@ from portway.protocol.jsonrpc import Message, decode, encode_error
 from portway.protocol.subscriptions import notice
 from portway.protocol.versions import LATEST_LEGACY, Era, negotiate
 from portway.server.dispatcher import Dispatcher
-from portway.server.server import Server
 from portway.sessions.change_bus import Bus
 from portway.sessions.exchange import Exchange
 from portway.sessions.legacy_session import LegacySession

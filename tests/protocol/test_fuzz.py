@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from portway.app import Server
 from portway.asking import request_state
 from portway.auth.principal import ANONYMOUS
 from portway.exceptions import RegistrationError
@@ -21,7 +22,6 @@ from portway.protocol.sealing import Keys
 from portway.protocol.sse import EventParser
 from portway.protocol.versions import LEGACY_VERSIONS, Era
 from portway.server.lists import Lister
-from portway.server.server import Server
 from portway.server.uri_templates import UriPattern
 from portway.sessions.http_sessions import Sessions
 from tests.wire.random_damage import damaged

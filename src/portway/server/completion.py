@@ -10,13 +10,10 @@ import msgspec
 
 from portway.exceptions import OutputError, RegistrationError
 from portway.plans.signature import parse
-from portway.protocol.errors import INVALID_PARAMS, RpcError
 
 if TYPE_CHECKING:
     from portway.plans.plan import Arguments, Call
     from portway.plans.schema import Schema
-    from portway.server.components import Prompt, Resource
-    from portway.server.server import Server
 
 MAX_VALUES = 100
 
@@ -84,22 +81,6 @@ def automatic(plan: Arguments) -> dict[str, Completer]:
     schema = msgspec.json.decode(plan.input_schema())
     choices = {name: _choices(member) for name, member in schema.get("properties", {}).items()}
     return {name: _beginning(values) for name, values in choices.items() if values}
-
-
-def find(server: Server, params: CompleteParams) -> tuple[Prompt | Resource, Completer | None]:
-    """What has the argument, and what completes it, if anything does; raises RpcError where there is none such."""
-    ref, argument = params.ref, params.argument.name
-    component: Prompt | Resource | None
-    if ref.type == "ref/prompt":
-        key, component = ref.name, server.prompts.items.get(ref.name)
-    else:
-        key, component = ref.uri, server.templates.items.get(ref.uri) or server.resources.items.get(ref.uri)
-    if component is None:
-        kind = "prompt" if ref.type == "ref/prompt" else "resource template"
-        raise RpcError(INVALID_PARAMS, f"There is no {kind} {key[:200]!r} to complete.")
-    if argument not in [listed.name for listed in component.plan.listed]:
-        raise RpcError(INVALID_PARAMS, f"{key} has no argument {argument[:200]!r} to complete.")
-    return component, server.completers.get(key, {}).get(argument)
 
 
 def encode_completion(values: object, name: str) -> bytes:

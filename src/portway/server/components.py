@@ -16,7 +16,9 @@ from portway.sessions.changes import Change, Changes, Kind
 if TYPE_CHECKING:
     from portway.plans.explicit_schemas import ExplicitPlan
     from portway.plans.plan import Arguments, Plan
+    from portway.server.completion import Completer
     from portway.server.home import Home
+    from portway.server.middleware import Middleware
     from portway.server.uri_templates import UriPattern
 
 log = logging.getLogger("portway.server")
@@ -48,16 +50,23 @@ class Icon(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
             raise RegistrationError(f"The icon {self.src[:60]!r} must have an https: or data: URI.")
 
 
-class Component(msgspec.Struct, frozen=True):  # a dataclass takes 20 times as long to make, at every import
-    """What all kinds share. `listing` is the JSON of its entry in the list, `timeout` in seconds."""
+class Component(
+    msgspec.Struct, frozen=True, kw_only=True
+):  # a dataclass takes 20 times as long to make, at every import
+    """What all kinds share. `listing` is the JSON of its entry in the list, `timeout` in seconds.
+
+    `homes` are the servers around it, outermost first: those it was mounted in, then the one it was registered on.
+    """
 
     key: str
     scopes: frozenset[str]
     listing: bytes
-    home: Home
+    homes: tuple[Home, ...]
     asks: bool
     timeout: float | None
     plan: Plan | ExplicitPlan | Arguments
+    completers: dict[str, Completer] = {}
+    """What completes its arguments, by their names."""
 
     def __post_init__(self) -> None:
         if self.timeout is not None and not (isinstance(self.timeout, int | float) and self.timeout > 0):
@@ -66,24 +75,40 @@ class Component(msgspec.Struct, frozen=True):  # a dataclass takes 20 times as l
     @property
     def managed(self) -> bool:
         """Whether more stands around a call than the function: a question, a time limit, a server it is mounted in."""
-        return self.asks or self.timeout is not None or self.home.outer is not None
+        return self.asks or self.timeout is not None or len(self.homes) > 1
 
-    def moved(self, key: str, home: Home) -> Self:
-        """The same under another key, for a server that it is mounted in."""
+    @property
+    def home(self) -> Home:
+        """The server it was registered on."""
+        return self.homes[-1]
+
+    @property
+    def middleware(self) -> list[Middleware]:
+        """What wraps a call, outermost first."""
+        return [wrapper for home in self.homes for wrapper in home.middleware]
+
+    def mounted(self, key: str, outer: Home) -> Self:
+        """Return the component as the server of `outer`, which it is mounted in, offers it: under `key`."""
         entry = msgspec.json.decode(self.listing, type=dict[str, msgspec.Raw])
         member = "name" if isinstance(self, Tool | Prompt) else "uri" if "uri" in entry else "uriTemplate"
         entry[member] = msgspec.Raw(msgspec.json.encode(key))
-        return msgspec.structs.replace(self, key=key, home=home, listing=msgspec.json.encode(entry))
+        return msgspec.structs.replace(
+            self,
+            key=key,
+            homes=(outer, *self.homes),
+            listing=msgspec.json.encode(entry),
+            completers=dict(self.completers),
+        )
 
 
-class Tool(Component, frozen=True):
+class Tool(Component, frozen=True, kw_only=True):
     """A function a model may call; `headers` are the arguments that a modern client repeats as header fields."""
 
     plan: Plan | ExplicitPlan
     headers: tuple[HeaderParam, ...] = ()
 
 
-class Resource(Component, frozen=True):
+class Resource(Component, frozen=True, kw_only=True):
     """Data at one URI, or, with a `pattern`, at every URI of a template. `cache` overrides the server's hints."""
 
     plan: Arguments
@@ -92,7 +117,7 @@ class Resource(Component, frozen=True):
     cache: bytes | None = None
 
 
-class Prompt(Component, frozen=True):
+class Prompt(Component, frozen=True, kw_only=True):
     """A message template a person may pick."""
 
     plan: Arguments
@@ -116,8 +141,8 @@ class Table(msgspec.Struct, Generic[Kinds]):
     edition: int = 0
     """Grows with every change, so that lists made from this table know when they are out of date."""
 
-    def add(self, component: Kinds) -> bool:
-        """Add a component, unless its name is taken and `on_duplicate` wants it ignored; tell whether it was added."""
+    def add(self, component: Kinds) -> None:
+        """Add a component; `on_duplicate` says what happens where its name is taken."""
         key = component.key
         if key in self.items:
             if self.on_duplicate == "error":
@@ -125,12 +150,11 @@ class Table(msgspec.Struct, Generic[Kinds]):
                     f"There is already a {self.kind} {key!r} on this server; give one of the two another name."
                 )
             if self.on_duplicate == "ignore":
-                return False
+                return
             if self.on_duplicate == "warn":
                 log.warning("the %s %s is registered again and replaces the one before", self.kind, key)
         self.items[key] = component
         self._changed()
-        return True
 
     def remove(self, key: str) -> None:
         """Remove a component; raises KeyError naming it where there is none."""

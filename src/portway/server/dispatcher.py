@@ -20,8 +20,8 @@ from portway.protocol.versions import MODERN_VERSIONS, Era, negotiate
 from portway.server.components import Component, Prompt, Resource, Table, Tool
 from portway.server.lifespans import Lifespans
 from portway.server.lists import Lister
-from portway.server.runner import Caller
-from portway.server.server import Server
+from portway.server.runner import Runner
+from portway.server.server import BaseServer
 from portway.sessions.change_bus import Bus
 from portway.sessions.exchange import Exchange, Session
 from portway.sessions.subscription import Subscription
@@ -48,12 +48,12 @@ class Dispatcher:
     `keys` seal what clients carry for this server. `mints`: whether legacy clients are given sessions.
     """
 
-    def __init__(self, server: Server, keys: Keys | None = None) -> None:
+    def __init__(self, server: BaseServer, keys: Keys | None = None) -> None:
         self.server = server
         self.keys = keys or Keys.random()
         self.mints = _mints(server)
         components = list(_components(server))
-        self._lifespans = Lifespans([server, *(component.home.server for component in components)])
+        self._lifespans = Lifespans([server.home, *(component.home for component in components)])
         info = self._info = _encode(server.info())
         instructions = b"" if server.instructions is None else b',"instructions":' + _encode(server.instructions)
         complete = b',"resultType":"complete","_meta":{"io.modelcontextprotocol/serverInfo":%b}' % info
@@ -62,15 +62,15 @@ class Dispatcher:
         self._list_tails = {Era.LEGACY: b"", Era.MODERN: cacheable}
         self._about = b',"serverInfo":%b%b}' % (info, instructions)
         self._discovered = instructions + cacheable
-        self._caller = Caller(server, self.keys, self._lifespans, tails)
+        self._runner = Runner(server, self.keys, self._lifespans, tails)
         shared: dict[str, Method] = {
-            "tools/call": self._caller.call_tool,
+            "tools/call": self._runner.call_tool,
             "tools/list": self._lister(server.tools),
             "resources/list": self._lister(server.resources),
             "resources/templates/list": self._lister(server.templates),
-            "resources/read": self._caller.read_resource,
+            "resources/read": self._runner.read_resource,
             "prompts/list": self._lister(server.prompts),
-            "prompts/get": self._caller.get_prompt,
+            "prompts/get": self._runner.get_prompt,
             "completion/complete": self._complete,
         }
         self._methods: dict[Era, dict[str, Method]] = {
@@ -91,7 +91,7 @@ class Dispatcher:
 
     async def close(self) -> None:
         """Leave the lifespans and let go of the threads of this event loop. Raises what a lifespan raises."""
-        self._caller.close()
+        self._runner.close()
         await self._lifespans.leave()
 
     async def dispatch(self, exchange: Exchange) -> bytes:
@@ -151,16 +151,20 @@ class Dispatcher:
             "resources": changes | {"subscribe": True} if notifies else {},
             "tools": changes,
         }
-        if self.server.completers:
+        if self._completes():
             capabilities["completions"] = {}
         if notifies and self.mints:
             capabilities["logging"] = {}
         return _encode(capabilities)
 
+    def _completes(self) -> bool:
+        tables = (self.server.prompts, self.server.templates)
+        return any(component.completers for table in tables for component in tuple(table.items.values()))
+
     async def _complete(self, exchange: Exchange, params: Params) -> bytes:
-        if not self.server.completers:  # so the capability is not announced; one may yet be registered
+        if not self._completes():  # so the capability is not announced; one may yet be registered
             raise _unknown_method("completion/complete", exchange.era)
-        return await self._caller.complete(exchange, params)
+        return await self._runner.complete(exchange, params)
 
     async def _set_level(self, exchange: Exchange, params: Params) -> bytes:
         session = _session(exchange)
@@ -191,17 +195,17 @@ class Dispatcher:
         return list_components
 
 
-def _components(server: Server) -> list[Component]:
+def _components(server: BaseServer) -> list[Component]:
     tables = (server.tools, server.resources, server.templates, server.prompts)
     return [component for table in tables for component in table.items.values()]
 
 
-def _mints(server: Server) -> bool:
+def _mints(server: BaseServer) -> bool:
     """Whether legacy clients get sessions: by the author's word, or since a function may log or ask."""
     if server.sessions != "auto":
         return bool(server.sessions)
     return any(
-        component.asks or component.plan.context is not None or component.home.middleware()
+        component.asks or component.plan.context is not None or component.middleware
         for component in _components(server)
     )
 

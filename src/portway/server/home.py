@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 if TYPE_CHECKING:
     from portway.server.middleware import Middleware
-    from portway.server.server import Server
 
 
-class Home:
-    """A server, and the home of the one it is mounted in."""
+class Home(msgspec.Struct, frozen=True, eq=False):
+    """What a call needs of the server that a component was registered on. Two homes are never equal."""
 
-    __slots__ = ("outer", "server")
-
-    def __init__(self, server: Server, outer: Home | None = None) -> None:
-        self.server = server
-        self.outer = outer
-
-    def middleware(self) -> list[Middleware]:
-        """What wraps a call, outermost first."""
-        outer = [] if self.outer is None else self.outer.middleware()
-        return outer + self.server.wrappers
-
-    def inside(self, outer: Home) -> Home:
-        """This home, its server mounted in that of `outer`."""
-        return Home(self.server, outer if self.outer is None else self.outer.inside(outer))
+    name: str
+    lifespan: Callable[[], AbstractAsyncContextManager[Any]] | None
+    middleware: list[Middleware] = []
+    """The first registered is outermost."""

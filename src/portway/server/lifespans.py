@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from portway.server.server import Server
+    from portway.server.home import Home
 
 log = logging.getLogger("portway.server")
 
@@ -20,22 +20,22 @@ class Lifespans:
     One that fails, at its start or later, is entered anew by the next call; so are all after `leave`.
     """
 
-    def __init__(self, servers: Iterable[Server]) -> None:
-        self._servers = list(dict.fromkeys(server for server in servers if server.lifespan is not None))
-        self._states: dict[Server, object] = {}
+    def __init__(self, homes: Iterable[Home]) -> None:
+        self._homes = list(dict.fromkeys(home for home in homes if home.lifespan is not None))
+        self._states: dict[Home, object] = {}
         self._task: asyncio.Task[None] | None = None
         self._entered: asyncio.Future[None] | None = None
         self._leaving = asyncio.Event()
-        self.ready = not self._servers
+        self.ready = not self._homes
         """Whether calls may come."""
 
-    def state(self, server: Server) -> object:
-        """What the lifespan of `server` yielded; raises RuntimeError where it came too late to be entered."""
-        if server.lifespan is not None and server not in self._servers:
+    def state(self, home: Home) -> object:
+        """Return what the lifespan of `home` yielded; raise RuntimeError if it was mounted after the start."""
+        if home.lifespan is not None and home not in self._homes:
             raise RuntimeError(
-                f"{server.name} was mounted after the start, so its lifespan was not entered; mount it before."
+                f"{home.name} was mounted after the start, so its lifespan was not entered; mount it before."
             )
-        return self._states.get(server)
+        return self._states.get(home)
 
     async def enter(self) -> None:
         """Enter all, once; raises what a lifespan raises."""
@@ -63,9 +63,9 @@ class Lifespans:
     async def _run(self, entered: asyncio.Future[None]) -> None:
         try:
             async with contextlib.AsyncExitStack() as stack:
-                for server in self._servers:
-                    assert server.lifespan is not None
-                    self._states[server] = await stack.enter_async_context(server.lifespan(server))
+                for home in self._homes:
+                    assert home.lifespan is not None
+                    self._states[home] = await stack.enter_async_context(home.lifespan())
                 self.ready = True
                 entered.set_result(None)
                 await self._leaving.wait()

@@ -27,29 +27,29 @@ from portway.server.components import Component, Prompt, Resource, Tool
 from portway.server.context import Context
 from portway.server.lifespans import Lifespans
 from portway.server.middleware import composed
-from portway.server.server import Server
+from portway.server.server import BaseServer
 from portway.server.thread_pool import ThreadPool
 from portway.sessions.exchange import Exchange
 
 if TYPE_CHECKING:
     from portway.plans.explicit_schemas import ExplicitPlan
-    from portway.server.completion import Completer
+    from portway.server.completion import CompleteParams, Completer
 
 log = logging.getLogger("portway.server")
 
 _encode = msgspec.json.encode
 
 
-class Caller:
+class Runner:
     """Runs the components of one server. `tails` are what each era adds to a result."""
 
-    def __init__(self, server: Server, keys: Keys, lifespans: Lifespans, tails: Mapping[Era, bytes]) -> None:
+    def __init__(self, server: BaseServer, keys: Keys, lifespans: Lifespans, tails: Mapping[Era, bytes]) -> None:
         self._server = server
         self._keys = keys
         self._lifespans = lifespans
         self._tails = tails
         self._pools: dict[asyncio.AbstractEventLoop, ThreadPool] = {}
-        self._wrappers = server.wrappers
+        self._middleware = server.home.middleware
         self._tools, self._prompts = server.tools.items, server.prompts.items
 
     def close(self) -> None:
@@ -72,7 +72,7 @@ class Caller:
         plan = tool.plan
         tail = self._tails[exchange.era]
         try:
-            context = self._context(tool, exchange) if plan.context or tool.managed or self._wrappers else None
+            context = self._context(tool, exchange) if plan.context or tool.managed or self._middleware else None
             args, kwargs = _bind(plan, params.arguments, context)
             if context is None:
                 result = await self._invoke(plan, args, kwargs, None)
@@ -138,12 +138,13 @@ class Caller:
         from portway.server import completion
 
         wanted = exchange.params(completion.CompleteParams)
-        component, completer = completion.find(self._server, wanted)
+        component = self._completable(wanted)
         authorize(exchange.principal, component.scopes)
+        completer = component.completers.get(wanted.argument.name)
         values: object = ()
         try:
             if completer is not None:
-                state = self._lifespans.state(component.home.server)
+                state = self._lifespans.state(component.home)
                 context = Context(exchange, state) if completer.context else None  # which cannot ask
                 args, kwargs = completer.bind(wanted, context)
                 values = await self._invoke(completer, args, kwargs, context)
@@ -156,13 +157,28 @@ class Caller:
             raise RpcError(INTERNAL_ERROR, _logged("completion of", component.key, error), status=200) from None
         return b"%b%b}" % (found, self._tails[exchange.era])
 
+    def _completable(self, params: CompleteParams) -> Prompt | Resource:
+        """Return what has the argument to be completed; raise RpcError where nothing has."""
+        ref, argument, server = params.ref, params.argument.name, self._server
+        component: Prompt | Resource | None
+        if ref.type == "ref/prompt":
+            key, component = ref.name, server.prompts.items.get(ref.name)
+        else:
+            key, component = ref.uri, server.templates.items.get(ref.uri) or server.resources.items.get(ref.uri)
+        if component is None:
+            kind = "prompt" if ref.type == "ref/prompt" else "resource template"
+            raise RpcError(INVALID_PARAMS, f"There is no {kind} {key[:200]!r} to complete.")
+        if argument not in [listed.name for listed in component.plan.listed]:
+            raise RpcError(INVALID_PARAMS, f"{key} has no argument {argument[:200]!r} to complete.")
+        return component
+
     async def _render(self, component: Resource | Prompt, values: Mapping[str, object], exchange: Exchange) -> object:
         """Call the function of a resource or prompt with text arguments; what it raises becomes an RpcError."""
         authorize(exchange.principal, component.scopes)
         plan, kind = component.plan, "prompt" if isinstance(component, Prompt) else "resource"
         try:
             context = None
-            if plan.context or component.managed or self._wrappers:
+            if plan.context or component.managed or self._middleware:
                 context = self._context(component, exchange)
             args, kwargs = plan.bind_values(values, context)
             if context is None:
@@ -183,7 +199,7 @@ class Caller:
             from portway.asking.interview import Interview
 
             interview = Interview.begin(exchange, self._keys)
-        return Context(exchange, self._lifespans.state(component.home.server), interview)
+        return Context(exchange, self._lifespans.state(component.home), interview)
 
     async def _manage(
         self, component: Tool | Resource | Prompt, args: tuple[object, ...], kwargs: dict[str, object], context: Context
@@ -194,8 +210,7 @@ class Caller:
             from portway.asking import interview
 
             args, kwargs = await interview.resolve(plan, context, args, kwargs)
-        wrappers = component.home.middleware()
-        call = composed(wrappers, context, partial(self._invoke, plan, args, kwargs, context))
+        call = composed(component.middleware, context, partial(self._invoke, plan, args, kwargs, context))
         limit = asyncio.timeout(component.timeout)
         try:
             if component.timeout is None:

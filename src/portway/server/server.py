@@ -1,11 +1,12 @@
-"""The server an author writes: functions in, an MCP server out."""
+"""Registration: what the decorators and methods of an author's server do."""
 
 import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any, Literal, Never, TypeVar, Unpack, get_args, overload
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, Never, Self, TypeVar, Unpack, get_args, overload
 
 import msgspec
 
@@ -21,24 +22,14 @@ from portway.sessions.changes import Change, Changes
 
 if TYPE_CHECKING:
     from portway.plans.explicit_schemas import ExplicitPlan
-    from portway.server.completion import Completer
-    from portway.transport.http_app import App
 
 F = TypeVar("F", bound=Callable[..., Any])
 M = TypeVar("M", bound=Middleware)
-Lifespan = Callable[["Server"], AbstractAsyncContextManager[Any]]
 _NAME = re.compile(r"[A-Za-z0-9_.\-]{1,128}\Z")
 
 
-class Server:
-    """An MCP server: register functions with its decorators, then `run()` it.
-
-    `name`, `version`, `title`, `description`, `website_url` and `icons` are what clients show; `instructions` tell a
-    model what the server is for. `sessions`: whether legacy clients get one; "auto" gives it where a function takes a
-    `Context` and so may log or ask. `lifespan` is entered before the first call and left after the last; what it yields
-    is `Context.state`. `page_size` bounds the lists. `cache_ttl` (seconds) and `cache_scope` tell clients how long and
-    for whom lists and resources may be kept. `on_duplicate` says what a name registered twice does.
-    """
+class BaseServer:
+    """A server without its transports; `portway.Server` (app.py) adds them and describes the arguments."""
 
     def __init__(
         self,
@@ -51,14 +42,14 @@ class Server:
         website_url: str | None = None,
         icons: Sequence[Icon] = (),
         sessions: bool | Literal["auto"] = "auto",
-        lifespan: Lifespan | None = None,
+        lifespan: Callable[[Self], AbstractAsyncContextManager[Any]] | None = None,
         page_size: int | None = None,
         cache_ttl: float = 0,
         cache_scope: CacheScope = "private",
         on_duplicate: OnDuplicate = "error",
         **unknown: Never,
     ) -> None:
-        refuse_unknown("Server()", unknown, Server.__init__.__kwdefaults__ or ())
+        refuse_unknown("Server()", unknown, BaseServer.__init__.__kwdefaults__ or ())
         if page_size is not None and not (isinstance(page_size, int) and page_size >= 1):
             raise ValueError(f"page_size must be at least 1, not {page_size!r}.")
         _refuse_other("on_duplicate", on_duplicate, get_args(OnDuplicate))
@@ -71,20 +62,17 @@ class Server:
         self.website_url = website_url
         self.icons = icons
         self.sessions = sessions
-        self.lifespan = lifespan
         self.page_size = page_size
         self.cache = cache_hints(cache_ttl, cache_scope)
         self.changes = Changes()
-        self.home = Home(self)
-        self.wrappers: list[Middleware] = []
-        self.completers: dict[str, dict[str, Completer]] = {}
+        self.home = Home(name, None if lifespan is None else partial(lifespan, self))
         self.tools: Table[Tool] = Table("tool", "tools", "tools", self.changes, on_duplicate)
         self.resources: Table[Resource] = Table("resource", "resources", "resources", self.changes, on_duplicate)
         self.templates: Table[Resource] = Table(
             "resource template", "resourceTemplates", "resources", self.changes, on_duplicate
         )
         self.prompts: Table[Prompt] = Table("prompt", "prompts", "prompts", self.changes, on_duplicate)
-        self._mounted: list[Server] = []
+        self._mounted: list[BaseServer] = []
         listing(self.info())  # refuses what clients could not read
 
     @overload
@@ -123,8 +111,18 @@ class Server:
                 from portway.plans import header_params
 
                 headers = header_params.compile_params(plan.input_schema)
-            timeout = options.get("timeout")
-            self.tools.add(Tool(key, _scopes(options), entry, self.home, asks, timeout, plan, headers))
+            self.tools.add(
+                Tool(
+                    key=key,
+                    scopes=_scopes(options),
+                    listing=entry,
+                    homes=(self.home,),
+                    asks=asks,
+                    timeout=options.get("timeout"),
+                    plan=plan,
+                    headers=headers,
+                )
+            )
             return fn
 
         return register if fn is None else register(fn)
@@ -155,6 +153,8 @@ class Server:
         _refuse_text("@server.prompt", fn)
 
         def register(fn: F) -> F:
+            from portway.server.completion import automatic
+
             plan = compile_arguments(fn, context_type=Context, name=options.get("name"))
             asks = _asks(plan, options.get("asks", False))
             key = _component_name("prompt", plan.name)
@@ -172,8 +172,18 @@ class Server:
                     "_meta": options.get("meta"),
                 }
             )
-            if self.prompts.add(Prompt(key, _scopes(options), entry, self.home, asks, options.get("timeout"), plan)):
-                self._complete_by_type(key, plan)
+            self.prompts.add(
+                Prompt(
+                    key=key,
+                    scopes=_scopes(options),
+                    listing=entry,
+                    homes=(self.home,),
+                    asks=asks,
+                    timeout=options.get("timeout"),
+                    plan=plan,
+                    completers=automatic(plan),
+                )
+            )
             return fn
 
         return register if fn is None else register(fn)
@@ -195,7 +205,7 @@ class Server:
                 )
             if argument not in [listed.name for listed in component.plan.listed]:
                 raise RegistrationError(f"{of!r} has no argument {argument!r} to complete.")
-            self.completers.setdefault(of, {})[argument] = compile_completion(fn, context_type=Context)
+            component.completers[argument] = compile_completion(fn, context_type=Context)
             return fn
 
         return register
@@ -205,7 +215,7 @@ class Server:
 
         `call_next()` gives what the function returned, before it is encoded; the first registered is outermost.
         """
-        self.wrappers.append(checked(fn))
+        self.home.middleware.append(checked(fn))
         return fn
 
     def add_file(self, uri: str, path: str | os.PathLike[str], **options: Unpack[ResourceOptions]) -> None:
@@ -224,7 +234,7 @@ class Server:
         self._add_resource(uri, file_resources.folder_reader(uri, path), options)
         self.completion(uri, self.templates.items[uri].plan.listed[0].name)(file_resources.path_completer(path))
 
-    def mount(self, other: "Server", prefix: str | None = None, **unknown: Never) -> None:
+    def mount(self, other: "BaseServer", prefix: str | None = None, **unknown: Never) -> None:
         """Offer all that `other` has now: its tools and prompts as `prefix_name`, its resources under their URIs.
 
         They keep its middleware, inside this server's, and its lifespan. Raises RegistrationError.
@@ -239,14 +249,12 @@ class Server:
             return _component_name("tool", f"{prefix}_{key}") if prefix else key
 
         for tool in list(other.tools.items.values()):
-            self.tools.add(tool.moved(named(tool.key), tool.home.inside(self.home)))
+            self.tools.add(tool.mounted(named(tool.key), self.home))
         for prompt in list(other.prompts.items.values()):
-            self.prompts.add(prompt.moved(named(prompt.key), prompt.home.inside(self.home)))
+            self.prompts.add(prompt.mounted(named(prompt.key), self.home))
         for table, theirs in ((self.resources, other.resources), (self.templates, other.templates)):
             for resource in list(theirs.items.values()):
-                table.add(resource.moved(resource.key, resource.home.inside(self.home)))
-        for of, completers in other.completers.items():
-            self.completers[of if of in other.templates.items else named(of)] = dict(completers)
+                table.add(resource.mounted(resource.key, self.home))
         if other not in self._mounted:
             self._mounted.append(other)
             other.changes.listen(self._pass_on)
@@ -258,12 +266,10 @@ class Server:
     def remove_resource(self, uri: str) -> None:
         """Take a resource or a template away; clients that listen are told. Raises KeyError."""
         (self.templates if uri in self.templates.items else self.resources).remove(uri)
-        self.completers.pop(uri, None)
 
     def remove_prompt(self, name: str) -> None:
         """Take a prompt away; clients that listen are told. Raises KeyError."""
         self.prompts.remove(name)
-        self.completers.pop(name, None)
 
     def resource_updated(self, uri: str) -> None:
         """Tell the clients that have subscribed to the resource at `uri` that it has changed. From any thread."""
@@ -293,27 +299,6 @@ class Server:
         }
         return {key: value for key, value in info.items() if value is not None}
 
-    def asgi(self) -> "App":
-        """Give this server as an ASGI application, to mount in any other or to give to any ASGI server."""
-        from portway.transport.http_app import app
-
-        return app(self)
-
-    def run(
-        self,
-        transport: str | None = None,
-        *,
-        host: str | None = None,
-        port: int | None = None,
-        workers: int = 1,
-        **unknown: Never,
-    ) -> None:
-        """Serve until stopped; `portway run` describes the arguments and how the transport is chosen without them."""
-        refuse_unknown("server.run()", unknown, ("transport", "host", "port", "workers"))
-        from portway.transport.run import run
-
-        run(self, transport=transport, host=host, port=port, workers=workers)
-
     def _add_resource(self, uri: str, fn: Callable[..., Any], options: ResourceOptions) -> None:
         plan = compile_arguments(fn, context_type=Context)
         asks = _asks(plan, options.get("asks", False))
@@ -336,28 +321,25 @@ class Server:
         if "cache_ttl" in options or "cache_scope" in options:
             cache = cache_hints(options.get("cache_ttl", 0), options.get("cache_scope", "private"))
         resource = Resource(
-            uri,
-            _scopes(options),
-            listing(fields),
-            self.home,
-            asks,
-            options.get("timeout"),
-            plan,
-            options.get("mime_type"),
-            pattern,
-            cache,
+            key=uri,
+            scopes=_scopes(options),
+            listing=listing(fields),
+            homes=(self.home,),
+            asks=asks,
+            timeout=options.get("timeout"),
+            plan=plan,
+            mime_type=options.get("mime_type"),
+            pattern=pattern,
+            cache=cache,
         )
-        if (self.resources if pattern is None else self.templates).add(resource) and pattern is not None:
-            self._complete_by_type(uri, plan)
-
-    def _complete_by_type(self, key: str, plan: Arguments) -> None:
+        if pattern is None:
+            self.resources.add(resource)
+            return
         from portway.server.completion import automatic
 
-        self.completers.pop(key, None)  # those of a component that this one replaces
-        if completers := automatic(plan):
-            self.completers[key] = completers
+        self.templates.add(msgspec.structs.replace(resource, completers=automatic(plan)))
 
-    def _holds(self, other: "Server") -> bool:
+    def _holds(self, other: "BaseServer") -> bool:
         return self is other or any(mounted._holds(other) for mounted in self._mounted)
 
     def _pass_on(self, change: Change) -> None:

@@ -23,7 +23,7 @@ from portway.protocol.jsonrpc import encode_error
 from portway.protocol.sealing import Keys
 from portway.protocol.versions import LEGACY_VERSIONS
 from portway.server.dispatcher import Dispatcher
-from portway.server.server import Server
+from portway.server.server import BaseServer
 from portway.sessions.http_sessions import Sessions
 from portway.transport.held_streams import follow
 from portway.transport.post import Endpoint, Post
@@ -47,7 +47,7 @@ class App:
 
     def __init__(
         self,
-        server: Server,
+        server: BaseServer,
         *,
         verifier: TokenVerifier | None = None,
         guard: Guard | None = None,
@@ -208,7 +208,7 @@ class App:
         await self._dispatcher.close()
 
 
-def app(server: Server) -> App:
+def app(server: BaseServer) -> App:
     """The application of `server`, configured by the environment.
 
     PORTWAY_TOKENS asks for a bearer token, PORTWAY_ALLOWED_HOSTS and RENDER_EXTERNAL_HOSTNAME name it for the Host

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from portway.http.bind import Bind
-    from portway.server.server import Server
+    from portway.server.server import BaseServer
     from portway.transport.pipes import Wire
 
 Transport = Literal["http", "stdio"]
@@ -56,7 +56,7 @@ def choose(transport: str | None, environ: Mapping[str, str], stdin: int = 0) ->
 
 
 def run(
-    server: Server,
+    server: BaseServer,
     *,
     transport: str | None = None,
     host: str | None = None,
@@ -78,7 +78,7 @@ def run(
         raise SystemExit(f"portway: {error}") from None
 
 
-def serve_stdio(server: Server, choice: Choice, wire: Wire | None = None) -> None:
+def serve_stdio(server: BaseServer, choice: Choice, wire: Wire | None = None) -> None:
     """Serve over standard input and output, or over the `wire` claimed from them earlier."""
     from portway.protocol.sealing import Keys, KeySyntaxError
     from portway.transport import stdio
@@ -92,7 +92,7 @@ def serve_stdio(server: Server, choice: Choice, wire: Wire | None = None) -> Non
     stdio.serve(server, wire, keys)
 
 
-def serve_http(server: Server, choice: Choice, *, host: str | None, port: int | None, workers: int) -> None:
+def serve_http(server: BaseServer, choice: Choice, *, host: str | None, port: int | None, workers: int) -> None:
     """Serve over HTTP, by `workers` processes. Raises UsageError for what cannot be listened on or read."""
     from portway.auth.tokens import TokenSyntaxError
     from portway.http.bind import ListenError
@@ -150,7 +150,7 @@ def _configure_logs() -> None:
         raise UsageError(str(error)) from None
 
 
-def _announce(server: Server, where: str, choice: Choice) -> None:
+def _announce(server: BaseServer, where: str, choice: Choice) -> None:
     if sys.stderr is None or not logging.getLogger("portway").isEnabledFor(logging.INFO):
         return  # print() would take standard output for a closed standard error
     print(f"portway: {server.name} on {where} ({choice.transport}: {choice.reason})", file=sys.stderr, flush=True)

@@ -30,7 +30,7 @@ from portway.transport.pipes import Lines, Reader, Wire, Writer, claim
 from portway.transport.stdio_calls import Batch, Call, Outbox
 
 if TYPE_CHECKING:
-    from portway.server.server import Server
+    from portway.server.server import BaseServer
 
 LINE_BYTES = 16 * 1024 * 1024
 """The longest message taken from the client."""
@@ -40,7 +40,7 @@ _CANCEL_SECONDS = 1.0
 _log = logging.getLogger("portway.transport")
 
 
-def serve(server: Server, wire: Wire | None = None, keys: Keys | None = None) -> None:
+def serve(server: BaseServer, wire: Wire | None = None, keys: Keys | None = None) -> None:
     """Serve the client at standard input and output until it closes them or dies. Blocking.
 
     Raises SystemExit when a lifespan fails to start.
@@ -53,7 +53,7 @@ def serve(server: Server, wire: Wire | None = None, keys: Keys | None = None) ->
         pass  # a terminal's Ctrl-C reaches the client too: there is nobody to answer
 
 
-async def _serve(server: Server, wire: Wire, keys: Keys) -> None:
+async def _serve(server: BaseServer, wire: Wire, keys: Keys) -> None:
     dispatcher = Dispatcher(server, keys)
     try:
         await dispatcher.open()

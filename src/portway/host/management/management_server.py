@@ -3,6 +3,7 @@
 import asyncio
 from pathlib import Path
 
+from portway.app import Server
 from portway.auth.tokens import digest
 from portway.exceptions import ToolError
 from portway.host.builds.build import remove_tree
@@ -24,7 +25,6 @@ from portway.host.releases.deploy import Deployer, DeployError, Report, new_toke
 from portway.host.routing_table import Access
 from portway.host.store import AppRecord, Store, StoreError
 from portway.server.context import Context
-from portway.server.server import Server
 
 
 class Management:
