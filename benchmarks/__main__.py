@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: measure rows and write them to RESULTS.md."""
+"""`python -m benchmarks`: measure rows, write them to RESULTS.md and draw plot.svg from it."""
 
 import argparse
 import shutil
@@ -7,6 +7,7 @@ import sys
 import time
 from dataclasses import asdict
 
+from benchmarks import plot
 from benchmarks.measure import ROOT, BenchError
 from benchmarks.report import PEER_PYTHON, RESULTS, machine, merge, moment, section, versions
 from benchmarks.rows import QUICK, ROWS, Bench, Settings
@@ -60,7 +61,8 @@ def main() -> int:
             old = RESULTS.read_text() if RESULTS.exists() else ""
             RESULTS.write_text(merge(old, {row.name: text}, names))
     if not options.quick:
-        print(f"written: {RESULTS.relative_to(ROOT)}", file=sys.stderr)
+        plot.write()
+        print(f"written: {RESULTS.relative_to(ROOT)}, {plot.PLOT.relative_to(ROOT)}", file=sys.stderr)
     return int(failed)
 
 

@@ -1,10 +1,10 @@
-"""benchmarks/RESULTS.md can be trusted: a section is replaced whole, alone, and names a row that exists."""
+"""benchmarks/RESULTS.md: a section is replaced whole and alone, and names a real row; plot.svg shows its figures."""
 
 import re
 
 import pytest
 
-from benchmarks import report
+from benchmarks import plot, report
 from benchmarks.rows import ROWS
 
 NAMES = [row.name for row in ROWS]
@@ -39,3 +39,15 @@ def test_every_section_of_the_results_is_a_row_with_verdicts():
         for line in lines.splitlines():
             *_, met = line.strip("| ").split(" | ")
             assert met in {"yes", "NO", "-"}, f"{name}: {line}"
+
+
+def test_the_plot_is_drawn_from_the_results():
+    assert plot.PLOT.read_text() == plot.draw(report.RESULTS.read_text()), "run python -m benchmarks.plot"
+
+
+def test_a_bar_is_as_long_as_its_figure_against_the_longest():
+    svg = plot.draw(report.RESULTS.read_text())
+    cpu = [float(figure) for _, figure in plot.bars(report.RESULTS.read_text(), plot.PANELS[0])]
+    lengths = [float(length) for length in re.findall(r'<rect class="bar[^>]* width="([\d.]+)"', svg)[: len(cpu)]]
+    assert [round(length / max(lengths), 3) for length in lengths] == [round(figure / max(cpu), 3) for figure in cpu]
+    assert len(cpu) == 3
