@@ -9,6 +9,9 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 	--no-emit-index-url --no-emit-find-links
 # The marks of the tests that `make test` leaves out.
 SLOW = slow or conformance or clients or soak or install
+# Client families, each in an environment of its own: .venv-clients/NAME, from locks/client-NAME.txt.
+FAMILIES = mcp1 fastmcp3 fastmcp4
+CLIENTS = $(FAMILIES:%=.venv-clients/%/.stamp)
 NPM = tests/node/node_modules/.package-lock.json
 PYTEST = $(BIN)/pytest -n auto --durations=10
 
@@ -22,7 +25,7 @@ run: .venv/.project
 test: .venv/.dev .venv/.project
 	$(PYTEST) -m 'not ($(SLOW))'
 
-test-slow: .venv/.dev .venv/.project $(NPM)
+test-slow: .venv/.dev .venv/.project $(NPM) $(CLIENTS)
 	$(PYTEST) -m '$(SLOW)'
 
 test-all: test test-slow
@@ -53,9 +56,10 @@ lock: .venv/.uv
 	$(COMPILE) $(UPGRADE) pyproject.toml --extra host --extra pydantic --group dev -c locks/host.txt -o locks/dev.txt
 	$(COMPILE) $(UPGRADE) --group node -o locks/node.txt
 	$(COMPILE) $(UPGRADE) --group bench -o locks/bench.txt
+	for family in $(FAMILIES); do $(COMPILE) $(UPGRADE) --group client-$$family -o locks/client-$$family.txt || exit 1; done
 
 clean:
-	rm -rf .venv .venv-bench .cache build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis tests/node/node_modules
+	rm -rf .venv .venv-bench .venv-clients .cache build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis tests/node/node_modules
 
 $(PY):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -85,6 +89,11 @@ $(PY):
 
 $(NPM): tests/node/package-lock.json .venv/.node
 	cd tests/node && PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --loglevel=error
+	@touch $@
+
+.venv-clients/%/.stamp: locks/client-%.txt .venv/.uv
+	$(BIN)/uv venv --quiet --allow-existing --python $(PY) .venv-clients/$*
+	$(BIN)/uv pip install --quiet --python .venv-clients/$*/bin/python --require-hashes -r locks/client-$*.txt
 	@touch $@
 
 .venv-bench/.stamp: locks/bench.txt .venv/.uv

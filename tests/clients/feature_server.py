@@ -58,6 +58,12 @@ async def book(ctx: Context) -> str:
 
 
 @server.tool
+def add(a: int, b: int) -> int:
+    """Give plain data."""
+    return a + b
+
+
+@server.tool
 def confirm(city: str, sure: Annotated[bool, Ask("Are you sure?")]) -> str:
     """Ask what the signature says."""
     return f"{city}: {sure}"

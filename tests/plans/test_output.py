@@ -268,7 +268,7 @@ def test_an_input_schema_says_what_the_author_said_and_nothing_invented():
         "required": ["where", "near"],
         "additionalProperties": False,
     }
-    assert returning().input_schema == b'{"type":"object","additionalProperties":false}'
+    assert returning().input_schema == b'{"type":"object","properties":{},"additionalProperties":false}'
 
 
 @pytest.mark.parametrize("extra", [int, Path], ids=["msgspec", "pydantic"])

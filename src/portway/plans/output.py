@@ -117,7 +117,7 @@ class Output:
 
 def wrapped(schema: Schema) -> Schema:
     """Returns the schema of a result that is no object, inside the object it travels in."""
-    return {"type": "object", "properties": {"result": schema}, "required": ["result"]}
+    return {"type": "object", "properties": {"result": schema}, "required": ["result"], "x-fastmcp-wrap-result": True}
 
 
 def is_data(annotation: object) -> bool:

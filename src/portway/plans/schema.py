@@ -54,9 +54,7 @@ class Shape(msgspec.Struct, frozen=True):
 
     def input_schema(self, required: Iterable[str]) -> Schema:
         """Returns the whole object schema, ready to be listed."""
-        schema: Schema = {"type": "object"}
-        if self.properties:
-            schema["properties"] = self.properties
+        schema: Schema = {"type": "object", "properties": self.properties}  # some clients refuse a schema without it
         if names := list(required):
             schema["required"] = names
         return flatten({**schema, "additionalProperties": False}, self.defs)
