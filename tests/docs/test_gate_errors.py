@@ -15,7 +15,7 @@ import pytest
 
 from portway.host import routing_table
 from portway.host.gate import gate_call, relay
-from portway.host.gate.call_record import Record
+from portway.host.gate.call_record import CallRecord
 from portway.host.paths import Paths
 from tests.docs.test_wire_errors import pattern
 from tests.gate.running_gate import Seen, Upstream, call, echo, rig
@@ -118,7 +118,7 @@ def test_a_record_that_cannot_be_written_stops_calls_and_says_so_with_the_docume
     answer = asyncio.run(test())
     assert answer["error"]["message"] == "The host cannot keep its call record and takes no calls until it can."
     assert re.search(pattern("… lines of the call record could not be written"), caplog.text)
-    record = Record(tmp_path / "calls", b"key")
+    record = CallRecord(tmp_path / "calls", b"key")
     eventually(lambda: caplog.text.count("calls are refused until it can") == 2)
     is_full = False
     eventually(lambda: "the call record is written again; calls are taken" in caplog.text)
@@ -129,7 +129,7 @@ def test_a_record_that_ends_in_half_a_line_is_mended_with_the_documented_text(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "000000000001.jsonl").write_text('{"seq":1,"time":"t"}\n{"seq":2,"ti')
-    Record(tmp_path, b"key").close()
+    CallRecord(tmp_path, b"key").close()
     assert re.search(pattern("the call record ended in a torn line: … bytes of … cut"), caplog.text)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from portway.host.gate.call_record import Line, Record
+from portway.host.gate.call_record import CallRecord, Line
 from portway.http.http_client import Address, HttpClient
 from tests.gate.running_gate import JSON, Seen, Upstream, call, echo, modern, prepare, record, result, rig
 from tests.support import clean_env, eventually
@@ -213,7 +213,7 @@ def test_no_call_is_taken_while_the_record_cannot_be_written(tmp_path: Path, mon
 
 def test_files_follow_one_another_by_size_and_are_named_for_their_first_number(tmp_path: Path) -> None:
     for _ in range(3):
-        log = Record(tmp_path, b"k", file_bytes=1)
+        log = CallRecord(tmp_path, b"k", file_bytes=1)
         log.add(Line())
         log.close()
     files = sorted(tmp_path.iterdir())
@@ -225,20 +225,20 @@ def test_files_follow_one_another_by_size_and_are_named_for_their_first_number(t
 
 @pytest.mark.parametrize("damage", [b'{"seq":3', b"\0" * 100, b"\0\n", b"garbage\n", b"{}\n"])
 def test_a_torn_end_is_cut_off_and_the_numbers_go_on(tmp_path: Path, damage: bytes) -> None:
-    log = Record(tmp_path, b"k")
+    log = CallRecord(tmp_path, b"k")
     log.add(Line())
     log.close()
     (file,) = tmp_path.iterdir()
     with file.open("ab") as end:
         end.write(damage)
-    Record(tmp_path, b"k").close()
+    CallRecord(tmp_path, b"k").close()
     assert [
         json.loads(line)["seq"] for each in sorted(tmp_path.iterdir()) for line in each.read_text().splitlines()
     ] == [1, 2, 3]
 
 
 def test_the_same_arguments_have_the_same_digest_only_under_the_same_key(tmp_path: Path) -> None:
-    logs = [Record(tmp_path / str(number), key) for number, key in enumerate((b"k", b"k", b"other"))]
+    logs = [CallRecord(tmp_path / str(number), key) for number, key in enumerate((b"k", b"k", b"other"))]
     digests = [log.digest(b'{"a":1}') for log in logs]
     for log in logs:
         log.close()

@@ -1,4 +1,4 @@
-"""Control's words to the gate, over the gate's socket: one JSON line each way (docs in `portway.host.gate`)."""
+"""Control's client of the gate's socket, whose requests stand in `portway.host.gate.control_socket`."""
 
 import asyncio
 import json
@@ -8,18 +8,18 @@ from typing import Any
 _LINE_SECONDS = 10.0
 
 
-class GateSignals:
-    """A gate that is down is no error: it reads the table when it starts."""
+class GateClient:
+    """Asks the gate. A gate that is down is no error: it reads the table when it starts."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     async def table(self) -> bool:
-        """Have the table read again; True once it is in force, False when there is no gate to answer."""
+        """Have the table read again; return True once the gate uses it, False when no gate answers."""
         return bool((await self._ask({"op": "table"}, _LINE_SECONDS)).get("ok"))
 
     async def drain(self, instance: str, seconds: float) -> int:
-        """Wait until no call to the instance is in flight, at most `seconds`; the number still in flight then."""
+        """Wait until no call to the instance is in flight, at most `seconds`; return the number still in flight."""
         answer = await self._ask({"op": "drain", "instance": instance, "seconds": seconds}, seconds + _LINE_SECONDS)
         return int(answer.get("in_flight", 0))
 
@@ -32,6 +32,6 @@ class GateSignals:
                     answer = json.loads(await reader.readline() or b"{}")
                 finally:
                     writer.close()
-        except (OSError, ValueError):  # TimeoutError is an OSError
+        except (OSError, ValueError):  # a timeout is an OSError
             return {}
         return answer if isinstance(answer, dict) else {}

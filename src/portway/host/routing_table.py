@@ -1,4 +1,4 @@
-"""The routing table control writes and the gate serves from: one JSON file, replaced atomically."""
+"""The routing table, which control writes and the gate reads: one JSON file, replaced atomically."""
 
 import os
 from pathlib import Path
@@ -11,14 +11,14 @@ State = Literal["up", "starting", "crashed", "stopped"]
 
 
 class Instance(msgspec.Struct, frozen=True):
-    """One running process group that speaks HTTP at `address`: "unix:/path.sock" or "http://127.0.0.1:PORT"."""
+    """A running instance. `address` is where it serves HTTP: "unix:/path.sock" or "http://127.0.0.1:PORT"."""
 
     id: str
     address: str
 
 
 class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What one app may ask of the gate."""
+    """The limits of one app at the gate: bytes of a body, calls and long-lived streams at once."""
 
     body_bytes: int = 4 * 1024 * 1024
     in_flight: int = 256
@@ -26,7 +26,7 @@ class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class App(msgspec.Struct, frozen=True):
-    """`hosts` are names served beside `<name>.<domain>`; `reason` says why `state` is "crashed", in one sentence."""
+    """An app. `hosts` are its names beside `<name>.<domain>`; `reason` says in a sentence why `state` is "crashed"."""
 
     name: str
     release: int
@@ -39,7 +39,7 @@ class App(msgspec.Struct, frozen=True):
 
 
 class Token(msgspec.Struct, frozen=True):
-    """`digest` is the SHA-256 of the token in hex: the token itself is nowhere at rest."""
+    """A bearer token. `digest` is its SHA-256 in hex; the token itself is stored nowhere."""
 
     digest: str
     app: str
@@ -49,7 +49,7 @@ class Token(msgspec.Struct, frozen=True):
 
 
 class Table(msgspec.Struct, frozen=True):
-    """All the gate knows: apps by name, tokens by digest. A greater `version` is a newer table."""
+    """The whole table: apps by name, tokens by digest. A greater `version` is newer."""
 
     version: int = 0
     domain: str = "localhost"
@@ -61,7 +61,7 @@ _decoder = msgspec.json.Decoder(Table)
 
 
 def load(path: Path) -> Table:
-    """The table at `path`; an empty one when there is no file yet. Raises `msgspec.DecodeError` on a damaged file."""
+    """Return the table at `path`, an empty one without a file. Raises `msgspec.DecodeError` on a damaged file."""
     try:
         return _decoder.decode(path.read_bytes())
     except FileNotFoundError:
@@ -69,7 +69,7 @@ def load(path: Path) -> Table:
 
 
 def save(path: Path, table: Table) -> None:
-    """Replace the file at `path` by `table`, mode 0600: a reader sees the old bytes or the new, never half."""
+    """Replace the file at `path` by `table`, with mode 0600; a reader sees the old table or the new, never a part."""
     draft = path.with_suffix(".new")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:

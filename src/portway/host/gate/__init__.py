@@ -1,1 +1,1 @@
-"""The data plane: one process, one loop, that every client request to every app passes. It never imports `server/`."""
+"""The data plane: one process with one loop, through which every client request passes. It never imports `server/`."""

@@ -1,6 +1,6 @@
-"""`python -m portway.host.gate --data DIR (--fd N | --port P)`: the gate as a process, as `portway up` starts it.
+"""The gate process: `python -m portway.host.gate --data DIR (--fd N | --port P)`, which `portway up` starts.
 
-SIGTERM: no new connections, calls in flight are finished, the record is written out.
+On SIGTERM it takes no new connections, finishes the calls in flight and writes the call record out.
 """
 
 import argparse
@@ -13,9 +13,9 @@ from collections.abc import Awaitable
 import msgspec
 
 from portway import log_config
-from portway.host.gate.call_record import Record
-from portway.host.gate.control_socket import Ops
-from portway.host.gate.gate_app import Front
+from portway.host.gate.call_record import CallRecord
+from portway.host.gate.control_socket import ControlSocket
+from portway.host.gate.gate_app import GateApp
 from portway.host.gate.metrics import Metrics
 from portway.host.gate.routing import Routes
 from portway.host.paths import Paths, locate
@@ -25,37 +25,37 @@ from portway.http.serve import Bind, Limits, ListenError, StartupError, run
 logger = logging.getLogger("portway.gate")
 
 _CONNECTIONS = 4096
-_DESCRIPTORS = 2 * _CONNECTIONS + 512  # each may have one to an instance
+_DESCRIPTORS = 2 * _CONNECTIONS + 512  # each client connection may need one to an instance
 
 
 class Gate:
-    """The ASGI application of the process: what starts and ends with it, around the front."""
+    """The ASGI application of the process: the gate app, and what starts and stops with the process."""
 
     def __init__(self, paths: Paths) -> None:
-        """Raises OSError when the data directory cannot be read."""
+        """Read the secret and open the call record. Raises OSError when the data directory cannot be read."""
         routes, metrics = Routes(), Metrics()
         self._routes = routes
         secret = paths.secret.read_bytes()
-        self._record = Record(paths.calls, secret)
-        self._ops = Ops(routes, metrics, paths.routes, paths.gate_socket)
-        self._front = Front(routes, self._record, metrics, secret)
-        self.end_streams = self._front.end_streams
+        self._record = CallRecord(paths.calls, secret)
+        self._control_socket = ControlSocket(routes, metrics, paths.routes, paths.gate_socket)
+        self._app = GateApp(routes, self._record, metrics, secret)
+        self.end_streams = self._app.end_streams
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        """ASGI: HTTP goes to the front, without a coroutine in between."""
-        return self._front(scope, receive, send) if scope["type"] == "http" else self._lifespan(scope, receive, send)
+        """Pass an HTTP request on without a coroutine of its own; handle the lifespan."""
+        return self._app(scope, receive, send) if scope["type"] == "http" else self._lifespan(scope, receive, send)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await receive()
             try:
-                await self._ops.start()
+                await self._control_socket.start()
             except (OSError, ListenError, msgspec.DecodeError) as error:
                 await send({"type": "lifespan.startup.failed", "message": str(error)})
                 return
             await send({"type": "lifespan.startup.complete"})
             await receive()
-            self._ops.stop()
+            self._control_socket.stop()
             for backend in self._routes.backends.values():
                 await backend.client.close()
             self._record.close()
@@ -65,7 +65,7 @@ class Gate:
 
 
 def main() -> int:
-    """Run the gate until a signal ends it; the exit code."""
+    """Run the gate until a signal ends it; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m portway.host.gate", description="The gate of a Portway host.")
     parser.add_argument("--data", required=True, help="the host's data directory")
     where = parser.add_mutually_exclusive_group(required=True)
@@ -80,8 +80,8 @@ def main() -> int:
     paths = locate(options.data)
     try:
         gate = Gate(paths)
-        gc.freeze()  # what is there now stays: the collector need not look at it again,
-        gc.set_threshold(10_000)  # nor look for cycles every ten calls
+        gc.freeze()  # objects made until here live as long as the process
+        gc.set_threshold(10_000)  # the default would collect about every ten calls
         bind = Bind(fd=options.fd) if options.fd is not None else Bind(port=options.port)
         run(
             gate,
@@ -91,7 +91,7 @@ def main() -> int:
             on_stop=gate.end_streams,
         )
     except (OSError, ListenError, StartupError) as error:
-        logger.error("the gate cannot start: %s", error)  # noqa: TRY400  # one sentence for the operator, no trace
+        logger.error("the gate cannot start: %s", error)  # noqa: TRY400  # one sentence for the operator, without a traceback
         return 1
     return 0
 

@@ -1,4 +1,4 @@
-"""A batch of JSON-RPC messages, which revision 2025-03-26 obliges to receive: each element is a call of its own."""
+"""JSON-RPC batches, which only revision 2025-03-26 has: each element is handled as a call of its own."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -12,11 +12,11 @@ from portway.protocol.jsonrpc import UnreadableMessage, encode_error
 from portway.protocol.sse import EventParser
 
 VERSION = BATCH_VERSION.encode()
-_HELD = 1024 * 1024  # bytes of replies held for the array
+_HELD = 1024 * 1024  # bytes of replies kept for the array; beyond, they are streamed
 
 
 class _Replies:
-    """What the client gets: an array, or a stream from where there is more to say than replies, or too much to hold."""
+    """The replies to a batch: one array, unless an element sends other messages or too much; then an event stream."""
 
     def __init__(self, stream: EventStream) -> None:
         self.held: list[bytes] = []
@@ -29,7 +29,7 @@ class _Replies:
         if self._stream.opened or self._size > _HELD:
             await self._flush()
 
-    async def tell(self, message: bytes) -> None:
+    async def add_other(self, message: bytes) -> None:
         await self._flush()
         await self._stream.event(message)
 
@@ -40,7 +40,7 @@ class _Replies:
 
 
 class _Element:
-    """One element as a request: what it says, and what is said to it."""
+    """One element of a batch in the role of an HTTP request: its `receive` and `send` (ASGI)."""
 
     def __init__(self, body: bytes, replies: _Replies) -> None:
         self._body: bytes | None = body
@@ -51,7 +51,7 @@ class _Element:
     async def receive(self) -> Message:
         body, self._body = self._body, None
         if body is None:
-            await asyncio.Event().wait()  # the element does not leave; who waits for that is cancelled in time
+            await asyncio.Event().wait()  # an element never disconnects; the waiter is cancelled with the call
         return {"type": "http.request", "body": body, "more_body": False}
 
     async def send(self, message: Message) -> None:
@@ -62,15 +62,15 @@ class _Element:
         if self._events is None:
             self._reply += message.get("body", b"")
         for data in self._events.feed(message.get("body", b"")) if self._events is not None else ():
-            await (self._replies.add(data) if is_reply(data) else self._replies.tell(data))
+            await (self._replies.add(data) if is_reply(data) else self._replies.add_other(data))
         if self._reply and not message.get("more_body", False):
             await self._replies.add(self._reply)
 
 
 async def answer(body: bytes, serve: Callable[[Receive, Send], Awaitable[None]], stream: EventStream) -> bytes:
-    """The array of replies to the batch in `body`, empty when no element wants one, or all is said on `stream`.
+    """Answer the batch in `body`; return the array of replies, empty when there are none or `stream` carried them.
 
-    `serve` answers one element. Raises RpcError for what is no batch.
+    `serve` answers one element. Raises RpcError when `body` is not a valid batch.
     """
     replies = _Replies(stream)
     for part, message in split(body):

@@ -1,10 +1,10 @@
-"""The call record: one JSON line a call, append-only, numbered without gaps, on disk within 100 ms of the call.
+"""The call record: one JSON line per call, append-only, numbered without gaps, on disk within 100 ms of the call.
 
-Files are named for the first number in them and follow one another at 64 MiB. One thread writes and syncs the lines in
-batches. What the disk refuses is kept and tried again, and until it is written no new call is taken: the record has no
-holes that are not seen. Of the calls refused meanwhile, those beyond 10,000 are only counted, in one `omitted` line. A
-gate that is killed loses what it had not written (at most 100 ms); the `gate-started` line of the next one says that
-and where.
+A file is named after the first number in it; the next begins at 64 MiB. One thread writes and syncs lines in batches.
+States: writing; failing, when the disk refuses a batch. While failing, the batch is kept and retried, and the gate
+refuses new calls, so that no call is missing from the record. Of the calls refused meanwhile, those beyond 10,000 are
+only counted, in one `omitted` line. A killed gate loses at most the last 100 ms; the `gate-started` line of the next
+one marks the place.
 """
 
 import logging
@@ -22,16 +22,17 @@ logger = logging.getLogger("portway.gate")
 
 _BATCH_SECONDS = 0.06
 _RETRY_SECONDS = 0.5
-_MOST_WAITING = 10_000  # lines, while the disk refuses: a flood of refused calls must not fill the memory
+_MOST_WAITING = 10_000  # lines kept while the disk refuses, so that a flood of refused calls does not fill the memory
 _FILE_BYTES = 64 * 1024 * 1024
 _TAIL_BYTES = 1024 * 1024  # longer than any line
 
 
 class Line(msgspec.Struct, omit_defaults=True):
-    """One call. `ms` is its duration, `bytes_in` and `bytes_out` the client's bodies, `arguments` a keyed digest.
+    """One line of the record. `ms` is the duration of the call, `arguments` a keyed digest of them.
 
-    `outcome`: ok, isError, "error CODE", refused, cut (the instance died or misspoke), cancelled (the client left),
-    deferred (the instance ended the stream, for the client to fetch the reply by another).
+    `bytes_in` and `bytes_out` are the sizes of the bodies the client sent and got. `outcome` is one of: ok, isError,
+    "error CODE", refused, cut (the instance died or sent what is no valid reply), cancelled (the client left), deferred
+    (the instance ended the stream, and the client fetches the reply on another).
     """
 
     seq: int = 0
@@ -51,20 +52,20 @@ class Line(msgspec.Struct, omit_defaults=True):
     bytes_in: int = 0
     bytes_out: int = 0
     request: str = ""
-    count: int = 0  # of an `omitted` line: the refused calls it stands for
+    count: int = 0  # in an `omitted` line: the number of refused calls that have no line
 
 
-class Record:
-    """The writer's end. `add` is for the loop's thread; `failing` says that the disk refuses and calls must be too."""
+class CallRecord:
+    """The open call record. `add` is called on the loop's thread; while `failing` is true, calls must be refused."""
 
     def __init__(self, directory: Path, key: bytes, *, file_bytes: int = _FILE_BYTES) -> None:
-        """Heals what a crash left, and starts the writer. Raises OSError when the directory cannot be read."""
+        """Cut off a torn last line and start the writer. Raises OSError when the directory cannot be read."""
         self.failing = False
         self._directory = directory
         self._keyed = blake2b(key=key[:64], digest_size=16)
         self._file_bytes = file_bytes
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._seq = _heal(directory)
+        self._seq = _repair(directory)
         self._lines: deque[Line] = deque()
         self._omitted = 0
         self._fd = -1
@@ -78,19 +79,19 @@ class Record:
         self.add(Line(time=now(), event="gate-started", outcome="ok"))
 
     def digest(self, arguments: bytes | msgspec.Raw) -> str:
-        """The keyed digest of a call's arguments, as the bytes were sent."""
+        """Return the keyed digest of a call's arguments, over the bytes as the client sent them."""
         digest = self._keyed.copy()
         digest.update(arguments)
         return digest.hexdigest()
 
     def add(self, line: Line) -> None:
-        """Number a line and have it written."""
+        """Number a line and queue it for writing."""
         if self.failing:
             if line.outcome == "refused" and len(self._lines) >= _MOST_WAITING:
                 self._omitted += 1
                 return
         elif self._omitted:
-            self._admit_omitted()
+            self._add_omitted()
         self._seq = line.seq = self._seq + 1
         self._lines.append(line)
         if not self._is_awake:
@@ -98,16 +99,16 @@ class Record:
             self._some.set()
 
     def close(self) -> None:
-        """Write what there is, and end the writer; one more try for a disk that refuses."""
+        """Write all queued lines and stop the writer; a disk that refuses is tried once more."""
         if self._omitted:
-            self._admit_omitted()
+            self._add_omitted()
         self._stop.set()
         self._some.set()
         self._thread.join()
         if self._lines:
             logger.error("%d lines of the call record could not be written", len(self._lines))
 
-    def _admit_omitted(self) -> None:
+    def _add_omitted(self) -> None:
         count, self._omitted = self._omitted, 0
         self._seq += 1
         self._lines.append(Line(seq=self._seq, time=now(), event="omitted", status=503, count=count))
@@ -118,7 +119,7 @@ class Record:
             self._some.wait()
             self._stop.wait(_RETRY_SECONDS if self.failing else _BATCH_SECONDS)
             self._some.clear()
-            self._is_awake = False  # before the lines are taken: none comes unseen
+            self._is_awake = False  # before the lines are taken, so that a later one wakes the writer again
             while self._lines:
                 batch.append(self._lines.popleft())
             try:
@@ -152,7 +153,7 @@ class Record:
                 raise OSError("no room for all of it")
             os.fdatasync(self._fd)
         except OSError:
-            os.ftruncate(self._fd, self._size)  # the batch is written again as a whole
+            os.ftruncate(self._fd, self._size)  # the whole batch is written again
             raise
         self._size += len(data)
 
@@ -165,7 +166,7 @@ class Record:
 
 
 def now() -> str:
-    """This moment in UTC, to the millisecond, as RFC 3339 writes it."""
+    """Return the current time in UTC, to the millisecond, in the format of RFC 3339."""
     seconds, thousandths = divmod(time.time_ns() // 1_000_000, 1000)
     return f"{_to_the_second(seconds)}.{thousandths:03d}Z"
 
@@ -175,8 +176,8 @@ def _to_the_second(seconds: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
-def _heal(directory: Path) -> int:
-    """Cut off a line that a crash left torn; return the last number written, 0 for a new record."""
+def _repair(directory: Path) -> int:
+    """Cut off the line that a crash left incomplete; return the last number written, 0 for a new record."""
     for path in sorted(directory.glob("*.jsonl"), reverse=True):
         with path.open("r+b") as file:
             size = file.seek(0, os.SEEK_END)

@@ -1,6 +1,6 @@
-"""gate.sock: what control and the CLI ask of a running gate. One JSON object a line, one line in answer.
+"""The server of gate.sock, which control and the CLI ask. One JSON object per line, one line in answer.
 
-{"op": "table"}    read routes.json again        {"ok": true, "version": N} once it is in force
+{"op": "table"}    read routes.json again        {"ok": true, "version": N} once it is in use
 {"op": "drain", "instance": ID, "seconds": S}    {"ok": true, "in_flight": n} when n is 0, or S seconds have passed
 {"op": "stats"}    {"ok": true, "version": N, "apps": {NAME: {"in_flight", "streams", "calls", "errors"}},
                     "unauthorized": n}
@@ -27,8 +27,8 @@ class _Request(msgspec.Struct):
     seconds: float = 0.0
 
 
-class Ops:
-    """The socket's server."""
+class ControlSocket:
+    """Answers the requests on gate.sock."""
 
     def __init__(self, routes: Routes, metrics: Metrics, table_file: Path, socket: Path) -> None:
         self._routes = routes
@@ -38,7 +38,7 @@ class Ops:
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
-        """Listen, then read the table: of one written later than that, control finds somebody to tell.
+        """Listen, then read the table: whoever writes a newer one after that reaches this gate.
 
         Raises OSError, ListenError or msgspec.DecodeError.
         """
@@ -55,7 +55,7 @@ class Ops:
             while line := await reader.readline():
                 writer.write(msgspec.json.encode(await self._answer(line)) + b"\n")
                 await writer.drain()
-        except (OSError, ValueError):  # the asker left, or sent a line without end
+        except (OSError, ValueError):  # the peer left, or sent a line longer than the reader takes
             pass
         finally:
             writer.close()
@@ -80,7 +80,7 @@ class Ops:
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
         backend = self._routes.backends.get(instance)
-        while backend is not None and backend.in_flight and loop.time() < until:  # noqa: ASYNC110 - free for the calls
+        while backend is not None and backend.in_flight and loop.time() < until:  # noqa: ASYNC110 - an event would cost every call
             await asyncio.sleep(_POLL)
         return 0 if backend is None else backend.in_flight
 

@@ -1,4 +1,4 @@
-"""An event stream as the gate passes it on: every event whole, with what resumption needs."""
+"""The event stream the gate writes to a client: the events of an instance with their ids, which resumption needs."""
 
 from portway.http.response import EventStream
 from portway.protocol.sse import Event, encode
@@ -7,26 +7,26 @@ _ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
 
 
 def one_line(data: bytes) -> bytes:
-    """JSON without the line breaks between its tokens; within strings it has none."""
+    """Replace the line breaks of a JSON text by spaces; they stand between tokens, never within strings."""
     return data.translate(_ONE_LINE) if b"\n" in data or b"\r" in data else data
 
 
 class RelayedStream(EventStream):
-    """An EventStream that also takes events of an instance's stream as they were read."""
+    """An EventStream that also sends events as they were parsed from an instance's stream."""
 
     __slots__ = ()
 
     async def drained(self) -> None:
-        """Return when the client has taken almost all of what was sent, or has left."""
+        """Wait until the client has read almost all of what was sent, or has left."""
         await self._send({"type": "http.response.body", "body": b"", "more_body": True})
 
     def abandon(self) -> None:
-        """Say no more. Where the response has not ended, the listener cuts it."""
+        """Stop writing, without an end. The listener cuts a response that has not ended."""
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
 
     async def relay(self, event: Event) -> None:
-        """Send an event; its data is one line. Awaiting this is the back-pressure."""
+        """Send an event, whose data is one line; wait while the client is slow to read."""
         self._quiet = False
         await self._write(encode(event))

@@ -1,18 +1,18 @@
-"""Which headers pass the gate, and what it makes of them on the way."""
+"""The headers the gate passes on, in both directions."""
 
 from functools import partial
 
-from portway.host.gate.gate_call import Call
+from portway.host.gate.gate_call import GateCall
 from portway.host.gate.session_ids import HEADER as SESSION
-from portway.host.gate.session_ids import Sessions
+from portway.host.gate.session_ids import SessionIds
 from portway.http.asgi import Headers
 
-# Of one connection (RFC 9110 section 7.6.1), or remade by whoever sends the message on.
+# These belong to one connection (RFC 9110 section 7.6.1), or are made anew for the next one.
 _HOP = frozenset(
     b"connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer transfer-encoding "
     b"upgrade content-length".split()
 )
-# Never passed on: the caller's credentials, which end here, and what the gate alone may say.
+# Never sent to an instance: the caller's credentials, and headers that only the gate may set.
 _ENDS_HERE = _HOP | frozenset(
     b"authorization cookie host expect forwarded x-forwarded-for x-forwarded-host x-forwarded-proto x-real-ip "
     b"x-request-id".split()
@@ -22,7 +22,7 @@ _KNOWN_NAMES = 1024
 
 
 class _Passes(dict[bytes, bool]):
-    """Whether a header of that name is passed on; worked out once for each name, for a bounded number of them."""
+    """Whether a request header is passed on, by its name; remembers the answer for a bounded number of names."""
 
     def __missing__(self, name: bytes) -> bool:
         passes = name not in _ENDS_HERE and not name.startswith(b"portway-")
@@ -34,8 +34,8 @@ class _Passes(dict[bytes, bool]):
 _passes = _Passes()
 
 
-def forwarded(headers: Headers, fields: dict[bytes, bytes], call: Call, scheme: bytes) -> Headers:
-    """The client's headers as the instance gets them."""
+def forwarded(headers: Headers, fields: dict[bytes, bytes], call: GateCall, scheme: bytes) -> Headers:
+    """Return the headers of the request to the instance."""
     kept = [item for item in headers if _passes[item[0]]]
     connection = fields.get(b"connection")
     if connection is not None and connection not in (b"keep-alive", b"close"):
@@ -54,8 +54,8 @@ def forwarded(headers: Headers, fields: dict[bytes, bytes], call: Call, scheme: 
     return kept
 
 
-def returned(headers: Headers, call: Call, sessions: Sessions) -> tuple[bytes, Headers]:
-    """The type of an instance's reply, and its headers as the client gets them."""
+def returned(headers: Headers, call: GateCall, session_ids: SessionIds) -> tuple[bytes, Headers]:
+    """Return the content type of an instance's reply, in lower case, and the headers of the reply to the client."""
     content_type = b""
     kept = [(b"x-request-id", call.line.request.encode())]
     for item in headers:
@@ -64,16 +64,16 @@ def returned(headers: Headers, call: Call, sessions: Sessions) -> tuple[bytes, H
             if item[0] == b"content-type":
                 content_type = item[1].lower()
     if call.session is not None or call.line.method == "initialize":
-        kept = [item for item in map(partial(_sealed, call, sessions), kept) if item is not None]
+        kept = [item for item in map(partial(_sealed, call, session_ids), kept) if item is not None]
     return content_type, kept
 
 
-def _sealed(call: Call, sessions: Sessions, item: tuple[bytes, bytes]) -> tuple[bytes, bytes] | None:
-    """A header of a reply, with the client's id of the session in place of the instance's."""
+def _sealed(call: GateCall, session_ids: SessionIds, item: tuple[bytes, bytes]) -> tuple[bytes, bytes] | None:
+    """Replace an instance's session id by the client's; None drops a header whose session id is not valid."""
     if item[0] != SESSION:
         return item
     if call.session is not None and item[1] == call.session.upstream:
         return SESSION, call.session.token
     assert call.backend is not None
-    token = sessions.seal(call.route.name, call.caller, call.backend.instance.id, item[1])
+    token = session_ids.seal(call.route.name, call.caller, call.backend.instance.id, item[1])
     return None if token is None else (SESSION, token)

@@ -1,7 +1,8 @@
-"""The gate's face to clients: an ASGI application that every request to every app passes.
+"""The ASGI application of the gate, which handles every request of every client.
 
-app by host or path, caller by token, limits, the message and its headers, then the instance. Whatever is refused is
-answered with a JSON-RPC error; an app that needs a token and one that does not exist are refused with the same bytes.
+It finds the app by host or path and the caller by token, checks the limits, the message and its headers, and passes the
+request to an instance. A refusal is a JSON-RPC error. Without a valid token, an app that exists and one that does not
+are refused with the same bytes.
 """
 
 import asyncio
@@ -13,15 +14,15 @@ from zlib import crc32
 from msgspec import UNSET
 
 from portway.host.gate import batch_calls
-from portway.host.gate.call_record import Record, now
+from portway.host.gate.call_record import CallRecord, now
 from portway.host.gate.event_stream import RelayedStream
 from portway.host.gate.forwarded_headers import forwarded
-from portway.host.gate.gate_call import Call, InFlight
+from portway.host.gate.gate_call import GateCall, InFlight
 from portway.host.gate.metrics import Metrics
 from portway.host.gate.relay import DEFERRED, KEEP_ALIVE, Relay
 from portway.host.gate.routing import Caller, Route, Routes
 from portway.host.gate.session_ids import HEADER as SESSION
-from portway.host.gate.session_ids import Sessions
+from portway.host.gate.session_ids import SessionIds
 from portway.http.asgi import Headers, Receive, Scope, Send
 from portway.http.body import BodyTooLarge, ClientDisconnected, read_body
 from portway.http.response import send_bytes
@@ -37,7 +38,7 @@ _JSON = (b"content-type", b"application/json")
 _UNAUTHORIZED = encode_error(
     None, RpcError(REFUSED, "A valid bearer token for this app is needed in the Authorization header.")
 )
-_NOWHERE = encode_error(
+_NO_SUCH_PATH = encode_error(
     None, RpcError(REFUSED, "There is nothing at this path; the MCP endpoint of an app is /<app>/mcp.")
 )
 _OTHER_HOST = encode_error(
@@ -46,24 +47,24 @@ _OTHER_HOST = encode_error(
 _OTHER_ORIGIN = encode_error(
     None, RpcError(REFUSED, "This Origin is not allowed; a page may call the host that it came from.")
 )
-_METHODS = encode_error(None, RpcError(REFUSED, "The MCP endpoint takes POST, GET and DELETE."))
+_WRONG_METHOD = encode_error(None, RpcError(REFUSED, "The MCP endpoint takes POST, GET and DELETE."))
 _LISTEN = "subscriptions/listen"
-_FINE = ("ok", DEFERRED)
-_ONCE = (*ROUTING, SESSION, b"host", b"authorization", b"content-type", b"content-length")
+_SUCCESSES = ("ok", DEFERRED)
+_NOT_REPEATED = (*ROUTING, SESSION, b"host", b"authorization", b"content-type", b"content-length")
 
 
-class Front:
-    """The application. It holds what lasts: routes, record, metrics, calls in flight."""
+class GateApp:
+    """The ASGI application. It holds the routes, the call record, the metrics and the calls in flight."""
 
-    def __init__(self, routes: Routes, record: Record, metrics: Metrics, secret: bytes) -> None:
+    def __init__(self, routes: Routes, record: CallRecord, metrics: Metrics, secret: bytes) -> None:
         self._routes = routes
         self._record = record
         self._metrics = metrics
         self._in_flight = InFlight()
-        self._sessions = Sessions(secret)
-        self._relay = Relay(self._sessions)
+        self._session_ids = SessionIds(secret)
+        self._relay = Relay(self._session_ids)
         self.end_streams = self._in_flight.end_streams
-        self._prefix, self._numbers = os.urandom(6).hex() + "-", itertools.count(1)  # of request ids
+        self._prefix, self._numbers = os.urandom(6).hex() + "-", itertools.count(1)  # for request ids
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""
@@ -86,7 +87,7 @@ class Front:
                 return
             route = routes.by_path(path)
             if route is None and not (path.rstrip("/").endswith("/mcp") and path.count("/") <= 3):
-                await self._turn_away(send, 404, _NOWHERE)
+                await self._turn_away(send, 404, _NO_SUCH_PATH)
                 return
             path = "/mcp"
         caller = routes.caller(route, fields.get(b"authorization"))
@@ -97,7 +98,7 @@ class Front:
         await self._admit(scope, receive, send, route, caller, fields, path)
 
     async def _turn_away(self, send: Send, status: int, body: bytes, *headers: tuple[bytes, bytes]) -> None:
-        """Refuse what is no call of an app's; only the request's id tells one refusal from another."""
+        """Refuse a request before it belongs to an app. Two such refusals differ only in the request id."""
         identity = (b"x-request-id", (self._prefix + str(next(self._numbers))).encode())
         await send_bytes(send, status, body, [_JSON, identity, *headers])
 
@@ -111,8 +112,8 @@ class Front:
         fields: dict[bytes, bytes],
         path: str,
     ) -> None:
-        """Serve an authenticated request, and write down what became of it."""
-        call = Call(route, caller, self._prefix + str(next(self._numbers)), receive)
+        """Serve an authenticated request, and add its line to the call record."""
+        call = GateCall(route, caller, self._prefix + str(next(self._numbers)), receive)
         route.in_flight += 1
         try:
             await self._serve(call, scope, send, fields, path)
@@ -127,14 +128,14 @@ class Front:
         except ClientDisconnected:
             call.line.outcome = "cancelled"
         except asyncio.CancelledError:
-            await self._cancelled(call, send)
+            await self._answer_ended(call, send)
         finally:
             self._in_flight.leave(call)
             if call.stream is not None:
                 call.stream.abandon()
             if call.held:
                 call.let_go()
-            if call.lasting:
+            if call.is_stream:
                 route.streams -= 1
             else:
                 route.in_flight -= 1
@@ -142,17 +143,17 @@ class Front:
                     call.backend.in_flight -= 1
             self._finish(call)
 
-    async def _serve(self, call: Call, scope: Scope, send: Send, fields: dict[bytes, bytes], path: str) -> None:
-        """Read the request, hold it to the rules and pass it on. Raises what `_admit` answers."""
+    async def _serve(self, call: GateCall, scope: Scope, send: Send, fields: dict[bytes, bytes], path: str) -> None:
+        """Read and check the request and pass it on. Raises the errors that `_admit` answers."""
         headers, line, method = scope["headers"], call.line, scope["method"]
         if len(fields) != len(headers):
             _refuse_repeated(headers)
         is_mcp = path in ("/mcp", "/mcp/")
         if is_mcp and method != "POST":
-            await self._session_itself(call, scope, send, fields)
+            await self._serve_session(call, scope, send, fields)
             return
         if call.route.in_flight > 2 * call.route.limits.in_flight:
-            self._check_room(call)  # whatever it is, before its body takes memory
+            self._check_capacity(call)  # before its body takes memory
         body = await read_body(fields.get(b"content-length"), call.receive, call.route.limits.body_bytes)
         line.bytes_in = len(body)
         is_batch = body[:1] != b"{" and body.lstrip()[:1] == b"["
@@ -161,14 +162,14 @@ class Front:
             return
         message = decode(body) if is_mcp else None
         if message is not None:
-            self._describe(call, message, fields)
+            self._read_message(call, message, fields)
             if SESSION in fields and line.era == "legacy" and line.method != "initialize":
                 self._find_session(call, fields[SESSION])
             if line.method == _LISTEN:
-                _make_lasting(call)
+                _count_as_stream(call)
         else:
             line.era, line.method, line.name = "http", method, path
-        self._check_room(call)
+        self._check_capacity(call)
         upstream = forwarded(headers, fields, call, scope["scheme"].encode())
         self._in_flight.enter(call)
         if message is None:
@@ -176,24 +177,24 @@ class Front:
             target = scope["raw_path"].decode("ascii") + ("?" + query.decode("ascii") if query else "")
             await self._relay.plain(call, method, target, upstream, body, send)
         elif call.request_id is None or message.method is UNSET:
-            await self._tell(call, message, upstream, body, send)
+            await self._forward_other(call, message, upstream, body, send)
         else:
             await self._relay.call(call, upstream, body, call.request_id, send)
 
-    async def _session_itself(self, call: Call, scope: Scope, send: Send, fields: dict[bytes, bytes]) -> None:
-        """Serve a session's own stream (GET) and its end (DELETE); the instance says whether it has any."""
+    async def _serve_session(self, call: GateCall, scope: Scope, send: Send, fields: dict[bytes, bytes]) -> None:
+        """Serve the GET stream and the DELETE of a session; the instance may refuse either."""
         line, method = call.line, scope["method"]
         line.era, line.method = "legacy", method
         if method not in ("GET", "DELETE"):
             line.status = 405
             identity = (b"x-request-id", line.request.encode())
-            await send_bytes(send, 405, _METHODS, [_JSON, identity, (b"allow", b"POST, GET, DELETE")])
+            await send_bytes(send, 405, _WRONG_METHOD, [_JSON, identity, (b"allow", b"POST, GET, DELETE")])
             return
         if SESSION in fields:
             self._find_session(call, fields[SESSION])
         if method == "GET":
-            _make_lasting(call)
-        self._check_room(call)
+            _count_as_stream(call)
+        self._check_capacity(call)
         upstream = forwarded(scope["headers"], fields, call, scope["scheme"].encode())
         self._in_flight.enter(call)
         if method == "GET":
@@ -201,18 +202,20 @@ class Front:
         else:
             await self._relay.end(call, upstream, send)
 
-    def _find_session(self, call: Call, token: bytes) -> None:
-        """Learn which session the client means, and its home. Raises RpcError (404) when it is not this caller's."""
-        call.session = self._sessions.open(call.route.name, call.caller, token)
+    def _find_session(self, call: GateCall, token: bytes) -> None:
+        """Set the call's session, and the instance that must get it. Raises RpcError (404) for another caller's."""
+        call.session = self._session_ids.open(call.route.name, call.caller, token)
         home, backends = self._routes.backends.get(call.session.instance), call.route.backends
         is_new_call = call.request_id is not None and call.line.method != "response"
-        if home in backends or (home is not None and not is_new_call):  # who waits for these may be draining
+        if home in backends or (
+            home is not None and not is_new_call
+        ):  # the call it belongs to may run on a draining instance
             call.pinned = home
-        elif backends:  # its home is gone: another becomes that, the same for all it says
+        elif backends:  # its instance is gone: the same other one for all messages of the session
             call.pinned = backends[crc32(token) % len(backends)]
 
-    async def _batch(self, call: Call, scope: Scope, body: bytes, fields: dict[bytes, bytes], send: Send) -> None:
-        """Answer a batch; each element is limited, recorded and given an id of its own."""
+    async def _batch(self, call: GateCall, scope: Scope, body: bytes, fields: dict[bytes, bytes], send: Send) -> None:
+        """Answer a batch; each element is limited and recorded as a call, and has a fresh id."""
         line = call.line
         line.method = "batch"
         call.stream = RelayedStream(send, KEEP_ALIVE, [(b"x-request-id", line.request.encode())])
@@ -225,8 +228,8 @@ class Front:
         if not call.stream.opened:
             await send_bytes(send, line.status, replies, [_JSON] if replies else [])
 
-    def _describe(self, call: Call, message: Message, fields: dict[bytes, bytes]) -> None:
-        """Learn what the message asks for, and hold a modern one to its headers. Raises RpcError."""
+    def _read_message(self, call: GateCall, message: Message, fields: dict[bytes, bytes]) -> None:
+        """Note era, method, name and arguments of a message; verify the headers of a modern one. Raises RpcError."""
         version, line = fields.get(VERSION), call.line
         if message.id is not UNSET:
             call.request_id = message.id
@@ -244,21 +247,21 @@ class Front:
         else:
             line.name = routed_name(message) or ""
 
-    def _check_room(self, call: Call) -> None:
+    def _check_capacity(self, call: GateCall) -> None:
         if self._record.failing:
             raise RpcError(REFUSED, "The host cannot keep its call record and takes no calls until it can.", status=503)
         excess = call.route.in_flight - call.route.limits.in_flight
-        if excess <= 0 or call.lasting:
+        if excess <= 0 or call.is_stream:
             return
         is_call = call.request_id is not None and call.line.method != "response"
-        if is_call or excess > call.route.limits.in_flight:  # calls may wait for the others
+        if is_call or excess > call.route.limits.in_flight:  # the others answer or cancel calls that hold places
             raise RpcError(REFUSED, f"The app {call.route.name!r} is busy with as many calls as it takes.", status=429)
 
-    async def _tell(self, call: Call, message: Message, headers: Headers, body: bytes, send: Send) -> None:
+    async def _forward_other(self, call: GateCall, message: Message, headers: Headers, body: bytes, send: Send) -> None:
         """Pass on a notification or a client's response.
 
-        A cancellation names an id of the client's, and without a session (which tells clients of one token apart) the
-        gate cannot know which call is meant. A modern client cancels by closing its request.
+        A cancellation names an id that the client chose. Without a session, two clients with one token may use the same
+        id, so it is dropped. A modern client cancels by closing its request.
         """
         params = message.params
         if call.line.method != "notifications/cancelled":
@@ -269,25 +272,27 @@ class Front:
         else:
             await self._relay.cancel(call, headers, body, params.request_id, send)
 
-    async def _cancelled(self, call: Call, send: Send) -> None:
-        if call.task is None or not (call.gone or call.expired):
-            call.line.outcome = "cut"  # the gate stops
+    async def _answer_ended(self, call: GateCall, send: Send) -> None:
+        """Answer a call whose task was cancelled: by this gate, or because its process stops."""
+        if call.task is None or not (call.client_left or call.expired):
+            call.line.outcome = "cut"  # the process stops
             raise asyncio.CancelledError
         call.task.uncancel()
-        if call.lasting and (call.gone or call.stream is not None):
+        if call.is_stream and (call.client_left or call.stream is not None):
             call.line.outcome = "ok"
-            if call.stream is not None and not call.gone:
+            if call.stream is not None and not call.client_left:
                 await call.stream.close()
             return
-        call.line.outcome = "cancelled" if call.gone else "cut"
+        call.line.outcome = "cancelled" if call.client_left else "cut"
         has_begun = call.line.status and call.stream is None
-        if call.expired and not call.gone and not has_begun:
+        if call.expired and not call.client_left and not has_begun:
             error = RpcError(REFUSED, f"The app {call.route.name!r} did not answer in time.", status=504)
             await _refuse(call, send, error)
 
-    def _finish(self, call: Call) -> None:
+    def _finish(self, call: GateCall) -> None:
+        """Complete the line of the call, count it and record it."""
         line, seconds = call.line, perf_counter() - call.started
-        self._metrics.observe(line.app, line.method, line.name, seconds, failed=line.outcome not in _FINE)
+        self._metrics.observe(line.app, line.method, line.name, seconds, failed=line.outcome not in _SUCCESSES)
         line.time = now()
         line.ms = round(seconds * 1000, 3)
         if call.backend is not None:
@@ -295,26 +300,26 @@ class Front:
         self._record.add(line)
 
 
-def _make_lasting(call: Call) -> None:
-    """Count a stream that may last as one, and not as a call. Raises RpcError (503) over the app's bound."""
+def _count_as_stream(call: GateCall) -> None:
+    """Count a long-lived stream as a stream instead of a call. Raises RpcError (503) over the app's limit."""
     route = call.route
     if route.streams >= route.limits.streams:
         raise RpcError(REFUSED, f"The app {route.name!r} has as many streams open as it takes.", status=503)
-    call.lasting = True
+    call.is_stream = True
     route.in_flight -= 1
     route.streams += 1
 
 
 def _refuse_repeated(headers: Headers) -> None:
-    """Refuse a header sent twice that the gate and an instance could read differently."""
-    names = [name for name, _ in headers if name in _ONCE]
+    """Refuse a repeated header that the gate and an instance could read differently. Raises RpcError."""
+    names = [name for name, _ in headers if name in _NOT_REPEATED]
     for name in names:
         if names.count(name) > 1:
             raise RpcError(HEADER_MISMATCH, f"The {name.decode()} header is sent twice.")
 
 
-async def _refuse(call: Call, send: Send, error: RpcError) -> None:
-    """Tell the client, in the stream if its reply has begun as one."""
+async def _refuse(call: GateCall, send: Send, error: RpcError) -> None:
+    """Answer with an error: as an event if the reply has begun as a stream, else as JSON."""
     body = encode_error(error.request_id if isinstance(error, UnreadableMessage) else call.request_id, error)
     call.line.bytes_out += len(body)
     if call.stream is not None and call.stream.opened:

@@ -1,4 +1,4 @@
-"""One request on its way through the gate."""
+"""One request on its way through the gate, and the set of those that wait for an instance."""
 
 import asyncio
 from time import perf_counter
@@ -10,26 +10,26 @@ from portway.host.gate.session_ids import Session
 from portway.http.asgi import Receive
 
 _TICK = 0.1  # seconds between looks at the calls in flight
-_SILENCE = 300.0  # seconds an instance may say nothing; Portway's own speak every 15, where the client takes streams
+_SILENCE = 300.0  # seconds an instance may send nothing; event streams of Portway's own send something every 15
 _ABANDONED = 300.0  # seconds a legacy call goes on after its client has left
 
 
-class Call:
-    """What is known of a request so far. `line` is what the record will say, filled in on the way."""
+class GateCall:
+    """The state of one request. `line` is its line in the call record, filled in on the way."""
 
-    request_id: int | str | None = None  # the client's, of a message that has one
-    fresh: int | str | None = None  # the instance's, of a request
+    request_id: int | str | None = None  # the id the client chose, if the message has one
+    fresh: int | str | None = None  # the id the instance sees, of a request
     session: Session | None = None
-    pinned: Backend | None = None  # where the session is at home
+    pinned: Backend | None = None  # the instance that must get it
     backend: Backend | None = None
-    lasting = False  # a stream of what happens at the instance, for as long as the client likes: no call
-    resumable = False  # the instance goes on by itself and keeps the events for the client to fetch
-    cancels = False  # the client's leaving is its way to cancel (modern era)
-    gone = False  # the call ended because it left
-    expired = False  # the call ended because the instance was silent for too long, or the gate stops
-    held = 0  # bytes of the app's room that a long reply has taken
-    left = 0.0  # when it left, of a call that goes on
-    stream: RelayedStream | None = None  # what the reply was begun as
+    is_stream = False  # a long-lived stream (GET or subscriptions/listen), counted apart from calls
+    resumable = False  # the instance keeps the events, and the client can fetch them on another stream
+    cancels = False  # closing the request cancels the call (modern era)
+    client_left = False  # the call was ended because its client left
+    expired = False  # the call was ended because the instance was silent for too long, or the gate stops
+    held = 0  # bytes of the app's reply memory taken for a long reply
+    left_at = 0.0  # when the client left, if it has
+    stream: RelayedStream | None = None  # the reply, when it is an event stream
     task: asyncio.Task[None] | None = None
     watcher: asyncio.Task[None] | None = None
 
@@ -41,39 +41,39 @@ class Call:
         self.line = Line(app=route.name, release=route.release, principal=caller.name, request=request)
 
     async def hold(self, size: int) -> None:
-        """Wait until there is room for a long reply of `size` bytes."""
-        await self.route.room.take(size)
+        """Wait for reply memory for a long reply of `size` bytes."""
+        await self.route.reply_memory.take(size)
         self.held = size
 
     def let_go(self) -> None:
-        """The long reply is with the client."""
-        self.route.room.give(self.held)
+        """Give the reply memory back: the client has read the long reply."""
+        self.route.reply_memory.give(self.held)
         self.held = 0
 
     def heard(self, size: int) -> None:
-        """The instance sent something: `size` bytes of it are for the client."""
+        """Note that the instance sent something, of which `size` bytes go to the client."""
         self.line.bytes_out += size
         self.quiet_since = perf_counter()
 
 
 class InFlight:
-    """The calls that wait for an instance. One timer looks after them all, so that a quick call costs no task or timer.
+    """The requests that wait for an instance. One timer checks them all, so a quick call needs no task or timer.
 
-    A modern client that leaves has cancelled its call (2026-07-28, basic/patterns/cancellation); a legacy one has not
-    (2025-11-25, basic/transports): its call goes on, and the reply is dropped, unless the instance keeps it to be
-    fetched. Lasting streams are apart: they may be silent, and end with their client, their instance or the gate.
+    A modern client that leaves cancels its call (2026-07-28, basic/patterns/cancellation). A legacy client does not
+    (2025-11-25, basic/transports): the call goes on and its reply is dropped, unless the instance keeps it for another
+    stream. Long-lived streams are kept apart: they may be silent, and end with their client, instance or gate.
     """
 
     def __init__(self) -> None:
-        self._calls: set[Call] = set()
-        self._streams: set[Call] = set()
+        self._calls: set[GateCall] = set()
+        self._streams: set[GateCall] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def enter(self, call: Call) -> None:
-        loop = self._loop = self._loop or asyncio.get_running_loop()  # which costs a system call, on 3.11
+    def enter(self, call: GateCall) -> None:
+        loop = self._loop = self._loop or asyncio.get_running_loop()  # which costs a system call on Python 3.11
         call.task = asyncio.current_task(loop)
-        if call.lasting:
+        if call.is_stream:
             self._streams.add(call)
             call.watcher = loop.create_task(self._watch(call))
             return
@@ -81,17 +81,17 @@ class InFlight:
         if self._timer is None:
             self._timer = loop.call_later(_TICK, self._look)
 
-    def leave(self, call: Call) -> None:
+    def leave(self, call: GateCall) -> None:
         self._calls.discard(call)
-        if call.lasting:
+        if call.is_stream:
             self._streams.discard(call)
         if call.watcher is not None:
             call.watcher.cancel()
 
     def end_streams(self) -> None:
-        """The gate stops: its clients' lasting streams are not waited for."""
+        """End the long-lived streams, because the gate stops."""
         for call in self._streams:
-            if call.task is not None and not call.gone:
+            if call.task is not None and not call.client_left:
                 call.expired = True
                 call.task.cancel()
 
@@ -101,19 +101,21 @@ class InFlight:
         for call in self._calls:
             if call.watcher is None:
                 call.watcher = loop.create_task(self._watch(call))
-            if call.task is None or call.gone or call.expired:
+            if call.task is None or call.client_left or call.expired:
                 continue
             call.expired = now - call.quiet_since > _SILENCE
-            call.gone = bool(call.left) and (call.cancels or call.resumable or now - call.left > _ABANDONED)
-            if call.expired or call.gone:
+            call.client_left = bool(call.left_at) and (
+                call.cancels or call.resumable or now - call.left_at > _ABANDONED
+            )
+            if call.expired or call.client_left:
                 call.task.cancel()
 
-    async def _watch(self, call: Call) -> None:
+    async def _watch(self, call: GateCall) -> None:
         while (await call.receive())["type"] != "http.disconnect":
             pass
-        call.left = perf_counter()
-        leaves = call.cancels or call.lasting or call.resumable
+        call.left_at = perf_counter()
+        ends = call.cancels or call.is_stream or call.resumable
         is_in = call in self._calls or call in self._streams
-        if leaves and is_in and call.task is not None and not call.expired:
-            call.gone = True
+        if ends and is_in and call.task is not None and not call.expired:
+            call.client_left = True
             call.task.cancel()

@@ -1,8 +1,8 @@
-"""The id of a call, exchanged for a fresh one on the way in and restored on the way out.
+"""JSON-RPC ids: replaced by fresh ones on the way to an instance, restored on the way back.
 
-Clients choose their ids, and two of them choose the same one: an instance sees only ids the gate made. Outside a
-session a fresh id is a number, and the gate remembers whose it is while the call lasts. A session's reply can come on
-another stream than the call went in by, even through a gate started since: there the fresh id holds the client's own.
+Two clients may choose the same id, so an instance sees only ids that the gate made. Outside a session a fresh id is a
+number that the gate remembers while the call lasts. In a session the reply may come on another stream, even through a
+gate that was started since, so there the fresh id contains the client's own.
 """
 
 import itertools
@@ -45,18 +45,18 @@ _error = msgspec.json.Decoder(_Error).decode
 _result = msgspec.json.Decoder(_Result).decode
 _encode = msgspec.json.encode
 
-# Ids of a gate that was killed may still be in use: seconds in the high bits keep a new one's apart. Below 2^53.
+# The start time in the high bits keeps the ids apart from those of an earlier gate that may be in use. Below 2^53.
 _fresh = itertools.count(int(time.time()) << 20)
 
 
-_MARK = "portway."  # begins the ids of sessions' calls
+_MARK = "portway."  # begins the fresh ids of sessions' calls
 _IS_ERROR = b'"isError"'
 _SUBSCRIPTION = re.compile(rb'("io\.modelcontextprotocol\\?/subscriptionId"\s*:\s*)"?(\d+)"?')
-"""Can match a member only: the quotes of a name within a string are escaped."""
+"""Matches only members of an object: within a JSON string the quotes are escaped."""
 
 
-def readdress(body: bytes, method: str) -> tuple[int, bytes]:
-    """A fresh id, and the request in `body` (known to be one, of `method`) under it."""
+def with_fresh_id(body: bytes, method: str) -> tuple[int, bytes]:
+    """Return a fresh id, and the request in `body` (a valid one, of `method`) with that id."""
     fresh = next(_fresh)
     params = _params(body).params
     if params is UNSET:
@@ -64,25 +64,25 @@ def readdress(body: bytes, method: str) -> tuple[int, bytes]:
     return fresh, b'{"jsonrpc":"2.0","id":%d,"method":%b,"params":%b}' % (fresh, _encode(method), params)
 
 
-def readdress_in_session(body: bytes, method: str, original: int | str) -> tuple[str, bytes]:
-    """A fresh id that holds the `original`, and the request in `body` (of `method`) under it."""
+def with_fresh_session_id(body: bytes, method: str, original: int | str) -> tuple[str, bytes]:
+    """Return a fresh id that contains the `original`, and the request in `body` (of `method`) with that id."""
     fresh = f"{_MARK}{next(_fresh):x}.{encode_id(original).decode()}"
     params = _params(body).params
     return fresh, encode_request(fresh, method, b"{}" if params is UNSET else bytes(params))
 
 
 def marker(fresh: int | str) -> bytes:
-    """What stands in every message that holds `fresh`, however its JSON is written."""
+    """Return the bytes that every message with the id `fresh` contains, however its JSON is written."""
     return b"%d" % fresh if isinstance(fresh, int) else ".".join(fresh.split(".", 2)[:2]).encode()
 
 
 def restore(
     message: bytes, fresh: int | str, original: int | str, *, any_error: bool = False
 ) -> tuple[bytes, str] | None:
-    """The reply to `fresh` under its `original` id, and its outcome: "ok", "isError" or the error's code.
+    """Return the reply to `fresh` with its `original` id, and its outcome: "ok", "isError" or "error CODE".
 
-    None when it is no reply (a notification, or a request to the client). Raises BrokenResponse for a reply to
-    something else, or what is neither; with `any_error`, an error is taken for the reply whatever id it bears.
+    None when the message is a notification or a request to the client. Raises BrokenResponse for a reply to something
+    else, or for what is not JSON-RPC. With `any_error`, an error with any id is taken for the reply.
     """
     try:
         reply = _reply(message)
@@ -101,7 +101,7 @@ def restore(
 
 
 def _is_error(result: bytes) -> bool:
-    """Whether a result says `"isError": true`; read only where it may. (`in` costs several times `find`, on 3.11.)"""
+    """Whether a result has `"isError": true`. Decodes only if needed; `find` is much faster than `in` on 3.11."""
     at = result.find(_IS_ERROR)
     if at < 0 or (result.startswith(b":false", at + len(_IS_ERROR)) and result.find(_IS_ERROR, at + 1) < 0):
         return False
@@ -109,12 +109,12 @@ def _is_error(result: bytes) -> bool:
 
 
 def is_reply(message: bytes) -> bool:
-    """Whether a message of an instance, known to be JSON-RPC, answers a request."""
+    """Whether a valid JSON-RPC message of an instance is a reply."""
     return _reply(message).method is UNSET
 
 
 def restore_resumed(message: bytes) -> tuple[bytes, int | str] | None:
-    """A reply that comes on a session's later stream, under the client's own id, and that id; None if it is none."""
+    """Return a reply on a session's later stream with the client's own id, and that id; None if it is no reply."""
     if _MARK.encode() not in message:
         return None
     try:
@@ -130,13 +130,13 @@ def restore_resumed(message: bytes) -> tuple[bytes, int | str] | None:
     return (head + b'"result":%b}' % reply.result, original) if reply.result is not UNSET else None
 
 
-def resubscribe(message: bytes, fresh: int, original: int | str) -> bytes:
-    """A frame of a `subscriptions/listen` stream, named by the client's id instead of the fresh one."""
+def restore_subscription(message: bytes, fresh: int, original: int | str) -> bytes:
+    """Replace the fresh id by the client's in the `subscriptionId` of an event of a `subscriptions/listen` stream."""
     ours, theirs = b"%d" % fresh, encode_id(original)
     return _SUBSCRIPTION.sub(lambda found: found[1] + theirs if found[2] == ours else found[0], message)
 
 
 def cancellation(body: bytes, fresh: str) -> bytes:
-    """The `notifications/cancelled` in `body`, of the call that the instance knows as `fresh`."""
+    """Return the `notifications/cancelled` in `body` with the id `fresh`, by which the instance knows the call."""
     params = msgspec.json.decode(body, type=_Cancelled).params | {"requestId": Raw(_encode(fresh))}
     return b'{"jsonrpc":"2.0","method":"notifications/cancelled","params":%b}' % _encode(params)

@@ -1,4 +1,4 @@
-"""What the gate counts, and its face for Prometheus. Counting is a dict look-up and a few additions."""
+"""The gate's counters, and their export to Prometheus. Counting costs a dict look-up and a few additions."""
 
 from bisect import bisect_left
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
 _BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)  # seconds
-_SERIES_PER_APP = 300  # a client may invent any number of names
+_SERIES_PER_APP = 300  # clients can send any number of names
 _OTHER = "(other)"
 
 
@@ -26,7 +26,7 @@ class Metrics:
     """Calls, errors and durations by app, method and name (of a tool, prompt or resource)."""
 
     def __init__(self) -> None:
-        self.refused = 0  # without a valid token; no app is named, for there may be none
+        self.refused = 0  # requests without a valid token; not per app, since the app may not exist
         self._apps: dict[str, dict[tuple[str, str], _Series]] = {}
 
     def observe(self, app: str, method: str, name: str, seconds: float, *, failed: bool) -> None:
@@ -43,12 +43,12 @@ class Metrics:
         series.buckets[bisect_left(_BOUNDS, seconds)] += 1
 
     def totals(self, app: str) -> tuple[int, int]:
-        """Calls and errors of an app since this gate started."""
+        """Return the numbers of calls and errors of an app since this gate started."""
         series = self._apps.get(app, {}).values()
         return sum(each.calls for each in series), sum(each.errors for each in series)
 
     def text(self) -> str:
-        """All of it in Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         from prometheus_client import CollectorRegistry, generate_latest
 
         registry = CollectorRegistry()
@@ -56,7 +56,7 @@ class Metrics:
         return generate_latest(registry).decode()
 
     def collect(self) -> "Iterator[Metric]":
-        """What prometheus_client asks of a collector."""
+        """Yield the metric families: the interface of a prometheus_client collector."""
         from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 
         labels = ["app", "method", "name"]

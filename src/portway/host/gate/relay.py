@@ -1,22 +1,22 @@
-"""A call to its instance and the reply back, ids exchanged, streams unbuffered."""
+"""Sends requests to instances and streams their replies back, with the ids replaced and restored."""
 
 import asyncio
 import contextlib
 
 from portway.host.gate.event_stream import RelayedStream, one_line
 from portway.host.gate.forwarded_headers import returned
-from portway.host.gate.gate_call import Call
+from portway.host.gate.gate_call import GateCall
 from portway.host.gate.ids import (
     cancellation,
     marker,
-    readdress,
-    readdress_in_session,
     restore,
     restore_resumed,
-    resubscribe,
+    restore_subscription,
+    with_fresh_id,
+    with_fresh_session_id,
 )
 from portway.host.gate.routing import Backend
-from portway.host.gate.session_ids import Running, Sessions
+from portway.host.gate.session_ids import RunningCalls, SessionIds
 from portway.http.asgi import Headers, Send
 from portway.http.http_client import BrokenResponse, ConnectFailed, Response, UpstreamError
 from portway.http.response import send_bytes
@@ -24,12 +24,12 @@ from portway.protocol.errors import REFUSED, RpcError
 from portway.protocol.sse import EventParser
 
 _START_SECONDS = 10.0  # a call waits for an app that is being started
-_RETRY_SECONDS = 0.5  # between tries, when no change of the table says that there is reason for one
-KEEP_ALIVE = 15.0  # seconds of silence after which a stream gets a comment
-REPLY_BYTES = 16 * 1024 * 1024  # a reply that is one JSON message, or one event
-_LONG = 65_536  # bytes of one beyond which it needs the app's room
+_RETRY_SECONDS = 0.5  # between attempts to connect, unless a new table comes first
+KEEP_ALIVE = 15.0  # seconds of silence after which a comment is sent on a stream
+REPLY_BYTES = 16 * 1024 * 1024  # the longest JSON reply, or event of a stream
+_LONG = 65_536  # bytes; a longer one takes reply memory
 
-# Requests that change nothing, so that one whose connection closed unanswered may be sent again.
+# These requests change nothing, so one whose connection closed without an answer may be sent again.
 _REPEATABLE = frozenset(
     (
         "initialize",
@@ -41,28 +41,28 @@ _REPEATABLE = frozenset(
         "prompts/list",
     )
 )
-DEFERRED = "deferred"  # the outcome of a call whose reply is for the client to fetch
+DEFERRED = "deferred"  # the outcome of a call whose reply the client fetches on another stream
 _OF_STREAMS = (b"content-type", b"cache-control", b"x-accel-buffering")  # written by EventStream
 
 
 class Relay:
-    """Sends requests to instances and replies to clients. RpcError: what failed, for the client to be told."""
+    """Sends requests to instances and replies to clients. Methods raise RpcError, for the client, on failure."""
 
-    def __init__(self, sessions: Sessions) -> None:
-        self._sessions = sessions
-        self._running = Running()
+    def __init__(self, session_ids: SessionIds) -> None:
+        self._session_ids = session_ids
+        self._running = RunningCalls()
 
-    async def call(self, call: Call, headers: Headers, body: bytes, request_id: int | str, send: Send) -> None:
-        """Proxy a JSON-RPC request; the reply is JSON or a stream, as the instance chose."""
+    async def call(self, call: GateCall, headers: Headers, body: bytes, request_id: int | str, send: Send) -> None:
+        """Proxy a JSON-RPC request; the instance replies with JSON or an event stream."""
         session = call.session
         if session is None:
-            call.fresh, body = readdress(body, call.line.method)
+            call.fresh, body = with_fresh_id(body, call.line.method)
         else:
-            call.fresh, body = readdress_in_session(body, call.line.method, request_id)
+            call.fresh, body = with_fresh_session_id(body, call.line.method, request_id)
             self._running.add(session, request_id, call.fresh)
         response = await _request(call, "POST", "/mcp", headers, body, repeatable=call.line.method in _REPEATABLE)
         try:
-            content_type, kept = returned(response.headers, call, self._sessions)
+            content_type, kept = returned(response.headers, call, self._session_ids)
             if content_type.startswith(b"text/event-stream"):
                 await self._stream(call, response, send, kept)
                 return
@@ -79,7 +79,7 @@ class Relay:
         except UpstreamError as error:
             raise _cut(call, error) from None
         finally:
-            if session is not None and not call.gone and call.line.outcome != DEFERRED:
+            if session is not None and not call.client_left and call.line.outcome != DEFERRED:
                 self._running.drop(session, request_id)
             if not response.complete:
                 await response.close()
@@ -90,10 +90,10 @@ class Relay:
         kept.append((b"content-length", b"%d" % len(reply)))
         await send({"type": "http.response.start", "status": response.status, "headers": kept})
         await send({"type": "http.response.body", "body": reply, "more_body": True})
-        await send({"type": "http.response.body", "body": b""})  # waits until the client has taken it
+        await send({"type": "http.response.body", "body": b""})  # waits until the client has read the rest
 
-    async def cancel(self, call: Call, headers: Headers, body: bytes, request_id: int | str, send: Send) -> None:
-        """Pass on that a session's client no longer wants its call `request_id`; one the gate knows not is let go."""
+    async def cancel(self, call: GateCall, headers: Headers, body: bytes, request_id: int | str, send: Send) -> None:
+        """Pass on the cancellation of a session's call `request_id`; accept that of an unknown call without effect."""
         assert call.session is not None
         fresh = self._running.find(call.session, request_id)
         if fresh is None:
@@ -102,10 +102,10 @@ class Relay:
         else:
             await self.plain(call, "POST", "/mcp", headers, cancellation(body, fresh), send)
 
-    async def follow(self, call: Call, headers: Headers, send: Send) -> None:
-        """Proxy a GET of the endpoint: a session's own stream, or what is left of one that was cut."""
+    async def follow(self, call: GateCall, headers: Headers, send: Send) -> None:
+        """Proxy a GET of the endpoint: a session's own stream, or the rest of one that was cut (Last-Event-ID)."""
         response = await _request(call, "GET", "/mcp", headers, b"", repeatable=True)
-        content_type, kept = returned(response.headers, call, self._sessions)
+        content_type, kept = returned(response.headers, call, self._session_ids)
         if response.status != 200 or not content_type.startswith(b"text/event-stream"):
             await self._pass(call, response, send, kept)
             return
@@ -113,30 +113,30 @@ class Relay:
         try:
             await self._stream(call, response, send, kept)
         except UpstreamError:
-            call.line.outcome = "cut"  # and the connection with it, as of any reply without an end
+            call.line.outcome = "cut"
         finally:
             await response.close()
 
-    async def end(self, call: Call, headers: Headers, send: Send) -> None:
-        """Proxy the DELETE of a session. One that an instance cannot end (405) the gate does: all requests pass it."""
+    async def end(self, call: GateCall, headers: Headers, send: Send) -> None:
+        """Proxy the DELETE of a session. Where the instance cannot end it (405), the gate refuses its id."""
         response = await _request(call, "DELETE", "/mcp", headers, b"", repeatable=False)
         if call.session is None or not (response.status < 300 or response.status == 405):
-            _, kept = returned(response.headers, call, self._sessions)
+            _, kept = returned(response.headers, call, self._session_ids)
             await self._pass(call, response, send, kept)
             return
-        self._sessions.end(call.session)
+        self._session_ids.end(call.session)
         await response.close()
         call.line.outcome, call.line.status = "ok", 204
         await send({"type": "http.response.start", "status": 204, "headers": []})
         await send({"type": "http.response.body", "body": b""})
 
-    async def plain(self, call: Call, method: str, target: str, headers: Headers, body: bytes, send: Send) -> None:
-        """Proxy a request that no JSON-RPC reply follows, as it is, with the reply streamed."""
+    async def plain(self, call: GateCall, method: str, target: str, headers: Headers, body: bytes, send: Send) -> None:
+        """Proxy a request that has no JSON-RPC reply; its response is streamed unchanged."""
         response = await _request(call, method, target, headers, body, repeatable=method in ("GET", "HEAD", "OPTIONS"))
-        _, kept = returned(response.headers, call, self._sessions)
+        _, kept = returned(response.headers, call, self._session_ids)
         await self._pass(call, response, send, kept)
 
-    async def _pass(self, call: Call, response: Response, send: Send, kept: Headers) -> None:
+    async def _pass(self, call: GateCall, response: Response, send: Send, kept: Headers) -> None:
         call.line.outcome, call.line.status = (
             ("ok" if response.status < 400 else f"status {response.status}"),
             response.status,
@@ -144,26 +144,28 @@ class Relay:
         kept = [*kept, *(item for item in response.headers if item[0] == b"content-length")]
         await send({"type": "http.response.start", "status": response.status, "headers": kept})
         if not response.pending and not response.complete:
-            await send({"type": "http.response.body", "body": b"", "more_body": True})  # the head goes ahead
+            await send(
+                {"type": "http.response.body", "body": b"", "more_body": True}
+            )  # send the head without waiting for the body
         try:
             async for chunk in response.chunks():
                 call.heard(len(chunk))
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
         except UpstreamError:
             call.line.outcome = "cut"
-            return  # with the reply unfinished, the listener cuts the connection: the one way to tell the client
+            return  # the listener cuts a connection whose reply has no end, which tells the client
         finally:
             await response.close()
         await send({"type": "http.response.body", "body": b""})
 
-    async def _stream(self, call: Call, response: Response, send: Send, headers: Headers) -> None:
-        """Pass on events as they come: of a call until the one that is the reply, of a GET until the instance ends."""
+    async def _stream(self, call: GateCall, response: Response, send: Send, headers: Headers) -> None:
+        """Pass events on as they come: of a call until its reply, of a GET until the instance ends the stream."""
         extra = [item for item in headers if item[0] not in _OF_STREAMS]
         call.stream = stream = RelayedStream(send, KEEP_ALIVE, extra)
         call.line.status = response.status
         parser = EventParser(REPLY_BYTES)
         mark = None if call.fresh is None else marker(call.fresh)
-        await stream.comment()  # the client sees the head now, not with the first event
+        await stream.comment()  # sends the head now, not with the first event
         async for chunk in response.chunks():
             call.heard(0)
             try:
@@ -177,7 +179,7 @@ class Relay:
                     if mark is None:
                         data = self._resumed(call, data)
                     elif mark in data or (b'"method"' not in data and not event.name):
-                        data, final = _restored(call, data)
+                        data, final = _restore_event(call, data)
                     event.data = data
                     call.line.bytes_out += len(data)
                 if event.id and call.session is not None:
@@ -197,8 +199,8 @@ class Relay:
             call.line.outcome = DEFERRED
         await stream.close()
 
-    def _resumed(self, call: Call, data: bytes) -> bytes:
-        """An event of a GET stream, which holds replies where it resumes a call's."""
+    def _resumed(self, call: GateCall, data: bytes) -> bytes:
+        """Restore the id of a reply on a GET stream, which carries replies when it resumes a call's stream."""
         restored = restore_resumed(data)
         if restored is None:
             return data
@@ -207,8 +209,8 @@ class Relay:
         return restored[0]
 
 
-async def _whole(call: Call, response: Response) -> bytes:
-    """The body of a reply that comes in pieces; a long one waits for room."""
+async def _whole(call: GateCall, response: Response) -> bytes:
+    """Return the body of a reply that comes in pieces; a long one waits for reply memory."""
     while not response.complete and response.pending <= _LONG:
         await response.more()
     if not response.complete:
@@ -218,23 +220,23 @@ async def _whole(call: Call, response: Response) -> bytes:
 
 
 async def _request(
-    call: Call, method: str, target: str, headers: Headers, body: bytes, *, repeatable: bool
+    call: GateCall, method: str, target: str, headers: Headers, body: bytes, *, repeatable: bool
 ) -> Response:
-    """Send the request to its session's home or the least busy instance; to another only when that cannot be reached.
+    """Send the request to the instance that must get it, else to the least busy; to the next if it is unreachable.
 
-    While none can be, wait for the next: the table names an instance that has died until control has seen its end.
+    While none can be reached, wait: the table names a dead instance until control has replaced it. Raises RpcError.
     """
     route, pinned, tried, until = call.route, call.pinned, list[Backend](), 0.0
     while True:
         while (backend := pinned or route.pick(tried)) is not None:
             pinned = None
             call.backend = backend
-            if not call.lasting:
+            if not call.is_stream:
                 backend.in_flight += 1
             try:
                 return await backend.client.request(method, target, headers, body, repeatable=repeatable)
             except ConnectFailed:
-                if not call.lasting:
+                if not call.is_stream:
                     backend.in_flight -= 1
                 call.backend = None
                 tried.append(backend)
@@ -252,12 +254,12 @@ async def _request(
     raise RpcError(REFUSED, f"The app {call.route.name!r} {state or 'cannot be reached'}; try again soon.", status=503)
 
 
-def _restored(call: Call, data: bytes) -> tuple[bytes, bool]:
-    """A message of a call's stream under the client's ids, and whether it is the reply."""
+def _restore_event(call: GateCall, data: bytes) -> tuple[bytes, bool]:
+    """Return a message of a call's stream with the client's ids, and whether it is the reply."""
     assert call.fresh is not None
     assert call.request_id is not None
-    if call.lasting and isinstance(call.fresh, int):
-        data = resubscribe(data, call.fresh, call.request_id)
+    if call.is_stream and isinstance(call.fresh, int):
+        data = restore_subscription(data, call.fresh, call.request_id)
     restored = restore(data, call.fresh, call.request_id)
     if restored is None:
         return data, False
@@ -265,6 +267,6 @@ def _restored(call: Call, data: bytes) -> tuple[bytes, bool]:
     return data, True
 
 
-def _cut(call: Call, error: UpstreamError) -> RpcError:
+def _cut(call: GateCall, error: UpstreamError) -> RpcError:
     call.line.outcome = "cut"
     return RpcError(REFUSED, f"The app {call.route.name!r} did not answer properly: {error}.", status=502)

@@ -1,20 +1,20 @@
-"""Room for long replies: how much of an app's the gate holds in memory at once, whoever asked for it."""
+"""The memory that one app's long replies may take in the gate at once, for all its callers together."""
 
 import asyncio
 from collections import deque
 
-ROOM_BYTES = 64 * 1024 * 1024
+REPLY_MEMORY_BYTES = 64 * 1024 * 1024
 
 
-class Room:
-    """Bytes that may be taken and are given back. Who finds too few waits its turn, so no taker is passed over."""
+class ReplyMemory:
+    """A counter of free bytes. A taker that finds too few waits; waiting takers are served in order."""
 
-    def __init__(self, size: int = ROOM_BYTES) -> None:
+    def __init__(self, size: int = REPLY_MEMORY_BYTES) -> None:
         self.free = size
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     async def take(self, size: int) -> None:
-        """Take `size` bytes, which must not be more than there are in all."""
+        """Take `size` bytes, at most the whole size; wait until they are free."""
         if size <= self.free and not self._waiting:
             self.free -= size
             return
@@ -24,13 +24,13 @@ class Room:
             await turn
         except asyncio.CancelledError:
             if turn.cancelled():
-                self.give(0)  # it may have stood before one that fits
+                self.give(0)  # a smaller taker behind this one may fit now
             else:
                 self.give(size)
             raise
 
     def give(self, size: int) -> None:
-        """Give back what was taken."""
+        """Give `size` bytes back, and serve the takers that wait."""
         self.free += size
         while self._waiting and (self._waiting[0][1].done() or self._waiting[0][0] <= self.free):
             wanted, turn = self._waiting.popleft()

@@ -1,4 +1,4 @@
-"""The routing table in force: which app a request is for, who calls, and which instance answers."""
+"""The routing table in use: finds the app of a request, its caller and the instance that answers."""
 
 import asyncio
 from collections.abc import Iterable
@@ -6,17 +6,17 @@ from collections.abc import Iterable
 from portway.auth.principal import ANONYMOUS, Principal
 from portway.auth.relay import HEADER, relay
 from portway.auth.tokens import bearer, digest
-from portway.host.gate.reply_memory import Room
+from portway.host.gate.reply_memory import ReplyMemory
 from portway.host.routing_table import App, Instance, Limits, Table, Token
 from portway.http.guard import Guard
 from portway.http.http_client import Address, HttpClient
 
-_KNOWN_HOSTS = 1024  # Host values whose route is remembered, until the next table
+_KNOWN_HOSTS = 1024  # Host values whose route is remembered until the next table
 _KNOWN_TOKENS = 1024
 
 
 class Backend:
-    """An instance and the calls it is busy with."""
+    """An instance, the HTTP client for it and the number of calls it is busy with."""
 
     def __init__(self, instance: Instance) -> None:
         self.instance = instance
@@ -25,7 +25,7 @@ class Backend:
 
 
 class Route:
-    """An app as the gate serves it. It outlives the tables it is in, so calls in flight stay counted."""
+    """An app as the gate serves it. It is kept from one table to the next, with its counts of calls."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -35,9 +35,9 @@ class Route:
         self.limits = Limits()
         self.in_flight = 0
         self.streams = 0
-        self.room = Room()
+        self.reply_memory = ReplyMemory()
         self.backends: list[Backend] = []
-        self.changed = asyncio.Event()  # set by the next table, which puts another in its place
+        self.changed = asyncio.Event()  # set, and replaced, when the next table comes
 
     def update(self, app: App, backends: dict[str, Backend]) -> None:
         self.release, self.public, self.state, self.limits = app.release, app.access == "public", app.state, app.limits
@@ -46,12 +46,12 @@ class Route:
         self.changed = asyncio.Event()
 
     def close(self) -> None:
-        """The app is gone; nobody need wait for it."""
+        """Mark the app as removed and wake the calls that wait for it."""
         self.backends, self.state = [], "stopped"
         self.changed.set()
 
     def pick(self, tried: Iterable[Backend]) -> Backend | None:
-        """The least busy instance that was not tried yet."""
+        """Return the least busy instance that was not tried yet, None when there is none."""
         backends = self.backends
         if len(backends) == 1 and not tried:
             return backends[0]
@@ -59,7 +59,7 @@ class Route:
 
 
 class Caller:
-    """Who a token stands for: the record's name for it, what sessions are bound to, the header for the instance."""
+    """The owner of a token: its `name` in the call record, `identity` for sessions, `header` for instances."""
 
     __slots__ = ("app", "header", "identity", "name")
 
@@ -74,22 +74,22 @@ _ANONYMOUS = Caller("", ANONYMOUS)
 
 
 class Routes:
-    """All of a table, compiled for look-up by host, path and token."""
+    """A routing table compiled for look-up by host, path and token."""
 
     def __init__(self) -> None:
         self.version = -1
         self.guard = Guard()
         self.apps: dict[str, Route] = {}
-        self.backends: dict[str, Backend] = {}  # by id: those in the table, and those that left it with calls in flight
+        self.backends: dict[str, Backend] = {}  # by id: those of the table, and those that are draining
         self._paths: dict[str, Route] = {}
         self._names: dict[bytes, Route] = {}
         self._suffix = b""
         self._hosts: dict[bytes, tuple[bool, Route | None]] = {}
         self._callers: dict[str, Caller] = {}
-        self._by_header: dict[bytes, Caller] = {}  # Authorization values that were good, so as not to hash them again
+        self._by_header: dict[bytes, Caller] = {}  # by valid Authorization value, to save hashing
 
     def replace(self, table: Table) -> None:
-        """Put `table` in force; what is in flight is not disturbed."""
+        """Use `table` from now on; calls in flight are not disturbed."""
         backends = {each: backend for each, backend in self.backends.items() if backend.in_flight}
         for instance in (instance for app in table.apps.values() for instance in app.instances):
             known = backends.get(instance.id) or self.backends.get(instance.id)
@@ -113,11 +113,11 @@ class Routes:
         self._callers = {hexdigest: _caller(token) for hexdigest, token in table.tokens.items()}
 
     def known(self, host: bytes | None) -> tuple[bool, Route | None] | None:
-        """`by_host` of a Host value that was asked for before, which is to say that the guard had let it pass."""
+        """Return the `by_host` of a Host value that the guard has let pass before, else None."""
         return None if host is None else self._hosts.get(host)
 
     def by_host(self, host: bytes) -> tuple[bool, Route | None]:
-        """Whether a Host value stands for an app by its name, and for which (None: one that does not exist)."""
+        """Return whether a Host value is the name of an app, and its route (None when there is no such app)."""
         found = self._hosts.get(host)
         if found is None:
             name = host.rpartition(b":")[0] if host[-1:].isdigit() and b":" in host else host
@@ -132,7 +132,7 @@ class Routes:
         return self._paths.get(path)
 
     def caller(self, route: Route | None, authorization: bytes | None) -> Caller | None:
-        """Who calls `route`, None when they may not: an app that does not exist (None) admits nobody."""
+        """Return who calls `route`; None when they may not, or when `route` is None (there is no such app)."""
         caller = None if authorization is None else self._by_header.get(authorization)
         if caller is None and (token := bearer(authorization)) is not None:
             caller = self._callers.get(digest(token))

@@ -1,7 +1,7 @@
-"""Session ids as clients of the gate hold them: the instance's own id, with who minted it for whom, under a seal.
+"""The session ids the gate gives to clients: the instance's own id and the instance's name, under a keyed MAC.
 
-So the gate keeps no table of sessions that a flood could empty or a restart lose: the id itself leads to the instance,
-and only for the caller it was given to. Specification: basic/transports, session management (2025-11-25).
+The gate keeps no table of sessions, which a flood could fill or a restart lose: the id itself names the instance, and
+is valid only for the caller and the app it was given for. Specification: basic/transports (2025-11-25).
 """
 
 import base64
@@ -14,24 +14,24 @@ from portway.host.gate.routing import Caller
 from portway.protocol.errors import REFUSED, RpcError
 
 HEADER = b"mcp-session-id"
-_LONGEST = 4096  # of an instance's own id
-_LONGEST_ID = 256  # of a call that can be cancelled
+_LONGEST = 4096  # bytes of an instance's own session id
+_LONGEST_ID = 256  # characters of the id of a call that can be cancelled
 _MOST_CALLS = 10_000
 _MOST_ENDED = 10_000
 
 
 class Session(msgspec.Struct, frozen=True):
-    """`token` is the id as the client holds it, `upstream` the instance's own."""
+    """A client's legacy session. `token` is the id the client holds, `upstream` the instance's own."""
 
     token: bytes
     upstream: bytes
     instance: str
 
 
-class Running:
-    """The fresh ids of sessions' calls that their clients may still cancel.
+class RunningCalls:
+    """The fresh ids of the sessions' calls that their clients may still cancel.
 
-    Of too many, the oldest are forgotten, and long ids are not kept at all: clients choose them.
+    Bounded: the oldest are forgotten first, and calls whose ids are long are not kept.
     """
 
     def __init__(self) -> None:
@@ -51,23 +51,23 @@ class Running:
         return self._fresh.get((session.token, original))
 
 
-class Sessions:
-    """Seals and opens session ids. Only those that have been ended are remembered, the last of them."""
+class SessionIds:
+    """Seals and opens session ids. Remembers only which sessions have ended, a bounded number of them."""
 
     def __init__(self, secret: bytes) -> None:
         self._ended: dict[bytes, None] = {}
         self._keyed = blake2b(key=secret[:64], digest_size=18, person=b"portway-session")
 
     def seal(self, app: str, caller: Caller, instance: str, upstream: bytes) -> bytes | None:
-        """The client's id of a session an instance has minted; None for an id that is not visible ASCII."""
+        """Return the client's id of a session of `instance`; None when the instance's id is not visible ASCII."""
         if not 0 < len(upstream) <= _LONGEST or min(upstream) < 0x21 or max(upstream) > 0x7E:
             return None
         token = b"%b.%b.%b" % (self._mac(app, caller, instance, upstream), instance.encode(), upstream)
-        self._ended.pop(token, None)  # an instance may give an id again
+        self._ended.pop(token, None)  # an instance may use an id again
         return token
 
     def open(self, app: str, caller: Caller, token: bytes) -> Session:
-        """The session a client names. Raises RpcError (status 404) unless this caller was given it for this app."""
+        """Return the session of an id. Raises RpcError (404) unless it was given to this caller, for this app."""
         mac, _, rest = token.partition(b".")
         instance, _, upstream = rest.partition(b".")
         name = instance.decode("latin-1")
@@ -78,7 +78,7 @@ class Sessions:
         return Session(token, upstream, name)
 
     def end(self, session: Session) -> None:
-        """From now on there is no such session."""
+        """Refuse this session from now on."""
         if len(self._ended) >= _MOST_ENDED:
             del self._ended[next(iter(self._ended))]
         self._ended[session.token] = None

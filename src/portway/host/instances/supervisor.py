@@ -7,7 +7,7 @@ from typing import Any
 
 from portway.host import routing_table
 from portway.host.builds import build
-from portway.host.gate_client import GateSignals
+from portway.host.gate_client import GateClient
 from portway.host.instances.keeper import Keeper, Starter
 from portway.host.instances.readiness import NotReady, answers
 from portway.host.instances.runtime import Instance, Release, Runtime
@@ -29,7 +29,7 @@ class Supervisor:
         self._runtime = runtime
         self._starter = starter
         self._domain = domain
-        self._gate = GateSignals(paths.gate_socket)
+        self._gate = GateClient(paths.gate_socket)
         self._version = routing_table.load(paths.routes).version
         self._publishing = asyncio.Lock()
         self._stale = asyncio.Event()
