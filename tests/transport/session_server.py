@@ -31,7 +31,7 @@ async def watched(name: str) -> str:
 @server.tool
 async def ask(ctx: Context, method: str, params: dict[str, Any]) -> Any:
     """What the client says to a request of this server's."""
-    return msgspec.json.decode(await ctx.exchange.channel.ask(method, msgspec.json.encode(params)))
+    return msgspec.json.decode(await ctx._exchange.channel.ask(method, msgspec.json.encode(params)))
 
 
 @server.tool(asks=True)

@@ -51,7 +51,7 @@ class Fixture:
 
         @server.tool
         async def ask(ctx: Context) -> str:
-            result = await ctx.exchange.channel.ask("elicitation/create", msgspec.json.encode(QUESTION))
+            result = await ctx._exchange.channel.ask("elicitation/create", msgspec.json.encode(QUESTION))
             return msgspec.json.decode(result)["content"]["name"]
 
         @server.resource("test://{name}")

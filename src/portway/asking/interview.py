@@ -18,25 +18,17 @@ from portway.asking.questions import Answer, Malformed, Question
 from portway.asking.request_state import MAX_ROUNDS, Recorded, State
 from portway.exceptions import Suspended, ToolError
 from portway.plans.output import encode_json
-from portway.plans.plan import Arguments, Call, Plan
-from portway.protocol.capabilities import Capability, required
+from portway.plans.plan import Arguments, Plan
+from portway.protocol.capabilities import Capability, names, required
 from portway.protocol.errors import INVALID_PARAMS, MISSING_CAPABILITY, RpcError
 from portway.protocol.sealing import Keys
 from portway.protocol.versions import Era
-from portway.server.context import Context
 from portway.sessions.exchange import Exchange
 
 if TYPE_CHECKING:
     from portway.plans.explicit_schemas import ExplicitPlan
 
 _MISSING: Any = object()
-_NAMES = {
-    Capability.FORM: "elicitation",
-    Capability.URL: "elicitation.url",
-    Capability.SAMPLING: "sampling",
-    Capability.SAMPLING_TOOLS: "sampling.tools",
-    Capability.ROOTS: "roots",
-}
 
 
 class _Retry(msgspec.Struct):
@@ -50,50 +42,94 @@ class _Retry(msgspec.Struct):
 
 
 class Interview:
-    """The questions of one call: what has been answered, and what the next run will need."""
+    """The questions of one call: what has been answered, and what the next run of its handler will need.
 
-    __slots__ = ("_call", "_keys", "_order", "_principal", "_responses", "exchange", "state")
+    Raises RpcError for a requestState that this server did not give to this caller for this call.
+    """
+
+    __slots__ = ("_call", "_exchange", "_keys", "_order", "_principal", "_responses", "_state")
 
     def __init__(self, exchange: Exchange, keys: Keys) -> None:
-        self.exchange = exchange
+        self._exchange = exchange
         self._keys = keys
         self._order = 0
         self._principal = self._call = b""
         self._responses: dict[str, Raw] = {}
-        self.state = State()
+        self._state = State()
+        if exchange.era is Era.MODERN:
+            self._resume(exchange)
 
-    @classmethod
-    def begin(cls, exchange: Exchange, keys: Keys) -> "Interview":
-        """Read what the client brings from earlier runs; raises RpcError for what this server did not give it."""
-        interview = cls(exchange, keys)
-        if exchange.era is Era.LEGACY:
-            return interview
+    def _resume(self, exchange: Exchange) -> None:
+        """Read what a modern client brings from earlier runs."""
         params = exchange.params(_Retry)
         method = exchange.message.method
         assert method is not UNSET
-        interview._principal = states.principal_digest(exchange.principal)
-        interview._call = states.call_digest(
-            method, params.uri if method == "resources/read" else params.name, params.arguments
-        )
-        interview._responses = {} if params.responses is UNSET else params.responses
+        name = params.uri if method == "resources/read" else params.name
+        self._principal = states.principal_digest(exchange.principal)
+        self._call = states.call_digest(method, name, params.arguments)
+        self._responses = {} if params.responses is UNSET else params.responses
         if params.state is not UNSET:
-            interview.state = states.unseal(
-                keys, params.state, principal=interview._principal, call=interview._call, now=int(time.time())
-            )
-        return interview
+            now = int(time.time())
+            self._state = states.unseal(self._keys, params.state, principal=self._principal, call=self._call, now=now)
 
-    def next_key(self) -> str:
-        """The key of a question that has none: its place in the order of a handler's questions."""
+    async def ask(self, questions: Mapping[str, Question]) -> dict[str, Any]:
+        """Ask all `questions` at once and return the answers by the same names; the name "" is one without a key.
+
+        Raises Suspended where a modern client must answer first, ToolError where a legacy client cannot or does not.
+        """
+        if self._exchange.era is Era.LEGACY:
+            answered = await _ask_in_place(self._exchange, list(questions.values()))
+            return dict(zip(questions, answered, strict=True))
+        answers: dict[str, Any] = {}
+        missing: dict[str, Question] = {}
+        for name, question in questions.items():
+            key = question.key or self._next_key()
+            answers[name] = self._answer(key, question)
+            if answers[name] is _MISSING:
+                missing[key] = question
+        if missing:
+            raise self._suspension(missing)
+        return answers
+
+    async def ask_parameters(self, plan: "Plan | ExplicitPlan | Arguments") -> dict[str, object]:
+        """Ask for the parameters marked with `Ask` and return them as keyword arguments.
+
+        Raises as `ask`, and ToolError where the user gave no answer to a parameter without a default.
+        """
+        answers = await self.ask({asked.name: asked.question for asked in plan.questions})
+        keywords: dict[str, object] = {}
+        for asked in plan.questions:
+            name, answer = asked.name, answers[asked.name]
+            if asked.whole or not isinstance(answer, Answer):
+                keywords[name] = answer
+            elif answer.accepted:
+                keywords[name] = answer.data
+            elif not asked.has_default:
+                raise ToolError(f"{plan.name} needs an answer to {name!r}, and the user gave none ({answer.action}).")
+        return keywords
+
+    async def once(self, key: str, fn: Callable[[], Any]) -> Any:  # noqa: ANN401 - what `fn` gives
+        """Return the result of `fn()` as JSON has it, from an earlier run where there was one."""
+        recorded = self._state.once
+        if key not in recorded:
+            value = fn()
+            if inspect.isawaitable(value):
+                value = await value
+            recorded[key] = Raw(encode_json(value, f"once({key!r})"))
+        return msgspec.json.decode(recorded[key])
+
+    def _next_key(self) -> str:
+        """Return the key of a question that has none: its place in the order of a handler's questions."""
         self._order += 1
         return f"q-{self._order}"  # no keyword of `ctx.ask` is spelled so
 
-    def answer(self, key: str, question: Question) -> Any:  # noqa: ANN401 - each kind of question has its own
-        """The answer to a question, or _MISSING; raises Suspended for one that is not even the shape of an answer."""
+    def _answer(self, key: str, question: Question) -> Any:  # noqa: ANN401 - each kind of question has its own
+        """Return the answer to a question, or _MISSING; raise Suspended for one that has not the shape of an answer."""
         keyed = question.key is not None
-        recorded = self.state.answers.get(key)
+        recorded = self._state.answers.get(key)
         if recorded is not None and (keyed or recorded.digest == question.digest()):
             result = recorded.result
-        elif key in self._responses and (keyed or self.state.asked.get(key) == question.digest()):
+        elif key in self._responses and (keyed or self._state.asked.get(key) == question.digest()):
             result = self._responses[key]
         else:
             return _MISSING
@@ -104,24 +140,31 @@ class Interview:
         except Malformed as error:
             text = f"params.inputResponses.{key} is no result of {question.method}: {error}."
             raise Refusal(RpcError(INVALID_PARAMS, text)) from None
-        self.state.answers[key] = Recorded(question.digest(), result)
+        self._state.answers[key] = Recorded(question.digest(), result)
         return value
 
-    def suspend(self, questions: Mapping[str, Question]) -> Suspended:
-        """What to raise for questions that are open."""
-        missing = _lacking(self.exchange, questions.values())
+    def _suspension(self, questions: Mapping[str, Question]) -> Suspended:
+        """Return what to raise for questions that are open."""
+        missing = _lacking(self._exchange, questions.values())
         if missing:
             return Refusal(RpcError(MISSING_CAPABILITY, _lacks(missing), {"requiredCapabilities": required(missing)}))
-        if self.state.round >= MAX_ROUNDS:
+        if self._state.round >= MAX_ROUNDS:
             return Refusal(RpcError(INVALID_PARAMS, f"This call has asked {MAX_ROUNDS} times; start it again."))
         return NeedInput(self, questions)
 
-    def sealed(self, questions: Mapping[str, Question]) -> str:
-        """The state for the next run, which `questions` stand open for."""
-        now = self.state
+    def requests(self, questions: Mapping[str, Question]) -> bytes:
+        """Return the members of a result that asks `questions`, without the braces (specification: InputRequired)."""
+        state = self._state
+        requests = {
+            key: {"method": question.method, "params": Raw(question.params(self._exchange.version))}
+            for key, question in questions.items()
+        }
         asked = {key: question.digest() for key, question in questions.items() if question.key is None}
-        state = State(self._principal, self._call, int(time.time()), now.round + 1, now.answers, asked, now.once)
-        return states.seal(self._keys, state)
+        following = State(
+            self._principal, self._call, int(time.time()), state.round + 1, state.answers, asked, state.once
+        )
+        sealed = states.seal(self._keys, following)
+        return b'"inputRequests":%b,"requestState":"%b"' % (msgspec.json.encode(requests), sealed.encode())
 
 
 class NeedInput(Suspended):
@@ -132,18 +175,8 @@ class NeedInput(Suspended):
         self._questions = questions
 
     def result(self, tail: bytes) -> bytes:
-        version = self._interview.exchange.version
-        requests = {
-            key: {"method": question.method, "params": Raw(question.params(version))}
-            for key, question in self._questions.items()
-        }
-        state = self._interview.sealed(self._questions)
         about = tail.removeprefix(b',"resultType":"complete"')
-        return b'{"resultType":"input_required","inputRequests":%b,"requestState":"%b"%b}' % (
-            msgspec.json.encode(requests),
-            state.encode(),
-            about,
-        )
+        return b'{"resultType":"input_required",%b%b}' % (self._interview.requests(self._questions), about)
 
 
 class Refusal(Suspended):
@@ -154,61 +187,6 @@ class Refusal(Suspended):
 
     def result(self, tail: bytes) -> bytes:
         raise self._error
-
-
-async def ask(context: Context, questions: Mapping[str, Question]) -> dict[str, Any]:
-    """The answers to `questions` by the same names, asked all at once; a name of "" is for one without a key.
-
-    Raises Suspended where a modern client must answer first, ToolError where a legacy client cannot or does not.
-    """
-    interview, exchange = _interview(context), context.exchange
-    if exchange.era is Era.LEGACY:
-        return dict(zip(questions, await _ask_in_place(exchange, list(questions.values())), strict=True))
-    answers: dict[str, Any] = {}
-    missing: dict[str, Question] = {}
-    for name, question in questions.items():
-        key = question.key or interview.next_key()
-        answers[name] = interview.answer(key, question)
-        if answers[name] is _MISSING:
-            missing[key] = question
-    if missing:
-        raise interview.suspend(missing)
-    return answers
-
-
-async def once(context: Context, key: str, fn: Callable[[], Any]) -> Any:  # noqa: ANN401 - what `fn` gives
-    """The result of `fn()` as JSON has it, from an earlier run where there was one."""
-    recorded = _interview(context).state.once
-    if key not in recorded:
-        value = fn()
-        if inspect.isawaitable(value):
-            value = await value
-        recorded[key] = Raw(encode_json(value, f"once({key!r})"))
-    return msgspec.json.decode(recorded[key])
-
-
-async def resolve(
-    plan: "Plan | ExplicitPlan | Arguments", context: Context, args: tuple[object, ...], kwargs: dict[str, object]
-) -> Call:
-    """A call completed by the arguments that are asked for; raises as `ask`, and ToolError where the user gave none."""
-    answers = await ask(context, {asked.name: asked.question for asked in plan.questions})
-    for asked in plan.questions:
-        answer = answers[asked.name]
-        if asked.whole or not isinstance(answer, Answer):
-            kwargs[asked.name] = answer
-        elif answer.accepted:
-            kwargs[asked.name] = answer.data
-        elif not asked.has_default:
-            raise ToolError(f"{plan.name} needs an answer to {asked.name!r}, and the user gave none ({answer.action}).")
-    return args, kwargs
-
-
-def _interview(context: Context) -> Interview:
-    if context.method == "completion/complete":
-        raise RuntimeError("A completion cannot ask the client; ask in the prompt or the tool.")
-    if context.interview is None:
-        raise RuntimeError(f"{context.name} asks the client, or uses once(); register it with asks=True.")
-    return context.interview
 
 
 async def _ask_in_place(exchange: Exchange, questions: Sequence[Question]) -> list[Any]:
@@ -257,5 +235,4 @@ def _lacking(exchange: Exchange, questions: Iterable[Question]) -> Capability:
 
 
 def _lacks(missing: Capability) -> str:
-    names = ", ".join(name for capability, name in _NAMES.items() if capability in missing)
-    return f"This call must ask the client, which does not declare: {names}."
+    return f"This call must ask the client, which does not declare: {', '.join(names(missing))}."

@@ -20,6 +20,17 @@ class Capability(IntFlag):
     ROOTS = 32
 
 
+NAMES = {
+    "elicitation": Capability.FORM,
+    "elicitation.url": Capability.URL,
+    "sampling": Capability.SAMPLING,
+    "sampling.tools": Capability.SAMPLING_TOOLS,
+    "sampling.context": Capability.SAMPLING_CONTEXT,
+    "roots": Capability.ROOTS,
+}
+"""The capabilities by the names that authors and error texts use."""
+
+
 class _Elicitation(msgspec.Struct):
     form: Raw | UnsetType = msgspec.UNSET
     url: Raw | UnsetType = msgspec.UNSET
@@ -73,21 +84,17 @@ def declared(initialize: bytes) -> Capability:
     return read(decode_params(initialize, _Initialize).capabilities)
 
 
-_WIRE: dict[Capability, dict[str, object]] = {
-    Capability.FORM: {"elicitation": {"form": {}}},
-    Capability.URL: {"elicitation": {"url": {}}},
-    Capability.SAMPLING: {"sampling": {}},
-    Capability.SAMPLING_TOOLS: {"sampling": {"tools": {}}},
-    Capability.SAMPLING_CONTEXT: {"sampling": {"context": {}}},
-    Capability.ROOTS: {"roots": {}},
-}
+def names(capabilities: Capability) -> list[str]:
+    """Return what `capabilities` are called in `Client.supports` and in error texts."""
+    return [name for name, capability in NAMES.items() if capability in capabilities]
 
 
-def required(missing: Capability) -> dict[str, object]:
-    """The ClientCapabilities object that names what is missing (error MISSING_CAPABILITY, `requiredCapabilities`)."""
-    merged: dict[str, dict[str, object]] = {}
-    for capability, wire in _WIRE.items():
-        if capability in missing:
-            for name, members in wire.items():
-                merged.setdefault(name, {}).update(members)  # type: ignore[call-overload]
-    return dict(merged)
+def required(missing: Capability) -> dict[str, dict[str, object]]:
+    """Return the ClientCapabilities object that names what is missing (MISSING_CAPABILITY, `requiredCapabilities`)."""
+    wire: dict[str, dict[str, object]] = {}
+    for name in names(missing):
+        capability, _, detail = name.partition(".")
+        members = wire.setdefault(capability, {})
+        if detail or capability == "elicitation":
+            members[detail or "form"] = {}
+    return wire

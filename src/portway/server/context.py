@@ -12,7 +12,7 @@ from msgspec import UNSET
 
 from portway.auth.principal import Principal
 from portway.plans.output import encode_json
-from portway.protocol.capabilities import Capability
+from portway.protocol.capabilities import NAMES, Capability
 from portway.protocol.jsonrpc import PREFIX, encode_notification
 from portway.protocol.log_levels import LEVELS, level_index
 from portway.protocol.versions import Era
@@ -53,19 +53,9 @@ class Client:
 
     def supports(self, capability: str) -> bool:
         """Whether it can be asked: "elicitation" (forms), "elicitation.url", "sampling" or "roots"."""
-        if capability not in _BY_NAME:
-            raise ValueError(f"{capability!r} is no capability; use one of: {', '.join(_BY_NAME)}.")
-        return _BY_NAME[capability] in self._capabilities
-
-
-_BY_NAME = {
-    "elicitation": Capability.FORM,
-    "elicitation.url": Capability.URL,
-    "sampling": Capability.SAMPLING,
-    "sampling.tools": Capability.SAMPLING_TOOLS,
-    "sampling.context": Capability.SAMPLING_CONTEXT,
-    "roots": Capability.ROOTS,
-}
+        if capability not in NAMES:
+            raise ValueError(f"{capability!r} is no capability; use one of: {', '.join(NAMES)}.")
+        return NAMES[capability] in self._capabilities
 
 
 class Context(Generic[State]):
@@ -75,6 +65,8 @@ class Context(Generic[State]):
 
     def __init__(self, exchange: Exchange, state: State, interview: "Interview | None" = None) -> None:
         self._exchange = exchange
+        self.interview = interview
+        """The questions of this call, for Portway's own parts; None where it may not ask."""
         self._progress = -math.inf
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
@@ -82,7 +74,6 @@ class Context(Generic[State]):
         """What the server's lifespan yielded, None without one."""
         self.cancelled = False
         """Whether the client has given the call up: for a `def` handler to look at, an `async def` is cancelled."""
-        self.interview = interview
 
     @property
     def caller(self) -> Principal:
@@ -231,29 +222,26 @@ class Context(Generic[State]):
 
     async def ask(self, **questions: "Question") -> dict[str, Any]:
         """Ask several things at once: `await ctx.ask(name=elicit("Your name?", str), roots=list_roots())`."""
-        from portway.asking import interview
-
-        return await interview.ask(self, {key: question.under(key) for key, question in questions.items()})
+        return await self._asking().ask({key: question.under(key) for key, question in questions.items()})
 
     async def once(self, key: str, fn: Callable[[], Any]) -> Any:  # noqa: ANN401 - what `fn` gives
         """The result of `fn()`, which a handler that asks and is run again does not call again.
 
         The result must be what JSON can hold. At least once: a client may repeat an earlier answer.
         """
-        from portway.asking import interview
-
-        return await interview.once(self, key, fn)
-
-    @property
-    def exchange(self) -> Exchange:
-        """The request, for Portway's own parts."""
-        return self._exchange
+        return await self._asking().once(key, fn)
 
     async def _ask_one(self, question: "Question") -> Any:  # noqa: ANN401 - each question has its own answer
-        from portway.asking import interview
-
-        (answer,) = (await interview.ask(self, {question.key or "": question})).values()
+        (answer,) = (await self._asking().ask({question.key or "": question})).values()
         return answer
+
+    def _asking(self) -> "Interview":
+        """Return the interview of this call; raise RuntimeError where it may not ask."""
+        if self.method == "completion/complete":
+            raise RuntimeError("A completion cannot ask the client; ask in the prompt or the tool.")
+        if self.interview is None:
+            raise RuntimeError(f"{self.name} asks the client, or uses once(); register it with asks=True.")
+        return self.interview
 
     def _send(self, sending: Coroutine[Any, Any, None]) -> Awaitable[None]:
         if threading.get_ident() == self._thread:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import logging
-import secrets
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
@@ -13,16 +11,17 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from portway.auth.authorize import Forbidden, authorize
-from portway.exceptions import ArgumentError, OutputError, ResourceNotFound, Suspended, ToolError, suspension
+from portway.auth.authorize import authorize
+from portway.exceptions import ArgumentError, ResourceNotFound, ToolError, suspension
 from portway.plans.content import ResourceContents
 from portway.plans.messages import encode_messages
 from portway.plans.output import Encoded, encode_json
 from portway.plans.plan import Arguments, Call, Plan
-from portway.protocol.errors import INTERNAL_ERROR, INVALID_PARAMS, RESOURCE_NOT_FOUND, RpcError
+from portway.protocol.errors import INVALID_PARAMS, RESOURCE_NOT_FOUND, RpcError
 from portway.protocol.jsonrpc import Params
 from portway.protocol.sealing import Keys
 from portway.protocol.versions import LATEST_LEGACY, Era
+from portway.server.author_errors import result_of
 from portway.server.components import Component, Prompt, Resource, Tool
 from portway.server.context import Context
 from portway.server.lifespans import Lifespans
@@ -34,8 +33,6 @@ from portway.sessions.exchange import Exchange
 if TYPE_CHECKING:
     from portway.plans.explicit_schemas import ExplicitPlan
     from portway.server.completion import CompleteParams, Completer
-
-log = logging.getLogger("portway.server")
 
 _encode = msgspec.json.encode
 
@@ -72,23 +69,15 @@ class Runner:
         plan = tool.plan
         tail = self._tails[exchange.era]
         try:
-            context = self._context(tool, exchange) if plan.context or tool.managed or self._middleware else None
+            context = self._context(tool, exchange)
             args, kwargs = _bind(plan, params.arguments, context)
             if context is None:
                 result = await self._invoke(plan, args, kwargs, None)
             else:
                 result = await self._manage(tool, args, kwargs, context)
             return _tool_result(plan.encode(result), exchange, tail)
-        except (ArgumentError, ToolError) as error:
-            return _tool_error(_sayable(error), tail)
-        except OutputError as error:
-            raise RpcError(INTERNAL_ERROR, _logged("tool", tool.key, error), status=200) from None
-        except (RpcError, Forbidden):
-            raise
-        except Suspended as suspended:
-            return suspended.result(tail)
-        except BaseException as error:  # noqa: BLE001 - whatever an author's code raises becomes an error result with an id
-            return _tool_error(_logged("tool", tool.key, error), tail)
+        except BaseException as error:  # noqa: BLE001 - whatever an author's code raises
+            return result_of(error, "tool", tool.key, tail)
 
     async def read_resource(self, exchange: Exchange, params: Params) -> bytes:
         """resources/read."""
@@ -104,10 +93,8 @@ class Runner:
             contents = _resource_contents(resource, uri, value)
         except ResourceNotFound:
             raise _no_resource(exchange, uri) from None
-        except Suspended as suspended:
-            return suspended.result(tail)
-        except (OutputError, TypeError, ValueError) as error:
-            raise RpcError(INTERNAL_ERROR, _logged("resource", resource.key, error), status=200) from None
+        except BaseException as error:  # noqa: BLE001 - whatever an author's code raises
+            return result_of(error, "resource", resource.key, tail)
         hints = b"" if exchange.era is Era.LEGACY else resource.cache or self._server.cache
         return b'{"contents":[%b]%b%b}' % (contents, hints, tail)
 
@@ -127,10 +114,8 @@ class Runner:
                 from portway.server import downlevel
 
                 messages = downlevel.messages(messages, exchange.version)
-        except Suspended as suspended:
-            return suspended.result(tail)
-        except (OutputError, TypeError, ValueError) as error:  # the author returned what is no message
-            raise RpcError(INTERNAL_ERROR, _logged("prompt", prompt.key, error), status=200) from None
+        except BaseException as error:  # noqa: BLE001 - whatever an author's code raises
+            return result_of(error, "prompt", prompt.key, tail)
         return b'{"messages":%b%b}' % (messages, tail)
 
     async def complete(self, exchange: Exchange, params: Params) -> bytes:
@@ -140,6 +125,7 @@ class Runner:
         wanted = exchange.params(completion.CompleteParams)
         component = self._completable(wanted)
         authorize(exchange.principal, component.scopes)
+        tail = self._tails[exchange.era]
         completer = component.completers.get(wanted.argument.name)
         values: object = ()
         try:
@@ -148,14 +134,9 @@ class Runner:
                 context = Context(exchange, state) if completer.context else None  # which cannot ask
                 args, kwargs = completer.bind(wanted, context)
                 values = await self._invoke(completer, args, kwargs, context)
-            found = completion.encode_completion(values, component.key)
-        except (RpcError, Forbidden):
-            raise
-        except ToolError as error:
-            raise RpcError(INTERNAL_ERROR, _sayable(error), status=200) from None
-        except BaseException as error:  # noqa: BLE001 - whatever an author's code raises becomes an error with an id
-            raise RpcError(INTERNAL_ERROR, _logged("completion of", component.key, error), status=200) from None
-        return b"%b%b}" % (found, self._tails[exchange.era])
+            return b"%b%b}" % (completion.encode_completion(values, component.key), tail)
+        except BaseException as error:  # noqa: BLE001 - whatever an author's code raises
+            return result_of(error, "completion of", component.key, tail)
 
     def _completable(self, params: CompleteParams) -> Prompt | Resource:
         """Return what has the argument to be completed; raise RpcError where nothing has."""
@@ -173,32 +154,24 @@ class Runner:
         return component
 
     async def _render(self, component: Resource | Prompt, values: Mapping[str, object], exchange: Exchange) -> object:
-        """Call the function of a resource or prompt with text arguments; what it raises becomes an RpcError."""
+        """Call the function of a resource or prompt with text arguments."""
         authorize(exchange.principal, component.scopes)
-        plan, kind = component.plan, "prompt" if isinstance(component, Prompt) else "resource"
-        try:
-            context = None
-            if plan.context or component.managed or self._middleware:
-                context = self._context(component, exchange)
-            args, kwargs = plan.bind_values(values, context)
-            if context is None:
-                return await self._invoke(plan, args, kwargs, None)
-            return await self._manage(component, args, kwargs, context)
-        except ArgumentError as error:
-            raise RpcError(INVALID_PARAMS, str(error)) from None
-        except ToolError as error:
-            raise RpcError(INTERNAL_ERROR, _sayable(error), status=200) from None
-        except (RpcError, Forbidden, Suspended, ResourceNotFound):
-            raise
-        except BaseException as error:  # noqa: BLE001 - whatever an author's code raises becomes an error with an id
-            raise RpcError(INTERNAL_ERROR, _logged(kind, component.key, error), status=200) from None
+        plan = component.plan
+        context = self._context(component, exchange)
+        args, kwargs = plan.bind_values(values, context)
+        if context is None:
+            return await self._invoke(plan, args, kwargs, None)
+        return await self._manage(component, args, kwargs, context)
 
-    def _context(self, component: Component, exchange: Exchange) -> Context:
+    def _context(self, component: Component, exchange: Exchange) -> Context | None:
+        """Return the context of a call; None where nothing looks at it."""
+        if not (component.plan.context or component.managed or self._middleware):
+            return None
         interview = None
         if component.asks:
             from portway.asking.interview import Interview
 
-            interview = Interview.begin(exchange, self._keys)
+            interview = Interview(exchange, self._keys)
         return Context(exchange, self._lifespans.state(component.home), interview)
 
     async def _manage(
@@ -207,9 +180,8 @@ class Runner:
         """Call a function with all that may stand around it: questions to be asked first, middleware, a time limit."""
         plan = component.plan
         if plan.questions:
-            from portway.asking import interview
-
-            args, kwargs = await interview.resolve(plan, context, args, kwargs)
+            assert context.interview is not None
+            kwargs = {**kwargs, **await context.interview.ask_parameters(plan)}
         call = composed(component.middleware, context, partial(self._invoke, plan, args, kwargs, context))
         limit = asyncio.timeout(component.timeout)
         try:
@@ -302,31 +274,6 @@ def _tool_result(encoded: Encoded, exchange: Exchange, tail: bytes) -> bytes:
         tail = tail[:-1] + b"," + encoded.meta[1:] if tail else b',"_meta":' + encoded.meta
     failed = b"true" if encoded.is_error else b"false"
     return b'{"content":%b%b,"isError":%b%b}' % (encoded.content, structured, failed, tail)
-
-
-def _tool_error(text: str, tail: bytes) -> bytes:
-    return b'{"content":[{"type":"text","text":%b}],"isError":true%b}' % (_encode(text), tail)
-
-
-def _sayable(error: Exception) -> str:
-    """An author's text for the client; half a surrogate pair, which UTF-8 cannot carry, becomes a question mark."""
-    return str(error).encode(errors="replace").decode()
-
-
-def _logged(kind: str, name: str, error: BaseException) -> str:
-    """Log an exception under a new id, and return what the client is told instead of it.
-
-    Raises it again where it is no fault of the handler: its task was told to end.
-    """
-    if isinstance(error, asyncio.CancelledError):
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
-            raise error
-    elif isinstance(error, GeneratorExit):
-        raise error
-    error_id = secrets.token_hex(4)
-    log.error("%s %s failed, error id %s", kind, name, error_id, exc_info=error)
-    return f"The {kind} {name} failed; the server's log has the cause under error id {error_id}."
 
 
 def _no_resource(exchange: Exchange, uri: str) -> RpcError:
