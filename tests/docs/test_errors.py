@@ -6,7 +6,7 @@ import functools
 import re
 from collections import Counter
 
-from tests.docs.error_texts import Error, asserted, documented, errors
+from tests.docs.error_texts import SENDERS, Error, asserted, documented, errors
 
 PARTS = {
     # What stands in for `…` in another text, and has no row of its own: part -> that text.
@@ -86,6 +86,10 @@ def test_the_lists_of_parts_and_internal_errors_hold_nothing_that_is_gone() -> N
     texts = {error.text for error in ERRORS}
     assert {*PARTS, *INTERNAL} - texts == set()
     assert set(PARTS.values()) - set(DOCUMENTED) == set()
+
+
+def test_every_listed_sender_of_error_texts_is_called_with_one() -> None:
+    assert SENDERS - {error.carrier for error in ERRORS} == set()
 
 
 def shingles(text: str) -> set[str]:
