@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from portway import Context, Server
-from portway.asking.request_state import MAX_AGE, State, call_digest, principal_digest, seal, unseal
+from portway.asking.request_state import MAX_AGE, State, call_digest, seal, unseal
 from portway.auth.principal import ANONYMOUS, Principal
 from portway.protocol.errors import INVALID_PARAMS, RpcError
 from portway.protocol.sealing import Keys
@@ -30,11 +30,11 @@ EASY = settings(max_examples=60, deadline=None, suppress_health_check=[HealthChe
 
 
 def sealed(keys: Keys = KEYS) -> str:
-    return seal(keys, State(principal_digest(ADA), CALL, NOW, 1, once={"id": msgspec.Raw(b'"x"')}))
+    return seal(keys, State(ADA.digest(), CALL, NOW, 1, once={"id": msgspec.Raw(b'"x"')}))
 
 
 def open_(state: str, *, keys: Keys = KEYS, who: Principal = ADA, call: bytes = CALL, now: int = NOW) -> State:
-    return unseal(keys, state, principal=principal_digest(who), call=call, now=now)
+    return unseal(keys, state, principal=who.digest(), call=call, now=now)
 
 
 def flipped(state: str) -> str:
@@ -128,7 +128,7 @@ def test_over_the_dispatcher_a_state_serves_its_own_call_again_and_no_other() ->
         (caller.modern("book", {"day": "mon"}, responses=answers, state=state, principal=ADA), FOREIGN),
         (Caller(asking(), Keys.random()).modern("book", {"day": "mon"}, responses=answers, state=state), UNREADABLE),
     ]
-    stale = State(principal_digest(ANONYMOUS), call_digest("tools/call", "book", msgspec.UNSET), int(time.time()) - 601)
+    stale = State(ANONYMOUS.digest(), call_digest("tools/call", "book", msgspec.UNSET), int(time.time()) - 601)
     refusals.append((caller.modern("book", responses=answers, state=seal(KEYS, stale)), EXPIRED))
     for refused, said in refusals:
         assert (refused["code"], refused["message"]) == (INVALID_PARAMS, said)

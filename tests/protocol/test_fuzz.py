@@ -209,7 +209,7 @@ def test_twenty_thousand_mutations_of_what_is_well_formed_are_answered_or_refuse
 KEYS = Keys.parse("A" * 43)
 SESSIONS = Sessions(KEYS, bus=lambda: pytest.fail("a look-up needs no bus"))
 CALL = request_state.call_digest("tools/call", "t", b"{}")
-WHO = request_state.principal_digest(ANONYMOUS)
+WHO = ANONYMOUS.digest()
 LISTED = Server(page_size=1)
 for number in range(4):
     LISTED.resource(f"x:{number}")(lambda: "")

@@ -65,7 +65,7 @@ class Interview:
         method = exchange.message.method
         assert method is not UNSET
         name = params.uri if method == "resources/read" else params.name
-        self._principal = states.principal_digest(exchange.principal)
+        self._principal = exchange.principal.digest()
         self._call = states.call_digest(method, name, params.arguments)
         self._responses = {} if params.responses is UNSET else params.responses
         if params.state is not UNSET:

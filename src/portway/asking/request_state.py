@@ -3,16 +3,12 @@
 Specification: basic/patterns/mrtr, "Request State". It is bound to who called, what, and with which arguments.
 """
 
-import base64
-import binascii
 import hashlib
 import math
-import os
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from portway.auth.principal import Principal
 from portway.protocol.errors import INVALID_PARAMS, RpcError
 from portway.protocol.sealing import Keys
 
@@ -22,7 +18,6 @@ MAX_AGE = 600
 MAX_ROUNDS = 10
 
 _PURPOSE = b"request state"
-_NONCE = 12
 
 
 class Recorded(msgspec.Struct, frozen=True, array_like=True):
@@ -50,11 +45,6 @@ class State(msgspec.Struct, omit_defaults=True):
 _decode = msgspec.json.Decoder(State).decode
 
 
-def principal_digest(principal: Principal) -> bytes:
-    """Who calls, as a state remembers it."""
-    return _digest([principal.issuer, principal.subject, principal.client])
-
-
 def call_digest(method: str, name: str, arguments: Raw | UnsetType) -> bytes:
     """What is called: two spellings of the same JSON arguments are the same call."""
     if arguments is UNSET:
@@ -66,17 +56,13 @@ def call_digest(method: str, name: str, arguments: Raw | UnsetType) -> bytes:
 
 
 def seal(keys: Keys, state: State) -> str:
-    """The state as base64url; raises RpcError when it has grown beyond what a client should carry."""
-    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
-    plain = msgspec.json.encode(state)
-    nonce = os.urandom(_NONCE)
-    sealed = base64.urlsafe_b64encode(nonce + AESGCM(keys.derive(_PURPOSE)[0]).encrypt(nonce, plain, None))
+    """Encrypt the state as text; raise RpcError when it has grown beyond what a client should carry."""
+    sealed = keys.encrypt(_PURPOSE, msgspec.json.encode(state))
     if len(sealed) > MAX_BYTES:
         raise RpcError(
             INVALID_PARAMS, f"The answers so far come to more than {MAX_BYTES} bytes; start again with less."
         )
-    return sealed.rstrip(b"=").decode()
+    return sealed
 
 
 def unseal(keys: Keys, sealed: str, *, principal: bytes, call: bytes, now: int) -> State:
@@ -98,23 +84,11 @@ def unseal(keys: Keys, sealed: str, *, principal: bytes, call: bytes, now: int) 
 
 
 def _open(keys: Keys, sealed: str) -> State | None:
-    if len(sealed) > MAX_BYTES:
-        return None
+    payload = keys.decrypt(_PURPOSE, sealed) if len(sealed) <= MAX_BYTES else None
     try:
-        data = base64.b64decode(sealed + "=" * (-len(sealed) % 4), altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError):
+        return None if payload is None else _decode(payload)
+    except msgspec.MsgspecError:  # the state of another version
         return None
-    if base64.urlsafe_b64encode(data).rstrip(b"=").decode() != sealed:  # one spelling only
-        return None
-    from cryptography.exceptions import InvalidTag
-    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
-    for key in keys.derive(_PURPOSE):
-        try:
-            return _decode(AESGCM(key).decrypt(data[:_NONCE], data[_NONCE:], None))
-        except (InvalidTag, ValueError):  # ValueError: too short; msgspec's errors: another version's state
-            continue
-    return None
 
 
 def _number(text: str) -> float | int | str:

@@ -1,8 +1,11 @@
 """Who is calling."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+
+import msgspec
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +21,15 @@ class Principal:
     scopes: frozenset[str] = frozenset()
     claims: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
     expires: float | None = None
+
+    @property
+    def identity(self) -> tuple[str, str, str | None]:
+        """What tells this caller from any other; a renewed token of the same name is the same caller."""
+        return self.issuer, self.subject, self.client
+
+    def digest(self) -> bytes:
+        """Return the identity as 16 bytes, for values that other processes read too."""
+        return hashlib.sha256(msgspec.json.encode(self.identity)).digest()[:16]
 
 
 ANONYMOUS = Principal(issuer="", subject="anonymous")

@@ -1,4 +1,4 @@
-"""Values that clients carry for a server, sealed so that they cannot be forged (HMAC-SHA256, RFC 2104).
+"""Values that clients carry for a server: sealed (HMAC-SHA256, RFC 2104) or encrypted (AES-256-GCM), never forged.
 
 Replicas that share keys read each other's values, and so does a server that was restarted with the same keys.
 """
@@ -13,6 +13,7 @@ from typing import Self
 
 KEY_BYTES = 32
 _MAC_BYTES = 32
+_NONCE_BYTES = 12
 
 
 class KeySyntaxError(ValueError):
@@ -24,7 +25,7 @@ class Keys:
 
     def __init__(self, ring: Sequence[bytes], *, shared: bool) -> None:
         self._ring = tuple(ring)
-        self._derived: dict[bytes, tuple[bytes, ...]] = {}
+        self._by_purpose: dict[bytes, tuple[bytes, ...]] = {}
         self.shared = shared
 
     @classmethod
@@ -32,11 +33,7 @@ class Keys:
         """Read PORTWAY_KEYS: base64url keys of 32 bytes, comma-separated. Raises KeySyntaxError."""
         ring = []
         for number, part in enumerate(text.split(","), 1):
-            word = part.strip().rstrip("=")
-            try:
-                key = base64.b64decode(word + "=" * (-len(word) % 4), altchars=b"-_", validate=True)
-            except (binascii.Error, ValueError):
-                key = b""
+            key = _from_text(part.strip().rstrip("="))
             if len(key) != KEY_BYTES:
                 raise KeySyntaxError(
                     f"PORTWAY_KEYS: key {number} is not {KEY_BYTES} bytes in base64url; make one with: "
@@ -50,29 +47,57 @@ class Keys:
         """A key of this process alone."""
         return cls((os.urandom(KEY_BYTES),), shared=False)
 
-    def derive(self, purpose: bytes) -> tuple[bytes, ...]:
-        """A key of 32 bytes for `purpose` from each key of the ring, so that no value serves another purpose."""
-        known = self._derived.get(purpose)
-        if known is None:
-            known = tuple(hmac.digest(key, b"portway " + purpose, hashlib.sha256) for key in self._ring)
-            self._derived[purpose] = known
-        return known
-
     def seal(self, purpose: bytes, payload: bytes) -> str:
-        """`payload`, readable but sealed, as base64url without padding."""
-        mac = hmac.digest(self.derive(purpose)[0], payload, hashlib.sha256)
-        return base64.urlsafe_b64encode(mac + payload).rstrip(b"=").decode()
+        """Sign `payload`, which stays readable, and return both as base64url without padding."""
+        return _to_text(_mac(self._derived(purpose)[0], payload) + payload)
 
     def unseal(self, purpose: bytes, sealed: str) -> bytes | None:
-        """The payload of a sealed value; None when none of the keys made it for this purpose."""
-        try:
-            data = base64.b64decode(sealed + "=" * (-len(sealed) % 4), altchars=b"-_", validate=True)
-        except (binascii.Error, ValueError):
-            return None
+        """Return the payload of a sealed value; None when none of the keys made it for this purpose."""
+        data = _from_text(sealed)
         mac, payload = data[:_MAC_BYTES], data[_MAC_BYTES:]
-        if base64.urlsafe_b64encode(data).rstrip(b"=").decode() != sealed:  # one spelling only
-            return None
-        for key in self.derive(purpose):
-            if hmac.compare_digest(mac, hmac.digest(key, payload, hashlib.sha256)):
-                return payload
+        genuine = any(hmac.compare_digest(mac, _mac(key, payload)) for key in self._derived(purpose))
+        return payload if genuine else None
+
+    def encrypt(self, purpose: bytes, payload: bytes) -> str:
+        """Encrypt and authenticate `payload` (AES-256-GCM); return it as base64url without padding."""
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+        nonce = os.urandom(_NONCE_BYTES)
+        return _to_text(nonce + AESGCM(self._derived(purpose)[0]).encrypt(nonce, payload, None))
+
+    def decrypt(self, purpose: bytes, encrypted: str) -> bytes | None:
+        """Return the payload of an encrypted value; None when none of the keys made it for this purpose."""
+        from cryptography.exceptions import InvalidTag
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+        data = _from_text(encrypted)
+        for key in self._derived(purpose):
+            try:
+                return AESGCM(key).decrypt(data[:_NONCE_BYTES], data[_NONCE_BYTES:], None)
+            except (InvalidTag, ValueError):  # ValueError: too short
+                continue
         return None
+
+    def _derived(self, purpose: bytes) -> tuple[bytes, ...]:
+        """Return a key of 32 bytes from each key of the ring, so that a value serves one purpose only."""
+        known = self._by_purpose.get(purpose)
+        if known is None:
+            known = self._by_purpose[purpose] = tuple(_mac(key, b"portway " + purpose) for key in self._ring)
+        return known
+
+
+def _mac(key: bytes, data: bytes) -> bytes:
+    return hmac.digest(key, data, hashlib.sha256)
+
+
+def _to_text(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def _from_text(text: str) -> bytes:
+    """Decode base64url without padding; b"" for text that `_to_text` does not write, such as a second spelling."""
+    try:
+        data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        return b""
+    return data if _to_text(data) == text else b""

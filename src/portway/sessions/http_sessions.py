@@ -7,13 +7,11 @@ Specification: basic/transports, "Session Management" (2025-11-25).
 
 from __future__ import annotations
 
-import hashlib
 import os
 import struct
 import time
 from typing import TYPE_CHECKING, Final, Protocol
 
-import msgspec
 from msgspec import UNSET
 
 from portway.protocol.capabilities import Capability
@@ -105,7 +103,7 @@ class HttpSession:
     def belongs_to(self, principal: Principal) -> bool:
         """Whether the session was opened by this caller; a renewed token of the same name is the same caller."""
         if principal is not self._owner:
-            if _digest(principal) != self.owner_digest:
+            if principal.digest() != self.owner_digest:
                 return False
             self._owner = principal
         return True
@@ -209,7 +207,7 @@ class Sessions:
 
     def mint(self, principal: Principal, version: str, capabilities: Capability) -> HttpSession:
         """A session for a client that has asked for one. It is remembered from its first use on, not from here."""
-        issued, owner = int(self._now()), _digest(principal)
+        issued, owner = int(self._now()), principal.digest()
         payload = _SEALED.pack(
             _FORMAT, LEGACY_VERSIONS.index(version), capabilities, issued, self._home, owner, os.urandom(16)
         )
@@ -277,8 +275,3 @@ class Sessions:
                 self._live[oldest.id] = self._live.pop(oldest.id)
             else:
                 self._forget(oldest)
-
-
-def _digest(principal: Principal) -> bytes:
-    who = msgspec.json.encode((principal.issuer, principal.subject, principal.client))
-    return hashlib.sha256(who).digest()[:16]

@@ -31,7 +31,7 @@ class Bound:
             text = f"The server has {self._most} {self._what}, as many as it takes; try again in a moment."
             raise RpcError(REFUSED, text, status=503)
         if principal is not ANONYMOUS:
-            key = (principal.issuer, principal.subject, principal.client)
+            key = principal.identity
             count = self._by_caller.get(key, 0)
             if count >= self._each:
                 text = f"This caller has {self._each} {self._what}, as many as one may have; wait until one ends."
@@ -43,7 +43,7 @@ class Bound:
         """Count one less."""
         self._total -= 1
         if principal is not ANONYMOUS:
-            key = (principal.issuer, principal.subject, principal.client)
+            key = principal.identity
             count = self._by_caller.pop(key) - 1
             if count:
                 self._by_caller[key] = count
