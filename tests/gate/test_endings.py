@@ -194,8 +194,8 @@ def test_a_client_that_leaves_is_the_end_of_its_request(
         (post, "405", "status 405"),
     ],
 )
-def test_an_instance_that_ends_a_request_ends_it(
-    tmp_path: Path, ask: Callable[..., Awaitable[Any]], what: str, outcome: str
+def test_an_instance_that_ends_a_request_ends_it_and_no_application_is_blamed(
+    tmp_path: Path, ask: Callable[..., Awaitable[Any]], what: str, outcome: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def test() -> None:
         async with rig(tmp_path, Upstream(minting(b"own", Instance().script))) as gate:
@@ -210,6 +210,7 @@ def test_an_instance_that_ends_a_request_ends_it(
         check(gate, ["ok", outcome])
 
     run(test())
+    assert "The application" not in caplog.text
 
 
 def test_a_legacy_call_goes_on_without_its_client_and_the_gates_stop_ends_streams(tmp_path: Path) -> None:

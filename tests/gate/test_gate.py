@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gzip
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -62,28 +63,31 @@ def test_an_app_that_needs_a_token_and_one_that_does_not_exist_refuse_with_the_s
     async def test() -> None:
         upstream = Upstream(echo)
         async with rig(tmp_path, upstream) as gate:
-            seen, ids = set(), set()
+            seen, ids = dict[bytes, set[Any]](), set()
 
             async def note(response: Response) -> None:
                 headers = dict(response.headers)
                 ids.add(headers.pop(b"x-request-id"))
-                seen.add((response.status, tuple(headers.items()), await response.read(1000)))
+                found = seen.setdefault(headers[b"www-authenticate"], set())
+                found.add((response.status, tuple(headers.items()), await response.read(1000)))
 
             for path, token in (
                 ("/a/mcp", ""),
                 ("/a/mcp", "wrong"),
                 ("/nope/mcp", ""),
                 ("/nope/mcp", "secret"),
+                ("/nope/mcp", "wrong"),
                 ("/a/mcp?token=secret", ""),
             ):
                 await note(await gate.post(call(), path=path, token=token))
             for method in ("GET", "DELETE"):
                 await note(await gate.client.request(method, "/nope/mcp"))
                 await note(await gate.client.request(method, "/a/mcp"))
-            assert len(ids) == 9
-            ((status, headers, _),) = seen
-            assert status == 401
-            assert (b"www-authenticate", b"Bearer") in headers
+            assert len(ids) == 10
+            assert seen.keys() == {b"Bearer", b'Bearer error="invalid_token"'}
+            for found in seen.values():
+                ((status, _, _),) = found
+                assert status == 401
             assert (await gate.answer(call(), path="/p/mcp", token=""))[0] == 200
             assert (await gate.answer(call(), path="/p/mcp", token="wrong"))[0] == 200
             assert len(upstream.requests) == 2
@@ -94,7 +98,7 @@ def test_an_app_that_needs_a_token_and_one_that_does_not_exist_refuse_with_the_s
 def test_credentials_end_at_the_gate_and_only_the_gate_says_who_calls(tmp_path: Path) -> None:
     async def test() -> None:
         async def with_cookie(seen: Seen, writer: asyncio.StreamWriter) -> None:
-            writer.write(result(seen, {}).replace(b"\r\n", b"\r\nset-cookie: a=b\r\nx-kept: 1\r\n", 1))
+            writer.write(result(seen, {}).replace(b"\r\n", b"\r\nset-cookie: a=b\r\ncache-control: no-store\r\n", 1))
 
         upstream = Upstream(with_cookie)
         hostile = [
@@ -110,7 +114,7 @@ def test_credentials_end_at_the_gate_and_only_the_gate_says_who_calls(tmp_path: 
             response = await gate.post(call(), *hostile)
             names = {name for name, _ in response.headers}
             got = upstream.requests[0]
-        assert {b"x-kept", b"x-request-id", b"content-type"} <= names
+        assert {b"cache-control", b"x-request-id", b"content-type"} <= names
         assert b"set-cookie" not in names
         assert b"secret" not in got.head + got.body
         assert got.head.lower().count(b"portway-caller") == 1
@@ -261,25 +265,97 @@ def test_a_stream_that_ends_without_the_reply_ends_in_an_error_event(tmp_path: P
     run(test())
 
 
-def test_an_error_of_the_instance_is_passed_on_with_its_status_and_challenge(tmp_path: Path) -> None:
+def test_an_error_of_the_instance_is_passed_on_with_its_status(tmp_path: Path) -> None:
     async def test() -> None:
         async def forbids(seen: Seen, writer: asyncio.StreamWriter) -> None:
             body = json.dumps(
                 {"jsonrpc": "2.0", "id": seen.message["id"], "error": {"code": 1000, "message": "no"}}
             ).encode()
-            writer.write(
-                reply(body, status=b"403 Forbidden").replace(b"\r\n", b"\r\nwww-authenticate: Bearer scope=x\r\n", 1)
-            )
+            writer.write(reply(body, status=b"403 Forbidden"))
 
         async with rig(tmp_path, Upstream(forbids)) as gate:
             response = await gate.post(call(5))
-            assert (response.status, dict(response.headers)[b"www-authenticate"]) == (403, b"Bearer scope=x")
+            assert response.status == 403
             assert json.loads(await response.read(1000)) == {
                 "jsonrpc": "2.0",
                 "id": 5,
                 "error": {"code": 1000, "message": "no"},
             }
         assert gate.lines()[-1]["outcome"] == "error 1000"
+
+    run(test())
+
+
+HOSTILE = {
+    "access-control-allow-origin": "*",
+    "access-control-expose-headers": "mcp-session-id",
+    "alt-svc": 'h3="evil.example:443"',
+    "clear-site-data": '"*"',
+    "location": "https://evil.example",
+    "mcp-session-id": "unsealed",
+    "refresh": "0; url=https://evil.example",
+    "service-worker-allowed": "/",
+    "set-cookie": "a=b",
+    "strict-transport-security": "max-age=0",
+    "www-authenticate": "Basic",
+    "x-anything": "1",
+}
+
+
+def test_of_an_apps_reply_only_the_headers_of_the_protocol_reach_the_shared_origin(tmp_path: Path) -> None:
+    async def test() -> None:
+        async def hostile(seen: Seen, writer: asyncio.StreamWriter) -> None:
+            lines = "".join(f"{name}: {value}\r\n" for name, value in HOSTILE.items()).encode()
+            head, _, tail = (result(seen, {}) if seen.body else reply(b"")).partition(b"\r\n")
+            writer.write(head + b"\r\n" + lines + tail)
+
+        legacy, bearer = (b"mcp-protocol-version", b"2025-11-25"), (b"authorization", b"Bearer secret")
+        body, headers = modern()
+        async with rig(tmp_path, Upstream(hostile)) as gate:
+            replies = [
+                await gate.post(body, *headers),
+                await gate.post(call(), legacy),
+                await gate.client.request("GET", "/a/mcp", [legacy, bearer]),
+                await gate.client.request("DELETE", "/a/mcp", [legacy, bearer]),
+            ]
+            for response in replies:
+                names = {name.decode() for name, _ in response.headers}
+                assert not names & HOSTILE.keys()
+                await response.read(1000)
+            initialize = b'{"jsonrpc":"2.0","id":1,"method":"initialize","params":{}}'
+            session = dict((await gate.post(initialize, legacy)).headers)[b"mcp-session-id"]
+            assert session != b"unsealed", "the id of a new session passes, under the gate's seal"
+            gate.client._host = b"host: a.localhost"
+            page = await gate.client.request("GET", "/page", [bearer])
+            assert {b"location", b"access-control-allow-origin"} <= dict(page.headers).keys(), "its own origin"
+
+    run(test())
+
+
+@pytest.mark.parametrize("encoding", [b"gzip", b"br", b"GZIP"])
+def test_a_compressed_body_is_refused_with_415(tmp_path: Path, encoding: bytes) -> None:
+    async def test() -> None:
+        upstream = Upstream(echo)
+        async with rig(tmp_path, upstream) as gate:
+            status, answer = await gate.answer(gzip.compress(call()), (b"content-encoding", encoding))
+            assert (status, answer["error"]["message"]) == (
+                415,
+                "The body must be sent as it is, without a Content-Encoding.",
+            )
+            assert (await gate.answer(call(), (b"content-encoding", b"identity")))[0] == 200
+            assert len(upstream.requests) == 1
+
+    run(test())
+
+
+def test_health_answers_a_probe_of_http_1_0_without_a_host(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with rig(tmp_path, Upstream(echo)) as gate:
+            for path, status in (("/_portway/health", b"200"), ("/a/mcp", b"400")):
+                reader, writer = await asyncio.open_connection("127.0.0.1", int(gate.url.rpartition(":")[2]))
+                writer.write(b"GET %b HTTP/1.0\r\n\r\n" % path.encode())
+                assert (await reader.read()).split(b" ")[1] == status
+                writer.close()
 
     run(test())
 

@@ -152,16 +152,16 @@ class Cycle:
             await app(scope, self.receive, self.send)
             if not (self.response_complete or self.disconnected or self._connection.transport.is_closing()):
                 _log.error("The application returned without completing its response.")
-                self._fail()
+                self.fail()
         except asyncio.CancelledError:  # by the stop, which has told the client
-            self._fail()
+            self.fail()
         except BaseException as error:  # noqa: BLE001 - whatever an app raises ends its response, not the listener
             _log.error("The application failed.", exc_info=error)
-            self._fail()
+            self.fail()
         finally:
             del self._connection.hub.running[self]
 
-    def _fail(self) -> None:
+    def fail(self) -> None:
         """End the response that the app did not: with a 500 while that is possible, else by cutting it."""
         transport = self._connection.transport
         if self.disconnected or self.response_complete or transport.is_closing():

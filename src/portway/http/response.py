@@ -29,6 +29,13 @@ async def send_bytes(send: Send, status: int, body: bytes, headers: Headers) -> 
     await send({"type": "http.response.body", "body": body})
 
 
+def cut_short(send: Send) -> None:
+    """End a response that cannot be completed, so that the client sees it cut; one that is complete stays as it is."""
+    cycle = getattr(send, "__self__", None)
+    if type(cycle) is Cycle:
+        cycle.fail()
+
+
 class EventStream:
     """A `text/event-stream` response that begins with its first event.
 

@@ -1,7 +1,5 @@
 """The headers the gate passes on, in both directions."""
 
-from functools import partial
-
 from portway.host.gate.gate_call import GateCall
 from portway.host.gate.session_ids import HEADER as SESSION
 from portway.host.gate.session_ids import SessionIds
@@ -18,6 +16,8 @@ _ENDS_HERE = _HOP | frozenset(
     b"x-request-id".split()
 )
 _STAYS_THERE = _HOP | frozenset((b"set-cookie", b"x-request-id", b"server", b"date"))
+# All apps share the origin of their MCP endpoints, so only the headers of the protocol pass there.
+_OF_ENDPOINT = frozenset(b"allow cache-control content-encoding content-type mcp-protocol-version retry-after".split())
 _KNOWN_NAMES = 1024
 
 
@@ -58,22 +58,23 @@ def returned(headers: Headers, call: GateCall, session_ids: SessionIds) -> tuple
     """Return the content type of an instance's reply, in lower case, and the headers of the reply to the client."""
     content_type = b""
     kept = [(b"x-request-id", call.line.request.encode())]
+    if call.line.era == "http":
+        kept += [item for item in headers if item[0] not in _STAYS_THERE]
+        return content_type, kept
     for item in headers:
-        if item[0] not in _STAYS_THERE:
+        if item[0] in _OF_ENDPOINT:
             kept.append(item)
             if item[0] == b"content-type":
                 content_type = item[1].lower()
-    if call.session is not None or call.line.method == "initialize":
-        kept = [item for item in map(partial(_sealed, call, session_ids), kept) if item is not None]
+        elif item[0] == SESSION and (token := _client_id(call, session_ids, item[1])) is not None:
+            kept.append((SESSION, token))
     return content_type, kept
 
 
-def _sealed(call: GateCall, session_ids: SessionIds, item: tuple[bytes, bytes]) -> tuple[bytes, bytes] | None:
-    """Replace an instance's session id by the client's; None drops a header whose session id is not valid."""
-    if item[0] != SESSION:
-        return item
-    if call.session is not None and item[1] == call.session.upstream:
-        return SESSION, call.session.token
-    assert call.backend is not None
-    token = session_ids.seal(call.route.name, call.caller, call.backend.instance.id, item[1])
-    return None if token is None else (SESSION, token)
+def _client_id(call: GateCall, session_ids: SessionIds, upstream: bytes) -> bytes | None:
+    """Return the client's id of an instance's session; None when the reply may not carry one, or it is not valid."""
+    if call.session is not None and upstream == call.session.upstream:
+        return call.session.token
+    if call.backend is None or (call.session is None and call.line.method != "initialize"):
+        return None
+    return session_ids.seal(call.route.name, call.caller, call.backend.instance.id, upstream)

@@ -13,6 +13,7 @@ from zlib import crc32
 
 from msgspec import UNSET
 
+from portway.auth.tokens import bearer
 from portway.host.gate import batch_calls
 from portway.host.gate.call_record import CallRecord, now
 from portway.host.gate.event_stream import RelayedStream
@@ -25,7 +26,7 @@ from portway.host.gate.session_ids import HEADER as SESSION
 from portway.host.gate.session_ids import SessionIds
 from portway.http.asgi import Headers, Receive, Scope, Send
 from portway.http.body import BodyTooLarge, ClientDisconnected, read_body
-from portway.http.response import send_bytes
+from portway.http.response import cut_short, send_bytes
 from portway.protocol.era import classify
 from portway.protocol.errors import HEADER_MISMATCH, REFUSED, RpcError
 from portway.protocol.headers import ROUTING, VERSION, routed_name, verify
@@ -35,6 +36,7 @@ from portway.protocol.versions import Era
 HEALTH = "/_portway/health"
 
 _JSON = (b"content-type", b"application/json")
+_TEXT = (b"content-type", b"text/plain")
 _UNAUTHORIZED = encode_error(
     None, RpcError(REFUSED, "A valid bearer token for this app is needed in the Authorization header.")
 )
@@ -47,6 +49,8 @@ _OTHER_HOST = encode_error(
 _OTHER_ORIGIN = encode_error(
     None, RpcError(REFUSED, "This Origin is not allowed; a page may call the host that it came from.")
 )
+_CHALLENGE = (b"www-authenticate", b"Bearer")
+_INVALID_TOKEN = (b"www-authenticate", b'Bearer error="invalid_token"')
 _WRONG_METHOD = encode_error(None, RpcError(REFUSED, "The MCP endpoint takes POST, GET and DELETE."))
 _LISTEN = "subscriptions/listen"
 _SUCCESSES = ("ok", DEFERRED)
@@ -73,6 +77,9 @@ class GateApp:
         fields = dict(headers)
         host = None if b"origin" in fields or len(fields) != len(headers) else routes.known(fields.get(b"host"))
         if host is None:
+            if path == HEALTH and b"host" not in fields:  # the probes of HTTP/1.0
+                await send_bytes(send, 200, b"ok\n", [_TEXT])
+                return
             refusal = routes.guard.check(scope)
             if refusal is not None:
                 body = {421: _OTHER_HOST, 403: _OTHER_ORIGIN}.get(refusal.status)
@@ -83,7 +90,7 @@ class GateApp:
         by_name, route = host
         if not by_name:
             if path == HEALTH:
-                await send_bytes(send, 200, b"ok\n", [(b"content-type", b"text/plain")])
+                await send_bytes(send, 200, b"ok\n", [_TEXT])
                 return
             route = routes.by_path(path)
             if route is None and not (path.rstrip("/").endswith("/mcp") and path.count("/") <= 3):
@@ -93,7 +100,8 @@ class GateApp:
         caller = routes.caller(route, fields.get(b"authorization"))
         if route is None or caller is None:
             self._metrics.refused += 1
-            await self._turn_away(send, 401, _UNAUTHORIZED, (b"www-authenticate", b"Bearer"))
+            challenge = _CHALLENGE if bearer(fields.get(b"authorization")) is None else _INVALID_TOKEN  # RFC 6750 §3.1
+            await self._turn_away(send, 401, _UNAUTHORIZED, challenge)
             return
         await self._admit(scope, receive, send, route, caller, fields, path)
 
@@ -154,6 +162,8 @@ class GateApp:
             return
         if call.route.in_flight > 2 * call.route.limits.in_flight:
             self._check_capacity(call)  # before its body takes memory
+        if b"content-encoding" in fields and is_mcp and fields[b"content-encoding"] != b"identity":
+            raise RpcError(REFUSED, "The body must be sent as it is, without a Content-Encoding.", status=415)
         body = await read_body(fields.get(b"content-length"), call.receive, call.route.limits.body_bytes)
         line.bytes_in = len(body)
         is_batch = body[:1] != b"{" and body.lstrip()[:1] == b"["
@@ -288,6 +298,8 @@ class GateApp:
         if call.expired and not call.client_left and not has_begun:
             error = RpcError(REFUSED, f"The app {call.route.name!r} did not answer in time.", status=504)
             await _refuse(call, send, error)
+        else:
+            cut_short(send)
 
     def _finish(self, call: GateCall) -> None:
         """Complete the line of the call, count it and record it."""

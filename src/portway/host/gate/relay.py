@@ -19,7 +19,7 @@ from portway.host.gate.routing import Backend
 from portway.host.gate.session_ids import RunningCalls, SessionIds
 from portway.http.asgi import Headers, Send
 from portway.http.http_client import BrokenResponse, ConnectFailed, Response, UpstreamError
-from portway.http.response import send_bytes
+from portway.http.response import cut_short, send_bytes
 from portway.protocol.errors import REFUSED, RpcError
 from portway.protocol.sse import EventParser
 
@@ -114,6 +114,7 @@ class Relay:
             await self._stream(call, response, send, kept)
         except UpstreamError:
             call.line.outcome = "cut"
+            cut_short(send)
         finally:
             await response.close()
 
@@ -153,7 +154,8 @@ class Relay:
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
         except UpstreamError:
             call.line.outcome = "cut"
-            return  # the listener cuts a connection whose reply has no end, which tells the client
+            cut_short(send)
+            return
         finally:
             await response.close()
         await send({"type": "http.response.body", "body": b""})
