@@ -1,1 +1,1 @@
-"""Questions to the client in the middle of a call: what can be asked, and how an answer finds its way back."""
+"""Questions to the client during a call: what can be asked, and how the answers reach the handler."""

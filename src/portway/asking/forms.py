@@ -1,6 +1,6 @@
-"""Forms: from a Python type to the schema a client may be asked to fill in, and from its answer back to the type.
+"""Forms: from a Python type to the schema that a user fills in, and from the answer back to the type.
 
-A form is one flat object of text, numbers, booleans and choices (specification: client/elicitation, requested schema).
+A form is a flat object of text, numbers, booleans and choices (specification: client/elicitation, requested schema).
 """
 
 import datetime as dt
@@ -21,7 +21,7 @@ from portway.plans.signature import Parameter, parse_docstring
 
 FORMS_SINCE = "2025-06-18"
 FULL_FORMS_SINCE = "2025-11-25"
-"""Before it: no multi-select, no titles of choices but `enumNames`, defaults for booleans only."""
+"""Earlier revisions have no multi-select, titles of choices only as `enumNames`, and defaults for booleans only."""
 
 _FORMATS = {"email", "uri", "date", "date-time"}
 _KEPT: dict[str, tuple[str, ...]] = {
@@ -38,7 +38,7 @@ class Unfit(Exception):
 
 
 class Form(msgspec.Struct, frozen=True):
-    """A compiled form. `whole`: the answer is the object, not its only field. No engine: nothing is to be filled in."""
+    """A compiled form. `whole`: the answer is the object, not its only field. Without an engine there are no fields."""
 
     properties: dict[str, Schema]
     required: list[str]
@@ -48,12 +48,12 @@ class Form(msgspec.Struct, frozen=True):
 
     @property
     def since(self) -> str:
-        """The first revision whose clients can show it."""
+        """The first protocol revision whose clients can show it."""
         multiple = any(schema["type"] == "array" for schema in self.properties.values())
         return FULL_FORMS_SINCE if multiple else FORMS_SINCE
 
     def schema(self, version: str) -> Schema:
-        """The `requestedSchema` for a client that speaks `version`."""
+        """Return the `requestedSchema` for a client that speaks `version`."""
         properties = self.properties
         if version < FULL_FORMS_SINCE:
             properties = {name: _older(schema) for name, schema in properties.items()}
@@ -61,7 +61,7 @@ class Form(msgspec.Struct, frozen=True):
         return {**schema, "required": self.required} if self.required else schema
 
     def read(self, content: Mapping[str, object]) -> object:
-        """The value that a form was filled in with; raises Unfit."""
+        """Convert the content of an answer to the form's type; raise Unfit."""
         if self.engine is None:
             return None
         (name,) = self.engine.names
@@ -80,14 +80,14 @@ class Form(msgspec.Struct, frozen=True):
 def form_of(kind: object, field: str) -> Form:
     """Compile `kind`; a type that is no object becomes the only field, named `field`. A dict is the schema itself.
 
-    Raises RegistrationError for what no form can hold.
+    Raises RegistrationError for a type that no form can hold.
     """
     if kind is None:
         return Form({}, [])
     if isinstance(kind, dict):
         return _verbatim(kind)
     try:
-        return _cached(kind, repr(kind), field)  # the text too: Literal["a", "b"] equals Literal["b", "a"]
+        return _cached(kind, repr(kind), field)  # the text too, because Literal["a", "b"] equals Literal["b", "a"]
     except TypeError as error:
         if isinstance(error, RegistrationError) or "unhashable" not in str(error):
             raise
@@ -123,7 +123,7 @@ _cached = functools.lru_cache(maxsize=256)(_named)
 
 
 def _verbatim(schema: Schema) -> Form:
-    """A form served as the author wrote it, its answers read as a dict."""
+    """Compile a requestedSchema that the author wrote; answers are read as a dict."""
     members = schema.get("properties")
     if schema.get("type") != "object" or not isinstance(members, dict):
         raise RegistrationError('The form is no requestedSchema: it needs "type": "object" and "properties".')
@@ -138,7 +138,7 @@ def _verbatim(schema: Schema) -> Form:
 
 
 def _fields(kind: object, properties: Mapping[str, Schema]) -> dict[str, tuple[Schema, object, str | None]]:
-    """Each property with its annotation, where that is known, and its line of the class's docstring."""
+    """Return each property with its annotation, if known, and its description in the class's docstring."""
     if typing.get_origin(kind) is typing.Annotated:
         kind = typing.get_args(kind)[0]
     hints: Mapping[str, object] = {}
@@ -154,7 +154,10 @@ def _fields(kind: object, properties: Mapping[str, Schema]) -> dict[str, tuple[S
 
 
 def _property(form: str, label: str, schema: Schema, annotation: object) -> tuple[Schema, bool]:
-    """One field in the words the specification allows, and whether it may be null; raises RegistrationError."""
+    """Return one field in the keywords that the specification allows, and whether it may be null.
+
+    Raises RegistrationError for a field that no form can hold.
+    """
     schema, null = _without_null(schema) if isinstance(schema, dict) else ({}, False)
     parts = list(_parts(annotation))
     kind = schema.get("type")
@@ -183,7 +186,7 @@ def _property(form: str, label: str, schema: Schema, annotation: object) -> tupl
 
 
 def _without_null(schema: Schema) -> tuple[Schema, bool]:
-    """A schema without the null that `X | None` adds to it."""
+    """Return a schema without the null that `X | None` adds, and whether it had one."""
     options = schema.get("anyOf", [])
     kept = [option for option in options if option.get("type") != "null"]
     if len(kept) == 1:
@@ -196,7 +199,7 @@ def _without_null(schema: Schema) -> tuple[Schema, bool]:
 
 
 def _parts(annotation: object) -> typing.Iterator[object]:
-    """The types that make up a type, and what Annotated adds to them; of a choice its values, in a tuple."""
+    """Yield the types that a type consists of and the metadata of Annotated; for a choice, a tuple of its values."""
     origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Literal:
         yield parts
@@ -213,7 +216,7 @@ def _parts(annotation: object) -> typing.Iterator[object]:
 
 
 def _options(schema: object, parts: Sequence[object]) -> dict[str, str | None] | None:
-    """The values of a choice with their titles, in the author's order; None for what is no choice of strings."""
+    """Return the values of a choice with their titles, in the author's order; None if it is no choice of strings."""
     if not isinstance(schema, dict):
         return None
     listed = schema.get("oneOf") or schema.get("anyOf")
@@ -238,7 +241,7 @@ def _choice(options: Mapping[str, str | None], titled: str) -> Schema:
 
 
 def _older(schema: Schema) -> Schema:
-    """A field as clients before 2025-11-25 know it."""
+    """Return a field in the keywords of clients before 2025-11-25."""
     kept = {key: value for key, value in schema.items() if key != "oneOf"}
     if schema["type"] != "boolean":
         kept.pop("default", None)
@@ -260,7 +263,7 @@ _LIMITS = {
 
 
 def _type(field: Schema) -> Any:  # noqa: ANN401 - a type expression
-    """The type of the values that one field of a verbatim schema allows."""
+    """Return the type of the values that one field of an author's schema allows."""
     items = field.get("items", field)
     options = _options(items, ())
     kind: Any = Literal[tuple(options)] if options is not None else _SCALARS[field["type"]]

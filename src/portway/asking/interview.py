@@ -1,4 +1,8 @@
-"""Asking in the middle of a call: the modern era runs a handler again with the answers so far, the legacy one waits.
+"""Asking during a call: in the modern era the handler runs again with the answers, in the legacy era it waits for them.
+
+Modern, per run: ask → every question answered: the handler goes on; some open: `NeedInput` ends the run, and the client
+calls again with its answers and the sealed state. `Refusal` ends the call: an answer of the wrong shape, a capability
+that the client lacks, or more than MAX_ROUNDS rounds.
 
 Specification: basic/patterns/mrtr (2026-07-28); client/elicitation, client/sampling, client/roots (both eras).
 """
@@ -32,7 +36,7 @@ _MISSING: Any = object()
 
 
 class _Retry(msgspec.Struct):
-    """The params of the three methods that may be asked back."""
+    """The params of the three methods that may ask, with what a client adds when it calls again."""
 
     name: str = ""
     uri: str = ""
@@ -42,7 +46,7 @@ class _Retry(msgspec.Struct):
 
 
 class Interview:
-    """The questions of one call: what has been answered, and what the next run of its handler will need.
+    """The questions of one call: those answered so far, and the state for the next run of the handler.
 
     Raises RpcError for a requestState that this server did not give to this caller for this call.
     """
@@ -60,7 +64,7 @@ class Interview:
             self._resume(exchange)
 
     def _resume(self, exchange: Exchange) -> None:
-        """Read what a modern client brings from earlier runs."""
+        """Read the answers and the state that a modern client sends along."""
         params = exchange.params(_Retry)
         method = exchange.message.method
         assert method is not UNSET
@@ -168,7 +172,7 @@ class Interview:
 
 
 class NeedInput(Suspended):
-    """The client must answer questions before the call can go on."""
+    """Ends a run: the client must answer questions and call again."""
 
     def __init__(self, interview: Interview, questions: Mapping[str, Question]) -> None:
         self._interview = interview
@@ -180,7 +184,7 @@ class NeedInput(Suspended):
 
 
 class Refusal(Suspended):
-    """The call ends with an error that an author's code must not take for one of its own."""
+    """Ends the call with an error that no `except` of the author's code may catch."""
 
     def __init__(self, error: RpcError) -> None:
         self._error = error
@@ -190,7 +194,7 @@ class Refusal(Suspended):
 
 
 async def _ask_in_place(exchange: Exchange, questions: Sequence[Question]) -> list[Any]:
-    """Ask a legacy client, and wait for its answers."""
+    """Ask a legacy client and wait for its answers."""
     if exchange.session is None:
         raise ToolError("This call must ask the client, and a legacy client can be asked only within a session.")
     if missing := _lacking(exchange, questions):
@@ -209,13 +213,13 @@ async def _ask_in_place(exchange: Exchange, questions: Sequence[Question]) -> li
     finally:
         for task in tasks:
             task.cancel()
-        await asyncio.wait(tasks)  # the client is told that the others need no answer, before it gets the reply
+        await asyncio.wait(tasks)  # the client hears that the others are cancelled before it gets the reply
 
 
 async def _ask_legacy(exchange: Exchange, question: Question) -> Any:  # noqa: ANN401 - each question has its own answer
     params = question.params(exchange.version)
     fault = ""
-    for _ in range(2):  # a form filled in wrongly is shown once more
+    for _ in range(2):  # a form that was filled in wrongly is shown a second time
         try:
             return question.read(await exchange.channel.ask(question.method, params))
         except Unfit as error:

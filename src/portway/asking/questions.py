@@ -1,4 +1,4 @@
-"""What a server may ask a client: the user for data or for a visit to a URL, the model for an answer, the roots.
+"""The questions that a server may ask a client: forms and URLs for the user, messages for the model, the roots.
 
 Specification: client/elicitation, client/sampling, client/roots.
 """
@@ -21,21 +21,21 @@ from portway.protocol.capabilities import Capability
 from portway.protocol.versions import LATEST_MODERN, LEGACY_VERSIONS
 
 _TOOLS_SINCE = "2025-11-25"
-"""Tools for sampling, and several blocks in one of its messages."""
+"""The first revision with tools for sampling, and with several blocks in one message."""
 _AUDIO_SINCE = "2025-03-26"
 
 T = TypeVar("T")
 
 
 class Answer(msgspec.Struct, Generic[T], frozen=True):
-    """What the user did with a question; `data` is what a form was filled in with, None unless it was accepted."""
+    """What the user did with a question; `data` is the content of an accepted form, else None."""
 
     action: Literal["accept", "decline", "cancel"]
     data: T | None = None
 
     @property
     def accepted(self) -> bool:
-        """Whether the user agreed. To visit a URL, that is: not that anything came of it."""
+        """Whether the user agreed. For a URL, it does not mean that the visit succeeded."""
         return self.action == "accept"
 
 
@@ -47,7 +47,7 @@ class Root(msgspec.Struct, frozen=True):
 
 
 class ToolUse(Block, frozen=True, tag_field="type", tag="tool_use"):
-    """A model's wish that one of the offered tools be called."""
+    """A model's request to call one of the offered tools."""
 
     id: str
     name: str
@@ -55,7 +55,7 @@ class ToolUse(Block, frozen=True, tag_field="type", tag="tool_use"):
 
 
 class ToolOutput(Block, frozen=True, tag_field="type", tag="tool_result", rename="camel"):
-    """What came of a `ToolUse`, for the next question to the model."""
+    """The result of a `ToolUse`, for the next question to the model."""
 
     tool_use_id: str
     content: list[Block]
@@ -66,7 +66,7 @@ Content = Text | ImageContent | AudioContent | ToolUse
 
 
 class Sampled(msgspec.Struct, frozen=True):
-    """What a model answered, in blocks; `stop_reason` is such as "endTurn" or "toolUse"."""
+    """A model's answer, in blocks; `stop_reason` is "endTurn", "toolUse" and the like."""
 
     role: Literal["user", "assistant"]
     content: list[Content]
@@ -80,11 +80,11 @@ class Sampled(msgspec.Struct, frozen=True):
 
 
 class Malformed(Exception):
-    """A client's answer is not of the shape the method's result has."""
+    """A client's answer has not the shape of the method's result."""
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
-    """One question; `key` names it between the runs of a handler, None: its place in their order does."""
+    """One question. `key` identifies it in every run of the handler; without one, its place in their order does."""
 
     method: ClassVar[str]
     noun: ClassVar[str]
@@ -92,28 +92,28 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def needs(self) -> Capability:
-        """What the client must be able to do."""
+        """The capabilities it needs of the client."""
         raise NotImplementedError
 
     @property
     def since(self) -> str:
-        """The first revision of the protocol that has it."""
+        """The first protocol revision that has it."""
         return LEGACY_VERSIONS[0]
 
     def params(self, version: str) -> bytes:
-        """The JSON of the request's params for a client that speaks `version`."""
+        """Encode the request's params for a client that speaks `version`."""
         raise NotImplementedError
 
     def read(self, result: Raw | bytes) -> Any:  # noqa: ANN401 - each kind of question has its own
-        """The answer in a result; raises Malformed, and Unfit where a form was not filled in as it asks."""
+        """Decode the answer in a result; raise Malformed, or Unfit for content that does not fit the form."""
         raise NotImplementedError
 
     def under(self, key: str) -> Self:
-        """This question under `key`, unless it has a key already."""
+        """Return this question under `key`, unless it has a key already."""
         return msgspec.structs.replace(self, key=key) if self.key is None else self
 
     def digest(self) -> bytes:
-        """What tells this very question from any other."""
+        """Return 16 bytes that identify this question by its method and params."""
         return hashlib.sha256(self.method.encode() + b" " + self.params(LATEST_MODERN)).digest()[:16]
 
 
@@ -241,8 +241,8 @@ def elicit(message: str, kind: Any = None, *, key: str | None = None) -> Questio
     """Ask the user, by a form, for data of type `kind`; the answer is an `Answer`.
 
     `kind`: str, int, float, bool, a date, a Literal or Enum of strings or a list of one; a dataclass, TypedDict or
-    model with such fields; a dict is the requestedSchema itself; None asks for no more than yes or no. Titles of
-    choices are given as `Annotated[Literal["s", "l"], {"s": "Small", "l": "Large"}]`. Never ask for a secret in a form.
+    model with such fields; a dict is the requestedSchema itself; None asks for yes or no only. Choices get titles by
+    `Annotated[Literal["s", "l"], {"s": "Small", "l": "Large"}]`. Never ask for a secret in a form.
     Raises RegistrationError for a type no form can hold.
     """
     return FormQuestion(message=message, kind=kind, form=form_of(kind, key or "value"), key=key)
@@ -251,7 +251,7 @@ def elicit(message: str, kind: Any = None, *, key: str | None = None) -> Questio
 def elicit_url(message: str, url: str, *, key: str | None = None) -> Question:
     """Ask the user to visit `url`; the answer is an `Answer` without data, and "accept" means only that they agreed.
 
-    No credentials or personal data may stand in the URL, and the page must make sure that its visitor is the caller.
+    The URL must hold no credentials or personal data, and the page must check that its visitor is the caller.
     """
     return UrlQuestion(message=message, url=url, key=key)
 
@@ -269,8 +269,8 @@ def sample(
 ) -> Question:
     """Ask the client's model; the answer is a `Sampled`.
 
-    A message holds text, a content block, or a list of blocks. `model_preferences` and the definitions in `tools` have
-    the wire's shape (client/sampling).
+    A message holds text, a content block, or a list of blocks. `model_preferences` and `tools` have the shape of the
+    wire (client/sampling).
     """
     said = [_message(item) for item in ([messages] if isinstance(messages, str) else messages)]
     params: dict[str, object] = {
@@ -303,7 +303,7 @@ def list_roots(*, key: str | None = None) -> Question:
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """A parameter that is asked for. `whole`: it takes the Answer, whatever the user did."""
+    """A parameter that is asked for. `whole`: it takes the Answer itself, also a declined one."""
 
     name: str
     question: Question

@@ -1,6 +1,6 @@
-"""`requestState`: what one run of a handler leaves for the next, carried by the client, sealed (AES-256-GCM).
+"""`requestState`: the state that one run of a handler leaves for the next. The client carries it, encrypted.
 
-Specification: basic/patterns/mrtr, "Request State". It is bound to who called, what, and with which arguments.
+It is bound to the caller, the component and the arguments. Specification: basic/patterns/mrtr, "Request State".
 """
 
 import hashlib
@@ -14,23 +14,24 @@ from portway.protocol.sealing import Keys
 
 MAX_BYTES = 32 * 1024
 MAX_AGE = 600
-"""Seconds that a user has for the questions of one round."""
+"""Longest time between two runs, in seconds: the user must answer within it."""
 MAX_ROUNDS = 10
 
 _PURPOSE = b"request state"
 
 
 class Recorded(msgspec.Struct, frozen=True, array_like=True):
-    """An answer given, and the digest of its question."""
+    """An answer with the digest of its question."""
 
     digest: bytes
     result: Raw
 
 
 class State(msgspec.Struct, omit_defaults=True):
-    """All that is known of a call when it starts again; `issued` is in seconds since the epoch.
+    """The state of a call between two runs.
 
-    `asked` has the digests of the questions that are open and have no key of their own.
+    `principal` and `call` are digests, `issued` is in seconds since the epoch, `round` counts the runs that asked.
+    `asked` holds the digests of the open questions that have no key of their own, `once` the results of `ctx.once`.
     """
 
     principal: bytes = b""
@@ -46,7 +47,7 @@ _decode = msgspec.json.Decoder(State).decode
 
 
 def call_digest(method: str, name: str, arguments: Raw | UnsetType) -> bytes:
-    """What is called: two spellings of the same JSON arguments are the same call."""
+    """Return a digest of what is called; two spellings of the same JSON arguments are the same call."""
     if arguments is UNSET:
         return _digest([method, name, {}])
     try:
@@ -66,7 +67,7 @@ def seal(keys: Keys, state: State) -> str:
 
 
 def unseal(keys: Keys, sealed: str, *, principal: bytes, call: bytes, now: int) -> State:
-    """The state that `seal` made for this caller and this call; raises RpcError."""
+    """Return the state that `seal` made for this caller and this call; raise RpcError for any other text."""
     state = _open(keys, sealed)
     if state is None:
         raise RpcError(INVALID_PARAMS, "params.requestState is not as this server gave it; start the call without it.")
@@ -92,7 +93,7 @@ def _open(keys: Keys, sealed: str) -> State | None:
 
 
 def _number(text: str) -> float | int | str:
-    """A number with a fraction or an exponent, in its one spelling."""
+    """Return one value for all spellings of a number: 1.0 and 1e0 are 1, and 1e999 stays text."""
     number = float(text)
     if not math.isfinite(number):
         return text

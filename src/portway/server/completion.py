@@ -19,7 +19,7 @@ MAX_VALUES = 100
 
 
 class Reference(msgspec.Struct):
-    """What has the argument: a prompt by its name, a resource template by the template itself."""
+    """The component that has the argument: a prompt by its name, or a resource template by its text."""
 
     type: Literal["ref/prompt", "ref/resource"]
     name: str = ""
@@ -27,14 +27,14 @@ class Reference(msgspec.Struct):
 
 
 class Typed(msgspec.Struct):
-    """The argument, and what of it the user has typed."""
+    """The argument, and the text the user has typed so far."""
 
     name: str
     value: str
 
 
 class Given(msgspec.Struct):
-    """The arguments that have their values already."""
+    """The arguments that already have values."""
 
     arguments: dict[str, str] = {}
 

@@ -1,4 +1,4 @@
-"""What a server offers: tools, resources, resource templates and prompts, and the table that holds each kind."""
+"""Tools, resources, resource templates and prompts, and the table that holds each kind."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OnDuplicate = Literal["error", "warn", "replace", "ignore"]
 
 
 class ToolAnnotations(TypedDict, total=False):
-    """Hints to a client about a tool (specification: server/tools); they bind nobody."""
+    """Hints to a client about a tool (specification: server/tools). They enforce nothing."""
 
     title: str
     readOnlyHint: bool
@@ -50,12 +50,10 @@ class Icon(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
             raise RegistrationError(f"The icon {self.src[:60]!r} must have an https: or data: URI.")
 
 
-class Component(
-    msgspec.Struct, frozen=True, kw_only=True
-):  # a dataclass takes 20 times as long to make, at every import
-    """What all kinds share. `listing` is the JSON of its entry in the list, `timeout` in seconds.
+class Component(msgspec.Struct, frozen=True, kw_only=True):  # at import, a dataclass takes 20 times as long to make
+    """What all kinds share. `listing` is the JSON of the entry in the list, `timeout` is in seconds.
 
-    `homes` are the servers around it, outermost first: those it was mounted in, then the one it was registered on.
+    `homes` are the servers it belongs to, outermost first: those it was mounted in, then the one it was registered on.
     """
 
     key: str
@@ -74,7 +72,7 @@ class Component(
 
     @property
     def managed(self) -> bool:
-        """Whether more stands around a call than the function: a question, a time limit, a server it is mounted in."""
+        """Whether a call needs more than the function: questions, a time limit, or the middleware of other servers."""
         return self.asks or self.timeout is not None or len(self.homes) > 1
 
     @property
@@ -84,7 +82,7 @@ class Component(
 
     @property
     def middleware(self) -> list[Middleware]:
-        """What wraps a call, outermost first."""
+        """The middleware of all its homes, outermost first."""
         return [wrapper for home in self.homes for wrapper in home.middleware]
 
     def mounted(self, key: str, outer: Home) -> Self:
@@ -139,7 +137,7 @@ class Table(msgspec.Struct, Generic[Kinds]):
     on_duplicate: OnDuplicate = "error"
     items: dict[str, Kinds] = {}
     edition: int = 0
-    """Grows with every change, so that lists made from this table know when they are out of date."""
+    """Grows with every change; cached lists compare it."""
 
     def add(self, component: Kinds) -> None:
         """Add a component; `on_duplicate` says what happens where its name is taken."""
@@ -168,7 +166,7 @@ class Table(msgspec.Struct, Generic[Kinds]):
 
 
 class _Shown(msgspec.Struct, rename="camel"):
-    """What an author can say of a server or a component, to hold it against: it must not break what clients read."""
+    """The author's metadata of a server or component, as clients must be able to read it."""
 
     name: str
     title: str | None = None
@@ -183,9 +181,9 @@ class _Shown(msgspec.Struct, rename="camel"):
 
 
 def listing(fields: dict[str, Any], **schemas: bytes | None) -> bytes:
-    """The JSON of a list entry: `fields` without its Nones, then `schemas`, which are JSON already.
+    """Return the JSON of a list entry: `fields` without Nones, then `schemas`, which are JSON already.
 
-    Raises RegistrationError for fields clients could not read.
+    Raises RegistrationError for fields that clients could not read.
     """
     name = fields["name"]
     shown = {key: value for key, value in fields.items() if value is not None}

@@ -1,4 +1,4 @@
-"""What a handler can ask about the call it is answering, and what it can say before it answers."""
+"""`Context`: what a handler can read of its call, and what it can send or ask before it returns."""
 
 import asyncio
 import math
@@ -42,7 +42,7 @@ class _Arguments(msgspec.Struct):
 
 
 class Client:
-    """What the calling client says of itself; believe it for display only. Empty where it says nothing."""
+    """What the calling client says of itself, "" where it says nothing. Use it for display only: nothing proves it."""
 
     __slots__ = ("_capabilities", "name", "version")
 
@@ -52,14 +52,14 @@ class Client:
         self._capabilities = capabilities
 
     def supports(self, capability: str) -> bool:
-        """Whether it can be asked: "elicitation" (forms), "elicitation.url", "sampling" or "roots"."""
+        """Return whether it can be asked for "elicitation" (forms), "elicitation.url", "sampling" or "roots"."""
         if capability not in NAMES:
             raise ValueError(f"{capability!r} is no capability; use one of: {', '.join(NAMES)}.")
         return NAMES[capability] in self._capabilities
 
 
 class Context(Generic[State]):
-    """The current call; a parameter annotated `Context` receives it, or `Context[S]`, where `state` is an `S`."""
+    """The current call. A parameter annotated `Context` receives it; in `Context[S]`, `state` is an `S`."""
 
     __slots__ = ("_exchange", "_loop", "_progress", "_thread", "cancelled", "interview", "state")
 
@@ -73,11 +73,11 @@ class Context(Generic[State]):
         self.state = state
         """What the server's lifespan yielded, None without one."""
         self.cancelled = False
-        """Whether the client has given the call up: for a `def` handler to look at, an `async def` is cancelled."""
+        """Whether the client has cancelled the call: for a `def` handler; an `async def` is cancelled itself."""
 
     @property
     def caller(self) -> Principal:
-        """Who calls; `ANONYMOUS` over stdio and on a server that asks for no token."""
+        """Who calls; `ANONYMOUS` over stdio and on a server that needs no token."""
         return self._exchange.principal
 
     @property
@@ -120,7 +120,7 @@ class Context(Generic[State]):
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """The HTTP header fields by lower-case name, without the credentials; empty over stdio."""
+        """The HTTP header fields by lower-case name, without credentials; empty over stdio."""
         fields = self._exchange.fields or {}
         shown = {
             name.decode("latin-1"): value.decode("latin-1") for name, value in fields.items() if name not in _NOT_SHOWN
@@ -129,7 +129,7 @@ class Context(Generic[State]):
 
     @property
     def client(self) -> Client:
-        """The client software that calls, as far as it says (modern clients; legacy ones say so once, and unkept)."""
+        """The client software that calls. Modern clients say it in every request; of legacy clients it is not kept."""
         info = self.meta.get(PREFIX + "clientInfo")
         return Client(info if isinstance(info, dict) else {}, self._exchange.capabilities)
 
@@ -138,16 +138,16 @@ class Context(Generic[State]):
     ) -> Awaitable[None]:
         """Tell the client how far the call is: `progress` must grow from report to report, `total` is its end.
 
-        Await it in an `async def` tool; in a `def` tool just call it, it returns once the report is sent. Nothing is
+        Await it in an `async def` tool. In a `def` tool only call it; it returns once the report is sent. Nothing is
         sent to a client that did not ask for progress (specification: basic/utilities/progress).
         """
         return self._send(self._report(progress, total, message))
 
     def log(self, level: str, data: object, logger: str | None = None) -> Awaitable[None]:
-        """Send the client a log message: a text, or anything JSON can hold. `level` as in RFC 5424, such as "info".
+        """Send the client a log message: a text, or anything JSON can hold. `level` is one of RFC 5424, such as "info".
 
-        Awaited like `report_progress`. Sent to a legacy client from the level it has set (`info` at first), to a
-        modern one where the request names a level; never put credentials into it (server/utilities/logging).
+        Await it like `report_progress`. A legacy client gets messages from the level it has set (`info` at first), a
+        modern one from the level its request names, if any. Never log credentials (server/utilities/logging).
         """
         severity = level_index(level)
         if severity is None:
@@ -177,8 +177,8 @@ class Context(Generic[State]):
     def close_stream(self, retry: int | None = None) -> Awaitable[None]:
         """End the reply's event stream early; the client fetches the rest after `retry` milliseconds.
 
-        For calls that outlive proxies' patience. It does nothing for a client that cannot resume: any but one with a
-        session of 2025-11-25.
+        Use it in calls that last longer than proxies wait. It does nothing for a client that cannot resume, that is any
+        but one with a session of 2025-11-25.
         """
         return self._send(self._exchange.channel.close_stream(retry))
 
@@ -187,7 +187,7 @@ class Context(Generic[State]):
     @overload
     async def elicit(self, message: str, kind: object = None, *, key: str | None = None) -> "Answer[Any]": ...
     async def elicit(self, message: str, kind: object = None, *, key: str | None = None) -> "Answer[Any]":
-        """Ask the user for data of type `kind`, in a form; see `portway.elicit`. The handler must say `asks=True`."""
+        """Ask the user for data of type `kind`, in a form; see `portway.elicit`. The handler needs `asks=True`."""
         from portway.asking.questions import elicit
 
         answer: Answer[Any] = await self._ask_one(elicit(message, kind, key=key))
@@ -214,7 +214,7 @@ class Context(Generic[State]):
         return answer
 
     async def list_roots(self, *, key: str | None = None) -> "list[Root]":
-        """The folders the client opens to this server; see `portway.list_roots`."""
+        """Ask for the folders the client opens to this server; see `portway.list_roots`."""
         from portway.asking.questions import list_roots
 
         answer: list[Root] = await self._ask_one(list_roots(key=key))
@@ -225,9 +225,9 @@ class Context(Generic[State]):
         return await self._asking().ask({key: question.under(key) for key, question in questions.items()})
 
     async def once(self, key: str, fn: Callable[[], Any]) -> Any:  # noqa: ANN401 - what `fn` gives
-        """The result of `fn()`, which a handler that asks and is run again does not call again.
+        """Return the result of `fn()`, which is not called again when a question makes the handler run again.
 
-        The result must be what JSON can hold. At least once: a client may repeat an earlier answer.
+        The result must be what JSON can hold. `fn` may still run twice: a client may repeat an earlier answer.
         """
         return await self._asking().once(key, fn)
 
@@ -268,11 +268,11 @@ class Context(Generic[State]):
         params = {"progressToken": meta.progress_token, "progress": progress, "total": total, "message": message}
         body = msgspec.json.encode({key: value for key, value in params.items() if value is not None})
         await self._exchange.channel.notify(encode_notification("notifications/progress", body))
-        await asyncio.sleep(0)  # a handler that does little else than report must not hold up the other calls
+        await asyncio.sleep(0)  # lets other calls run between the reports of a handler that does little else
 
 
 class _Done:
-    """An awaitable that is done."""
+    """An awaitable that has finished."""
 
     def __await__(self) -> Generator[None, None, None]:
         yield from ()

@@ -1,6 +1,6 @@
-"""From a decoded request to the bytes of its reply: the methods of both eras over one registry.
+"""From a decoded request to the bytes of its reply: the methods of both eras.
 
-Which method exists in which era stands in the two tables of `Dispatcher`; what a method does is written once.
+The two tables in `Dispatcher.__init__` say which method exists in which era; each method is written once.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class _Uri(msgspec.Struct):
 class Dispatcher:
     """Answers requests for one server; made once, when the server starts to serve.
 
-    `keys` seal what clients carry for this server. `mints`: whether legacy clients are given sessions.
+    `keys` seal what clients carry for this server. `mints`: whether legacy clients get sessions.
     """
 
     def __init__(self, server: BaseServer, keys: Keys | None = None) -> None:
@@ -86,16 +86,16 @@ class Dispatcher:
         }
 
     async def open(self) -> None:
-        """Enter the lifespans; a request that comes before does it too. Raises what a lifespan raises."""
+        """Enter the lifespans, as a request before it would; raise what a lifespan raises."""
         await self._lifespans.enter()
 
     async def close(self) -> None:
-        """Leave the lifespans and let go of the threads of this event loop. Raises what a lifespan raises."""
+        """End the threads of this event loop and leave the lifespans; raise what a lifespan raises."""
         self._runner.close()
         await self._lifespans.leave()
 
     async def dispatch(self, exchange: Exchange) -> bytes:
-        """The reply to a request; raises RpcError, whose `status` is the HTTP status of the modern era."""
+        """Return the reply to a request; raise RpcError, whose `status` is the HTTP status of the modern era."""
         message = exchange.message
         assert message.method is not UNSET
         assert message.id is not UNSET
@@ -117,7 +117,7 @@ class Dispatcher:
         except RpcError:
             raise
         except Exception:
-            log.exception("request failed")  # a fault of ours; the client must not wait for ever
+            log.exception("request failed")  # a bug of ours; the client must still get a reply
             text = "The server failed to answer; its log has the cause."
             raise RpcError(INTERNAL_ERROR, text, status=200) from None
 
@@ -144,7 +144,7 @@ class Dispatcher:
         )
 
     def _capabilities(self, *, notifies: bool) -> bytes:
-        """The ServerCapabilities object; `notifies`: the client can be sent what it did not ask for."""
+        """Return the ServerCapabilities object; `notifies`: the client can be sent notifications."""
         changes: dict[str, object] = {"listChanged": True} if notifies else {}
         capabilities: dict[str, object] = {
             "prompts": changes,
@@ -162,7 +162,7 @@ class Dispatcher:
         return any(component.completers for table in tables for component in tuple(table.items.values()))
 
     async def _complete(self, exchange: Exchange, params: Params) -> bytes:
-        if not self._completes():  # so the capability is not announced; one may yet be registered
+        if not self._completes():  # so the capability is not announced; a completer may still be registered later
             raise _unknown_method("completion/complete", exchange.era)
         return await self._runner.complete(exchange, params)
 
@@ -173,7 +173,7 @@ class Dispatcher:
 
     async def _subscribe(self, exchange: Exchange, params: Params) -> bytes:
         session, uri = _session(exchange), exchange.params(_Uri).uri
-        authorize(exchange.principal, self._scopes_of(uri))  # what a caller may not read it may not watch either
+        authorize(exchange.principal, self._scopes_of(uri))  # watching needs the same scopes as reading
         session.subscribe(uri)
         return b"{}"
 
@@ -201,7 +201,7 @@ def _components(server: BaseServer) -> list[Component]:
 
 
 def _mints(server: BaseServer) -> bool:
-    """Whether legacy clients get sessions: by the author's word, or since a function may log or ask."""
+    """Return whether legacy clients get sessions: the author says so, or a function may log or ask."""
     if server.sessions != "auto":
         return bool(server.sessions)
     return any(

@@ -1,7 +1,7 @@
-"""What older clients are sent in place of what their revision does not know.
+"""Results in the terms of older protocol revisions.
 
-A member it does not know harms no client; a content block of an unknown type does, and structured content that is no
-object.
+Clients ignore unknown members. Content blocks of unknown types, and structured content that is no object, break them,
+so these are replaced.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from portway.protocol.versions import LATEST_LEGACY
 
 
 def content(encoded: Encoded, version: str) -> Encoded:
-    """A tool result for a client of the revision `version`."""
+    """Return a tool result for a client of the revision `version`."""
     structured = encoded.structured
     if structured is not None and version <= LATEST_LEGACY and not structured.startswith(b"{"):
         structured = None
@@ -29,7 +29,7 @@ def content(encoded: Encoded, version: str) -> Encoded:
 
 
 def messages(encoded: bytes, version: str) -> bytes:
-    """The messages of a prompt for a client of the revision `version`."""
+    """Return the messages of a prompt for a client of the revision `version`."""
     if not _holds_unknown(encoded, version):
         return encoded
     return msgspec.json.encode(
@@ -38,7 +38,7 @@ def messages(encoded: bytes, version: str) -> bytes:
 
 
 def listing(entry: bytes) -> bytes:
-    """A tool's entry in the list for a legacy client: without an output schema that is none of an object."""
+    """Return a tool's list entry for a legacy client: without an output schema whose type is not "object"."""
     if b'"outputSchema":' not in entry:
         return entry
     members = msgspec.json.decode(entry, type=dict[str, msgspec.Raw])
@@ -58,7 +58,7 @@ def _audio_text(block: JsonObject) -> str:
     return f"[A sound of type {block['mimeType']}, which this client's protocol revision cannot carry.]"
 
 
-# A content type, the first revision that has it, and how it reads as text before.
+# Content types, with the first revision that has each and the text that replaces it for older ones.
 _SINCE: dict[str, tuple[str, Callable[[JsonObject], str]]] = {
     "audio": ("2025-03-26", _audio_text),
     "resource_link": ("2025-06-18", _link_text),

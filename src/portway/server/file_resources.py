@@ -1,4 +1,4 @@
-"""Files and folders as resources: read anew for every request, on a thread, and never from outside the folder."""
+"""Files and folders as resources: read for every request, on a thread, and never from outside the folder."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ _ABSENT = {
     errno.ENAMETOOLONG,
     errno.ENXIO,
 }
-# A link that took a file's place since it was resolved is not followed; a pipe without a writer is not waited for.
+# Does not follow a link that has replaced the file since its path was resolved; does not wait for a pipe's writer.
 _FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY", "O_BINARY"))
-_ADDED_TYPES = {  # what Python 3.11 does not know and a folder of documents often has
+_ADDED_TYPES = {  # common in folders of documents, unknown to Python 3.11
     ".md": "text/markdown",
     ".toml": "application/toml",
     ".yaml": "application/yaml",
@@ -52,7 +52,7 @@ _TEXT_TYPES = (
 
 
 def described(path: FilePath, options: ResourceOptions) -> ResourceOptions:
-    """The options of a file's resource, its name and type filled in. Raises RegistrationError."""
+    """Return the options of a file's resource with its name and type filled in; raise RegistrationError for no file."""
     if not os.path.isfile(path):
         raise RegistrationError(f"add_file: there is no file {os.fspath(path)!r}.")
     defaults: ResourceOptions = {"name": os.path.basename(path), "mime_type": _type_of(os.fspath(path))}
@@ -60,7 +60,7 @@ def described(path: FilePath, options: ResourceOptions) -> ResourceOptions:
 
 
 def file_reader(path: FilePath, mime_type: str | None) -> Callable[[], str | bytes]:
-    """What reads one file, as text where its type and its bytes are text."""
+    """Return the function that reads one file, as `str` where its type and its bytes are text."""
 
     def read() -> str | bytes:
         return _as_text(_read(os.path.realpath(path), os.path.basename(path)), mime_type)
@@ -69,9 +69,10 @@ def file_reader(path: FilePath, mime_type: str | None) -> Callable[[], str | byt
 
 
 def folder_reader(template: str, directory: FilePath) -> Callable[..., ResourceContents]:
-    """What reads the files under `directory`, with the template's variable as its only parameter.
+    """Return the function that reads the files under `directory`; its only parameter is the template's variable.
 
-    It raises ResourceNotFound for what is no file, hidden (a name that begins with a dot), or, links followed, outside.
+    It raises ResourceNotFound for what is no file, is hidden (a name begins with a dot), or is outside once links are
+    followed.
     """
     pattern = UriPattern(template)
     if len(pattern.names) != 1 or pattern.optional:
@@ -97,7 +98,7 @@ def folder_reader(template: str, directory: FilePath) -> Callable[..., ResourceC
 
 
 def path_completer(directory: FilePath) -> Callable[[str], list[str]]:
-    """What completes a path under `directory`, a level at a time: files, and folders with a slash behind them."""
+    """Return the function that completes a path under `directory` level by level; folders end with a slash."""
 
     def complete(value: str) -> list[str]:
         folder, slash, begun = value.rpartition("/")
@@ -124,7 +125,7 @@ def path_completer(directory: FilePath) -> Callable[[str], list[str]]:
 
 
 def _inside(directory: FilePath, path: str) -> str:
-    """The real path of `path` under `directory`; raises ResourceNotFound where that is elsewhere or hidden."""
+    """Return the real path of `path` under `directory`; raise ResourceNotFound if it is outside or hidden."""
     root = os.path.realpath(directory)
     try:
         target = os.path.realpath(os.path.join(root, *path.split("/")))
@@ -176,7 +177,7 @@ def _type_of(path: str) -> str | None:
 
 @functools.cache
 def _types() -> MimeTypes:
-    import mimetypes  # only what serves files needs it
+    import mimetypes  # only servers with files need it
 
     types = mimetypes.MimeTypes()  # Python's own table, the same on every machine
     for suffix, mime_type in _ADDED_TYPES.items():

@@ -1,4 +1,4 @@
-"""Where a component was registered: the server whose middleware and lifespan its function lives with."""
+"""The server that a component was registered on, as far as its calls need it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Home(msgspec.Struct, frozen=True, eq=False):
-    """What a call needs of the server that a component was registered on. Two homes are never equal."""
+    """The name, lifespan and middleware of one server. Two homes are never equal."""
 
     name: str
     lifespan: Callable[[], AbstractAsyncContextManager[Any]] | None

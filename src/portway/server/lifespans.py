@@ -1,4 +1,4 @@
-"""The lifespans of a server and of those mounted in it: entered before the first call, left after the last."""
+"""Entering and leaving the lifespans of a server and of the servers mounted in it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ log = logging.getLogger("portway.server")
 
 
 class Lifespans:
-    """Runs lifespans in one task of their own, since what they hold (task groups, cancel scopes) is bound to a task.
+    """The lifespans, all run in one task of their own: task groups and cancel scopes are bound to a task.
 
-    One that fails, at its start or later, is entered anew by the next call; so are all after `leave`.
+    - outside: no task. `enter`, from `Dispatcher.open` or a call, starts the task and goes to entering.
+    - entering: `ready` is False and calls wait for `_entered`. It ends inside, or outside where a lifespan raises.
+    - inside: `ready` is True. `leave` goes outside; so does a lifespan that fails. The next call enters again.
     """
 
     def __init__(self, homes: Iterable[Home]) -> None:
@@ -27,7 +29,7 @@ class Lifespans:
         self._entered: asyncio.Future[None] | None = None
         self._leaving = asyncio.Event()
         self.ready = not self._homes
-        """Whether calls may come."""
+        """Whether all have been entered, so that calls need not wait."""
 
     def state(self, home: Home) -> object:
         """Return what the lifespan of `home` yielded; raise RuntimeError if it was mounted after the start."""
@@ -38,7 +40,7 @@ class Lifespans:
         return self._states.get(home)
 
     async def enter(self) -> None:
-        """Enter all, once; raises what a lifespan raises."""
+        """Enter all lifespans unless they are; raise what one of them raises."""
         if self.ready:
             return
         if self._task is None:
@@ -49,7 +51,7 @@ class Lifespans:
         await asyncio.shield(self._entered)
 
     async def leave(self) -> None:
-        """Leave all, last entered first; raises what a lifespan raises. One that is still starting is cancelled."""
+        """Leave all, the last entered first; raise what one of them raises. One that is still starting is cancelled."""
         if self._task is None:
             return
         self._leaving.set()
@@ -78,6 +80,6 @@ class Lifespans:
                 log.exception("a lifespan ended while the server runs; the next call enters it again")
             else:
                 entered.set_exception(error if isinstance(error, Exception) else RuntimeError(repr(error)))
-                entered.exception()  # those who waited may have gone
+                entered.exception()  # marks it as read: the calls that waited may be gone
             if not isinstance(error, Exception | asyncio.CancelledError):
                 raise

@@ -1,4 +1,4 @@
-"""The lists of a server, in pages where it asks for them: cached bytes, made again only after a change."""
+"""The list results of a server, in pages where it sets a size: cached bytes, made again only after a change."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PURPOSE = b"cursor"
 
 
 class _Cursor(msgspec.Struct, array_like=True):
-    """Where a page begins: after the component `last`, or, should that be gone, at its `index`."""
+    """Where a page begins: after the component `last`, or at `index` if that was removed."""
 
     member: str
     last: str
@@ -24,7 +24,7 @@ class _Cursor(msgspec.Struct, array_like=True):
 
 
 class Lister:
-    """The list results of one table; `tails` is what each era adds after the list."""
+    """The list results of one table. `tails` is what each era adds after the list, `size` the length of a page."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Lister:
         self._pages: dict[tuple[Era, int], bytes] = {}
 
     def result(self, era: Era, cursor: str | UnsetType | None) -> bytes:
-        """The JSON of a page; raises RpcError for a cursor that is none."""
+        """Return the JSON of the page at `cursor`; raise RpcError for a cursor that this server did not give."""
         start = 0 if cursor is UNSET or cursor is None else self._position(cursor)
         if self._table.edition != self._edition:
             self._pages.clear()

@@ -1,4 +1,4 @@
-"""What an author wraps around every call of a tool, resource or prompt."""
+"""Middleware: the author's functions that wrap every call of a tool, resource or prompt."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Middleware = Callable[["Context", CallNext], Awaitable[object]]
 
 
 def checked(fn: Middleware) -> Middleware:
-    """`fn`, where it can be called as middleware is; raises RegistrationError."""
+    """Return `fn`; raise RegistrationError where it cannot be called as middleware is."""
     name = getattr(fn, "__name__", repr(fn))
     try:
         inspect.signature(fn).bind(None, None)
@@ -31,7 +31,7 @@ def checked(fn: Middleware) -> Middleware:
 
 
 def composed(wrappers: Sequence[Middleware], context: Context, inner: CallNext) -> CallNext:
-    """`inner` inside all of `wrappers`, the first outermost."""
+    """Wrap `inner` in all of `wrappers`, the first outermost."""
     call = inner
     for wrapper in reversed(wrappers):
         call = functools.partial(wrapper, context, call)

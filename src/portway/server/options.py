@@ -1,4 +1,4 @@
-"""The keywords of the decorators, and what to say of those that other frameworks have and this one has not."""
+"""The keywords of the decorators, and the replacements for keywords that other frameworks have."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ JsonSchema = Mapping[str, Any] | str | bytes
 
 
 class _Shared(TypedDict, total=False):
-    """What every decorator takes: how clients see the component, who may use it, and for how many seconds it may run.
+    """The keywords of every decorator.
 
-    `asks`: the function asks the client something on its way (`ctx.elicit` and its kin).
+    `scopes` are what a caller's token needs, `timeout` is in seconds. `asks`: the function asks the client during the
+    call (`ctx.elicit` and the like).
     """
 
     name: str | None
@@ -28,7 +29,7 @@ class _Shared(TypedDict, total=False):
 
 
 class ToolOptions(_Shared, total=False):
-    """Of a tool also hints, and schemas to be served as they are instead of those from the signature."""
+    """The keywords of `@server.tool`; the schemas are served as given, in place of those from the signature."""
 
     annotations: ToolAnnotations | None
     input_schema: JsonSchema | None
@@ -36,11 +37,11 @@ class ToolOptions(_Shared, total=False):
 
 
 class PromptOptions(_Shared, total=False):
-    """Of a prompt nothing more."""
+    """The keywords of `@server.prompt`."""
 
 
 class ResourceOptions(_Shared, total=False):
-    """Of a resource also its type, its size in bytes, and for how many seconds who may keep it."""
+    """The keywords of `@server.resource`; `size` is in bytes, `cache_ttl` in seconds."""
 
     mime_type: str | None
     annotations: Annotations | None
@@ -102,7 +103,7 @@ INSTEAD = {
 
 
 def refuse_unknown(where: str, given: Iterable[str], known: Iterable[str]) -> None:
-    """Raise TypeError for a keyword that does not exist, with what stands in for it where another framework has it."""
+    """Raise TypeError for a keyword that is not `known`; name the replacement if another framework has it."""
     known = tuple(known)
     for name in given:
         if name in known:

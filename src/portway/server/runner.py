@@ -1,4 +1,4 @@
-"""Running what an author wrote: tools, resources and prompts, each from its component to the bytes of its result."""
+"""Running the author's functions: tools, resources, prompts and completers, each to the bytes of its result."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _encode = msgspec.json.encode
 
 
 class Runner:
-    """Runs the components of one server. `tails` are what each era adds to a result."""
+    """Runs the components of one server; `tails` is what each era adds to a result."""
 
     def __init__(self, server: BaseServer, keys: Keys, lifespans: Lifespans, tails: Mapping[Era, bytes]) -> None:
         self._server = server
@@ -50,13 +50,13 @@ class Runner:
         self._tools, self._prompts = server.tools.items, server.prompts.items
 
     def close(self) -> None:
-        """Let go of the threads of this event loop; a call that comes yet gets new ones."""
+        """End the threads of this event loop; a later call gets new ones."""
         pool = self._pools.pop(asyncio.get_running_loop(), None)
         if pool is not None:
             pool.close()
 
     async def call_tool(self, exchange: Exchange, params: Params) -> bytes:
-        """tools/call."""
+        """Answer tools/call."""
         tool = self._tools.get(params.name) if params.name is not UNSET else None
         if tool is None:
             raise _unknown("tool", params.name)
@@ -80,7 +80,7 @@ class Runner:
             return result_of(error, "tool", tool.key, tail)
 
     async def read_resource(self, exchange: Exchange, params: Params) -> bytes:
-        """resources/read."""
+        """Answer resources/read."""
         uri = params.uri
         if uri is UNSET:
             raise RpcError(INVALID_PARAMS, "resources/read needs params.uri, a string.")
@@ -99,7 +99,7 @@ class Runner:
         return b'{"contents":[%b]%b%b}' % (contents, hints, tail)
 
     async def get_prompt(self, exchange: Exchange, params: Params) -> bytes:
-        """prompts/get."""
+        """Answer prompts/get."""
         prompt = self._prompts.get(params.name) if params.name is not UNSET else None
         if prompt is None:
             raise _unknown("prompt", params.name)
@@ -119,7 +119,7 @@ class Runner:
         return b'{"messages":%b%b}' % (messages, tail)
 
     async def complete(self, exchange: Exchange, params: Params) -> bytes:
-        """completion/complete."""
+        """Answer completion/complete."""
         from portway.server import completion
 
         wanted = exchange.params(completion.CompleteParams)
@@ -131,7 +131,7 @@ class Runner:
         try:
             if completer is not None:
                 state = self._lifespans.state(component.home)
-                context = Context(exchange, state) if completer.context else None  # which cannot ask
+                context = Context(exchange, state) if completer.context else None  # without an interview: it cannot ask
                 args, kwargs = completer.bind(wanted, context)
                 values = await self._invoke(completer, args, kwargs, context)
             return b"%b%b}" % (completion.encode_completion(values, component.key), tail)
@@ -177,7 +177,7 @@ class Runner:
     async def _manage(
         self, component: Tool | Resource | Prompt, args: tuple[object, ...], kwargs: dict[str, object], context: Context
     ) -> object:
-        """Call a function with all that may stand around it: questions to be asked first, middleware, a time limit."""
+        """Call a function inside its middleware and time limit, after asking for the parameters marked with `Ask`."""
         plan = component.plan
         if plan.questions:
             assert context.interview is not None
@@ -216,7 +216,7 @@ class Runner:
             raise
 
     def _open_pool(self) -> ThreadPool:
-        """Threads for this event loop; an application may be served by one after the other, or by several at a time."""
+        """Make the threads of this event loop. An application may be served by several loops, in turn or at once."""
         for loop in [loop for loop in list(self._pools) if loop.is_closed()]:
             self._pools.pop(loop).close()
         pool = self._pools[asyncio.get_running_loop()] = ThreadPool()
@@ -227,9 +227,9 @@ _prompt_arguments = msgspec.json.Decoder(dict[str, str] | None).decode
 
 
 def _bind(plan: Plan | ExplicitPlan, arguments: Raw | UnsetType, context: Context | None) -> Call:
-    """What to call a tool with. Some clients write absent arguments as null; any other non-object is no tools/call.
+    """Decode the arguments of a tool. Null counts as absent, as some clients write it.
 
-    Raises ArgumentError, RpcError (2026-07-28, server/tools, "Error Handling": malformed requests).
+    Raises ArgumentError, and RpcError for anything but an object (2026-07-28, server/tools, "Error Handling").
     """
     try:
         return plan.bind(None if arguments is UNSET else arguments, context)
@@ -251,7 +251,7 @@ class _Text(msgspec.Struct, omit_defaults=True):
 
 
 def _resource_contents(resource: Resource, uri: str, value: object) -> bytes:
-    """The entries of resources/read, without the brackets around them; raises OutputError, ValueError."""
+    """Encode the entries of resources/read, without brackets; raise OutputError or ValueError for what cannot be."""
     mime_type = resource.mime_type
     if isinstance(value, list | tuple) and value and all(isinstance(item, ResourceContents) for item in value):
         return b",".join(_resource_contents(resource, uri, item) for item in value)

@@ -1,9 +1,8 @@
-"""Threads for plain `def` handlers, at a lower price a call than `loop.run_in_executor`.
+"""Threads for plain `def` handlers, cheaper per call than `loop.run_in_executor`.
 
-Calls are queued in a deque. A worker is woken only when none is awake, it works until the queue is empty, and what it
-finished is handed to the loop in one wake-up. Quick handlers thus share one thread and pay few switches; for slow ones
-a timer of a millisecond looks whether the queue moves, and wakes or starts more workers, twice as many each time, until
-it does.
+Calls are queued in a deque. A worker is woken only when none is awake. It works until the queue is empty and hands
+its results to the loop in one wake-up, so quick handlers share one thread and pay few switches. For slow handlers, a
+timer checks every millisecond whether the queue moves; until it does, the timer doubles the number of awake workers.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ _Job = tuple["asyncio.Future[Any]", Context, "Callable[..., Any]", tuple[Any, ..
 class ThreadPool:
     """At most `size` daemon threads named `portway-tool-N`, started when needed and kept.
 
-    The queue has no bound of its own: each entry is a request in flight, and those are bounded where they come in. A
-    call whose future is cancelled while it waits is never started; one that runs is left to finish, and its result
-    dropped. A pool belongs to the event loop it is made in.
+    The queue has no bound of its own: each entry is a request in flight, which the transport bounds. A call whose
+    future is cancelled while it waits is never started; one that runs is left to finish, and its result is dropped. A
+    pool belongs to the event loop it is made in.
     """
 
     def __init__(self, size: int = 32) -> None:
@@ -47,8 +46,7 @@ class ThreadPool:
     def run(self, fn: Callable[..., _T], *args: object) -> asyncio.Future[_T]:
         """Call `fn(*args)` on a thread, in a copy of the caller's context.
 
-        StopIteration, SystemExit and KeyboardInterrupt, which a future cannot carry without harm to the loop, arrive as
-        RuntimeError.
+        StopIteration, SystemExit and KeyboardInterrupt arrive as RuntimeError: in a future they would harm the loop.
         """
         if self._closed:
             msg = "the thread pool is closed"
@@ -64,7 +62,7 @@ class ThreadPool:
         return future
 
     def close(self) -> None:
-        """Cancel what waits and let the threads end; those inside a handler end after it. Waits for nothing."""
+        """Cancel the waiting calls and let the threads end, once their handlers return. Waits for nothing."""
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
@@ -90,20 +88,20 @@ class ThreadPool:
     def _start_worker(self) -> None:
         try:
             threading.Thread(target=self._work, name=f"portway-tool-{self._workers + 1}", daemon=True).start()
-        except RuntimeError:  # the system gives no more threads: those there are go on
+        except RuntimeError:  # the system gives no more threads; the existing ones go on
             if not self._workers:
                 raise
         else:
             self._workers += 1
 
     def _nudge(self) -> None:
-        """When the queue has not moved since the last look, its workers are held up by their handlers: wake more."""
+        """Wake more workers if the queue has not moved since the last look: the awake ones are busy in handlers."""
         self._timer = None
         if not self._jobs:
             self._head = None
             return
         if self._workers == self._size and not self._asleep:
-            self._head = None  # all are at work: who finishes takes the next job, and sleeps only when none is left
+            self._head = None  # all are busy; each takes the next job when it finishes
             return
         head = self._jobs[0]
         if head is self._head:
@@ -113,7 +111,7 @@ class ThreadPool:
             self._timer = self._loop.call_later(NUDGE_SECONDS, self._nudge)
 
     def _drain(self) -> None:
-        self._is_draining = False  # before looking: who finishes from here on asks for another turn
+        self._is_draining = False  # reset first: a worker that finishes from here on schedules another drain
         finished = self._finished
         while finished:
             future, result, error = finished.popleft()
@@ -136,7 +134,7 @@ class ThreadPool:
                 if self._closed:
                     return
                 self._asleep.append(bed)
-                if jobs or self._closed:  # came between the two lines above, when this worker still counted as awake
+                if jobs or self._closed:  # a job arrived before this worker counted as asleep
                     try:
                         self._asleep.remove(bed)
                     except ValueError:
@@ -145,7 +143,7 @@ class ThreadPool:
                 bed.acquire()
                 continue
             self._call(*job)
-            del job  # a sleeping worker keeps nothing of the last call alive
+            del job  # a sleeping worker must not keep the last call alive
 
     def _call(
         self, future: asyncio.Future[Any], context: Context, fn: Callable[..., Any], args: tuple[Any, ...]
@@ -166,7 +164,7 @@ class ThreadPool:
             if not self._is_draining:
                 self._is_draining = True
                 self._loop.call_soon_threadsafe(self._drain)
-        except RuntimeError:  # the loop has closed: nobody waits for this
+        except RuntimeError:  # the loop has closed; nothing waits for the result
             self._is_draining = False
         finally:
-            failure = None  # a traceback holds this frame, this frame would hold the traceback
+            failure = None  # breaks the reference cycle of traceback and frame
