@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 from hypothesis import settings
 
-from portway.transport.http_app import App
+from portway.transport.http_app import HttpApp
 from tests.support import clean_env
 from tests.wire.reply_judge import judged
 
@@ -31,7 +31,7 @@ def every_message_is_one_of_its_revision(request: pytest.FixtureRequest) -> Iter
         return
     faults: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(App, "__call__", judged(App.__call__, faults))
+        patch.setattr(HttpApp, "__call__", judged(HttpApp.__call__, faults))
         yield
     assert not faults, "\n".join(faults)
 

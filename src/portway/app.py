@@ -6,7 +6,7 @@ from portway.server.options import refuse_unknown
 from portway.server.server import BaseServer
 
 if TYPE_CHECKING:
-    from portway.transport.http_app import App
+    from portway.transport.http_app import HttpApp
 
 
 class Server(BaseServer):
@@ -19,7 +19,7 @@ class Server(BaseServer):
     for whom lists and resources may be kept. `on_duplicate` says what a name registered twice does.
     """
 
-    def asgi(self) -> "App":
+    def asgi(self) -> "HttpApp":
         """Give this server as an ASGI application, to mount in any other or to give to any ASGI server."""
         from portway.transport.http_app import app
 

@@ -17,26 +17,17 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import UNSET, UnsetType
 
 from portway import client as lean
 from portway.app import Server
 from portway.asking.questions import Answer, Sampled
 from portway.auth.principal import ANONYMOUS, Principal
-from portway.client.channel import Call, Handler, Incoming, decode_incoming
+from portway.client.channel import Call, Handler, Incoming, cancelled, decode_incoming
 from portway.client.handlers import Elicitation, Elicited, OnChange, OnElicit, OnLog, OnSample, Root, Roots, Sampling
 from portway.client.results import CallResult, InputRequest, Outcome
-from portway.protocol.capabilities import declared
-from portway.protocol.errors import RpcError
-from portway.protocol.headers import verify_envelope, verify_supported
-from portway.protocol.jsonrpc import Message, decode, encode_error
-from portway.protocol.subscriptions import notice
-from portway.protocol.versions import LATEST_LEGACY, Era, negotiate
 from portway.server.dispatcher import Dispatcher
-from portway.sessions.change_bus import Bus
-from portway.sessions.exchange import Exchange
-from portway.sessions.legacy_session import LegacySession
-from portway.sessions.subscription import LISTEN
+from portway.transport.stdio_connection import StdioConnection
 
 __all__ = ["Answers", "Client", "Replay", "Spoken", "replay", "serve"]
 
@@ -160,110 +151,57 @@ class Answers:
 
 
 class Memory:
-    """The channel to a server in the same process: what a transport does, without one.
-
-    Legacy clients have a session, as they do over stdio.
-    """
+    """The channel to a server in the same process: a stdio connection without its pipes."""
 
     has_headers = False
 
     def __init__(self, server: Server, principal: Principal, handler: Handler, answers: Answers | None) -> None:
         self.dispatcher = Dispatcher(server)
-        self.session: LegacySession | None = None
-        self._principal = principal
+        self._connection = StdioConnection(self.dispatcher, self, principal)
         self._handler = handler
         self._answers = answers
-        self._bus = Bus(server.changes)
-        self._telling: asyncio.Task[None] | None = None
+        self._waiting: dict[int, asyncio.Future[Incoming]] = {}
 
-    def hand(self, message: bytes) -> None:
-        """Give the client a message that is no reply."""
-        self._handler(decode_incoming(message))
+    def write(self, line: bytes) -> None:
+        """Give the client what the server says, a message a line."""
+        for message in map(decode_incoming, line.splitlines()):
+            if message.method is not None:
+                self._handler(message)
+            elif isinstance(message.id, int) and (waiter := self._waiting.get(message.id)) and not waiter.done():
+                waiter.set_result(message)
+
+    async def drained(self) -> None:
+        """Do nothing: the client has taken everything."""
 
     async def request(self, call: Call) -> Incoming:
         """Have a request answered."""
-        message = decode(call.body)
+        waiter = self._waiting[call.id] = asyncio.get_running_loop().create_future()
+        self._connection.take(call.body)
         try:
-            exchange = self._exchange(message, call)
-            reply = await (self._listen(exchange) if call.method == LISTEN else self.dispatcher.dispatch(exchange))
-        except RpcError as error:
-            reply = encode_error(call.id, error)
+            reply: Incoming = await waiter
+        except asyncio.CancelledError:
+            self._connection.take(cancelled(call))
+            raise
+        finally:
+            del self._waiting[call.id]
         if self._answers is not None and self._answers.fault is not None:
             raise self._answers.fault
-        answer = decode_incoming(reply)
-        if call.modern and self._answers is not None and answer.result is not UNSET:
-            for key, question in (msgspec.json.decode(answer.result, type=Outcome).input_requests or {}).items():
+        if call.modern and self._answers is not None and reply.result is not UNSET:
+            for key, question in (msgspec.json.decode(reply.result, type=Outcome).input_requests or {}).items():
                 self._answers.learn(key, question)
-        return answer
+        return reply
 
     async def notify(self, body: bytes, version: str | None) -> None:
         """Take the client's notification, or its answer to a question."""
-        message = decode(body)
-        if message.method is UNSET:
-            if self.session is not None:
-                self.session.pending.answer(message)
-        elif message.method == "notifications/initialized" and self.session is not None and self._telling is None:
-            self._telling = asyncio.get_running_loop().create_task(self._tell(self.session))
+        self._connection.take(body)
 
     async def attend(self, version: str | None) -> None:
-        """Nothing to do: what the server says comes by itself."""
+        """Do nothing: what the server says comes by itself."""
 
     async def close(self) -> None:
         """End what is still open, and the server's lifespan."""
-        self._bus.close()
-        if self.session is not None:
-            self.session.close()
-        if self._telling is not None:
-            await self._telling
+        await self._connection.finish(0)
         await self.dispatcher.close()
-
-    def _exchange(self, message: Message, call: Call) -> Exchange:
-        version, channel = LATEST_LEGACY, _Exchanged(self)
-        if call.modern:
-            version = verify_envelope(message)
-            verify_supported(version)
-            return Exchange(message, Era.MODERN, self._principal, channel, call.body, version)
-        if message.method == "initialize" and message.params is not UNSET and message.params.version is not UNSET:
-            capabilities = declared(call.body)
-            self.session = LegacySession(self._bus, negotiate(message.params.version), capabilities)
-        if self.session is not None:
-            version = self.session.version
-        return Exchange(message, Era.LEGACY, self._principal, channel, call.body, version, self.session)
-
-    async def _listen(self, exchange: Exchange) -> bytes:
-        listen = self.dispatcher.subscribe(self._bus, exchange)
-        try:
-            self.hand(listen.ack)
-            while frames := await listen.frames():
-                for frame in frames:
-                    self.hand(frame)
-            return listen.result
-        finally:
-            listen.close()
-
-    async def _tell(self, session: LegacySession) -> None:
-        while changes := await session.listener.changes():
-            for change in changes:
-                self.hand(notice(change.kind, change.uri))
-
-
-class _Exchanged:
-    """Where the messages of one call go."""
-
-    def __init__(self, memory: Memory) -> None:
-        self._memory = memory
-
-    async def notify(self, message: bytes) -> None:
-        """Give the client a notification."""
-        self._memory.hand(message)
-
-    async def ask(self, method: str, params: bytes) -> Raw:
-        """Ask a legacy client."""
-        assert self._memory.session is not None
-        return await self._memory.session.pending.ask(self.notify, method, params)
-
-    async def close_stream(self, retry: int | None) -> None:
-        """Nothing: there is no stream."""
 
 
 @asynccontextmanager

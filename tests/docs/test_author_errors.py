@@ -14,7 +14,7 @@ import pytest
 from portway import Context, Server, testing
 from portway.http.limits import Limits
 from portway.protocol.errors import RpcError
-from portway.transport.http_app import App
+from portway.transport.http_app import HttpApp
 from tests.conftest import RunCli
 from tests.docs.test_wire_errors import legacy, pattern, said
 from tests.http.running_listener import Listener
@@ -140,7 +140,7 @@ def test_wrong_arguments_are_answered_with_the_documented_text(arguments: object
 def answer_of(source: str, params: dict[str, Any], method: str = "tools/call") -> str:
     names: dict[str, Any] = {}
     exec(f"from portway import Image, Server, ToolResult, sample\nserver = Server()\n{source}", names)
-    listener = Listener(App(names["server"]), Limits())
+    listener = Listener(HttpApp(names["server"]), Limits())
     try:
         return said(listener.talk(legacy(method, params)))
     finally:

@@ -13,7 +13,7 @@ import pytest
 from portway import Context, Server
 from portway.auth.tokens import NamedTokens
 from portway.http.limits import Limits
-from portway.transport.http_app import App
+from portway.transport.http_app import HttpApp
 from tests.http.running_listener import Listener, read_all
 
 ENVELOPE = {"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}}
@@ -167,7 +167,7 @@ def said(answer: bytes) -> str:
 
 @pytest.fixture(scope="module")
 def listener() -> Iterator[Listener]:
-    listener = Listener(App(server, verifier=NamedTokens("ada:ada-secret")), Limits())
+    listener = Listener(HttpApp(server, verifier=NamedTokens("ada:ada-secret")), Limits())
     yield listener
     listener.stop()
     listener.join()
@@ -183,7 +183,7 @@ def test_a_wrong_request_is_answered_with_the_documented_text(
 
 
 def test_what_is_wrong_with_a_session_is_answered_with_the_documented_text() -> None:
-    listener = Listener(App(lasting), Limits())
+    listener = Listener(HttpApp(lasting), Limits())
     try:
         for text, request_bytes in (
             ("This needs a session: send the Mcp-Session-Id header that came with the reply to initialize.", legacy()),
@@ -229,7 +229,7 @@ def test_what_is_wrong_with_a_session_is_answered_with_the_documented_text() -> 
 def test_a_bound_of_the_listener_is_answered_with_the_documented_text(
     limits: Limits, text: str, request_bytes: bytes
 ) -> None:
-    listener = Listener(App(server, verifier=NamedTokens("ada:ada-secret")), limits)
+    listener = Listener(HttpApp(server, verifier=NamedTokens("ada:ada-secret")), limits)
     try:
         assert re.fullmatch(pattern(text), said(listener.talk(request_bytes)))
     finally:
@@ -245,7 +245,7 @@ def test_what_waits_when_the_listener_stops_is_answered_with_the_documented_text
         begun.set()
         threading.Event().wait(1)
 
-    listener = Listener(App(server), Limits(shutdown_seconds=0))
+    listener = Listener(HttpApp(server), Limits(shutdown_seconds=0))
     with listener.connect() as sock:
         sock.sendall(legacy("tools/call", {"name": "waits"}))
         assert begun.wait(8)

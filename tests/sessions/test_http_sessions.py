@@ -43,7 +43,6 @@ def test_an_id_is_read_wherever_one_of_the_keys_is_and_nowhere_else() -> None:
     found = rotated.find(minted.id, ANONYMOUS)
     assert found is not None
     assert (found.version, found.capabilities) == ("2025-06-18", Capability.FORM | Capability.ROOTS)
-    assert (minted.at_home, found.at_home) == (True, False)
     assert Sessions(Keys.parse(NEW), no_bus).find(minted.id, ANONYMOUS) is None
     for forged in (
         minted.id[:-2] + "AA",
@@ -121,7 +120,7 @@ def test_what_is_remembered_of_a_session_goes_when_it_is_idle_but_not_while_its_
         newcomer = sessions.mint(ANONYMOUS, "2025-11-25", Capability.NONE)
         assert sessions.find(newcomer.id, ANONYMOUS) is not None
         assert levels() == [INFO, 7]
-        assert session.listener.uris == {"test://a"}
+        assert session.listen().uris == {"test://a"}
 
     with_bus(scenario)
 
@@ -181,8 +180,9 @@ def test_a_log_is_bounded_and_forgets_streams_that_are_over() -> None:
     assert replayed(log, large.id()) == [b"small"] * event_log.LOG_EVENTS
 
 
-def test_the_logs_of_all_sessions_share_a_bounded_room() -> None:
-    shelf = event_log.Shelf(room=3000)
+def test_the_logs_of_all_sessions_share_a_bounded_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_log, "SHELF_BYTES", 3000)
+    shelf = event_log.Shelf()
     logs = [event_log.EventLog(shelf) for _ in range(4)]
     for log in logs:
         log.standalone.add(b"x" * 700)

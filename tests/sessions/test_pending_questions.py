@@ -10,14 +10,15 @@ import pytest
 
 from portway.protocol.errors import RpcError
 from portway.protocol.jsonrpc import decode
-from portway.sessions.pending_questions import QUESTION_LIMIT, Pending
+from portway.sessions import pending_questions
+from portway.sessions.pending_questions import QUESTION_LIMIT, PendingQuestions
 
 
 class Client:
     """The far end: what was sent to it, and its answers."""
 
-    def __init__(self, *, seconds: float = 600) -> None:
-        self.pending = Pending(seconds=seconds)
+    def __init__(self) -> None:
+        self.pending = PendingQuestions()
         self.sent: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
 
     async def send(self, message: bytes) -> None:
@@ -88,23 +89,28 @@ def test_an_answer_that_is_no_response_fails_the_question() -> None:
     asyncio.run(scenario())
 
 
-def test_a_question_that_is_given_up_is_cancelled_at_the_client() -> None:
+@pytest.mark.parametrize("gives_up", [True, False])
+def test_a_question_that_is_given_up_is_cancelled_at_the_client(
+    monkeypatch: pytest.MonkeyPatch, gives_up: bool
+) -> None:
+    monkeypatch.setattr(pending_questions, "QUESTION_SECONDS", 600 if gives_up else 0.01)
+
     async def scenario() -> None:
-        for client, gives_up in ((Client(), True), (Client(seconds=0.01), False)):
-            asked = client.ask()
-            question = await client.sent.get()
-            if gives_up:
-                asked.cancel()
-                with pytest.raises(asyncio.CancelledError):
-                    await asked
-            else:
-                with pytest.raises(RpcError, match=r"^The client did not answer roots/list within 0.01 seconds.$"):
-                    await asked
-            told = await client.sent.get()
-            reason = "The call that asked has ended." if gives_up else "It was not answered in time."
-            assert told["method"] == "notifications/cancelled"
-            assert told["params"] == {"requestId": question["id"], "reason": reason}
-            assert not client.answer(question, result={})
+        client = Client()
+        asked = client.ask()
+        question = await client.sent.get()
+        if gives_up:
+            asked.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asked
+        else:
+            with pytest.raises(RpcError, match=r"^The client did not answer roots/list within 0.01 seconds.$"):
+                await asked
+        told = await client.sent.get()
+        reason = "The call that asked has ended." if gives_up else "It was not answered in time."
+        assert told["method"] == "notifications/cancelled"
+        assert told["params"] == {"requestId": question["id"], "reason": reason}
+        assert not client.answer(question, result={})
 
     asyncio.run(scenario())
 

@@ -13,14 +13,14 @@ from portway.protocol.sse import Event, EventParser
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from portway.transport.http_app import App
+    from portway.transport.http_app import HttpApp
 
 MODERN, LEGACY = "2026-07-28", "2025-11-25"
 ENVELOPE = {"io.modelcontextprotocol/protocolVersion": MODERN, "io.modelcontextprotocol/clientCapabilities": {}}
 BASE = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
 
 
-def served(scenario: Callable[[str, HttpClient], Awaitable[None]], application: App) -> None:
+def served(scenario: Callable[[str, HttpClient], Awaitable[None]], application: HttpApp) -> None:
     """Runs `scenario(url, client)` against an application on a real listener, which stops as a process would."""
 
     async def main() -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from portway import Server
-from portway.transport.http_app import App
+from portway.transport.http_app import HttpApp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +24,7 @@ ENVELOPE = {
 HEAVY = {"pydantic", "uvicorn", "httptools", "uvloop", "click", "jsonschema", "sqlalchemy", "http.client", "email"}
 
 
-def make_app(tools: int = 1) -> App:
+def make_app(tools: int = 1) -> HttpApp:
     server = Server("cost")
 
     async def get_weather(city: str) -> dict[str, str | int]:
@@ -32,10 +32,10 @@ def make_app(tools: int = 1) -> App:
 
     for number in range(tools):
         server.tool(name=f"get_weather_{number}")(get_weather)
-    return App(server)
+    return HttpApp(server)
 
 
-def make_call(app: App, *, modern: bool) -> Callable[[], None]:
+def make_call(app: HttpApp, *, modern: bool) -> Callable[[], None]:
     """A function that drives one tools/call through the application, to its end, without a loop turning."""
     params: dict[str, Any] = {"name": "get_weather_0", "arguments": {"city": "Oslo"}}
     headers = [(b"host", b"localhost"), (b"content-type", b"application/json"), (b"accept", b"*/*")]

@@ -10,7 +10,7 @@ import pytest
 
 from portway import Context, Server, elicit
 from portway.http.limits import Limits
-from portway.transport.http_app import App
+from portway.transport.http_app import HttpApp
 from tests.transport.http_client import MODERN, Events, Legacy, envelope, post, reply, request, served
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ ENDINGS: dict[str, Callable[[Legacy], Awaitable[Any]]] = {
 
 @pytest.mark.parametrize("ending", ENDINGS.values(), ids=ENDINGS)
 def test_however_it_ends_its_place_is_free_again(ending: Callable[[Legacy], Awaitable[Any]]) -> None:
-    application = App(make_server(), limits=Limits(calls=1, streams=1))
+    application = HttpApp(make_server(), limits=Limits(calls=1, streams=1))
 
     async def free(attempt: Callable[[], Awaitable[Response]]) -> None:
         """The server learns a moment later that a client has left."""

@@ -14,7 +14,7 @@ from mcp import Client
 
 from portway import Context, Header, Server, ToolError
 from portway.http.serve import Bind, StartupError, serve
-from portway.transport.http_app import App, app
+from portway.transport.http_app import HttpApp, app
 from tests.transport.http_client import MODERN, envelope, post
 from tests.transport.http_client import served as serve_app
 
@@ -58,9 +58,9 @@ def make_server() -> Server:
     return server
 
 
-def served(scenario: Callable[[str, HttpClient], Awaitable[None]], application: App | None = None) -> None:
+def served(scenario: Callable[[str, HttpClient], Awaitable[None]], application: HttpApp | None = None) -> None:
     """`posting.served`, of the fixture unless told."""
-    serve_app(scenario, application or App(make_server()))
+    serve_app(scenario, application or HttpApp(make_server()))
 
 
 async def post_modern(client: HttpClient, tool: str, arguments: dict[str, Any], **meta: object) -> Response:
@@ -143,11 +143,11 @@ def test_whatever_a_handler_raises_is_answered_and_the_server_goes_on(raised: Ba
             assert reply["id"] == 7
             assert reply.get("result", {}).get("isError") or reply["error"]["code"] == -32603
 
-    served(scenario, App(server))
+    served(scenario, HttpApp(server))
 
 
 def test_one_application_serves_two_loops_at_a_time_and_again_after_a_stop() -> None:
-    application = App(make_server())
+    application = HttpApp(make_server())
 
     async def scenario(_: str, client: HttpClient) -> None:
         done = await (await post_modern(client, "count_on_a_thread", {"to": 2})).read(9999)
@@ -185,7 +185,7 @@ def test_progress_that_json_or_the_protocol_has_no_place_for_is_left_out() -> No
         ]
         await (await late.get())  # and it raised nothing
 
-    served(scenario, App(server))
+    served(scenario, HttpApp(server))
 
 
 def test_a_resource_may_return_a_pydantic_model() -> None:
@@ -203,7 +203,7 @@ def test_a_resource_may_return_a_pydantic_model() -> None:
         (content,) = json.loads(await (await post(client, body)).read(9999))["result"]["contents"]
         assert (content["mimeType"], content["text"]) == ("application/json", '{"monday":"9-17"}')
 
-    served(scenario, App(server))
+    served(scenario, HttpApp(server))
 
 
 def test_leaving_cancels_a_modern_call_and_not_a_legacy_one() -> None:
@@ -235,7 +235,7 @@ def test_leaving_cancels_a_modern_call_and_not_a_legacy_one() -> None:
             assert await events.get() == outcome
         assert (await (await post(client, envelope("ping"))).read(999)).startswith(b'{"jsonrpc"')
 
-    served(scenario, App(server))
+    served(scenario, HttpApp(server))
 
 
 def test_a_handler_that_does_not_wait_costs_no_task_and_a_long_one_costs_one() -> None:
@@ -256,7 +256,7 @@ def test_a_handler_that_does_not_wait_costs_no_task_and_a_long_one_costs_one() -
         assert await counted(quiet + 1) == quiet + 1
         assert await counted(0) == quiet
 
-    served(scenario, App(server))
+    served(scenario, HttpApp(server))
 
 
 def test_tools_run_on_threads_at_the_same_time() -> None:
@@ -272,7 +272,7 @@ def test_tools_run_on_threads_at_the_same_time() -> None:
         numbers = [json.loads(await call.read(999))["result"]["structuredContent"]["result"] for call in calls]
         assert sorted(numbers) == [0, 1, 2, 3]
 
-    served(scenario, App(server))
+    served(scenario, HttpApp(server))
 
 
 PING = b'{"jsonrpc":"2.0","id":7,"method":"ping"}'
@@ -368,7 +368,7 @@ def test_lines_of_a_header_that_is_a_list_are_one_and_those_of_an_mcp_header_are
             assert answer.status == status
             assert (json.loads(await answer.read(9999)).get("error", {}).get("code") == -32020) is (status == 400)
 
-    served(scenario, App(server))
+    served(scenario, HttpApp(server))
 
 
 def test_tokens_from_the_environment_guard_the_server_and_its_scoped_tools(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -409,8 +409,8 @@ def test_the_lifespan_is_the_servers_and_one_that_fails_stops_the_start() -> Non
         assert (await post(client, PING)).status == 200
 
     server = Server("fixture", lifespan=lifespan)
-    served(scenario, App(server))
+    served(scenario, HttpApp(server))
     assert steps == ["entered", "called", "left"]
-    failing = serve(App(server), Bind("127.0.0.1", 0), on_ready=steps.append, stop=asyncio.Event())
+    failing = serve(HttpApp(server), Bind("127.0.0.1", 0), on_ready=steps.append, stop=asyncio.Event())
     with pytest.raises(StartupError, match="the lifespan of fixture raised RuntimeError: no database"):
         asyncio.run(failing)

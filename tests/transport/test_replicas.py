@@ -13,7 +13,7 @@ from mcp.types import ElicitResult
 
 from portway import Context, Server
 from portway.protocol.sealing import Keys
-from portway.transport.http_app import App
+from portway.transport.http_app import HttpApp
 from tests.transport.http_client import served
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 KEY = base64.urlsafe_b64encode(bytes(range(32))).decode()
 
 
-def replica() -> App:
+def replica() -> HttpApp:
     server = Server("replica", sessions=True, page_size=2)
 
     async def echo(text: str) -> str:
@@ -45,7 +45,7 @@ def replica() -> App:
     async def remind() -> str:
         return "Remember."
 
-    return App(server, keys=Keys.parse(KEY))
+    return HttpApp(server, keys=Keys.parse(KEY))
 
 
 class Alternating:

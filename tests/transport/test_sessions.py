@@ -14,7 +14,7 @@ from portway import Context, Server
 from portway.auth.tokens import NamedTokens
 from portway.http.limits import Limits
 from portway.protocol.sealing import Keys
-from portway.transport.http_app import App
+from portway.transport.http_app import HttpApp
 from tests.transport.http_client import MODERN, Legacy, envelope, post, reply, request, served
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def test_a_session_is_given_found_and_ended() -> None:
         assert (await legacy.get()).status == 404
         assert (await other.send("ping")).status == 200
 
-    served(scenario, App(make_server()))
+    served(scenario, HttpApp(make_server()))
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_who_gets_a_session_and_needs_it_is_the_authors_word(
         stray = await Legacy(client).raw({"jsonrpc": "2.0", "id": "x", "result": {}})
         assert stray.status == 400
 
-    served(scenario, App(make_server(sessions)))
+    served(scenario, HttpApp(make_server(sessions)))
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_get_and_delete_are_for_sessions_of_legacy_clients(
         assert answer.status == status, await answer.read(999)
         assert dict(answer.headers).get(b"allow", b"").decode() == (allow or "")
 
-    served(scenario, App(make_server()))
+    served(scenario, HttpApp(make_server()))
 
 
 def test_a_modern_request_has_no_session_whatever_it_says() -> None:
@@ -124,11 +124,11 @@ def test_a_modern_request_has_no_session_whatever_it_says() -> None:
         assert answer.status == 200
         assert b"mcp-session-id" not in dict(answer.headers)
 
-    served(scenario, App(make_server()))
+    served(scenario, HttpApp(make_server()))
 
 
 def test_a_session_is_of_the_caller_who_opened_it() -> None:
-    application = App(make_server(), verifier=NamedTokens(TOKENS))
+    application = HttpApp(make_server(), verifier=NamedTokens(TOKENS))
 
     async def scenario(_: str, client: HttpClient) -> None:
         ada = await Legacy(client, authorization="Bearer planted-a").initialize()
@@ -144,7 +144,7 @@ def test_a_session_is_of_the_caller_who_opened_it() -> None:
 
 def test_a_process_with_the_keys_finds_a_session_and_knows_what_its_id_says() -> None:
     keys = [Keys.parse(KEY), Keys.parse(KEY), Keys.random()]
-    home, elsewhere, stranger = (App(make_server(), verifier=NamedTokens(TOKENS), keys=each) for each in keys)
+    home, elsewhere, stranger = (HttpApp(make_server(), verifier=NamedTokens(TOKENS), keys=each) for each in keys)
 
     async def scenario(_: str, client: HttpClient) -> None:
         legacy = await Legacy(client, "2025-06-18", authorization="Bearer planted-a").initialize(sampling={})
@@ -181,7 +181,7 @@ def test_keys_nobody_else_has_are_mentioned_with_the_first_session(caplog: pytes
         assert caplog.text.count("PORTWAY_KEYS is not set: sessions, cursors and questions end with this process") == 1
 
     with caplog.at_level(logging.INFO, "portway"):
-        served(scenario, App(make_server()))
+        served(scenario, HttpApp(make_server()))
 
 
 @pytest.mark.parametrize("says", [False, True])
@@ -204,7 +204,7 @@ def test_a_cancelled_call_stops_and_gets_no_reply(says: bool) -> None:
         again = await reply(await legacy.send("ping", request_id=7))
         assert again["result"] == {}
 
-    served(scenario, App(server))
+    served(scenario, HttpApp(server))
 
 
 def test_a_batch_is_for_sessions_of_its_revision() -> None:
@@ -223,7 +223,7 @@ def test_a_batch_is_for_sessions_of_its_revision() -> None:
         assert (await new.raw(batch)).status == 400
         assert (await Legacy(client).raw(batch)).status == 400, "it names no session"
 
-    served(scenario, App(make_server()))
+    served(scenario, HttpApp(make_server()))
 
 
 def test_callers_have_a_bounded_number_of_calls_and_streams_and_so_has_the_server() -> None:
@@ -255,7 +255,7 @@ def test_callers_have_a_bounded_number_of_calls_and_streams_and_so_has_the_serve
             assert (await call).status == 202
         assert (await carl.send("ping")).status == 200
 
-    served(scenario, App(server, verifier=tokens, limits=limits))
+    served(scenario, HttpApp(server, verifier=tokens, limits=limits))
 
 
 def test_a_server_with_sessions_is_not_served_by_several_processes(run_cli: RunCli, tmp_path: Path) -> None:

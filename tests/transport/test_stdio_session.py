@@ -11,7 +11,7 @@ from mcp import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 
 from portway.sessions.change_bus import BURST_LIMIT
-from portway.transport.stdio_calls import LISTEN_LIMIT
+from portway.transport.stdio_connection import LISTEN_LIMIT
 from tests.transport.stdio_client import ENVELOPE, Pipes, call, cancel, command, request
 
 COMMAND = command("session_server.py")

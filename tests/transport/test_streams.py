@@ -14,7 +14,7 @@ from portway import Context, Server
 from portway.http.http_client import Address, HttpClient
 from portway.protocol.errors import RpcError
 from portway.protocol.sse import Event
-from portway.transport.http_app import App
+from portway.transport.http_app import HttpApp
 from tests.support import SCRIPTS, started
 from tests.transport.http_client import MODERN, Events, Legacy, envelope, post, reply, request, served
 
@@ -35,7 +35,7 @@ class Fixture:
 
     def __init__(self) -> None:
         self.server = server = Server("streams", sessions=True)
-        self.app = App(server)
+        self.app = HttpApp(server)
         self.steps: asyncio.Queue[str] = asyncio.Queue()
 
         @server.tool
@@ -150,7 +150,7 @@ def test_a_reply_that_streams_names_its_events_and_primes_only_who_understands(v
 def test_without_a_session_events_have_no_ids_and_a_stream_is_not_ended_early() -> None:
     fixture = Fixture()
     fixture.server.sessions = "auto"
-    fixture.app = App(fixture.server)
+    fixture.app = HttpApp(fixture.server)
     fixture.tell("say", "close", "say", "done")
 
     async def scenario(legacy: Legacy) -> None:

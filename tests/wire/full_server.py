@@ -37,7 +37,7 @@ from portway.plans.content import (
     ResourceLink,
     Text,
 )
-from portway.transport.http_app import App
+from portway.transport.http_app import HttpApp
 
 ABOUT = Annotations(audience=["user", "assistant"], priority=0.5, last_modified="2026-07-28T00:00:00Z")
 ICON = Icon("https://example.org/icon.png", mime_type="image/png", sizes=["48x48", "any"], theme="dark")
@@ -331,9 +331,9 @@ def passing() -> str:
     return "here for a moment"
 
 
-def app(*, tokens: bool = False, **options: Any) -> App:
+def app(*, tokens: bool = False, **options: Any) -> HttpApp:
     verifier = NamedTokens(f"full:{FULL}:admin,poor:{POOR}:read") if tokens else None
-    return App(full_server(**options), verifier=verifier)
+    return HttpApp(full_server(**options), verifier=verifier)
 
 
 server = full_server()

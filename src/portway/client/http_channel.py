@@ -23,10 +23,9 @@ from portway.client.channel import (
     read_reply,
 )
 from portway.http.http_client import Address, HttpClient, Response, UpstreamError
-from portway.protocol.headers import VERSION, request_headers
+from portway.protocol.headers import SESSION, VERSION, request_headers
 from portway.protocol.sse import EventParser
 
-_SESSION = b"mcp-session-id"
 _REDIRECTS = (307, 308)
 _REDIRECTIONS = 3
 _CLOSE_SECONDS = 2.0
@@ -99,7 +98,7 @@ class HttpChannel:
             if response.status != 200:
                 await self._refused(response, call, session)
             if call.method == "initialize":
-                self._session = dict(response.headers).get(_SESSION)
+                self._session = dict(response.headers).get(SESSION)
             if _is_stream(response):
                 return await self._from_stream(response, call)
             return read_reply(await response.read(MESSAGE_BYTES), call)
@@ -182,7 +181,7 @@ class HttpChannel:
     def _legacy_headers(self, version: str | None) -> list[tuple[bytes, bytes]]:
         headers = [(VERSION, version.encode())] if version else []
         if self._session is not None:
-            headers.append((_SESSION, self._session))
+            headers.append((SESSION, self._session))
         return headers
 
     async def _attend(self, opened: asyncio.Event) -> None:

@@ -20,7 +20,7 @@ from portway.host.releases.deploy import Deployer
 from portway.host.store import Store, StoreError
 from portway.http.serve import Bind, Limits, ListenError, serve
 from portway.log_config import configure
-from portway.transport.http_app import App
+from portway.transport.http_app import HttpApp
 
 _log = logging.getLogger("portway.host")
 _SHUTDOWN_SECONDS = 2.0  # for a verb's call in flight; a deploy is cancelled after it
@@ -50,7 +50,7 @@ async def run(paths: Paths, url: str, domain: str, folders: list[Path], *, annou
         await supervisor.resume()
         start = asyncio.create_task(_start(management, supervisor, paths, url, folders, announce=announce))
         start.add_done_callback(lambda task: stop.set() if _failed(task) else None)
-        app = App(management.server())
+        app = HttpApp(management.server())
         bind, limits = Bind(uds=str(paths.control_socket)), Limits(shutdown_seconds=_SHUTDOWN_SECONDS)
         ending = asyncio.create_task(_end_streams(app, stop))
         await serve(app, bind, limits, on_ready=lambda _: None, stop=stop)
@@ -90,7 +90,7 @@ async def _start(
     return True
 
 
-async def _end_streams(app: App, stop: asyncio.Event) -> None:
+async def _end_streams(app: HttpApp, stop: asyncio.Event) -> None:
     await stop.wait()
     app.end_streams()
 

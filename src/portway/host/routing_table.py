@@ -6,6 +6,8 @@ from typing import Literal
 
 import msgspec
 
+from portway.http.limits import BODY_BYTES
+
 Access = Literal["token", "public"]
 State = Literal["up", "starting", "crashed", "stopped"]
 
@@ -20,7 +22,7 @@ class Instance(msgspec.Struct, frozen=True):
 class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
     """The limits of one app at the gate: bytes of a body, calls and long-lived streams at once."""
 
-    body_bytes: int = 4 * 1024 * 1024
+    body_bytes: int = BODY_BYTES
     in_flight: int = 256
     streams: int = 1024
 

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+BODY_BYTES = 4 * 1024 * 1024
+"""The longest body taken, unless the listener or the app says otherwise."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -13,7 +16,7 @@ class Limits:
     header_bytes: int = 65_536  # request line and headers together, 431 beyond
     header_count: int = 200  # 431 beyond
     header_seconds: float = 10.0  # from a request's first byte to its last header, 408 beyond
-    body_bytes: int = 4 * 1024 * 1024  # for whoever reads bodies (`read_body`), 413 beyond
+    body_bytes: int = BODY_BYTES  # for whoever reads bodies (`read_body`), 413 beyond
     stall_seconds: float = 30.0  # without a byte of an unfinished body, or a client that does not read: cut
     idle_seconds: float = 60.0  # between two requests of a connection
     connections: int = 16_384  # 503 beyond, or beyond what the open files of the process allow, if that is less

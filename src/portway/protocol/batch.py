@@ -1,5 +1,7 @@
 """JSON-RPC batches, which 2025-03-26 obliges a server to receive and every later revision forbids."""
 
+from collections.abc import Sequence
+
 import msgspec
 from msgspec import Raw
 
@@ -11,8 +13,18 @@ BATCH_LIMIT = 100
 """Messages in one batch."""
 
 
+def is_batch(body: bytes) -> bool:
+    """Return whether a body is a JSON array, if it is JSON."""
+    return body[:1] != b"{" and body.lstrip()[:1] == b"["
+
+
+def join(replies: Sequence[bytes]) -> bytes:
+    """Return the batch of these replies; empty where there are none, for then none is sent."""
+    return b"[%b]" % b",".join(replies) if replies else b""
+
+
 def split(body: bytes) -> list[tuple[bytes, Message | UnreadableMessage]]:
-    """The messages of a batch with their bytes; in place of one that cannot be in it, the error to answer it with.
+    """Return the messages of a batch with their bytes; in place of a bad message, the error that answers it.
 
     Raises RpcError for what is no batch.
     """

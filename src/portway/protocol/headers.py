@@ -11,6 +11,8 @@ from portway.protocol.errors import HEADER_MISMATCH, INVALID_PARAMS, UNSUPPORTED
 from portway.protocol.jsonrpc import Message
 from portway.protocol.versions import MODERN_VERSIONS
 
+SESSION = b"mcp-session-id"
+"""The header that names a legacy session (basic/transports, "Session Management", 2025-11-25)."""
 VERSION = b"mcp-protocol-version"
 METHOD = b"mcp-method"
 NAME = b"mcp-name"

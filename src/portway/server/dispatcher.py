@@ -23,7 +23,8 @@ from portway.server.lists import Lister
 from portway.server.runner import Runner
 from portway.server.server import BaseServer
 from portway.sessions.change_bus import Bus
-from portway.sessions.exchange import Exchange, Session
+from portway.sessions.exchange import Exchange
+from portway.sessions.legacy_session import LegacySession
 from portway.sessions.subscription import Subscription
 
 log = logging.getLogger("portway.server")
@@ -210,7 +211,7 @@ def _mints(server: BaseServer) -> bool:
     )
 
 
-def _session(exchange: Exchange) -> Session:
+def _session(exchange: Exchange) -> LegacySession:
     if exchange.session is None:
         raise _unknown_method(str(exchange.message.method), exchange.era)
     return exchange.session

@@ -1,7 +1,7 @@
 """The change bus: what a server says has changed, fanned out to the listeners of one event loop.
 
-A listener is one small object that waits in an index by what it wants: publishing looks only at those who asked, and
-10,000 who wait cost neither tasks nor queues. Specification: basic/patterns/subscriptions (2026-07-28),
+A listener is one small object in an index by what it wants: publishing looks only at those who asked, and 10,000 that
+wait take neither tasks nor queues. Specification: basic/patterns/subscriptions (2026-07-28),
 server/resources and the list_changed notifications (2025-11-25).
 """
 
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
     from portway.sessions.changes import Change, Changes
 
 LIST_KINDS = ("tools", "prompts", "resources")
-"""The kinds of `Change` that say a list has changed; the fourth, "resource", says one at a URI has."""
+"""The kinds of `Change` that concern a list; the fourth, "resource", concerns one URI."""
 PENDING_LIMIT = 256
-"""Different changes a listener may leave untaken for BURST_LIMIT bursts; one more ends it."""
+"""Different changes that may wait for a listener that is slow; one more ends it."""
 BURST_LIMIT = 8
-"""Bursts, one a turn of the loop at most, that come before a listener who has not taken the first counts as slow."""
+"""Bursts, at most one a turn of the loop, after which a listener that has not taken the first is slow."""
 URI_LIMIT = 1000
-"""URIs one listener may want."""
+"""URIs of one listener."""
 URI_LENGTH = 4096
 """Characters of a URI that may be listened to."""
 ROOM = 64 * 1024 * 1024
-"""Characters of all URIs that all listeners of a bus want."""
+"""Characters of the URIs of all listeners of a bus."""
 
 
 class Bus:
     """Hands a server's changes to listeners on the running event loop. Make it there, use it only there, close it.
 
-    However many changes a burst has, on whatever threads, the loop is woken once; equal ones are one.
+    A burst of changes, from whatever threads, wakes the loop once; equal changes of a burst are one.
     """
 
     def __init__(self, changes: Changes) -> None:
@@ -52,7 +52,7 @@ class Bus:
     def listen(
         self, kinds: Iterable[str] = (), uris: Iterable[str] = (), *, pending_limit: int = PENDING_LIMIT
     ) -> Listener:
-        """A listener for changes of these list kinds and of the resources at these URIs, from now on.
+        """Return a listener for changes of these list kinds and of the resources at these URIs, from now on.
 
         On a closed bus it has ended already. Raises RpcError as `Listener.want`.
         """
@@ -72,14 +72,14 @@ class Bus:
         return listener
 
     def close(self) -> None:
-        """Hear no more changes, and end every listener: each still gives what it holds."""
+        """Take no more changes, and end every listener: each still gives what it holds."""
         self._closed = True
         self._unlisten()
         for listener in tuple(self._listeners):
             listener.close()
 
     def _publish(self, change: Change) -> None:
-        """Take a change, on any thread. Only what somebody wants is kept, so the burst is bounded by the listeners."""
+        """Take a change, on any thread, unless nobody wants it: so the listeners bound the burst."""
         wanted = change.uri in self._by_uri if change.kind == "resource" else self._by_kind[change.kind]
         if not wanted:
             return
@@ -102,7 +102,7 @@ class Bus:
                 listener.take(change, self._bursts)
 
     def add(self, listener: Listener, uri: str) -> None:
-        """Index a listener under a URI (for `Listener`). Raises RpcError when there is no room."""
+        """Index a listener under a URI (for `Listener`). Raises RpcError over ROOM."""
         if self._characters + len(uri) > ROOM:
             text = "The server is listened to for as many resources as it can take; try again later."
             raise RpcError(REFUSED, text, status=503)
@@ -128,10 +128,10 @@ class Bus:
 
 
 class Listener:
-    """Somebody who wants to hear of changes: a listen stream, or a legacy session.
+    """Holds the changes that a listen stream or a legacy session waits for, until they are taken; equal ones once.
 
-    It holds the changes until they are taken, equal ones once. One that is busy with earlier ones while more than its
-    limit gather is ended and has `overflowed`: its client cannot know what it missed, so it must come again.
+    It is open until `close()`, by its owner or the bus. A slow one with more changes than its limit closes itself and
+    has `overflowed`: its client cannot know what it missed, so it must come again.
     """
 
     __slots__ = ("_bus", "_limit", "_pending", "_since", "_waiting", "ended", "kinds", "overflowed", "uris", "woken")
@@ -143,14 +143,14 @@ class Listener:
         self._since = 0  # the burst it was made in
         self._waiting: asyncio.Future[None] | None = None
         self.woken: Callable[[], None] | None = None
-        """Called when there is something to take, or the end: for a stream that keeps no task waiting."""
+        """Called when there is something to take, or the listener has ended; for a stream without a waiting task."""
         self.kinds = kinds
         self.uris: set[str] | frozenset[str] = frozenset()
         self.ended = False
         self.overflowed = False
 
     def want(self, uri: str) -> None:
-        """Hear of the resource at `uri` too. Raises RpcError over URI_LIMIT of them, URI_LENGTH or ROOM."""
+        """Want changes of the resource at `uri` too. Raises RpcError over URI_LIMIT of them, URI_LENGTH or ROOM."""
         if self.ended:
             return
         if len(uri) > URI_LENGTH:
@@ -167,13 +167,13 @@ class Listener:
         self.uris.add(uri)
 
     def unwant(self, uri: str) -> None:
-        """Hear of the resource at `uri` no more."""
+        """Want changes of the resource at `uri` no more."""
         if isinstance(self.uris, set):
             self.uris.discard(uri)
             self._bus.discard(self, uri)
 
     async def changes(self) -> list[Change]:
-        """The changes since the last time, in order; waits for one. Empty once the listener has ended."""
+        """Wait for changes and return those since the last time, in order; none once the listener has ended."""
         if not self._pending and not self.ended:
             self._waiting = asyncio.get_running_loop().create_future()
             try:
@@ -183,13 +183,13 @@ class Listener:
         return self.taken()
 
     def taken(self) -> list[Change]:
-        """The changes since the last time, in order; there may be none."""
+        """Return the changes since the last time, in order; there may be none."""
         taken = list(self._pending or ())
         self._pending = None
         return taken
 
     def take(self, change: Change, burst: int) -> None:
-        """Hold a change of the `burst`th burst until it is asked for (for `Bus`)."""
+        """Hold a change of burst number `burst` until it is taken (for `Bus`)."""
         if self._pending is None:
             self._pending = {}
             self._since = burst

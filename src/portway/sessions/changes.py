@@ -1,4 +1,4 @@
-"""What changed in a server while it runs: the author's side of change notifications."""
+"""Changes of a server while it runs, and those who are told of them."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -16,7 +16,7 @@ class Change(msgspec.Struct, frozen=True):
 
 
 class Changes:
-    """Tells listeners of changes, on the thread that made them."""
+    """Tells listeners of changes, on the thread that publishes them."""
 
     def __init__(self) -> None:
         self._listeners: tuple[Callable[[Change], None], ...] = ()

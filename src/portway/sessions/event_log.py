@@ -1,7 +1,10 @@
-"""What was said on the event streams of legacy sessions, kept for clients that come back for it.
+"""The latest events of legacy sessions' streams, kept for clients that resume with Last-Event-ID.
 
 Specification: basic/transports, "Resumability and Redelivery" (2025-11-25): an event id is unique in its session and
-names its stream, and only that stream's later events are ever sent again.
+names its stream, and only that stream's later events are sent again.
+
+A stream is open until `end()`. It is carried by the newest of the connections attached to it, by none in between. Once
+it has ended and none of its events is kept, it is forgotten.
 """
 
 from __future__ import annotations
@@ -11,30 +14,30 @@ from collections import deque
 from typing import NamedTuple, Protocol
 
 LOG_EVENTS = 1024
-"""Events kept for one session: more than it can be told of at a stroke."""
+"""Events kept for one session: more than one burst of changes can bring."""
 LOG_BYTES = 4 * 1024 * 1024
-"""Bytes of events kept for one session, but for its newest, which is kept whatever its size."""
+"""Bytes of events kept for one session; the newest event is kept whatever its size."""
 SHELF_BYTES = 64 * 1024 * 1024
-"""Bytes of events kept by the process; the sessions that have been silent longest lose theirs first."""
+"""Bytes of events kept by the process; the sessions silent for longest lose theirs first."""
 _OVERHEAD = 200
-"""Bytes an event costs beside its data, about."""
+"""Bytes an event takes beside its data, about."""
 
 
 class Carrier(Protocol):
-    """A connection of its own that carries a stream: a GET."""
+    """An open GET that carries a stream."""
 
     def wake(self) -> None:
-        """There is something to send, or the stream has ended."""
+        """Look at the stream: it has something to send, or has ended."""
 
     def end(self, retry: int | None) -> None:
-        """End the response, having told the client after how many milliseconds to come back."""
+        """End the response; the client is told to come back after `retry` milliseconds."""
 
 
 class Stream:
     """One event stream of a session; it outlives the connections that carry it.
 
     Number 0 is the session's stand-alone stream, every other one the reply to a POST. `sent` is the number of the last
-    event that a connection has taken. Of several GETs for it the newest carries it: no message goes out twice.
+    event that a connection has taken. The newest GET alone carries it, so that no message goes out twice.
     """
 
     __slots__ = ("_log", "carriers", "ended", "kept", "last", "number", "sent")
@@ -49,22 +52,22 @@ class Stream:
         self.carriers: list[Carrier] = []
 
     def id(self, event: int = 0) -> bytes:
-        """The id of an event; that of event 0 comes before them all, and is what primes a client."""
+        """Return the id of an event. That of event 0, before all others, is sent at the start of a stream."""
         return b"%b-%d-%d" % (self._log.name, self.number, event)
 
     def add(self, data: bytes) -> None:
-        """Keep an event, and wake who carries the stream."""
+        """Keep an event, and wake the connection that carries the stream."""
         self.last += 1
         self._log.keep(self, data)
         self.wake()
 
     def wake(self) -> None:
-        """Have whoever carries the stream look after it."""
+        """Wake the connection that carries the stream."""
         if self.carriers:
             self.carriers[-1].wake()
 
     def take(self) -> list[tuple[bytes, bytes]]:
-        """The events not sent yet, as (id, data); they count as sent."""
+        """Return the events not sent yet, as (id, data), and count them as sent."""
         if self.sent == self.last:
             return []
         events = [(self.id(event.number), event.data) for event in self._log.after(self.sent, self)]
@@ -76,12 +79,12 @@ class Stream:
         self.carriers.append(carrier)
 
     def detach(self, carrier: Carrier) -> None:
-        """A connection has ended; the one before it, if there still is one, carries on."""
+        """Let a connection go; the one attached before it carries the stream again."""
         self.carriers.remove(carrier)
         self.wake()
 
     def end(self) -> None:
-        """Nothing more will be said; what was is kept a while."""
+        """End the stream; its events stay until there is no room for them."""
         self.ended = True
         self.wake()
         self._log.settle(self)
@@ -96,7 +99,7 @@ class Event(NamedTuple):
 
 
 class EventLog:
-    """The streams of one session in one process, and their latest events. `name` tells its ids from any other log's."""
+    """The streams of one session in one process, and their latest events. `name` begins its ids, and no other log's."""
 
     __slots__ = ("_bytes", "_closed", "_events", "_opened", "_shelf", "_streams", "name")
 
@@ -111,25 +114,25 @@ class EventLog:
 
     @property
     def standalone(self) -> Stream:
-        """The stream of GETs, for what belongs to no call."""
+        """The stream of GETs, for messages that belong to no call."""
         return self._streams[0]
 
     def open(self) -> Stream:
-        """A stream for the reply to a POST."""
+        """Open a stream for the reply to a POST."""
         self._opened += 1
         stream = self._streams[self._opened] = Stream(self, self._opened)
         return stream
 
     def find(self, event_id: bytes) -> tuple[Stream, int] | None:
-        """The stream and the number of an event sent; None when it is of another log, or forgotten."""
+        """Return the stream and the number of an event sent; None when it is of another log, or forgotten."""
         name, stream, event = _parse(event_id) or (b"", 0, 0)
         found = self._streams.get(stream)
         return (found, event) if name == self.name and found is not None and event <= found.last else None
 
     def after(self, number: int, stream: Stream) -> list[Event]:
-        """The events kept of a stream that come after `number`, in order (for `Stream`)."""
+        """Return the events kept of a stream that come after `number`, in order (for `Stream`)."""
         found: list[Event] = []
-        for event in reversed(self._events):  # what is asked for is the newest, as a rule
+        for event in reversed(self._events):  # usually only the newest are asked for
             if event.stream is stream:
                 if event.number <= number:
                     break
@@ -150,7 +153,7 @@ class EventLog:
             self._shelf.resize(self, self._bytes)
 
     def settle(self, stream: Stream) -> None:
-        """Forget a stream that has ended and of which nothing is kept (for `Stream`)."""
+        """Forget a stream that has ended, once nothing of it is kept (for `Stream`)."""
         if stream.ended and not stream.kept:
             self._streams.pop(stream.number, None)
 
@@ -161,7 +164,7 @@ class EventLog:
         self._shelf.resize(self, 0)
 
     def close(self) -> None:
-        """Forget every event, and end the connections that carry a stream; what calls in flight say yet is not kept."""
+        """Forget every event, and end the connections; what calls in flight say yet takes no room of the shelf."""
         self.clear()
         self._closed = True
         for stream in tuple(self._streams.values()):
@@ -176,24 +179,23 @@ class EventLog:
 
 
 class Shelf:
-    """The room all event logs of a process share."""
+    """The bytes that all event logs of a process share."""
 
-    def __init__(self, room: int = SHELF_BYTES) -> None:
-        self._room = room
+    def __init__(self) -> None:
         self._used = 0
         self._logs: dict[EventLog, int] = {}  # the one written to last is last
 
     def resize(self, log: EventLog, size: int) -> None:
-        """Note how many bytes a log holds now; others are cleared when there is no room for it."""
+        """Note how many bytes a log holds now, and clear other logs while there is no room for it."""
         self._used += size - self._logs.pop(log, 0)
         if size:
             self._logs[log] = size
-            while self._used > self._room and len(self._logs) > 1:
+            while self._used > SHELF_BYTES and len(self._logs) > 1:
                 next(iter(self._logs)).clear()
 
 
 def names_reply(event_id: bytes) -> bool:
-    """Whether an event id, of whatever log, names the reply to a POST and not a stand-alone stream."""
+    """Return whether an event id, of whatever log, is of the reply to a POST and not of a stand-alone stream."""
     parsed = _parse(event_id)
     return parsed is not None and parsed[1] > 0
 

@@ -12,23 +12,9 @@ from portway.auth.principal import Principal
 from portway.protocol.capabilities import Capability, read
 from portway.protocol.jsonrpc import Message, decode_params
 from portway.protocol.versions import LATEST_LEGACY, Era
+from portway.sessions.legacy_session import LegacySession
 
 T = TypeVar("T")
-
-
-class Session(Protocol):
-    """A legacy client's session, as handlers and the dispatcher see it."""
-
-    version: str
-    capabilities: Capability
-    level: int
-    """The index in `LEVELS` of the least severe log message the client wants."""
-
-    def subscribe(self, uri: str) -> None:
-        """Tell the client when the resource at `uri` changes. Raises RpcError at the bound."""
-
-    def unsubscribe(self, uri: str) -> None:
-        """Stop telling the client of the resource at `uri`."""
 
 
 class Channel(Protocol):
@@ -57,7 +43,7 @@ class Exchange(msgspec.Struct, gc=False):
     channel: Channel
     body: bytes = b""
     version: str = LATEST_LEGACY
-    session: Session | None = None
+    session: LegacySession | None = None
     fields: Mapping[bytes, bytes] | None = None
 
     @property

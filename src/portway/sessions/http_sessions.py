@@ -1,7 +1,7 @@
 """Legacy sessions over HTTP: an id any process with the keys can read, and what one process remembers beside it.
 
-The id holds what every call needs, so a restart or another replica strands no client. Log level, subscriptions,
-questions and event log are remembered where they were made, bounded, and forgotten when the session is idle.
+The id holds what every call needs, so a session goes on after a restart and on another replica. Log level,
+subscriptions, questions and event log are remembered where they were made, bounded, and forgotten when idle.
 Specification: basic/transports, "Session Management" (2025-11-25).
 """
 
@@ -10,168 +10,124 @@ from __future__ import annotations
 import os
 import struct
 import time
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from msgspec import UNSET
 
+from portway.auth.principal import Principal
 from portway.protocol.capabilities import Capability
 from portway.protocol.errors import REFUSED, RpcError
-from portway.protocol.log_levels import INFO
 from portway.protocol.versions import LEGACY_VERSIONS
-from portway.sessions.change_bus import LIST_KINDS, URI_LIMIT
 from portway.sessions.event_log import EventLog, Shelf, Stream, names_reply
-from portway.sessions.pending_questions import Pending
+from portway.sessions.legacy_session import LegacySession
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from msgspec import UnsetType
 
-    from portway.auth.principal import Principal
     from portway.protocol.jsonrpc import Message
     from portway.protocol.sealing import Keys
-    from portway.sessions.change_bus import Bus, Listener
+    from portway.sessions.change_bus import Bus
 
 LIFE_SECONDS = 24 * 3600
-"""How long an id is good for."""
+"""Age at which an id expires."""
 IDLE_SECONDS = 3600
-"""How long a session nobody uses is remembered beyond its id."""
+"""Time without a request after which what is remembered of a session may go."""
 LIVE_LIMIT = 24_000
 """Sessions remembered at a time: more than there may be calls and streams, so there is always an idle one to forget."""
 ENDED_LIMIT = 50_000
 """Ids remembered as ended."""
-_SWEEP = 16
+_SWEEP = 16  # idle sessions looked at whenever one is added
 _PURPOSE: Final = b"session"
 _FORMAT: Final = 1
-_SEALED: Final = struct.Struct(">BBHQ8s16s16s")  # format, version, capabilities, issued, home, principal, nonce
+_SEALED: Final = struct.Struct(">BBHQ8s16s16s")  # the fields of _Sealed
 
 
-class Cancellable(Protocol):
-    """A call being answered."""
+class _Sealed(NamedTuple):
+    """What an id holds: times in seconds since the epoch, `home` the process that minted it, `owner` a digest."""
 
-    def cancel(self) -> None:
-        """Stop it; it gets no reply."""
+    format: int
+    version: int
+    capabilities: int
+    issued: int
+    home: bytes
+    owner: bytes
+    nonce: bytes
 
 
-class HttpSession:
-    """One legacy client's session, as this process knows it."""
+class HttpSession(LegacySession):
+    """One legacy client's session over HTTP, as this process knows it.
 
-    __slots__ = (
-        "_listener",
-        "_log",
-        "_owner",
-        "_pending",
-        "_sessions",
-        "at_home",
-        "calls",
-        "capabilities",
-        "id",
-        "issued",
-        "level",
-        "owner_digest",
-        "used",
-        "version",
-    )
+    It is minted (`initialize`), then live in each process that a request with its id reaches, until DELETE ends it, it
+    is older than LIFE_SECONDS, or nobody has used it for IDLE_SECONDS. A live session that was forgotten for being idle
+    is live again with the next request, without what was remembered beside the id.
+    """
 
-    def __init__(
-        self,
-        sessions: Sessions,
-        session_id: str,
-        version: str,
-        capabilities: Capability,
-        issued: int,
-        owner_digest: bytes,
-        *,
-        at_home: bool,
-    ) -> None:
+    __slots__ = ("_log", "_owner", "_sealed", "_sessions", "calls", "id", "used")
+
+    def __init__(self, sessions: Sessions, session_id: str, sealed: _Sealed) -> None:
+        super().__init__(sessions.bus, LEGACY_VERSIONS[sealed.version], Capability(sealed.capabilities))
         self._sessions = sessions
-        self.id = session_id
-        self.version = version
-        self.capabilities = capabilities
-        self.issued = issued
-        self.owner_digest = owner_digest
-        self.at_home = at_home
-        self.level = INFO
-        self.used = 0.0
-        self.calls: dict[int | str, Cancellable] = {}
-        """The calls in flight, for the client to cancel."""
+        self._sealed = sealed
         self._owner: Principal | None = None
-        self._pending: Pending | None = None
         self._log: EventLog | None = None
-        self._listener: Listener | None = None
+        self.id = session_id
+        self.used = 0.0
+        self.calls: dict[int | str, Callable[[], None]] = {}
+        """What cancels each call in flight, by its id."""
+
+    @property
+    def expires(self) -> int:
+        """When the id stops being good, in seconds since the epoch."""
+        return self._sealed.issued + LIFE_SECONDS
 
     def belongs_to(self, principal: Principal) -> bool:
-        """Whether the session was opened by this caller; a renewed token of the same name is the same caller."""
+        """Return whether this caller opened the session; a renewed token of the same name is the same caller."""
         if principal is not self._owner:
-            if principal.digest() != self.owner_digest:
+            if principal.digest() != self._sealed.owner:
                 return False
             self._owner = principal
         return True
 
     @property
     def busy(self) -> bool:
-        """Whether something is under way that must not be forgotten."""
+        """Whether a call or an open stream needs what is remembered."""
         return bool(self.calls) or (self._log is not None and bool(self._log.standalone.carriers))
-
-    @property
-    def questions(self) -> Pending:
-        """What the client has been asked by this process."""
-        if self._pending is None:
-            self._pending = Pending()
-        return self._pending
 
     def give_up_questions(self) -> None:
         """Fail what the client has been asked so far."""
-        if self._pending is not None:
-            self._pending.close()
-            self._pending = None
+        if self._questions is not None:
+            self._questions.close()
+            self._questions = None
 
     def answer(self, message: Message) -> None:
         """Take the client's answer to a question. Raises RpcError (400) when none waits for it."""
-        if self._pending is not None and self._pending.answer(message):
+        if self.questions.answer(message):
             return
         text = "No question waits for this answer: it was answered already, or given up."
-        if not self.at_home:
+        if self._sealed.home != self._sessions.home:
             text = "This answer reached another process than asked: route a session's requests by their Mcp-Session-Id."
         raise RpcError(REFUSED, text, status=400)
 
     @property
     def log(self) -> EventLog:
-        """What was said on the session's streams by this process."""
+        """What this process said on the session's streams."""
         if self._log is None:
-            self._log = self._sessions.new_log()
+            self._log = EventLog(self._sessions.shelf)
         return self._log
 
-    @property
-    def listener(self) -> Listener:
-        """What the client is to hear of that belongs to no call; made anew when it has ended."""
-        listener = self._listener
-        if listener is None or listener.ended:
-            bus, uris = self._sessions.bus(), () if listener is None else tuple(listener.uris)
-            listener = self._listener = bus.listen(
-                LIST_KINDS, uris, pending_limit=URI_LIMIT + len(LIST_KINDS)
-            )  # never overflows
-        return listener
-
-    def subscribe(self, uri: str) -> None:
-        """Tell the client when the resource at `uri` changes. Raises RpcError as `Listener.want`."""
-        self.listener.want(uri)
-
-    def unsubscribe(self, uri: str) -> None:
-        """Stop that."""
-        self.listener.unwant(uri)
-
     def cancel(self, request_id: int | str | UnsetType) -> None:
-        """Stop a call; one that is unknown or answered is left alone."""
+        """Cancel a call; nothing happens for one that is unknown or answered."""
         call = None if request_id is UNSET else self.calls.pop(request_id, None)
         if call is not None:
-            call.cancel()
+            call()
 
     def resume(self, last_event_id: bytes | None) -> tuple[Stream, int]:
-        """The stream a GET is for, and the number of the event after which to go on.
+        """Return the stream a GET is for, and the number of the event after which to go on.
 
-        An id that says nothing here means the stand-alone stream, from now on. Raises RpcError (400) for a reply of
-        which nothing is kept.
+        Without an id, or with one of an event not kept here, that is the stand-alone stream from now on. Raises
+        RpcError (400) for the event of a reply that is not kept.
         """
         log = self.log
         found = None if last_event_id is None else log.find(last_event_id)
@@ -184,43 +140,39 @@ class HttpSession:
 
     def close(self) -> None:
         """Forget everything beside the id, and what calls in flight say yet; streams end, questions fail."""
-        self.questions.close()
+        super().close()
         self.log.close()
-        if self._listener is not None:
-            self._listener.close()
 
 
 class Sessions:
-    """The sessions of one server in one process.
+    """The HTTP sessions of one server in one process.
 
-    `bus` gives the change bus of the running event loop, `now` the time in seconds since the epoch.
+    `bus` returns the change bus of the running event loop, `now` the time in seconds since the epoch.
     """
 
     def __init__(self, keys: Keys, bus: Callable[[], Bus], *, now: Callable[[], float] = time.time) -> None:
         self.bus = bus
+        self.home = os.urandom(8)
+        """Names this process in the ids it mints."""
+        self.shelf = Shelf()
         self._keys = keys
         self._now = now
-        self._home = os.urandom(8)
-        self._shelf = Shelf()
         self._live: dict[str, HttpSession] = {}  # the one used last is last
         self._ended: dict[str, None] = {}
 
     def mint(self, principal: Principal, version: str, capabilities: Capability) -> HttpSession:
-        """A session for a client that has asked for one. It is remembered from its first use on, not from here."""
-        issued, owner = int(self._now()), principal.digest()
-        payload = _SEALED.pack(
-            _FORMAT, LEGACY_VERSIONS.index(version), capabilities, issued, self._home, owner, os.urandom(16)
-        )
-        sealed = self._keys.seal(_PURPOSE, payload)
-        return HttpSession(self, sealed, version, capabilities, issued, owner, at_home=True)
+        """Return a new session. It is remembered from its first use on, not from here."""
+        number, issued = LEGACY_VERSIONS.index(version), int(self._now())
+        sealed = _Sealed(_FORMAT, number, capabilities, issued, self.home, principal.digest(), os.urandom(16))
+        return HttpSession(self, self._keys.seal(_PURPOSE, _SEALED.pack(*sealed)), sealed)
 
     def find(self, session_id: str, principal: Principal) -> HttpSession | None:
-        """The session of an id; None when it is forged, over, another caller's, or older than LIFE_SECONDS."""
+        """Return the session of an id; None when it is forged, over, another caller's, or older than LIFE_SECONDS."""
         session = self._live.get(session_id) or self._open(session_id)
         if session is None or not session.belongs_to(principal):
             return None
         now = self._now()
-        if session.issued + LIFE_SECONDS <= now:
+        if session.expires <= now:
             self._forget(session)
             return None
         if self._live.pop(session_id, None) is None:
@@ -241,31 +193,18 @@ class Sessions:
         for session in self._live.values():
             session.give_up_questions()
 
-    def new_log(self) -> EventLog:
-        """A log for one session (for `HttpSession`)."""
-        return EventLog(self._shelf)
-
     def _open(self, session_id: str) -> HttpSession | None:
         payload = self._keys.unseal(_PURPOSE, session_id) if len(session_id) <= 512 else None
         if payload is None or len(payload) != _SEALED.size or payload[0] != _FORMAT or session_id in self._ended:
             return None
-        _, version, capabilities, issued, home, owner, _ = _SEALED.unpack(payload)
-        return HttpSession(
-            self,
-            session_id,
-            LEGACY_VERSIONS[version],
-            Capability(capabilities),
-            issued,
-            owner,
-            at_home=home == self._home,
-        )
+        return HttpSession(self, session_id, _Sealed(*_SEALED.unpack(payload)))
 
     def _forget(self, session: HttpSession) -> None:
         self._live.pop(session.id, None)
         session.close()
 
     def _forget_idle(self, now: float) -> None:
-        """Make room: whenever a session is added, a few are looked at that nobody has used for longest."""
+        """Look at the few sessions that nobody has used for longest, and forget those that are idle."""
         for _ in range(_SWEEP):
             oldest = next(iter(self._live.values()), None)
             if oldest is None or (len(self._live) < LIVE_LIMIT and oldest.used + IDLE_SECONDS > now):

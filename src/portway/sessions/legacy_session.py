@@ -1,38 +1,66 @@
-"""The session of a legacy client that has a connection of its own, as over stdio: it lives as long as that does."""
+"""The session of a legacy client, as handlers, the dispatcher and every transport see it."""
 
 from __future__ import annotations
 
-from portway.protocol.capabilities import Capability
+from typing import TYPE_CHECKING
+
 from portway.protocol.log_levels import INFO
-from portway.sessions.change_bus import LIST_KINDS, URI_LIMIT, Bus
-from portway.sessions.pending_questions import Pending
+from portway.sessions.change_bus import LIST_KINDS, URI_LIMIT
+from portway.sessions.pending_questions import PendingQuestions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from portway.protocol.capabilities import Capability
+    from portway.sessions.change_bus import Bus, Listener
 
 
 class LegacySession:
-    """The `Session` of handlers and the dispatcher (server/context.py): what `initialize` agreed on and came after it.
+    """What `initialize` agreed on, and what came after it; open until `close()`.
 
-    `listener` hears of every list and of what was subscribed to; it holds each change once, so it never overflows.
-    `pending` holds the questions the client has yet to answer.
+    `level` is the index in `LEVELS` of the least severe log message the client wants. `bus` returns the change bus of
+    the running event loop.
     """
 
-    __slots__ = ("capabilities", "level", "listener", "pending", "version")
+    __slots__ = ("_bus", "_listener", "_questions", "capabilities", "level", "version")
 
-    def __init__(self, bus: Bus, version: str, capabilities: Capability) -> None:
+    def __init__(self, bus: Callable[[], Bus], version: str, capabilities: Capability) -> None:
+        self._bus = bus
         self.version = version
         self.capabilities = capabilities
         self.level = INFO
-        self.listener = bus.listen(LIST_KINDS, pending_limit=URI_LIMIT + len(LIST_KINDS))
-        self.pending = Pending()
+        self._questions: PendingQuestions | None = None
+        self._listener: Listener | None = None
+
+    @property
+    def questions(self) -> PendingQuestions:
+        """What the client has been asked by this process."""
+        if self._questions is None:
+            self._questions = PendingQuestions()
+        return self._questions
+
+    def listen(self) -> Listener:
+        """Return what hears of every list and of the resources subscribed to, made anew when it has ended.
+
+        It never overflows: its limit is the number of different changes there are for it.
+        """
+        listener = self._listener
+        if listener is None or listener.ended:
+            uris = () if listener is None else tuple(listener.uris)
+            listener = self._bus().listen(LIST_KINDS, uris, pending_limit=URI_LIMIT + len(LIST_KINDS))
+            self._listener = listener
+        return listener
 
     def subscribe(self, uri: str) -> None:
-        """Tell the client when the resource at `uri` changes. Raises RpcError at the bound."""
-        self.listener.want(uri)
+        """Tell the client when the resource at `uri` changes. Raises RpcError as `Listener.want`."""
+        self.listen().want(uri)
 
     def unsubscribe(self, uri: str) -> None:
-        """Stop that."""
-        self.listener.unwant(uri)
+        """Stop telling the client of the resource at `uri`."""
+        self.listen().unwant(uri)
 
     def close(self) -> None:
-        """The client has gone, or began another session: nobody is told or asked any more. Idempotent."""
-        self.listener.close()
-        self.pending.close()
+        """End what the client is told, and fail what it has been asked and what it is asked from now on."""
+        self.questions.close()
+        if self._listener is not None:
+            self._listener.close()

@@ -9,7 +9,7 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
 
-from msgspec import UNSET, Raw
+from msgspec import UNSET, Raw, UnsetType
 
 from portway.protocol.errors import INTERNAL_ERROR, REFUSED, RpcError
 from portway.protocol.jsonrpc import Message, encode_request
@@ -18,31 +18,31 @@ from portway.protocol.subscriptions import cancelled
 QUESTION_LIMIT = 100
 """Questions one client may leave unanswered at a time."""
 QUESTION_SECONDS = 600.0
-"""How long a client, and the person before it, may take to answer one."""
+"""Longest time a client, and the person before it, may take to answer one."""
 _ABANDON_SECONDS = 1.0
-"""How long telling a client that its answer is not waited for any more may hold up whoever gave up."""
+"""Longest time spent sending a cancellation."""
 
 Send = Callable[[bytes], Awaitable[None]]
-"""Sends one encoded message towards the client: on a stdio pipe, or on a call's event stream."""
+"""Sends the client one encoded message: on a stdio pipe, or on a call's event stream."""
 
 
-class Pending:
+class PendingQuestions:
     """The questions one client (a connection, or an HTTP session) has yet to answer. Use it on one event loop.
 
-    Ids are strings that no other table uses, in this process or another: a stray answer is never taken for one.
+    A question is open until it is answered, spoiled, timed out or cancelled, or until `close()`. Its id starts with a
+    random prefix, so an answer to a question of another session or process is never taken for one.
     """
 
-    def __init__(self, *, seconds: float = QUESTION_SECONDS) -> None:
-        self._seconds = seconds
+    def __init__(self) -> None:
         self._prefix = secrets.token_hex(6)
         self._asked = 0
         self._waiting: dict[str, asyncio.Future[Raw]] = {}
         self._closed = False
 
     async def ask(self, send: Send, method: str, params: bytes) -> Raw:
-        """Send a request through `send`; the JSON of the client's result.
+        """Send a request through `send` and return the JSON of the client's result.
 
-        When the asking task is cancelled or the time is up, `notifications/cancelled` is sent after it.
+        When the asking task is cancelled or the time is up, `notifications/cancelled` follows.
         Raises RpcError: the client's own error; or the client has gone, did not answer in time, or has QUESTION_LIMIT
         questions to answer already.
         """
@@ -55,13 +55,13 @@ class Pending:
         question_id = f"{self._prefix}-{self._asked}"
         answer = self._waiting[question_id] = asyncio.get_running_loop().create_future()
         try:
-            async with asyncio.timeout(self._seconds):
+            async with asyncio.timeout(QUESTION_SECONDS):
                 await send(encode_request(question_id, method, params))
                 result: Raw = await answer
                 return result
         except TimeoutError:
             await self._abandon(send, question_id, "It was not answered in time.")
-            text = f"The client did not answer {method} within {self._seconds:g} seconds."
+            text = f"The client did not answer {method} within {QUESTION_SECONDS:g} seconds."
             raise RpcError(INTERNAL_ERROR, text, status=200) from None
         except asyncio.CancelledError:
             await self._abandon(send, question_id, "The call that asked has ended.")
@@ -70,9 +70,9 @@ class Pending:
             del self._waiting[question_id]
 
     def answer(self, message: Message) -> bool:
-        """Take a response (a message with a result or an error); False if no question waits for it (late, unknown)."""
-        answer = self._waiting.get(message.id) if isinstance(message.id, str) else None
-        if answer is None or answer.done():
+        """Take a response; return whether a question was waiting for it."""
+        answer = self._open(message.id)
+        if answer is None:
             return False
         if message.error is not UNSET:
             answer.set_exception(RpcError(message.error.code, message.error.message, message.error.data, status=200))
@@ -82,27 +82,31 @@ class Pending:
         return True
 
     def spoil(self, question_id: int | str | None) -> bool:
-        """What came under this id is no response at all; the question fails. False if no question waits for it."""
-        answer = self._waiting.get(question_id) if isinstance(question_id, str) else None
-        if answer is None or answer.done():
+        """Fail the question whose answer is no JSON-RPC response; return whether one was waiting."""
+        answer = self._open(question_id)
+        if answer is None:
             return False
         text = "The client's answer to a question was no JSON-RPC response."
         answer.set_exception(RpcError(INTERNAL_ERROR, text, status=200))
         return True
 
     def close(self) -> None:
-        """The client has gone: every question fails, and so does any asked from now on. Idempotent."""
+        """Fail every question, and any asked from now on: the client has gone. Idempotent."""
         self._closed = True
         for answer in self._waiting.values():
             if not answer.done():
                 answer.set_exception(_gone())
+
+    def _open(self, question_id: int | str | UnsetType | None) -> asyncio.Future[Raw] | None:
+        answer = self._waiting.get(question_id) if isinstance(question_id, str) else None
+        return None if answer is None or answer.done() else answer
 
     async def _abandon(self, send: Send, question_id: str, reason: str) -> None:
         try:
             async with asyncio.timeout(_ABANDON_SECONDS):
                 await send(cancelled(question_id, reason))
         except (TimeoutError, RpcError):
-            pass  # a client that takes nothing any more
+            pass  # the client reads nothing any more
 
 
 def _gone() -> RpcError:

@@ -1,7 +1,7 @@
 """One `subscriptions/listen`: what it listens to, and the frames of its stream.
 
-The transport's part is the order (2026-07-28, basic/patterns/subscriptions): `ack` first, `frames()` until it gives
-none, then `result` (over stdio `cancelled` before it), and `close()` however it ends.
+A transport sends them in this order (2026-07-28, basic/patterns/subscriptions): `ack`, then `frames()` until there are
+none, then `result` (over stdio `cancelled` before it). It calls `close()` however the stream ends.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LISTEN = "subscriptions/listen"
 class Subscription:
     """A stream of changes that a modern client has asked for.
 
-    Every frame names it by `_meta["io.modelcontextprotocol/subscriptionId"]`: the request's id, of the same JSON type.
+    Every frame carries the request's id as `_meta["io.modelcontextprotocol/subscriptionId"]`, of the same JSON type.
     """
 
     __slots__ = ("_id", "_server_info", "ack", "listener")
@@ -47,11 +47,11 @@ class Subscription:
         self.ack = acknowledgement(request_id, honoured)
 
     async def frames(self) -> list[bytes]:
-        """The next notifications; waits for one. Empty when the server ends the stream, or the client was too slow."""
+        """Wait for notifications and return them; none when the server ends the stream, or the client was too slow."""
         return [notice(change.kind, change.uri, self._id) for change in await self.listener.changes()]
 
     def taken(self) -> list[bytes]:
-        """The notifications since the last time, for who is woken by `listener.woken`; there may be none."""
+        """Return the notifications since the last time; there may be none. `listener.woken` says when to look."""
         return [notice(change.kind, change.uri, self._id) for change in self.listener.taken()]
 
     @property
@@ -61,7 +61,7 @@ class Subscription:
 
     @property
     def cancelled(self) -> bytes:
-        """`notifications/cancelled` of the request: over stdio it goes before the result."""
+        """The `notifications/cancelled` of the request, which over stdio comes before the result."""
         slow = self.listener.overflowed
         return cancelled(self._id, "The client took its notifications too slowly." if slow else "The server stops.")
 

@@ -25,10 +25,10 @@ from portway.protocol.versions import LEGACY_VERSIONS
 from portway.server.dispatcher import Dispatcher
 from portway.server.server import BaseServer
 from portway.sessions.http_sessions import Sessions
-from portway.transport.held_streams import follow
-from portway.transport.post import Endpoint, Post
-from portway.transport.post_reply import JSON, Reply
-from portway.transport.traffic import Traffic
+from portway.transport.concurrency_limits import LoopState
+from portway.transport.http_post import Endpoint, Post
+from portway.transport.http_reply import JSON, Reply
+from portway.transport.listen_streams import follow
 
 PATH, HEALTH = "/mcp", "/health"
 
@@ -38,11 +38,11 @@ _MEDIA: dict[bytes, tuple[bool, bool]] = {}
 _log = logging.getLogger("portway.transport")
 
 
-class App:
+class HttpApp:
     """The ASGI application of one server.
 
-    `verifier` None asks for no token. `behind_gate` believes the gate's word on who calls: only for a listener that
-    nobody but the gate can reach. `keys` seal what clients carry; without them this process makes its own.
+    `verifier` None asks for no token. `behind_gate` takes the caller from the gate's header: only for a listener
+    that nobody but the gate can reach. `keys` seal what clients carry; without them this process makes its own.
     """
 
     def __init__(
@@ -58,25 +58,25 @@ class App:
         keys = keys or Keys.random()
         self._server = server
         self._dispatcher = Dispatcher(server, keys)
-        self._sessions = Sessions(keys, lambda: self._traffic().bus) if self._dispatcher.mints else None
+        self._sessions = Sessions(keys, lambda: self._loop_state().bus) if self._dispatcher.mints else None
         self._endpoint = Endpoint(self._dispatcher, self._sessions)
         self._verifier = verifier
         self._guard = guard or Guard()
         self._limits = limits or Limits()
         self._behind_gate = behind_gate
-        self._by_loop: dict[asyncio.AbstractEventLoop, Traffic] = {}
+        self._by_loop: dict[asyncio.AbstractEventLoop, LoopState] = {}
         methods = ["POST"] if self._sessions is None else ["POST", "GET"] if keys.shared else ["POST", "GET", "DELETE"]
         self._methods = methods
         self._allow = (b"allow", ", ".join(methods).encode())
 
     @property
     def mints(self) -> bool:
-        """Whether legacy clients are given sessions, which one process must hold."""
+        """Whether legacy clients are given sessions, which one process must serve."""
         return self._sessions is not None
 
     def end_streams(self) -> None:
-        """The listener stops: end what only waits, the streams of the running event loop and questions to clients."""
-        self._traffic().close()
+        """End what only waits, as the listener stops: streams of the running event loop, questions to clients."""
+        self._loop_state().bus.close()
         if self._sessions is not None:
             self._sessions.give_up_questions()
 
@@ -97,7 +97,7 @@ class App:
             await _refuse(send, 404, f"There is nothing at this path; the MCP endpoint is {PATH}.")
             return
         fields = dict(scope["headers"])
-        if len(fields) != len(scope["headers"]):  # of a list that is spread over several lines each is as good
+        if len(fields) != len(scope["headers"]):  # join repeated Accept headers
             accepted = [value for name, value in scope["headers"] if name == b"accept"]
             fields |= {b"accept": b",".join(accepted)} if accepted else {}
         principal = await self._authenticate(fields)
@@ -139,12 +139,12 @@ class App:
             return
         else:
             reply = Reply(receive, send, accepts_json, accepts_events)
-            await self._endpoint.answer(Post(body, fields, principal, reply, self._traffic()), scope["headers"])
+            await self._endpoint.answer(Post(body, fields, principal, reply, self._loop_state()), scope["headers"])
 
     async def _session_itself(
         self, scope: Scope, receive: Receive, send: Send, fields: Mapping[bytes, bytes], principal: Principal
     ) -> None:
-        """Serve a legacy session's own stream (GET), or its end (DELETE)."""
+        """Serve a legacy session's stand-alone stream (GET), or end the session (DELETE)."""
         method, version = scope["method"], fields.get(VERSION)
         if self._sessions is None:
             await _refuse(send, 405, "The MCP endpoint takes POST only: this server keeps no sessions.", self._allow)
@@ -167,24 +167,20 @@ class App:
                 self._sessions.end(session)
                 await send_bytes(send, 204, b"", [])
                 return
-            streams = self._traffic().streams
-            streams.enter(principal)
-            try:
+            with self._loop_state().streams.held(principal):
                 await follow(session, fields.get(b"last-event-id"), receive, send)
-            finally:
-                streams.leave(principal)
         except RpcError as error:
             await _refuse(send, error.status, error.message)
 
-    def _traffic(self) -> Traffic:
-        return self._by_loop.get(asyncio.get_running_loop()) or self._new_traffic()
+    def _loop_state(self) -> LoopState:
+        return self._by_loop.get(asyncio.get_running_loop()) or self._new_loop_state()
 
-    def _new_traffic(self) -> Traffic:
-        """Of this event loop; an application may be served by one after the other, or by several at a time."""
+    def _new_loop_state(self) -> LoopState:
+        """Make the state of this event loop: several may serve an application, in turn or at a time."""
         for loop in [loop for loop in self._by_loop if loop.is_closed()]:
             del self._by_loop[loop]
-        traffic = self._by_loop[asyncio.get_running_loop()] = Traffic(self._limits, self._server.changes)
-        return traffic
+        state = self._by_loop[asyncio.get_running_loop()] = LoopState(self._limits, self._server.changes)
+        return state
 
     async def _not_http(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan":
@@ -208,8 +204,8 @@ class App:
         await self._dispatcher.close()
 
 
-def app(server: BaseServer) -> App:
-    """The application of `server`, configured by the environment.
+def app(server: BaseServer) -> HttpApp:
+    """Return the application of `server`, configured by the environment.
 
     PORTWAY_TOKENS asks for a bearer token, PORTWAY_ALLOWED_HOSTS and RENDER_EXTERNAL_HOSTNAME name it for the Host
     check, PORTWAY_KEYS seals session ids and cursors so that other processes read them too, PORTWAY_SOCKET (set by a
@@ -221,7 +217,7 @@ def app(server: BaseServer) -> App:
     hosts = [name.strip() for name in ",".join(names).split(",") if name.strip()]
     verifier = NamedTokens(tokens) if tokens and not behind_gate else None
     keys = os.environ.get("PORTWAY_KEYS", "")
-    return App(
+    return HttpApp(
         server,
         verifier=verifier,
         guard=Guard(hosts),
@@ -231,7 +227,7 @@ def app(server: BaseServer) -> App:
 
 
 def _accepted(accept: bytes) -> tuple[bool, bool]:
-    """Whether an Accept header allows JSON and event streams; clients send few different ones, so they are kept."""
+    """Return whether an Accept header allows JSON, and event streams; kept, for clients send few different ones."""
     known = _MEDIA.get(accept)
     if known is None:
         ranges = {part.split(b";", 1)[0].strip().lower() for part in accept.split(b",")}

@@ -131,8 +131,15 @@ class Reader:
 class Writer:
     """Writes whole messages in order; keeps what the client does not yet read."""
 
-    def __init__(self, descriptor: int, on_full: Callable[[], None], on_drained: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        descriptor: int,
+        on_full: Callable[[], None],
+        on_drained: Callable[[], None],
+        on_broken: Callable[[], None],
+    ) -> None:
         self._descriptor = descriptor
+        self._on_broken = on_broken
         self._on_full = on_full
         self._on_drained = on_drained
         self._loop = asyncio.get_running_loop()
@@ -179,6 +186,7 @@ class Writer:
             pass  # the parent made the descriptor non-blocking, and it takes less than poll promised
         except OSError:  # the client closed its end: nobody is left to tell
             self.broken = True
+            self._on_broken()
         return sent
 
     def _flush(self) -> None:

@@ -1,7 +1,9 @@
-"""What one event loop has in hand: calls in flight and open streams, each within its bounds, and the change bus."""
+"""How many calls and event streams callers may have at a time, counted for each event loop."""
 
 from __future__ import annotations
 
+import contextlib
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from portway.auth.principal import ANONYMOUS, Principal
@@ -9,12 +11,14 @@ from portway.protocol.errors import REFUSED, RpcError
 from portway.sessions.change_bus import Bus
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from portway.http.limits import Limits
     from portway.sessions.changes import Changes
 
 
-class Bound:
-    """Counts something callers have at a time: in all, and for each caller that is known by a token."""
+class ConcurrencyLimit:
+    """Bounds what callers have at a time: in all, and for each caller that is known by a token."""
 
     __slots__ = ("_by_caller", "_each", "_most", "_total", "_what")
 
@@ -26,45 +30,45 @@ class Bound:
         self._by_caller: dict[tuple[str, str, str | None], int] = {}
 
     def enter(self, principal: Principal) -> None:
-        """Count one more; raises RpcError (503 or 429) when that is one too many."""
+        """Count one more. Raises RpcError (503 or 429) when that is one too many."""
         if self._total >= self._most:
             text = f"The server has {self._most} {self._what}, as many as it takes; try again in a moment."
             raise RpcError(REFUSED, text, status=503)
         if principal is not ANONYMOUS:
-            key = principal.identity
-            count = self._by_caller.get(key, 0)
+            count = self._by_caller.get(principal.identity, 0)
             if count >= self._each:
                 text = f"This caller has {self._each} {self._what}, as many as one may have; wait until one ends."
                 raise RpcError(REFUSED, text, status=429)
-            self._by_caller[key] = count + 1
+            self._by_caller[principal.identity] = count + 1
         self._total += 1
 
     def leave(self, principal: Principal) -> None:
         """Count one less."""
         self._total -= 1
         if principal is not ANONYMOUS:
-            key = principal.identity
-            count = self._by_caller.pop(key) - 1
+            count = self._by_caller.pop(principal.identity) - 1
             if count:
-                self._by_caller[key] = count
+                self._by_caller[principal.identity] = count
+
+    @contextlib.contextmanager
+    def held(self, principal: Principal) -> Iterator[None]:
+        """Count one more while the block lasts. Raises as `enter`."""
+        self.enter(principal)
+        try:
+            yield
+        finally:
+            self.leave(principal)
 
 
-class Traffic:
-    """The calls, streams and changes of one event loop."""
+class LoopState:
+    """What the requests of one event loop share: the limits on them, and the change bus."""
 
     def __init__(self, limits: Limits, changes: Changes) -> None:
-        self.calls = Bound("calls in flight", limits.calls, limits.calls_each)
-        self.streams = Bound("event streams open", limits.streams, limits.streams_each)
+        self.calls = ConcurrencyLimit("calls in flight", limits.calls, limits.calls_each)
+        self.streams = ConcurrencyLimit("event streams open", limits.streams, limits.streams_each)
         self._changes = changes
-        self._bus: Bus | None = None
 
-    @property
+    @cached_property
     def bus(self) -> Bus:
         """The change bus, made when somebody first listens."""
-        if self._bus is None:
-            self._bus = Bus(self._changes)
-        return self._bus
-
-    def close(self) -> None:
-        """End the streams that wait for changes, each with its last words."""
-        self.bus.close()
+        return Bus(self._changes)

@@ -10,25 +10,24 @@ import msgspec
 from msgspec import UNSET
 
 from portway.auth.principal import Principal
-from portway.protocol.batch import BATCH_VERSION, split
+from portway.protocol.batch import BATCH_VERSION, is_batch, join, split
 from portway.protocol.capabilities import declared
 from portway.protocol.era import classify
 from portway.protocol.errors import HEADER_MISMATCH, INVALID_REQUEST, REFUSED, RpcError
-from portway.protocol.headers import VERSION, verify
+from portway.protocol.headers import SESSION, VERSION, verify
 from portway.protocol.jsonrpc import Message, UnreadableMessage, decode, encode_error
 from portway.protocol.versions import LATEST_MODERN, Era, negotiate
 from portway.sessions.exchange import Exchange
 from portway.sessions.subscription import LISTEN
-from portway.transport.held_streams import listen
-from portway.transport.post_reply import Reply
-from portway.transport.traffic import Traffic
+from portway.transport.concurrency_limits import LoopState
+from portway.transport.http_reply import Reply
+from portway.transport.listen_streams import listen
 
 if TYPE_CHECKING:
     from portway.http.asgi import Headers
     from portway.server.dispatcher import Dispatcher
     from portway.sessions.http_sessions import HttpSession, Sessions
 
-SESSION = b"mcp-session-id"
 _UNSAID = "2025-03-26"
 """The revision of a legacy client that names none (2025-11-25, basic/transports, "Protocol Version Header")."""
 _log = logging.getLogger("portway.transport")
@@ -37,17 +36,17 @@ Fields = Mapping[bytes, bytes]
 
 
 class Post(msgspec.Struct, gc=False):
-    """One POST: what came, from whom, where its reply goes, and the traffic it is part of."""
+    """One POST: what came, from whom, where its reply goes, and the state of its event loop."""
 
     body: bytes
     fields: Fields
     principal: Principal
     reply: Reply
-    traffic: Traffic
+    loop: LoopState
 
 
 class Endpoint:
-    """Answers what is POSTed. `sessions` is None for a server that gives its legacy clients none."""
+    """Answers POSTs. `sessions` is None for a server that gives its legacy clients none."""
 
     def __init__(self, dispatcher: Dispatcher, sessions: Sessions | None) -> None:
         self._dispatcher = dispatcher
@@ -56,9 +55,9 @@ class Endpoint:
         self._told_of_keys = dispatcher.keys.shared
 
     def session(self, fields: Fields, principal: Principal, *, needed: bool) -> HttpSession | None:
-        """The session a legacy request names, None where it names none and may do so.
+        """Return the session a legacy request names, None where it names none and need not.
 
-        Raises RpcError: 400 without the header, 404 for an id that is not, or no longer, one of this caller's.
+        Raises RpcError: 400 without the header, 404 for an id that is not a live session of this caller's.
         """
         if SESSION not in fields or self._sessions is None:
             if needed:
@@ -71,14 +70,14 @@ class Endpoint:
         return session
 
     async def answer(self, post: Post, headers: Headers) -> None:
-        """Answer one POST; `headers` are all it has, in order."""
+        """Answer one POST; `headers` are all its header fields, in order."""
         body, fields, reply = post.body, post.fields, post.reply
         version_field = fields.get(VERSION)
         version = None if version_field is None else version_field.decode("latin-1").strip(" \t")
         try:
             message = decode(body)
         except UnreadableMessage as error:
-            if body.lstrip()[:1] == b"[" and version in (None, BATCH_VERSION):
+            if is_batch(body) and version in (None, BATCH_VERSION):
                 await self._answer_batch(post, error)
             else:
                 session = None if self._sessions is None else self._sessions.find(_session_id(fields), post.principal)
@@ -103,17 +102,16 @@ class Endpoint:
                 if message.method == LISTEN:
                     await self._listen(post, exchange)
                 else:
-                    await reply.run(self._dispatcher, exchange, post.traffic.calls)
+                    await reply.run(self._dispatcher, exchange, post.loop.calls)
         except RpcError as error:
             await reply.fail(message, era, error)
 
     async def _listen(self, post: Post, exchange: Exchange) -> None:
-        streams = post.traffic.streams
-        streams.enter(post.principal)
-        try:
-            await listen(post.traffic.bus, self._dispatcher, exchange, post.reply)
-        finally:
-            streams.leave(post.principal)
+        with post.loop.streams.held(post.principal):
+            if not post.reply.accepts_events:
+                text = "The Accept header must allow text/event-stream: subscriptions/listen is answered by one."
+                raise RpcError(REFUSED, text, status=406)
+            await listen(self._dispatcher.subscribe(post.loop.bus, exchange), post.reply)
 
     async def _answer_legacy(self, post: Post, message: Message, version: str | None) -> None:
         principal, reply = post.principal, post.reply
@@ -129,10 +127,10 @@ class Endpoint:
         else:
             version = (version or _UNSAID) if session is None else session.version
             exchange = Exchange(message, Era.LEGACY, principal, reply, post.body, version, session, post.fields)
-            await reply.run(self._dispatcher, exchange, post.traffic.calls, session)
+            await reply.run(self._dispatcher, exchange, post.loop.calls, session)
 
     async def _initialize(self, post: Post, message: Message) -> None:
-        """Answer `initialize`, whatever session it may name: it asks for a new one."""
+        """Answer `initialize`, which asks for a new session, even where it names one."""
         version, session = _UNSAID, None
         if message.params is not UNSET and message.params.version is not UNSET:  # or else the dispatcher refuses
             version = negotiate(message.params.version)
@@ -144,29 +142,25 @@ class Endpoint:
                     self._told_of_keys = True
                     _log.info("PORTWAY_KEYS is not set: sessions, cursors and questions end with this process")
         exchange = Exchange(message, Era.LEGACY, post.principal, post.reply, post.body, version, session, post.fields)
-        await post.reply.run(self._dispatcher, exchange, post.traffic.calls)
+        await post.reply.run(self._dispatcher, exchange, post.loop.calls)
 
     async def _answer_batch(self, post: Post, unreadable: UnreadableMessage) -> None:
         """Answer a batch, which 2025-03-26 obliges a server to receive; its requests are answered in order."""
-        calls, principal, reply = post.traffic.calls, post.principal, post.reply
-        replies: list[bytes] = []
+        reply, replies = post.reply, list[bytes]()
         try:
-            session = self.session(post.fields, principal, needed=self._needs_session)
+            session = self.session(post.fields, post.principal, needed=self._needs_session)
             if session is not None and session.version != BATCH_VERSION:
                 raise unreadable
-            calls.enter(principal)
-            reply.session = session
-            try:
+            with post.loop.calls.held(post.principal):
+                reply.session = session
                 for part, message in split(post.body):
                     answer = await self._answer_part(post, part, message, session)
                     if answer is not None:
                         replies.append(answer)
-            finally:
-                calls.leave(principal)
         except RpcError as error:
             await reply.finish(error.status, encode_error(None, error))
             return
-        await reply.finish(200, b"[%b]" % b",".join(replies)) if replies else await reply.accept()
+        await reply.finish(200, join(replies)) if replies else await reply.accept()
 
     async def _answer_part(
         self, post: Post, part: bytes, message: Message | UnreadableMessage, session: HttpSession | None

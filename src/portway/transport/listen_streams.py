@@ -1,4 +1,8 @@
-"""Responses kept open for what may come: a legacy client's GET, and the modern `subscriptions/listen`."""
+"""Event streams without a call: a legacy client's GET, and the modern `subscriptions/listen`.
+
+A stream is open, and fed whenever its source wakes it, until the source is over, the server ends it or the client
+leaves.
+"""
 
 from __future__ import annotations
 
@@ -6,54 +10,52 @@ import asyncio
 from typing import TYPE_CHECKING, Protocol
 
 from portway.http.response import EventStream
-from portway.protocol.errors import REFUSED, RpcError
 from portway.protocol.subscriptions import notice
-from portway.transport.post_reply import KEEP_ALIVE, POLLING, Reply
+from portway.transport.http_reply import KEEP_ALIVE, POLLING
 
 if TYPE_CHECKING:
     from portway.http.asgi import Receive, Send
-    from portway.server.dispatcher import Dispatcher
-    from portway.sessions.change_bus import Bus, Listener
+    from portway.sessions.change_bus import Listener
     from portway.sessions.event_log import Stream
-    from portway.sessions.exchange import Exchange
     from portway.sessions.http_sessions import HttpSession
     from portway.sessions.subscription import Subscription
+    from portway.transport.http_reply import Reply
 
 
 class Source(Protocol):
-    """Where the events of a held response come from."""
+    """Where the events of an open stream come from."""
 
     def take(self) -> list[tuple[bytes, bytes]]:
-        """The events to send now, as (id, data), the id empty where an event has none; none when there are none."""
+        """Return the events to send now, as (id, data), the id empty where an event has none; there may be none."""
 
     @property
     def over(self) -> bool:
-        """Whether none will come any more."""
+        """Whether no more events will come."""
 
 
-class Held:
+class OpenStream:
     """A response kept open.
 
-    It has no task but its request's own, which waits for the client to leave: one that sends exists only while there is
-    something to send. So 10,000 of them cost little. Awaiting its sends is the back-pressure.
+    Its one task is its request's own, which waits for the client to leave; another exists only while there is something
+    to send. So 10,000 of them take little. Awaiting its sends is the back-pressure.
     """
 
-    __slots__ = ("_ended", "_events", "_pump", "_retry", "_source")
+    __slots__ = ("_ended", "_events", "_feeding", "_retry", "_source")
 
     def __init__(self, events: EventStream) -> None:
         self._events = events
         self._source: Source | None = None
-        self._pump: asyncio.Task[None] | None = None
+        self._feeding: asyncio.Task[None] | None = None
         self._ended = False
         self._retry: int | None = None
 
     def wake(self) -> None:
-        """There is something to send, or the source is over."""
-        if self._pump is None and self._source is not None and not self._events.closed:
-            self._pump = asyncio.get_running_loop().create_task(self._send(self._source))
+        """Look at the source: it has something to send, or is over."""
+        if self._feeding is None and self._source is not None and not self._events.closed:
+            self._feeding = asyncio.get_running_loop().create_task(self._feed(self._source))
 
     def end(self, retry: int | None) -> None:
-        """End the response, having told the client after how many milliseconds to come back."""
+        """End the response; the client is told to come back after `retry` milliseconds."""
         self._ended, self._retry = True, retry
         self.wake()
 
@@ -65,11 +67,11 @@ class Held:
             while (await receive())["type"] != "http.disconnect":
                 pass
         finally:
-            if self._pump is not None:
-                self._pump.cancel()
+            if self._feeding is not None:
+                self._feeding.cancel()
             await self._events.close()
 
-    async def _send(self, source: Source) -> None:
+    async def _feed(self, source: Source) -> None:
         try:
             while events := source.take():
                 for event_id, data in events:
@@ -79,21 +81,21 @@ class Held:
                     await self._events.retry(self._retry)
                 await self._events.close()
         finally:
-            self._pump = None
+            self._feeding = None
 
 
 class _Resumed:
     """A session's stream, as a GET carries it; the stand-alone one has what the client listens to."""
 
-    __slots__ = ("_held", "_listener", "_stream")
+    __slots__ = ("_carrier", "_listener", "_stream")
 
-    def __init__(self, held: Held, stream: Stream, listener: Listener | None) -> None:
-        self._held = held
+    def __init__(self, carrier: OpenStream, stream: Stream, listener: Listener | None) -> None:
+        self._carrier = carrier
         self._stream = stream
         self._listener = listener
 
     def take(self) -> list[tuple[bytes, bytes]]:
-        if self._stream.carriers[-1] is not self._held:
+        if self._stream.carriers[-1] is not self._carrier:
             return []
         if self._listener is not None:
             for change in self._listener.taken():
@@ -110,48 +112,44 @@ async def follow(session: HttpSession, last_event_id: bytes | None, receive: Rec
     stream, after = session.resume(last_event_id)
     listener = None
     if stream is session.log.standalone:
-        listener = session.listener
+        listener = session.listen()
         listener.woken = stream.wake
     stream.sent = after
     events = EventStream(send, KEEP_ALIVE, prime=stream.id(after) if session.version >= POLLING else b"")
-    held = Held(events)
-    stream.attach(held)
+    carrier = OpenStream(events)
+    stream.attach(carrier)
     try:
         await events.comment()  # the client sees the head now, not with the first event
-        await held.hold(receive, _Resumed(held, stream, listener))
+        await carrier.hold(receive, _Resumed(carrier, stream, listener))
     finally:
-        stream.detach(held)
+        stream.detach(carrier)
 
 
-class _Listened:
+class _Subscribed:
     """What a modern client listens to: notifications, and the result when the server ends it."""
 
-    __slots__ = ("_listen", "over")
+    __slots__ = ("_subscription", "over")
 
-    def __init__(self, listen: Subscription) -> None:
-        self._listen = listen
+    def __init__(self, subscription: Subscription) -> None:
+        self._subscription = subscription
         self.over = False
 
     def take(self) -> list[tuple[bytes, bytes]]:
-        frames = self._listen.taken()
-        if not frames and self._listen.listener.ended and not self.over:
+        frames = self._subscription.taken()
+        if not frames and self._subscription.listener.ended and not self.over:
             self.over = True
-            frames = [self._listen.result]
+            frames = [self._subscription.result]
         return [(b"", frame) for frame in frames]
 
 
-async def listen(bus: Bus, dispatcher: Dispatcher, exchange: Exchange, reply: Reply) -> None:
-    """Answer `subscriptions/listen` until the server ends it or the client leaves; raises as `Subscription`."""
-    if not reply.accepts_events:
-        text = "The Accept header must allow text/event-stream: subscriptions/listen is answered by one."
-        raise RpcError(REFUSED, text, status=406)
-    listening = dispatcher.subscribe(bus, exchange)
+async def listen(subscription: Subscription, reply: Reply) -> None:
+    """Answer `subscriptions/listen` until the server ends it or the client leaves."""
     events = EventStream(reply.send, KEEP_ALIVE)
-    held = Held(events)
+    stream = OpenStream(events)
     try:
-        await events.event(listening.ack)
-        listening.listener.woken = held.wake
-        await held.hold(reply.receive, _Listened(listening))
+        await events.event(subscription.ack)
+        subscription.listener.woken = stream.wake
+        await stream.hold(reply.receive, _Subscribed(subscription))
     finally:
-        listening.listener.woken = None
-        listening.close()
+        subscription.listener.woken = None
+        subscription.close()

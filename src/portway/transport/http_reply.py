@@ -1,4 +1,9 @@
-"""The reply to one POST: JSON, or an event stream from the first thing said before the result."""
+"""The reply to one POST: JSON, or an event stream from the first message before the result.
+
+While its call runs, a reply is *silent* until its handler waits; *watched* from WATCH_AFTER seconds later; *streaming*
+from the first message before the result, at the latest KEEP_ALIVE seconds after that. It is *finished* when its last
+message is sent. A cancelled call's reply says nothing more: it ends as soon as the handler has.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +14,7 @@ from msgspec import UNSET
 
 from portway.http.response import EventStream, send_bytes
 from portway.protocol.errors import HEADER_MISMATCH, INTERNAL_ERROR, REFUSED, RpcError
+from portway.protocol.headers import SESSION
 from portway.protocol.jsonrpc import encode_error
 from portway.protocol.versions import Era
 
@@ -21,34 +27,34 @@ if TYPE_CHECKING:
     from portway.sessions.event_log import Stream
     from portway.sessions.exchange import Exchange
     from portway.sessions.http_sessions import HttpSession
-    from portway.transport.traffic import Bound
+    from portway.transport.concurrency_limits import ConcurrencyLimit
 
 KEEP_ALIVE = 15.0
-"""Seconds a call may stay silent before its reply becomes an event stream that is kept alive."""
+"""Seconds of silence after which a reply becomes an event stream, and a stream gets a comment."""
 WATCH_AFTER = 0.005
-"""Seconds before anybody looks whether the client is still there: most threads are done by then."""
+"""Seconds after which a call is watched: most that use a thread are done by then."""
 POLLING = "2025-11-25"
-"""The first revision whose clients take an empty event for what it is, and come back for the rest of a stream."""
+"""The first revision whose clients understand an empty event, and come back for the rest of a stream."""
 RETRY = 1000
-"""Milliseconds after which a client comes back for a stream that was ended early, when nobody says otherwise."""
+"""Milliseconds after which a client comes back for a stream that was ended early, unless the handler says."""
 JSON: Headers = [(b"content-type", b"application/json")]
 
 
 class Reply:
     """The reply to one POST, and the channel of the call it answers.
 
-    A handler that completes without waiting costs no task and no timer. One that waits is given a timer, which soon
-    starts, in the modern era, a task that watches for the client to leave, which there means cancel (2026-07-28,
-    basic/patterns/cancellation), and later opens the stream, to keep proxies from cutting the connection. A legacy
-    client may leave and come back: in a session what is said goes by the session's log, whoever carries it.
+    A handler that completes without waiting takes no task and no timer. One that waits gets a timer, which first starts
+    a task that watches for a modern client to leave, which cancels the call (2026-07-28, basic/patterns/cancellation),
+    and then opens the stream, so that proxies do not cut the connection. A legacy client may leave and come back: in a
+    session all messages go by the session's log, whichever connection carries them.
     """
 
     __slots__ = (
         "_accepts_json",
+        "_cancelled",
         "_events",
         "_finished",
         "_headers",
-        "_left",
         "_opening",
         "_stream",
         "_task",
@@ -66,7 +72,7 @@ class Reply:
         self.receive = receive
         self.send = send
         self._finished = False
-        self._left = False  # the client has given the call up
+        self._cancelled = False
         self._headers: tuple[tuple[bytes, bytes], ...] = ()  # beside the usual ones
         self.session: HttpSession | None = None
         self._stream: Stream | None = None  # the session's, once there is one
@@ -77,9 +83,9 @@ class Reply:
         self._watcher: asyncio.Task[None] | None = None
 
     async def run(
-        self, dispatcher: Dispatcher, exchange: Exchange, calls: Bound, session: HttpSession | None = None
+        self, dispatcher: Dispatcher, exchange: Exchange, calls: ConcurrencyLimit, session: HttpSession | None = None
     ) -> None:
-        """Have a request answered and send the answer; raises RpcError as dispatch and as `calls` do."""
+        """Have a request answered and send the answer. Raises RpcError as `dispatch` and `calls` do."""
         calls.enter(exchange.principal)
         request_id = exchange.message.id
         assert request_id is not UNSET
@@ -89,12 +95,12 @@ class Reply:
         waiting = loop.call_soon(self._start_waiting, loop, exchange.era)
         if session is not None:
             self.session = session
-            session.calls[request_id] = self
+            session.calls[request_id] = self.cancel
         body = b""
         try:
             body = await dispatcher.dispatch(exchange)
         except (asyncio.CancelledError, RpcError):
-            if not self._left:
+            if not self._cancelled:
                 raise
         finally:
             calls.leave(exchange.principal)
@@ -103,9 +109,9 @@ class Reply:
                 self._timer.cancel()
             if self._watcher is not None:
                 self._watcher.cancel()
-            if session is not None and session.calls.get(request_id) is self:
+            if session is not None and session.calls.get(request_id) == self.cancel:
                 del session.calls[request_id]
-        if not self._left:
+        if not self._cancelled:
             await self.finish(200, body)
             return
         task.uncancel()
@@ -113,14 +119,14 @@ class Reply:
             await self._abandon()
 
     def cancel(self) -> None:
-        """Stop the handler: the client has given the call up."""
-        self._left = True
+        """Stop the handler: the client does not want the result any more."""
+        self._cancelled = True
         if self._task is not None:
             self._task.cancel()
 
     def name(self, session: HttpSession) -> None:
-        """Tell the client the id of its new session, with the reply."""
-        self._headers = ((b"mcp-session-id", session.id.encode()),)
+        """Send the client the id of its new session with the reply."""
+        self._headers = ((SESSION, session.id.encode()),)
 
     def _start_waiting(self, loop: asyncio.AbstractEventLoop, era: Era) -> None:
         self._timer = loop.call_later(WATCH_AFTER, self._start_watching, loop, era)
@@ -150,7 +156,7 @@ class Reply:
         return self._events
 
     async def _say(self, message: bytes) -> None:
-        """Send an event on this connection; or leave it to the one that has taken the stream over, or is yet to."""
+        """Send an event here, unless another connection carries the stream or this one has ended: then it is kept."""
         events, stream = self._open(), self._stream
         if stream is None:
             await events.event(message)
@@ -163,13 +169,13 @@ class Reply:
     async def notify(self, message: bytes) -> None:
         """Send a notification ahead of the result.
 
-        One for a client that takes no event stream is left out, and so is one of a task that outlived its call.
+        It is left out where the client takes no event stream, and when the call has ended.
         """
         if self.accepts_events and not self._finished:
             await self._say(message)
 
     async def ask(self, method: str, params: bytes) -> Raw:
-        """Send the client a request on this stream; the result it POSTs. Raises RpcError as `Pending.ask`."""
+        """Send the client a request on this stream; return the result it POSTs. Raises as `PendingQuestions.ask`."""
         if self.session is None or not self.accepts_events or self._finished:
             text = (
                 "The client cannot be asked: that needs a session, an Accept with text/event-stream, a call under way."
@@ -178,7 +184,7 @@ class Reply:
         return await self.session.questions.ask(self._say, method, params)
 
     async def close_stream(self, retry: int | None) -> None:
-        """End the response; a client that can comes back for the rest, after `retry` milliseconds. Else nothing."""
+        """End the response; the client fetches the rest after `retry` milliseconds. Nothing happens if it cannot."""
         session = self.session
         if session is None or session.version < POLLING or not self.accepts_events or self._finished:
             return
@@ -192,11 +198,11 @@ class Reply:
             await events.close()
 
     async def accept(self) -> None:
-        """Acknowledge what has no reply."""
+        """Acknowledge a message that has no reply."""
         await send_bytes(self.send, 202, b"", [])
 
     async def finish(self, status: int, body: bytes, *extra: tuple[bytes, bytes]) -> None:
-        """Send the last message and end the reply; `extra` are header fields of a reply that is no stream."""
+        """Send the last message and end the reply; `extra` are header fields for a reply that is no stream."""
         self._finished = True
         if self._events is None and (self._accepts_json or status != 200):
             headers = [*JSON, *self._headers, *extra] if extra or self._headers else JSON
@@ -206,7 +212,7 @@ class Reply:
         await self._end()
 
     async def fail(self, message: Message, era: Era, error: RpcError) -> None:
-        """Send an error; legacy errors travel with status 200, but for a refused caller."""
+        """Send an error. Legacy errors have status 200, unless the caller is refused."""
         status = error.status if era is Era.MODERN or error.code in (REFUSED, HEADER_MISMATCH) else 200
         extra: tuple[tuple[bytes, bytes], ...] = ()
         if status == 403 and isinstance(error.data, dict):
@@ -217,7 +223,7 @@ class Reply:
         await self.finish(status, encode_error(request_id, error), *extra)
 
     async def _abandon(self) -> None:
-        """End the reply to a cancelled call, which says nothing more (basic/utilities/cancellation)."""
+        """End the reply to a cancelled call without a result (2025-11-25, basic/utilities/cancellation)."""
         self._finished = True
         if self._events is None:
             await self.accept()
