@@ -98,7 +98,7 @@ DECLARED = [  # declared type, result, structured content, text (None: the JSON 
     (Measured, Measured(degrees=None), {"degrees": None}, None),
     (dict | None, {"a": 1}, {"result": {"a": 1}}, '{"a":1}'),
     (Weather, Weather("Rome", 1.5), {"city": "Rome", "degrees": 1.5}, None),
-    (Weather, {"city": "Rome"}, {"city": "Rome"}, None),
+    (Weather, {"city": "Rome"}, {"city": "Rome", "degrees": 20.0}, None),
     (Node, Node(1, [Node(2)]), {"value": 1, "children": [{"value": 2, "children": []}]}, None),
     (Row, {"x": 1}, {"x": 1}, None),
     (Record, Record(1), {"a": 1}, None),

@@ -14,9 +14,8 @@ from typing import Any, Literal, NotRequired, Required, TypedDict
 import msgspec
 
 from portway.exceptions import RegistrationError
-from portway.plans import faults
-from portway.plans.plan import ArgumentEngine, argument_engine, type_name
-from portway.plans.schema import Schema, flatten
+from portway.plans import engines, faults
+from portway.plans.schema import Schema, Shape, flatten
 from portway.plans.signature import Parameter, parse_docstring
 
 FORMS_SINCE = "2025-06-18"
@@ -42,7 +41,7 @@ class Form(msgspec.Struct, frozen=True):
 
     properties: dict[str, Schema]
     required: list[str]
-    engine: ArgumentEngine | None = None
+    engine: engines.Engine | None = None
     whole: bool = True
     nullable: frozenset[str] = frozenset()
 
@@ -64,16 +63,16 @@ class Form(msgspec.Struct, frozen=True):
         """Convert the content of an answer to the form's type; raise Unfit."""
         if self.engine is None:
             return None
-        (name,) = self.engine.names
+        name, shape = self.engine.name, Shape({self.engine.name: self.engine.schema}, self.engine.defs)
         value: object = {**dict.fromkeys(self.nullable), **content} if self.whole else content.get(name, faults.Lost)
         try:
             if value is faults.Lost:
                 if name not in self.nullable:
-                    raise Unfit(faults.missing(self.engine.shape, (name,)))
+                    raise Unfit(faults.missing((name,), shape.describe(shape.at((name,)))))
                 value = None
-            return self.engine.convert(0, value)
+            return self.engine.decode(msgspec.json.encode(value))
         except faults.Refused as refused:
-            lines = faults.describe(self.engine.shape, name, value, refused.faults)
+            lines = faults.describe(shape, name, value, refused.faults)
             raise Unfit("; ".join(line.removeprefix(f"{name}.") for line in lines)) from None
 
 
@@ -95,10 +94,10 @@ def form_of(kind: object, field: str) -> Form:
 
 
 def _compile(kind: Any, field: str) -> Form:  # noqa: ANN401 - a type expression
-    name = f"The form {type_name(kind)}"
-    engine = argument_engine(name, (Parameter(field, kind),))
-    (wire,) = engine.names
-    flat: Schema = flatten(engine.shape.properties[wire], engine.shape.defs)
+    name = f"The form {engines.type_name(kind)}"
+    engine = engines.choose(Parameter(field, kind), name)
+    wire = engine.name
+    flat: Schema = flatten(engine.schema, engine.defs)
     if "properties" not in flat:
         schema, null = _property(name, field, flat, kind)
         return Form({wire: schema}, [] if null else [wire], engine, False, frozenset({wire} if null else ()))

@@ -11,26 +11,22 @@ import asyncio
 import inspect
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from portway.asking import request_state as states
 from portway.asking.forms import Unfit
-from portway.asking.questions import Answer, Malformed, Question
+from portway.asking.questions import Answer, Asked, Malformed, Question
 from portway.asking.request_state import MAX_ROUNDS, Recorded, State
 from portway.exceptions import Suspended, ToolError
 from portway.plans.output import encode_json
-from portway.plans.plan import Arguments, Plan
 from portway.protocol.capabilities import Capability, names, required
 from portway.protocol.errors import INVALID_PARAMS, MISSING_CAPABILITY, RpcError
 from portway.protocol.sealing import Keys
 from portway.protocol.versions import Era
 from portway.sessions.exchange import Exchange
-
-if TYPE_CHECKING:
-    from portway.plans.explicit_schemas import ExplicitPlan
 
 _MISSING: Any = object()
 
@@ -95,21 +91,21 @@ class Interview:
             raise self._suspension(missing)
         return answers
 
-    async def ask_parameters(self, plan: "Plan | ExplicitPlan | Arguments") -> dict[str, object]:
-        """Ask for the parameters marked with `Ask` and return them as keyword arguments.
+    async def ask_parameters(self, name: str, questions: Sequence[Asked]) -> dict[str, object]:
+        """Ask the questions that are parameters of the function `name`, and return the answers as keyword arguments.
 
         Raises as `ask`, and ToolError where the user gave no answer to a parameter without a default.
         """
-        answers = await self.ask({asked.name: asked.question for asked in plan.questions})
+        answers = await self.ask({asked.name: asked.question for asked in questions})
         keywords: dict[str, object] = {}
-        for asked in plan.questions:
-            name, answer = asked.name, answers[asked.name]
+        for asked in questions:
+            answer = answers[asked.name]
             if asked.whole or not isinstance(answer, Answer):
-                keywords[name] = answer
+                keywords[asked.name] = answer
             elif answer.accepted:
-                keywords[name] = answer.data
+                keywords[asked.name] = answer.data
             elif not asked.has_default:
-                raise ToolError(f"{plan.name} needs an answer to {name!r}, and the user gave none ({answer.action}).")
+                raise ToolError(f"{name} needs an answer to {asked.name!r}, and the user gave none ({answer.action}).")
         return keywords
 
     async def once(self, key: str, fn: Callable[[], Any]) -> Any:  # noqa: ANN401 - what `fn` gives

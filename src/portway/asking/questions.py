@@ -17,6 +17,7 @@ from portway.exceptions import RegistrationError
 from portway.plans.content import AudioContent, Block, ImageContent, JsonObject, Text
 from portway.plans.messages import Message, as_block
 from portway.plans.output import encode_json
+from portway.plans.signature import AskedParameter
 from portway.protocol.capabilities import Capability
 from portway.protocol.versions import LATEST_MODERN, LEGACY_VERSIONS
 
@@ -311,19 +312,24 @@ class Asked(msgspec.Struct, frozen=True):
     has_default: bool
 
 
-def asked(question: str | Question, name: str, annotation: Any, *, has_default: bool) -> Asked:  # noqa: ANN401
-    """Reads a parameter declared as `Annotated[annotation, Ask(question)]`; raises RegistrationError."""
-    kind, *metadata = typing.get_args(annotation)
+def questions_of(parameters: Sequence[AskedParameter]) -> tuple[Asked, ...]:
+    """Turn the marked parameters of a signature into questions; raises RegistrationError."""
+    return tuple(map(_asked, parameters))
+
+
+def _asked(parameter: AskedParameter) -> Asked:
+    name, question = parameter.name, parameter.ask.question
+    kind, *metadata = typing.get_args(parameter.annotation)
     whole = typing.get_origin(kind) is Answer or kind is Answer
     if isinstance(question, Question):
-        return Asked(name, question.under(name), whole, has_default)
+        return Asked(name, question.under(name), whole, parameter.has_default)
     if whole:
         (kind,) = typing.get_args(kind) or (None,)
-    extras = tuple(item for item in metadata if getattr(item, "question", None) is not question)
+    extras = tuple(item for item in metadata if item is not parameter.ask)
     if extras:
         kind = typing.Annotated[(kind, *extras)]
     try:
-        return Asked(name, elicit(question, kind, key=name), whole, has_default)
+        return Asked(name, elicit(question, kind, key=name), whole, parameter.has_default)
     except RegistrationError as error:
         raise RegistrationError(f"parameter {name}: {error}") from None
 

@@ -10,11 +10,15 @@ from portway.plans.schema import Path, Shape, show
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """One thing wrong inside one argument; `path` leads there from the argument, `said` is the engine's own words."""
+    """One thing wrong inside one argument; `path` leads there from the argument, `said` is the engine's own words.
+
+    `says_more`: those words say more than the schema does, so they are the ones to show.
+    """
 
     kind: Literal["missing", "unknown", "invalid"]
     path: Path = ()
     said: str = ""
+    says_more: bool = False
 
 
 class Refused(Exception):
@@ -24,18 +28,13 @@ class Refused(Exception):
         self.faults = faults
 
 
-def missing(shape: Shape, path: Path) -> str:
-    expected = shape.describe(shape.at(path))
+def missing(path: Path, expected: str) -> str:
+    """Return the sentence for an absent argument or field; `expected` says in words what it must be, or is ""."""
     return f"{spell(path)}: missing ({expected} is required)" if expected else f"{spell(path)}: missing"
 
 
-def unknown(shape: Shape, path: Path) -> str:
-    """Names an argument or field nobody asked for, with the nearest one that exists."""
-    return unknown_among(path, shape.at(path[:-1]).get("properties", {}) if len(path) > 1 else shape.properties)
-
-
-def unknown_among(path: Path, names: Iterable[str]) -> str:
-    """The same, where `names` are those that exist."""
+def unknown(path: Path, names: Iterable[str]) -> str:
+    """Return the sentence for an argument or field that is not one of `names`, with the nearest one of them."""
     import difflib  # only a call that fails needs it
 
     near = difflib.get_close_matches(str(path[-1]), list(names), n=1)
@@ -43,27 +42,28 @@ def unknown_among(path: Path, names: Iterable[str]) -> str:
 
 
 def describe(shape: Shape, name: str, value: object, faults: Sequence[Fault]) -> list[str]:
-    """Renders the faults of the argument `name`, whose value is `value`; each place is named once."""
+    """Return one sentence for each place in the argument `name`, whose value is `value`, that has a fault."""
     lines: dict[Path, str] = {}
     for fault in faults:
         path = (name, *fault.path)
         if path in lines:
             continue
         if fault.kind == "missing":
-            lines[path] = missing(shape, path)
+            lines[path] = missing(path, shape.describe(shape.at(path)))
         elif fault.kind == "unknown":
-            lines[path] = unknown(shape, path)
+            lines[path] = unknown(path, shape.at(path[:-1]).get("properties", {}))
         else:
-            lines[path] = _invalid(shape, path, functools.reduce(step_into, fault.path, value), fault.said)
+            expected = shape.describe(shape.at(path))
+            lines[path] = _invalid(path, expected, functools.reduce(step_into, fault.path, value), fault)
     return list(lines.values())
 
 
 class Lost:
-    """Stands for a value no path leads to."""
+    """Stands for a value that no path leads to."""
 
 
 def step_into(value: object, step: str | int) -> object:
-    """Returns the member of plain data, or Lost."""
+    """Return the member of plain data, or Lost."""
     if isinstance(value, dict):
         return value.get(step, Lost)
     if isinstance(value, list) and isinstance(step, int) and step < len(value):
@@ -80,15 +80,15 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
 }
 
 
-def _invalid(shape: Shape, path: Path, value: object, said: str) -> str:
-    expected = shape.describe(shape.at(path))
+def _invalid(path: Path, expected: str, value: object, fault: Fault) -> str:
     got = "" if value is Lost else f", got {show(value)}"
-    if not expected or (isinstance(value, _KINDS.get(expected, ())) and not isinstance(value, bool)):
-        return f"{spell(path)}: {said[:1].lower()}{said[1:]}{got}"  # the type is right, so only the engine knows why
+    type_is_right = isinstance(value, _KINDS.get(expected, ())) and not isinstance(value, bool)
+    if not expected or type_is_right or fault.says_more:
+        return f"{spell(path)}: {fault.said[:1].lower()}{fault.said[1:]}{got}"
     return f"{spell(path)}: expected {expected}{got}"
 
 
 def spell(path: Path) -> str:
-    """Writes the way to a value as code does: rows[2].name."""
+    """Write the way to a value as code does: rows[2].name."""
     first, *rest = path
     return str(first) + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in rest)

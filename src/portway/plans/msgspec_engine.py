@@ -1,10 +1,13 @@
-"""The msgspec engine: arguments decoded straight into a struct of the signature, results checked and encoded."""
+"""The msgspec engine: decodes one parameter, checks and encodes one result."""
 
+import contextlib
+import dataclasses
 import datetime as dt
 import re
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from dataclasses import MISSING
 from typing import Any
 
 import msgspec
@@ -12,14 +15,13 @@ import msgspec
 from portway.exceptions import OutputError
 from portway.plans.faults import Fault, Refused
 from portway.plans.output import encode_json
-from portway.plans.schema import REF_PREFIX, Path, Schema, Shape, without_class_titles
+from portway.plans.schema import REF_PREFIX, Path, Schema, without_class_titles
 from portway.plans.signature import Parameter, is_pydantic
 
 _REF_TEMPLATE = REF_PREFIX + "{name}"
 _AT = re.compile(r"(?P<said>.*?)(?: - at (?P<key>`key` in )?`\$(?P<path>.*)`)?", re.DOTALL)
 _STEP = re.compile(r"\[(\d+)\]|\[\.\.\.\]|\.([^.\[]+)")
 _FIELD = re.compile(r"Object (missing required|contains unknown) field `(.*)`", re.DOTALL)
-_astuple = msgspec.structs.astuple
 _FORMATS: dict[object, Any] = {
     dt.datetime: typing.Annotated[dt.datetime, msgspec.Meta(extra_json_schema={"format": "date-time"})],
     dt.time: typing.Annotated[dt.time, msgspec.Meta(extra_json_schema={"format": "time"})],
@@ -28,33 +30,46 @@ _SCALARS = (str, int, float, bool)
 
 
 def understands(annotation: object) -> bool:
-    """Tells whether msgspec would take in all of a type: it drops pydantic's metadata and validators silently."""
-    return _plain(annotation, set())
+    """Tell whether msgspec reads all of a type, and as its author means it."""
+    return all(map(_is_plain, _types_in(annotation, set())))
 
 
-def _plain(annotation: object, seen: set[int]) -> bool:
+def _types_in(annotation: object, seen: set[int]) -> Iterator[object]:
+    """Yield a type and all types inside it, those of a class's fields included."""
     if id(annotation) in seen:
-        return True
+        return
     seen.add(id(annotation))
+    yield annotation
+    inner: tuple[object, ...] = typing.get_args(annotation)
+    if hasattr(annotation, "__value__"):  # a `type X = ...` alias
+        inner = (annotation.__value__,)
+    plain = typing.get_origin(annotation) or annotation
+    if isinstance(plain, type) and plain.__module__ != "builtins":
+        with contextlib.suppress(NameError, TypeError):  # the engine itself says what is wrong with it
+            inner += tuple(typing.get_type_hints(plain, include_extras=True).values())
+    if typing.get_origin(annotation) is not typing.Literal:
+        for part in inner:
+            yield from _types_in(part, seen)
+
+
+def _is_plain(annotation: object) -> bool:
+    """Tell whether msgspec would ignore nothing of a type, whose parts are judged for themselves."""
     if any(map(is_pydantic, getattr(annotation, "__metadata__", ()))):
         return False
-    if hasattr(annotation, "__value__"):  # a `type X = ...` alias
-        return _plain(annotation.__value__, seen)
-    if isinstance(annotation, type) and typing.get_origin(annotation) is None:
-        if hasattr(annotation, "__pydantic_validator__") or hasattr(annotation, "__get_pydantic_core_schema__"):
-            return False
-        if annotation.__module__ == "builtins" or not hasattr(annotation, "__annotations__"):
-            return True
-        try:
-            fields = typing.get_type_hints(annotation, include_extras=True)
-        except (NameError, TypeError):
-            return True  # the engine itself says what is wrong with it
-        return all(_plain(field, seen) for field in fields.values())
-    return all(_plain(part, seen) for part in typing.get_args(annotation))
+    if typing.get_origin(annotation) is typing.Literal:
+        return not _reads_two_ways(typing.get_args(annotation))
+    return not (hasattr(annotation, "__pydantic_validator__") or hasattr(annotation, "__get_pydantic_core_schema__"))
+
+
+def _reads_two_ways(members: tuple[object, ...]) -> bool:
+    """Tell whether msgspec would take a text among the members of a Literal for a number or for null."""
+    texts = [member.lower() for member in members if isinstance(member, str)]
+    numbers = any(isinstance(member, int) for member in members)
+    return (None in members and "null" in texts) or (numbers and any(re.match(r"[-\d]", text) for text in texts))
 
 
 def _dated(annotation: Any) -> Any:  # noqa: ANN401 - a type expression
-    """Gives dates with a time their format in the schema: msgspec leaves it out, and models then guess at the form."""
+    """Give dates with a time their format in the schema: msgspec leaves it out, and models then guess at the form."""
     if isinstance(annotation, type) and annotation in _FORMATS:
         return _FORMATS[annotation]
     origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
@@ -64,37 +79,24 @@ def _dated(annotation: Any) -> Any:  # noqa: ANN401 - a type expression
     return typing.Union[dated] if origin in {typing.Union, types.UnionType} else origin[dated]  # noqa: UP007
 
 
-class NativeArguments:
-    """Decodes and converts the arguments of one function. Raises TypeError where msgspec cannot."""
+class Engine:
+    """Decodes one parameter; see `engines.Engine`. Raises TypeError for a type that msgspec does not know."""
 
-    def __init__(self, parameters: Sequence[Parameter]) -> None:
-        self._types = [parameter.annotation for parameter in parameters]
-        self.names = [parameter.name for parameter in parameters]
-        dated = map(_dated, self._types)
-        schemas, defs = msgspec.json.schema_components(dated, ref_template=_REF_TEMPLATE)
-        self.shape = Shape(dict(zip(self.names, schemas, strict=True)), without_class_titles(defs))
-        fields = [(parameter.name, parameter.annotation, _default(parameter)) for parameter in parameters]
-        struct = msgspec.defstruct("Arguments", fields, kw_only=True, forbid_unknown_fields=True)
-        self._decode = msgspec.json.Decoder(struct, strict=False).decode
+    def __init__(self, parameter: Parameter) -> None:
+        self.name = parameter.name
+        self.field = parameter.annotation
+        (self.schema,), defs = msgspec.json.schema_components([_dated(self.field)], ref_template=_REF_TEMPLATE)
+        self.defs = without_class_titles(defs)
+        self.finish = _finisher(self.field)
+        self._decode = msgspec.json.Decoder(self.field, strict=False).decode
 
-    def decode(self, raw: bytes | memoryview | msgspec.Raw) -> tuple[object, ...]:
-        """Decodes a JSON object into values in the order of the parameters; raises msgspec.MsgspecError, ValueError."""
-        return _astuple(self._decode(raw))
-
-    def convert(self, index: int, value: object) -> object:
-        """Converts one argument; raises Refused."""
+    def decode(self, raw: msgspec.Raw | bytes) -> object:
+        """Decode the JSON of one argument; raises Refused."""
         try:
-            return msgspec.convert(value, self._types[index], strict=False, str_keys=True)
-        except msgspec.ValidationError as error:
+            value = self._decode(raw)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise Refused([_fault(str(error))]) from None
-
-
-def _default(parameter: Parameter) -> Any:  # noqa: ANN401 - msgspec's own field description
-    if parameter.required:
-        return msgspec.NODEFAULT
-    if parameter.factory is not None:
-        return msgspec.field(default_factory=parameter.factory)
-    return msgspec.field(default=parameter.default)
+        return value if self.finish is None else self.finish(value)
 
 
 def _fault(text: str) -> Fault:
@@ -108,13 +110,45 @@ def _fault(text: str) -> Fault:
     return Fault("invalid", path, said.replace("`", ""))
 
 
-def native_returns(annotation: Any, name: str) -> tuple[Callable[[object], bytes], Schema, dict[str, Schema]]:  # noqa: ANN401
-    """Compiles a declared return type: the checked encoder, its schema and definitions. Raises TypeError.
+def _finisher(annotation: object) -> Callable[[Any], object] | None:
+    """Return `_with_defaults` for a type with a class that needs it."""
+    return _with_defaults if any(map(dataclasses.is_dataclass, _types_in(annotation, set()))) else None
+
+
+def _with_defaults(value: Any) -> Any:  # noqa: ANN401 - any value that msgspec decodes
+    """Set the fields of dataclasses that msgspec left to a default in the class: its encoder and `vars` miss those.
+
+    The objects are new, so they are changed in place.
+    """
+    if isinstance(value, dict):
+        inner = list(value.values())
+    elif isinstance(value, list | tuple | set | frozenset):
+        inner = list(value)
+    elif dataclasses.is_dataclass(value):
+        fields = dataclasses.fields(value)
+        own: dict[str, Any] = getattr(value, "__dict__", {})
+        for field in fields if hasattr(value, "__dict__") else ():
+            if field.name not in own and not hasattr(getattr(type(value), field.name, None), "__set__"):  # no slot
+                own[field.name] = field.default if field.default_factory is MISSING else field.default_factory()
+        inner = [getattr(value, field.name) for field in fields]
+    else:
+        names: tuple[str, ...] = getattr(value, "__struct_fields__", ()) or getattr(
+            value, "__match_args__", ()
+        )  # attrs has these
+        inner = [getattr(value, name) for name in names]
+    for item in inner:
+        _with_defaults(item)
+    return value
+
+
+def compile_result(annotation: Any, name: str) -> tuple[Callable[[object], bytes], Schema, dict[str, Schema]]:  # noqa: ANN401
+    """Compile a declared return type: the checked encoder, its schema and definitions. Raises TypeError.
 
     An instance of the declared class is trusted (its fields are the author's own); everything else is checked whole.
     """
     (schema,), defs = msgspec.json.schema_components([_dated(annotation)], ref_template=_REF_TEMPLATE)
     holder = msgspec.defstruct("Returned", [("result", annotation)])
+    finish = _finisher(annotation)
     exact = annotation if isinstance(annotation, type) and typing.get_origin(annotation) is None else None
     if annotation == dict[str, Any]:
         exact = dict
@@ -128,6 +162,8 @@ def native_returns(annotation: Any, name: str) -> tuple[Callable[[object], bytes
             except msgspec.ValidationError as error:
                 said = str(error).replace("$.result", "$")
                 raise OutputError(f"{name} broke its declared return type: {said}") from None
+            if finish is not None:
+                result = finish(result)
         return encode_json(result, name)
 
     return to_json, schema, without_class_titles(defs)

@@ -174,10 +174,9 @@ def _block(item: object) -> object:
 
 def _plain(value: object) -> object:
     """Gives msgspec what it does not know: pydantic's models, and subclasses of the plain types."""
-    if hasattr(type(value), "__pydantic_serializer__"):
-        from portway.plans.pydantic_engine import to_builtins
-
-        return to_builtins(value)
+    kind: Any = type(value)
+    if hasattr(kind, "__pydantic_serializer__"):
+        return kind.__pydantic_serializer__.to_python(value, mode="json", by_alias=True)
     for plain in (str, int, float):
         if isinstance(value, plain):
             return plain(value)

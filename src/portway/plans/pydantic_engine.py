@@ -1,6 +1,7 @@
-"""The pydantic engine, for signatures msgspec does not fully understand. The only module that imports pydantic."""
+"""The pydantic engine: decodes one parameter, checks and encodes one result. The only module that imports pydantic."""
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable
 from typing import Any, NotRequired
 
 import msgspec
@@ -12,12 +13,16 @@ from typing_extensions import TypedDict
 from portway.exceptions import OutputError
 from portway.plans.faults import Fault, Lost, Refused, step_into
 from portway.plans.output import check_finite
-from portway.plans.schema import REF_PREFIX, Schema, Shape, without_class_titles
+from portway.plans.schema import REF_PREFIX, Schema, without_class_titles
 from portway.plans.signature import Parameter
 
 REFUSALS = (pydantic.PydanticUserError, pydantic_core.SchemaError, TypeError, NameError)
-_Adapter = pydantic.TypeAdapter[dict[str, object]]
 _REF_TEMPLATE = REF_PREFIX + "{model}"
+_SCHEMA_SAYS = re.compile(
+    r"\w+_type|(bool|int|float|decimal|date|datetime|time|time_delta|uuid)_(parsing|from)\w*|\w+_too_(short|long)|"
+    r"(greater|less)_than\w*|multiple_of|string_pattern_mismatch|literal_error|enum"
+)
+"""The kinds of error whose reason is in the schema; of the others pydantic's own words are shown."""
 
 
 class _Untitled(GenerateJsonSchema):
@@ -27,47 +32,40 @@ class _Untitled(GenerateJsonSchema):
         return False
 
 
-class PydanticArguments:
-    """Decodes and converts the arguments of one function. Raises one of REFUSALS where pydantic cannot."""
+class Engine:
+    """Decodes one parameter; see `engines.Engine`. Raises one of REFUSALS for a type that pydantic does not know.
 
-    def __init__(self, parameters: Sequence[Parameter]) -> None:
-        self._parameters = tuple(parameters)
-        self._adapter = _adapter(parameters)
+    It is the only field of a TypedDict, because a Field's alias and default count only in one.
+    """
+
+    def __init__(self, parameter: Parameter) -> None:
+        kind = parameter.annotation if parameter.required else NotRequired[parameter.annotation]
+        make: Any = TypedDict  # Any: a type checker allows only literal fields
+        holder = make("Arguments", {parameter.name: kind})
+        self._adapter: pydantic.TypeAdapter[dict[str, object]] = pydantic.TypeAdapter(holder)
         schema = self._adapter.json_schema(schema_generator=_Untitled, ref_template=_REF_TEMPLATE)
-        self.shape = Shape(schema.get("properties", {}), without_class_titles(schema.get("$defs", {})))
-        self.names = list(self.shape.properties)  # the wire's names: a Field's alias wins over the parameter's name
-        self._single: dict[int, _Adapter] = {}
+        ((self.name, self.schema),) = schema["properties"].items()
+        self.defs = without_class_titles(schema.get("$defs", {}))
+        self.field = msgspec.Raw
+        self._key, self._prefix = parameter.name, b"{%b:" % msgspec.json.encode(self.name)
 
-    def decode(self, raw: bytes | memoryview | msgspec.Raw) -> tuple[object, ...]:
-        """Decodes a JSON object into values in the order of the parameters; raises pydantic.ValidationError."""
-        values = self._adapter.validate_json(bytes(raw))
-        return tuple(values[p.name] if p.name in values else p.fallback() for p in self._parameters)
+    def finish(self, value: object) -> object:
+        """Decode the JSON of one argument, a Raw; anything else is the default. Raises pydantic.ValidationError."""
+        if not isinstance(value, msgspec.Raw):
+            return value
+        return self._adapter.validate_json(b"%b%b}" % (self._prefix, value))[self._key]
 
-    def convert(self, index: int, value: object) -> object:
-        """Converts one argument; raises Refused."""
-        adapter = self._single.get(index)
-        if adapter is None:
-            adapter = self._single[index] = _adapter(self._parameters[index : index + 1])
+    def decode(self, raw: msgspec.Raw | bytes) -> object:
+        """Decode the JSON of one argument; raises Refused."""
         try:
-            return adapter.validate_python({self.names[index]: value})[self._parameters[index].name]
+            return self.finish(msgspec.Raw(raw))
         except pydantic.ValidationError as error:
-            details = error.errors(include_url=False, include_input=False)
-            raise Refused([_fault(detail, value) for detail in details]) from None
-
-
-def _adapter(parameters: Sequence[Parameter]) -> _Adapter:
-    """Builds the adapter of an object that holds these parameters and no others."""
-    fields: dict[str, Any] = {}
-    for parameter in parameters:
-        fields[parameter.name] = parameter.annotation if parameter.required else NotRequired[parameter.annotation]
-    make: Any = TypedDict  # Any: a type checker allows only literal fields
-    arguments = make("Arguments", fields)
-    arguments.__pydantic_config__ = pydantic.ConfigDict(extra="forbid")
-    return pydantic.TypeAdapter(arguments)
+            value = msgspec.json.decode(raw)
+            raise Refused([_fault(detail, value) for detail in error.errors(include_url=False)]) from None
 
 
 def _fault(detail: pydantic_core.ErrorDetails, value: object) -> Fault:
-    """Keeps of a location what exists in the value: pydantic adds the names of union members and validators."""
+    """Keep of a location what exists in the value: pydantic adds the names of union members and validators."""
     path: list[str | int] = []
     for step in detail["loc"][1:]:  # the first is the argument
         if (inner := step_into(value, step)) is not Lost:
@@ -78,11 +76,11 @@ def _fault(detail: pydantic_core.ErrorDetails, value: object) -> Fault:
     if detail["type"] == "extra_forbidden":
         return Fault("unknown", tuple(path))
     said = detail["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    return Fault("invalid", tuple(path), said)
+    return Fault("invalid", tuple(path), said, says_more=not _SCHEMA_SAYS.fullmatch(detail["type"]))
 
 
-def pydantic_returns(annotation: Any, name: str) -> tuple[Callable[[object], bytes], Schema, dict[str, Schema]]:  # noqa: ANN401
-    """Compiles a declared return type: the checked encoder, its schema and definitions. Raises one of REFUSALS."""
+def compile_result(annotation: Any, name: str) -> tuple[Callable[[object], bytes], Schema, dict[str, Schema]]:  # noqa: ANN401
+    """Compile a declared return type: the checked encoder, its schema and definitions. Raises one of REFUSALS."""
     adapter: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(annotation)
     schema = adapter.json_schema(mode="serialization", schema_generator=_Untitled, ref_template=_REF_TEMPLATE)
     defs = without_class_titles(schema.pop("$defs", {}))
@@ -103,17 +101,3 @@ def pydantic_returns(annotation: Any, name: str) -> tuple[Callable[[object], byt
             raise OutputError(f"{name} returned what JSON cannot express: {error}") from None
 
     return to_json, schema, defs
-
-
-def refuses(annotation: Any) -> bool:  # noqa: ANN401 - a type expression
-    """Tells whether pydantic cannot describe a type."""
-    try:
-        pydantic.TypeAdapter(annotation).json_schema()
-    except REFUSALS:
-        return True
-    return False
-
-
-def to_builtins(value: object) -> object:
-    """Turns a pydantic model that no annotation announced into plain data."""
-    return pydantic_core.to_jsonable_python(value, by_alias=True)

@@ -12,6 +12,7 @@ Path = tuple[str | int, ...]
 REF_PREFIX = "#/$defs/"
 _INLINE_NODES = 2000  # beyond this, shared definitions stay shared: a schema must not grow without bound
 _SHOWN = 60  # characters of a refused value that an error repeats
+_MAX_WORDS = 200  # characters of what an error says was expected
 
 _NOUNS = {
     "string": "a string",
@@ -49,8 +50,20 @@ _NAMED = frozenset({"properties", "patternProperties", "$defs", "definitions", "
 class Shape(msgspec.Struct, frozen=True):
     """The schemas of a function's arguments, by name, with the definitions they refer to."""
 
-    properties: dict[str, Schema]
-    defs: dict[str, Schema]
+    properties: dict[str, Schema] = {}
+    defs: dict[str, Schema] = {}
+
+    def add(self, name: str, schema: Schema, defs: dict[str, Schema]) -> Schema:
+        """Add an argument; return its schema as it stands here: a definition whose name is taken gets another."""
+        taken = [key for key, definition in defs.items() if self.defs.get(key, definition) != definition]
+        if taken:
+            text = msgspec.json.encode((schema, defs)).decode()
+            for key in taken:
+                text = text.replace(f'"{REF_PREFIX}{key}"', f'"{REF_PREFIX}{key}_{len(self.defs)}"')
+            schema, defs = msgspec.json.decode(text)
+            defs = {f"{key}_{len(self.defs)}" if key in taken else key: definition for key, definition in defs.items()}
+        self.defs.update(defs)
+        return self.properties.setdefault(name, schema)
 
     def input_schema(self, required: Iterable[str]) -> Schema:
         """Returns the whole object schema, ready to be listed."""
@@ -85,19 +98,22 @@ class Shape(msgspec.Struct, frozen=True):
         return found if isinstance(found, dict) else {}
 
     def describe(self, schema: Schema) -> str:
-        """Says in words what a value must be, or "" when anything goes."""
+        """Say in words what a value must be, or "" when anything goes, or for what takes more than a phrase."""
         schema = self._resolve(schema)
         if options := schema.get("anyOf") or schema.get("oneOf"):
-            return " or ".join(dict.fromkeys(filter(None, map(self.describe, options))))
-        if "const" in schema:
-            return show(schema["const"])
-        if "enum" in schema:
+            words = [self.describe(option) for option in options if isinstance(option, dict)]
+            text = " or ".join(dict.fromkeys(words)) if len(words) == len(options) and all(words) else ""
+        elif "const" in schema:
+            text = show(schema["const"])
+        elif "enum" in schema:
             values = [show(value) for value in schema["enum"]]
-            return values[0] if len(values) == 1 else f"one of {', '.join(values)}"
-        types = schema["type"] if isinstance(schema.get("type"), list) else [schema.get("type")]
-        noun = _FORMATS.get(schema.get("format", "")) or " or ".join(_NOUNS.get(str(name), "") for name in types)
-        limits = " and ".join(text.format(schema[key]) for key, text in LIMITS.items() if key in schema)
-        return f"{noun} ({limits})" if noun and limits else noun or limits
+            text = values[0] if len(values) == 1 else f"one of {', '.join(values)}"
+        else:
+            types = schema["type"] if isinstance(schema.get("type"), list) else [schema.get("type")]
+            noun = _FORMATS.get(schema.get("format", "")) or " or ".join(_NOUNS.get(str(name), "") for name in types)
+            limits = " and ".join(text.format(schema[key]) for key, text in LIMITS.items() if key in schema)
+            text = f"{noun} ({limits})" if noun and limits else noun or limits
+        return text[:_MAX_WORDS]
 
 
 def subschemas(schema: Schema) -> Iterator[Schema]:
@@ -163,6 +179,9 @@ def _inline(node: Any, defs: Mapping[str, Schema], budget: list[int]) -> Any:  #
     name = reference.removeprefix(REF_PREFIX) if isinstance(reference, str) else ""
     if name in defs:
         node = {**defs[name], **{key: value for key, value in node.items() if key != "$ref"}}
+    tag = node.get("discriminator")
+    if isinstance(tag, dict) and isinstance(tag.get("mapping"), dict):  # it names definitions, which go
+        node = {**node, "discriminator": {key: value for key, value in tag.items() if key != "mapping"}}
     values = node.get("enum")
     if isinstance(values, list) and "type" not in node and all(isinstance(value, str) for value in values):
         node = {"type": "string", **node}  # msgspec leaves it out, and some model providers insist on it

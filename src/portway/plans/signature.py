@@ -1,4 +1,4 @@
-"""Reads a callable: its parameters, those asked of the user, the one for the context, its description, its result."""
+"""The signature of a callable: its parameters, those asked of the client, the context, its description, its result."""
 
 import functools
 import inspect
@@ -6,14 +6,11 @@ import re
 import types
 import typing
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from portway.exceptions import RegistrationError
-
-if TYPE_CHECKING:
-    from portway.asking.questions import Asked, Question
 
 EMPTY: Any = inspect.Parameter.empty  # Any: it stands where an annotation or a default would
 
@@ -26,7 +23,7 @@ class Ask:
 
     __slots__ = ("question",)
 
-    def __init__(self, question: "str | Question") -> None:
+    def __init__(self, question: Any) -> None:  # noqa: ANN401 - a str or a Question, which stands in a higher layer
         self.question = question
 
 
@@ -52,12 +49,21 @@ class Parameter(msgspec.Struct, frozen=True):
 
     @property
     def required(self) -> bool:
-        """Tells whether a client must send it."""
+        """Whether a client must send it."""
         return self.default is EMPTY and self.factory is None
 
     def fallback(self) -> object:
-        """Returns the value of an argument that was not sent."""
+        """Return the value of an argument that was not sent."""
         return self.factory() if self.factory is not None else self.default
+
+
+class AskedParameter(msgspec.Struct, frozen=True):
+    """One parameter that the client is asked for: `Annotated[…, ask]`."""
+
+    name: str
+    annotation: Any  # Any: a type expression
+    ask: Ask
+    has_default: bool
 
 
 class Signature(msgspec.Struct, frozen=True):
@@ -70,11 +76,11 @@ class Signature(msgspec.Struct, frozen=True):
     is_async: bool
     context: str | None = None
     context_index: int | None = None
-    questions: "tuple[Asked, ...]" = ()
+    asked: tuple[AskedParameter, ...] = ()
 
 
 def parse(fn: Callable[..., object], context_type: type) -> Signature:
-    """Reads `fn`; raises RegistrationError for what a client could not call by name."""
+    """Read `fn`; raises RegistrationError for what a client could not call by name."""
     target = _underlying(fn)
     name = _name(fn, target)
     raw = _signature(fn, name)
@@ -86,7 +92,7 @@ def parse(fn: Callable[..., object], context_type: type) -> Signature:
         description = (type(fn).__doc__ and inspect.getdoc(type(fn))) or description
     bound: dict[str, object] = fn.keywords if isinstance(fn, functools.partial) else {}
     parameters: list[Parameter] = []
-    questions: list[Asked] = []
+    asked: list[AskedParameter] = []
     context: str | None = None
     context_index: int | None = None
     for parameter in raw.parameters.values():
@@ -94,7 +100,7 @@ def parse(fn: Callable[..., object], context_type: type) -> Signature:
             continue
         _refuse(parameter, name, target)
         # Answers are passed by keyword, and so is all that stands after a question.
-        keyword_only = bool(questions) or parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        keyword_only = bool(asked) or parameter.kind is inspect.Parameter.KEYWORD_ONLY
         annotation = hints.get(parameter.name, parameter.annotation)
         if _is_context(annotation, context_type):
             if context is not None:
@@ -105,11 +111,7 @@ def parse(fn: Callable[..., object], context_type: type) -> Signature:
         metadata: tuple[object, ...] = getattr(annotation, "__metadata__", ())
         ask = next((item for item in metadata if isinstance(item, Ask)), None)
         if ask is not None:
-            from portway.asking.questions import asked  # only a function that asks needs it
-
-            questions.append(
-                asked(ask.question, parameter.name, annotation, has_default=parameter.default is not EMPTY)
-            )
+            asked.append(AskedParameter(parameter.name, annotation, ask, parameter.default is not EMPTY))
             continue
         parameters.append(_parameter(parameter, annotation, documented.get(parameter.name), keyword_only=keyword_only))
     return Signature(
@@ -120,19 +122,19 @@ def parse(fn: Callable[..., object], context_type: type) -> Signature:
         is_async=_is_async(fn),
         context=context,
         context_index=context_index,
-        questions=tuple(questions),
+        asked=tuple(asked),
     )
 
 
 def is_pydantic(value: object) -> bool:
-    """Tells whether a default or a piece of Annotated metadata is one only pydantic understands."""
+    """Tell whether a default or a piece of Annotated metadata is one only pydantic understands."""
     if type(value).__module__.partition(".")[0] in {"pydantic", "annotated_types"}:
         return True
     return hasattr(value, "__get_pydantic_core_schema__") or hasattr(value, "__get_pydantic_json_schema__")
 
 
 def parse_docstring(text: str | None) -> tuple[str | None, dict[str, str]]:
-    """Splits a docstring into the description and the text of each parameter (Google's "Args:" or ":param x:")."""
+    """Split a docstring into the description and the text of each parameter (Google's "Args:" or ":param x:")."""
     if not text:
         return None, {}
     described: dict[str, str] = {}
@@ -150,7 +152,7 @@ def parse_docstring(text: str | None) -> tuple[str | None, dict[str, str]]:
 
 
 def _underlying(fn: Callable[..., object]) -> Callable[..., object]:
-    """Returns the function whose annotations and docstring speak for `fn`."""
+    """Return the function whose annotations and docstring speak for `fn`."""
     while isinstance(fn, functools.partial):
         fn = fn.func
     if isinstance(fn, classmethod):
@@ -189,7 +191,7 @@ def _hints(target: Callable[..., object], name: str) -> dict[str, Any]:
 
 
 def unresolved(name: str, error: NameError) -> RegistrationError:
-    """Returns the error for an annotation that names what does not exist."""
+    """Return the error for an annotation that names what does not exist."""
     return RegistrationError(
         f"{name}: an annotation uses {error.name}, which does not exist when the program runs; import or define it at "
         "the top of the module, not under TYPE_CHECKING or inside a function"
@@ -233,6 +235,10 @@ def _parameter(raw: inspect.Parameter, annotation: object, documented: str | Non
         for item in metadata:
             if is_pydantic(item) and hasattr(item, "is_required") and not item.is_required():
                 factory = functools.partial(item.get_default, call_default_factory=True)  # type: ignore[attr-defined]
+                if getattr(item, "default", EMPTY) is None:
+                    annotation = _or_null(annotation)
+    elif default is None:
+        annotation = _or_null(annotation)
     elif isinstance(default, list | dict | set | bytearray) or getattr(type(default), "__hash__", 1) is None:
         import copy  # only a mutable default needs it
 
@@ -242,14 +248,32 @@ def _parameter(raw: inspect.Parameter, annotation: object, documented: str | Non
         annotation=annotation,
         default=default,
         factory=factory,
-        description=next((item for item in metadata if isinstance(item, str)), documented),
+        description=next(filter(None, map(_text, metadata)), documented),
         keyword_only=keyword_only,
         header=next((item.name for item in metadata if isinstance(item, Header)), None),
     )
 
 
+def _text(metadata: object) -> str | None:
+    """Return the description that a piece of Annotated metadata gives: a string, or one with a `description`."""
+    text = metadata if isinstance(metadata, str) else getattr(metadata, "description", None)
+    return text if isinstance(text, str) else None
+
+
+def _or_null(annotation: Any) -> Any:  # noqa: ANN401 - a type expression
+    """Add null to what a client may send, as it may send the default that the schema shows."""
+    origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated and any(map(is_pydantic, annotation.__metadata__)):
+        return typing.Annotated[(_or_null(parts[0]), *annotation.__metadata__)]  # a Field's alias counts only outermost
+    plain = parts[0] if origin is typing.Annotated else annotation
+    admits = (Any, object, None, type(None))
+    if plain in admits or (typing.get_origin(plain) is typing.Literal and None in typing.get_args(plain)):
+        return annotation
+    return typing.Optional[annotation]  # noqa: UP045 - a string has no |
+
+
 def _is_async(fn: Callable[..., object]) -> bool:
-    """Tells whether a call gives an awaitable; a wrapper made with functools.wraps is what it wraps."""
+    """Tell whether a call gives an awaitable; a wrapper made with functools.wraps is what it wraps."""
     while isinstance(fn, functools.partial):
         fn = fn.func
     if not inspect.isroutine(fn):

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from portway.exceptions import OutputError, RegistrationError
-from portway.plans.signature import parse
+from portway.plans.plan import Plan, compile_plan
+from portway.server.context import Context
 
 if TYPE_CHECKING:
-    from portway.plans.plan import Arguments, Call
     from portway.plans.schema import Schema
 
 MAX_VALUES = 100
@@ -47,40 +46,28 @@ class CompleteParams(msgspec.Struct):
     context: Given = msgspec.field(default_factory=Given)
 
 
-@dataclass(frozen=True, slots=True)
-class Completer:
-    """How to call what completes one argument; `parameters` are those besides the context, one or two."""
-
-    fn: Callable[..., Any]
-    is_async: bool
-    parameters: tuple[str, ...]
-    context: str | None = None
-
-    def bind(self, params: CompleteParams, context: object) -> Call:
-        """The call that completes."""
-        values = (params.argument.value, params.context.arguments)
-        keywords: dict[str, object] = dict(zip(self.parameters, values, strict=False))
-        return (), keywords if self.context is None else {**keywords, self.context: context}
-
-
-def compile_completion(fn: Callable[..., Any], *, context_type: type) -> Completer:
-    """Compiles `fn(value)` or `fn(value, arguments)`; raises RegistrationError."""
-    signature = parse(fn, context_type)
-    parameters = tuple(parameter.name for parameter in signature.parameters)
-    required = sum(parameter.required for parameter in signature.parameters)
-    if not parameters or required > 2:
+def compile_completion(fn: Callable[..., Any]) -> Plan:
+    """Compile `fn(value)` or `fn(value, arguments)`; raises RegistrationError."""
+    plan = compile_plan(fn, context_type=Context, result=False)
+    if not plan.listed or sum(argument.required for argument in plan.listed) > 2:
         raise RegistrationError(
-            f"{signature.name} completes an argument, so it takes the text typed so far and, if it wants them, the "
+            f"{plan.name} completes an argument, so it takes the text typed so far and, if it wants them, the "
             "arguments given already: (value: str, arguments: dict[str, str])."
         )
-    return Completer(fn, signature.is_async, parameters[:2], signature.context)
+    return plan
 
 
-def automatic(plan: Arguments) -> dict[str, Completer]:
-    """The completers of the arguments that say themselves what they can be: Literal, Enum and bool."""
-    schema = msgspec.json.decode(plan.input_schema())
+def automatic(plan: Plan) -> dict[str, Plan]:
+    """Return what completes the arguments that say themselves what they can be: Literal, Enum and bool."""
+    schema = msgspec.json.decode(plan.input_schema)
     choices = {name: _choices(member) for name, member in schema.get("properties", {}).items()}
-    return {name: _beginning(values) for name, values in choices.items() if values}
+    return {name: compile_completion(_beginning(values)) for name, values in choices.items() if values}
+
+
+def named_values(completer: Plan, params: CompleteParams) -> dict[str, object]:
+    """Return the text typed so far and the arguments given already, under the names of a completer's parameters."""
+    names = [argument.name for argument in completer.listed]
+    return dict(zip(names, (params.argument.value, params.context.arguments), strict=False))
 
 
 def encode_completion(values: object, name: str) -> bytes:
@@ -100,9 +87,9 @@ def _choices(schema: Schema) -> list[str]:
     return texts + [value for option in schema.get("anyOf", ()) for value in _choices(option)]
 
 
-def _beginning(choices: list[str]) -> Completer:
+def _beginning(choices: list[str]) -> Callable[..., Any]:
     async def beginning(value: str) -> list[str]:
         begun = value.casefold()
         return [choice for choice in choices if choice.casefold().startswith(begun)]
 
-    return Completer(beginning, is_async=True, parameters=("value",))
+    return beginning

@@ -14,9 +14,8 @@ from portway.protocol.headers import HeaderParam
 from portway.sessions.changes import Change, Changes, Kind
 
 if TYPE_CHECKING:
-    from portway.plans.explicit_schemas import ExplicitPlan
-    from portway.plans.plan import Arguments, Plan
-    from portway.server.completion import Completer
+    from portway.asking.questions import Asked
+    from portway.plans.plan import Plan
     from portway.server.home import Home
     from portway.server.middleware import Middleware
     from portway.server.uri_templates import UriPattern
@@ -62,8 +61,10 @@ class Component(msgspec.Struct, frozen=True, kw_only=True):  # at import, a data
     homes: tuple[Home, ...]
     asks: bool
     timeout: float | None
-    plan: Plan | ExplicitPlan | Arguments
-    completers: dict[str, Completer] = {}
+    plan: Plan
+    questions: tuple[Asked, ...] = ()
+    """What is asked of the client before the function runs."""
+    completers: dict[str, Plan] = {}
     """What completes its arguments, by their names."""
 
     def __post_init__(self) -> None:
@@ -102,14 +103,12 @@ class Component(msgspec.Struct, frozen=True, kw_only=True):  # at import, a data
 class Tool(Component, frozen=True, kw_only=True):
     """A function a model may call; `headers` are the arguments that a modern client repeats as header fields."""
 
-    plan: Plan | ExplicitPlan
     headers: tuple[HeaderParam, ...] = ()
 
 
 class Resource(Component, frozen=True, kw_only=True):
     """Data at one URI, or, with a `pattern`, at every URI of a template. `cache` overrides the server's hints."""
 
-    plan: Arguments
     mime_type: str | None
     pattern: UriPattern | None
     cache: bytes | None = None
@@ -117,8 +116,6 @@ class Resource(Component, frozen=True, kw_only=True):
 
 class Prompt(Component, frozen=True, kw_only=True):
     """A message template a person may pick."""
-
-    plan: Arguments
 
 
 Kinds = TypeVar("Kinds", Tool, Resource, Prompt)

@@ -13,10 +13,11 @@ from msgspec import UNSET, Raw, UnsetType
 
 from portway.auth.authorize import authorize
 from portway.exceptions import ArgumentError, ResourceNotFound, ToolError, suspension
+from portway.plans.binding import BoundArguments
 from portway.plans.content import ResourceContents
 from portway.plans.messages import encode_messages
 from portway.plans.output import Encoded, encode_json
-from portway.plans.plan import Arguments, Call, Plan
+from portway.plans.plan import Plan
 from portway.protocol.errors import INVALID_PARAMS, RESOURCE_NOT_FOUND, RpcError
 from portway.protocol.jsonrpc import Params
 from portway.protocol.sealing import Keys
@@ -31,8 +32,7 @@ from portway.server.thread_pool import ThreadPool
 from portway.sessions.exchange import Exchange
 
 if TYPE_CHECKING:
-    from portway.plans.explicit_schemas import ExplicitPlan
-    from portway.server.completion import CompleteParams, Completer
+    from portway.server.completion import CompleteParams
 
 _encode = msgspec.json.encode
 
@@ -132,7 +132,7 @@ class Runner:
             if completer is not None:
                 state = self._lifespans.state(component.home)
                 context = Context(exchange, state) if completer.context else None  # without an interview: it cannot ask
-                args, kwargs = completer.bind(wanted, context)
+                args, kwargs = completer.bind_values(completion.named_values(completer, wanted), context)
                 values = await self._invoke(completer, args, kwargs, context)
             return b"%b%b}" % (completion.encode_completion(values, component.key), tail)
         except BaseException as error:  # noqa: BLE001 - whatever an author's code raises
@@ -179,9 +179,9 @@ class Runner:
     ) -> object:
         """Call a function inside its middleware and time limit, after asking for the parameters marked with `Ask`."""
         plan = component.plan
-        if plan.questions:
+        if component.questions:
             assert context.interview is not None
-            kwargs = {**kwargs, **await context.interview.ask_parameters(plan)}
+            kwargs = {**kwargs, **await context.interview.ask_parameters(plan.name, component.questions)}
         call = composed(component.middleware, context, partial(self._invoke, plan, args, kwargs, context))
         limit = asyncio.timeout(component.timeout)
         try:
@@ -198,7 +198,7 @@ class Runner:
 
     async def _invoke(
         self,
-        plan: Plan | ExplicitPlan | Arguments | Completer,
+        plan: Plan,
         args: tuple[object, ...],
         kwargs: dict[str, object],
         context: Context | None,
@@ -226,7 +226,7 @@ class Runner:
 _prompt_arguments = msgspec.json.Decoder(dict[str, str] | None).decode
 
 
-def _bind(plan: Plan | ExplicitPlan, arguments: Raw | UnsetType, context: Context | None) -> Call:
+def _bind(plan: Plan, arguments: Raw | UnsetType, context: Context | None) -> BoundArguments:
     """Decode the arguments of a tool. Null counts as absent, as some clients write it.
 
     Raises ArgumentError, and RpcError for anything but an object (2026-07-28, server/tools, "Error Handling").

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Never, Self, TypeVar, Unpack, ge
 import msgspec
 
 from portway.exceptions import RegistrationError
-from portway.plans.plan import Arguments, Plan, compile_arguments, compile_plan
+from portway.plans.plan import Plan, compile_plan
 from portway.server.components import CacheScope, Icon, OnDuplicate, Prompt, Resource, Table, Tool, listing
 from portway.server.context import Context
 from portway.server.home import Home
@@ -21,7 +21,7 @@ from portway.server.uri_templates import UriPattern, check_uri
 from portway.sessions.changes import Change, Changes
 
 if TYPE_CHECKING:
-    from portway.plans.explicit_schemas import ExplicitPlan
+    from portway.asking.questions import Asked
 
 F = TypeVar("F", bound=Callable[..., Any])
 M = TypeVar("M", bound=Middleware)
@@ -91,8 +91,14 @@ class BaseServer:
         _refuse_text("@server.tool", fn)
 
         def register(fn: F) -> F:
-            plan = _tool_plan(fn, options)
-            asks = _asks(plan, options.get("asks", False))
+            plan = compile_plan(
+                fn,
+                context_type=Context,
+                name=options.get("name"),
+                input_schema=options.get("input_schema"),
+                output_schema=options.get("output_schema"),
+            )
+            questions = _questions(plan, options.get("asks", False))
             key = _component_name("tool", plan.name)
             entry = listing(
                 {
@@ -117,9 +123,10 @@ class BaseServer:
                     scopes=_scopes(options),
                     listing=entry,
                     homes=(self.home,),
-                    asks=asks,
+                    asks=options.get("asks", False) or bool(questions),
                     timeout=options.get("timeout"),
                     plan=plan,
+                    questions=questions,
                     headers=headers,
                 )
             )
@@ -155,8 +162,8 @@ class BaseServer:
         def register(fn: F) -> F:
             from portway.server.completion import automatic
 
-            plan = compile_arguments(fn, context_type=Context, name=options.get("name"))
-            asks = _asks(plan, options.get("asks", False))
+            plan = compile_plan(fn, context_type=Context, name=options.get("name"), result=False)
+            questions = _questions(plan, options.get("asks", False))
             key = _component_name("prompt", plan.name)
             arguments = [
                 {"name": a.name, "required": a.required} | ({"description": a.description} if a.description else {})
@@ -178,9 +185,10 @@ class BaseServer:
                     scopes=_scopes(options),
                     listing=entry,
                     homes=(self.home,),
-                    asks=asks,
+                    asks=options.get("asks", False) or bool(questions),
                     timeout=options.get("timeout"),
                     plan=plan,
+                    questions=questions,
                     completers=automatic(plan),
                 )
             )
@@ -205,7 +213,7 @@ class BaseServer:
                 )
             if argument not in [listed.name for listed in component.plan.listed]:
                 raise RegistrationError(f"{of!r} has no argument {argument!r} to complete.")
-            component.completers[argument] = compile_completion(fn, context_type=Context)
+            component.completers[argument] = compile_completion(fn)
             return fn
 
         return register
@@ -300,8 +308,8 @@ class BaseServer:
         return {key: value for key, value in info.items() if value is not None}
 
     def _add_resource(self, uri: str, fn: Callable[..., Any], options: ResourceOptions) -> None:
-        plan = compile_arguments(fn, context_type=Context)
-        asks = _asks(plan, options.get("asks", False))
+        plan = compile_plan(fn, context_type=Context, result=False)
+        questions = _questions(plan, options.get("asks", False))
         pattern = UriPattern(uri) if "{" in uri else None
         if pattern is None:
             check_uri(uri)
@@ -325,9 +333,10 @@ class BaseServer:
             scopes=_scopes(options),
             listing=listing(fields),
             homes=(self.home,),
-            asks=asks,
+            asks=options.get("asks", False) or bool(questions),
             timeout=options.get("timeout"),
             plan=plan,
+            questions=questions,
             mime_type=options.get("mime_type"),
             pattern=pattern,
             cache=cache,
@@ -354,26 +363,20 @@ def cache_hints(ttl: float, scope: CacheScope) -> bytes:
     return b',"ttlMs":%d,"cacheScope":%b' % (round(ttl * 1000), msgspec.json.encode(scope))
 
 
-def _tool_plan(fn: Callable[..., Any], options: ToolOptions) -> "Plan | ExplicitPlan":
-    name = options.get("name")
-    input_schema, output_schema = options.get("input_schema"), options.get("output_schema")
-    if input_schema is None and output_schema is None:
-        return compile_plan(fn, context_type=Context, name=name)
-    from portway.plans.explicit_schemas import ExplicitPlan
-
-    return ExplicitPlan(fn, input_schema, output_schema, context_type=Context, name=name)
-
-
-def _asks(plan: "Plan | ExplicitPlan | Arguments", asks: bool) -> bool:
-    """Whether a function asks the client something: by its own word, or by a parameter that is a question."""
+def _questions(plan: Plan, asks: bool) -> "tuple[Asked, ...]":
+    """Return the questions that parameters are; raise RegistrationError for those, or `asks`, that cannot be."""
     if asks and not plan.is_async:
         raise RegistrationError(
             f"{plan.name}: asks=True needs an async def; a def can only ask by parameters: Annotated[str, Ask(…)]."
         )
-    return asks or bool(plan.questions)
+    if not plan.asked:
+        return ()
+    from portway.asking.questions import questions_of
+
+    return questions_of(plan.asked)
 
 
-def _match_parameters(uri: str, pattern: UriPattern | None, plan: Arguments) -> None:
+def _match_parameters(uri: str, pattern: UriPattern | None, plan: Plan) -> None:
     expected = pattern.names if pattern else []
     declared = [argument.name for argument in plan.listed]
     missing = [argument.name for argument in plan.listed if argument.required and argument.name not in expected]

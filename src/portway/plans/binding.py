@@ -1,0 +1,139 @@
+"""Binding: from the arguments a client sent to a call of a function."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from portway.exceptions import ArgumentError
+from portway.plans import faults
+from portway.plans.engines import Engine
+from portway.plans.schema import Shape, show
+from portway.plans.signature import Parameter, Signature
+
+JsonBytes = bytes | memoryview | msgspec.Raw
+BoundArguments = tuple[tuple[object, ...], dict[str, object]]  # fn(*args, **kwargs)
+
+_REFUSED = (msgspec.MsgspecError, ValueError, RecursionError)  # pydantic's ValidationError is a ValueError
+_astuple = msgspec.structs.astuple
+
+
+class Binder:
+    """Binds arguments as a signature declares them: all at once, and one by one only to say what is wrong."""
+
+    def __init__(self, signature: Signature, engines: Sequence[Engine], shape: Shape, name: str) -> None:
+        self._name = name
+        self._parameters = signature.parameters
+        self._engines = engines
+        self._shape = shape
+        self._context = signature.context
+        self._context_index = signature.context_index
+        self._keywords = tuple(p.name for p in signature.parameters if p.keyword_only)
+        self._direct = not self._keywords and signature.context is None
+        fields = [
+            (parameter.name, engine.field, _field(parameter, engine.name))
+            for parameter, engine in zip(signature.parameters, engines, strict=True)
+        ]
+        struct = msgspec.defstruct("Arguments", fields, kw_only=True, forbid_unknown_fields=True)
+        self._decode: Callable[[Any], Any] = msgspec.json.Decoder(struct, strict=False).decode
+        self._finish = [(index, engine.finish) for index, engine in enumerate(engines) if engine.finish is not None]
+
+    def bind(self, arguments: JsonBytes | None, context: object = None) -> BoundArguments:
+        """Decode a JSON object of arguments (None: no arguments) into a call; raises ArgumentError."""
+        try:
+            values = _astuple(self._decode(b"{}" if arguments is None else arguments))
+            if self._finish:
+                values = self._finished(values)
+        except _REFUSED:
+            plain = read_object(arguments, self._name)
+            raw = msgspec.json.decode(arguments or b"{}", type=dict[str, msgspec.Raw] | None)
+            values = self._one_by_one(plain, raw or {})
+        return (values, {}) if self._direct else self._place(values, context)
+
+    def bind_values(self, values: Mapping[str, object], context: object = None) -> BoundArguments:
+        """Convert plain values, such as the strings of a prompt or of a URI, into a call; raises ArgumentError."""
+        raw = {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in values.items()}
+        return self._place(self._one_by_one(values, raw), context)
+
+    def _finished(self, values: tuple[object, ...]) -> tuple[object, ...]:
+        finished = list(values)
+        for index, finish in self._finish:
+            finished[index] = finish(finished[index])
+        return tuple(finished)
+
+    def _place(self, values: tuple[object, ...], context: object) -> BoundArguments:
+        args, kwargs = values, {}
+        if self._keywords:
+            split = len(values) - len(self._keywords)
+            args, kwargs = values[:split], dict(zip(self._keywords, values[split:], strict=True))
+        if self._context_index is not None:
+            args = (*args[: self._context_index], context, *args[self._context_index :])
+        elif self._context is not None:
+            kwargs[self._context] = context
+        return args, kwargs
+
+    def _one_by_one(self, values: Mapping[str, object], raw: Mapping[str, msgspec.Raw]) -> tuple[object, ...]:
+        """Decode argument by argument, so that every fault is named; `values` are the same arguments, for errors."""
+        shape = self._shape
+        problems: dict[str, list[str]] = {}
+        decoded: list[object] = []
+        for engine, parameter in zip(self._engines, self._parameters, strict=True):
+            name = engine.name
+            if name not in values:
+                if parameter.required:
+                    problems[name] = [faults.missing((name,), shape.describe(shape.at((name,))))]
+                else:
+                    decoded.append(parameter.fallback())
+                continue
+            try:
+                decoded.append(_decode_one(engine, raw[name], values[name]))
+            except faults.Refused as refused:
+                problems[name] = faults.describe(shape, name, values[name], refused.faults)
+        known = shape.properties
+        problems |= {name: [faults.unknown((name,), known)] for name in values if name not in known}
+        if problems:
+            count = "1 argument is" if len(problems) == 1 else f"{len(problems)} arguments are"
+            raise ArgumentError(
+                f"{count} wrong for {self._name}", [line for lines in problems.values() for line in lines]
+            )
+        return tuple(decoded)
+
+
+def read_object(arguments: JsonBytes | None, name: str) -> dict[str, object]:
+    """Decode a JSON object of arguments for `name` (None and null: no arguments) into plain data.
+
+    Raises ArgumentError.
+    """
+    try:
+        values = msgspec.json.decode(b"null" if arguments is None else arguments)
+    except _REFUSED:
+        raise ArgumentError(f"the arguments for {name} are wrong", ["not readable as JSON"]) from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ArgumentError(f"the arguments for {name} are wrong", [f"expected an object, got {show(values)}"])
+    return values
+
+
+def _decode_one(engine: Engine, raw: msgspec.Raw, value: object) -> object:
+    try:
+        return engine.decode(raw)
+    except faults.Refused:
+        # Models often send a list or an object as a string of JSON; one that a str takes never comes here.
+        if not isinstance(value, str) or not value.lstrip().startswith(("[", "{")):
+            raise
+        try:
+            msgspec.json.decode(value)
+        except _REFUSED:
+            pass
+        else:
+            return engine.decode(value.encode())
+        raise
+
+
+def _field(parameter: Parameter, wire_name: str) -> Any:  # noqa: ANN401 - msgspec's own field description
+    if parameter.required:
+        return msgspec.field(name=wire_name)
+    if parameter.factory is not None:
+        return msgspec.field(default_factory=parameter.factory, name=wire_name)
+    return msgspec.field(default=parameter.default, name=wire_name)
