@@ -85,21 +85,16 @@ class Malformed(Exception):
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
-    """One question. `key` identifies it in every run of the handler; without one, its place in their order does."""
+    """One question. `key` identifies it in every run of the handler; without one, its place in their order does.
+
+    `needs` are the capabilities it needs of the client, `since` is the first protocol revision that has it.
+    """
 
     method: ClassVar[str]
     noun: ClassVar[str]
+    needs: Capability
+    since: str = LEGACY_VERSIONS[0]
     key: str | None = None
-
-    @property
-    def needs(self) -> Capability:
-        """The capabilities it needs of the client."""
-        raise NotImplementedError
-
-    @property
-    def since(self) -> str:
-        """The first protocol revision that has it."""
-        return LEGACY_VERSIONS[0]
 
     def params(self, version: str) -> bytes:
         """Encode the request's params for a client that speaks `version`."""
@@ -132,14 +127,6 @@ class FormQuestion(Question, frozen=True, kw_only=True):
     kind: Any
     form: Form
 
-    @property
-    def needs(self) -> Capability:
-        return Capability.FORM
-
-    @property
-    def since(self) -> str:
-        return self.form.since
-
     def params(self, version: str) -> bytes:
         return msgspec.json.encode({"message": self.message, "requestedSchema": self.form.schema(version)})
 
@@ -164,14 +151,6 @@ class UrlQuestion(Question, frozen=True, kw_only=True):
     message: str
     url: str
 
-    @property
-    def needs(self) -> Capability:
-        return Capability.URL
-
-    @property
-    def since(self) -> str:
-        return FULL_FORMS_SINCE
-
     def params(self, version: str) -> bytes:
         params = {"mode": "url", "message": self.message, "url": self.url}
         if version in LEGACY_VERSIONS:
@@ -195,18 +174,6 @@ class ModelQuestion(Question, frozen=True, kw_only=True):
     method = "sampling/createMessage"
     noun = "a model's answer"
     request: bytes
-    tools: bool
-    lists: bool
-
-    @property
-    def needs(self) -> Capability:
-        return Capability.SAMPLING | Capability.SAMPLING_TOOLS if self.tools else Capability.SAMPLING
-
-    @property
-    def since(self) -> str:
-        if self.tools or self.lists:
-            return _TOOLS_SINCE
-        return _AUDIO_SINCE if b'"type":"audio"' in self.request else super().since
 
     def params(self, version: str) -> bytes:
         return self.request
@@ -227,10 +194,6 @@ class RootsQuestion(Question, frozen=True, kw_only=True):
     method = "roots/list"
     noun = "the roots"
 
-    @property
-    def needs(self) -> Capability:
-        return Capability.ROOTS
-
     def params(self, version: str) -> bytes:
         return b"{}"
 
@@ -246,7 +209,8 @@ def elicit(message: str, kind: Any = None, *, key: str | None = None) -> Questio
     `Annotated[Literal["s", "l"], {"s": "Small", "l": "Large"}]`. Never ask for a secret in a form.
     Raises RegistrationError for a type no form can hold.
     """
-    return FormQuestion(message=message, kind=kind, form=form_of(kind, key or "value"), key=key)
+    form = form_of(kind, key or "value")
+    return FormQuestion(needs=Capability.FORM, since=form.since, message=message, kind=kind, form=form, key=key)
 
 
 def elicit_url(message: str, url: str, *, key: str | None = None) -> Question:
@@ -254,7 +218,7 @@ def elicit_url(message: str, url: str, *, key: str | None = None) -> Question:
 
     The URL must hold no credentials or personal data, and the page must check that its visitor is the caller.
     """
-    return UrlQuestion(message=message, url=url, key=key)
+    return UrlQuestion(needs=Capability.URL, since=FULL_FORMS_SINCE, message=message, url=url, key=key)
 
 
 def sample(
@@ -284,8 +248,12 @@ def sample(
         "tools": tools,
     }
     request = encode_json({name: value for name, value in params.items() if value is not None}, "sample()", "was given")
-    lists = any(isinstance(message["content"], list) for message in said)
-    return ModelQuestion(request=request, tools=tools is not None, lists=lists, key=key)
+    needs, since = Capability.SAMPLING, _AUDIO_SINCE if b'"type":"audio"' in request else LEGACY_VERSIONS[0]
+    if tools is not None:
+        needs |= Capability.SAMPLING_TOOLS
+    if tools is not None or any(isinstance(message["content"], list) for message in said):
+        since = _TOOLS_SINCE
+    return ModelQuestion(needs=needs, since=since, request=request, key=key)
 
 
 def _message(item: str | Message) -> dict[str, object]:
@@ -300,7 +268,7 @@ def _message(item: str | Message) -> dict[str, object]:
 
 def list_roots(*, key: str | None = None) -> Question:
     """Ask for the folders the client opens to the server; the answer is a list of `Root`."""
-    return RootsQuestion(key=key)
+    return RootsQuestion(needs=Capability.ROOTS, key=key)
 
 
 class Asked(msgspec.Struct, frozen=True):
