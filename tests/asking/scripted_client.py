@@ -1,4 +1,4 @@
-"""A client of a dispatcher without a wire: it calls in either era and answers what it is asked."""
+"""A client that calls a dispatcher directly, in either era, and answers the questions it gets."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ROOTS = {"roots": [{"uri": "file:///home", "name": "Home"}]}
 
 
 @dataclass
-class LegacySession:
+class ScriptedSession:
     version: str = LATEST_LEGACY
     capabilities: Capability = field(default_factory=lambda: read(msgspec.json.encode(ALL)))
     level: int = 0
@@ -45,8 +45,8 @@ class LegacySession:
 
 
 @dataclass
-class Desk:
-    """The channel of a legacy call: answers each question with the next of `answers`, and keeps what was asked."""
+class ScriptedChannel:
+    """The channel of a legacy call: answers each question with the next of `answers` and keeps the questions."""
 
     answers: list[Any] = field(default_factory=list)
     asked: list[tuple[str, Any]] = field(default_factory=list)
@@ -64,8 +64,8 @@ class Desk:
     async def close_stream(self, retry: int | None) -> None: ...
 
 
-class Caller:
-    """Calls one server; `modern` gives the result, or the error as a dict."""
+class ScriptedClient:
+    """Calls one server; `modern` returns the result, or the error as a dict."""
 
     def __init__(self, server: Server, keys: Keys = KEYS) -> None:
         self.dispatcher = Dispatcher(server, keys)
@@ -89,22 +89,22 @@ class Caller:
             "requestState": state,
         }
         kept = {key: value for key, value in params.items() if value is not msgspec.UNSET}
-        return self._dispatch(method, kept, Era.MODERN, LATEST_MODERN, None, Desk(), principal)
+        return self._dispatch(method, kept, Era.MODERN, LATEST_MODERN, None, ScriptedChannel(), principal)
 
     def legacy(
         self,
         name: str,
         *answers: Any,
         method: str = "tools/call",
-        session: LegacySession | None = None,
+        session: ScriptedSession | None = None,
         bare: bool = False,
     ) -> tuple[dict[str, Any], list[tuple[str, Any]]]:
-        """The result, and the requests the client got."""
-        desk = Desk(list(answers))
-        session = None if bare else session or LegacySession()
+        """Return the result and the requests that the client got."""
+        channel = ScriptedChannel(list(answers))
+        session = None if bare else session or ScriptedSession()
         version = LATEST_LEGACY if session is None else session.version
         params = {"uri" if method == "resources/read" else "name": name}
-        return self._dispatch(method, params, Era.LEGACY, version, session, desk, ANONYMOUS), desk.asked
+        return self._dispatch(method, params, Era.LEGACY, version, session, channel, ANONYMOUS), channel.asked
 
     def _dispatch(
         self,
@@ -112,14 +112,14 @@ class Caller:
         params: dict[str, Any],
         era: Era,
         version: str,
-        session: LegacySession | None,
-        desk: Desk,
+        session: ScriptedSession | None,
+        channel: ScriptedChannel,
         principal: Principal,
     ) -> dict[str, Any]:
         body = msgspec.json.encode({"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
 
         async def run() -> bytes:
-            exchange = Exchange(decode(body), era, principal, desk, body, version, session)
+            exchange = Exchange(decode(body), era, principal, channel, body, version, session)
             try:
                 return await self.dispatcher.dispatch(exchange)
             finally:
@@ -132,5 +132,5 @@ class Caller:
 
 
 def text(result: dict[str, Any]) -> str:
-    """The text of a tool's result."""
+    """Return the text of a tool's result."""
     return "".join(block["text"] for block in result["content"])

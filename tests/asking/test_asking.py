@@ -1,4 +1,4 @@
-"""Asking the client in the middle of a call: one body for both eras."""
+"""Asking the client during a call: one handler for both eras."""
 
 from __future__ import annotations
 
@@ -36,7 +36,17 @@ from portway.protocol.jsonrpc import PREFIX, decode
 from portway.protocol.versions import LATEST_MODERN, Era
 from portway.server.dispatcher import Dispatcher
 from portway.sessions.exchange import Exchange
-from tests.asking.scripted_client import ALL, DECLINE, ROOTS, SAMPLED, Caller, Desk, LegacySession, accept, text
+from tests.asking.scripted_client import (
+    ALL,
+    DECLINE,
+    ROOTS,
+    SAMPLED,
+    ScriptedChannel,
+    ScriptedClient,
+    ScriptedSession,
+    accept,
+    text,
+)
 
 
 @dataclass
@@ -141,9 +151,9 @@ def full_server() -> Server:
 
 
 @pytest.fixture
-def caller() -> Caller:
+def client() -> ScriptedClient:
     counted.clear()
-    return Caller(full_server())
+    return ScriptedClient(full_server())
 
 
 GREET = {
@@ -155,80 +165,82 @@ GREET = {
 }
 
 
-def test_a_modern_client_is_told_what_to_ask_and_calls_again(caller: Caller) -> None:
-    asked = caller.modern("greet")
+def test_a_modern_client_gets_the_questions_and_calls_again(client: ScriptedClient) -> None:
+    asked = client.modern("greet")
     assert asked["resultType"] == "input_required"
     assert asked["inputRequests"] == {"user_name": GREET}
     mcp_types.InputRequiredResult.model_validate(asked)
-    answered = caller.modern("greet", responses={"user_name": accept(name="Ada")}, state=asked["requestState"])
+    answered = client.modern("greet", responses={"user_name": accept(name="Ada")}, state=asked["requestState"])
     assert (answered["resultType"], text(answered)) == ("complete", "Hello, Ada!")
 
 
-def test_a_legacy_client_is_asked_while_the_call_waits(caller: Caller) -> None:
-    result, asked = caller.legacy("greet", accept(name="Ada"))
+def test_a_legacy_client_is_asked_while_the_call_waits(client: ScriptedClient) -> None:
+    result, asked = client.legacy("greet", accept(name="Ada"))
     assert text(result) == "Hello, Ada!"
     assert asked == [(GREET["method"], GREET["params"])]
-    assert text(caller.legacy("greet", DECLINE)[0]) == "No name: decline"
+    assert text(client.legacy("greet", DECLINE)[0]) == "No name: decline"
 
 
-def test_an_answer_under_a_key_counts_without_a_state_and_unknown_ones_are_ignored(caller: Caller) -> None:
+def test_an_answer_under_a_key_counts_without_a_state_and_unknown_ones_are_ignored(client: ScriptedClient) -> None:
     responses = {"user_name": accept(name="Ada"), "other": 5}
-    assert text(caller.modern("greet", responses=responses)) == "Hello, Ada!"
-    assert caller.modern("greet", responses={"other": accept(name="Ada")})["inputRequests"] == {"user_name": GREET}
+    assert text(client.modern("greet", responses=responses)) == "Hello, Ada!"
+    assert client.modern("greet", responses={"other": accept(name="Ada")})["inputRequests"] == {"user_name": GREET}
 
 
-def test_an_answer_without_a_key_counts_only_with_the_state_of_that_very_question(caller: Caller) -> None:
+def test_an_answer_without_a_key_counts_only_with_the_state_of_its_question(client: ScriptedClient) -> None:
     responses = {"q-1": accept(value="one")}
-    first = caller.modern("steps", responses=responses)
+    first = client.modern("steps", responses=responses)
     assert list(first["inputRequests"]) == ["q-1"]
-    second = caller.modern("steps", responses=responses, state=first["requestState"])
+    second = client.modern("steps", responses=responses, state=first["requestState"])
     assert list(second["inputRequests"]) == ["q-2"]
     assert second["requestState"] != first["requestState"]
-    early = caller.modern("steps", responses=responses | {"q-2": accept(value="x")}, state=first["requestState"])
+    early = client.modern("steps", responses=responses | {"q-2": accept(value="x")}, state=first["requestState"])
     assert list(early["inputRequests"]) == ["q-2"]
-    third = caller.modern("steps", responses={"q-2": accept(value="y")}, state=second["requestState"])
+    third = client.modern("steps", responses={"q-2": accept(value="y")}, state=second["requestState"])
     assert text(third) == "1 1 one y"
 
 
-def test_once_runs_once_over_the_rounds_of_a_call(caller: Caller) -> None:
+def test_once_runs_once_over_the_rounds_of_a_call(client: ScriptedClient) -> None:
     state: dict[str, Any] = {}
     for responses in ({}, {"q-1": accept(value="a")}, {"q-2": accept(value="x")}):
-        state = {"state": (reply := caller.modern("steps", responses=responses, **state)).get("requestState")}
+        state = {"state": (reply := client.modern("steps", responses=responses, **state)).get("requestState")}
     assert text(reply) == "1 1 a x"
     counted.clear()
-    assert text(caller.legacy("steps", accept(value="a"), accept(value="x"))[0]) == "1 1 a x"
+    assert text(client.legacy("steps", accept(value="a"), accept(value="x"))[0]) == "1 1 a x"
 
 
-def test_several_questions_go_out_together(caller: Caller) -> None:
-    asked = caller.modern("many")
+def test_several_questions_go_out_together(client: ScriptedClient) -> None:
+    asked = client.modern("many")
     assert {key: question["method"] for key, question in asked["inputRequests"].items()} == {
         "who": "elicitation/create",
         "capital": "sampling/createMessage",
         "roots": "roots/list",
     }
-    some = caller.modern("many", responses={"who": accept(who="Ada"), "roots": ROOTS})
+    some = client.modern("many", responses={"who": accept(who="Ada"), "roots": ROOTS})
     assert list(some["inputRequests"]) == ["capital"]
-    done = caller.modern("many", responses={"capital": SAMPLED}, state=some["requestState"])
-    legacy, questions = caller.legacy("many", accept(who="Ada"), SAMPLED, ROOTS)
+    done = client.modern("many", responses={"capital": SAMPLED}, state=some["requestState"])
+    legacy, questions = client.legacy("many", accept(who="Ada"), SAMPLED, ROOTS)
     assert text(done) == text(legacy) == "Ada Paris file:///home"
     assert sorted(method for method, _ in questions) == ["elicitation/create", "roots/list", "sampling/createMessage"]
 
 
 @pytest.mark.parametrize("tool", ["gathers", "grouped"])
-def test_questions_asked_by_tasks_of_the_author_are_asked_one_after_the_other(caller: Caller, tool: str) -> None:
-    first = caller.modern(tool)
-    second = caller.modern(tool, responses={"q-1": accept(value=1)}, state=first["requestState"])
-    done = caller.modern(tool, responses={"q-2": accept(value=2)}, state=second["requestState"])
-    assert text(done) == text(caller.legacy(tool, accept(value=1), accept(value=2))[0]) == "[1, 2]"
+def test_questions_asked_by_tasks_of_the_author_are_asked_one_after_the_other(
+    client: ScriptedClient, tool: str
+) -> None:
+    first = client.modern(tool)
+    second = client.modern(tool, responses={"q-1": accept(value=1)}, state=first["requestState"])
+    done = client.modern(tool, responses={"q-2": accept(value=2)}, state=second["requestState"])
+    assert text(done) == text(client.legacy(tool, accept(value=1), accept(value=2))[0]) == "[1, 2]"
 
 
-def test_content_that_does_not_fit_is_asked_for_again_and_never_taken(caller: Caller) -> None:
+def test_content_that_does_not_fit_is_asked_for_again_and_never_taken(client: ScriptedClient) -> None:
     for content in ({}, {"name": 5}, {"nom": "x"}):
-        again = caller.modern("greet", responses={"user_name": accept(**content)})
+        again = client.modern("greet", responses={"user_name": accept(**content)})
         assert again["inputRequests"] == {"user_name": GREET}
-    result, asked = caller.legacy("greet", accept(name=5), accept(name="Ada"))
+    result, asked = client.legacy("greet", accept(name=5), accept(name="Ada"))
     assert (text(result), len(asked)) == ("Hello, Ada!", 2)
-    result, asked = caller.legacy("greet", accept(name=5), accept())
+    result, asked = client.legacy("greet", accept(name=5), accept())
     assert (result["isError"], len(asked)) == (True, 2)
     assert text(result) == "The answer does not fit the form: name: missing (a string is required)."
 
@@ -246,29 +258,29 @@ def test_content_that_does_not_fit_is_asked_for_again_and_never_taken(caller: Ca
         ([], "Invalid params: Expected `object`, got `array` - at `params.inputResponses`."),
     ],
 )
-def test_what_is_no_answer_at_all_is_refused_by_name(caller: Caller, responses: Any, said: str) -> None:
-    refused = caller.modern("greet", responses=responses)
+def test_an_answer_of_the_wrong_shape_is_refused_by_name(client: ScriptedClient, responses: Any, said: str) -> None:
+    refused = client.modern("greet", responses=responses)
     assert (refused["code"], refused["status"]) == (INVALID_PARAMS, 400)
     assert refused["message"].startswith(said)
 
 
-def test_a_client_that_lacks_the_capability_is_never_asked(caller: Caller) -> None:
+def test_a_client_that_lacks_the_capability_is_never_asked(client: ScriptedClient) -> None:
     said = "This call must ask the client, which does not declare: elicitation, sampling."
-    refused = caller.modern("many", capabilities={"roots": {}})
+    refused = client.modern("many", capabilities={"roots": {}})
     assert (refused["code"], refused["status"], refused["message"]) == (MISSING_CAPABILITY, 400, said)
     assert refused["data"] == {"requiredCapabilities": {"elicitation": {"form": {}}, "sampling": {}}}
-    result, asked = caller.legacy("many", session=LegacySession(capabilities=Capability.ROOTS))
+    result, asked = client.legacy("many", session=ScriptedSession(capabilities=Capability.ROOTS))
     assert (result["isError"], text(result), asked) == (True, said, [])
-    result, _ = caller.legacy("greet", bare=True)
+    result, _ = client.legacy("greet", bare=True)
     assert result["isError"]
     assert text(result) == "This call must ask the client, and a legacy client can be asked only within a session."
-    assert caller.modern("link", capabilities={"elicitation": {}})["code"] == MISSING_CAPABILITY
+    assert client.modern("link", capabilities={"elicitation": {}})["code"] == MISSING_CAPABILITY
 
 
-def test_no_except_exception_of_an_authors_takes_a_question_for_an_error(caller: Caller) -> None:
-    assert list(caller.modern("careless")["inputRequests"]) == ["sure"]
-    assert caller.modern("careless", capabilities={})["code"] == MISSING_CAPABILITY
-    assert caller.modern("careless", responses={"sure": 3})["code"] == INVALID_PARAMS
+def test_except_exception_in_a_handler_does_not_catch_a_question(client: ScriptedClient) -> None:
+    assert list(client.modern("careless")["inputRequests"]) == ["sure"]
+    assert client.modern("careless", capabilities={})["code"] == MISSING_CAPABILITY
+    assert client.modern("careless", responses={"sure": 3})["code"] == INVALID_PARAMS
 
 
 @pytest.mark.parametrize(
@@ -287,90 +299,90 @@ def test_no_except_exception_of_an_authors_takes_a_question_for_an_error(caller:
         ("multiple", "2025-06-18", "This call asks for a form, which clients can show since revision 2025-11-25;"),
     ],
 )
-def test_an_older_revision_is_not_sent_what_it_does_not_know(
-    caller: Caller, tool: str, version: str, said: str
+def test_an_older_revision_is_not_asked_what_it_does_not_know(
+    client: ScriptedClient, tool: str, version: str, said: str
 ) -> None:
-    result, asked = caller.legacy(tool, session=LegacySession(version))
+    result, asked = client.legacy(tool, session=ScriptedSession(version))
     assert (result["isError"], asked) == (True, [])
     assert text(result).startswith(said)
 
 
-def test_a_url_is_asked_for_in_each_eras_own_words(caller: Caller) -> None:
-    params = caller.modern("link")["inputRequests"]["in"]["params"]
+def test_a_url_is_asked_for_in_the_shape_of_each_era(client: ScriptedClient) -> None:
+    params = client.modern("link")["inputRequests"]["in"]["params"]
     assert params == {"mode": "url", "message": "Sign in", "url": "https://example.org/in"}
-    result, ((_, legacy),) = caller.legacy("link", {"action": "accept"})
-    assert text(result) == text(caller.modern("link", responses={"in": {"action": "accept"}})) == "accept"
+    result, ((_, legacy),) = client.legacy("link", {"action": "accept"})
+    assert text(result) == text(client.modern("link", responses={"in": {"action": "accept"}})) == "accept"
     assert legacy.pop("elicitationId")
     assert legacy == params
 
 
-def test_what_a_legacy_client_refuses_or_garbles_is_an_error_the_tool_may_catch(caller: Caller) -> None:
-    result, _ = caller.legacy("greet", RpcError(-1, "User rejected it"))
+def test_a_refused_or_malformed_legacy_answer_is_an_error_the_tool_may_catch(client: ScriptedClient) -> None:
+    result, _ = client.legacy("greet", RpcError(-1, "User rejected it"))
     assert text(result) == "The client did not answer elicitation/create: User rejected it"
-    result, _ = caller.legacy("greet", {"action": "yes"})
+    result, _ = client.legacy("greet", {"action": "yes"})
     assert text(result).startswith("The client's answer is no result of elicitation/create: Invalid enum value")
-    result, _ = caller.legacy("careless", RpcError(-1, "no"))
+    result, _ = client.legacy("careless", RpcError(-1, "no"))
     assert text(result) == "caught ToolError: The client did not answer elicitation/create: no"
-    result, _ = caller.legacy("many", accept(who="Ada"), RpcError(-1, "no"), ROOTS)
+    result, _ = client.legacy("many", accept(who="Ada"), RpcError(-1, "no"), ROOTS)
     assert text(result) == "The client did not answer sampling/createMessage: no"
 
 
-def test_a_call_asks_ten_times_and_no_more(caller: Caller) -> None:
-    reply = caller.modern("endless")
+def test_a_call_asks_at_most_ten_times(client: ScriptedClient) -> None:
+    reply = client.modern("endless")
     for _ in range(9):
         (key,) = reply["inputRequests"]
-        reply = caller.modern("endless", responses={key: accept(value=1)}, state=reply["requestState"])
-    reply = caller.modern("endless", responses={"q-10": accept(value=1)}, state=reply["requestState"])
+        reply = client.modern("endless", responses={key: accept(value=1)}, state=reply["requestState"])
+    reply = client.modern("endless", responses={"q-10": accept(value=1)}, state=reply["requestState"])
     assert (reply["code"], reply["message"]) == (INVALID_PARAMS, "This call has asked 10 times; start it again.")
 
 
-def test_what_a_client_would_have_to_carry_is_bounded(caller: Caller) -> None:
-    refused = caller.modern("hoards")
+def test_the_state_a_client_carries_is_bounded(client: ScriptedClient) -> None:
+    refused = client.modern("hoards")
     assert refused["code"] == INVALID_PARAMS
     assert refused["message"] == "The answers so far come to more than 32768 bytes; start again with less."
 
 
-def test_prompts_and_resources_ask_like_tools(caller: Caller) -> None:
-    asked = caller.modern("write", method="prompts/get")
+def test_prompts_and_resources_ask_like_tools(client: ScriptedClient) -> None:
+    asked = client.modern("write", method="prompts/get")
     assert (asked["resultType"], list(asked["inputRequests"])) == ("input_required", ["topic"])
     assert "ttlMs" not in asked
-    done = caller.modern("write", method="prompts/get", responses={"topic": accept(topic="tea")})
-    legacy, _ = caller.legacy("write", accept(topic="tea"), method="prompts/get")
+    done = client.modern("write", method="prompts/get", responses={"topic": accept(topic="tea")})
+    legacy, _ = client.legacy("write", accept(topic="tea"), method="prompts/get")
     assert done["messages"][0]["content"]["text"] == legacy["messages"][0]["content"]["text"] == "About tea"
-    asked = caller.modern("note://a", method="resources/read")
+    asked = client.modern("note://a", method="resources/read")
     answer = {"page": accept(page=3)}
-    done = caller.modern("note://a", method="resources/read", responses=answer, state=asked["requestState"])
+    done = client.modern("note://a", method="resources/read", responses=answer, state=asked["requestState"])
     assert done["contents"][0]["text"] == "a 3"
-    other = caller.modern("note://b", method="resources/read", responses=answer, state=asked["requestState"])
+    other = client.modern("note://b", method="resources/read", responses=answer, state=asked["requestState"])
     assert other["code"] == INVALID_PARAMS
 
 
-def test_declared_questions_are_asked_in_one_round_before_the_body(caller: Caller) -> None:
-    asked = caller.modern("declared", {"first": 1})
+def test_declared_questions_are_asked_in_one_round_before_the_body(client: ScriptedClient) -> None:
+    asked = client.modern("declared", {"first": 1})
     assert list(asked["inputRequests"]) == ["sure", "roots", "size"]
     fields = asked["inputRequests"]["sure"]["params"]["requestedSchema"]["properties"]
     assert fields == {"sure": {"type": "boolean", "description": "Think twice"}}
     answers = {"sure": accept(sure=True), "roots": ROOTS, "size": accept(size="s")}
-    assert text(caller.modern("declared", {"first": 1, "last": 9}, responses=answers)) == "1 True Home 9 s 1"
-    assert text(caller.modern("declared", {"first": 1}, responses=answers | {"size": DECLINE})) == "1 True Home 2 l 1"
-    refused = caller.modern("declared", {"first": 1}, responses=answers | {"sure": DECLINE})
+    assert text(client.modern("declared", {"first": 1, "last": 9}, responses=answers)) == "1 True Home 9 s 1"
+    assert text(client.modern("declared", {"first": 1}, responses=answers | {"size": DECLINE})) == "1 True Home 2 l 1"
+    refused = client.modern("declared", {"first": 1}, responses=answers | {"sure": DECLINE})
     assert refused["isError"]
     assert text(refused) == "declared needs an answer to 'sure', and the user gave none (decline)."
-    assert caller.modern("declared", {"first": "x"})["isError"]  # before anything is asked
+    assert client.modern("declared", {"first": "x"})["isError"]  # before anything is asked
     schema = json.loads(full_server().tools.items["declared"].plan.input_schema)
     assert sorted(schema["properties"]) == ["first", "last"]
 
 
-def test_a_declared_answer_is_given_whole_whatever_it_was(caller: Caller) -> None:
+def test_a_parameter_of_type_answer_gets_any_answer(client: ScriptedClient) -> None:
     said = {"said": DECLINE, "model": SAMPLED}
-    assert text(caller.modern("whole", responses=said)) == "decline None m"
-    assert text(caller.legacy("whole", accept(said="x"), SAMPLED)[0]) == "accept x m"
+    assert text(client.modern("whole", responses=said)) == "decline None m"
+    assert text(client.legacy("whole", accept(said="x"), SAMPLED)[0]) == "accept x m"
 
 
-def test_asking_without_saying_so_is_an_error_that_names_the_flag(
-    caller: Caller, caplog: pytest.LogCaptureFixture
+def test_asking_without_asks_true_is_an_error_that_names_the_flag(
+    client: ScriptedClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert caller.modern("undeclared")["isError"]
+    assert client.modern("undeclared")["isError"]
     assert "undeclared asks the client, or uses once(); register it with asks=True." in caplog.text
 
 
@@ -412,7 +424,7 @@ def test_a_model_is_asked_with_tools_and_given_their_results() -> None:
         sample([Message(object())])
 
 
-def test_a_header_stands_in_the_schema() -> None:
+def test_a_header_parameter_is_in_the_schema() -> None:
     server = Server("s")
 
     @server.tool
@@ -422,7 +434,7 @@ def test_a_header_stands_in_the_schema() -> None:
     assert schema["properties"]["region"]["x-mcp-header"] == "Region"
 
 
-def test_a_server_that_never_asks_loads_nothing_of_it() -> None:
+def test_a_server_that_never_asks_does_not_import_asking() -> None:
     code = """
 import sys
 from portway import Server
@@ -443,7 +455,7 @@ def test_questions_are_plain_values() -> None:
     assert elicit_url("A", "https://a").digest() == elicit_url("A", "https://a").digest()
 
 
-def test_a_question_finds_its_way_through_middleware_that_opens_a_task_group() -> None:
+def test_a_question_passes_through_middleware_with_a_task_group() -> None:
     server = full_server()
 
     @server.middleware
@@ -452,9 +464,9 @@ def test_a_question_finds_its_way_through_middleware_that_opens_a_task_group() -
             task = group.create_task(call_next())
         return task.result()
 
-    caller = Caller(server)
-    assert list(caller.modern("greet")["inputRequests"]) == ["user_name"]
-    assert text(caller.legacy("greet", accept(name="Ada"))[0]) == "Hello, Ada!"
+    client = ScriptedClient(server)
+    assert list(client.modern("greet")["inputRequests"]) == ["user_name"]
+    assert text(client.legacy("greet", accept(name="Ada"))[0]) == "Hello, Ada!"
 
 
 def test_a_completion_cannot_ask(caplog: pytest.LogCaptureFixture) -> None:
@@ -474,7 +486,7 @@ def test_a_completion_cannot_ask(caplog: pytest.LogCaptureFixture) -> None:
     body = json.dumps(request).encode()
 
     async def run() -> bytes:
-        return await Dispatcher(server).dispatch(Exchange(decode(body), Era.MODERN, ANONYMOUS, Desk(), body))
+        return await Dispatcher(server).dispatch(Exchange(decode(body), Era.MODERN, ANONYMOUS, ScriptedChannel(), body))
 
     with pytest.raises(RpcError, match="error id"):
         asyncio.run(run())

@@ -1,4 +1,4 @@
-"""Forms: what schema a Python type becomes for a client, and what comes back of its answer."""
+"""Forms: the schema of a Python type, and the value an answer is converted to."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ VERBATIM = {
 }
 
 
-def test_a_class_becomes_a_flat_object_in_the_specifications_words() -> None:
+def test_a_class_becomes_a_flat_object_in_the_keywords_of_the_specification() -> None:
     assert form_of(Booking, "value").schema(NEW) == {
         "type": "object",
         "properties": {
@@ -160,7 +160,7 @@ def test_every_field_is_one_the_specification_knows() -> None:
                 assert schema in readings
 
 
-def test_a_schema_given_as_a_dict_is_served_as_it_is_and_checked() -> None:
+def test_a_schema_given_as_a_dict_is_served_unchanged_and_checked() -> None:
     form = form_of(VERBATIM, "value")
     assert form.schema(NEW) == VERBATIM
     assert form.read({"plan": "a", "many": ["x"]}) == {"plan": "a", "many": ["x"]}
@@ -170,7 +170,7 @@ def test_a_schema_given_as_a_dict_is_served_as_it_is_and_checked() -> None:
             form.read(content)
 
 
-def test_an_answer_becomes_the_type_its_defaults_and_nulls_filled_in() -> None:
+def test_an_answer_becomes_the_type_with_defaults_and_nulls_filled_in() -> None:
     answer = form_of(Booking, "value").read({"name": "Ada", "guests": 2, "color": "red", "extras": ["wine"]})
     assert answer == Booking("Ada", 2, None, Color.RED, extras=["wine"])
     assert form_of(Person, "value").read({"eMail": "a@b"}) == Person(eMail="a@b")
@@ -219,7 +219,7 @@ class Nested:
         ({"type": "string"}, 'The form is no requestedSchema: it needs "type": "object" and "properties".'),
     ],
 )
-def test_what_no_form_can_hold_is_refused_with_the_field_and_the_mend(kind: Any, said: str) -> None:
+def test_a_type_no_form_can_hold_is_refused_with_its_field_and_the_fix(kind: Any, said: str) -> None:
     with pytest.raises(RegistrationError) as refused:
         form_of(kind, "value")
     assert said in str(refused.value)

@@ -1,4 +1,4 @@
-"""`requestState`: whose it is, for which call, for how long, and that nothing else opens it."""
+"""`requestState`: which caller, call and time it is good for, and that nothing else opens it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from portway.asking.request_state import MAX_AGE, State, call_digest, seal, unse
 from portway.auth.principal import ANONYMOUS, Principal
 from portway.protocol.errors import INVALID_PARAMS, RpcError
 from portway.protocol.sealing import Keys
-from tests.asking.scripted_client import KEYS, Caller, accept, text
+from tests.asking.scripted_client import KEYS, ScriptedClient, accept, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,8 +42,8 @@ def flipped(state: str) -> str:
 
 
 UNREADABLE = "params.requestState is not as this server gave it; start the call without it."
-FOREIGN = "params.requestState was given to another caller; start the call without it."
-REARGUED = "params.requestState belongs to another call, or to other arguments; start without it."
+OTHER_CALLER = "params.requestState was given to another caller; start the call without it."
+OTHER_CALL = "params.requestState belongs to another call, or to other arguments; start without it."
 EXPIRED = "params.requestState is older than 600 seconds; start the call without it."
 
 
@@ -57,14 +57,14 @@ EXPIRED = "params.requestState is older than 600 seconds; start the call without
         (lambda: open_("A" * 40_000), UNREADABLE),
         (lambda: open_(sealed(Keys.random())), UNREADABLE),
         (lambda: open_(KEYS.seal(b"request state", b"{}")), UNREADABLE),
-        (lambda: open_(sealed(), who=ANONYMOUS), FOREIGN),
-        (lambda: open_(sealed(), who=Principal(issuer="tokens", subject="ada", client="other")), FOREIGN),
-        (lambda: open_(sealed(), call=call_digest("tools/call", "book", msgspec.Raw(b'{"a":2}'))), REARGUED),
-        (lambda: open_(sealed(), call=call_digest("prompts/get", "book", msgspec.Raw(b'{"a":1,"b":[2]}'))), REARGUED),
+        (lambda: open_(sealed(), who=ANONYMOUS), OTHER_CALLER),
+        (lambda: open_(sealed(), who=Principal(issuer="tokens", subject="ada", client="other")), OTHER_CALLER),
+        (lambda: open_(sealed(), call=call_digest("tools/call", "book", msgspec.Raw(b'{"a":2}'))), OTHER_CALL),
+        (lambda: open_(sealed(), call=call_digest("prompts/get", "book", msgspec.Raw(b'{"a":1,"b":[2]}'))), OTHER_CALL),
         (lambda: open_(sealed(), now=NOW + MAX_AGE + 1), EXPIRED),
     ],
 )
-def test_a_state_that_is_tampered_foreign_reargued_or_expired_is_refused(
+def test_a_state_changed_or_of_another_caller_or_call_or_too_old_is_refused(
     attempt: Callable[[], State], said: str
 ) -> None:
     with pytest.raises(RpcError) as refused:
@@ -72,7 +72,7 @@ def test_a_state_that_is_tampered_foreign_reargued_or_expired_is_refused(
     assert (refused.value.code, refused.value.message, refused.value.status) == (INVALID_PARAMS, said, 400)
 
 
-def test_a_valid_state_opens_as_often_as_it_is_brought_and_under_a_rotated_ring() -> None:
+def test_a_valid_state_opens_repeatedly_and_under_rotated_keys() -> None:
     old, new = (
         msgspec.json.encode(os.urandom(32)).decode().strip('"').replace("+", "-").replace("/", "_") for _ in "ab"
     )
@@ -81,7 +81,7 @@ def test_a_valid_state_opens_as_often_as_it_is_brought_and_under_a_rotated_ring(
         assert open_(state, keys=Keys.parse(f"{new},{old}"), now=NOW + MAX_AGE).once == {"id": msgspec.Raw(b'"x"')}
 
 
-def test_a_state_shows_nothing_of_what_it_holds_and_is_never_twice_the_same() -> None:
+def test_a_state_is_unreadable_and_never_the_same_twice() -> None:
     first, second = sealed(), sealed()
     assert first != second
     assert b"once" not in base64.urlsafe_b64decode(first + "=" * (-len(first) % 4))
@@ -116,20 +116,23 @@ def asking() -> Server:
     return server
 
 
-def test_over_the_dispatcher_a_state_serves_its_own_call_again_and_no_other() -> None:
-    caller = Caller(asking())
-    state = caller.modern("book", {"day": "mon"})["requestState"]
+def test_the_dispatcher_takes_a_state_for_its_own_call_only() -> None:
+    client = ScriptedClient(asking())
+    state = client.modern("book", {"day": "mon"})["requestState"]
     answers = {"q-1": accept(value=2)}
     for _ in range(2):
-        assert text(caller.modern("book", {"day": "mon"}, responses=answers, state=state)) == "2 mon"
-    assert text(Caller(asking()).modern("book", {"day": "mon"}, responses=answers, state=state)) == "2 mon"
+        assert text(client.modern("book", {"day": "mon"}, responses=answers, state=state)) == "2 mon"
+    assert text(ScriptedClient(asking()).modern("book", {"day": "mon"}, responses=answers, state=state)) == "2 mon"
     refusals = [
-        (caller.modern("book", {"day": "tue"}, responses=answers, state=state), REARGUED),
-        (caller.modern("book", {"day": "mon"}, responses=answers, state=state, principal=ADA), FOREIGN),
-        (Caller(asking(), Keys.random()).modern("book", {"day": "mon"}, responses=answers, state=state), UNREADABLE),
+        (client.modern("book", {"day": "tue"}, responses=answers, state=state), OTHER_CALL),
+        (client.modern("book", {"day": "mon"}, responses=answers, state=state, principal=ADA), OTHER_CALLER),
+        (
+            ScriptedClient(asking(), Keys.random()).modern("book", {"day": "mon"}, responses=answers, state=state),
+            UNREADABLE,
+        ),
     ]
     stale = State(ANONYMOUS.digest(), call_digest("tools/call", "book", msgspec.UNSET), int(time.time()) - 601)
-    refusals.append((caller.modern("book", responses=answers, state=seal(KEYS, stale)), EXPIRED))
+    refusals.append((client.modern("book", responses=answers, state=seal(KEYS, stale)), EXPIRED))
     for refused, said in refusals:
         assert (refused["code"], refused["message"]) == (INVALID_PARAMS, said)
 
@@ -147,7 +150,7 @@ JSON = st.recursive(
 
 @EASY
 @given(st.text() | st.text(alphabet="ABCabc019-_=", max_size=300) | st.binary().map(lambda data: KEYS.seal(b"", data)))
-def test_no_text_opens_but_what_was_sealed(state: str) -> None:
+def test_only_sealed_text_opens(state: str) -> None:
     with pytest.raises(RpcError, match="not as this server gave it"):
         open_(state)
 
@@ -184,12 +187,10 @@ ANSWERS = JSON | st.fixed_dictionaries(
 
 @EASY
 @given(st.dictionaries(st.sampled_from(["q-1", "other"]), ANSWERS) | JSON, st.booleans())
-def test_whatever_a_client_answers_it_gets_a_result_a_question_or_a_clear_refusal(
-    responses: Any, stateful: bool
-) -> None:
-    caller = Caller(asking())
-    state = caller.modern("book")["requestState"] if stateful else msgspec.UNSET
-    reply = caller.modern("book", responses=responses, state=state)
+def test_any_answer_leads_to_a_result_a_question_or_a_clear_refusal(responses: Any, stateful: bool) -> None:
+    client = ScriptedClient(asking())
+    state = client.modern("book")["requestState"] if stateful else msgspec.UNSET
+    reply = client.modern("book", responses=responses, state=state)
     if "code" in reply:
         assert (reply["code"], reply["status"]) == (INVALID_PARAMS, 400)
         assert "params.inputResponses" in reply["message"]

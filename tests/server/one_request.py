@@ -1,4 +1,4 @@
-"""Asks a server in this process: one request to its dispatcher, one reply, both as data."""
+"""One request to a server's dispatcher in this process, and its reply, both as data."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def ask(server: Server, method: str, params: object = None, *, version: str = LATEST_LEGACY) -> dict[str, Any]:
-    """The reply of `server` to a client of the revision `version` without a session."""
+    """Return the reply of `server` to a client of the revision `version` without a session."""
     modern = version in MODERN_VERSIONS
     meta = {"io.modelcontextprotocol/protocolVersion": version, "io.modelcontextprotocol/clientCapabilities": {}}
     body = json.dumps(

@@ -75,21 +75,21 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("argument", "begun", "values"), CHOICES)
-def test_arguments_of_a_few_values_complete_by_themselves(argument, begun, values):
+def test_literal_enum_and_bool_arguments_complete_without_a_function(argument, begun, values):
     assert complete(PAINT, argument, begun)["result"] == {
         "completion": {"values": values, "total": len(values), "hasMore": False}
     }
 
 
 @pytest.mark.parametrize("version", ["2025-11-25", "2026-07-28"])
-def test_a_function_completes_with_the_arguments_given_already(version):
+def test_a_completer_gets_the_arguments_given_already(version):
     reply = complete(CITY, "name", "Par", version=version, context={"arguments": {"country": "fr"}})
     assert reply["result"]["completion"]["values"] == ["frPar"]
     assert ("resultType" in reply["result"]) == (version == "2026-07-28")
     assert complete(CITY, "name", "Par", version=version)["result"]["completion"]["values"] == ["?Par"]
 
 
-def test_a_function_that_completes_may_take_the_context():
+def test_a_completer_may_take_the_context():
     assert complete(CITY, "country", "")["result"]["completion"]["values"] == ["2025-11-25"]
 
 
@@ -106,7 +106,7 @@ def test_what_does_not_exist_cannot_be_completed(ref, argument, why):
 
 
 @pytest.mark.parametrize("begun", ["fail", "text", "number"])
-def test_a_completion_that_fails_is_logged_and_the_client_told_where(begun, caplog):
+def test_a_completion_that_fails_is_logged_and_the_client_gets_an_error_id(begun, caplog):
     with caplog.at_level(logging.ERROR, "portway.server"):
         error = complete(CITY, "country", begun)["error"]
     assert error["code"] == -32603
@@ -129,7 +129,7 @@ def test_scopes_hold_for_completion_too():
     assert ask(server, "completion/complete", params)["error"]["data"] == {"requiredScopes": ["paint"]}
 
 
-def test_a_function_that_cannot_complete_is_refused_at_registration():
+def test_a_function_of_the_wrong_shape_is_refused_as_a_completer():
     server = make()
     with pytest.raises(RegistrationError, match="it takes the text typed so far"):
         server.completion("paint", "note")(make)

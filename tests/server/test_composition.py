@@ -1,4 +1,4 @@
-"""A server as a whole: lifespan, middleware, mounting, change, pages, time limits, and what a call can say."""
+"""A server as a whole: lifespan, middleware, mounting, changes, pages, time limits, and the context."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_lifespan_that_fails_keeps_the_server_from_starting() -> None:
 
 
 @pytest.mark.parametrize("fails", ["at first", "later", "between two clients"])
-def test_a_lifespan_that_is_over_is_entered_anew_by_the_next_call(fails: str) -> None:
+def test_a_lifespan_that_ended_is_entered_again_by_the_next_call(fails: str) -> None:
     attempts: list[asyncio.Event] = []
 
     @contextlib.asynccontextmanager
@@ -168,7 +168,7 @@ def test_middleware_may_refuse_and_may_answer_itself() -> None:
     assert call(server, "echo", {"text": "new"}).text == "new"
 
 
-def test_what_is_no_middleware_is_refused_when_it_is_registered() -> None:
+def test_a_function_that_cannot_be_middleware_is_refused() -> None:
     with pytest.raises(
         RegistrationError, match=r"Middleware takes the context and call_next: async def one\(ctx, call"
     ):
@@ -182,7 +182,7 @@ def test_what_is_no_middleware_is_refused_when_it_is_registered() -> None:
         def two(ctx: Context, call_next: CallNext) -> None: ...
 
 
-def test_a_mounted_server_keeps_its_lifespan_and_its_middleware_inside_its_hosts() -> None:
+def test_a_mounted_server_keeps_its_lifespan_and_its_middleware_inside_the_outer_ones() -> None:
     events: list[str] = []
     child, parent, top = Server("child", lifespan=logging_lifespan(events)), Server("parent"), Server("top")
 
@@ -231,7 +231,7 @@ def _constant(text: str) -> Callable[[], str]:
 
 
 @ERAS
-def test_listening_clients_hear_of_tools_prompts_and_resources_that_come_and_go(era: str) -> None:
+def test_listening_clients_are_told_of_added_and_removed_components(era: str) -> None:
     server = Server("shop", sessions=True)
     server.tool(lambda_named("echo", lambda text: text))
     server.resource("a://b")(_constant("x"))
@@ -251,7 +251,7 @@ def test_listening_clients_hear_of_tools_prompts_and_resources_that_come_and_go(
     in_client(server, talk, era=era, on_change=heard.put_nowait)
 
 
-def test_lists_come_in_pages_whose_cursors_survive_the_change_of_what_they_point_at() -> None:
+def test_a_cursor_is_good_although_its_component_was_removed() -> None:
     server = Server("shop", page_size=2)
     for name in "abcde":
         server.tool(name=name)(_constant(name))
@@ -262,7 +262,7 @@ def test_lists_come_in_pages_whose_cursors_survive_the_change_of_what_they_point
         server.remove_tool("a")
         second = await client.request("tools/list", {"cursor": first["nextCursor"]})
         assert [tool["name"] for tool in second["tools"]] == ["c", "d"]
-        server.remove_tool("d")  # the very one the next cursor names
+        server.remove_tool("d")  # the component that the next cursor names
         third = await client.request("tools/list", {"cursor": second["nextCursor"]})
         assert [tool["name"] for tool in third["tools"]] == ["e"]
         for cursor, method in (
@@ -365,7 +365,7 @@ def test_the_metadata_of_a_result_reaches_the_client(era: str) -> None:
     assert call(server, "tagged", era=era).meta["shop/aisle"] == 4
 
 
-def test_a_context_tells_what_the_request_says_of_itself() -> None:
+def test_a_context_has_the_method_name_version_and_client_of_the_request() -> None:
     server = Server("shop")
 
     @server.tool
@@ -387,7 +387,7 @@ def test_a_context_tells_what_the_request_says_of_itself() -> None:
         (lambda: Server().resource("a://b", tags=["x"]), "@server.resource has no tags="),
     ],
 )
-def test_a_keyword_of_another_framework_is_an_error_that_says_what_stands_in_for_it(make: Any, text: str) -> None:
+def test_a_keyword_of_another_framework_is_an_error_that_names_the_replacement(make: Any, text: str) -> None:
     with pytest.raises(TypeError) as raised:
         make()
     assert text in str(raised.value)
@@ -407,7 +407,7 @@ def test_a_keyword_of_another_framework_is_an_error_that_says_what_stands_in_for
         ),
     ],
 )
-def test_a_setting_that_cannot_be_is_refused_at_once(make: Any, text: str) -> None:
+def test_an_impossible_setting_is_refused_at_once(make: Any, text: str) -> None:
     with pytest.raises((ValueError, RegistrationError)) as raised:
         make()
     assert text in str(raised.value)

@@ -1,4 +1,4 @@
-"""What each revision is sent of results that older ones do not know, and what no revision is sent."""
+"""Results in the terms of each protocol revision, and results that no revision can carry."""
 
 import json
 import logging
@@ -54,7 +54,7 @@ def test_content_of_a_type_the_revision_does_not_know_becomes_text(version):
 
 
 @pytest.mark.parametrize("version", REVISIONS)
-def test_messages_of_a_prompt_are_put_the_same_way(version):
+def test_messages_of_a_prompt_are_converted_likewise(version):
     messages = ask(make(), "prompts/get", {"name": "play"}, version=version)["result"]["messages"]
     types = [message["content"]["type"] for message in messages]
     assert types == [
@@ -121,7 +121,7 @@ def test_the_same_holds_for_resources_and_prompts(value, caplog):
         assert ask(server, "prompts/get", {"name": "p"})["error"]["code"] == -32603
 
 
-def test_null_is_no_fault():
+def test_null_is_allowed():
     server = Server("nulls")
     server.tool(name="nulls")(lambda: {"a": None, "null": [None, "null", 1.5]})
     result = ask(server, "tools/call", {"name": "nulls"})["result"]

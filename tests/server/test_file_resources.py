@@ -1,4 +1,4 @@
-"""Files and folders as resources, read through the server: what is inside is served, whatever leads outside is not."""
+"""Files and folders as resources: what is inside the folder is served, any path that leads outside is not."""
 
 import base64
 import os
@@ -14,7 +14,7 @@ PNG = b"\x89PNG\r\n\x1a\n\x00"
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder with files of all kinds, beside one that must not be read."""
+    """A folder with files of all kinds; text "planted" must never be read."""
     root = tmp_path / "docs"
     (root / "guide" / ".drafts").mkdir(parents=True)
     (root / "index.md").write_text("# Hé")
@@ -74,7 +74,7 @@ NOT_THERE = [
 
 
 @pytest.mark.parametrize(("path", "mime_type", "content"), SERVED)
-def test_a_file_of_a_folder_is_served_as_text_or_as_what_it_is(server, path, mime_type, content):
+def test_a_file_of_a_folder_is_served_as_text_or_bytes(server, path, mime_type, content):
     (entry,) = read(server, f"docs://{path}")["result"]["contents"]
     assert (entry["uri"], entry["mimeType"]) == (f"docs://{path}", mime_type)
     assert (entry["text"] if isinstance(content, str) else base64.b64decode(entry["blob"])) == content
@@ -95,7 +95,7 @@ def test_a_folder_can_be_a_list_of_segments(server):
     assert "error" in read(server, "list://docs")
 
 
-def test_a_file_is_read_anew_and_not_found_once_it_is_gone(server, folder):
+def test_a_file_is_read_for_every_request_and_not_found_once_it_is_gone(server, folder):
     (folder / "index.md").write_text("new")
     assert read(server, "file://index")["result"]["contents"] == [
         {"uri": "file://index", "mimeType": "text/markdown", "text": "new"}
@@ -137,7 +137,7 @@ def test_the_path_of_a_folder_completes_with_what_can_be_read(server, begun, val
     assert reply["result"]["completion"] == {"values": values, "total": len(values), "hasMore": False}
 
 
-def test_what_is_not_there_at_registration_is_refused(tmp_path):
+def test_a_missing_file_or_folder_is_refused_at_registration(tmp_path):
     server = Server("files")
     with pytest.raises(RegistrationError, match="add_file: there is no file"):
         server.add_file("a://b", tmp_path)
@@ -148,7 +148,7 @@ def test_what_is_not_there_at_registration_is_refused(tmp_path):
             server.add_folder(template, tmp_path)
 
 
-def test_a_relative_path_means_the_place_where_the_server_was_written(folder, tmp_path, monkeypatch):
+def test_a_relative_path_is_resolved_at_registration(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     server = Server("files")
     server.add_folder("docs://{+path}", "docs")

@@ -1,4 +1,4 @@
-"""What is offered to clients: refused at registration where they could not read it, with a text that says the mend."""
+"""Registration: what clients could not read is refused with a text that says the fix."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ REFUSED: list[tuple[Any, str]] = [
 
 
 @pytest.mark.parametrize(("register", "text"), REFUSED, ids=[text[:60] for _, text in REFUSED])
-def test_what_clients_could_not_read_is_refused_where_it_is_written(register: Any, text: str) -> None:
+def test_what_clients_could_not_read_is_refused_at_registration(register: Any, text: str) -> None:
     server = Server("shop")
     with pytest.raises(RegistrationError) as refused:
         register(server)
@@ -113,7 +113,7 @@ def test_a_server_refuses_settings_that_mean_nothing(options: dict[str, Any], te
         (lambda s: s.resource("a://b", security=None), "@server.resource has no security=: it is always on."),
     ],
 )
-def test_a_keyword_of_another_framework_is_answered_with_what_replaces_it(call: Any, text: str) -> None:
+def test_methods_refuse_the_keywords_of_other_frameworks(call: Any, text: str) -> None:
     with pytest.raises(TypeError) as refused:
         call(Server("shop"))
     assert str(refused.value) == text
@@ -128,10 +128,10 @@ def test_a_server_holding_another_cannot_be_mounted_in_it() -> None:
     heard: list[object] = []
     outer.changes.listen(heard.append)
     inner.resource_updated("a://b")
-    assert len(heard) == 1  # though it is mounted twice
+    assert len(heard) == 1  # although it is mounted twice
 
 
-def test_methods_partials_and_wrappers_are_what_they_call() -> None:
+def test_methods_partials_and_wrappers_are_described_as_what_they_call() -> None:
     server = Server("shop")
 
     @functools.wraps(Owner().method)
@@ -164,7 +164,7 @@ def test_a_typed_server_runs_as_it_is_typed() -> None:
 
 
 def answered(kind: str, value: object) -> Any:
-    """What a client gets of a function that returns `value`; the error's code where it is refused."""
+    """Return what a client gets from a function that returns `value`, or the code of the error."""
     server = Server("shop")
 
     def give(x: str = "") -> Any:
@@ -200,7 +200,7 @@ def answered(kind: str, value: object) -> Any:
         ("resource", [ResourceContents("", text="x"), ResourceContents("", text=HALF)]),
     ],
 )
-def test_what_json_cannot_carry_is_an_error_wherever_it_stands(kind: str, value: object) -> None:
+def test_a_value_json_cannot_carry_is_an_error_at_any_depth(kind: str, value: object) -> None:
     assert answered(kind, value) == INTERNAL_ERROR
 
 
@@ -276,6 +276,6 @@ def test_a_lifespan_mounted_after_the_start_is_an_error_in_the_log_and_no_empty_
     assert "late was mounted after the start, so its lifespan was not entered; mount it before." in caplog.text
 
 
-def test_a_capability_that_does_not_exist_is_no_quiet_no() -> None:
+def test_asking_for_an_unknown_capability_is_an_error() -> None:
     with pytest.raises(ValueError, match="'elicit' is no capability; use one of: elicitation, "):
         Client({}, Capability.NONE).supports("elicit")

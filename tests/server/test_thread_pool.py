@@ -1,4 +1,4 @@
-"""Handlers on threads: in parallel, bounded, and harmless however they end."""
+"""Handlers on threads: in parallel, bounded, and harmless in every way they can end."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_blocked_handler_does_not_hold_up_a_quick_one() -> None:
     asyncio.run(main())
 
 
-def test_no_more_threads_than_the_size_and_the_rest_waits_in_order() -> None:
+def test_calls_beyond_the_size_wait_in_order() -> None:
     async def main() -> None:
         pool, release, started = ThreadPool(2), threading.Event(), threading.Semaphore(0)
         ran: list[int] = []
@@ -134,7 +134,7 @@ def test_a_cancelled_call_is_not_started_and_a_running_one_breaks_nothing() -> N
     asyncio.run(main())
 
 
-def test_closing_waits_for_nobody_and_cancels_what_waits() -> None:
+def test_closing_waits_for_nothing_and_cancels_waiting_calls() -> None:
     release, left = threading.Event(), threading.Event()
 
     def block() -> None:
@@ -152,7 +152,7 @@ def test_closing_waits_for_nobody_and_cancels_what_waits() -> None:
 
     asyncio.run(main())
     release.set()
-    assert left.wait(PATIENCE)  # its loop is gone by now, which must not matter
+    assert left.wait(PATIENCE)  # its loop has closed by now
 
 
 def test_ten_thousand_calls_from_many_tasks_all_come_back() -> None:

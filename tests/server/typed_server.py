@@ -1,4 +1,4 @@
-"""A server as its author types it: `make check` holds it to `mypy --strict`, `test_registration.py` runs it."""
+"""A fully typed server: `make check` checks it by `mypy --strict`, `test_registration.py` runs it."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ assert_type(reorder("pen"), list[Message])
 
 
 def misused() -> None:
-    """What a type checker refuses: an ignore too many is an error of its own."""
+    """What a type checker refuses; an unused ignore is an error too."""
     Server("shop", titel="Shop")  # type: ignore[arg-type]
     server.mount(server, namespace="shop")  # type: ignore[arg-type]
     server.run(show_banner=False)  # type: ignore[arg-type]
