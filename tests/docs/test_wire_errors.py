@@ -75,12 +75,17 @@ CASES: list[tuple[str, bytes]] = [
         http(host=b"Host: evil.test"),
     ),
     (
-        "This Origin is not allowed. To allow it, add its host to PORTWAY_ALLOWED_HOSTS.",
+        "This Origin is not allowed. To allow its pages, add it to PORTWAY_ALLOWED_ORIGINS.",
         http(b"Origin: http://evil.test"),
     ),
     ("The request must have exactly one Host header.", http(b"Host: localhost")),
     ("The Host header is not a host name with an optional port.", http(host=b"Host: a b")),
     ("There is nothing at this path; the MCP endpoint is ….", http(line=b"POST /sse")),
+    (
+        "This server has no OAuth: it takes a bearer token in the Authorization header; ask its operator for one "
+        "(PORTWAY_TOKENS).",
+        http(line=b"GET /.well-known/oauth-protected-resource/mcp"),
+    ),
     ("This server needs a valid bearer token in the Authorization header.", http()),
     ("The MCP endpoint takes POST only: this server keeps no sessions.", http(TOKEN, line=b"GET /mcp")),
     ("The Accept header must allow application/json or text/event-stream.", http(TOKEN, b"Accept: text/html")),

@@ -9,6 +9,8 @@ import re
 import socket
 from typing import TYPE_CHECKING, NamedTuple
 
+from portway.http.cors import Cors
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -30,7 +32,7 @@ _NO_HOST = Refusal(400, "The request must have exactly one Host header.")
 _BAD_HOST = Refusal(400, "The Host header is not a host name with an optional port.")
 _BAD_TARGET = Refusal(400, "The request target must be a path that starts with '/'.")
 _WRONG_HOST = Refusal(421, "This server does not answer to that Host. To allow it, add it to PORTWAY_ALLOWED_HOSTS.")
-_BAD_ORIGIN = Refusal(403, "This Origin is not allowed. To allow it, add its host to PORTWAY_ALLOWED_HOSTS.")
+_BAD_ORIGIN = Refusal(403, "This Origin is not allowed. To allow its pages, add it to PORTWAY_ALLOWED_ORIGINS.")
 
 
 class Guard:
@@ -38,13 +40,17 @@ class Guard:
 
     `allowed_hosts`: host names, each with an optional port; `*.example.com` for the names below one; `*` for any.
     IP literals and localhost (with the names below it) are always allowed as Host, since rebinding needs a name of
-    the attacker's. An Origin is allowed when its host is allowed by name, is this machine, or is the very authority
-    that was called.
+    the attacker's. An Origin is allowed when `cors` names it, its host is one of `allowed_hosts`, or it is the very
+    authority that was called; with `local_pages`, also when it is this machine.
     """
 
-    def __init__(self, allowed_hosts: Iterable[str] = ()) -> None:
+    def __init__(
+        self, allowed_hosts: Iterable[str] = (), cors: Cors | None = None, *, local_pages: bool = True
+    ) -> None:
+        self._cors = cors or Cors()
+        self._local_pages = local_pages
         self._names = frozenset(name.strip().lower().rstrip(".") for name in allowed_hosts if name.strip())
-        self._suffixes = (".localhost", *(name[1:] for name in self._names if name.startswith("*.")))
+        self._suffixes = tuple(name[1:] for name in self._names if name.startswith("*."))
         self._any = "*" in self._names
         self._verdicts: dict[object, Refusal | None] = {}
 
@@ -80,20 +86,20 @@ class Guard:
         called = _split(host)
         if called is None:
             return _BAD_HOST
-        if not (self._is_named(*called) or _is_ip(called[0])):
+        if not (self._is_named(*called) or _is_local_name(called[0]) or _is_ip(called[0])):
             return _WRONG_HOST
-        if origin is None:
+        if origin is None or self._cors.allows(origin):
             return None
         match = _ORIGIN.fullmatch(origin)
         caller = _split(match[1]) if match else None
         if caller is None:
             return _BAD_ORIGIN
-        if caller == called or _is_loopback(caller[0]) or self._is_named(*caller):
+        if caller == called or self._is_named(*caller):
             return None
-        return _BAD_ORIGIN
+        return None if self._local_pages and (_is_local_name(caller[0]) or _is_loopback(caller[0])) else _BAD_ORIGIN
 
     def _is_named(self, name: str, port: str) -> bool:
-        if self._any or name == "localhost" or name in self._names or name.endswith(self._suffixes):
+        if self._any or name in self._names or name.endswith(self._suffixes):
             return True
         return bool(port) and f"{name}:{port}" in self._names
 
@@ -111,6 +117,10 @@ def _is_ip(name: str) -> bool:
     except OSError:
         return False
     return True
+
+
+def _is_local_name(name: str) -> bool:
+    return name == "localhost" or name.endswith(".localhost")
 
 
 def _is_loopback(name: str) -> bool:

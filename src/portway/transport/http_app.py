@@ -14,6 +14,7 @@ from portway.auth.relay import relayed
 from portway.auth.tokens import NamedTokens, TokenVerifier, bearer
 from portway.http.asgi import Receive, Scope, Send
 from portway.http.body import BodyTooLarge, ClientDisconnected, read_body
+from portway.http.cors import Cors
 from portway.http.guard import Guard
 from portway.http.limits import Limits
 from portway.http.response import send_bytes
@@ -34,6 +35,13 @@ PATH, HEALTH = "/mcp", "/health"
 
 _CHALLENGE = (b"www-authenticate", b"Bearer")
 _INVALID_TOKEN = (b"www-authenticate", b'Bearer error="invalid_token"')
+_OAUTH = ("/.well-known/oauth-", "/.well-known/openid-", "/register", "/authorize", "/token")
+"""Where clients look for OAuth (RFC 8414, RFC 9728, RFC 7591), below the root."""
+_NO_OAUTH = (
+    "This server has no OAuth: it takes a bearer token in the Authorization header; ask its operator for one "
+    "(PORTWAY_TOKENS)."
+)
+_NO_LOGIN = "This server has no OAuth and asks for no token: call it without one."
 _MEDIA: dict[bytes, tuple[bool, bool]] = {}
 _log = logging.getLogger("portway.transport")
 
@@ -51,6 +59,7 @@ class HttpApp:
         *,
         verifier: TokenVerifier | None = None,
         guard: Guard | None = None,
+        cors: Cors | None = None,
         limits: Limits | None = None,
         behind_gate: bool = False,
         keys: Keys | None = None,
@@ -61,7 +70,8 @@ class HttpApp:
         self._sessions = Sessions(keys, lambda: self._loop_state().bus) if self._dispatcher.mints else None
         self._endpoint = Endpoint(self._dispatcher, self._sessions)
         self._verifier = verifier
-        self._guard = guard or Guard()
+        self._cors = cors or Cors()
+        self._guard = guard or Guard(local_pages=verifier is not None)
         self._limits = limits or Limits()
         self._behind_gate = behind_gate
         self._by_loop: dict[asyncio.AbstractEventLoop, LoopState] = {}
@@ -93,8 +103,17 @@ class HttpApp:
         if refusal is not None:
             await _refuse(send, refusal.status, refusal.message)
             return
+        if self._cors:
+            preflight = self._cors.preflight(scope)
+            if preflight is not None:
+                await send_bytes(send, 204, b"", preflight)
+                return
+            send = self._cors.sender(scope, send)
         if path.rstrip("/") != PATH:
-            await _refuse(send, 404, f"There is nothing at this path; the MCP endpoint is {PATH}.")
+            text = f"There is nothing at this path; the MCP endpoint is {PATH}."
+            if path.startswith(_OAUTH):
+                text = _NO_OAUTH if self._verifier is not None else _NO_LOGIN
+            await _refuse(send, 404, text)
             return
         fields = dict(scope["headers"])
         if len(fields) != len(scope["headers"]):  # join repeated Accept headers
@@ -208,22 +227,29 @@ def app(server: BaseServer) -> HttpApp:
     """Return the application of `server`, configured by the environment.
 
     PORTWAY_TOKENS asks for a bearer token, PORTWAY_ALLOWED_HOSTS and RENDER_EXTERNAL_HOSTNAME name it for the Host
-    check, PORTWAY_KEYS seals session ids and cursors so that other processes read them too, PORTWAY_SOCKET (set by a
-    host) hands authentication to the gate. Raises TokenSyntaxError and KeySyntaxError.
+    check, PORTWAY_ALLOWED_ORIGINS names the pages that may call, PORTWAY_KEYS seals session ids and cursors so that other processes read them too, PORTWAY_SOCKET (set by a
+    host) hands authentication to the gate. Raises TokenSyntaxError, KeySyntaxError and OriginSyntaxError.
     """
     tokens = os.environ.get("PORTWAY_TOKENS", "")
     behind_gate = bool(os.environ.get("PORTWAY_SOCKET"))
     names = (os.environ.get("PORTWAY_ALLOWED_HOSTS", ""), os.environ.get("RENDER_EXTERNAL_HOSTNAME", ""))
-    hosts = [name.strip() for name in ",".join(names).split(",") if name.strip()]
+    hosts = _listed(",".join(names))
     verifier = NamedTokens(tokens) if tokens and not behind_gate else None
     keys = os.environ.get("PORTWAY_KEYS", "")
+    cors = Cors(_listed(os.environ.get("PORTWAY_ALLOWED_ORIGINS", "")))
     return HttpApp(
         server,
         verifier=verifier,
-        guard=Guard(hosts),
+        guard=Guard(hosts, cors, local_pages=behind_gate or verifier is not None),
+        cors=cors,
         behind_gate=behind_gate,
         keys=Keys.parse(keys) if keys else None,
     )
+
+
+def _listed(text: str) -> list[str]:
+    """Split a comma-separated list, without its empty entries."""
+    return [name for part in text.split(",") if (name := part.strip())]
 
 
 def _accepted(accept: bytes) -> tuple[bool, bool]:

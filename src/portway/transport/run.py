@@ -96,6 +96,7 @@ def serve_http(server: BaseServer, choice: Choice, *, host: str | None, port: in
     """Serve over HTTP, by `workers` processes. Raises UsageError for what cannot be listened on or read."""
     from portway.auth.tokens import TokenSyntaxError
     from portway.http.bind import ListenError
+    from portway.http.cors import OriginSyntaxError
     from portway.http.serve import StartupError
     from portway.http.serve import run as listen
     from portway.protocol.sealing import KeySyntaxError
@@ -122,7 +123,7 @@ def serve_http(server: BaseServer, choice: Choice, *, host: str | None, port: in
                 raise SystemExit(supervise(application, bind, workers, announce, application.end_streams))
             raise UsageError("several workers need a system that can fork; leave --workers out")
         listen(application, bind, on_ready=announce, on_stop=application.end_streams)
-    except (ListenError, StartupError, TokenSyntaxError, KeySyntaxError) as error:
+    except (ListenError, StartupError, TokenSyntaxError, KeySyntaxError, OriginSyntaxError) as error:
         raise UsageError(str(error)) from None
 
 
