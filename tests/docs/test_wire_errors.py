@@ -82,8 +82,10 @@ CASES: list[tuple[str, bytes]] = [
     ("The Host header is not a host name with an optional port.", http(host=b"Host: a b")),
     ("There is nothing at this path; the MCP endpoint is ….", http(line=b"POST /sse")),
     (
-        "This server has no OAuth: it takes a bearer token in the Authorization header; ask its operator for one "
-        "(PORTWAY_TOKENS).",
+        (
+            "This server has no OAuth: it takes a bearer token in the Authorization header; ask its operator for one "
+            "(PORTWAY_TOKENS)."
+        ),
         http(line=b"GET /.well-known/oauth-protected-resource/mcp"),
     ),
     ("This server needs a valid bearer token in the Authorization header.", http()),

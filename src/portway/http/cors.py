@@ -49,7 +49,7 @@ class Cors:
         return origin in self._origins
 
     def preflight(self, scope: Scope) -> Headers | None:
-        """Return the headers of the 204 that answers a preflight of a page that is named; None for any other request."""
+        """Return the headers of the 204 for a named page's preflight; None for any other request."""
         headers = dict(scope["headers"])
         origin = headers.get(b"origin", b"")
         if scope["method"] != "OPTIONS" or b"access-control-request-method" not in headers or not self.allows(origin):
@@ -65,7 +65,7 @@ class Cors:
         ]
 
     def sender(self, scope: Scope, send: Send) -> Send:
-        """Return `send` with the headers that let a named page read the response; Vary tells caches that they differ."""
+        """Return `send` with the headers that let a named page read the response."""
         origin = next((value for name, value in scope["headers"] if name == b"origin"), b"")
         added = [_VARY]
         if self.allows(origin):

@@ -226,9 +226,10 @@ class HttpApp:
 def app(server: BaseServer) -> HttpApp:
     """Return the application of `server`, configured by the environment.
 
-    PORTWAY_TOKENS asks for a bearer token, PORTWAY_ALLOWED_HOSTS and RENDER_EXTERNAL_HOSTNAME name it for the Host
-    check, PORTWAY_ALLOWED_ORIGINS names the pages that may call, PORTWAY_KEYS seals session ids and cursors so that other processes read them too, PORTWAY_SOCKET (set by a
-    host) hands authentication to the gate. Raises TokenSyntaxError, KeySyntaxError and OriginSyntaxError.
+    PORTWAY_TOKENS asks for a bearer token. PORTWAY_ALLOWED_HOSTS and RENDER_EXTERNAL_HOSTNAME name the server for the
+    Host check, PORTWAY_ALLOWED_ORIGINS the pages that may call. PORTWAY_KEYS seals session ids and cursors, so that
+    other processes read them too. PORTWAY_SOCKET (set by a host) leaves authentication to the gate.
+    Raises TokenSyntaxError, KeySyntaxError and OriginSyntaxError.
     """
     tokens = os.environ.get("PORTWAY_TOKENS", "")
     behind_gate = bool(os.environ.get("PORTWAY_SOCKET"))
