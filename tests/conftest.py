@@ -1,4 +1,4 @@
-"""Fixtures of the whole suite; what is merely imported is in `tests/support.py`."""
+"""Fixtures for the whole suite; helpers that tests import are in `tests/support.py`."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from hypothesis import settings
 
 from portway.transport.http_app import HttpApp
 from tests.support import clean_env
-from tests.wire.reply_judge import judged
+from tests.wire.reply_validator import validated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-# The same examples in every run, so that a change is judged by what it changes; PORTWAY_FUZZ=anew looks for others.
+# The same examples in every run, so that only a change of the code changes the outcome; PORTWAY_FUZZ=anew tries others.
 settings.register_profile("same", derandomize=os.environ.get("PORTWAY_FUZZ") != "anew")
 settings.load_profile("same")
 
 
 @pytest.fixture(autouse=True)
-def every_message_is_one_of_its_revision(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Judges all that servers of this process say over HTTP, but where a test counts what a call costs."""
+def every_message_fits_its_revision(request: pytest.FixtureRequest) -> Iterator[None]:
+    # The same examples in every run, so that only a code change alters the outcome; PORTWAY_FUZZ=anew tries others.
     if request.path.stem == "test_cost":
         yield
         return
     faults: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(HttpApp, "__call__", judged(HttpApp.__call__, faults))
+        patch.setattr(HttpApp, "__call__", validated(HttpApp.__call__, faults))
         yield
     assert not faults, "\n".join(faults)
 
@@ -49,7 +49,7 @@ class RunCli(Protocol):
 
 @pytest.fixture
 def run_cli(tmp_path: Path) -> RunCli:
-    """Runs `portway ARGUMENTS` to its end as its own process, in `tmp_path` and with empty stdin unless told."""
+    """Run `portway ARGUMENTS` to its end as a process, by default in `tmp_path` and with empty stdin."""
 
     def run(
         *arguments: str | Path,

@@ -1,4 +1,4 @@
-"""What any test may import: a clean environment, a child that says when it is ready, waiting by polling."""
+"""Helpers for all tests: a clean environment, child processes that report when they are ready, polling."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ T = TypeVar("T")
 ROOT = Path(__file__).parent.parent
 SCRIPTS = Path(sys.executable).parent
 WEATHER = ROOT / "examples" / "weather" / "server.py"
-# What a child may inherit: this, and how the machine reaches package indexes. Anything else of the developer's (PORT,
-# PORTWAY_*, PYTHON*) would decide a test's outcome.
+# A child inherits only these variables and the settings for package indexes. Others of the developer (PORT,
+# PORTWAY_*, PYTHON*) would change the outcome of tests.
 INHERITED = {"PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "SYSTEMROOT", "SSL_CERT_FILE", "SSL_CERT_DIR"}
 INDEXES = ("UV_", "PIP_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 
 
 def clean_env(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment for a child: a few base variables, this interpreter's scripts first on PATH, then `extra`."""
+    """Return the environment for a child: base variables, this interpreter's scripts first on PATH, then `extra`."""
     env = {name: value for name, value in os.environ.items() if name in INHERITED or name.startswith(INDEXES)}
     env["PATH"] = os.pathsep.join([str(SCRIPTS), env.get("PATH", os.defpath)])
     return env | dict(extra or {})
 
 
 def eventually(probe: Callable[[], T], *, within: float = 10) -> T:
-    """The first truthy answer of `probe`, asked every 10 ms; fails the test after `within` seconds.
+    """Call `probe` every 10 ms and return its first truthy answer; fail the test after `within` seconds.
 
-    For what only polling can see (another process's files, a pid that must go). What can be awaited is awaited instead.
+    Only for what must be polled (another process's files, a pid that must go); await everything else.
     """
     deadline = time.monotonic() + within
     pause = threading.Event()
@@ -49,7 +49,7 @@ def eventually(probe: Callable[[], T], *, within: float = 10) -> T:
 
 
 class Started:
-    """A running child: `lines` is what it has written (stdout and stderr), `match` what was found in its ready line."""
+    """A running child: `lines` has its output so far (stdout and stderr), `match` the match in its ready line."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
@@ -70,7 +70,7 @@ class Started:
             self._written.notify_all()
 
     def wait_for(self, pattern: str, within: float) -> re.Match[str]:
-        """The first match of `pattern` in what the child writes; fails the test if it ends or stays silent instead."""
+        """Return the first match of `pattern` in the child's output; fail the test if it ends or stays silent."""
 
         def found() -> re.Match[str] | bool | None:
             return next(filter(None, (re.search(pattern, line) for line in self.lines)), None) or self._closed
@@ -86,7 +86,7 @@ class Started:
 def started(
     *command: str | Path, ready: str, within: float = 30, env: Mapping[str, str] | None = None, cwd: Path = ROOT
 ) -> Iterator[Started]:
-    """Runs `command` while the block lasts, entered when a line matches `ready`; then SIGTERM, after 15 s SIGKILL."""
+    """Run `command` while the block lasts, entered when a line matches `ready`; then SIGTERM, after 15 s SIGKILL."""
     with subprocess.Popen(
         list(map(str, command)),
         stdin=subprocess.DEVNULL,
@@ -110,7 +110,7 @@ def started(
 
 @contextlib.contextmanager
 def served(file: Path = WEATHER, *, env: Mapping[str, str] | None = None) -> Iterator[str]:
-    """The URL of the server in `file`, run by `portway run` on a free port of localhost while the block lasts."""
+    """Run the server in `file` with `portway run` on a free port while the block lasts; give its URL."""
     command = (SCRIPTS / "portway", "run", file, "--transport", "http", "--host", "127.0.0.1", "--port", "0")
     with started(*command, ready=r"http://127\.0\.0\.1:(\d+)", env=env) as child:
         assert child.match

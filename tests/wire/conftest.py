@@ -1,4 +1,4 @@
-"""The conversation's server, asking for tokens, and a client to it."""
+"""Clients of the full server, which requires tokens."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def client() -> Iterator[Client]:
 
 @pytest.fixture(scope="module")
 def sessionless() -> Iterator[Client]:
-    """A client of the same server, which gives no sessions."""
+    """A client of the same server without sessions."""
     with served(app(tokens=True, sessions=False)) as url:
         client = Client(url)
         yield client

@@ -1,4 +1,4 @@
-"""A conversation that makes the full server say all it can, in either era and over either transport."""
+"""A conversation that makes the full server send every kind of message, in both eras and over both transports."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tests.support import SCRIPTS
 from tests.transport.stdio_client import Pipes
-from tests.wire.full_server import FULL, POOR, app
+from tests.wire.full_server import ADMIN_TOKEN, READER_TOKEN, app
 from tests.wire.http_server import VERSIONS, Client, Reply, Stream, request, served
 from tests.wire.oracle import LEGACY, META, MODERN, Json
 
@@ -20,28 +20,28 @@ if TYPE_CHECKING:
 TALK = {"type": "ref/prompt", "name": "talk"}
 TOPIC = {"name": "topic", "value": "t"}
 DAY = {"type": "ref/resource", "uri": "note://by-day/{day}"}
-ABILITIES = {"elicitation": {"form": {}, "url": {}}, "sampling": {"tools": {}, "context": {}}, "roots": {}}
-WHO = {"name": "t", "version": "1"}
-INITIALIZE = {"protocolVersion": LEGACY, "capabilities": ABILITIES, "clientInfo": WHO}
-ABLE = {META + "clientCapabilities": ABILITIES, META + "clientInfo": WHO}
+CAPABILITIES = {"elicitation": {"form": {}, "url": {}}, "sampling": {"tools": {}, "context": {}}, "roots": {}}
+CLIENT_INFO = {"name": "t", "version": "1"}
+INITIALIZE = {"protocolVersion": LEGACY, "capabilities": CAPABILITIES, "clientInfo": CLIENT_INFO}
+CAPABLE = {META + "clientCapabilities": CAPABILITIES, META + "clientInfo": CLIENT_INFO}
 ORDER = {"dish": "soup", "sides": ["rice"]}
-EXTRA = {
+ANNOTATED = {
     "annotations": {"audience": ["user"], "priority": 0.5, "lastModified": "2026-07-28T00:00:00Z"},
     "_meta": {"x": 1},
 }
 BLOCKS = [
-    {"type": "text", "text": "Stew"} | EXTRA,
-    {"type": "image", "data": "AAAA", "mimeType": "image/png"} | EXTRA,
-    {"type": "audio", "data": "AAAA", "mimeType": "audio/wav"} | EXTRA,
+    {"type": "text", "text": "Stew"} | ANNOTATED,
+    {"type": "image", "data": "AAAA", "mimeType": "image/png"} | ANNOTATED,
+    {"type": "audio", "data": "AAAA", "mimeType": "audio/wav"} | ANNOTATED,
     {"type": "tool_use", "id": "1", "name": "look", "input": {"far": True}, "_meta": {"x": 1}},
 ]
-SAID = {"role": "assistant", "model": "m", "content": BLOCKS, "stopReason": "toolUse"}
+SAMPLED = {"role": "assistant", "model": "m", "content": BLOCKS, "stopReason": "toolUse"}
 ROOTS = {"roots": [{"uri": "file:///a", "name": "a"}, {"uri": "file:///b"}]}
-ASKING = {
+ANSWERS = {
     "order": [{"action": "accept", "content": ORDER}],
     "survey": [{"action": "decline"}],
     "pay": [{"action": "accept"}],
-    "think": [SAID],
+    "think": [SAMPLED],
     "rounds": [
         {"action": "accept", "content": {"value": "one"}},
         {"action": "accept", "content": {"sure": True}},
@@ -49,7 +49,7 @@ ASKING = {
     ],
     "where": [ROOTS],
 }
-"""The tools that ask, and the answers they are given, in order."""
+"""The tools that ask, and the answers to their questions, in order."""
 
 CALLS: tuple[tuple[str, Json], ...] = (
     ("tools/list", {}),
@@ -95,7 +95,7 @@ CALLS: tuple[tuple[str, Json], ...] = (
     ("completion/complete", {"ref": {"type": "ref/prompt", "name": "absent"}, "argument": {"name": "a", "value": ""}}),
     ("subscriptions/listen", {}),
 )
-HOSTILE: tuple[bytes, ...] = (
+MALFORMED: tuple[bytes, ...] = (
     b"",
     b"{",
     b"[]",
@@ -114,71 +114,79 @@ HOSTILE: tuple[bytes, ...] = (
 
 
 @dataclass(frozen=True)
-class Said:
-    """What was asked and what came back. Of a stream only the messages are kept."""
+class Recorded:
+    """A request's method and its reply. Of a stream only the messages are kept."""
 
     version: str
     method: str
     reply: Reply
 
 
-def converse(client: Client, version: str) -> list[Said]:
-    said = [
-        Said(version, method, client.ask(version, method, params, id=f"q{number}", token=POOR, headers=extra(params)))
+def converse(client: Client, version: str) -> list[Recorded]:
+    records = [
+        Recorded(
+            version,
+            method,
+            client.ask(version, method, params, id=f"q{number}", token=READER_TOKEN, headers=param_headers(params)),
+        )
         for number, (method, params) in enumerate(CALLS)
     ]
     slow = {"name": "slow", "arguments": {"steps": 3}}
-    said += [
-        Said(version, "tools/call", client.ask(version, "tools/call", slow, meta={"progressToken": t}, token=FULL))
+    records += [
+        Recorded(
+            version, "tools/call", client.ask(version, "tools/call", slow, meta={"progressToken": t}, token=ADMIN_TOKEN)
+        )
         for t in (7, "t")
     ]
-    said += list(pages(client, version))
-    _, headers = request(version, "ping", token=FULL)
-    said += [Said(version, "tools/call", client.send(body, headers)) for body in HOSTILE]
+    records += list(pages(client, version))
+    _, headers = request(version, "ping", token=ADMIN_TOKEN)
+    records += [Recorded(version, "tools/call", client.send(body, headers)) for body in MALFORMED]
     if version == MODERN:
-        said += [Said(version, "tools/list", client.send(*changed)) for changed in broken_envelopes()]
-        said += [*modern_questions(client), listening(client)]
+        records += [Recorded(version, "tools/list", client.send(*changed)) for changed in broken_envelopes()]
+        records += [*modern_questions(client), listen_for_changes(client)]
         report = {"name": "report"}
-        meta = ABLE | {META + "logLevel": "info"}
-        said.append(Said(version, "tools/call", client.ask(version, "tools/call", report, meta=meta, token=FULL)))
+        meta = CAPABLE | {META + "logLevel": "info"}
+        records.append(
+            Recorded(version, "tools/call", client.ask(version, "tools/call", report, meta=meta, token=ADMIN_TOKEN))
+        )
     else:
-        said += in_session(client)
-    return said
+        records += in_session(client)
+    return records
 
 
-def extra(params: Json) -> dict[str, str]:
-    """The headers that repeat an argument."""
+def param_headers(params: Json) -> dict[str, str]:
+    """Return the headers that repeat an argument."""
     return {"Mcp-Param-Region": params["arguments"]["name"]} if params.get("name") == "region" else {}
 
 
-def pages(client: Client, version: str) -> Iterator[Said]:
-    """Every list to its end."""
+def pages(client: Client, version: str) -> Iterator[Recorded]:
+    """Fetch every page of every list."""
     for method in ("tools/list", "resources/list", "resources/templates/list", "prompts/list"):
         params: Json | None = {}
         while params is not None:
-            reply = client.ask(version, method, params, token=POOR)
-            yield Said(version, method, reply)
+            reply = client.ask(version, method, params, token=READER_TOKEN)
+            yield Recorded(version, method, reply)
             cursor = reply.last["result"].get("nextCursor")
             params = None if cursor is None else {"cursor": cursor}
 
 
-def modern_questions(client: Client) -> Iterator[Said]:
-    """Each tool that asks, to its end; one asked by a client that cannot answer."""
-    for name, answers in ASKING.items():
+def modern_questions(client: Client) -> Iterator[Recorded]:
+    """Call each tool that asks, to its end, and one for a client that cannot answer."""
+    for name, answers in ANSWERS.items():
         params: Json = {"name": name}
         left = list(answers)
         while True:
-            reply = client.ask(MODERN, "tools/call", params, meta=ABLE, token=FULL)
-            yield Said(MODERN, "tools/call", reply)
+            reply = client.ask(MODERN, "tools/call", params, meta=CAPABLE, token=ADMIN_TOKEN)
+            yield Recorded(MODERN, "tools/call", reply)
             result = reply.last["result"]
             if result["resultType"] == "complete":
                 assert not result["isError"], result
                 break
             responses = {key: left.pop(0) for key in result["inputRequests"]}
             params |= {"inputResponses": responses, "requestState": result["requestState"]}
-    yield Said(MODERN, "tools/call", client.ask(MODERN, "tools/call", {"name": "order"}, token=FULL))
+    yield Recorded(MODERN, "tools/call", client.ask(MODERN, "tools/call", {"name": "order"}, token=ADMIN_TOKEN))
     for method, params in (("prompts/get", {"name": "asked"}), ("resources/read", {"uri": "note://asked"})):
-        yield Said(MODERN, method, client.ask(MODERN, method, params, meta=ABLE, token=FULL))
+        yield Recorded(MODERN, method, client.ask(MODERN, method, params, meta=CAPABLE, token=ADMIN_TOKEN))
 
 
 EVERY_CHANGE = {
@@ -189,33 +197,33 @@ EVERY_CHANGE = {
 }
 
 
-def listening(client: Client) -> Said:
-    """A stream of changes up to the last; its end needs a server that stops, or stdio."""
+def listen_for_changes(client: Client) -> Recorded:
+    """Read a stream of changes up to the last one. The end of a stream is in `over_stdio`."""
     params = {"notifications": EVERY_CHANGE}
-    stream = client.listen(MODERN, "subscriptions/listen", params, id="é", token=FULL)
+    stream = client.listen(MODERN, "subscriptions/listen", params, id="é", token=ADMIN_TOKEN)
     stream.next()
-    client.ask(MODERN, "tools/call", {"name": "change"}, token=FULL)
-    hear_every_change(stream)
-    return noted(MODERN, "subscriptions/listen", stream)
+    client.ask(MODERN, "tools/call", {"name": "change"}, token=ADMIN_TOKEN)
+    read_every_change(stream)
+    return recorded_stream(MODERN, "subscriptions/listen", stream)
 
 
-def hear_every_change(stream: Stream) -> None:
-    """Read until each kind of change has been told, some perhaps twice, and leave."""
+def read_every_change(stream: Stream) -> None:
+    """Read until each kind of change has arrived, some perhaps twice, and close the stream."""
     lists = {f"notifications/{kind}/list_changed" for kind in ("tools", "prompts", "resources")}
     while not {"notifications/resources/updated", *lists} <= {message["method"] for message in stream.messages}:
         assert stream.next() is not None
     stream.close()
 
 
-def noted(version: str, method: str, stream: Stream) -> Said:
-    return Said(version, method, Reply(stream.status, {}, b"", stream.messages))
+def recorded_stream(version: str, method: str, stream: Stream) -> Recorded:
+    return Recorded(version, method, Reply(stream.status, {}, b"", stream.messages))
 
 
-def in_session(client: Client) -> Iterator[Said]:
-    """What only a legacy client with a session hears."""
-    opened = client.ask(LEGACY, "initialize", INITIALIZE, token=FULL)
-    session = {"session": opened.headers["mcp-session-id"], "token": FULL}
-    yield Said(LEGACY, "initialize", opened)
+def in_session(client: Client) -> Iterator[Recorded]:
+    """Provoke the messages that only a legacy client with a session gets."""
+    opened = client.ask(LEGACY, "initialize", INITIALIZE, token=ADMIN_TOKEN)
+    session = {"session": opened.headers["mcp-session-id"], "token": ADMIN_TOKEN}
+    yield Recorded(LEGACY, "initialize", opened)
     note, headers = request(LEGACY, "notifications/initialized", **session)
     del note["id"]
     client.send(json.dumps(note).encode(), headers)
@@ -228,28 +236,30 @@ def in_session(client: Client) -> Iterator[Said]:
         ("tools/call", {"name": "report"}),
         ("resources/unsubscribe", {"uri": "note://static"}),
     ):
-        yield Said(LEGACY, method, client.ask(LEGACY, method, params, **session))
-    hear_every_change(events)
-    yield noted(LEGACY, "", events)
-    for name, answers in ASKING.items():
-        yield noted(LEGACY, "tools/call", answered(client, name, answers, session))
+        yield Recorded(LEGACY, method, client.ask(LEGACY, method, params, **session))
+    read_every_change(events)
+    yield recorded_stream(LEGACY, "", events)
+    for name, answers in ANSWERS.items():
+        yield recorded_stream(LEGACY, "tools/call", call_and_answer(client, name, answers, session))
     asked = client.listen(LEGACY, "tools/call", {"name": "order"}, id="gone", **session)
     asked.next()
     cancel = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": "gone"}}
     client.send(json.dumps(cancel).encode(), headers)
     asked.rest()
-    yield noted(LEGACY, "tools/call", asked)
+    yield recorded_stream(LEGACY, "tools/call", asked)
     left = client.listen(LEGACY, "tools/call", {"name": "leave"}, meta={"progressToken": 1}, **session)
     left.rest()
-    yield noted(LEGACY, "tools/call", left)
+    yield recorded_stream(LEGACY, "tools/call", left)
     back = client.stream(b"", headers | {"Last-Event-ID": left.event_id}, verb="GET", method="tools/call")
     back.next()
     back.close()
-    yield Said(LEGACY, "tools/call", Reply(back.status, {}, b"", back.messages))
+    yield Recorded(LEGACY, "tools/call", Reply(back.status, {}, b"", back.messages))
 
 
-def answered(client: Client, name: str, answers: list[Json], session: dict[str, str], *, strict: bool = True) -> Stream:
-    """A call of a legacy client's, and its questions answered, to the end; `strict`: with success."""
+def call_and_answer(
+    client: Client, name: str, answers: list[Json], session: dict[str, str], *, strict: bool = True
+) -> Stream:
+    """Call a tool as a legacy client and answer its questions; `strict`: the call must succeed."""
     stream = client.listen(LEGACY, "tools/call", {"name": name}, id=name, **session)
     left = list(answers)
     while (message := stream.next()) is not None and "method" in message:
@@ -262,8 +272,8 @@ def answered(client: Client, name: str, answers: list[Json], session: dict[str, 
     return stream
 
 
-def over_pipes() -> Iterator[Said]:
-    """What is said otherwise over stdio: the end of a modern subscription."""
+def over_stdio() -> Iterator[Recorded]:
+    """Provoke what differs over stdio: the end of a modern subscription."""
     command = (SCRIPTS / "portway", "run", f"{Path(__file__).with_name('full_server.py')}", "--transport", "stdio")
     with Pipes(*map(str, command)) as pipes:
         listen, _ = request(MODERN, "subscriptions/listen", {"notifications": EVERY_CHANGE}, id=3)
@@ -271,12 +281,12 @@ def over_pipes() -> Iterator[Said]:
         messages = [pipes.receive()]
         pipes.close_input()
         messages += [pipes.receive(), pipes.receive()]
-    yield Said(MODERN, "subscriptions/listen", Reply(200, {}, b"", messages))
+    yield Recorded(MODERN, "subscriptions/listen", Reply(200, {}, b"", messages))
 
 
 def broken_envelopes() -> list[tuple[bytes, dict[str, str]]]:
-    """`tools/list` with one thing wrong each: a header, or a key of the envelope."""
-    message, headers = request(MODERN, "tools/list", token=FULL)
+    """Return `tools/list` requests with one fault each, in a header or in the envelope."""
+    message, headers = request(MODERN, "tools/list", token=ADMIN_TOKEN)
     bad = [
         (message, headers | {"Mcp-Method": "tools/call"}),
         (message, {k: v for k, v in headers.items() if k != "Mcp-Method"}),
@@ -293,10 +303,10 @@ def broken_envelopes() -> list[tuple[bytes, dict[str, str]]]:
 
 
 @cache
-def recorded() -> tuple[Said, ...]:
-    """The whole conversation in both eras, once a process."""
+def recorded() -> tuple[Recorded, ...]:
+    """Return the whole conversation in both eras; it is held once per process."""
     with served(app(tokens=True)) as url:
         client = Client(url)
-        said = [one for version in VERSIONS for one in converse(client, version)]
+        records = [one for version in VERSIONS for one in converse(client, version)]
         client.close()
-    return (*said, *over_pipes())
+    return (*records, *over_stdio())

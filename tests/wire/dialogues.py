@@ -1,7 +1,7 @@
-"""Exchanges that take several steps: sessions, questions and their answers, subscriptions.
+"""Dialogues of several requests: sessions, questions and their answers, subscriptions.
 
-A dialogue is what a client does, and yields a step for all that comes back, made comparable: what is random or opaque
-in it (ids, keys, states) is named by its place.
+A dialogue sends the requests of one client and yields a step for each reply. Random or opaque parts of a reply (ids,
+keys, states) are replaced by fixed names, so that two servers can be compared.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     Dialogue = Callable[[Client], Iterator["Step"]]
 
-ABILITIES = {"elicitation": {"form": {}}, "sampling": {}, "roots": {}}
-OPENING = {"protocolVersion": LEGACY, "capabilities": ABILITIES, "clientInfo": {"name": "t", "version": "1"}}
+CAPABILITIES = {"elicitation": {"form": {}}, "sampling": {}, "roots": {}}
+INITIALIZE = {"protocolVersion": LEGACY, "capabilities": CAPABILITIES, "clientInfo": {"name": "t", "version": "1"}}
 ANSWERS: dict[str, list[Json]] = {
     "ask": [
         {"action": "accept", "content": {"name": "Ada", "age": 3, "size": "l"}},
@@ -42,7 +42,7 @@ MALFORMED: dict[str, list[Any]] = {
 
 @dataclass(frozen=True)
 class Step:
-    """What came back for one request: `seen` has the status and every message."""
+    """The reply to one request: `seen` has the status and every message."""
 
     case: Case
     seen: Json
@@ -50,11 +50,13 @@ class Step:
 
 def step(case: Case, status: int, messages: list[Json]) -> Step:
     last = messages[-1] if messages else None
-    return Step(case, {"status": status, "message": steady(last), "before": [steady(one) for one in messages[:-1]]})
+    return Step(
+        case, {"status": status, "message": normalized(last), "before": [normalized(one) for one in messages[:-1]]}
+    )
 
 
-def steady(message: Json | None) -> Any:
-    """A copy without what is another every time, or only has to be unique."""
+def normalized(message: Json | None) -> Any:
+    """Return a copy in which random and unique values have fixed names."""
     if message is None:
         return None
     message = json.loads(json.dumps(message))
@@ -68,12 +70,12 @@ def steady(message: Json | None) -> Any:
         result["inputRequests"] = {f"q{number}": question for number, question in enumerate(asked)}
         result["requestState"] = "state"
     for question in [message, *(result.get("inputRequests") or {}).values()]:
-        tidy_form((question.get("params") or {}).get("requestedSchema") or {})
+        drop_titles((question.get("params") or {}).get("requestedSchema") or {})
     return message
 
 
-def tidy_form(form: Json) -> None:
-    """Titles that nobody wrote, and the order of what has none."""
+def drop_titles(form: Json) -> None:
+    """Remove generated titles."""
     form.pop("title", None)
     for field in form.get("properties", {}).values():
         field.pop("title", None)
@@ -90,14 +92,14 @@ def exchange(client: Client, sent: Case) -> tuple[Reply, Step]:
 
 
 def in_session(client: Client) -> Iterator[Step]:
-    """A session from its beginning to its end and after."""
-    reply, said = exchange(client, case(LEGACY, "initialize", OPENING))
+    """Use a session from its start to its end, and after it."""
+    reply, said = exchange(client, case(LEGACY, "initialize", INITIALIZE))
     yield said
     session = reply.headers["mcp-session-id"]
     assert re.fullmatch(r"[!-~]+", session)
     note = case(LEGACY, "", session=session)
-    told = b'{"jsonrpc":"2.0","method":"notifications/initialized"}'
-    yield step(note, client.send(told, note.headers).status, [])
+    initialized = b'{"jsonrpc":"2.0","method":"notifications/initialized"}'
+    yield step(note, client.send(initialized, note.headers).status, [])
     for method, params in (
         ("ping", {}),
         ("tools/call", {"name": "add", "arguments": {"a": 1}}),
@@ -122,15 +124,15 @@ def in_session(client: Client) -> Iterator[Step]:
 
 
 def asked_in_session(client: Client) -> Iterator[Step]:
-    """Every question, and every answer there is to it."""
-    opened = exchange(client, case(LEGACY, "initialize", OPENING))[0]
+    """Ask every question, with every kind of answer."""
+    opened = exchange(client, case(LEGACY, "initialize", INITIALIZE))[0]
     session = opened.headers["mcp-session-id"]
     for name, answers in ANSWERS.items():
         for answer in [*answers, {"error": {"code": -1, "message": "no"}}]:
             sent = case(LEGACY, "tools/call", {"name": name}, session=session, id=name)
             stream = client.stream(sent.body, sent.headers)
             yield from answer_until_done(client, sent, stream, answer, session)
-    incapable = exchange(client, case(LEGACY, "initialize", OPENING | {"capabilities": {}}))[0]
+    incapable = exchange(client, case(LEGACY, "initialize", INITIALIZE | {"capabilities": {}}))[0]
     for name in ANSWERS:
         yield exchange(client, case(LEGACY, "tools/call", {"name": name}, session=incapable.headers["mcp-session-id"]))[
             1
@@ -147,8 +149,8 @@ def answer_until_done(client: Client, sent: Case, stream: Stream, answer: Json, 
 
 
 def asked_in_rounds(client: Client) -> Iterator[Step]:
-    """The same of a modern client, which brings its answers with the next request."""
-    able = {META + "clientCapabilities": ABILITIES}
+    """Ask the same of a modern client, which sends its answers with the next request."""
+    able = {META + "clientCapabilities": CAPABILITIES}
     for name, answers in ANSWERS.items():
         for answer in [*answers, *MALFORMED[name]]:
             call: Json = {"name": name}
@@ -167,8 +169,8 @@ def asked_in_rounds(client: Client) -> Iterator[Step]:
         yield exchange(client, case(MODERN, "tools/call", call))[1]
 
 
-def telling(client: Client) -> Iterator[Step]:
-    """Log messages and progress, as a modern request asks for them."""
+def logging_and_progress(client: Client) -> Iterator[Step]:
+    """Get log messages and progress, as a modern request asks for them."""
     for meta in (
         {},
         {"progressToken": "p"},
@@ -180,7 +182,7 @@ def telling(client: Client) -> Iterator[Step]:
 
 
 def listening(client: Client) -> Iterator[Step]:
-    """Streams of changes: what is acknowledged, and what comes."""
+    """Open streams of changes and read the acknowledgement and the notifications."""
     watched = {"resourceSubscriptions": ["note://static", "note://none"]}
     for filters in (
         {"toolsListChanged": True},
@@ -193,7 +195,7 @@ def listening(client: Client) -> Iterator[Step]:
         stream = client.stream(sent.body, sent.headers)
         stream.next()
         client.ask(MODERN, "tools/call", {"name": "change"})
-        wanted = {f"notifications/{kind}" for kind in told_of(filters)}
+        wanted = {f"notifications/{kind}" for kind in notified_kinds(filters)}
         while not wanted <= {message["method"] for message in stream.messages}:
             stream.next()
         stream.close()
@@ -204,8 +206,8 @@ def listening(client: Client) -> Iterator[Step]:
 
 
 def changing_in_session(client: Client) -> Iterator[Step]:
-    """What a legacy client hears of changes, on the stream that it opens for it."""
-    session = exchange(client, case(LEGACY, "initialize", OPENING))[0].headers["mcp-session-id"]
+    """Read the notifications of changes on a legacy client's GET stream."""
+    session = exchange(client, case(LEGACY, "initialize", INITIALIZE))[0].headers["mcp-session-id"]
     plain = case(LEGACY, "", session=session)
     client.send(b'{"jsonrpc":"2.0","method":"notifications/initialized"}', plain.headers)
     yield exchange(client, case(LEGACY, "resources/subscribe", {"uri": "note://static"}, session=session))[1]
@@ -223,8 +225,8 @@ def changing_in_session(client: Client) -> Iterator[Step]:
 
 
 def paging(client: Client) -> Iterator[Step]:
-    """Every list, page by page, and what is no cursor."""
-    opened = exchange(client, case(LEGACY, "initialize", OPENING))[0]
+    """Fetch every list page by page, and with invalid cursors."""
+    opened = exchange(client, case(LEGACY, "initialize", INITIALIZE))[0]
     for version, session in ((LEGACY, opened.headers["mcp-session-id"]), (MODERN, None)):
         for method in ("tools/list", "resources/list", "resources/templates/list", "prompts/list"):
             params: Json | None = {}
@@ -237,7 +239,7 @@ def paging(client: Client) -> Iterator[Step]:
                 yield exchange(client, case(version, method, {"cursor": wrong}, session=session))[1]
 
 
-def told_of(filters: Json) -> list[str]:
+def notified_kinds(filters: Json) -> list[str]:
     kinds = {"toolsListChanged": "tools/list_changed", "resourceSubscriptions": "resources/updated"}
     return [kind for name, kind in kinds.items() if filters.get(name)]
 
@@ -246,7 +248,7 @@ ALL: tuple[Dialogue, ...] = (
     in_session,
     asked_in_session,
     asked_in_rounds,
-    telling,
+    logging_and_progress,
     listening,
     changing_in_session,
     paging,

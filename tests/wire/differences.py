@@ -1,7 +1,7 @@
 """Where Portway and the official SDK (mcp 2.3) answer differently, and what the specification says.
 
-Each entry edits copies of both answers until they agree on its point; one that never edits anything is stale. S25 is
-the specification of 2025-11-25, S26 that of 2026-07-28.
+Each entry edits copies of both answers so that they agree on its point; one that never edits is stale. S25 is the
+specification of 2025-11-25, S26 that of 2026-07-28.
 """
 
 from __future__ import annotations
@@ -14,29 +14,29 @@ from urllib.parse import unquote
 from tests.wire.http_server import LEGACY, META, MODERN, Json
 from tests.wire.requests import Case
 
-Forgive = Callable[[Case, Json, Json], None]
+Reconcile = Callable[[Case, Json, Json], None]
 
 
 @dataclass(frozen=True)
 class Difference:
     name: str
     cites: str
-    forgive: Forgive
+    reconcile: Reconcile
 
 
 DIFFERENCES: list[Difference] = []
 
 
-def difference(cites: str) -> Callable[[Forgive], Forgive]:
-    def register(forgive: Forgive) -> Forgive:
-        DIFFERENCES.append(Difference(forgive.__name__, cites, forgive))
-        return forgive
+def difference(cites: str) -> Callable[[Reconcile], Reconcile]:
+    def register(reconcile: Reconcile) -> Reconcile:
+        DIFFERENCES.append(Difference(reconcile.__name__, cites, reconcile))
+        return reconcile
 
     return register
 
 
 def code(seen: Json) -> int | None:
-    """The error code of an answer, None for a result or no message."""
+    """Return the error code of an answer, None for a result or no message."""
     return ((seen["message"] or {}).get("error") or {}).get("code")
 
 
@@ -44,8 +44,8 @@ def result(seen: Json) -> Json:
     return (seen["message"] or {}).get("result") or {}
 
 
-def agree(ours: Json, theirs: Json) -> None:
-    """Take ours for both."""
+def accept_ours(ours: Json, theirs: Json) -> None:
+    """Replace their answer by ours."""
     theirs.clear()
     theirs.update(ours)
 
@@ -68,7 +68,7 @@ def id_where_readable(case: Case, ours: Json, theirs: Json) -> None:
 @difference("JSON-RPC 2.0 §5.1: -32600 for JSON that is no valid request object, -32602 for its params only.")
 def invalid_request(case: Case, ours: Json, theirs: Json) -> None:
     if (code(ours), code(theirs), theirs["status"]) == (-32600, -32602, 400):
-        agree(ours, theirs)
+        accept_ours(ours, theirs)
 
 
 @difference(
@@ -76,7 +76,7 @@ def invalid_request(case: Case, ours: Json, theirs: Json) -> None:
 )
 def bad_id_is_an_error(case: Case, ours: Json, theirs: Json) -> None:
     if code(ours) == -32600 and "id" in case.message and theirs["status"] == 202:
-        agree(ours, theirs)
+        accept_ours(ours, theirs)
 
 
 # Tools
@@ -89,7 +89,7 @@ def unknown_tool(case: Case, ours: Json, theirs: Json) -> None:
         and result(theirs).get("isError")
         and result(theirs)["content"][0]["text"].startswith("Unknown tool")
     ):
-        agree(ours, theirs)
+        accept_ours(ours, theirs)
 
 
 @difference(
@@ -135,14 +135,14 @@ def closed_schemas(case: Case, ours: Json, theirs: Json) -> None:
 def unknown_arguments(case: Case, ours: Json, theirs: Json) -> None:
     arguments = case.params.get("arguments")
     if isinstance(arguments, dict) and set(arguments) - {"a", "b", "city"} and result(ours).get("isError"):
-        agree(ours, theirs)
+        accept_ours(ours, theirs)
 
 
 # Sessions, questions
 
 
 def questions(seen: Json) -> list[Json]:
-    """What is asked of the client: a request of a legacy stream, or those a modern result holds."""
+    """Return the questions to the client: a request on a legacy stream, or those in a modern result."""
     message = seen["message"] or {}
     return [message] if "method" in message else list(result(seen).get("inputRequests", {}).values())
 
@@ -164,13 +164,13 @@ def empty_params(case: Case, ours: Json, theirs: Json) -> None:
 @difference("S25 server/tools.mdx, Error Handling: a tool that gets no answer has failed: an isError result.")
 def no_answer(case: Case, ours: Json, theirs: Json) -> None:
     if case.version == LEGACY and result(ours).get("isError") and code(theirs) is not None:
-        agree(ours, theirs)
+        accept_ours(ours, theirs)
 
 
 @difference("S25 basic/transports.mdx, Session Management: a status for each fault, the JSON-RPC error is free.")
 def session_errors(case: Case, ours: Json, theirs: Json) -> None:
     if case.version == LEGACY and code(ours) == 1000 and ours["status"] == theirs["status"] in {400, 404}:
-        agree(ours, theirs)
+        accept_ours(ours, theirs)
 
 
 @difference("S25 server/utilities/logging.mdx, Message Flow: only messages of the level set and above are sent.")
@@ -186,13 +186,13 @@ def log_levels(case: Case, ours: Json, theirs: Json) -> None:
 def unfit_answers(case: Case, ours: Json, theirs: Json) -> None:
     again = result(ours).get("resultType") == "input_required" or code(ours) == -32602
     if case.params.get("inputResponses") and again and result(theirs).get("isError"):
-        agree(ours, theirs)
+        accept_ours(ours, theirs)
 
 
 @difference("S26 basic/patterns/mrtr.mdx, Server Requirements: a state is verified where it influences anything.")
 def unused_state(case: Case, ours: Json, theirs: Json) -> None:
     if "requestState" in case.params and case.params.get("name") == "add" and code(theirs) == -32602:
-        agree(ours, theirs)
+        accept_ours(ours, theirs)
 
 
 # Resources, prompts, lists
@@ -201,13 +201,13 @@ def unused_state(case: Case, ours: Json, theirs: Json) -> None:
 @difference("S25 server/resources.mdx, Error Handling: -32002 for a resource not found.")
 def resource_not_found(case: Case, ours: Json, theirs: Json) -> None:
     if case.version == LEGACY and (code(ours), code(theirs)) == (-32002, -32602):
-        agree(ours, theirs)
+        accept_ours(ours, theirs)
 
 
 @difference("S25 and S26 server/prompts.mdx, Error Handling: -32602 for an unknown prompt and for a missing argument.")
 def prompt_errors(case: Case, ours: Json, theirs: Json) -> None:
     if code(ours) == -32602 and code(theirs) in {0, -32603} and case.params.get("name") is not None:
-        agree(ours, theirs)
+        accept_ours(ours, theirs)
 
 
 @difference("S25 and S26 schema.ts, GetPromptResult: description is optional; the list has it.")
@@ -219,20 +219,20 @@ def prompt_description(case: Case, ours: Json, theirs: Json) -> None:
 @difference("S25 and S26 server/utilities/pagination.mdx, Error Handling: an invalid cursor is answered with -32602.")
 def made_up_cursor(case: Case, ours: Json, theirs: Json) -> None:
     if code(ours) == -32602 and "cursor" in case.params and theirs["status"] == 200:
-        agree(ours, theirs)
+        accept_ours(ours, theirs)
 
 
 @difference("S25 and S26 server/utilities/completion.mdx, Error Handling: -32602 for an unknown prompt or argument.")
 def completion_of_nothing(case: Case, ours: Json, theirs: Json) -> None:
     if case.method == "completion/complete" and code(ours) == -32602 and result(theirs):
-        agree(ours, theirs)
+        accept_ours(ours, theirs)
 
 
 @difference("S25 and S26 server/resources.mdx, Security Considerations: URIs are validated, here after decoding.")
-def climbing_paths(case: Case, ours: Json, theirs: Json) -> None:
-    climbs = "/../" in unquote(str(case.params.get("uri")))
-    if climbs and code(ours) in {-32002, -32602} and result(theirs):
-        agree(ours, theirs)
+def escaping_paths(case: Case, ours: Json, theirs: Json) -> None:
+    escapes = "/../" in unquote(str(case.params.get("uri")))
+    if escapes and code(ours) in {-32002, -32602} and result(theirs):
+        accept_ours(ours, theirs)
 
 
 @difference("S25 and S26 schema.ts, ServerCapabilities: an absent flag is false.")
@@ -243,7 +243,7 @@ def false_capabilities(case: Case, ours: Json, theirs: Json) -> None:
 
 
 @difference("S25 server/tools.mdx, Capabilities: listChanged says that changes are told, and in a session ours are.")
-def promised_changes(case: Case, ours: Json, theirs: Json) -> None:
+def announced_changes(case: Case, ours: Json, theirs: Json) -> None:
     if case.version == LEGACY:
         for name, capability in result(ours).get("capabilities", {}).items():
             if "listChanged" not in result(theirs).get("capabilities", {}).get(name, {}):
@@ -256,7 +256,7 @@ def promised_changes(case: Case, ours: Json, theirs: Json) -> None:
 def lenient_initialize(case: Case, ours: Json, theirs: Json) -> None:
     incomplete = not {"capabilities", "clientInfo"} <= set(case.params) or "protocolVersion" in result(ours)
     if case.method == "initialize" and incomplete and code(theirs) == -32602:
-        agree(ours, theirs)
+        accept_ours(ours, theirs)
 
 
 # The ladder
@@ -265,7 +265,7 @@ def lenient_initialize(case: Case, ours: Json, theirs: Json) -> None:
 @difference("S25 basic/lifecycle.mdx, Operation: what was not negotiated is not there, whatever the params.")
 def method_before_params(case: Case, ours: Json, theirs: Json) -> None:
     if case.version == LEGACY and (code(ours), code(theirs)) == (-32601, -32602):
-        agree(ours, theirs)
+        accept_ours(ours, theirs)
 
 
 @difference(
@@ -273,14 +273,14 @@ def method_before_params(case: Case, ours: Json, theirs: Json) -> None:
 )
 def optional_white_space(case: Case, ours: Json, theirs: Json) -> None:
     if code(theirs) == -32020 and any(value != value.strip() for value in case.headers.values()):
-        agree(ours, theirs)
+        accept_ours(ours, theirs)
 
 
 @difference("S26 basic/versioning.mdx: the envelope in _meta makes a request modern even when its header is missing.")
 def era_by_envelope(case: Case, ours: Json, theirs: Json) -> None:
     unsaid = case.headers.get("MCP-Protocol-Version") in {None, LEGACY}
     if META + "protocolVersion" in case.meta and unsaid and code(ours) in {-32020, -32602}:
-        agree(ours, theirs)
+        accept_ours(ours, theirs)
 
 
 @difference(
@@ -289,13 +289,13 @@ def era_by_envelope(case: Case, ours: Json, theirs: Json) -> None:
 def types_before_headers(case: Case, ours: Json, theirs: Json) -> None:
     later = code(theirs) == -32020 or (case.method == "initialize" and code(theirs) == -32601)
     if case.version == MODERN and code(ours) == -32602 and ours["status"] == 400 and later:
-        agree(ours, theirs)
+        accept_ours(ours, theirs)
 
 
 @difference("S25 basic/transports.mdx, Sending Messages: a notification that cannot be accepted gets an HTTP error.")
 def unreadable_notification(case: Case, ours: Json, theirs: Json) -> None:
     if "id" not in case.message and (ours["status"], theirs["status"]) == (400, 202):
-        agree(ours, theirs)
+        accept_ours(ours, theirs)
 
 
 @difference(
@@ -303,11 +303,11 @@ def unreadable_notification(case: Case, ours: Json, theirs: Json) -> None:
 )
 def notification_headers(case: Case, ours: Json, theirs: Json) -> None:
     if "id" not in case.message and ours["status"] == 202 and code(theirs) in {-32020, -32022}:
-        agree(ours, theirs)
+        accept_ours(ours, theirs)
 
 
 @difference("S26 basic/index.mdx, _meta: clientCapabilities is required, an object; without it -32602 and 400.")
 def capabilities_are_an_object(case: Case, ours: Json, theirs: Json) -> None:
     malformed = not isinstance(case.meta.get(META + "clientCapabilities", {}), dict)
     if malformed and (code(ours), ours["status"], code(theirs)) == (-32602, 400, -32601):
-        agree(ours, theirs)
+        accept_ours(ours, theirs)

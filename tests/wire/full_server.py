@@ -1,4 +1,4 @@
-"""A server that uses all it can put on the wire."""
+"""A server that uses every field and every kind of message a server can send."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ SCHEMA = {
     "properties": {"a": {"type": "integer"}},
     "required": ["a"],
 }
-FULL, POOR = "full-token", "poor-token"
+ADMIN_TOKEN, READER_TOKEN = "full-token", "poor-token"
 
 
 def blocks() -> list[Any]:
-    """One content block of every kind, with every field it can have."""
+    """Return one content block of every kind, with every field set."""
     text = ResourceContents("note://1", mime_type="text/plain", text="one", meta={"example.org/page": 1})
     blob = ResourceContents("note://2", mime_type="image/png", blob=BYTES, meta={"example.org/page": 2})
     return [
@@ -71,7 +71,7 @@ def blocks() -> list[Any]:
 
 
 def all_fields() -> dict[str, Any]:
-    """A form as the wire has it, with all that each kind of field can say."""
+    """Return a form's schema with every kind of field and every keyword."""
     about = {"title": "A title", "description": "What it is for"}
     values, named = ["a", "b"], [{"const": "a", "title": "A"}, {"const": "b", "title": "B"}]
     several = {"type": "array", "minItems": 1, "maxItems": 2, "default": ["a"]} | about
@@ -95,7 +95,7 @@ class Size(Enum):
 
 @dataclass
 class Order:
-    """Everything a form can hold.
+    """Every type that a form can hold.
 
     Args:
         dish: what to cook
@@ -228,12 +228,12 @@ def full_server(**options: Any) -> Server:
         return "hidden"
 
     add_asking(server)
-    add_telling(server)
+    add_notifying(server)
     return server
 
 
 def add_asking(server: Server) -> None:
-    """What asks: all of it in one tool, so that one call says it all, and each alone."""
+    """Add the tools, the prompt and the resource that ask."""
 
     @server.tool(asks=True)
     async def order(ctx: Context) -> str:
@@ -285,8 +285,8 @@ def add_asking(server: Server) -> None:
         return name
 
 
-def add_telling(server: Server) -> None:
-    """What says something beside its result, and what changes the server."""
+def add_notifying(server: Server) -> None:
+    """Add the tools that send notifications or change the server."""
 
     @server.tool
     async def report(ctx: Context) -> str:
@@ -332,7 +332,7 @@ def passing() -> str:
 
 
 def app(*, tokens: bool = False, **options: Any) -> HttpApp:
-    verifier = NamedTokens(f"full:{FULL}:admin,poor:{POOR}:read") if tokens else None
+    verifier = NamedTokens(f"full:{ADMIN_TOKEN}:admin,poor:{READER_TOKEN}:read") if tokens else None
     return HttpApp(full_server(**options), verifier=verifier)
 
 

@@ -1,4 +1,4 @@
-"""A server on a real socket, in a thread of this process, and a client that sends exactly what it is told."""
+"""A server on a real socket, in a thread of this process, and a client that sends exactly what a test gives it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from portway.http.serve import Bind, Limits, serve
 from portway.protocol.era import classify
 from portway.protocol.jsonrpc import UnreadableMessage, decode
 from portway.protocol.versions import Era
-from tests.wire.oracle import LEGACY, META, MODERN, Json, judge
+from tests.wire.oracle import LEGACY, META, MODERN, Json, validate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    Judge = Callable[[Json], object]
+    Validate = Callable[[Json], object]
 
 VERSIONS = (LEGACY, MODERN)
 ROUTED_BY = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
@@ -31,7 +31,7 @@ ROUTED_BY = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back for one POST: `messages` are the notifications and the reply, in order."""
+    """The response to one POST: `messages` are the notifications and the reply, in order."""
 
     status: int
     headers: Mapping[str, str]
@@ -44,21 +44,21 @@ class Reply:
 
 
 class Stream:
-    """An event stream while it lasts, on a connection of its own."""
+    """An open event stream, on its own connection."""
 
-    def __init__(self, connection: http.client.HTTPConnection, judge: Judge) -> None:
+    def __init__(self, connection: http.client.HTTPConnection, validate: Validate) -> None:
         self._connection = connection
         self._response = connection.getresponse()
-        self._judge = judge
+        self._validate = validate
         self.status = self._response.status
         self.headers = self._response.headers
         self.messages: list[Json] = []
-        """What has come so far."""
+        """The messages received so far."""
         self.event_id = ""
         self.retry = ""
 
     def next(self) -> Json | None:
-        """The next message; None at the end of the stream. A reply of JSON is a stream of one message."""
+        """Return the next message, None at the end of the stream. A JSON reply is a stream of one message."""
         if self.headers.get_content_type() == "application/json":
             return self._take(self._response.read())
         for line in self._response:
@@ -75,14 +75,14 @@ class Stream:
         if not text:
             return None
         self.messages.append(json.loads(text))
-        self._judge(self.messages[-1])
+        self._validate(self.messages[-1])
         return self.messages[-1]
 
     def rest(self) -> list[Json]:
-        """All messages until the stream ends."""
-        said = list(iter(self.next, None))
+        """Read all messages until the stream ends."""
+        decoded = list(iter(self.next, None))
         self.close()
-        return said
+        return decoded
 
     def close(self) -> None:
         self._response.close()
@@ -90,16 +90,16 @@ class Stream:
 
 
 class Client:
-    """One kept-alive connection; nothing is added to a request but Content-Length and Host.
+    """A kept-alive connection that adds only Content-Length and Host to a request.
 
-    Every message that comes back is held to the models of its revision, unless told otherwise.
+    Every received message is validated with the models of its revision, unless `validated` is False.
     """
 
-    def __init__(self, url: str, *, path: str = "/mcp", judged: bool = True) -> None:
+    def __init__(self, url: str, *, path: str = "/mcp", validated: bool = True) -> None:
         self.url = url
         parts = urlsplit(url)
         self._path = path
-        self._judged = judged
+        self._validated = validated
         self.authority = parts.netloc
         self._connection = self._connect()
 
@@ -109,24 +109,24 @@ class Client:
         payload = response.read()
         reply = Reply(response.status, {k.lower(): v for k, v in response.getheaders()}, payload)
         reply.messages.extend(messages(reply.headers.get("content-type", ""), payload))
-        judge = self._judge(body, headers)
+        validate = self._validate(body, headers)
         for message in reply.messages:
-            judge(message)
+            validate(message)
         return reply
 
     def stream(self, body: bytes, headers: Mapping[str, str], *, verb: str = "POST", method: str = "") -> Stream:
-        """The reply read event by event, while others are sent; a GET may be for the reply to an earlier `method`."""
+        """Send a request and read the reply event by event; a GET may fetch the reply to an earlier `method`."""
         connection = self._connect()
         connection.request(verb, self._path, body, dict(headers))
-        return Stream(connection, self._judge(body, headers, method))
+        return Stream(connection, self._validate(body, headers, method))
 
     def ask(self, version: str, method: str, params: Json | None = None, **changes: Any) -> Reply:
-        """A well-formed request of that revision; `token`, `id` and `meta` change what their names say."""
+        """Send a well-formed request of a revision; `changes` are the keywords of `request`."""
         message, headers = request(version, method, params, **changes)
         return self.send(json.dumps(message).encode(), headers)
 
     def listen(self, version: str, method: str, params: Json | None = None, **changes: Any) -> Stream:
-        """As `ask`, but the reply is read event by event."""
+        """Do the same as `ask`, but read the reply event by event."""
         message, headers = request(version, method, params, **changes)
         return self.stream(json.dumps(message).encode(), headers)
 
@@ -136,13 +136,13 @@ class Client:
     def _connect(self) -> http.client.HTTPConnection:
         return http.client.HTTPConnection(self.authority, timeout=20)
 
-    def _judge(self, body: bytes, headers: Mapping[str, str], method: str = "") -> Judge:
+    def _validate(self, body: bytes, headers: Mapping[str, str], method: str = "") -> Validate:
         version, asked = revision(body, headers.get("MCP-Protocol-Version"))
-        return partial(judge, version, method or asked) if self._judged else lambda _: None
+        return partial(validate, version, method or asked) if self._validated else lambda _: None
 
 
 def revision(body: bytes, version: str | None) -> tuple[str, str]:
-    """The revision and the method of a request, as far as it is one; what is none is answered by an error."""
+    """Return the revision and the method of a request; for an unreadable one, those of its error reply."""
     try:
         message = decode(body)
     except UnreadableMessage:
@@ -162,7 +162,7 @@ def request(
     session: str | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> tuple[Json, dict[str, str]]:
-    """The message and headers a conforming client sends."""
+    """Return the message and headers that a conforming client sends."""
     headers = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"} | dict(
         headers or {}
     )
@@ -186,20 +186,20 @@ def request(
 
 
 def messages(content_type: str, body: bytes) -> list[Json]:
-    """The messages of a response, in order; a piece of an event that was cut off is none."""
+    """Return the messages of a response, in order; an event that was cut off is left out."""
     if content_type.startswith("text/event-stream"):
         events = body.decode().replace("\r\n", "\n").split("\n\n")[:-1]
         lines = [line for event in events for line in event.splitlines()]
         return [json.loads(line[5:]) for line in lines if line.startswith("data:") and line[5:].strip()]
     if not body or content_type != "application/json":
         return []
-    said = json.loads(body)
-    return said if isinstance(said, list) else [said]  # a batch
+    decoded = json.loads(body)
+    return decoded if isinstance(decoded, list) else [decoded]  # a batch
 
 
 @contextmanager
 def served(app: Any) -> Iterator[str]:
-    """The URL of an ASGI application served on a free port of 127.0.0.1 until the block ends."""
+    """Serve an ASGI application on a free port of 127.0.0.1 while the block lasts; give its URL."""
     ready, addresses, failures = threading.Event(), [], []
 
     async def main() -> None:
@@ -215,7 +215,7 @@ def served(app: Any) -> Iterator[str]:
     def work() -> None:
         try:
             asyncio.run(main())
-        except BaseException as error:  # noqa: BLE001 - told to the test that waits
+        except BaseException as error:  # noqa: BLE001 - raised in the thread of the test
             failures.append(error)
         finally:
             ready.set()

@@ -1,4 +1,4 @@
-"""A server that takes and makes large texts, and says what that cost its process."""
+"""A server that takes and makes large texts, and reports the CPU time and memory of its process."""
 
 import re
 import time
@@ -6,27 +6,27 @@ from pathlib import Path
 
 from portway import Server
 
-server = Server("weighed")
+server = Server("memory")
 
 
 @server.tool
 async def take(text: str) -> int:
-    """The length of a text."""
+    """Return the length of a text."""
     return len(text)
 
 
 @server.tool
 async def make(size: int) -> str:
-    """A text of `size` characters."""
+    """Return a text of `size` characters."""
     return "x" * size
 
 
 @server.tool
 def cost() -> list[float]:
-    """CPU seconds used, bytes of memory held, and the most that were held since the last time (Linux)."""
-    held, peak = (int(re.search(rf"{name}:\s+(\d+)", status())[1]) * 1024 for name in ("VmRSS", "VmHWM"))  # type: ignore[index]
+    """Return CPU seconds used, resident bytes, and the peak of resident bytes since the last call (Linux)."""
+    resident, peak = (int(re.search(rf"{name}:\s+(\d+)", status())[1]) * 1024 for name in ("VmRSS", "VmHWM"))  # type: ignore[index]
     Path("/proc/self/clear_refs").write_text("5")
-    return [time.process_time(), held, peak]
+    return [time.process_time(), resident, peak]
 
 
 def status() -> str:

@@ -1,7 +1,7 @@
-"""`mcp-types`, the official models of every revision's schema, as a judge of messages.
+"""Validation of messages with `mcp-types`, the official models of every revision's schema.
 
-A message passes when it decodes as what its revision says it is, and the result dumped again is equal: the models
-drop what they do not know, so a misspelt or misplaced field cannot hide.
+A message is valid if it decodes as its revision's model and dumps to the same JSON again. The models drop unknown
+fields, so the second condition finds misspelt and misplaced ones.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def _adapter(model: Any) -> TypeAdapter[Any]:
 
 
 def decode(model: Any, data: Json) -> BaseModel:
-    """`data` as `model`; raises ValidationError, or AssertionError where dumping it again gives something else."""
+    """Decode `data` as `model`; raise ValidationError, or AssertionError if it does not dump to the same JSON."""
     value = _adapter(model).validate_python(data, by_name=False)
     again = _adapter(model).dump_python(value, by_alias=True, mode="json", exclude_unset=True)
     assert again == data
@@ -36,38 +36,38 @@ def decode(model: Any, data: Json) -> BaseModel:
     return value
 
 
-def judge(version: str, method: str, message: Json) -> list[BaseModel]:
-    """One message of a server's as the models it consists of; `method` is that of the request it belongs to."""
+def validate(version: str, method: str, message: Json) -> list[BaseModel]:
+    """Decode a server's message into its models; `method` is that of the request it belongs to."""
     if "method" not in message:
-        return _judge_reply(version, method, message)
+        return _validate_reply(version, method, message)
     if "id" not in message:
         return [decode(methods.SERVER_NOTIFICATIONS[message["method"], version], message)]
-    return [decode(methods.SERVER_REQUESTS[message["method"], version], message), *_judge_form(version, message)]
+    return [decode(methods.SERVER_REQUESTS[message["method"], version], message), *_validate_form(version, message)]
 
 
-def _judge_reply(version: str, method: str, message: Json) -> list[BaseModel]:
+def _validate_reply(version: str, method: str, message: Json) -> list[BaseModel]:
     schema = SCHEMAS[version]
     if "error" in message:
         return [decode(schema.JSONRPCErrorResponse, message)]
     assert set(message) == {"jsonrpc", "id", "result"}
     result = message["result"]
     models = [decode(methods.SERVER_RESULTS[method, version], result)]
-    info = result.get("_meta", {}).get(META + "serverInfo")  # the generated model lets it be anything
+    info = result.get("_meta", {}).get(META + "serverInfo")  # the generated model accepts anything here
     if info is not None:
         models.append(decode(schema.Implementation, info))
     for question in (result.get("inputRequests") or {}).values():
-        models += _judge_form(version, question)
+        models += _validate_form(version, question)
     return models
 
 
-def _judge_form(version: str, question: Json) -> list[BaseModel]:
-    """The fields of a form, which the generated models let be anything."""
+def _validate_form(version: str, question: Json) -> list[BaseModel]:
+    """Decode the fields of a form, which the generated models accept unchecked."""
     form = question.get("params", {}).get("requestedSchema", {})
     return [decode(SCHEMAS[version].PrimitiveSchemaDefinition, field) for field in form.get("properties", {}).values()]
 
 
 def models_of(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The models an annotation mentions, through unions, lists, mappings and aliases."""
+    """Yield the models in an annotation, through unions, lists, mappings and aliases."""
     annotation = getattr(annotation, "__value__", annotation)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
@@ -75,18 +75,18 @@ def models_of(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from models_of(part)
 
 
-def filled(value: Any) -> Iterator[str]:
-    """`Model.field` for each field that is set in `value` or in what it holds, named as on the wire."""
+def set_fields(value: Any) -> Iterator[str]:
+    """Yield `Model.field` for each field set in `value` or below it, named as on the wire."""
     if isinstance(value, BaseModel):
         for name in value.model_fields_set & set(type(value).model_fields):
             yield f"{type(value).__name__}.{wire_name(type(value), name)}"
-            yield from filled(getattr(value, name))
+            yield from set_fields(getattr(value, name))
     elif isinstance(value, list):
         for item in value:
-            yield from filled(item)
+            yield from set_fields(item)
     elif isinstance(value, dict):
         for item in value.values():
-            yield from filled(item)
+            yield from set_fields(item)
 
 
 def wire_name(model: type[BaseModel], name: str) -> str:

@@ -1,4 +1,4 @@
-"""Random damage to what is well-formed, the same in every run: cheap enough for many thousands, and it reaches deep."""
+"""Random damage to well-formed input, the same in every run and cheap enough for many thousands of cases."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ TOKENS = [
 
 
 def damaged(seeds: Sequence[bytes], count: int) -> Iterator[bytes]:
-    """`count` of the seeds, each with one to four pieces cut out, doubled, or replaced."""
-    dice = random.Random(len(seeds))
+    """Yield `count` random seeds, each with one to four pieces cut out, doubled, or replaced."""
+    rng = random.Random(len(seeds))
     for _ in range(count):
-        text = dice.choice(seeds)
-        for _ in range(dice.randint(1, 4)):
-            start = dice.randint(0, len(text))
-            end = min(len(text), start + dice.choice((0, 1, 1, 5, 40)))
-            new = dice.choice(
-                (b"", dice.choice(TOKENS), dice.randbytes(1), text[start:end] * 2, dice.choice(seeds)[start:])
+        text = rng.choice(seeds)
+        for _ in range(rng.randint(1, 4)):
+            start = rng.randint(0, len(text))
+            end = min(len(text), start + rng.choice((0, 1, 1, 5, 40)))
+            new = rng.choice(
+                (b"", rng.choice(TOKENS), rng.randbytes(1), text[start:end] * 2, rng.choice(seeds)[start:])
             )
             text = text[:start] + new + text[end:]
         yield text

@@ -1,4 +1,4 @@
-"""A server to run several times at once; its tools say which process answered."""
+"""A server for tests with several replicas; its tools return the process id that answered."""
 
 import os
 
@@ -9,14 +9,14 @@ server = Server("replicated", page_size=2)
 
 @server.tool
 async def where(ctx: Context) -> int:
-    """The process that answers."""
+    """Return the process id that answers."""
     await ctx.info("here")
     return os.getpid()
 
 
 @server.tool(asks=True)
 async def confirm(ctx: Context) -> list[int | str | bool]:
-    """The process that asked first, that which got the last answer, and both answers."""
+    """Return the process id that asked first, the one that got the last answer, and both answers."""
     first = await ctx.once("first", os.getpid)
     name = await ctx.elicit("Your name?", str)
     sure = await ctx.elicit(f"Sure, {name.data}?", bool)
@@ -25,7 +25,7 @@ async def confirm(ctx: Context) -> list[int | str | bool]:
 
 @server.tool
 def third() -> str:
-    """For a second page."""
+    """Make the list of tools need a second page."""
     return "third"
 
 

@@ -1,4 +1,4 @@
-"""Requests to put to two servers: legal ones of each method and era, and the same with something changed."""
+"""Requests to send to two servers: legal ones of each method and era, and the same with random changes."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ LEGAL: tuple[tuple[str, Json], ...] = (
     ("logging/setLevel", {"level": "info"}),
     ("resources/subscribe", {"uri": "note://static"}),
 )
-BYTES: tuple[bytes, ...] = (
+MALFORMED_BODIES: tuple[bytes, ...] = (
     b"",
     b"{",
     b"[]",
@@ -104,7 +104,7 @@ VALUES: tuple[Any, ...] = (
 
 @dataclass(frozen=True)
 class Case:
-    """One POST, and the message it was made from."""
+    """One POST request of a revision."""
 
     version: str
     method: str
@@ -113,7 +113,7 @@ class Case:
 
     @property
     def message(self) -> Json:
-        """The body as a JSON object, empty where it is none."""
+        """The body as a JSON object, empty if it is not one."""
         try:
             message = json.loads(self.body)
         except (ValueError, RecursionError):
@@ -138,10 +138,10 @@ def legal() -> Iterator[Case]:
             yield Case(version, method, json.dumps(message).encode(), headers)
 
 
-def hostile() -> Iterator[Case]:
-    """What no client sends: bytes that are no message, an envelope with a hole, a notification of no version."""
+def malformed() -> Iterator[Case]:
+    """Yield requests no client sends: invalid bytes, an incomplete envelope, a notification without a version."""
     for version in (LEGACY, MODERN):
-        for body in BYTES:
+        for body in MALFORMED_BODIES:
             yield Case(version, "", body, request(version, "ping")[1])
     message, headers = request(MODERN, "no/such", meta={META + "clientCapabilities": None})
     yield Case(MODERN, "no/such", json.dumps(message).encode(), headers)
@@ -152,42 +152,42 @@ def hostile() -> Iterator[Case]:
 
 
 def mutated(count: int, seed: int) -> Iterator[Case]:
-    """`count` legal requests with one or two changes each, in the body or, in the modern era, in the headers too."""
-    dice = random.Random(seed)  # seeded, to repeat a run
+    """Yield `count` legal requests with one or two changes each, in the body or, in the modern era, in the headers."""
+    rng = random.Random(seed)  # seeded, to repeat a run
     cases = list(legal())
     for _ in range(count):
-        case = dice.choice(cases)
+        case = rng.choice(cases)
         message, headers = json.loads(case.body), dict(case.headers)
-        for _ in range(dice.choice((1, 1, 2))):
-            if case.version == MODERN and dice.random() < 0.4:
-                change_header(dice, headers)
+        for _ in range(rng.choice((1, 1, 2))):
+            if case.version == MODERN and rng.random() < 0.4:
+                change_header(rng, headers)
             else:
-                change_member(dice, message)
-        if dice.random() < 0.5:  # headers that follow the change reach further into the server
-            follow(message, headers)
+                change_member(rng, message)
+        if rng.random() < 0.5:  # with matching headers a change reaches further into the server
+            sync_headers(message, headers)
         yield Case(case.version, case.method, json.dumps(message).encode(), headers)
 
 
-def change_member(dice: random.Random, message: Json) -> None:
+def change_member(rng: random.Random, message: Json) -> None:
     at: Any = message
     while True:
         keys = list(at)
-        key = dice.choice([*keys, "extra"])
+        key = rng.choice([*keys, "extra"])
         inner = at.get(key)
-        if isinstance(inner, dict) and inner and dice.random() < 0.7:
+        if isinstance(inner, dict) and inner and rng.random() < 0.7:
             at = inner
             continue
-        if key in at and dice.random() < 0.4:
+        if key in at and rng.random() < 0.4:
             del at[key]
         else:
-            at[key] = copy.deepcopy(dice.choice(VALUES))
+            at[key] = copy.deepcopy(rng.choice(VALUES))
         return
 
 
-def change_header(dice: random.Random, headers: dict[str, str]) -> None:
-    name = dice.choice(["MCP-Protocol-Version", "Mcp-Method", "Mcp-Name"])
+def change_header(rng: random.Random, headers: dict[str, str]) -> None:
+    name = rng.choice(["MCP-Protocol-Version", "Mcp-Method", "Mcp-Name"])
     value = headers.get(name, "")
-    changed = dice.choice(
+    changed = rng.choice(
         [None, "", "x", value.upper(), f" {value}\t", "=?base64?eA==?=", "=?base64?eA=?=", "2025-11-25", "1999-01-01"]
     )
     if changed is None:
@@ -196,8 +196,8 @@ def change_header(dice: random.Random, headers: dict[str, str]) -> None:
         headers[name] = changed
 
 
-def follow(message: Json, headers: dict[str, str]) -> None:
-    """Make the routing headers say what the body says, as far as a header can."""
+def sync_headers(message: Json, headers: dict[str, str]) -> None:
+    """Set the routing headers to the values in the body, as far as a header can hold them."""
     method, params = message.get("method"), message.get("params")
     if not isinstance(method, str) or not method.isascii() or not method.isprintable() or "Mcp-Method" not in headers:
         return
@@ -207,7 +207,11 @@ def follow(message: Json, headers: dict[str, str]) -> None:
     meta = params.get("_meta")
     version = meta.get(META + "protocolVersion") if isinstance(meta, dict) else None
     name = params.get(ROUTED_BY.get(method, ""))
-    said = {"MCP-Protocol-Version": version, "Mcp-Name": name}
+    headers_of_body = {"MCP-Protocol-Version": version, "Mcp-Name": name}
     headers.update(
-        {k: v for k, v in said.items() if isinstance(v, str) and v.isascii() and v.isprintable() and v == v.strip()}
+        {
+            k: v
+            for k, v in headers_of_body.items()
+            if isinstance(v, str) and v.isascii() and v.isprintable() and v == v.strip()
+        }
     )

@@ -1,4 +1,4 @@
-"""A plain loop over replicas of a server: every request goes to the next one, on a connection of its own."""
+"""A round-robin load balancer: every request goes to the next replica, on its own connection."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
 _CONNECTION = re.compile(rb"(?i)\r\nconnection:[^\r\n]*")
 
 
-class Loop:
-    """`ports` are the replicas in rotation. `by_session`: a legacy session's requests all go to the same one."""
+class Balancer:
+    """Forwards requests to the replicas on `ports`; `by_session`: those of a legacy session all go to the same one."""
 
     def __init__(self, ports: list[int], *, by_session: bool) -> None:
         self.ports = ports
@@ -32,16 +32,19 @@ class Loop:
             head = await reader.readuntil(b"\r\n\r\n")
             length = _LENGTH.search(head)
             body = await reader.readexactly(int(length[1])) if length else b""
-            answers, asking = await asyncio.open_connection("127.0.0.1", self._next(head))
-            self._open.add(asking)
-            asking.write(_CONNECTION.sub(b"", head)[:-2] + b"Connection: close\r\n\r\n" + body)
-            relay, gone = asyncio.ensure_future(self._relay(answers, writer)), asyncio.ensure_future(reader.read(1))
-            await asyncio.wait({relay, gone}, return_when=asyncio.FIRST_COMPLETED)
-            for task in (relay, gone):
+            answers, upstream = await asyncio.open_connection("127.0.0.1", self._next(head))
+            self._open.add(upstream)
+            upstream.write(_CONNECTION.sub(b"", head)[:-2] + b"Connection: close\r\n\r\n" + body)
+            relay, disconnected = (
+                asyncio.ensure_future(self._relay(answers, writer)),
+                asyncio.ensure_future(reader.read(1)),
+            )
+            await asyncio.wait({relay, disconnected}, return_when=asyncio.FIRST_COMPLETED)
+            for task in (relay, disconnected):
                 task.cancel()
-            await asyncio.gather(relay, gone, return_exceptions=True)
-            self._open.discard(asking)
-            asking.close()
+            await asyncio.gather(relay, disconnected, return_exceptions=True)
+            self._open.discard(upstream)
+            upstream.close()
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
@@ -66,13 +69,13 @@ class Loop:
 
 
 @asynccontextmanager
-async def alternating(*ports: int, by_session: bool = False) -> AsyncIterator[Loop]:
-    """The loop, listening while the block lasts."""
-    loop = Loop(list(ports), by_session=by_session)
-    server = await asyncio.start_server(loop.serve, "127.0.0.1", 0)
-    loop.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/mcp"
+async def balanced(*ports: int, by_session: bool = False) -> AsyncIterator[Balancer]:
+    """Run a balancer over `ports` while the block lasts."""
+    balancer = Balancer(list(ports), by_session=by_session)
+    server = await asyncio.start_server(balancer.serve, "127.0.0.1", 0)
+    balancer.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/mcp"
     try:
-        yield loop
+        yield balancer
     finally:
         server.close()
-        loop.close()
+        balancer.close()

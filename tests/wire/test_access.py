@@ -1,10 +1,10 @@
-"""Who may call what: era × method × token, over HTTP. A refusal comes before any work and says no more than it must."""
+"""Access control over HTTP: era × method × token. A refusal comes before any work and reveals nothing."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.wire.full_server import FULL, POOR, app
+from tests.wire.full_server import ADMIN_TOKEN, READER_TOKEN, app
 from tests.wire.http_server import LEGACY, MODERN, VERSIONS, Client, request, served
 
 GUARDED = {
@@ -18,7 +18,7 @@ OPEN = {
     "prompts/get": {"name": "talk", "arguments": {"topic": "tea"}},
     "tools/list": {},
 }
-TOKENS = {None: 401, "made-up": 401, POOR: 403, FULL: 200}
+TOKENS = {None: 401, "made-up": 401, READER_TOKEN: 403, ADMIN_TOKEN: 200}
 
 
 @pytest.mark.parametrize("token", TOKENS)
@@ -51,7 +51,7 @@ def test_a_component_without_scopes_is_for_every_caller_with_a_token(client, ver
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_name_that_does_not_exist_is_refused_as_such_and_not_as_forbidden(client, version):
-    reply = client.ask(version, "tools/call", {"name": "absent"}, token=POOR)
+    reply = client.ask(version, "tools/call", {"name": "absent"}, token=READER_TOKEN)
     assert reply.last["error"]["code"] == -32602
 
 
@@ -61,11 +61,11 @@ def test_a_name_that_does_not_exist_is_refused_as_such_and_not_as_forbidden(clie
         "",
         "Bearer",
         "Bearer ",
-        f"Basic {FULL}",
-        FULL,
-        f"Bearer{FULL}",
-        f"Bearer {FULL} x",
-        f"Token {FULL}",
+        f"Basic {ADMIN_TOKEN}",
+        ADMIN_TOKEN,
+        f"Bearer{ADMIN_TOKEN}",
+        f"Bearer {ADMIN_TOKEN} x",
+        f"Token {ADMIN_TOKEN}",
         "Bearer \x80",
     ],
 )
@@ -75,27 +75,30 @@ def test_only_a_well_formed_bearer_token_is_one(client, authorization):
     assert reply.status == 401
 
 
-@pytest.mark.parametrize("authorization", [f"Bearer {FULL}", f"bearer {FULL}", f"BEARER {FULL}", f"Bearer   {FULL}  "])
+@pytest.mark.parametrize(
+    "authorization",
+    [f"Bearer {ADMIN_TOKEN}", f"bearer {ADMIN_TOKEN}", f"BEARER {ADMIN_TOKEN}", f"Bearer   {ADMIN_TOKEN}  "],
+)
 def test_the_scheme_is_read_in_any_case(client, authorization):
     reply = client.send(b"{}", request(LEGACY, "ping")[1] | {"Authorization": authorization})
     assert reply.status == 400
 
 
 def test_a_token_in_the_query_is_not_looked_at(client):
-    reply = client.send(b"{}", request(MODERN, "ping")[1], path=f"/mcp?access_token={FULL}")
+    reply = client.send(b"{}", request(MODERN, "ping")[1], path=f"/mcp?access_token={ADMIN_TOKEN}")
     assert reply.status == 401
 
 
 @pytest.mark.parametrize("verb", ["GET", "DELETE", "PUT"])
 def test_a_stranger_learns_nothing_by_other_verbs(client, verb):
     assert client.send(b"", {}, verb=verb).status == 401
-    known = {"Authorization": f"Bearer {POOR}", "MCP-Protocol-Version": MODERN}
+    known = {"Authorization": f"Bearer {READER_TOKEN}", "MCP-Protocol-Version": MODERN}
     assert client.send(b"", known, verb=verb).status == 405
 
 
 def test_a_batch_is_no_way_around_a_scope(client):
     call = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"secret"}}'
-    headers = request("2025-03-26", "ping", token=POOR)[1]
+    headers = request("2025-03-26", "ping", token=READER_TOKEN)[1]
     reply = client.send(b"[" + call + b"]", headers)
     assert "hidden" not in reply.body.decode()
     assert "admin" in reply.body.decode()

@@ -1,7 +1,7 @@
-"""Every method, field and error of both revisions is handled or stands in docs/not-supported.md, and nothing else does.
+"""Every method, field and error of both revisions is handled or listed in docs/not-supported.md, never both.
 
-Handled means, for a method we answer: not -32601. For one we send, a field we send and an error: it is in the recorded
-conversation. For a field we receive: another value in it, or its absence, gives another reply or another question.
+A method we answer is handled if the reply is not -32601. A method, field or error we send is handled if it is in the
+recorded conversation. A field we receive is handled if another value, or none, changes the reply or a question.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from pydantic import BaseModel
 
 from tests.support import ROOT
 from tests.wire import conversation
-from tests.wire.conversation import ABLE, ASKING, DAY, EVERY_CHANGE, INITIALIZE, TALK, TOPIC
+from tests.wire.conversation import ANSWERS, CAPABLE, DAY, EVERY_CHANGE, INITIALIZE, TALK, TOPIC
 from tests.wire.full_server import app
 from tests.wire.http_server import LEGACY, META, MODERN, VERSIONS, Client, Json, request, served
-from tests.wire.oracle import SCHEMAS, filled, judge, models_of, wire_name
+from tests.wire.oracle import SCHEMAS, models_of, set_fields, validate, wire_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DOCUMENT = ROOT / "docs" / "not-supported.md"
 SECTIONS = ("method", "field read", "field sent", "error")
-# Accepting it is all there is to do, so no reply can show that it is handled.
-NOTHING_TO_DO = {"notifications/initialized", "notifications/progress"}
+# These are only acknowledged, so no reply shows that they are handled.
+ACKNOWLEDGED_ONLY = {"notifications/initialized", "notifications/progress"}
 
 
 @cache
 def listed(section: str, version: str) -> frozenset[str]:
-    """The entries of one table of the document that hold for a revision."""
+    """Return the entries of one table of the document for a revision."""
     tables = re.findall(r"\n\| (method|field|error) \|.*\n\|[- |]+\n((?:\|.*\n)+)", DOCUMENT.read_text())
     assert [head for head, _ in tables] == ["method", "field", "field", "error"], "the document lost a table"
     entries: list[str] = []
@@ -62,16 +62,16 @@ def handled_requests(version: str) -> set[str]:
 
 
 def messages(version: str) -> Iterator[tuple[str, Json]]:
-    """All that was sent in the conversation, with the method that each message belongs to."""
+    """Yield each message of the conversation with the method of its request."""
     for said in conversation.recorded():
         if said.version == version:
             yield from ((said.method, message) for message in said.reply.messages)
 
 
 def recorded(version: str) -> Iterator[BaseModel]:
-    """The same as models."""
+    """Yield the models of each message."""
     for method, message in messages(version):
-        yield from judge(version, method, message)
+        yield from validate(version, method, message)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -98,9 +98,9 @@ def test_every_method_is_handled_or_listed(version):
     }
     source = "".join(path.read_text() for path in (ROOT / "src/portway").rglob("*.py"))
     received = {
-        m for m, at in methods.CLIENT_NOTIFICATIONS if at == version and (m in NOTHING_TO_DO or f'"{m}"' in source)
+        m for m, at in methods.CLIENT_NOTIFICATIONS if at == version and (m in ACKNOWLEDGED_ONLY or f'"{m}"' in source)
     }
-    with served(app()) as url, opened(url, version) as (client, session):
+    with served(app()) as url, connected(url, version) as (client, session):
         answered = {
             m
             for m in named
@@ -111,13 +111,13 @@ def test_every_method_is_handled_or_listed(version):
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_field_of_a_reply_is_sent_or_listed(version):
-    seen = {name for model in recorded(version) for name in filled(model)}
+    seen = {name for model in recorded(version) for name in set_fields(model)}
     unsent = listed("method", version)
     roots = [methods.SERVER_RESULTS[method, version] for method in handled_requests(version)]
     for table in (methods.SERVER_NOTIFICATIONS, methods.SERVER_REQUESTS):
         roots += [model for (method, at), model in table.items() if at == version and method not in unsent]
     roots += [SCHEMAS[version].JSONRPCErrorResponse, SCHEMAS[version].PrimitiveSchemaDefinition]
-    roots += [SCHEMAS[version].Implementation]  # in a modern result's `_meta`, where the models let it be anything
+    roots += [SCHEMAS[version].Implementation]  # in a modern result's `_meta`, which the models do not check
     entries = listed("field sent", version)
     reachable = set(fields(roots, entries))
     compare("field sent", version, collapse(reachable - seen, entries))
@@ -135,7 +135,7 @@ def test_every_error_is_sent_or_listed(version):
 
 
 def fields(roots: list[Any], pruned: frozenset[str]) -> Iterator[str]:
-    """`Model.field` for all that is reachable from `roots`, not looking into what `pruned` names."""
+    """Yield `Model.field` for every field reachable from `roots`, without those below a name in `pruned`."""
     waiting, seen = [model for root in roots for model in models_of(root)], set()
     while waiting:
         model = waiting.pop()
@@ -150,12 +150,12 @@ def fields(roots: list[Any], pruned: frozenset[str]) -> Iterator[str]:
 
 
 def collapse(names: set[str], entries: frozenset[str]) -> set[str]:
-    """`Model.*` in place of its fields where the document lists it so."""
+    """Replace the fields of a model by `Model.*` if the document lists it so."""
     return {f"{name.partition('.')[0]}.*" if f"{name.partition('.')[0]}.*" in entries else name for name in names}
 
 
-# One request or more a method, with every field that is not listed; what is put into a field to see whether it is read.
-FULL: dict[str, list[Json]] = {
+# Requests of each method that set every field not listed, then the values to put into a field to see if it is read.
+FULL_REQUESTS: dict[str, list[Json]] = {
     "initialize": [INITIALIZE],
     "tools/call": [{"name": "slow", "arguments": {"steps": 2}}, {"name": "report"}, {"name": "pay"}],
     "prompts/get": [{"name": "talk", "arguments": {"topic": "tea"}}],
@@ -169,7 +169,7 @@ FULL: dict[str, list[Json]] = {
     "resources/unsubscribe": [{"uri": "note://static"}],
     "subscriptions/listen": [{"notifications": EVERY_CHANGE}],
 } | {f"{kind}/list": [{"cursor": "c"}] for kind in ("tools", "prompts", "resources", "resources/templates")}
-OTHER: dict[type, list[Any]] = {
+OTHER_VALUES: dict[type, list[Any]] = {
     str: ["other", "2025-06-18", "debug"],
     int: [2],
     float: [0.25],
@@ -177,12 +177,12 @@ OTHER: dict[type, list[Any]] = {
     dict: [{}, {"steps": 1}],
     list: [[]],
 }
-AGAIN: dict[str, list[tuple[Json, Json]]] = {
-    "tools/call": [({"name": name}, answers[0]) for name, answers in ASKING.items()],
+ASKING_REQUESTS: dict[str, list[tuple[Json, Json]]] = {
+    "tools/call": [({"name": name}, answers[0]) for name, answers in ANSWERS.items()],
     "prompts/get": [({"name": "asked"}, {"action": "accept", "content": {"tone": "dry"}})],
     "resources/read": [({"uri": "note://asked"}, {"action": "accept", "content": {"name": "Ada"}})],
 }
-"""Requests that ask in their first round, and an answer."""
+"""Requests of components that ask, and the answer to their first question."""
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -194,7 +194,7 @@ def test_every_field_of_a_request_changes_the_reply_or_is_listed(version):
     roots += [model for method, model in asked.items() if method not in listed("method", version)]
     reachable = set(fields(roots, pruned))
     read: set[str] = set()
-    with served(app()) as url, opened(url, version) as (client, session):
+    with served(app()) as url, connected(url, version) as (client, session):
         for method, message, headers in full_requests(client, version, session, sorted(handled)):
             model = methods.CLIENT_REQUESTS[method, version]
             model.model_validate(message, by_name=False)
@@ -206,7 +206,7 @@ def test_every_field_of_a_request_changes_the_reply_or_is_listed(version):
             }
         if session is not None:
             read |= fields_of_answers(client, session)
-    # The envelope is read field by field; that of a method that makes no progress has no other use in the legacy era.
+    # `_meta` is covered by its own fields; a legacy method without progress has no use for it.
     unread = {name for name in reachable - read if not name.endswith("._meta")}
     if version == MODERN:
         assert f"RequestMetaObject.{META}protocolVersion" in read
@@ -216,14 +216,14 @@ def test_every_field_of_a_request_changes_the_reply_or_is_listed(version):
 def full_requests(
     client: Client, version: str, session: str | None, handled: list[str]
 ) -> Iterator[tuple[str, Json, dict[str, str]]]:
-    """Requests that have every field, and in the modern era those that bring answers."""
+    """Yield requests that set every field, and in the modern era also those that carry answers."""
     meta: Json = {"progressToken": 1}
     if version == MODERN:
-        meta |= ABLE | {META + "logLevel": "warning"}
+        meta |= CAPABLE | {META + "logLevel": "warning"}
     for method in handled:
-        for params in FULL.get(method, [{}]):
+        for params in FULL_REQUESTS.get(method, [{}]):
             yield method, *request(version, method, params, meta=meta, session=session)
-        for params, answer in AGAIN[method] if version == MODERN and method in AGAIN else ():
+        for params, answer in ASKING_REQUESTS[method] if version == MODERN and method in ASKING_REQUESTS else ():
             asked = client.ask(version, method, params, meta=meta).last["result"]
             brought = {"inputResponses": dict.fromkeys(asked["inputRequests"], answer)}
             yield (
@@ -233,36 +233,36 @@ def full_requests(
 
 
 def fields_of_answers(client: Client, session: str) -> set[str]:
-    """The fields of a legacy client's answers to which a tool's result is different."""
+    """Return the fields of a legacy client's answers that change a tool's result."""
     read: set[str] = set()
-    for name, answers in ASKING.items():
-        before = conversation.answered(client, name, answers, {"session": session}).messages
+    for name, answers in ANSWERS.items():
+        before = conversation.call_and_answer(client, name, answers, {"session": session}).messages
         for number, answer in enumerate(answers):
             asked = before[number]["method"]
             for field, changed in changes(methods.CLIENT_RESULTS[asked, LEGACY], answer):
                 given = [*answers[:number], changed, *answers[number + 1 :]]
-                after = conversation.answered(client, name, given, {"session": session}, strict=False).messages
+                after = conversation.call_and_answer(client, name, given, {"session": session}, strict=False).messages
                 if field not in read and after[-1] != before[-1]:
                     read.add(field)
     return read
 
 
 def changes(model: Any, message: Json) -> Iterator[tuple[str, Json]]:
-    """Each field that is set in `message`, by its model's name, with the message in which it is another."""
+    """Yield each field set in `message`, by its model's name, with a copy in which it is changed or missing."""
     for name, info in model.model_fields.items():
         key = wire_name(model, name)
         if key not in message:
             continue
         qualified = f"{model.__name__}.{key}"
         yield qualified, {k: v for k, v in message.items() if k != key}
-        for other in OTHER.get(type(message[key]), []):
+        for other in OTHER_VALUES.get(type(message[key]), []):
             yield qualified, message | {key: other}
         for inner in models_of(info.annotation):
             yield from ((found, message | {key: value}) for found, value in changes_within(inner, message[key]))
 
 
 def changes_within(model: Any, value: Any) -> Iterator[tuple[str, Any]]:
-    """The same of a model that is the value of a field, or among the values of a list or a mapping."""
+    """Yield the same for a model in the value of a field, also inside a list or a mapping."""
     if isinstance(value, dict):
         yield from changes(model, value)
         for key in value:
@@ -273,23 +273,23 @@ def changes_within(model: Any, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def outcome(client: Client, method: str, message: Json, headers: dict[str, str]) -> Any:
-    """What comes of a request: its reply as far as it depends on it, up to the first question."""
+    """Return the reply to a request, up to the first question, without random values."""
     stream = client.stream(json.dumps(message).encode(), headers)
-    said = [steady(stream.next())]
+    said = [normalized(stream.next())]
     if method != "subscriptions/listen":
         while stream.messages and not {"id", "method"} <= set(stream.messages[-1]) and (more := stream.next()):
-            said.append(steady(more))
+            said.append(normalized(more))
     stream.close()
     if method == "initialize" and (session := stream.headers["mcp-session-id"]):
         for name in ("order", "pay", "think", "where"):
             asked = client.listen(LEGACY, "tools/call", {"name": name}, session=session)
-            said.append(steady(asked.next()))
+            said.append(normalized(asked.next()))
             asked.close()
     return stream.status, said
 
 
-def steady(message: Json | None) -> Any:
-    """A message without what is another every time."""
+def normalized(message: Json | None) -> Any:
+    """Return a message's text without random values."""
     text = re.sub(r'"(id|elicitationId|requestState)": *"[^"]*"', "", json.dumps(message))
     return re.sub(r"error id \w+", "", text)
 
@@ -299,9 +299,9 @@ def code(messages: list[Json]) -> int | None:
 
 
 @contextmanager
-def opened(url: str, version: str) -> Iterator[tuple[Client, str | None]]:
-    """A client, and its session in the legacy era."""
-    client = Client(url, judged=False)
+def connected(url: str, version: str) -> Iterator[tuple[Client, str | None]]:
+    """Give a client, and its session id in the legacy era."""
+    client = Client(url, validated=False)
     session = client.ask(LEGACY, "initialize", INITIALIZE).headers["mcp-session-id"] if version == LEGACY else None
     yield client, session
     client.close()

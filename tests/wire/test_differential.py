@@ -1,4 +1,4 @@
-"""The same requests to Portway and to the official SDK's server: replies equal, but for `DIFFERENCES`."""
+"""The same requests to Portway and to the official SDK's server: the replies are equal except for `DIFFERENCES`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from tests.wire.dialogues import DIALOGUES
 from tests.wire.differences import DIFFERENCES
 from tests.wire.http_server import Client, Json, Reply, served
-from tests.wire.requests import Case, hostile, legal, mutated
+from tests.wire.requests import Case, legal, malformed, mutated
 from tests.wire.twin_servers import official, portway
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ Pair = tuple[Client, Client]
 @contextmanager
 def paired(*, sessions: bool) -> Iterator[Pair]:
     with served(portway(sessions=sessions)) as ours, served(official(sessions=sessions)) as theirs:
-        clients = Client(ours), Client(theirs, judged=False)
+        clients = Client(ours), Client(theirs, validated=False)
         yield clients
         for client in clients:
             client.close()
@@ -42,14 +42,14 @@ def pair() -> Iterator[Pair]:
         yield clients
 
 
-def answer(reply: Reply) -> Json:
+def comparable(reply: Reply) -> Json:
     seen: Json = {"status": reply.status, "message": copy.deepcopy(reply.last) if reply.messages else None}
-    strip(seen)
+    drop_unspecified(seen)
     return seen
 
 
-def strip(seen: Json) -> None:
-    """What of a reply is not to be equal: the order of members, an error's sentence, and data of our own."""
+def drop_unspecified(seen: Json) -> None:
+    """Remove the parts that may differ: an error's message, and its data unless the specification defines it."""
     error = (seen["message"] or {}).get("error")
     if error is not None:
         del error["message"]
@@ -58,46 +58,46 @@ def strip(seen: Json) -> None:
 
 
 def compare(pair: Pair, cases: Iterable[Case], used: set[str]) -> list[str]:
-    """What differs in the answers to single requests. `used` gets the names of the differences there are."""
+    """Describe the unexpected differences in the answers to `cases`; add the names of the expected ones to `used`."""
     faults = []
     for case in cases:
         replies = [client.send(case.body, case.headers) for client in pair]
-        ours, theirs = map(answer, replies)
-        if not alike(case, ours, theirs, used):
-            faults.append(f"{told(case, ours, theirs)}\n  {replies[0].body[:200]!r}\n  {replies[1].body[:200]!r}")
+        ours, theirs = map(comparable, replies)
+        if not same(case, ours, theirs, used):
+            faults.append(f"{describe(case, ours, theirs)}\n  {replies[0].body[:200]!r}\n  {replies[1].body[:200]!r}")
     return faults
 
 
 def compare_dialogues(pair: Pair, used: set[str]) -> list[str]:
-    """What differs, step by step, in exchanges of several requests."""
+    """Do the same for each step of the dialogues."""
     faults = []
     for name, dialogue in DIALOGUES.items():
         ours, theirs = (list(dialogue(client)) for client in pair)
         faults += [f"{name}: {len(ours)} steps, and {len(theirs)}"] if len(ours) != len(theirs) else []
         for mine, other in zip(ours, theirs, strict=False):
             for seen in (mine.seen, other.seen):
-                strip(seen)
-            if not alike(mine.case, mine.seen, other.seen, used):
-                faults.append(f"{name}: {told(mine.case, mine.seen, other.seen)}")
+                drop_unspecified(seen)
+            if not same(mine.case, mine.seen, other.seen, used):
+                faults.append(f"{name}: {describe(mine.case, mine.seen, other.seen)}")
     return faults
 
 
-def alike(case: Case, ours: Json, theirs: Json, used: set[str]) -> bool:
+def same(case: Case, ours: Json, theirs: Json, used: set[str]) -> bool:
     for difference in DIFFERENCES:
         before = copy.deepcopy((ours, theirs))
-        difference.forgive(case, ours, theirs)
+        difference.reconcile(case, ours, theirs)
         if before != (ours, theirs):
             used.add(difference.name)
     return ours == theirs
 
 
-def told(case: Case, ours: Json, theirs: Json) -> str:
+def describe(case: Case, ours: Json, theirs: Json) -> str:
     return f"{case.version} {case.headers}\n  {case.body[:400]!r}\n  ours   {ours}\n  theirs {theirs}"
 
 
 def test_replies_are_the_same_but_for_the_listed_differences(pair):
     used: set[str] = set()
-    faults = compare(pair, [*legal(), *hostile(), *mutated(500, SEED)], used)
+    faults = compare(pair, [*legal(), *malformed(), *mutated(500, SEED)], used)
     with paired(sessions=True) as in_sessions:
         faults += compare_dialogues(in_sessions, used)
     assert not faults, f"{len(faults)} differ\n" + "\n".join(faults[:8])
@@ -116,8 +116,8 @@ def test_every_difference_cites_the_specification():
     assert len({one.name for one in DIFFERENCES}) == len(DIFFERENCES)
 
 
-def test_whatever_comes_is_answered_with_a_message_or_an_acknowledgement(pair):
-    for case in [*hostile(), *mutated(400, SEED + 1)]:
+def test_every_request_is_answered_with_a_message_or_an_acknowledgement(pair):
+    for case in [*malformed(), *mutated(400, SEED + 1)]:
         reply = pair[0].send(case.body, case.headers)
         assert reply.status in {200, 202, 400, 404}, (case, reply)
         if reply.status == 202:

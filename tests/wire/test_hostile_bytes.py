@@ -1,4 +1,4 @@
-"""The everything server under damaged lines and damaged requests: it answers what is a message, and goes on."""
+"""The everything server gets damaged lines and requests: it answers what is a message, and keeps running."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 EVERYTHING = ROOT / "examples" / "everything" / "server.py"
 RUN = (SCRIPTS / "portway", "run", EVERYTHING, "--transport")
 COUNTS = [1000, pytest.param(20_000, marks=[pytest.mark.slow, pytest.mark.timeout(300)])]
-ABILITIES = {"elicitation": {"form": {}, "url": {}}, "sampling": {}, "roots": {}}
-SAY = "test_simple_text"
+CAPABILITIES = {"elicitation": {"form": {}, "url": {}}, "sampling": {}, "roots": {}}
+TEXT_TOOL = "test_simple_text"
 
 
 def messages(version: str) -> list[bytes]:
-    """What clients of a revision send: every kind of message, few of them answered at length."""
+    """Return one message of every kind that clients of a revision send, most with short replies."""
     asked = {"name": "test_input_required_result_elicitation", "arguments": {}}
     template = {"type": "ref/prompt", "name": "test_prompt_with_arguments"}
     calls: list[tuple[str, dict[str, Any]]] = [
-        ("tools/call", {"name": SAY, "arguments": {}}),
+        ("tools/call", {"name": TEXT_TOOL, "arguments": {}}),
         ("tools/call", {"name": "test_x_mcp_header", "arguments": {"region": "é"}}),
         ("tools/call", {"name": "json_schema_2020_12_tool", "arguments": {"phone": "1", "email": "e"}}),
         ("tools/call", {"name": "test_error_handling"}),
@@ -50,14 +50,14 @@ def messages(version: str) -> list[bytes]:
         ]
     else:
         who = {"name": "t", "version": "1"}
-        opening = {"protocolVersion": version, "capabilities": ABILITIES, "clientInfo": who}
+        opening = {"protocolVersion": version, "capabilities": CAPABILITIES, "clientInfo": who}
         calls += [
             ("initialize", opening),
             ("ping", {}),
             ("logging/setLevel", {"level": "debug"}),
             ("resources/subscribe", {"uri": "test://watched-resource"}),
         ]
-    meta = {META + "clientCapabilities": ABILITIES} if version == MODERN else {}
+    meta = {META + "clientCapabilities": CAPABILITIES} if version == MODERN else {}
     sent = [
         request(version, method, params, id=number, meta=meta | {"progressToken": number})[0]
         for number, (method, params) in enumerate(calls)
@@ -74,8 +74,8 @@ def messages(version: str) -> list[bytes]:
 SEEDS = messages(LEGACY) + messages(MODERN)
 
 
-def judge(message: Any) -> None:
-    """Whatever comes is JSON-RPC, and an error says what is wrong without showing where in our code."""
+def check_message(message: Any) -> None:
+    """Check that a message is JSON-RPC, and that an error has a message without a traceback."""
     for one in message if isinstance(message, list) else [message]:
         assert one["jsonrpc"] == "2.0"
         error = one.get("error")
@@ -87,15 +87,15 @@ def judge(message: Any) -> None:
 
 
 @pytest.mark.parametrize("count", COUNTS)
-def test_a_stdio_server_outlives_damaged_lines(count: int) -> None:
-    probe, _ = request(MODERN, "tools/call", {"name": SAY}, id="still there?")
+def test_a_stdio_server_survives_damaged_lines(count: int) -> None:
+    probe, _ = request(MODERN, "tools/call", {"name": TEXT_TOOL}, id="still there?")
     lines = damaged(SEEDS, count)
     with Pipes(*map(str, RUN), "stdio") as pipes:
-        pipes.initialize(**ABILITIES)
+        pipes.initialize(**CAPABILITIES)
         while batch := list(itertools.islice(lines, 50)):
             pipes.send(*batch, b"", probe)
             for message in iter(pipes.receive, None):
-                judge(message)
+                check_message(message)
                 if isinstance(message, dict) and message.get("id") == probe["id"]:
                     assert message["result"]["isError"] is False
                     break
@@ -105,15 +105,15 @@ def test_a_stdio_server_outlives_damaged_lines(count: int) -> None:
 
 
 def heads(session: str) -> list[bytes]:
-    """Header blocks of well-formed requests, but for Host and what frames the body."""
-    modern = {"Mcp-Param-Region": "=?base64?w6k=?="} | request(MODERN, "tools/call", {"name": SAY})[1]
+    """Return the headers of well-formed requests, without Host and Content-Length."""
+    modern = {"Mcp-Param-Region": "=?base64?w6k=?="} | request(MODERN, "tools/call", {"name": TEXT_TOOL})[1]
     legacy = {"Mcp-Session-Id": session, "Last-Event-ID": "x-1", "Origin": "http://localhost"}
     blocks = (modern, legacy | request(LEGACY, "tools/call")[1], request(LEGACY, "initialize")[1])
     return ["\r\n".join(f"{name}: {value}" for name, value in block.items()).encode() for block in blocks]
 
 
-class Wire:
-    """A kept-alive connection that says what it is told to, and follows no rules but those of framing."""
+class RawConnection:
+    """A kept-alive connection that sends any bytes, correctly framed."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
@@ -126,28 +126,28 @@ class Wire:
         self._socket.close()
 
     def ask(self, head: bytes, body: bytes) -> tuple[int, http.client.HTTPMessage, bytes]:
-        """Status, head and body of the response. Of an event stream the first piece; then the connection is left."""
+        """Return status, headers and body of the response; of an event stream only the first piece."""
         framing = b"Host: %b\r\nContent-Length: %d" % (self._host, len(body))
         self._socket.sendall(b"POST /mcp HTTP/1.1\r\n%b\r\n%b\r\n\r\n%b" % (framing, head, body))
         response = http.client.HTTPResponse(self._socket, method="POST")
         response.begin()
         payload = response.read1() if response.headers.get_content_type() == "text/event-stream" else response.read()
         if not response.isclosed() or response.will_close:
-            self.renew()
+            self.reconnect()
         return response.status, response.headers, payload
 
-    def renew(self) -> None:
+    def reconnect(self) -> None:
         self._socket.close()
         self._socket = socket.create_connection(self._address, timeout=10)
 
-    def throw(self, data: bytes) -> None:
-        """Send bytes that may be no request at all, and read what comes until the server hangs up."""
-        with socket.create_connection(self._address, timeout=10) as thrown:
-            thrown.sendall(data)
-            thrown.shutdown(socket.SHUT_WR)
+    def send_raw(self, data: bytes) -> None:
+        """Send bytes that need not be a request, and read until the server disconnects."""
+        with socket.create_connection(self._address, timeout=10) as other:
+            other.sendall(data)
+            other.shutdown(socket.SHUT_WR)
             answer = b""
             try:
-                while piece := thrown.recv(65536):
+                while piece := other.recv(65536):
                     answer += piece
             except ConnectionError:
                 pass
@@ -159,44 +159,44 @@ STATUSES = {200, 202, 400, 403, 404, 405, 406, 413, 415, 421, 429, 431, 503}
 
 
 @pytest.fixture
-def wire() -> Iterator[Wire]:
+def raw() -> Iterator[RawConnection]:
     command = (*RUN, "http", "--host", "127.0.0.1", "--port", "0")
     with started(*command, ready=r"http://127\.0\.0\.1:(\d+)") as child:
         assert child.match
-        wire = Wire(f"http://127.0.0.1:{child.match[1]}")
-        yield wire
-        wire.close()
+        raw = RawConnection(f"http://127.0.0.1:{child.match[1]}")
+        yield raw
+        raw.close()
         assert child.process.poll() is None
         assert "Traceback" not in "".join(child.lines)
 
 
-def opened(wire: Wire) -> str:
-    """The id of a legacy session of a client that can be asked everything."""
+def open_session(raw: RawConnection) -> str:
+    """Open a legacy session with all client capabilities; return its id."""
     head = "\r\n".join(f"{name}: {value}" for name, value in request(LEGACY, "initialize")[1].items())
     opening = next(message for message in messages(LEGACY) if b'"initialize"' in message)
-    _, told, _ = wire.ask(head.encode(), opening)
-    return told["Mcp-Session-Id"]
+    _, response, _ = raw.ask(head.encode(), opening)
+    return response["Mcp-Session-Id"]
 
 
 @pytest.mark.parametrize("count", COUNTS)
-def test_an_http_server_outlives_damaged_heads_and_bodies(wire: Wire, count: int) -> None:
-    session = opened(wire)
+def test_an_http_server_survives_damaged_heads_and_bodies(raw: RawConnection, count: int) -> None:
+    session = open_session(raw)
     ours = heads(session)
     requests = [b"\r\n".join(filter(None, head.replace(b"\r", b"\n").split(b"\n"))) for head in damaged(ours, count)]
     for number, (head, body) in enumerate(zip(requests, damaged(SEEDS, count), strict=True)):
         whole = ours[number % len(ours)] if number % 2 else head
         try:
-            status, _, payload = wire.ask(whole, body)
+            status, _, payload = raw.ask(whole, body)
         except (http.client.HTTPException, ConnectionError, TimeoutError) as error:
             pytest.fail(f"{error!r} after {whole!r}\n{body!r}")
         assert status in STATUSES, (status, whole, body, payload)
         if payload.startswith((b"{", b"[")):
-            judge(json.loads(payload))
+            check_message(json.loads(payload))
 
 
 @pytest.mark.parametrize("count", COUNTS)
-def test_an_http_server_outlives_what_is_no_request(wire: Wire, count: int) -> None:
-    session = opened(wire)
+def test_an_http_server_survives_bytes_that_are_no_request(raw: RawConnection, count: int) -> None:
+    session = open_session(raw)
     whole = [
         b"%b /mcp HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n%b\r\n\r\n%b" % (verb, len(body), head, body)
         for verb in (b"POST", b"GET", b"DELETE")
@@ -204,7 +204,7 @@ def test_an_http_server_outlives_what_is_no_request(wire: Wire, count: int) -> N
         for body in SEEDS[:3]
     ]
     for number, data in enumerate(damaged(whole, count)):
-        wire.throw(data)
+        raw.send_raw(data)
         if number % 100 == 0:
-            wire.renew()
-            assert wire.ask(heads(session)[0], SEEDS[len(messages(LEGACY))])[0] == 200
+            raw.reconnect()
+            assert raw.ask(heads(session)[0], SEEDS[len(messages(LEGACY))])[0] == 200

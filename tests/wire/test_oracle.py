@@ -1,4 +1,4 @@
-"""Every message Portway sends is one the official models read and write the same."""
+"""The official models decode every message that Portway sends, and dump it to the same JSON."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from mcp_types import methods
 from pydantic import ValidationError
 
 from portway.client import Client, Elicitation, Root, Sampling
-from tests.wire.conversation import ASKING, recorded
+from tests.wire.conversation import ANSWERS, recorded
 from tests.wire.full_server import BYTES, app
 from tests.wire.http_server import LEGACY, MODERN, VERSIONS, served
-from tests.wire.oracle import SCHEMAS, decode, judge
+from tests.wire.oracle import SCHEMAS, decode, validate
 
 if TYPE_CHECKING:
     from tests.wire.http_server import Json
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_every_message_decodes_as_its_revision_says_and_dumps_the_same(version):
-    judged = 0
+def test_every_message_is_valid_in_its_revision(version):
+    validated = 0
     for said in recorded():
         if said.version != version:
             continue
         assert said.reply.messages, f"{said.method} was not answered with a message"
         for message in said.reply.messages:
-            judge(version, said.method, message)
-            judged += 1
-    assert judged > 90
+            validate(version, said.method, message)
+            validated += 1
+    assert validated > 90
 
 
-def test_the_conversation_says_all_kinds_of_things():
+def test_the_conversation_has_every_kind_of_message():
     replies = [said.reply for said in recorded()]
     assert {200, 400, 403, 404} == {reply.status for reply in replies}
     messages = [message for reply in replies for message in reply.messages]
@@ -49,21 +49,21 @@ def test_the_conversation_says_all_kinds_of_things():
     assert all(b"a secret of the author" not in reply.body for reply in replies)
 
 
-def test_the_oracle_refuses_what_the_schema_does_not_have():
+def test_the_validation_refuses_what_the_schema_does_not_have():
     reply = {"jsonrpc": "2.0", "id": 1, "result": {"content": [], "isErorr": True}}
     with pytest.raises(AssertionError):
-        judge(LEGACY, "tools/call", reply)
+        validate(LEGACY, "tools/call", reply)
     with pytest.raises(ValidationError):
-        judge(MODERN, "tools/call", {"jsonrpc": "2.0", "id": 1, "result": {"content": []}})
+        validate(MODERN, "tools/call", {"jsonrpc": "2.0", "id": 1, "result": {"content": []}})
     with pytest.raises(ValidationError):
-        judge(LEGACY, "ping", {"jsonrpc": "2.0", "id": None, "error": {"code": "x", "message": ""}})
+        validate(LEGACY, "ping", {"jsonrpc": "2.0", "id": None, "error": {"code": "x", "message": ""}})
     form = {"type": "object", "properties": {"a": {"type": "object"}}}
     question = {"method": "elicitation/create", "params": {"message": "?", "requestedSchema": form}}
     with pytest.raises(ValidationError):
-        judge(LEGACY, "", {"jsonrpc": "2.0", "id": 1} | question)
+        validate(LEGACY, "", {"jsonrpc": "2.0", "id": 1} | question)
     result = {"resultType": "input_required", "inputRequests": {"q": question}}
     with pytest.raises(ValidationError):
-        judge(MODERN, "tools/call", {"jsonrpc": "2.0", "id": 1, "result": result})
+        validate(MODERN, "tools/call", {"jsonrpc": "2.0", "id": 1, "result": result})
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -76,7 +76,7 @@ def test_bytes_travel_as_base64(version):
 
 
 class Recorder:
-    """An ASGI application in front of another: what clients send, by version and as JSON."""
+    """An ASGI application in front of another that records what clients send, by version and as JSON."""
 
     def __init__(self, application: Any) -> None:
         self.sent: list[tuple[str, Json]] = []
@@ -93,7 +93,7 @@ class Recorder:
         await self._application(scope, recording if scope["type"] == "http" else receive, send)
 
 
-async def say_everything(client: Client) -> None:
+async def use_everything(client: Client) -> None:
     await client.list_tools()
     await client.list_resources()
     await client.list_resource_templates()
@@ -105,7 +105,7 @@ async def say_everything(client: Client) -> None:
     await client.get_prompt("talk", {"topic": "tea"})
     assert (await client.complete("talk", "topic", "t", arguments={"tone": "x"})).values == ["ttone"]
     await client.set_log_level("warning")
-    for name in ASKING:
+    for name in ANSWERS:
         assert not (await client.call_tool(name)).is_error, name
     async with client.listen("note://static") as changes:
         await client.call_tool("change")
@@ -114,28 +114,28 @@ async def say_everything(client: Client) -> None:
     await client.unsubscribe("note://static")
 
 
-async def fill_in(question: Elicitation) -> Any:
+async def answer_form(question: Elicitation) -> Any:
     if question.mode == "url":
         return "accept"
     return {"dish": "soup", "text": "a@b.c", "number": 3, "value": "one", "sure": True}
 
 
-async def make_up(_: Sampling) -> str:
+async def answer_sampling(_: Sampling) -> str:
     return "Stew"
 
 
-async def open_roots() -> list[str | Root]:
+async def give_roots() -> list[str | Root]:
     return [Root("file:///a", "a"), "file:///b"]
 
 
 @pytest.mark.parametrize(("era", "version"), [("legacy", LEGACY), ("modern", MODERN)])
-def test_every_message_of_our_client_is_one_of_its_revision(era, version):
+def test_every_message_of_our_client_is_valid_in_its_revision(era, version):
     recorder = Recorder(app())
 
     async def use(url: str) -> None:
-        asked = {"on_elicit": fill_in, "on_sample": make_up, "roots": open_roots, "on_log": print}
+        asked = {"on_elicit": answer_form, "on_sample": answer_sampling, "roots": give_roots, "on_log": print}
         async with Client(url + "/mcp", era=era, **asked) as client:
-            await say_everything(client)
+            await use_everything(client)
 
     with served(recorder) as url:
         asyncio.run(use(url))

@@ -1,4 +1,4 @@
-"""Two processes that share PORTWAY_KEYS are one server, and one of them may be started anew at any time."""
+"""Two processes that share PORTWAY_KEYS act as one server, and each of them may be restarted at any time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mcp.types import ElicitResult
 
 from tests.support import SCRIPTS, started
 from tests.wire.http_server import LEGACY, request
-from tests.wire.round_robin import alternating
+from tests.wire.round_robin import balanced
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -40,44 +40,44 @@ async def elicit(_: Any, params: Any) -> ElicitResult:
     return ElicitResult(action="accept", content=ANSWERS[params.message])
 
 
-class Crowd:
-    """Clients that go on calling; `rounds` is how many each has finished, `seen` what their tools said."""
+class BusyClients:
+    """Clients that call in a loop; `rounds` is the number each has finished, `seen` the results of their tools."""
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._told = asyncio.Condition()
-        self._leaving = False
+        self._changed = asyncio.Condition()
+        self._stopping = False
         self.rounds: Counter[str] = Counter()
         self.seen: defaultdict[str, list[Any]] = defaultdict(list)
 
-    async def member(self, name: str, mode: str, round_: Callable[[Client], Awaitable[Any]]) -> None:
+    async def run_client(self, name: str, mode: str, action: Callable[[Client], Awaitable[Any]]) -> None:
         async with Client(self._url, mode=mode, elicitation_callback=elicit) as client:  # type: ignore[arg-type]
-            while not self._leaving:
-                said = await round_(client)
-                async with self._told:
-                    self.seen[name].append(said)
+            while not self._stopping:
+                result = await action(client)
+                async with self._changed:
+                    self.seen[name].append(result)
                     self.rounds[name] += 1
-                    self._told.notify_all()
+                    self._changed.notify_all()
 
     async def finish(self, more: int) -> None:
-        """Wait until each has finished so many rounds more."""
-        goals = {name: self.rounds[name] + more for name in MEMBERS}
+        """Wait until each client has finished that many more rounds."""
+        goals = {name: self.rounds[name] + more for name in CLIENTS}
         await self.until(lambda: all(self.rounds[name] >= goal for name, goal in goals.items()))
 
-    async def met(self, *processes: int) -> None:
-        """Wait until those who only look around have each been answered by all of these."""
+    async def answered_by(self, *processes: int) -> None:
+        """Wait until every browsing client has had answers from all these processes."""
         await self.until(lambda: all(set(processes) <= set().union(*self.seen[name]) for name in ("modern", "legacy")))
 
     async def until(self, reached: Callable[[], bool]) -> None:
-        async with self._told, asyncio.timeout(60):
-            await self._told.wait_for(reached)
+        async with self._changed, asyncio.timeout(60):
+            await self._changed.wait_for(reached)
 
-    def leave(self) -> None:
-        self._leaving = True
+    def stop(self) -> None:
+        self._stopping = True
 
 
-async def look_around(client: Client) -> Any:
-    """Two pages of a list, a resource, two calls: an odd number of requests, so that a round begins on either side."""
+async def browse(client: Client) -> Any:
+    """Make an odd number of requests, so that the next round starts at the other replica."""
     first = await client.list_tools()
     assert first.next_cursor
     rest = await client.list_tools(cursor=first.next_cursor)
@@ -86,7 +86,7 @@ async def look_around(client: Client) -> Any:
     return {(await client.call_tool("where", {})).structured_content["result"] for _ in range(2)}  # type: ignore[index]
 
 
-async def be_asked(client: Client) -> Any:
+async def confirm(client: Client) -> Any:
     result = await client.call_tool("confirm", {})
     assert result.structured_content, result
     *processes, name, sure = result.structured_content["result"]
@@ -94,51 +94,51 @@ async def be_asked(client: Client) -> Any:
     return tuple(processes)
 
 
-MEMBERS = {
-    "modern": ("auto", look_around),
-    "modern, asked": ("auto", be_asked),
-    "legacy": ("legacy", look_around),
+CLIENTS = {
+    "modern": ("auto", browse),
+    "modern, asked": ("auto", confirm),
+    "legacy": ("legacy", browse),
 }
 
 
-def test_no_client_sees_a_failure_while_one_of_two_replicas_is_started_anew() -> None:
+def test_no_client_sees_a_failure_while_one_of_two_replicas_is_restarted() -> None:
     async def scenario() -> None:
         with contextlib.ExitStack() as one, replica() as (second, other):
             first, old = one.enter_context(replica())
-            async with alternating(first, second) as loop, asyncio.TaskGroup() as group:
-                crowd = Crowd(loop.url)
-                for name, (mode, round_) in MEMBERS.items():
-                    group.create_task(crowd.member(name, mode, round_))
-                await crowd.finish(2)
-                await crowd.met(old.process.pid, other.process.pid)
-                loop.ports = [second]
+            async with balanced(first, second) as balancer, asyncio.TaskGroup() as group:
+                clients = BusyClients(balancer.url)
+                for name, (mode, action) in CLIENTS.items():
+                    group.create_task(clients.run_client(name, mode, action))
+                await clients.finish(2)
+                await clients.answered_by(old.process.pid, other.process.pid)
+                balancer.ports = [second]
                 await asyncio.to_thread(one.close)
-                await crowd.finish(2)
+                await clients.finish(2)
                 _, new = await asyncio.to_thread(one.enter_context, replica(first))
-                loop.ports = [first, second]
-                await crowd.finish(2)
-                await crowd.met(new.process.pid)
-                await crowd.until(lambda: any(asked != answered for asked, answered in crowd.seen["modern, asked"]))
-                crowd.leave()
+                balancer.ports = [first, second]
+                await clients.finish(2)
+                await clients.answered_by(new.process.pid)
+                await clients.until(lambda: any(asked != answered for asked, answered in clients.seen["modern, asked"]))
+                clients.stop()
 
     asyncio.run(scenario())
 
 
-def test_a_legacy_client_is_asked_where_its_requests_are_routed_by_their_session() -> None:
+def test_a_legacy_client_can_be_asked_if_its_requests_are_routed_by_their_session() -> None:
     async def scenario() -> None:
         with replica() as (first, _), replica() as (second, _):
-            async with alternating(first, second, by_session=True) as loop:
+            async with balanced(first, second, by_session=True) as balancer:
                 processes: set[int] = set()
-                while len(processes) < 2:  # a session's place is as good as random
-                    async with Client(loop.url, mode="legacy", elicitation_callback=elicit) as client:
-                        asked, answered = await be_asked(client)
+                while len(processes) < 2:  # which replica a session goes to is random
+                    async with Client(balancer.url, mode="legacy", elicitation_callback=elicit) as client:
+                        asked, answered = await confirm(client)
                     assert asked == answered
                     processes.add(asked)
 
     asyncio.run(scenario())
 
 
-def test_an_answer_that_goes_astray_is_refused_with_the_mend_and_the_question_stays_open() -> None:
+def test_an_answer_to_the_wrong_replica_is_refused_with_advice_and_the_question_stays_open() -> None:
     async def scenario() -> None:
         with replica() as (home, _), replica() as (other, _):
             async with httpx2.AsyncClient(timeout=20) as http:
@@ -150,38 +150,38 @@ def test_an_answer_that_goes_astray_is_refused_with_the_mend_and_the_question_st
                 call, headers = request(LEGACY, "tools/call", {"name": "confirm", "arguments": {}}, id="c")
                 headers["Mcp-Session-Id"] = opened.headers["mcp-session-id"]
                 async with http.stream("POST", f"http://127.0.0.1:{home}/mcp", json=call, headers=headers) as reply:
-                    said: list[Any] = []
+                    result: list[Any] = []
                     async for line in reply.aiter_lines():
                         if not line.startswith("data:") or not line[5:].strip():
                             continue
-                        said.append(json.loads(line[5:]))
-                        if said[-1].get("method") != "elicitation/create":
+                        result.append(json.loads(line[5:]))
+                        if result[-1].get("method") != "elicitation/create":
                             continue
-                        content = ANSWERS[said[-1]["params"]["message"]]
-                        answer = {"jsonrpc": "2.0", "id": said[-1]["id"]}
+                        content = ANSWERS[result[-1]["params"]["message"]]
+                        answer = {"jsonrpc": "2.0", "id": result[-1]["id"]}
                         answer["result"] = {"action": "accept", "content": content}
                         stray = await http.post(f"http://127.0.0.1:{other}/mcp", json=answer, headers=headers)
                         assert stray.status_code == 400
                         assert "Mcp-Session-Id" in stray.json()["error"]["message"]
                         taken = await http.post(f"http://127.0.0.1:{home}/mcp", json=answer, headers=headers)
                         assert taken.status_code == 202
-                assert [message.get("method") for message in said] == ["elicitation/create"] * 2 + [None]
-                assert said[-1]["result"]["structuredContent"]["result"][2:] == ["Ada", True]
+                assert [message.get("method") for message in result] == ["elicitation/create"] * 2 + [None]
+                assert result[-1]["result"]["structuredContent"]["result"][2:] == ["Ada", True]
 
     asyncio.run(scenario())
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
-def test_a_server_that_was_started_anew_with_its_keys_knows_its_clients(mode: str) -> None:
+def test_a_server_restarted_with_its_keys_knows_its_clients(mode: str) -> None:
     async def scenario() -> None:
         with contextlib.ExitStack() as server:
             port, _ = server.enter_context(replica())
             async with Client(f"http://127.0.0.1:{port}/mcp", mode=mode) as client:  # type: ignore[arg-type]
                 cursor = (await client.list_tools()).next_cursor
-                before = await look_around(client)
+                before = await browse(client)
                 await asyncio.to_thread(server.close)
                 await asyncio.to_thread(server.enter_context, replica(port))
                 assert [tool.name for tool in (await client.list_tools(cursor=cursor)).tools] == ["third"]
-                assert await look_around(client) != before
+                assert await browse(client) != before
 
     asyncio.run(scenario())

@@ -1,4 +1,4 @@
-"""What many and what much cost: idle subscriptions, and large arguments and results."""
+"""The cost of ten thousand idle subscriptions, and of large arguments and results."""
 
 from __future__ import annotations
 
@@ -36,26 +36,26 @@ def running(file: Path) -> Iterator[tuple[Started, int]]:
 
 
 def open_stream(port: int, number: int) -> socket.socket:
-    """A connection on which a subscription has been acknowledged."""
+    """Return a connection on which a subscription has been acknowledged."""
     message, headers = request(MODERN, "subscriptions/listen", {"notifications": {"toolsListChanged": True}}, id=number)
     body = json.dumps(message).encode()
     lines = {"Host": f"127.0.0.1:{port}", "Content-Length": str(len(body))} | headers
     head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
     connection = socket.create_connection(("127.0.0.1", port), timeout=20)
     connection.sendall(f"POST /mcp HTTP/1.1\r\n{head}\r\n".encode() + body)
-    hear(connection, b"acknowledged")
+    read_until(connection, b"acknowledged")
     return connection
 
 
-def hear(connection: socket.socket, what: bytes) -> None:
-    heard = b""
-    while what not in heard:
+def read_until(connection: socket.socket, what: bytes) -> None:
+    received = b""
+    while what not in received:
         piece = connection.recv(65536)
-        assert piece, heard
-        heard += piece
+        assert piece, received
+        received += piece
 
 
-def test_ten_thousand_idle_subscriptions_hold_20_kb_each_and_hear_of_a_change() -> None:
+def test_ten_thousand_idle_subscriptions_take_20_kb_each_and_all_get_a_change() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = STREAMS + 1500
     if hard != resource.RLIM_INFINITY and hard < needed:
@@ -72,29 +72,29 @@ def test_ten_thousand_idle_subscriptions_hold_20_kb_each_and_hear_of_a_change() 
             client.ask(MODERN, "tools/call", {"name": "test_trigger_tool_change"})
             client.close()
             for connection in kept:
-                hear(connection, b"tools/list_changed")
+                read_until(connection, b"tools/list_changed")
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert each <= STREAM_BYTES, f"{each / 1024:.1f} KB each"
 
 
-def spent(client: Client) -> tuple[float, float, float]:
-    seconds, held, peak = client.ask(LEGACY, "tools/call", {"name": "cost"}).last["result"]["structuredContent"][
+def usage(client: Client) -> tuple[float, float, float]:
+    seconds, resident, peak = client.ask(LEGACY, "tools/call", {"name": "cost"}).last["result"]["structuredContent"][
         "result"
     ]
-    return seconds, held, peak
+    return seconds, resident, peak
 
 
 def cost(client: Client, version: str, tool: str, size: int) -> float:
-    """The CPU seconds of one call."""
+    """Return the CPU seconds of one call."""
     arguments = {"text": "x" * size} if tool == "take" else {"size": size}
     message, headers = request(version, "tools/call", {"name": tool, "arguments": arguments})
     body = json.dumps(message).encode()
     calls = max(5, 10_000_000 // (size + 10_000))
-    started_at = spent(client)[0]
+    started_at = usage(client)[0]
     for _ in range(calls):
         assert client.send(body, headers).status == 200
-    return (spent(client)[0] - started_at) / calls
+    return (usage(client)[0] - started_at) / calls
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process's memory is read from /proc")
@@ -102,16 +102,16 @@ def cost(client: Client, version: str, tool: str, size: int) -> float:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_time_grows_with_the_payload_and_memory_stays_within_eight_times_of_it(version: str, tool: str) -> None:
     with running(Path(__file__).with_name("memory_server.py")) as (_, port):
-        client = Client(f"http://127.0.0.1:{port}", judged=False)
+        client = Client(f"http://127.0.0.1:{port}", validated=False)
         client.ask(version, "tools/call", {"name": tool, "arguments": {"text": "x"} if tool == "take" else {"size": 1}})
-        _, held, _ = spent(client)
+        _, resident, _ = usage(client)
         seconds = {size: min(cost(client, version, tool, size) for _ in range(4)) for size in SIZES}
-        for _ in range(12):  # what other tests do to the caches only ever adds: the least is the cost
+        for _ in range(12):  # other load only adds to a measurement, so the minimum counts
             if seconds[SIZES[-1]] / SIZES[-1] <= 1.3 * min(each / size for size, each in seconds.items()):
                 break
             seconds[SIZES[-1]] = min(seconds[SIZES[-1]], cost(client, version, tool, SIZES[-1]))
-        _, _, peak = spent(client)
+        _, _, peak = usage(client)
         client.close()
     nanoseconds = {size: round(1e9 * each / size, 1) for size, each in seconds.items()}
     assert nanoseconds[SIZES[-1]] <= 1.3 * min(nanoseconds.values()), f"nanoseconds a byte: {nanoseconds}"
-    assert peak - held <= 8 * SIZES[-1]
+    assert peak - resident <= 8 * SIZES[-1]

@@ -1,4 +1,4 @@
-"""The same requests to a server directly and through the gate: a client cannot tell the two apart."""
+"""The same requests to a server directly and through the gate get the same replies."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.gate.running_gate import prepare
 from tests.wire.conversation import CALLS, app
 from tests.wire.dialogues import DIALOGUES
 from tests.wire.http_server import VERSIONS, Client, served
-from tests.wire.requests import hostile, mutated
+from tests.wire.requests import malformed, mutated
 from tests.wire.twin_servers import portway
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def pair(tmp_path_factory) -> Iterator[tuple[Client, Client]]:
 
 
 def same(direct: Reply, relayed: Reply) -> bool:
-    """Error ids of the author's crashes are random; all else is to be the same."""
+    """Compare two replies; only the random error ids of failed calls may differ."""
     if b"error id" in direct.body:
         return b"error id" in relayed.body and direct.status == relayed.status
     kinds = [reply.headers.get("content-type") for reply in (direct, relayed)]
@@ -50,7 +50,7 @@ def test_every_method_is_answered_the_same(pair, version):
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_progress_comes_through_in_order_and_under_the_clients_own_token(pair, version):
+def test_progress_arrives_in_order_and_with_the_clients_own_token(pair, version):
     slow = {"name": "slow", "arguments": {"steps": 5}}
     direct, relayed = (
         client.ask(version, "tools/call", slow, id=2**53, meta={"progressToken": "p"}) for client in pair
@@ -59,8 +59,8 @@ def test_progress_comes_through_in_order_and_under_the_clients_own_token(pair, v
     assert same(direct, relayed)
 
 
-def test_what_is_not_legal_is_refused_the_same(pair):
-    cases: list[Case] = [*hostile(), *mutated(400, 7)]
+def test_malformed_requests_are_refused_the_same(pair):
+    cases: list[Case] = [*malformed(), *mutated(400, 7)]
     faults = []
     for case in cases:
         direct, relayed = (client.send(case.body, case.headers) for client in pair)
@@ -69,8 +69,8 @@ def test_what_is_not_legal_is_refused_the_same(pair):
     assert not faults, f"{len(faults)} of {len(cases)} differ\n" + "\n".join(faults[:6])
 
 
-def unworded(seen: Json) -> Json:
-    """The gate knows sessions by itself, and refuses them in its own words."""
+def without_gate_wording(seen: Json) -> Json:
+    """Remove the message of a session error, which the gate words differently."""
     error = (seen["message"] or {}).get("error") or {}
     if error.get("code") == 1000:
         del error["message"]
@@ -78,10 +78,10 @@ def unworded(seen: Json) -> Json:
 
 
 @pytest.mark.parametrize("name", DIALOGUES)
-def test_sessions_questions_and_streams_go_the_same_way_step_by_step(name, tmp_path):
+def test_sessions_questions_and_streams_are_the_same_step_by_step(name, tmp_path):
     with served(portway(sessions=True)) as instance, served(Gate(prepare(tmp_path, [instance]))) as gate:
         clients = Client(instance), Client(gate, path="/p/mcp")
-        direct, relayed = ([unworded(step.seen) for step in DIALOGUES[name](client)] for client in clients)
+        direct, relayed = ([without_gate_wording(step.seen) for step in DIALOGUES[name](client)] for client in clients)
         for client in clients:
             client.close()
     assert direct == relayed

@@ -1,6 +1,6 @@
-"""One server, written twice: on Portway and on the official SDK. `sessions`: with legacy sessions, or without."""
+"""The same server twice, on Portway and on the official SDK. `sessions`: with or without legacy sessions."""
 
-# No `from __future__ import annotations`: the functions below are annotated with types that are given to `write`.
+# No `from __future__ import annotations`: the functions below are annotated with types that are given to `register`.
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -28,16 +28,18 @@ from mcp.types import (
     UnsubscribeRequestParams,
 )
 from pydantic import BaseModel
+from sse_starlette import EventSourceResponse
 
 from portway import Ask, Context, Image, Root, Sampled, Server, ToolError, list_roots, sample
 
 WORDS = ("dry", "wry")
+EventSourceResponse.DEFAULT_PING_INTERVAL = 0.1  # the SDK sends the headers of a GET stream with its first ping
 
 
 def portway(*, sessions: bool = False) -> Any:
     pages = 2 if sessions else None
     server = Server("fixture", version="1.0", instructions="For comparison.", sessions=sessions, page_size=pages)
-    write(server.tool, server.resource, server.prompt, image=Image, refusal=ToolError, context=Context)
+    register(server.tool, server.resource, server.prompt, image=Image, refusal=ToolError, context=Context)
     server.completion("talk", "tone")(complete)
 
     @dataclass
@@ -74,7 +76,7 @@ def portway(*, sessions: bool = False) -> Any:
 
 def official(*, sessions: bool = False) -> Any:
     server = MCPServer("fixture", version="1.0", instructions="For comparison.", log_level="CRITICAL")
-    write(
+    register(
         server.tool(),
         server.resource,
         server.prompt(),
@@ -123,18 +125,18 @@ def official(*, sessions: bool = False) -> Any:
         """Change."""
         await ctx.notify_tools_changed()
         await ctx.notify_resource_updated("note://static")
-        if sessions:  # the SDK has two ways of saying it, one for each era
+        if sessions:  # the SDK has a way for each era
             await ctx.session.send_tool_list_changed()
             await ctx.session.send_resource_updated("note://static")
         return "changed"
 
     if sessions:
-        extend(server)
+        add_session_handlers(server)
     return server.streamable_http_app(stateless_http=not sessions, json_response=not sessions)
 
 
-def extend(server: MCPServer) -> None:
-    """What the SDK leaves to its authors: subscriptions and levels of a legacy session, and pages, here of two."""
+def add_session_handlers(server: MCPServer) -> None:
+    """Add what the SDK leaves to authors: subscriptions and log levels of a session, and pages of two entries."""
     low = server._lowlevel_server
 
     async def accept(ctx: Any, params: Any) -> EmptyResult:
@@ -168,8 +170,8 @@ def complete(typed: str) -> list[str]:
     return [word for word in WORDS if word.startswith(typed)]
 
 
-def write(tool: Any, resource: Any, prompt: Any, *, image: Any, refusal: type[Exception], context: Any) -> None:
-    """The functions, which both take as they are; descriptions and types are spelt out where defaults differ."""
+def register(tool: Any, resource: Any, prompt: Any, *, image: Any, refusal: type[Exception], context: Any) -> None:
+    """Register the functions, the same for both; set descriptions and types where the defaults differ."""
 
     async def add(a: int, b: int = 2) -> int:
         """Add."""
