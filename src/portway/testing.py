@@ -17,15 +17,25 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET
 
 from portway import client as lean
 from portway.app import Server
 from portway.asking.questions import Answer, Sampled
 from portway.auth.principal import ANONYMOUS, Principal
-from portway.client.channel import Call, Handler, Incoming, cancelled, decode_incoming
-from portway.client.handlers import Elicitation, Elicited, OnChange, OnElicit, OnLog, OnSample, Root, Roots, Sampling
+from portway.client.channel import Handler, Incoming, OutgoingCall, decode_incoming
 from portway.client.results import CallResult, InputRequest, Outcome
+from portway.client.server_requests import (
+    Elicitation,
+    Elicited,
+    OnChange,
+    OnElicit,
+    OnLog,
+    OnSample,
+    Root,
+    Roots,
+    Sampling,
+)
 from portway.server.dispatcher import Dispatcher
 from portway.transport.stdio_connection import StdioConnection
 
@@ -77,7 +87,7 @@ class Client(lean.Client):
         self._principal = principal
 
     async def _open(self) -> Memory:
-        memory = Memory(self._server, self._principal, self._talk.take, self._answers)
+        memory = Memory(self._server, self._principal, self._rpc.take, self._answers)
         await memory.dispatcher.open()
         return memory
 
@@ -93,13 +103,12 @@ class Answers:
 
     def learn(self, key: str, question: InputRequest) -> None:
         """Keep the key under which a modern server asks."""
-        params = b"{}" if isinstance(question.params, UnsetType) else question.params
         if question.method == "roots/list":
             self._keys["roots"] = key
         elif question.method == "elicitation/create":
-            self._keys[msgspec.json.decode(params, type=Elicitation).message] = key
+            self._keys[msgspec.json.decode(question.params, type=Elicitation).message] = key
         else:
-            self._keys[msgspec.json.decode(params, type=Sampling).text] = key
+            self._keys[msgspec.json.decode(question.params, type=Sampling).text] = key
 
     def elicit(self, question: Elicitation) -> Elicited:
         """Fill in a form, or agree to visit a page."""
@@ -173,14 +182,14 @@ class Memory:
     async def drained(self) -> None:
         """Do nothing: the client has taken everything."""
 
-    async def request(self, call: Call) -> Incoming:
+    async def request(self, call: OutgoingCall) -> Incoming:
         """Have a request answered."""
         waiter = self._waiting[call.id] = asyncio.get_running_loop().create_future()
         self._connection.take(call.body)
         try:
             reply: Incoming = await waiter
         except asyncio.CancelledError:
-            self._connection.take(cancelled(call))
+            self._connection.take(call.cancellation())
             raise
         finally:
             del self._waiting[call.id]

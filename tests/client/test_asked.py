@@ -192,7 +192,7 @@ def test_a_call_does_not_time_out_while_its_question_is_open() -> None:
 
     async def scenario(client: Client) -> None:
         clients.append(client)
-        client._talk.timeout = 0.1
+        client._rpc.timeout = 0.1
         with pytest.raises(ClientError, match="did not answer tools/call"):
             await client.call_tool("t")
         assert answered == ["q"]
@@ -320,7 +320,7 @@ def test_a_stream_of_changes_that_is_refused_or_not_acknowledged_is_not_entered(
     async def scenario(client: Client) -> None:
         with pytest.raises(RpcError, match="no more than that"):
             await client.subscribe("config://x")
-        client._talk.timeout = 0.05
+        client._rpc.timeout = 0.05
         with pytest.raises(ClientError, match="did not answer subscriptions/listen"):
             await client.subscribe("config://x")
 
@@ -349,7 +349,7 @@ def test_on_change_is_told_in_the_log_when_it_will_hear_no_more(caplog: pytest.L
     heard: asyncio.Queue[Change] = asyncio.Queue()
     server = Modern(lambda request: Reply([ACKNOWLEDGED, notice("tools/list_changed", 2)]))
     use(server, scenario, on_change=heard.put_nowait)
-    assert "on_change will hear no more: the server closed the stream" in caplog.text
+    assert "on_change gets no more changes: the server closed the stream" in caplog.text
 
 
 def tool(**properties: Any) -> dict[str, Any]:

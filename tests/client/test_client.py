@@ -206,7 +206,7 @@ def test_silence_ends_with_an_error() -> None:
         return Reply([None])
 
     async def scenario(client: Client) -> None:
-        client._talk.timeout = 0.05
+        client._rpc.timeout = 0.05
         with pytest.raises(ClientError, match="did not answer tools/call in"):
             await client.call_tool("t")
 

@@ -226,7 +226,7 @@ def test_a_function_of_the_callers_that_fails_is_named_in_the_log_with_the_docum
     assert "The client failed to serve elicitation/create." in answer
     assert "planted" not in answer
     assert changed.is_set()
-    for text in ("the handler of … failed", "on_log failed", "on_change failed", "on_progress failed"):
+    for text in ("the handler of … failed", "the function given as … failed"):
         assert any(re.fullmatch(pattern(text), message) for message in caplog.messages)
 
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from portway.http.body import BodyTooLarge, ClientDisconnected, read_body
-from portway.http.response import EventStream, send_bytes
+from portway.http.event_stream import EventStream
+from portway.http.request_body import BodyTooLarge, ClientDisconnected, read_body
+from portway.http.response import send_bytes
 from tests.http.running_listener import read_all, read_until
 
 if TYPE_CHECKING:

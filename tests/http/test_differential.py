@@ -18,8 +18,7 @@ from hypothesis import strategies as st
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from portway.http.connection import PIPELINE_LIMIT, Connection
-from portway.http.hub import Hub
+from portway.http.connection import PIPELINE_LIMIT, Connection, HttpServer
 from portway.http.limits import Limits
 
 if TYPE_CHECKING:
@@ -135,11 +134,11 @@ def compare() -> Iterator[Compare]:
 
     async def drive(pieces: list[bytes], leaves: bool) -> tuple[Seen, Seen]:
         ours, theirs = Seen(), Seen()
-        hub = Hub(ours.app(), LIMITS, loop)
+        server = HttpServer(ours.app(), LIMITS, loop)
         config, state = uvicorn.Config(theirs.app(), **quiet), ServerState()  # type: ignore[arg-type]
         clients = []
         for seen, make in (
-            (ours, lambda: Connection(hub)),
+            (ours, lambda: Connection(server)),
             (theirs, lambda: HttpToolsProtocol(config, state, {}, loop)),
         ):
             near, far = socket.socketpair()
@@ -159,10 +158,10 @@ def compare() -> Iterator[Compare]:
         for near, _ in clients:
             near.close()
         await settle([])
-        left = len(hub.connections), len(hub.leaving), len(hub.running)
+        left = len(server.connections), len(server.leaving), len(server.running)
         assert left == (0, 0, 0), "the ending left something behind"
-        if hub._timer is not None:
-            hub._timer.cancel()
+        if server._timer is not None:
+            server._timer.cancel()
         assert not faults, faults
         return ours, theirs
 

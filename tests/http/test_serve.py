@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from portway.http import asgi_lifespan
-from portway.http.body import ClientDisconnected, read_body
-from portway.http.response import EventStream, send_bytes
+from portway.http.event_stream import EventStream
+from portway.http.request_body import ClientDisconnected, read_body
+from portway.http.response import send_bytes
 from portway.http.serve import Bind, ListenError, StartupError
 from tests.http.running_listener import read_all, read_until
 

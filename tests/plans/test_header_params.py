@@ -11,7 +11,7 @@ from portway.plans.header_params import compile_params
 from portway.plans.plan import compile_plan
 from portway.plans.signature import Header
 from portway.protocol.errors import HEADER_MISMATCH, RpcError
-from portway.protocol.headers import HeaderParam, verify_params
+from portway.protocol.param_headers import HeaderParam, verify_params
 
 
 def member(token: object, kind: object = "string") -> dict[str, object]:

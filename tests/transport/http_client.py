@@ -6,9 +6,9 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
+from portway.http.event_stream import Event, EventParser
 from portway.http.http_client import Address, HttpClient, Response
 from portway.http.serve import Bind, serve
-from portway.protocol.sse import Event, EventParser
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -113,7 +113,7 @@ class Events:
             chunk = await anext(self._chunks, None)
             if chunk is None:
                 return None
-            self._ready = self._parser.events(chunk)
+            self._ready = self._parser.feed(chunk)
         return self._ready.pop(0)
 
     async def message(self) -> Any:

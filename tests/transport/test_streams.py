@@ -11,9 +11,9 @@ import msgspec
 import pytest
 
 from portway import Context, Server
+from portway.http.event_stream import Event
 from portway.http.http_client import Address, HttpClient
 from portway.protocol.errors import RpcError
-from portway.protocol.sse import Event
 from portway.transport.http_app import HttpApp
 from tests.support import SCRIPTS, started
 from tests.transport.http_client import MODERN, Events, Legacy, envelope, post, reply, request, served

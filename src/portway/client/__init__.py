@@ -1,9 +1,8 @@
 """A lean MCP client for both eras, over Streamable HTTP, Unix sockets and stdio."""
 
 from portway.client.change_stream import Changes
-from portway.client.channel import ClientError
 from portway.client.client import Client
-from portway.client.handlers import Elicitation, Log, Root, Sampling
+from portway.client.errors import ClientError
 from portway.client.results import (
     CallResult,
     Completion,
@@ -17,6 +16,7 @@ from portway.client.results import (
     ServerInfo,
     Tool,
 )
+from portway.client.server_requests import Elicitation, Log, Root, Sampling
 from portway.sessions.changes import Change
 
 __all__ = [

@@ -1,11 +1,11 @@
-"""The changes a server tells of, as a stream to iterate."""
+"""The changes that a server announces, as an async iterator."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Self
 
-from portway.client.channel import ClientError
+from portway.client.errors import ClientError
 from portway.protocol.errors import RpcError
 from portway.sessions.changes import Change
 
@@ -13,19 +13,19 @@ _PENDING = 1024
 
 
 class Changes:
-    """An async iterator of changes; it ends when the server ends the stream or `close` is called.
+    """An async iterator of changes. It ends when the server ends the stream, or with `close`.
 
-    Equal changes that nobody has taken yet are one. Iterating raises ClientError or RpcError when the stream is cut, or
-    when so much was left untaken that some must have been lost: read again what you depend on, and listen anew.
+    Equal changes that wait are merged. Iterating raises ClientError or RpcError when the stream is cut or too many
+    changes wait: some are lost then, so read again what you depend on, and listen anew.
     """
 
     def __init__(self, uris: tuple[str, ...] | None) -> None:
         self.uris = uris
         self.refusal: ClientError | RpcError | None = None
-        """Why the server did not even begin to tell."""
+        """Why the server refused to announce changes."""
         self.acknowledged = asyncio.Event()
         self.carrier: asyncio.Task[None] | None = None
-        """The request that carries the changes of a modern server."""
+        """The task of the request that carries a modern server's changes."""
         self._pending: dict[Change, None] = {}
         self._ended = False
         self._error: ClientError | RpcError | None = None
@@ -47,8 +47,8 @@ class Changes:
         return change
 
     def add(self, change: Change) -> None:
-        """Take a change that has come. A legacy server does not say for whom: of resources, only `uris` are taken."""
-        if self._ended or (self.carrier is None and self._for_others(change)):
+        """Take a change, unless it is of another resource: a legacy server does not say which listener it is for."""
+        if self._ended or (self.carrier is None and not self._wants(change)):
             return
         if len(self._pending) < _PENDING:
             self._pending[change] = None
@@ -57,14 +57,14 @@ class Changes:
             self.end(ClientError(f"more than {_PENDING} changes were left untaken: read anew, and listen again"))
 
     def end(self, error: ClientError | RpcError | None = None) -> None:
-        """No more will come."""
+        """End the iteration, with `error` if there is one."""
         if not self._ended:
             self._ended, self._error = True, error
             self._wake.set()
 
-    def _for_others(self, change: Change) -> bool:
-        """Whether a change is of a resource that is none of `uris`, nor below one of them."""
-        return change.uri is not None and self.uris is not None and not change.uri.startswith(self.uris)
+    def _wants(self, change: Change) -> bool:
+        """Return whether a change is of a list, or of a resource at or below one of `uris`."""
+        return change.uri is None or self.uris is None or change.uri.startswith(self.uris)
 
     async def close(self) -> None:
         """Stop listening."""

@@ -1,50 +1,39 @@
-"""What the two channels of the client share: the outgoing call, the incoming message, and the errors."""
+"""The interface of the client's channels (HTTP, stdio, in memory), and the messages they carry."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
+from portway.client.errors import ClientError
 from portway.protocol.errors import RpcError
-from portway.protocol.jsonrpc import ErrorBody, encode_notification
+from portway.protocol.jsonrpc import ErrorBody, encode_cancelled
 
+T = TypeVar("T")
 MESSAGE_BYTES = 64 * 1024 * 1024
 """The longest message taken from a server."""
-
-
 UNREADABLE = (ValueError, RecursionError)
-"""What decoding raises for bytes that are no message: no JSON, no UTF-8, not of the type, too deep."""
-
-
-class ClientError(Exception):
-    """The server could not be reached or understood; `status` is the HTTP status when that is what was wrong."""
-
-    def __init__(self, message: str, status: int | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-class SessionLost(ClientError):
-    """The server no longer knows the session (404, 2025-11-25 basic/transports): a new handshake mends it."""
+"""What msgspec raises for bytes that are not the message expected."""
+NO_PARAMS = Raw(b"{}")
 
 
 class Incoming(msgspec.Struct):
-    """Any message of a server. Laxer than `protocol.jsonrpc.Message`: servers in the field send errors with id null."""
+    """Any message of a server. Laxer than `protocol.jsonrpc.Message`: real servers send errors with id null."""
 
     id: int | str | None = None
     method: str | None = None
-    params: Raw | UnsetType = UNSET
+    params: Raw = NO_PARAMS
     result: Raw | UnsetType = UNSET
     error: ErrorBody | UnsetType = UNSET
 
 
 @dataclass(slots=True, frozen=True)
-class Call:
-    """A request on its way: `name` is what Mcp-Name says; `version` is None before a version is agreed on.
+class OutgoingCall:
+    """A request to a server. `name` is the value of Mcp-Name; `version` is None before one is agreed on.
 
     `headers` are the Mcp-Param-* fields of a modern tools/call over HTTP.
     """
@@ -57,35 +46,47 @@ class Call:
     modern: bool
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
+    def cancellation(self) -> bytes:
+        """Return the notification that cancels this call."""
+        return encode_cancelled(self.id, "the caller gave up")
+
 
 Handler = Callable[[Incoming], None]
-"""Takes a request or notification of the server; the answer to a request is sent with `Channel.notify`."""
+"""Takes a request or notification of the server. A request is answered with `Channel.notify`."""
 
 
 class Channel(Protocol):
-    """Carries calls to one server. The handler gets every message that is no reply to a call."""
+    """Carries calls to one server. Its handler gets every message that is no reply to a call."""
 
     has_headers: bool
-    """Whether a request has header fields."""
+    """Whether requests have header fields."""
 
-    async def request(self, call: Call) -> Incoming:
-        """The reply to `call`. Being cancelled tells the server in the era's way. Raises ClientError or RpcError."""
+    async def request(self, call: OutgoingCall) -> Incoming:
+        """Return the reply to `call`. When cancelled, tell the server. Raise ClientError or RpcError."""
 
     async def notify(self, body: bytes, version: str | None) -> None:
-        """Send a notification, or the answer to a request of the server. Raises ClientError."""
+        """Send a notification, or the answer to a request of the server. Raise ClientError."""
 
     async def attend(self, version: str | None) -> None:
-        """From now on, take what a legacy server says outside of any call; returns when it can."""
+        """Receive what a legacy server sends outside any call, from now on. Return once that works."""
 
     async def close(self) -> None:
-        """End the session and whatever was started for it."""
+        """End the session and release everything opened for it."""
 
 
 decode_incoming = msgspec.json.Decoder(Incoming).decode
 
 
-def read_reply(data: bytes, call: Call) -> Incoming:
-    """The reply to `call` in `data`; ClientError when it is none."""
+def decode_params(params: Raw, kind: type[T]) -> T | None:
+    """Decode the params of a notification. Return None for malformed ones, which are ignored."""
+    try:
+        return msgspec.json.decode(params, type=kind)
+    except UNREADABLE:
+        return None
+
+
+def read_reply(data: bytes, call: OutgoingCall) -> Incoming:
+    """Decode the reply to `call`. Raise ClientError if `data` is something else."""
     try:
         reply = decode_incoming(data)
     except UNREADABLE as error:
@@ -95,8 +96,8 @@ def read_reply(data: bytes, call: Call) -> Incoming:
     return reply
 
 
-def is_reply(message: Incoming, call: Call) -> bool:
-    """Whether `message` answers `call`; an error may lack the id, when the server could not read it."""
+def is_reply(message: Incoming, call: OutgoingCall) -> bool:
+    """Return whether `message` answers `call`. An error may lack the id: the server could not read it."""
     if message.method is not None:
         return False
     if type(message.id) is int and message.id == call.id:
@@ -104,11 +105,6 @@ def is_reply(message: Incoming, call: Call) -> bool:
     return message.id is None and message.error is not UNSET
 
 
-def cancelled(call: Call) -> bytes:
-    """The notification that cancels `call`."""
-    return encode_notification("notifications/cancelled", b'{"requestId":%d,"reason":"the caller gave up"}' % call.id)
-
-
 def raise_error(error: ErrorBody, status: int = 200) -> None:
-    """Raise the JSON-RPC error a server sent."""
+    """Raise the JSON-RPC error of a server as RpcError."""
     raise RpcError(error.code, error.message, error.data, status=status)

@@ -1,4 +1,4 @@
-"""The client's HTTP channel: Streamable HTTP of both eras (specification: basic/transports)."""
+"""The client's HTTP channel: Streamable HTTP in both eras (specification: basic/transports)."""
 
 from __future__ import annotations
 
@@ -11,57 +11,53 @@ from msgspec import UNSET
 from portway.client.channel import (
     MESSAGE_BYTES,
     UNREADABLE,
-    Call,
-    ClientError,
     Handler,
     Incoming,
-    SessionLost,
-    cancelled,
+    OutgoingCall,
     decode_incoming,
     is_reply,
     raise_error,
     read_reply,
 )
+from portway.client.errors import ClientError, SessionLost
+from portway.http.event_stream import EventParser
 from portway.http.http_client import Address, HttpClient, Response, UpstreamError
 from portway.protocol.headers import SESSION, VERSION, request_headers
-from portway.protocol.sse import EventParser
 
 _REDIRECTS = (307, 308)
 _REDIRECTIONS = 3
-_CLOSE_SECONDS = 2.0
-_ATTEND_SECONDS = 2.0  # for the head of a reply that may not come before something happens
-_RETRY_SECONDS = 0.5  # before a stream is taken up again, where the server did not say
-_RETRY_LEAST, _RETRY_MOST = 0.02, 3600.0  # where it did
-_GONE = 404
+_CLOSE_SECONDS = 2.0  # for the last messages and the DELETE
+_ATTEND_SECONDS = 2.0  # wait for the head of the session's stream; some servers send it with the first event
+_RETRY_SECONDS = 0.5  # before a stream is resumed, unless the server states a time
+_RETRY_LEAST, _RETRY_MOST = 0.02, 3600.0  # bounds of a stated time
 _EVENTS = (b"accept", b"text/event-stream")
-_LINGER_SECONDS = 0.5
+_LINGER_SECONDS = 0.5  # for a stream to end after its reply, so that the connection can be used again
 
 
-class _Place:
-    """How far an event stream was read: what resumes it, and how long to wait before."""
+class _StreamPosition:
+    """How far an event stream was read, and how long to wait before resuming it."""
 
     def __init__(self) -> None:
         self.last_id = b""
         self.retry = _RETRY_SECONDS
 
     async def messages(self, response: Response) -> AsyncIterator[Incoming]:
-        """The readable messages of a stream; ValueError for an event that is too large, UpstreamError for a cut."""
+        """Yield the messages of a stream. Raise ValueError for an event too large, UpstreamError for a cut."""
         parser = EventParser(MESSAGE_BYTES)
         async for chunk in response.chunks():
-            for event in parser.events(chunk):
+            for event in parser.feed(chunk):
                 self.last_id = event.id or self.last_id
                 if event.retry is not None:
                     self.retry = min(max(_RETRY_LEAST, event.retry / 1000), _RETRY_MOST)
-                if not event.data:  # only an id to resume from
-                    continue
-                try:
-                    yield decode_incoming(event.data)
-                except UNREADABLE:
-                    pass  # a stream's other messages may still be good
+                if event.data:  # else it only carries an id to resume from
+                    try:
+                        yield decode_incoming(event.data)
+                    except UNREADABLE:
+                        pass  # other messages of the stream may be good
 
 
 class HttpChannel:
-    """Calls as POSTs to one URL. A legacy session is kept, its streams are resumed, and it is ended with DELETE."""
+    """Sends calls as POSTs to one URL. Keeps a legacy session, resumes its streams, and ends it with DELETE."""
 
     has_headers = True
 
@@ -83,10 +79,10 @@ class HttpChannel:
         self._version: str | None = None
         self._background: set[asyncio.Task[None]] = set()
         self._attending: asyncio.Task[None] | None = None
-        self._attended: bytes | None = None  # the session whose stream that is
+        self._attended: bytes | None = None  # the session whose stream `_attending` reads
 
-    async def request(self, call: Call) -> Incoming:
-        """POST a request and return its reply, from JSON or from an event stream."""
+    async def request(self, call: OutgoingCall) -> Incoming:
+        """POST a request and return its reply, which comes as JSON or in an event stream."""
         session = self._session
         if call.modern and call.version:
             extra = [*request_headers(call.method, call.name, call.version), *call.headers]
@@ -105,13 +101,13 @@ class HttpChannel:
         except UpstreamError as error:
             raise ClientError(f"{self._url}: {error}") from error
         except asyncio.CancelledError:
-            # In the modern era closing the connection says it; a legacy server must be told.
+            # Closing the connection cancels a modern call; a legacy server must be told.
             if not call.modern and call.method != "initialize":
-                self._spawn(cancelled(call))
+                self._run(self._notify_quietly(call.cancellation()))
             raise
 
     async def notify(self, body: bytes, version: str | None) -> None:
-        """POST a legacy notification, or the answer to a server's request."""
+        """POST a legacy notification, or the answer to a request of the server."""
         try:
             response = await self._post(body, self._legacy_headers(version))
             await response.read(MESSAGE_BYTES)
@@ -119,7 +115,7 @@ class HttpChannel:
             raise ClientError(f"{self._url}: {error}") from error
 
     async def attend(self, version: str | None) -> None:
-        """Open the session's own stream (GET), where the server has sessions and offers one."""
+        """Open the session's own stream (GET), if the server has sessions and offers one."""
         if self._session is None or self._session == self._attended:
             return
         self._attended = self._session
@@ -130,10 +126,10 @@ class HttpChannel:
             async with asyncio.timeout(_ATTEND_SECONDS):
                 await opened.wait()
         except TimeoutError:
-            pass  # some servers send the head of the reply with the first event
+            pass
 
     async def close(self) -> None:
-        """Send what is still to be sent, then end the session; a server that is gone or silent does not matter."""
+        """Send what is still to be sent, then end the session. Ignore a server that is gone or silent."""
         if self._attending is not None:
             self._attending.cancel()
             await asyncio.gather(self._attending, return_exceptions=True)
@@ -165,7 +161,7 @@ class HttpChannel:
         raise ClientError(f"{self._url} redirects without end")
 
     def _follow(self, location: str) -> None:
-        """Take a redirect to another path; never to another host, which would be handed the token."""
+        """Follow a redirect to another path. Raise ClientError for another host: it would get the token."""
         here = self._client.address.authority
         try:
             parts = urlsplit(urljoin(f"http://{here}{self._target}", location))
@@ -185,72 +181,69 @@ class HttpChannel:
         return headers
 
     async def _attend(self, opened: asyncio.Event) -> None:
-        """Take what the session's own stream brings, and open it again whenever it ends."""
-        place = _Place()
+        """Read the session's own stream, and reopen it whenever it ends."""
+        position = _StreamPosition()
         while True:
             try:
-                response = await self._get(place)
+                response = await self._get(position)
                 if not _is_stream(response):
                     await response.read(MESSAGE_BYTES)
                     return
                 opened.set()
-                async for message in place.messages(response):
+                async for message in position.messages(response):
                     self._handler(message)
             except (UpstreamError, ValueError):
                 pass
-            await asyncio.sleep(place.retry)
+            await asyncio.sleep(position.retry)
 
-    async def _get(self, place: _Place) -> Response:
-        """Ask for the session's own stream, or for the rest of any of its streams."""
+    async def _get(self, position: _StreamPosition) -> Response:
+        """Request the session's own stream, or the rest of the stream that was read up to `position`."""
         headers = [*self._common(), _EVENTS, *self._legacy_headers(self._version)]
-        if place.last_id:
-            headers.append((b"last-event-id", place.last_id))
+        if position.last_id:
+            headers.append((b"last-event-id", position.last_id))
         return await self._client.request("GET", self._target, headers)
 
-    async def _from_stream(self, response: Response, call: Call) -> Incoming:
-        """The reply out of the stream of a call, taken up again where a legacy server lets it (Last-Event-ID)."""
-        place = _Place()
+    async def _from_stream(self, response: Response, call: OutgoingCall) -> Incoming:
+        """Return the reply from a call's stream. A legacy stream is resumed when it breaks (Last-Event-ID)."""
+        position = _StreamPosition()
         while True:
             try:
-                async for message in place.messages(response):
+                async for message in position.messages(response):
                     if is_reply(message, call):
-                        self._run(_let_end(response))
+                        self._run(_drain(response))
                         return message
                     self._handler(message)
             except ValueError as error:
                 await response.close()
                 raise ClientError(f"the server's answer to {call.method}: {error}") from None
             except UpstreamError:
-                if call.modern or not place.last_id:
+                if call.modern or not position.last_id:
                     raise
-            if not call.modern and place.last_id:
-                await asyncio.sleep(place.retry)
-                response = await self._get(place)
+            if not call.modern and position.last_id:
+                await asyncio.sleep(position.retry)
+                response = await self._get(position)
                 if _is_stream(response):
                     continue
                 await response.read(MESSAGE_BYTES)
             raise ClientError(f"the server closed the stream before it answered {call.method}")
 
-    def _spawn(self, body: bytes) -> None:
-        async def send() -> None:
-            try:
-                await self.notify(body, self._version)
-            except ClientError:
-                pass  # the call itself tells what is wrong with the connection
-
-        self._run(send())
+    async def _notify_quietly(self, body: bytes) -> None:
+        try:
+            await self.notify(body, self._version)
+        except ClientError:
+            pass  # the next call reports what is wrong with the connection
 
     def _run(self, work: Coroutine[None, None, None]) -> None:
-        """Do something beside the calls; `close` waits for it."""
+        """Start a background task; `close` waits for it."""
         task = asyncio.get_running_loop().create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
-    async def _refused(self, response: Response, call: Call, session: bytes | None) -> None:
-        """Raise what an answer other than 200 means."""
+    async def _refused(self, response: Response, call: OutgoingCall, session: bytes | None) -> None:
+        """Raise the error that a status other than 200 stands for."""
         body = await response.read(MESSAGE_BYTES)
         status = response.status
-        if status == _GONE and session is not None and call.method != "initialize":
+        if status == 404 and session is not None and call.method != "initialize":
             if self._session == session:
                 self._session = None
                 if self._attending is not None:
@@ -279,8 +272,8 @@ def _fits_header(text: str) -> bool:
     return text.isascii() and text.isprintable() and " " not in text
 
 
-async def _let_end(response: Response) -> None:
-    """Let a stream that has said all end by itself: its connection can then carry the next call."""
+async def _drain(response: Response) -> None:
+    """Read a stream to its end after the reply, so that its connection can carry the next call."""
     try:
         async with asyncio.timeout(_LINGER_SECONDS):
             async for _ in response.chunks():

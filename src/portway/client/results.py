@@ -1,4 +1,4 @@
-"""What a server's answers hold, as far as a client reads them; unknown fields are ignored (2026-07-28, schema)."""
+"""Results of a server, as far as a client reads them; unknown members are ignored (2026-07-28, schema)."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Raw, UnsetType, field
 
+from portway.client.channel import NO_PARAMS
+
 
 class Wire(msgspec.Struct, rename="camel", omit_defaults=True):
-    """Camel case on the wire; what a server left out is left out again."""
+    """Base: camel case on the wire; defaults are omitted."""
 
 
 class ServerInfo(Wire):
-    """Who answered."""
+    """Name and version of a server."""
 
     name: str = ""
     version: str = ""
@@ -71,7 +73,7 @@ class Prompt(Wire):
 
 
 class ResourceContents(Wire):
-    """The contents of a resource: `text`, or `blob` in base64."""
+    """Contents of a resource: `text`, or `blob` in base64."""
 
     uri: str
     mime_type: str | None = None
@@ -92,7 +94,7 @@ class Content(Wire):
 
 
 class CallResult(Wire):
-    """The outcome of a tool. `structured` is UNSET when the tool gave none: JSON null is a value of its own."""
+    """The result of a tool. `structured` is UNSET if there is none, for JSON null is a value."""
 
     content: list[Content] = []
     structured: Any | UnsetType = field(name="structuredContent", default=UNSET)
@@ -101,7 +103,7 @@ class CallResult(Wire):
 
     @property
     def text(self) -> str:
-        """The text blocks, one a line."""
+        """The text blocks, joined by line breaks."""
         return "\n".join(block.text for block in self.content if block.text is not None)
 
 
@@ -120,13 +122,13 @@ class PromptResult(Wire):
 
 
 class ResourceResult(Wire):
-    """The answer to resources/read."""
+    """The result of resources/read."""
 
     contents: list[ResourceContents]
 
 
 class Progress(Wire):
-    """How far a call has come; `total` is None when the server does not know it."""
+    """Progress of a call. `total` is None if the server does not know it."""
 
     progress: float
     total: float | None = None
@@ -140,7 +142,7 @@ class ProgressParams(Progress):
 
 
 class Page(Wire):
-    """A page of any list; `nextCursor` asks for the next one."""
+    """One page of any list."""
 
     tools: list[Tool] = []
     resources: list[Resource] = []
@@ -150,7 +152,7 @@ class Page(Wire):
 
 
 class InitializeResult(Wire):
-    """The answer to initialize (2025-11-25, basic/lifecycle)."""
+    """The result of initialize (2025-11-25, basic/lifecycle)."""
 
     protocol_version: str
     capabilities: dict[str, Any] = field(default_factory=dict)
@@ -165,7 +167,7 @@ class ServerMeta(msgspec.Struct):
 
 
 class DiscoverResult(Wire):
-    """The answer to server/discover (2026-07-28, basic/versioning)."""
+    """The result of server/discover (2026-07-28, basic/versioning)."""
 
     supported_versions: list[str]
     capabilities: dict[str, Any] = field(default_factory=dict)
@@ -174,7 +176,7 @@ class DiscoverResult(Wire):
 
 
 class Completion(Wire):
-    """Values that would complete an argument; `total` counts those not sent too, where the server knows."""
+    """Possible values of an argument. `total` also counts values not sent, None if unknown."""
 
     values: list[str] = []
     total: int | None = None
@@ -182,20 +184,20 @@ class Completion(Wire):
 
 
 class CompleteResult(Wire):
-    """The answer to completion/complete."""
+    """The result of completion/complete."""
 
     completion: Completion
 
 
 class InputRequest(msgspec.Struct):
-    """A question a modern server puts in its result (2026-07-28, basic/patterns/mrtr)."""
+    """A question in a modern server's result (2026-07-28, basic/patterns/mrtr)."""
 
     method: str
-    params: Raw | UnsetType = UNSET
+    params: Raw = NO_PARAMS
 
 
 class Outcome(Wire):
-    """What kind of result a modern server sent (absent in the legacy era), and what it asks before it can complete."""
+    """The kind of a modern server's result, and what the server asks before it can complete the call."""
 
     result_type: str = "complete"
     input_requests: dict[str, InputRequest] | None = None

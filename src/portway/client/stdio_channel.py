@@ -1,4 +1,4 @@
-"""The client's stdio channel: a server as a child process, one message a line (specification: basic/transports)."""
+"""The client's stdio channel: a server as child process, one message per line (specification: basic/transports)."""
 
 from __future__ import annotations
 
@@ -12,19 +12,18 @@ from collections.abc import Sequence
 from portway.client.channel import (
     MESSAGE_BYTES,
     UNREADABLE,
-    Call,
-    ClientError,
     Handler,
     Incoming,
-    cancelled,
+    OutgoingCall,
     decode_incoming,
 )
+from portway.client.errors import ClientError
 
-_EXIT_SECONDS = 2.0
+_EXIT_SECONDS = 2.0  # for the server to exit, at each step
 
 
 class StdioChannel:
-    """Calls as lines to a child's standard input. Its standard error is ours."""
+    """Writes calls to a child's standard input. The child inherits our standard error."""
 
     has_headers = False
 
@@ -37,22 +36,22 @@ class StdioChannel:
         self._ended: ClientError | None = None
 
     async def open(self) -> None:
-        """Start the command; ClientError when it cannot be."""
+        """Start the command. Raise ClientError if that fails."""
         try:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 limit=MESSAGE_BYTES,
-                # A group of its own: whatever the command starts in turn is ended with it.
+                # A process group of its own: what the command starts in turn is ended with it.
                 start_new_session=True,
             )
         except OSError as error:
             raise ClientError(f"cannot start {self._command[0]}: {error.strerror}") from None
         self._reader = asyncio.create_task(self._read())
 
-    async def request(self, call: Call) -> Incoming:
-        """Write a request and wait for its reply."""
+    async def request(self, call: OutgoingCall) -> Incoming:
+        """Write a request and return its reply."""
         if self._ended is not None:
             raise self._ended
         waiter: asyncio.Future[Incoming] = asyncio.get_running_loop().create_future()
@@ -62,7 +61,7 @@ class StdioChannel:
             return await waiter
         except asyncio.CancelledError:
             if call.method != "initialize":
-                self._post(cancelled(call))
+                self._post(call.cancellation())
             raise
         finally:
             del self._waiting[call.id]
@@ -72,10 +71,10 @@ class StdioChannel:
         await self._write(body)
 
     async def attend(self, version: str | None) -> None:
-        """Nothing to do: a pipe brings whatever the server says."""
+        """Do nothing: the pipe brings all messages."""
 
     async def close(self) -> None:
-        """Close the child's input, wait for it to leave, and end its group when it does not."""
+        """Close the child's input and wait for its exit; end its process group if it does not."""
         process = self._process
         if process is None or self._reader is None:
             return
@@ -104,19 +103,17 @@ class StdioChannel:
             pass
 
     async def _write(self, body: bytes) -> None:
-        assert self._process is not None
-        assert self._process.stdin is not None
-        self._post(body)
         try:
-            await self._process.stdin.drain()
+            await self._post(body).drain()
         except ConnectionError:
-            pass  # the reader sees the end and says how the process ended
+            pass  # `_read` sees the end and reports how the process ended
 
-    def _post(self, body: bytes) -> None:
+    def _post(self, body: bytes) -> asyncio.StreamWriter:
         assert self._process is not None
         assert self._process.stdin is not None
         if not self._process.stdin.is_closing():
             self._process.stdin.write(body + b"\n")
+        return self._process.stdin
 
     async def _read(self) -> None:
         assert self._process is not None
@@ -135,7 +132,7 @@ class StdioChannel:
         try:
             message = decode_incoming(line)
         except UNREADABLE:
-            return  # a server that prints to its standard output; its messages may still be good
+            return  # the server prints to its standard output; other lines may be good
         if message.method is not None:
             self._handler(message)
         elif isinstance(message.id, int) and (waiter := self._waiting.get(message.id)) and not waiter.done():

@@ -1,33 +1,47 @@
-"""One client connection: llhttp's strict parsing, pipelining, and the bounds that keep a hostile client cheap."""
+"""One client connection: parsing by llhttp (strict), pipelining, deadlines and refusals.
+
+States of a connection, and what moves between them:
+
+    idle      no request. A first byte → head. `idle_seconds`, or the listener stops → leaving.
+    head      a request's head arrives. Complete → active. Too slow, too large or invalid → refused.
+    active    the app answers. Complete → idle, the next pipelined request, or leaving (not kept alive).
+    refused   an error waits for the answers before it. They are written → leaving.
+    leaving   the answer is written and waits to be read; what still arrives is discarded.
+              The client closes, or `LINGER_SECONDS`, `LINGER_BYTES` or `stall_seconds` pass → closed.
+
+A client that ends its side (EOF) or does not read for `stall_seconds` leaves from any state. Reading is paused while
+requests wait in the pipeline, while a refusal waits, and while the app is behind with a body.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from contextvars import Context, copy_context
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
 import httptools
 
-from portway.http.cycle import Cycle
+from portway.http.request_cycle import RequestCycle
+from portway.http.request_head import INVALID, HeadRefused, check_head
 
 if TYPE_CHECKING:
-    from portway.http.asgi import Headers, Scope
-    from portway.http.hub import Hub
+    from portway.http.asgi import App, Headers, Scope
+    from portway.http.limits import Limits
 
 LEAVING_LIMIT = 128  # refused connections that may still read their answer
 PIPELINE_LIMIT = 64  # requests of one connection that wait for their turn
+LINGER_SECONDS = 2.0  # for a refused client to read its answer: closing at once would reset the connection
+LINGER_BYTES = 16 * 1024 * 1024  # many clients read the answer only after sending all of a body that is too large
+LAST_CALL_SECONDS = 0.1  # from the stop of the listener to the end of an idle connection
 _BODY_AHEAD = 65_536  # bytes of body that may wait for the app before the client is paused
-LINGER_SECONDS = 2.0  # for a refused client to read its answer: closing at once would reset the connection under it
-LINGER_BYTES = 16 * 1024 * 1024  # many clients read the answer only once all of a body that is too large is sent
-LAST_CALL_SECONDS = 0.1  # from the stop to the end of a connection without a request
-_INVALID = "The request is not valid HTTP/1.1."
 _REASONS: Final = {
     400: b"Bad Request",
     408: b"Request Timeout",
     431: b"Request Header Fields Too Large",
     503: b"Service Unavailable",
 }
-_HASH: Final = ord("#")
 _NOTED: Final = frozenset((b"connection", b"expect"))
 _UPGRADE_HEADERS: Final = frozenset((b"upgrade", b"http2-settings"))
 
@@ -38,96 +52,124 @@ def _answer(status: int, sentence: str) -> bytes:
     return head + b"content-length: %d\r\nconnection: close\r\n\r\n%b" % (len(body), body)
 
 
-class _RefusedError(Exception):
-    """Raised inside a parser callback; carries (status, sentence)."""
+@dataclass(slots=True, eq=False)
+class HttpServer:
+    """What the connections of one listening socket share. `now` is the loop's time at the last tick."""
+
+    app: App
+    limits: Limits
+    loop: asyncio.AbstractEventLoop
+    state: dict[str, Any] = field(default_factory=dict)  # the app's, from its lifespan
+    context: Context = field(default_factory=copy_context)  # every request starts with a copy of it
+    now: float = 0.0
+    stopping: bool = False
+    connections: set[Connection] = field(default_factory=set)
+    leaving: set[Connection] = field(default_factory=set)
+    running: dict[RequestCycle, asyncio.Task[None]] = field(default_factory=dict)
+    emptied: asyncio.Event = field(default_factory=asyncio.Event)  # after a stop: the last connection has closed
+    _timer: asyncio.TimerHandle | None = None
+
+    def start_ticking(self) -> None:
+        """Start the timer, unless it runs."""
+        if self._timer is None:
+            self.now = self.loop.time()
+            self._timer = self.loop.call_later(self.limits.tick, self._tick)
+
+    def _tick(self) -> None:
+        """Check every deadline of every connection. There is no timer while there are no connections."""
+        self.now = self.loop.time()
+        connections = [*self.connections, *self.leaving]
+        self._timer = self.loop.call_later(self.limits.tick, self._tick) if connections else None
+        for connection in connections:
+            connection.check_deadlines()
 
 
 class Connection(asyncio.Protocol):
-    """The protocol of one connection. Slots, and nothing kept of a request that runs: there may be 10,000 of them."""
+    """One connection. It has slots, and keeps nothing of a running request: there may be 10,000 connections."""
 
     __slots__ = (
         "_active",
-        "_client",
         "_expects_continue",
         "_headers",
         "_idle_limit",
         "_in_head",
         "_is_leaving",
         "_limits",
+        "_local",
         "_newest",
         "_parser",
         "_pipeline",
         "_read_paused",
         "_refusal",
+        "_remote",
         "_says_connection",
-        "_server",
         "_since",
         "_unread_bytes",
         "_unused_bytes",
         "_upgrade",
         "_url",
-        "hub",
+        "server",
         "transport",
         "write_paused",
     )
 
     transport: asyncio.Transport
 
-    def __init__(self, hub: Hub) -> None:
-        self.hub = hub
+    def __init__(self, server: HttpServer) -> None:
+        self.server = server
         self.write_paused = False
         self._read_paused = False
-        self._limits = hub.limits
+        self._limits = server.limits
         self._parser = self._new_parser()
-        self._url = b""  # of the request whose head is arriving, as are its
-        self._headers: Headers = []
+        self._url = b""  # of the request whose head is arriving
+        self._headers: Headers = []  # of the same
         self._expects_continue = self._says_connection = False
-        self._active: Cycle | None = None  # the request the app is at
-        self._newest: Cycle | None = None  # the request that arrives, or arrived last
-        self._pipeline: list[tuple[Cycle, Scope]] = []  # requests that wait for their turn
-        self._unread_bytes = 0  # written, and not read by the client when last looked
-        self._unused_bytes = 0  # received since the parser last made something of it
-        self._refusal: bytes | None = None  # to be written after the answers before it
+        self._active: RequestCycle | None = None  # the request that the app answers
+        self._newest: RequestCycle | None = None  # the latest request
+        self._pipeline: list[tuple[RequestCycle, Scope]] = []  # requests that wait for their turn
+        self._unread_bytes = 0  # written, and not yet read by the client at the last tick
+        self._unused_bytes = 0  # received since the last complete head or piece of body
+        self._refusal: bytes | None = None  # waits for the answers before it
         self._is_leaving = False
         self._in_head = False
         self._upgrade = False
-        self._since = hub.now  # of the last sign of life, for every deadline
-        self._idle_limit = hub.limits.header_seconds  # a connection that never says anything is not kept long
+        self._since = server.now  # when the client last made progress; every deadline counts from here
+        self._idle_limit = server.limits.header_seconds  # shorter before the first request
 
     def _new_parser(self) -> httptools.HttpRequestParser:
         parser = httptools.HttpRequestParser(self)
-        parser.set_dangerous_leniencies(lenient_data_after_close=True)  # what comes then gets its own refusal
+        parser.set_dangerous_leniencies(lenient_data_after_close=True)  # such data is refused below
         return parser
 
-    # asyncio.Protocol
+    # What asyncio calls
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        hub = self.hub
-        hub.connections.add(self)
+        server = self.server
+        server.connections.add(self)
         self.transport = transport
-        server, client = transport.get_extra_info("sockname"), transport.get_extra_info("peername")
-        self._server = server[:2] if isinstance(server, tuple) else (server, None)
-        self._client = client[:2] if isinstance(client, tuple) else None
-        hub.start_ticking()
-        self._since = hub.now
-        taken = len(hub.connections) + max(0, len(hub.leaving) - LEAVING_LIMIT)  # each holds an open file
-        if taken > self._limits.connections or hub.stopping:
+        local, remote = transport.get_extra_info("sockname"), transport.get_extra_info("peername")
+        self._local = local[:2] if isinstance(local, tuple) else (local, None)
+        self._remote = remote[:2] if isinstance(remote, tuple) else None
+        server.start_ticking()
+        self._since = server.now
+        taken = len(server.connections) + max(0, len(server.leaving) - LEAVING_LIMIT)  # each holds an open file
+        if taken > self._limits.connections or server.stopping:
             self.refuse(503, "The server has as many connections as it takes. Try again in a moment.")
-            if len(hub.leaving) > LEAVING_LIMIT:
+            if len(server.leaving) > LEAVING_LIMIT:
                 transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        hub = self.hub
-        hub.connections.discard(self)
-        hub.leaving.discard(self)
+        server = self.server
+        server.connections.discard(self)
+        server.leaving.discard(self)
         self._pipeline.clear()
         for cycle in (self._active, self._newest):
             if cycle is not None:
                 cycle.disconnect()
         self._active = self._newest = None
-        del self._parser  # it and we refer to each other
-        if hub.stopping and not hub.connections and not hub.leaving:
-            hub.emptied.set()
+        del self._parser  # breaks a reference cycle
+        if server.stopping and not server.connections and not server.leaving:
+            server.emptied.set()
 
     def data_received(self, data: bytes) -> None:
         self._unused_bytes += len(data)
@@ -143,26 +185,26 @@ class Connection(asyncio.Protocol):
             self._ignore_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserCallbackError as error:
             cause = error.__context__
-            self.refuse(*(cause.args if isinstance(cause, _RefusedError) else (400, _INVALID)))
+            self.refuse(*(cause.args if isinstance(cause, HeadRefused) else (400, INVALID)))
         except httptools.HttpParserError:
-            self.refuse(400, _INVALID)
+            self.refuse(400, INVALID)
         else:
             if self._unused_bytes > self._limits.header_bytes:
                 self.refuse(431, f"The request headers are larger than {self._limits.header_bytes} bytes.")
 
     def eof_received(self) -> None:
-        """The client says no more: as always in ASGI it is taken for gone, but may still read what is written."""
+        """Treat the end of the client's side as its leaving, as ASGI servers do; what is written may still be read."""
         if not self._is_leaving:
             self.leave(linger=False)
 
     def pause_writing(self) -> None:
         self.write_paused = True
         self._unread_bytes = self.transport.get_write_buffer_size()
-        self._since = self.hub.now
+        self._since = self.server.now
 
     def resume_writing(self) -> None:
         self.write_paused = False
-        self._since = self.hub.now
+        self._since = self.server.now
         if self._active is not None:
             self._active.wake()
 
@@ -172,19 +214,19 @@ class Connection(asyncio.Protocol):
             self.transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """Take more from the client again, of which there was more than the app wanted."""
+        """Read from the client again."""
         if self._read_paused:
             self._read_paused = False
-            self._since = self.hub.now  # the client could not go on before
+            self._since = self.server.now  # the client could not make progress while paused
             self.transport.resume_reading()
 
-    # httptools callbacks
+    # What the parser calls
 
     def on_message_begin(self) -> None:
         if self._is_leaving:
-            raise _RefusedError(400, _INVALID)
+            raise HeadRefused(400, INVALID)
         self._in_head = True
-        self._since = self.hub.now
+        self._since = self.server.now
         self._url = b""
         self._headers = []
         self._expects_continue = self._says_connection = False
@@ -202,7 +244,9 @@ class Connection(asyncio.Protocol):
         self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        self._check_head()
+        if len(self._pipeline) >= PIPELINE_LIMIT:
+            raise HeadRefused(400, f"More than {PIPELINE_LIMIT} requests wait on this connection.")
+        check_head(self._url, self._headers, self._limits, self._unused_bytes)
         self._in_head = False
         self._unused_bytes = 0
         parser = self._parser
@@ -210,54 +254,57 @@ class Connection(asyncio.Protocol):
         self._upgrade = parser.should_upgrade()
         if self._upgrade:
             if method == b"CONNECT":
-                raise _RefusedError(400, _INVALID)
+                raise HeadRefused(400, INVALID)
             return
         keep_alive = parser.should_keep_alive()
-        # Only HTTP/1.1 is kept alive without a word; asking the parser for the version costs as much as four headers.
+        # Only HTTP/1.1 is kept alive without a Connection header; asking the parser costs as much as four headers.
         version = "1.1" if keep_alive and not self._says_connection else parser.get_http_version()
         is_current = version == "1.1"
-        cycle = Cycle(
+        cycle = RequestCycle(
             self,
             is_head=method == b"HEAD",
-            keep_alive=keep_alive and is_current and not self.hub.stopping,
+            keep_alive=keep_alive and is_current and not self.server.stopping,
             knows_chunks=is_current,
             expects_continue=self._expects_continue and is_current,
         )
-        scope = self._scope(method.decode("ascii"), version)
-        self._headers = []  # what comes later as a header is a trailer: the app's list is not its place
-        self._newest = cycle
-        if self._active is None or self._active.response_complete:
-            self._active = cycle
-            cycle.start(self.hub.app, scope)
-        else:
-            self._pipeline.append((cycle, scope))
-            self._pause_reading()
-
-    def _scope(self, method: str, version: str) -> Scope:
         target, _, query = self._url.partition(b"?")
         path = target.decode("ascii")
-        return {
+        scope: Scope = {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.3"},
             "http_version": version,
-            "method": method,
+            "method": method.decode("ascii"),
             "scheme": "http",
             "path": unquote(path) if "%" in path else path,
             "raw_path": target,
             "query_string": query,
             "root_path": "",
             "headers": self._headers,
-            "server": self._server,
-            "client": self._client,
-            "state": self.hub.state.copy(),
+            "server": self._local,
+            "client": self._remote,
+            "state": self.server.state.copy(),
         }
+        self._headers = []  # later headers are trailers, which must not reach the app's list
+        self._newest = cycle
+        if self._active is None or self._active.response_complete:
+            self._active = cycle
+            self._start(cycle, scope)
+        else:
+            self._pipeline.append((cycle, scope))
+            self._pause_reading()
+
+    def _start(self, cycle: RequestCycle, scope: Scope) -> None:
+        server = self.server
+        # Without a context of its own, a request would inherit that of the one before it on this connection.
+        task = server.loop.create_task(cycle.run(server.app, scope), context=server.context.copy())
+        server.running[cycle] = task
 
     def on_body(self, body: bytes) -> None:
-        self._since = self.hub.now
+        self._since = self.server.now
         cycle = self._newest
         if cycle is None:
             return
-        if cycle.response_complete:  # the app answered without reading it, and nobody will: a little is let pass
+        if cycle.response_complete:  # the app will not read this body; a small one is let pass
             if self._unused_bytes > self._limits.header_bytes and not self._is_leaving:
                 self.leave(linger=True)
             return
@@ -270,25 +317,10 @@ class Connection(asyncio.Protocol):
         if self._newest is not None and not self._upgrade:
             self._newest.feed_end()
 
-    def _check_head(self) -> None:
-        limits, headers = self._limits, self._headers
-        if not self._url.startswith(b"/"):  # RFC 9112 section 3.2.2: an absolute target would overrule Host
-            raise _RefusedError(400, "The request target must be a path that starts with '/'.")
-        if _HASH in self._url:  # RFC 9112 section 3.2: a target has no fragment, though the parser lets it pass
-            raise _RefusedError(400, _INVALID)
-        if len(headers) > limits.header_count:
-            raise _RefusedError(431, f"The request has more than {limits.header_count} headers.")
-        if self._unused_bytes > limits.header_bytes:  # a body may have come along, so count
-            size = len(self._url) + sum(len(name) + len(value) + 4 for name, value in headers)
-            if size > limits.header_bytes:
-                raise _RefusedError(431, f"The request headers are larger than {limits.header_bytes} bytes.")
-        if len(self._pipeline) >= PIPELINE_LIMIT:
-            raise _RefusedError(400, f"More than {PIPELINE_LIMIT} requests wait on this connection.")
-
     def _ignore_upgrade(self, rest: bytes) -> None:
-        """Answer as if no upgrade had been asked for (RFC 9110 section 7.8).
+        """Parse the request again without its Upgrade (RFC 9110 section 7.8: a server may ignore it).
 
-        Java's HTTP client offers h2c with its POSTs, and the parser takes their body for the new protocol's.
+        Java's HTTP client offers h2c with its POSTs, and the parser leaves their body to the new protocol.
         """
         lines = [b"%b %b HTTP/%b" % (self._parser.get_method(), self._url, self._parser.get_http_version().encode())]
         for name, value in self._headers:
@@ -300,18 +332,22 @@ class Connection(asyncio.Protocol):
         self._parser = self._new_parser()
         self.data_received(b"\r\n".join([*lines, b"", rest]))
 
-    # answers done, saying no, and leaving
+    # What a request cycle calls
+
+    def on_app_done(self, cycle: RequestCycle) -> None:
+        """Forget the task of a cycle."""
+        del self.server.running[cycle]
 
     def on_response_complete(self) -> None:
-        """The cycle's word that all is written: on to the next request, or to the refusal that waited."""
-        self._since = self.hub.now
+        """Go on to the next request, or to the refusal that waits."""
+        self._since = self.server.now
         self._idle_limit = self._limits.idle_seconds
         if self._active is not None and not self._active.keep_alive:
-            # What is not read when a socket closes takes the answer with it.
+            # Closing a socket with unread data would reset it, and the client would lose the answer.
             self.leave(linger=self._active.more_body or self._read_paused)
-        elif self._pipeline and not self.hub.stopping:
+        elif self._pipeline and not self.server.stopping:
             self._active, scope = self._pipeline.pop(0)
-            self._active.start(self.hub.app, scope)
+            self._start(self._active, scope)
             if not self._pipeline and self._refusal is None:
                 self.resume_reading()
         elif self._refusal is not None:
@@ -320,10 +356,12 @@ class Connection(asyncio.Protocol):
         else:
             self.resume_reading()
 
-    def refuse(self, status: int, sentence: str) -> None:
-        """Answer `status` with one sentence as plain text, and end the connection.
+    # Refusals and ends
 
-        Answers owed for earlier, whole requests go first. A request cut in its middle gets this one as its answer.
+    def refuse(self, status: int, sentence: str) -> None:
+        """Answer with `status` and one sentence as plain text, then end the connection.
+
+        The answers to earlier, complete requests are sent first. An incomplete request gets this as its answer.
         """
         answer = _answer(status, sentence)
         if self._is_leaving:
@@ -342,13 +380,13 @@ class Connection(asyncio.Protocol):
             self.leave(linger=True)
 
     def cut(self) -> None:
-        """The time to finish is over: the request in flight is answered 503, or its answer is broken off."""
+        """Answer the request in flight with 503 at the end of the stop's time, or cut the answer it has begun."""
         active = self._active
         if active is not None and not active.response_complete:
             self._end(active, _answer(503, "The server is stopping. Send the request again."))
 
-    def _end(self, cycle: Cycle, answer: bytes) -> None:
-        """Take the request in flight from its app, which sees a disconnect."""
+    def _end(self, cycle: RequestCycle, answer: bytes) -> None:
+        """End the request in flight; its app receives a disconnect."""
         cycle.disconnect()
         if cycle.is_silent:
             self.transport.write(answer)
@@ -357,14 +395,14 @@ class Connection(asyncio.Protocol):
             self.transport.abort()
 
     def leave(self, *, linger: bool) -> None:
-        """Close once what is written has been read; `linger`: discard what still comes in until the client closes."""
+        """Close once the client has read what is written; with `linger`, discard input until the client closes."""
         self._is_leaving = True
         self._unused_bytes = 0
-        self._since = self.hub.now
+        self._since = self.server.now
         self._unread_bytes = self.transport.get_write_buffer_size()
         self._pipeline.clear()
-        self.hub.connections.discard(self)
-        self.hub.leaving.add(self)
+        self.server.connections.discard(self)
+        self.server.leaving.add(self)
         if linger and self.transport.can_write_eof() and not self.transport.is_closing():
             self.transport.write_eof()
             self.resume_reading()
@@ -372,9 +410,9 @@ class Connection(asyncio.Protocol):
             self.transport.close()
 
     def shutdown(self) -> None:
-        """The listener stops: the next answer is the last, and to a request already on its way there is one."""
+        """End the connection with its current request, or in a moment: one may be on its way."""
         if self._active is None or self._active.response_complete:
-            self.hub.loop.call_later(LAST_CALL_SECONDS, self._close_idle)
+            self.server.loop.call_later(LAST_CALL_SECONDS, self._close_idle)
         else:
             self._active.keep_alive = False
 
@@ -383,7 +421,8 @@ class Connection(asyncio.Protocol):
             self.leave(linger=False)
 
     def check_deadlines(self) -> None:
-        limits, cycle, now = self._limits, self._newest, self.hub.now
+        """Refuse or close a connection whose client has made no progress for too long."""
+        limits, cycle, now = self._limits, self._newest, self.server.now
         age = now - self._since - limits.tick
         if age < 0:
             return
@@ -394,7 +433,7 @@ class Connection(asyncio.Protocol):
             elif age > (limits.stall_seconds if unread else LINGER_SECONDS):
                 self.transport.abort()
         elif self._read_paused or self._refusal is not None:
-            return  # it is the app that is waited for
+            return  # the app is slow, not the client
         elif self._in_head:
             if age > limits.header_seconds:
                 self.refuse(408, f"The request headers did not arrive within {limits.header_seconds:g} seconds.")

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 
 from portway.http.asgi_lifespan import Lifespan, StartupError
 from portway.http.bind import Bind, ListenError, url_of
-from portway.http.connection import Connection
-from portway.http.hub import Hub
+from portway.http.connection import Connection, HttpServer
 from portway.http.limits import Limits
 
 if TYPE_CHECKING:
@@ -97,58 +96,58 @@ async def serve(
     sock = bind.open()
     mark = os.stat(bind.uds) if bind.uds is not None else None
     loop = asyncio.get_running_loop()
-    hub = Hub(app, _within_descriptors(limits), loop)
+    server = HttpServer(app, _within_descriptors(limits), loop)
     lifespan = Lifespan(app)
     listener: asyncio.Server | None = None
     try:
         await lifespan.start()
-        hub.state = lifespan.state
+        server.state = lifespan.state
         create = loop.create_unix_server if isinstance(sock.getsockname(), str) else loop.create_server
-        listener = await create(lambda: Connection(hub), sock=sock)
+        listener = await create(lambda: Connection(server), sock=sock)
         on_ready(url_of(sock))
         await stop.wait()
-        _refuse_new(hub, listener, bind, mark)
-        await _settle(hub, limits.shutdown_seconds)
+        _refuse_new(server, listener, bind, mark)
+        await _settle(server, limits.shutdown_seconds)
     finally:
         if listener is not None:
-            _refuse_new(hub, listener, bind, mark)
-        await _cancel(hub)
+            _refuse_new(server, listener, bind, mark)
+        await _cancel(server)
         await lifespan.stop()
         sock.close()
 
 
-def _refuse_new(hub: Hub, listener: asyncio.Server, bind: Bind, mark: os.stat_result | None) -> None:
-    if hub.stopping:
+def _refuse_new(server: HttpServer, listener: asyncio.Server, bind: Bind, mark: os.stat_result | None) -> None:
+    if server.stopping:
         return
-    hub.stopping = True
+    server.stopping = True
     if bind.uds is not None and mark is not None:
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.stat(bind.uds), mark):  # a successor may listen there by now
                 os.unlink(bind.uds)
     listener.close()
-    for connection in list(hub.connections):
+    for connection in list(server.connections):
         connection.shutdown()
 
 
-async def _settle(hub: Hub, seconds: float) -> None:
+async def _settle(server: HttpServer, seconds: float) -> None:
     """Wait until no request is in flight and every answer has been read, at most `seconds`."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
-            if hub.connections or hub.leaving:
-                await hub.emptied.wait()
-            if hub.running:
-                await asyncio.wait(hub.running.values())
+            if server.connections or server.leaving:
+                await server.emptied.wait()
+            if server.running:
+                await asyncio.wait(server.running.values())
 
 
-async def _cancel(hub: Hub) -> None:
-    for connection in list(hub.connections):
+async def _cancel(server: HttpServer) -> None:
+    for connection in list(server.connections):
         connection.cut()
-    tasks = list(hub.running.values())
+    tasks = list(server.running.values())
     for task in tasks:
         task.cancel()
     if tasks:
         await asyncio.wait(tasks, timeout=CANCEL_SECONDS)
-    for connection in [*hub.connections, *hub.leaving]:
+    for connection in [*server.connections, *server.leaving]:
         transport = connection.transport
         transport.close() if transport.get_write_buffer_size() == 0 else transport.abort()
 

@@ -10,7 +10,7 @@ import msgspec
 
 from portway.exceptions import RegistrationError
 from portway.plans.schema import Schema, show, subschemas
-from portway.protocol.headers import HeaderParam
+from portway.protocol.param_headers import HeaderParam
 
 _KEYWORD = "x-mcp-header"
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")

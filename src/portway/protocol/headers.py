@@ -1,11 +1,9 @@
 """The headers of a modern request (specification: basic/transports/streamable-http, 2026-07-28): write and verify."""
 
 import base64
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-import msgspec
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import UNSET
 
 from portway.protocol.errors import HEADER_MISMATCH, INVALID_PARAMS, UNSUPPORTED_VERSION, RpcError
 from portway.protocol.jsonrpc import Message
@@ -18,21 +16,8 @@ METHOD = b"mcp-method"
 NAME = b"mcp-name"
 ROUTING = (VERSION, METHOD, NAME)
 
-_NAMED_BY = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
+NAMED_BY = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
 _SENTINEL_START, _SENTINEL_END = "=?base64?", "?="
-_WHOLE = re.compile(r"(-?[0-9]{1,40})(?:\.0{1,40})?")
-
-
-class HeaderParam(msgspec.Struct, frozen=True):
-    """An argument that is repeated as a header: the members that lead to it, and the header's name as it is written."""
-
-    path: tuple[str, ...]
-    name: str
-
-    @property
-    def key(self) -> bytes:
-        """The name as header fields are kept."""
-        return self.name.lower().encode()
 
 
 def encode_value(text: str) -> str:
@@ -60,7 +45,7 @@ def decode_value(value: str) -> str:
 
 def routed_name(message: Message) -> str | None:
     """What Mcp-Name must say for this message: the tool, prompt or resource it names; None where it names nothing."""
-    by = _NAMED_BY.get(message.method) if message.method is not UNSET else None
+    by = NAMED_BY.get(message.method) if message.method is not UNSET else None
     if by is None or message.params is UNSET:
         return None
     value = message.params.name if by == "name" else message.params.uri
@@ -116,39 +101,6 @@ def verify(message: Message, fields: Mapping[bytes, bytes]) -> str | None:
             raise _mismatch(header, value)
     verify_supported(version)
     return name
-
-
-def verify_params(params: Sequence[HeaderParam], arguments: Raw | UnsetType, fields: Mapping[bytes, bytes]) -> None:
-    """Check that a call's arguments and the headers that repeat them agree; raises RpcError (HEADER_MISMATCH)."""
-    try:
-        values = {} if arguments is UNSET else msgspec.json.decode(arguments)
-    except (msgspec.DecodeError, RecursionError):
-        return  # no arguments at all, which the tool itself says
-    for param in params:
-        value: object = values
-        for step in param.path:
-            value = value.get(step) if isinstance(value, dict) else None
-        field = fields.get(param.key)
-        if field is None and (value is None or isinstance(value, (list, dict))):
-            continue  # no header stands for a list or an object, which the tool's schema refuses
-        if value is None:
-            raise RpcError(
-                HEADER_MISMATCH, f"The {param.name} header has no argument {'.'.join(param.path)} to repeat."
-            )
-        if field is None:
-            raise RpcError(HEADER_MISMATCH, f"The {param.name} header is missing.")
-        if not _repeats(decode_value(field.decode("latin-1").strip(" \t")), value):
-            raise RpcError(HEADER_MISMATCH, f"The {param.name} header does not match the body.")
-
-
-def _repeats(text: str, value: object) -> bool:
-    """Tells whether a header's text stands for the value."""
-    if isinstance(value, bool):
-        return text == ("true" if value else "false")
-    if isinstance(value, (int, float)):
-        number = _WHOLE.fullmatch(text)
-        return number is not None and int(number[1]) == value
-    return text == value
 
 
 _SPELLING = {VERSION: "MCP-Protocol-Version", METHOD: "Mcp-Method", NAME: "Mcp-Name"}

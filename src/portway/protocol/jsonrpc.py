@@ -209,6 +209,12 @@ def encode_notification(method: str, params: bytes) -> bytes:
     return b'{"jsonrpc":"2.0","method":%b,"params":%b}' % (_encode(method), _on_one_line(params))
 
 
+def encode_cancelled(request_id: int | str, reason: str) -> bytes:
+    """Return the notification by which the sender of a request withdraws it (basic/utilities/cancellation)."""
+    params = b'{"requestId":%b,"reason":%b}' % (encode_id(request_id), _encode(reason))
+    return encode_notification("notifications/cancelled", params)
+
+
 def _on_one_line(body: bytes) -> bytes:
     """JSON as transports carry it: what an author has as `msgspec.Raw` may hold line breaks."""
     return msgspec.json.format(body, indent=-1) if b"\n" in body or b"\r" in body else body

@@ -10,7 +10,7 @@ import msgspec
 from portway.exceptions import OutputError, RegistrationError
 from portway.plans.content import JsonObject
 from portway.plans.output import encode_json
-from portway.protocol.headers import HeaderParam
+from portway.protocol.param_headers import HeaderParam
 from portway.sessions.changes import Change, Changes, Kind
 
 if TYPE_CHECKING:

@@ -61,7 +61,7 @@ class Runner:
         if tool is None:
             raise _unknown("tool", params.name)
         if tool.headers and exchange.era is Era.MODERN and exchange.fields is not None:
-            from portway.protocol.headers import verify_params
+            from portway.protocol.param_headers import verify_params
 
             verify_params(tool.headers, params.arguments, exchange.fields)
         if tool.scopes:

@@ -12,8 +12,7 @@ from collections.abc import Awaitable, Callable
 from msgspec import UNSET, Raw, UnsetType
 
 from portway.protocol.errors import INTERNAL_ERROR, REFUSED, RpcError
-from portway.protocol.jsonrpc import Message, encode_request
-from portway.protocol.subscriptions import cancelled
+from portway.protocol.jsonrpc import Message, encode_cancelled, encode_request
 
 QUESTION_LIMIT = 100
 """Questions one client may leave unanswered at a time."""
@@ -104,7 +103,7 @@ class PendingQuestions:
     async def _abandon(self, send: Send, question_id: str, reason: str) -> None:
         try:
             async with asyncio.timeout(_ABANDON_SECONDS):
-                await send(cancelled(question_id, reason))
+                await send(encode_cancelled(question_id, reason))
         except (TimeoutError, RpcError):
             pass  # the client reads nothing any more
 

@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 from msgspec import UNSET
 
-from portway.protocol.subscriptions import Filter, ListenParams, acknowledgement, cancelled, listen_result, notice
+from portway.protocol.change_messages import Filter, ListenParams, acknowledgement, listen_result, notice
+from portway.protocol.jsonrpc import encode_cancelled
 from portway.sessions.change_bus import Bus
 from portway.sessions.exchange import Exchange
 
@@ -63,7 +64,9 @@ class Subscription:
     def cancelled(self) -> bytes:
         """The `notifications/cancelled` of the request, which over stdio comes before the result."""
         slow = self.listener.overflowed
-        return cancelled(self._id, "The client took its notifications too slowly." if slow else "The server stops.")
+        return encode_cancelled(
+            self._id, "The client took its notifications too slowly." if slow else "The server stops."
+        )
 
     def close(self) -> None:
         """Stop listening. Idempotent."""

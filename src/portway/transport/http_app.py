@@ -8,16 +8,16 @@ import logging
 import os
 from collections.abc import Mapping
 
+from portway.auth.caller_header import HEADER as CALLER
+from portway.auth.caller_header import relayed
 from portway.auth.principal import ANONYMOUS, Principal
-from portway.auth.relay import HEADER as CALLER
-from portway.auth.relay import relayed
 from portway.auth.tokens import NamedTokens, TokenVerifier, bearer
 from portway.http.asgi import Receive, Scope, Send
-from portway.http.body import BodyTooLarge, ClientDisconnected, read_body
 from portway.http.cors import Cors
-from portway.http.guard import Guard
+from portway.http.host_and_origin import Guard
 from portway.http.limits import Limits
-from portway.http.response import send_bytes
+from portway.http.request_body import BodyTooLarge, ClientDisconnected, read_body
+from portway.http.response import JSON, send_bytes
 from portway.protocol.errors import REFUSED, RpcError
 from portway.protocol.headers import VERSION
 from portway.protocol.jsonrpc import encode_error
@@ -28,7 +28,7 @@ from portway.server.server import BaseServer
 from portway.sessions.http_sessions import Sessions
 from portway.transport.concurrency_limits import LoopState
 from portway.transport.http_post import Endpoint, Post
-from portway.transport.http_reply import JSON, Reply
+from portway.transport.http_reply import Reply
 from portway.transport.listen_streams import follow
 
 PATH, HEALTH = "/mcp", "/health"
@@ -269,4 +269,4 @@ def _accepted(accept: bytes) -> tuple[bool, bool]:
 
 async def _refuse(send: Send, status: int, message: str, *extra: tuple[bytes, bytes]) -> None:
     body = encode_error(None, RpcError(REFUSED, message))
-    await send_bytes(send, status, body, [*JSON, *extra])
+    await send_bytes(send, status, body, [JSON, *extra])

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from msgspec import UNSET
 
-from portway.http.response import EventStream, send_bytes
+from portway.http.event_stream import EventStream
+from portway.http.response import JSON, send_bytes
 from portway.protocol.errors import HEADER_MISMATCH, INTERNAL_ERROR, REFUSED, RpcError
 from portway.protocol.headers import SESSION
 from portway.protocol.jsonrpc import encode_error
@@ -21,7 +22,7 @@ from portway.protocol.versions import Era
 if TYPE_CHECKING:
     from msgspec import Raw
 
-    from portway.http.asgi import Headers, Receive, Send
+    from portway.http.asgi import Receive, Send
     from portway.protocol.jsonrpc import Message
     from portway.server.dispatcher import Dispatcher
     from portway.sessions.event_log import Stream
@@ -37,7 +38,6 @@ POLLING = "2025-11-25"
 """The first revision whose clients understand an empty event, and come back for the rest of a stream."""
 RETRY = 1000
 """Milliseconds after which a client comes back for a stream that was ended early, unless the handler says."""
-JSON: Headers = [(b"content-type", b"application/json")]
 
 
 class Reply:
@@ -205,7 +205,7 @@ class Reply:
         """Send the last message and end the reply; `extra` are header fields for a reply that is no stream."""
         self._finished = True
         if self._events is None and (self._accepts_json or status != 200):
-            headers = [*JSON, *self._headers, *extra] if extra or self._headers else JSON
+            headers = [JSON, *self._headers, *extra]
             await send_bytes(self.send, status, body, headers)
             return
         await self._say(body)

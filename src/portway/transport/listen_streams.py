@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from portway.http.response import EventStream
-from portway.protocol.subscriptions import notice
+from portway.http.event_stream import EventStream
+from portway.protocol.change_messages import notice
 from portway.transport.http_reply import KEEP_ALIVE, POLLING
 
 if TYPE_CHECKING:

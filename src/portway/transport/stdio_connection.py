@@ -15,11 +15,11 @@ from msgspec import UNSET, Raw
 from portway.auth.principal import ANONYMOUS, Principal
 from portway.protocol.batch import BATCH_VERSION, is_batch, join, split
 from portway.protocol.capabilities import declared
+from portway.protocol.change_messages import notice
 from portway.protocol.era import classify
 from portway.protocol.errors import INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, REFUSED, RpcError
 from portway.protocol.headers import verify_envelope, verify_supported
 from portway.protocol.jsonrpc import PREFIX, Message, UnreadableMessage, decode, encode_error
-from portway.protocol.subscriptions import notice
 from portway.protocol.versions import LATEST_LEGACY, LATEST_MODERN, Era, negotiate
 from portway.sessions.change_bus import Bus
 from portway.sessions.exchange import Exchange

@@ -6,10 +6,9 @@ from collections.abc import Awaitable, Callable
 from portway.host.gate.event_stream import one_line
 from portway.host.gate.ids import is_reply
 from portway.http.asgi import Message, Receive, Send
-from portway.http.response import EventStream
+from portway.http.event_stream import EventParser, EventStream
 from portway.protocol.batch import BATCH_VERSION, split
 from portway.protocol.jsonrpc import UnreadableMessage, encode_error
-from portway.protocol.sse import EventParser
 
 VERSION = BATCH_VERSION.encode()
 _HELD = 1024 * 1024  # bytes of replies kept for the array; beyond, they are streamed
@@ -61,8 +60,9 @@ class _Element:
             return
         if self._events is None:
             self._reply += message.get("body", b"")
-        for data in self._events.feed(message.get("body", b"")) if self._events is not None else ():
-            await (self._replies.add(data) if is_reply(data) else self._replies.add_other(data))
+        for event in self._events.feed(message.get("body", b"")) if self._events is not None else ():
+            if event.data:
+                await (self._replies.add(event.data) if is_reply(event.data) else self._replies.add_other(event.data))
         if self._reply and not message.get("more_body", False):
             await self._replies.add(self._reply)
 

@@ -1,7 +1,6 @@
 """The event stream the gate writes to a client: the events of an instance with their ids, which resumption needs."""
 
-from portway.http.response import EventStream
-from portway.protocol.sse import Event, encode
+from portway.http.event_stream import Event, EventStream
 
 _ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
 
@@ -29,4 +28,4 @@ class RelayedStream(EventStream):
     async def relay(self, event: Event) -> None:
         """Send an event, whose data is one line; wait while the client is slow to read."""
         self._quiet = False
-        await self._write(encode(event))
+        await self._write(event.encode())

@@ -25,8 +25,8 @@ from portway.host.gate.routing import Caller, Route, Routes
 from portway.host.gate.session_ids import HEADER as SESSION
 from portway.host.gate.session_ids import SessionIds
 from portway.http.asgi import Headers, Receive, Scope, Send
-from portway.http.body import BodyTooLarge, ClientDisconnected, read_body
-from portway.http.response import cut_short, send_bytes
+from portway.http.request_body import BodyTooLarge, ClientDisconnected, read_body
+from portway.http.response import JSON, cut_short, send_bytes
 from portway.protocol.era import classify
 from portway.protocol.errors import HEADER_MISMATCH, REFUSED, RpcError
 from portway.protocol.headers import ROUTING, VERSION, routed_name, verify
@@ -35,7 +35,6 @@ from portway.protocol.versions import Era
 
 HEALTH = "/_portway/health"
 
-_JSON = (b"content-type", b"application/json")
 _TEXT = (b"content-type", b"text/plain")
 _UNAUTHORIZED = encode_error(
     None, RpcError(REFUSED, "A valid bearer token for this app is needed in the Authorization header.")
@@ -108,7 +107,7 @@ class GateApp:
     async def _turn_away(self, send: Send, status: int, body: bytes, *headers: tuple[bytes, bytes]) -> None:
         """Refuse a request before it belongs to an app. Two such refusals differ only in the request id."""
         identity = (b"x-request-id", (self._prefix + str(next(self._numbers))).encode())
-        await send_bytes(send, status, body, [_JSON, identity, *headers])
+        await send_bytes(send, status, body, [JSON, identity, *headers])
 
     async def _admit(
         self,
@@ -198,7 +197,7 @@ class GateApp:
         if method not in ("GET", "DELETE"):
             line.status = 405
             identity = (b"x-request-id", line.request.encode())
-            await send_bytes(send, 405, _WRONG_METHOD, [_JSON, identity, (b"allow", b"POST, GET, DELETE")])
+            await send_bytes(send, 405, _WRONG_METHOD, [JSON, identity, (b"allow", b"POST, GET, DELETE")])
             return
         if SESSION in fields:
             self._find_session(call, fields[SESSION])
@@ -236,7 +235,7 @@ class GateApp:
         )
         line.outcome, line.status = "ok", 200 if replies or call.stream.opened else 202
         if not call.stream.opened:
-            await send_bytes(send, line.status, replies, [_JSON] if replies else [])
+            await send_bytes(send, line.status, replies, [JSON] if replies else [])
 
     def _read_message(self, call: GateCall, message: Message, fields: dict[bytes, bytes]) -> None:
         """Note era, method, name and arguments of a message; verify the headers of a modern one. Raises RpcError."""
@@ -339,7 +338,7 @@ async def _refuse(call: GateCall, send: Send, error: RpcError) -> None:
         await call.stream.close()
         return
     call.line.status = error.status
-    headers = [_JSON, (b"x-request-id", call.line.request.encode())]
+    headers = [JSON, (b"x-request-id", call.line.request.encode())]
     if error.status in (429, 503):
         headers.append((b"retry-after", b"1"))
     await send_bytes(send, error.status, body, headers)

@@ -18,10 +18,10 @@ from portway.host.gate.ids import (
 from portway.host.gate.routing import Backend
 from portway.host.gate.session_ids import RunningCalls, SessionIds
 from portway.http.asgi import Headers, Send
+from portway.http.event_stream import EventParser
 from portway.http.http_client import BrokenResponse, ConnectFailed, Response, UpstreamError
 from portway.http.response import cut_short, send_bytes
 from portway.protocol.errors import REFUSED, RpcError
-from portway.protocol.sse import EventParser
 
 _START_SECONDS = 10.0  # a call waits for an app that is being started
 _RETRY_SECONDS = 0.5  # between attempts to connect, unless a new table comes first
@@ -171,7 +171,7 @@ class Relay:
         async for chunk in response.chunks():
             call.heard(0)
             try:
-                events = parser.events(chunk)
+                events = parser.feed(chunk)
             except ValueError as error:
                 raise BrokenResponse(str(error)) from None
             for event in events:

@@ -3,12 +3,12 @@
 import asyncio
 from collections.abc import Iterable
 
+from portway.auth.caller_header import HEADER, relay
 from portway.auth.principal import ANONYMOUS, Principal
-from portway.auth.relay import HEADER, relay
 from portway.auth.tokens import bearer, digest
 from portway.host.gate.reply_memory import ReplyMemory
 from portway.host.routing_table import App, Instance, Limits, Table, Token
-from portway.http.guard import Guard
+from portway.http.host_and_origin import Guard
 from portway.http.http_client import Address, HttpClient
 
 _KNOWN_HOSTS = 1024  # Host values whose route is remembered until the next table

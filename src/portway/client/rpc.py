@@ -1,4 +1,4 @@
-"""What goes over one channel: requests, their progress, their rounds, and what the server asks and tells."""
+"""JSON-RPC with one server: requests with progress and rounds of input, and what the server asks and tells."""
 
 from __future__ import annotations
 
@@ -6,76 +6,82 @@ import asyncio
 import functools
 import itertools
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import msgspec
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import UNSET, Raw
 
 from portway.client.change_stream import Changes
-from portway.client.channel import UNREADABLE, Call, Channel, ClientError, Incoming, raise_error
-from portway.client.handlers import Handlers, change_in
+from portway.client.channel import UNREADABLE, Channel, Incoming, OutgoingCall, decode_params, raise_error
+from portway.client.errors import ClientError, NoAnswer
 from portway.client.results import Outcome, Progress, ProgressParams
+from portway.client.server_requests import Handlers, change_in, tell
 from portway.protocol.errors import INTERNAL_ERROR, RpcError
+from portway.protocol.headers import NAMED_BY
 from portway.protocol.jsonrpc import PREFIX, encode_error, encode_notification, encode_request, encode_result
 from portway.protocol.versions import Era
-from portway.sessions.changes import Change
 
 T = TypeVar("T")
 OnProgress = Callable[[Progress], None]
+ParamHeaders = tuple[tuple[bytes, bytes], ...]
+"""The Mcp-Param-* headers of a call."""
 ROUNDS = 10
-"""How often one call may ask for input (2026-07-28, basic/patterns/mrtr)."""
-_NAMED_BY = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
-_SUBSCRIPTION = PREFIX + "subscriptionId"
-_QUESTIONS = 256  # of a server's that are open at once; it waits in vain for an answer to one more
-_STATE_ONLY_SECONDS = 0.1  # before a call is repeated that asked for nothing but to come again
-_encode = msgspec.json.encode
+"""How often one request may ask for input (2026-07-28, basic/patterns/mrtr)."""
+_ANSWERING = 256  # requests of the server that are answered at once; further ones are ignored
+_STATE_ONLY_SECONDS = 0.1  # pause before a request is repeated for which the server asked no question
 _log = logging.getLogger("portway.client")
 
 
-class NoAnswer(ClientError):
-    """Nothing came in time."""
-
-
 class _Waiting(msgspec.Struct):
-    """A call in flight: who hears of its progress, and the deadline each progress moves."""
+    """A request in flight. Each progress moves its deadline."""
 
     on_progress: OnProgress | None
     deadline: asyncio.Timeout
 
 
 class _Meta(msgspec.Struct):
-    subscription: int | str | None = msgspec.field(name=_SUBSCRIPTION, default=None)
+    subscription: int | str | None = msgspec.field(name=PREFIX + "subscriptionId", default=None)
 
 
 class _Addressed(msgspec.Struct):
-    """The params of a notification, as far as they say whom it concerns."""
+    """The members of a notification's params that say which request it is about."""
 
     meta: _Meta = msgspec.field(name="_meta", default_factory=_Meta)
     request_id: int | str | None = msgspec.field(name="requestId", default=None)
 
 
-class Conversation:
-    """What a client and its server say to each other once a channel is open.
+class Rpc:
+    """The requests and notifications of a client and its server over one channel.
 
-    `era`, `version` and `level` are set by whoever negotiates; `timeout` is in seconds without an answer or progress.
+    `era`, `version` and `level` are set by the negotiation; `timeout` is in seconds without an answer or progress.
     """
 
     def __init__(self, handlers: Handlers, timeout: float) -> None:
         self.handlers = handlers
         self.timeout = timeout
-        self.channel: Channel | None = None
         self.era = Era.LEGACY
         self.version: str | None = None
         self.level: str | None = None
         self.listeners: list[Changes] = []
+        self._channel: Channel | None = None
         self._ids = itertools.count(1)
         self._waiting: dict[int, _Waiting] = {}
         self._listening: dict[int | str | None, Changes] = {}
         self._answering: dict[int | str, asyncio.Task[None]] = {}
         self._closed = False
 
-    async def ask(
+    @property
+    def channel(self) -> Channel:
+        """The channel to the server, once it is open."""
+        assert self._channel is not None, "use the client in `async with`"
+        return self._channel
+
+    @channel.setter
+    def channel(self, channel: Channel) -> None:
+        self._channel = channel
+
+    async def request(
         self,
         method: str,
         params: dict[str, Any],
@@ -83,11 +89,11 @@ class Conversation:
         *,
         on_progress: OnProgress | None = None,
         patience: float | None = None,
-        headers: tuple[tuple[bytes, bytes], ...] = (),
+        headers: ParamHeaders = (),
     ) -> T:
         """Send a request and return its result, after answering what a modern server asks first.
 
-        Raises RpcError, ClientError, SessionLost, and what a handler raises.
+        Raise RpcError, ClientError, SessionLost, and what a function of the user raises.
         """
         asked = params
         for _ in range(ROUNDS):
@@ -105,9 +111,8 @@ class Conversation:
             asked = params | await self._input(outcome)
         raise ClientError(f"the server asked for input {ROUNDS} times in one {method} and was not done")
 
-    async def tell(self, method: str) -> None:
-        """Send a legacy notification that has no params. Raises ClientError."""
-        assert self.channel is not None
+    async def notify(self, method: str) -> None:
+        """Send a legacy notification without params. Raise ClientError."""
         try:
             async with asyncio.timeout(self.timeout):
                 await self.channel.notify(encode_notification(method, b"{}"), self.version)
@@ -115,16 +120,15 @@ class Conversation:
             raise NoAnswer(f"the server did not answer {method} in {self.timeout:g} seconds") from None
 
     async def listen(self, kinds: Iterable[str], changes: Changes) -> None:
-        """Have a modern server tell of changes until `changes` is closed; returns once it has acknowledged.
+        """Open `subscriptions/listen` for `changes`; return when the server has acknowledged it.
 
-        `kinds` are of lists; the resources are those of `changes.uris`. Raises RpcError, ClientError.
+        `kinds` are of lists; the resources are those of `changes.uris`. Raise RpcError or ClientError.
         """
         wanted: dict[str, Any] = {f"{kind}ListChanged": True for kind in kinds}
         if changes.uris:
             wanted["resourceSubscriptions"] = changes.uris
-        request_id = next(self._ids)
-        call = self._call(request_id, "subscriptions/listen", {"notifications": wanted}, {})
-        self._listening[request_id] = changes
+        call = self._call("subscriptions/listen", {"notifications": wanted})
+        self._listening[call.id] = changes
         changes.carrier = asyncio.get_running_loop().create_task(self._carry(call, changes))
         try:
             async with asyncio.timeout(self.timeout):
@@ -137,8 +141,7 @@ class Conversation:
         if changes.refusal is not None:
             raise changes.refusal
 
-    async def _carry(self, call: Call, changes: Changes) -> None:
-        assert self.channel is not None
+    async def _carry(self, call: OutgoingCall, changes: Changes) -> None:
         try:
             reply = await self.channel.request(call)
             if reply.error is not UNSET:
@@ -152,13 +155,13 @@ class Conversation:
             changes.acknowledged.set()
 
     async def drop(self, changes: Changes) -> None:
-        """Listen for these changes no more."""
+        """Stop listening for these changes."""
         if changes in self.listeners:
             self.listeners.remove(changes)
         await changes.close()
 
     def take(self, message: Incoming) -> None:
-        """Take what is no reply to a call: this is the channel's handler."""
+        """Take a message that is no reply: the channel's handler."""
         method, params = message.method, message.params
         if method is None:
             return
@@ -166,13 +169,19 @@ class Conversation:
             if self.era is Era.LEGACY:  # a modern server sends no requests
                 self._start_answer(message.id, method, params)
         elif method == "notifications/progress":
-            self._report(params)
+            self._on_progress(params)
         elif method == "notifications/message":
             self.handlers.log(params)
-        elif method in ("notifications/cancelled", "notifications/subscriptions/acknowledged"):
-            self._tell(method, params)
+        elif method == "notifications/subscriptions/acknowledged":
+            if (changes := self._listening.get(_addressed(params).meta.subscription)) is not None:
+                changes.acknowledged.set()
+        elif method == "notifications/cancelled":
+            self._on_cancelled(_addressed(params).request_id)
         elif (change := change_in(method, params)) is not None:
-            self._spread(change, params)
+            subscription = _addressed(params).meta.subscription
+            for changes in self.listeners if self.era is Era.LEGACY else (self._listening.get(subscription),):
+                if changes is not None:
+                    changes.add(change)
 
     async def close(self) -> None:
         """Stop answering and listening, then close the channel."""
@@ -183,27 +192,23 @@ class Conversation:
         await asyncio.gather(*tasks, return_exceptions=True)
         for changes in [*self.listeners, *self._listening.values()]:
             await self.drop(changes)
-        if self.channel is not None:
-            await self.channel.close()
+        if self._channel is not None:
+            await self._channel.close()
 
     def _call(
-        self,
-        request_id: int,
-        method: str,
-        params: Mapping[str, Any],
-        meta: dict[str, Any],
-        headers: tuple[tuple[bytes, bytes], ...] = (),
-    ) -> Call:
-        modern = self.era is Era.MODERN
+        self, method: str, params: dict[str, Any], *, wants_progress: bool = False, headers: ParamHeaders = ()
+    ) -> OutgoingCall:
+        request_id, modern = next(self._ids), self.era is Era.MODERN
+        meta: dict[str, Any] = {"progressToken": request_id} if wants_progress else {}
         if modern:
             meta[PREFIX + "protocolVersion"] = self.version
             meta[PREFIX + "clientCapabilities"] = self.handlers.capabilities()
             meta[PREFIX + "clientInfo"] = client_info()
             if self.level is not None:
                 meta[PREFIX + "logLevel"] = self.level
-        body = encode_request(request_id, method, _encode({**params, "_meta": meta} if meta else params))
-        by = _NAMED_BY.get(method)
-        return Call(request_id, method, params.get(by) if by else None, body, self.version, modern, headers)
+        body = encode_request(request_id, method, msgspec.json.encode(params | {"_meta": meta} if meta else params))
+        name = params.get(NAMED_BY.get(method, ""))
+        return OutgoingCall(request_id, method, name, body, self.version, modern, headers)
 
     async def _send(
         self,
@@ -211,19 +216,17 @@ class Conversation:
         params: dict[str, Any],
         on_progress: OnProgress | None,
         patience: float,
-        headers: tuple[tuple[bytes, bytes], ...],
+        headers: ParamHeaders,
     ) -> Raw:
-        assert self.channel is not None, "use the client in `async with`"
-        request_id = next(self._ids)
-        call = self._call(request_id, method, params, {"progressToken": request_id} if on_progress else {}, headers)
+        call = self._call(method, params, wants_progress=on_progress is not None, headers=headers)
         try:
             async with asyncio.timeout(patience) as deadline:
-                self._waiting[request_id] = _Waiting(on_progress, deadline)
+                self._waiting[call.id] = _Waiting(on_progress, deadline)
                 reply = await self.channel.request(call)
         except TimeoutError:
             raise NoAnswer(f"the server did not answer {method} in {patience:g} seconds") from None
         finally:
-            self._waiting.pop(request_id, None)
+            self._waiting.pop(call.id, None)
         if reply.error is not UNSET:
             raise_error(reply.error)
         if reply.result is UNSET:
@@ -231,7 +234,7 @@ class Conversation:
         return reply.result
 
     async def _input(self, outcome: Outcome) -> dict[str, Any]:
-        """What to add to a call when it is repeated: the answers to one round of questions, and the server's state."""
+        """Answer one round of questions. Return the params to add when the request is repeated."""
         added: dict[str, Any] = {}
         if outcome.input_requests:
             questions = outcome.input_requests
@@ -243,7 +246,7 @@ class Conversation:
                 answers = await asyncio.gather(*tasks)
             except RpcError as error:
                 raise ClientError(f"the server asks what cannot be answered: {error.message}") from None
-            finally:  # one that failed ends the call, so the others must not go on asking the user
+            finally:  # when one fails the request fails, and the others must not keep asking the user
                 for task in tasks:
                     task.cancel()
             added["inputResponses"] = dict(zip(questions, map(Raw, answers), strict=True))
@@ -253,88 +256,67 @@ class Conversation:
             added["requestState"] = outcome.request_state
         return added
 
-    def _start_answer(self, request_id: int | str, method: str, params: Raw | UnsetType) -> None:
-        if self._closed or request_id in self._answering or len(self._answering) >= _QUESTIONS:
+    def _start_answer(self, request_id: int | str, method: str, params: Raw) -> None:
+        if self._closed or request_id in self._answering or len(self._answering) >= _ANSWERING:
             return
         task = asyncio.get_running_loop().create_task(self._answer(request_id, method, params))
         self._answering[request_id] = task
-        if method != "ping":  # while a question is open, the server waits for us and not we for it
-            self._postpone(None)
+        if method != "ping":  # while a question is open the server waits for us, so our deadlines stand still
+            self._move_deadlines(None)
 
         def done(_: asyncio.Task[None]) -> None:
             self._answering.pop(request_id, None)
             if method != "ping" and not self._answering:
-                self._postpone(self.timeout)
+                self._move_deadlines(self.timeout)
 
         task.add_done_callback(done)
 
-    async def _answer(self, request_id: int | str, method: str, params: Raw | UnsetType) -> None:
+    async def _answer(self, request_id: int | str, method: str, params: Raw) -> None:
         try:
             answer = b"{}" if method == "ping" else await self.handlers.answer(method, params)
             body = encode_result(request_id, answer)
         except RpcError as error:
             body = encode_error(request_id, error)
-        except Exception:  # noqa: BLE001 - the caller's own function, which the server must not wait for
+        except Exception:  # noqa: BLE001 - whatever the user's function raises; the server must not wait
             _log.exception("the handler of %s failed", method)
             body = encode_error(request_id, RpcError(INTERNAL_ERROR, f"The client failed to serve {method}."))
-        assert self.channel is not None
         try:
             await self.channel.notify(body, self.version)
         except ClientError:
-            pass  # the call itself tells what is wrong with the connection
+            pass  # the request in flight reports what is wrong with the connection
 
-    def _postpone(self, seconds: float | None) -> None:
+    def _move_deadlines(self, seconds: float | None) -> None:
+        """Let every request in flight time out after `seconds` from now; None: not at all."""
         when = None if seconds is None else asyncio.get_running_loop().time() + seconds
         for waiting in self._waiting.values():
             if not waiting.deadline.expired():
                 waiting.deadline.reschedule(when)
 
-    def _tell(self, method: str, params: Raw | UnsetType) -> None:
-        """Act on a notification about a listen of ours or a question of the server's."""
-        concerned = _addressed(params)
-        if method == "notifications/subscriptions/acknowledged":
-            if (changes := self._listening.get(concerned.meta.subscription)) is not None:
-                changes.acknowledged.set()
-        elif concerned.request_id is not None:
-            if (task := self._answering.get(concerned.request_id)) is not None:
-                task.cancel()
-            elif (changes := self._listening.get(concerned.request_id)) is not None:
-                changes.end()
+    def _on_cancelled(self, request_id: int | str | None) -> None:
+        """End the answer to a request of the server, or a subscription of ours."""
+        if request_id is not None and (task := self._answering.get(request_id)) is not None:
+            task.cancel()
+        elif request_id is not None and (changes := self._listening.get(request_id)) is not None:
+            changes.end()
 
-    def _spread(self, change: Change, params: Raw | UnsetType) -> None:
-        if self.era is Era.LEGACY:
-            for changes in self.listeners:
-                changes.add(change)
-        elif (found := self._listening.get(_addressed(params).meta.subscription)) is not None:
-            found.add(change)
-
-    def _report(self, params: Raw | UnsetType) -> None:
-        try:
-            progress = msgspec.json.decode(b"{}" if isinstance(params, UnsetType) else params, type=ProgressParams)
-        except UNREADABLE:
-            return
-        token = progress.progress_token
+    def _on_progress(self, params: Raw) -> None:
+        progress = decode_params(params, ProgressParams)
+        token = progress.progress_token if progress is not None else None
         waiting = self._waiting.get(token) if isinstance(token, int) else None
-        if waiting is None or waiting.on_progress is None:
+        if progress is None or waiting is None or waiting.on_progress is None:
             return
         if not waiting.deadline.expired() and not self._answering:
             waiting.deadline.reschedule(asyncio.get_running_loop().time() + self.timeout)
-        try:
-            waiting.on_progress(progress)
-        except Exception:  # noqa: BLE001 - the caller's own function, run amid the connection's reading
-            _log.exception("on_progress failed")
+        tell("on_progress", waiting.on_progress, progress)
 
 
-def _addressed(params: Raw | UnsetType) -> _Addressed:
-    try:
-        return msgspec.json.decode(b"{}" if isinstance(params, UnsetType) else params, type=_Addressed)
-    except UNREADABLE:
-        return _Addressed()
+def _addressed(params: Raw) -> _Addressed:
+    return decode_params(params, _Addressed) or _Addressed()
 
 
 @functools.cache
 def client_info() -> dict[str, str]:
-    """The Implementation this client says it is."""
+    """Return the Implementation (name and version) of this client."""
     import importlib.metadata
 
     return {"name": "portway", "version": importlib.metadata.version("portway")}

@@ -1,4 +1,4 @@
-"""One request and its response: what ASGI says (https://asgi.readthedocs.io), written as HTTP/1.1 (RFC 9112)."""
+"""One request and its response, between ASGI (https://asgi.readthedocs.io) and HTTP/1.1 (RFC 9112)."""
 
 from __future__ import annotations
 
@@ -6,18 +6,17 @@ import asyncio
 import logging
 import re
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from portway.http.asgi import App, Message, Scope
-    from portway.http.connection import Connection
 
 _log: Final = logging.getLogger("portway.http")
 
 _TOKEN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_KNOWN: Final = 1024  # names remembered
+_KNOWN: Final = 1024  # header names kept in `_names`
 _JOINED: Final = 65_536  # bytes of body up to which a copy is cheaper than a second write
 _STATUS_LINES: Final = {int(status): b"HTTP/1.1 %d %b" % (status, status.phrase.encode()) for status in HTTPStatus}
 _WITHOUT_BODY: Final = (204, 304)
@@ -31,9 +30,9 @@ _FAILED_HEADERS: Final = (
 
 
 class _Names(dict[bytes, tuple[bytes, bytes]]):
-    """A header name as it is written, and again if it frames the response; checked once, for a bounded number of names.
+    """Cache of header names: the line's start, and the lower-case name if it frames the response (else empty).
 
-    One that is no token (RFC 9110 section 5.1) is a RuntimeError.
+    Raises RuntimeError for a name that is no token (RFC 9110 section 5.1).
     """
 
     def __missing__(self, name: bytes) -> tuple[bytes, bytes]:
@@ -49,11 +48,30 @@ class _Names(dict[bytes, tuple[bytes, bytes]]):
 _names: Final = _Names()
 
 
-class Cycle:
-    """A request and its response; `receive` and `send` are what the app gets of it.
+class ClientConnection(Protocol):
+    """What a request needs of the connection it came by."""
 
-    The head of a response waits for the first piece of its body, as ASGI asks, so that a response that is whole is one
-    write: each is a system call here and a wake-up of the client there. What nobody waits for costs no future.
+    transport: asyncio.Transport
+    write_paused: bool
+
+    def resume_reading(self) -> None:
+        """Read from the client again."""
+
+    def leave(self, *, linger: bool) -> None:
+        """End the connection."""
+
+    def on_response_complete(self) -> None:
+        """Go on, now that the response is written."""
+
+    def on_app_done(self, cycle: RequestCycle) -> None:
+        """Note that the app's task for `cycle` ends."""
+
+
+class RequestCycle:
+    """A request and its response; the app gets its `receive` and `send`.
+
+    The head of a response is written with the first piece of its body (ASGI demands it), so a whole response is one
+    system call. Futures are made only when something waits.
     """
 
     __slots__ = (
@@ -76,10 +94,16 @@ class Cycle:
     )
 
     def __init__(
-        self, connection: Connection, *, is_head: bool, keep_alive: bool, knows_chunks: bool, expects_continue: bool
+        self,
+        connection: ClientConnection,
+        *,
+        is_head: bool,
+        keep_alive: bool,
+        knows_chunks: bool,
+        expects_continue: bool,
     ) -> None:
         self.keep_alive = keep_alive
-        self.disconnected = False  # nobody reads what the app says
+        self.disconnected = False  # the client has gone
         self.more_body = True
         self.response_started = False  # by the app
         self.response_complete = False
@@ -87,28 +111,23 @@ class Cycle:
         self._expects_continue = expects_continue
         self._knows_chunks = knows_chunks  # to HTTP/1.0, a body of unknown length ends with the connection
         self._is_head = is_head
-        self._has_body = False  # the response, as far as the client is concerned
-        self._body: bytes | bytearray = b""  # arrived, and not yet received by the app
-        self._news = False  # there is a piece of body, or its end, that the app was not told of
+        self._has_body = False  # whether the client expects a body in the response
+        self._body: bytes | bytearray = b""  # has arrived, and waits for the app
+        self._news = False  # a piece of body, or its end, waits for the app
         self._head = b""  # of the response, not yet written
         self._chunked = False
-        self._left: int | None = None  # bytes still to come of a response that states its length
+        self._left: int | None = None  # bytes missing of a response with a content-length
         self._waiters: tuple[asyncio.Future[None], ...] = ()
 
     # The connection's side
 
-    def start(self, app: App, scope: Scope) -> None:
-        hub = self._connection.hub
-        # Else it would be the context of whatever led here: of the request before it on this connection, often.
-        hub.running[self] = hub.loop.create_task(self._run(app, scope), context=hub.context.copy())
-
     @property
     def is_silent(self) -> bool:
-        """Whether the client has got nothing of a response yet."""
+        """Whether nothing of the response has been written."""
         return not self.response_started or bool(self._head)
 
     def feed(self, body: bytes) -> int:
-        """Take a piece of the request's body; return the size of what waits for the app."""
+        """Take a piece of the request's body. Return the bytes that wait for the app."""
         if not self._body:
             self._body = body
         elif isinstance(self._body, bytearray):
@@ -121,24 +140,25 @@ class Cycle:
         return len(self._body)
 
     def feed_end(self) -> None:
+        """Take the end of the request's body."""
         self.more_body = False
         self._news = True
         if self._waiters:
             self.wake()
 
     def disconnect(self) -> None:
-        """Nobody reads any more what the app says; it learns so when it receives."""
+        """Note that the client has gone; the app is told by `receive`."""
         self.disconnected = True
         self.wake()
 
     def wake(self) -> None:
-        """Have whoever waits look again."""
+        """Wake everything that waits in `receive` or `send`."""
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)
 
     async def _wait(self) -> None:
-        waiter = self._connection.hub.loop.create_future()
+        waiter = asyncio.get_running_loop().create_future()
         self._waiters += (waiter,)
         try:
             await waiter
@@ -147,7 +167,8 @@ class Cycle:
 
     # The app's side
 
-    async def _run(self, app: App, scope: Scope) -> None:
+    async def run(self, app: App, scope: Scope) -> None:
+        """Call the app, and end the response that it did not."""
         try:
             await app(scope, self.receive, self.send)
             if not (self.response_complete or self.disconnected or self._connection.transport.is_closing()):
@@ -159,10 +180,10 @@ class Cycle:
             _log.error("The application failed.", exc_info=error)
             self.fail()
         finally:
-            del self._connection.hub.running[self]
+            self._connection.on_app_done(self)
 
     def fail(self) -> None:
-        """End the response that the app did not: with a 500 while that is possible, else by cutting it."""
+        """End an unfinished response: with a 500 if nothing is written yet, else by closing the connection."""
         transport = self._connection.transport
         if self.disconnected or self.response_complete or transport.is_closing():
             return
@@ -173,7 +194,7 @@ class Cycle:
             self._connection.leave(linger=False)
 
     async def receive(self) -> Message:
-        """ASGI's: the pieces of the request's body, then the end of the client or of the response."""
+        """Return the next piece of the body; after the body, wait for the client to go or the response to end."""
         connection = self._connection
         if self._expects_continue and not (self.disconnected or connection.transport.is_closing()):
             self._expects_continue = False
@@ -187,7 +208,7 @@ class Cycle:
         return {"type": "http.request", "body": bytes(body), "more_body": self.more_body}
 
     async def send(self, message: Message) -> None:
-        """ASGI's: waits for a client that is slow, and says nothing to one that has left. RuntimeError: out of turn."""
+        """Write a message of the app, waiting for a slow client. Raise RuntimeError for a message out of turn."""
         while self._connection.write_paused and not self.disconnected:
             await self._wait()
         if self.disconnected or self._connection.transport.is_closing():
@@ -201,7 +222,7 @@ class Cycle:
             self._begin(message["status"], message.get("headers", ()))
 
     def answer(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> bool:
-        """Send a whole response at once. False where only `send` can: it has begun, or the client is slow or gone."""
+        """Send a whole response at once. Return False if `send` must: it has begun, or the client is slow or gone."""
         connection = self._connection
         if self.response_started or self.disconnected or connection.write_paused or connection.transport.is_closing():
             return False
@@ -225,7 +246,7 @@ class Cycle:
                 left = int(value)
             else:
                 chunked = True
-                lines.pop()  # written below, to whom knows it
+                lines.pop()  # added below, for clients that know it
         text = b"".join(lines)
         if _LF in text or _CR in text or _NUL in text:  # RFC 9110 section 5.5: the client would read more headers
             raise RuntimeError("The application sent a header whose value holds a line break or a NUL.")
@@ -233,7 +254,7 @@ class Cycle:
         chunked = left is None and self._has_body and self._knows_chunks
         if chunked:
             lines.append(b"transfer-encoding: chunked")
-        if says_close or (self._expects_continue and self.more_body):  # such a client may or may not send its body now
+        if says_close or (self._expects_continue and self.more_body):  # the client may or may not send its body
             self.keep_alive = False
         if not (self.keep_alive or says_close):
             lines.append(b"connection: close")

@@ -1,4 +1,4 @@
-"""What a server may ask of a client and tell it: elicitation, sampling, roots; logs and changes."""
+"""What a server asks and tells a client: elicitation, sampling and roots are answered, logs and changes handed on."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 import msgspec
-from msgspec import Raw, UnsetType
+from msgspec import Raw
 
-from portway.client.channel import UNREADABLE
+from portway.client.channel import UNREADABLE, decode_params
 from portway.client.results import Wire
 from portway.protocol.errors import INVALID_PARAMS, METHOD_NOT_FOUND, RpcError
 from portway.sessions.changes import Change
@@ -30,7 +30,7 @@ class Elicitation(Wire):
 
 
 class Sampling(Wire):
-    """A completion the server asks the client's model for; `messages` and the other members are as on the wire."""
+    """A completion that the server asks of the client's model. Nested members are as on the wire."""
 
     messages: list[dict[str, Any]]
     max_tokens: int = 0
@@ -66,7 +66,7 @@ class Log(Wire):
 
 
 Elicited = Mapping[str, Any] | Literal["accept", "decline", "cancel"]
-"""What the user filled in, or what they did instead; "accept" alone is for a page they agreed to open."""
+"""The fields of a form, or the user's action; a page (mode "url") is answered with an action."""
 OnElicit = Callable[[Elicitation], Elicited | Awaitable[Elicited]]
 Sampled = str | Mapping[str, Any]
 """The text of the model's answer, or a CreateMessageResult as it is on the wire."""
@@ -89,7 +89,7 @@ class _Updated(msgspec.Struct):
 
 @dataclass(slots=True, frozen=True)
 class Handlers:
-    """The caller's functions; those left out are neither declared to the server nor called."""
+    """The functions of the client's user. What is left out is not declared to the server."""
 
     on_elicit: OnElicit | None = None
     on_sample: OnSample | None = None
@@ -98,7 +98,7 @@ class Handlers:
     on_change: OnChange | None = None
 
     def capabilities(self) -> dict[str, Any]:
-        """The ClientCapabilities they make up, the same in both eras."""
+        """Return the ClientCapabilities that these functions serve, the same in both eras."""
         declared: dict[str, Any] = {}
         if self.on_elicit is not None:
             declared["elicitation"] = {"form": {}, "url": {}}
@@ -110,13 +110,13 @@ class Handlers:
 
     @property
     def hear_unasked(self) -> bool:
-        """Whether any of them serves what a legacy server says outside a call."""
+        """Whether any function serves what a legacy server sends outside a call."""
         return any((self.on_elicit, self.on_sample, self.roots is not None, self.on_log, self.on_change))
 
-    async def answer(self, method: str, params: Raw | UnsetType) -> bytes:
-        """The JSON of the result of a server's request; raises RpcError for one that is not served or malformed.
+    async def answer(self, method: str, params: Raw) -> bytes:
+        """Answer a request of the server. Return the result as JSON.
 
-        What a handler of the caller's raises comes out of here.
+        Raise RpcError for a request that is malformed or not served, and what the user's function raises.
         """
         if method == "elicitation/create" and self.on_elicit is not None:
             return _elicited(await _awaited(self.on_elicit(_read(params, Elicitation))))
@@ -127,42 +127,36 @@ class Handlers:
             return _encode({"roots": [Root(place) if isinstance(place, str) else place for place in places]})
         raise RpcError(METHOD_NOT_FOUND, f"This client does not serve {method}.")
 
-    def log(self, params: Raw | UnsetType) -> None:
-        """Hand a log message on."""
-        if self.on_log is None or isinstance(params, UnsetType):
-            return
-        try:
-            log = msgspec.json.decode(params, type=Log)
-        except UNREADABLE:
-            return
-        try:
-            self.on_log(log)
-        except Exception:  # noqa: BLE001 - the caller's own function, run amid the connection's reading
-            _log.exception("on_log failed")
+    def log(self, params: Raw) -> None:
+        """Give a log message to `on_log`; ignore a malformed one."""
+        if self.on_log is not None and (log := decode_params(params, Log)) is not None:
+            tell("on_log", self.on_log, log)
 
     def changed(self, change: Change) -> None:
-        """Hand a change on."""
-        if self.on_change is None:
-            return
-        try:
-            self.on_change(change)
-        except Exception:  # noqa: BLE001 - the caller's own function, run amid the connection's reading
-            _log.exception("on_change failed")
+        """Give a change to `on_change`."""
+        if self.on_change is not None:
+            tell("on_change", self.on_change, change)
 
 
-def change_in(method: str, params: Raw | UnsetType) -> Change | None:
-    """The change a notification tells of; None for one that tells of none."""
-    if method == "notifications/resources/updated" and not isinstance(params, UnsetType):
-        try:
-            return Change("resource", msgspec.json.decode(params, type=_Updated).uri)
-        except UNREADABLE:
-            return None
+def tell(name: str, function: Callable[[T], None], news: T) -> None:
+    """Call the user's `function`, given to the client as `name`. Log what it raises: the connection is being read."""
+    try:
+        function(news)
+    except Exception:  # noqa: BLE001 - whatever the user's function raises
+        _log.exception("the function given as %s failed", name)
+
+
+def change_in(method: str, params: Raw) -> Change | None:
+    """Return the change that a notification tells of, None if it tells of none."""
+    if method == "notifications/resources/updated":
+        updated = decode_params(params, _Updated)
+        return Change("resource", updated.uri) if updated is not None else None
     return _CHANGES.get(method)
 
 
-def _read(params: Raw | UnsetType, kind: type[T]) -> T:
+def _read(params: Raw, kind: type[T]) -> T:
     try:
-        return msgspec.json.decode(b"{}" if isinstance(params, UnsetType) else params, type=kind)
+        return msgspec.json.decode(params, type=kind)
     except UNREADABLE as error:
         raise RpcError(INVALID_PARAMS, f"Invalid params: {error}.") from None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from portway.http.guard import Guard
+from portway.http.host_and_origin import Guard
 
 ALLOWED = ("api.example.com", "*.apps.example.com", "dev.example.com:8443")
 

@@ -55,12 +55,6 @@ def listen_result(request_id: int | str, server_info: bytes) -> bytes:
     return encode_result(request_id, b'{"resultType":"complete","_meta":%b}' % meta)
 
 
-def cancelled(request_id: int | str, reason: str) -> bytes:
-    """The notification that its sender gives a request up: a question of the server's, or over stdio a listen."""
-    params = b'{"requestId":%b,"reason":%b}' % (encode_id(request_id), _encode(reason))
-    return encode_notification("notifications/cancelled", params)
-
-
 _encode = msgspec.json.encode
 
 
