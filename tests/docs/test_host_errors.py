@@ -20,15 +20,19 @@ from typing import Any, cast
 import pytest
 from click.testing import CliRunner
 
-from portway.cli import host_connection
+from portway.cli import control_client
 from portway.cli.main import cli
-from portway.host.builds import build, source
-from portway.host.builds.source import SourceError, copy_source
-from portway.host.instances.keeper import Keeper, Starter
+from portway.host.builds import build, folder_source
+from portway.host.builds.folder_source import FolderSource
+from portway.host.builds.recipe import BuildError
+from portway.host.builds.source import SourceError
+from portway.host.instances.keeper import Keeper
 from portway.host.instances.readiness import NotReady, read_contract
-from portway.host.instances.runtime import Instance, Release
+from portway.host.instances.runtime import Instance
 from portway.host.instances.runtime import Limits as InstanceLimits
+from portway.host.instances.starter import Starter
 from portway.host.paths import PathError, claim, locate
+from portway.host.releases.release import Release
 from portway.host.store import Store, StoreError
 from tests.client.scripted_server import Reply, Request, scripted
 from tests.conftest import RunCli
@@ -98,7 +102,7 @@ def test_a_killed_gate_is_announced_with_the_documented_text(running: Host) -> N
         ("cannot make …: …", {}, ["up", "--data", "/dev/null/data"]),
         (
             "no host is running on …: start one with `portway up`, or name its --data",
-            {(host_connection, "_START_SECONDS"): 0},
+            {(control_client, "_START_SECONDS"): 0},
             ["ps"],
         ),
         ("the host needs …: pip install 'portway[host]'", {(importlib.util, "find_spec"): lambda name: None}, ["up"]),
@@ -153,16 +157,16 @@ def test_a_database_that_is_none_is_refused_with_the_documented_texts(tmp_path: 
 def test_a_folder_that_is_too_large_is_refused_with_the_documented_text(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source, "_LARGEST", 3)
+    monkeypatch.setattr(folder_source, "_LARGEST", 3)
     (tmp_path / "data").write_text("four")
     with pytest.raises(SourceError) as refused:
-        copy_source(tmp_path, tmp_path.parent / "copy")
+        FolderSource(tmp_path).copy_to(tmp_path.parent / "copy")
     assert says("… holds more than … MB: move what the server does not need out of it", str(refused.value))
 
 
 def test_a_folder_that_is_not_there_is_refused_with_the_documented_text(tmp_path: Path) -> None:
     with pytest.raises(SourceError) as refused:
-        copy_source(tmp_path / "app", tmp_path / "copy")
+        FolderSource(tmp_path / "app").copy_to(tmp_path / "copy")
     assert says("there is no folder …: give the one that holds your server", str(refused.value))
 
 
@@ -170,13 +174,13 @@ def test_a_link_to_itself_is_refused_with_the_documented_text(tmp_path: Path) ->
     (tmp_path / "app").mkdir()
     (tmp_path / "app" / "circle").symlink_to("circle")
     with pytest.raises(SourceError) as refused:
-        copy_source(tmp_path / "app", tmp_path / "copy")
+        FolderSource(tmp_path / "app").copy_to(tmp_path / "copy")
     assert says("… is a link that leads to itself: remove it", str(refused.value))
 
 
 def test_a_build_without_uv_is_refused_with_the_documented_text(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "uv", None)
-    with pytest.raises(build.BuildError, match=pattern("uv is not installed here: pip install 'portway[host]'")):
+    with pytest.raises(BuildError, match=pattern("uv is not installed here: pip install 'portway[host]'")):
         build._find_uv()
 
 
@@ -188,7 +192,7 @@ def test_an_instance_that_is_no_mcp_server_is_refused_with_the_documented_text(t
         async with scripted(script) as url:
             waits = asyncio.Event().wait
             stub = cast("Instance", SimpleNamespace(address=url.removesuffix("/mcp"), wait=waits))
-            await read_contract(stub, tmp_path / "log", 5)
+            await read_contract(stub, tmp_path / "log")
 
     with pytest.raises(NotReady) as refused:
         asyncio.run(test())
@@ -201,7 +205,7 @@ def test_an_app_that_keeps_ending_is_shown_with_the_documented_texts(
     caplog.set_level(logging.WARNING)
     monkeypatch.setattr("portway.host.instances.restart_delays.BACK_OFF", (0.0,) * 5)
 
-    class Fails(Starter):
+    class FailingStarter(Starter):
         def __init__(self) -> None:
             self.limits, self.turn = InstanceLimits(), asyncio.Semaphore(1)
 
@@ -216,7 +220,7 @@ def test_an_app_that_keeps_ending_is_shown_with_the_documented_texts(
             if kept.state == "crashed":
                 looping.set()
 
-        kept = Keeper(Release("app", 1, tmp_path, "server.py"), Fails(), changed)
+        kept = Keeper(Release("app", 1, tmp_path, "server.py"), FailingStarter(), changed)
         kept.begin(None)
         await looping.wait()
         await kept.end()

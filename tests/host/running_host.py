@@ -1,4 +1,4 @@
-"""A whole host for a test: `portway up` as its own process, asked through its gate and its command line."""
+"""A whole host for a test: `portway up` as a process, used through its gate and its command line."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from portway.cli.host_connection import ask
+from portway.cli.control_client import ask_control
 from portway.client import Client
 from portway.host import routing_table
 from portway.host.management.management_types import AppList, AppStatus, Deployment
 from portway.host.paths import Paths, locate
 from tests.support import ROOT, SCRIPTS, Started, clean_env, eventually
 
-# Where packages come from is the machine's business, and what was fetched once serves every test.
+# The machine decides where packages come from; what was fetched once serves every test.
 _INDEX = (
     "UV_INDEX_URL",
     "UV_DEFAULT_INDEX",
@@ -35,14 +35,14 @@ _PIP = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_CERT", "H
 
 
 def build_environment() -> dict[str, str]:
-    """What the environment of a host needs for builds that are quick from the second on."""
+    """Return the environment of a host whose builds share one cache."""
     passed = {name: os.environ[name] for name in (*_INDEX, *_PIP) if name in os.environ}
     return {"UV_CACHE_DIR": str(ROOT / ".cache" / "uv")} | passed
 
 
 @dataclass
 class Host:
-    """A running host: its launcher, its ready line."""
+    """A running host: its launcher and its ready line."""
 
     child: Started
     ready: dict[str, Any]
@@ -53,7 +53,7 @@ class Host:
         return locate(self.ready["data"])
 
     def portway(self, *arguments: str | Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        """One `portway` command, run to its end."""
+        """Run one `portway` command to its end."""
         return subprocess.run(
             [SCRIPTS / "portway", *arguments],
             env=clean_env(self.environment | {"PORTWAY_DATA": self.ready["data"]}),
@@ -65,28 +65,28 @@ class Host:
         )
 
     def deploy(self, folder: Path, name: str) -> Deployment:
-        """As `portway deploy` does, without the start of a process."""
-        return ask(self.ready["data"], "deploy", {"path": str(folder), "name": name}, Deployment)
+        """Deploy as `portway deploy` does, without starting a process."""
+        return ask_control(self.ready["data"], "deploy", {"path": str(folder), "name": name}, Deployment)
 
     def status(self, app: str) -> AppStatus:
-        found = ask(self.ready["data"], "list_apps", {}, AppList)
+        found = ask_control(self.ready["data"], "list_apps", {}, AppList)
         return next(status for status in found.apps if status.app == app)
 
     def call(self, app: str, tool: str, token: str, **arguments: object) -> Any:
-        """The structured answer of a tool, through the gate."""
+        """Call a tool through the gate and return its structured result."""
 
-        async def ask() -> Any:
+        async def use() -> Any:
             async with Client(f"{self.ready['url']}/{app}/mcp", token=token, timeout=30) as client:
                 return (await client.call_tool(tool, arguments)).structured
 
-        return asyncio.run(ask())
+        return asyncio.run(use())
 
     def instance(self, app: str) -> routing_table.Instance | None:
         found = routing_table.load(self.paths.routes).apps[app].instances
         return found[0] if found else None
 
     def processes(self) -> dict[int, str]:
-        """Every process of this host but the launcher: pid and command line."""
+        """Return every process of this host but the launcher: pid and command line."""
         found = {}
         for pid in filter(str.isdigit, os.listdir("/proc")):
             with contextlib.suppress(OSError):
@@ -96,7 +96,7 @@ class Host:
         return found
 
     def process(self, module: str) -> int:
-        """The pid of `portway.host.gate` or `portway.host.control`."""
+        """Return the pid of `portway.host.gate` or `portway.host.control`."""
         return eventually(lambda: next((pid for pid, line in self.processes().items() if f"host.{module} " in line), 0))
 
     def kill(self, module: str) -> int:
@@ -107,7 +107,7 @@ class Host:
 
 @contextlib.contextmanager
 def host(data: Path, folders: Sequence[Path] = ()) -> Iterator[Host]:
-    """`portway up FOLDERS` on a free port while the block lasts."""
+    """Run `portway up FOLDERS` on a free port while the block lasts."""
     with tempfile.TemporaryDirectory(dir="/tmp") as run:
         environment = build_environment() | {"XDG_RUNTIME_DIR": run}
         command = [SCRIPTS / "portway", "up", *folders, "--data", data, "--port", "0"]

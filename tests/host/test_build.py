@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 
 from portway.host.builds import build
-from portway.host.builds.build import BuildError, Plan, read_plan
-from portway.host.builds.source import copy_source
+from portway.host.builds.folder_source import FolderSource
+from portway.host.builds.recipe import BuildError, Recipe, read_recipe
 from portway.host.builds.wheel import running_wheel
-from portway.host.instances.runtime import Release
 from portway.host.paths import Paths, claim
+from portway.host.releases.release import Release
 from tests.host.running_host import build_environment
 from tests.support import eventually
 
@@ -55,8 +55,8 @@ def built(paths: Paths, files: dict[str, str]) -> tuple[Release, str]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(content)
     release = Release("app", 1, paths.release("app", 1), "")
-    copy_source(folder, release.source)
-    return release, asyncio.run(build.build(release, read_plan(release.source), paths, {"GREETING": "hello"}))
+    FolderSource(folder).copy_to(release.source)
+    return release, asyncio.run(build.build(release, read_recipe(release.source), paths, {"GREETING": "hello"}))
 
 
 @pytest.mark.parametrize(
@@ -78,13 +78,13 @@ def test_a_folder_says_how_it_is_built(
 ) -> None:
     for name, content in files.items():
         (tmp_path / name).write_text(content)
-    assert read_plan(tmp_path) == Plan(python or sys.executable, requirements)
+    assert read_recipe(tmp_path) == Recipe(python or sys.executable, requirements)
 
 
 def test_a_pyproject_that_is_not_toml_is_said_to_be(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text("= 1")
     with pytest.raises(BuildError, match=r"pyproject\.toml is not TOML"):
-        read_plan(tmp_path)
+        read_recipe(tmp_path)
 
 
 def test_the_wheel_of_the_running_portway_is_the_same_bytes_each_time(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_a_build_knows_nothing_of_the_host_and_leaves_a_release_that_cannot_chan
     for path in (release.source, release.source / "server.py", release.venv / "bin", release.venv / "pyvenv.cfg"):
         assert not path.stat().st_mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH), path
     assert list(release.source.glob("__pycache__/server.*.pyc"))
-    build.remove(release, keep_log=True)
+    release.remove(keep_log=True)
     assert {path.name for path in release.directory.iterdir()} == {"log"}
 
 
@@ -175,7 +175,7 @@ def test_a_file_that_only_imports_the_server_of_another_is_no_second_one(tmp_pat
 
 
 def probed(folder: Path, files: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """What a build runs to find the server, on a folder of these files."""
+    """Run what a build runs to find the server, on a folder of these files."""
     for name, content in files.items():
         (folder / name).write_text(content)
     command = [sys.executable, "-m", "portway.cli.find_server", str(folder)]

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from portway.host.instances.keeper import Keeper, Starter
-from portway.host.instances.processes import ProcessRuntime
-from portway.host.instances.readiness import falls_silent
-from portway.host.instances.runtime import Limits, Release
+from portway.host.instances.keeper import Keeper
+from portway.host.instances.process_runtime import ProcessRuntime
+from portway.host.instances.readiness import until_silent
+from portway.host.instances.runtime import Limits
+from portway.host.instances.starter import Starter
 from portway.host.paths import Paths
+from portway.host.releases.release import Release
 from portway.host.store import Store
 from tests.support import SCRIPTS
 
@@ -54,7 +56,7 @@ def release(paths: Paths) -> Release:
 
 
 async def block(address: str) -> asyncio.StreamWriter:
-    """Call the tool that blocks its loop; what holds the connection."""
+    """Call the tool that blocks its loop, and return what holds the connection."""
     _, writer = await asyncio.open_unix_connection(address.removeprefix("unix:"))
     head = "POST /mcp HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
     head += "accept: application/json, text/event-stream\r\n"
@@ -101,13 +103,6 @@ def test_an_instance_that_no_longer_answers_is_replaced_at_once(paths: Paths, ho
     asyncio.run(asyncio.wait_for(test(), 30))
 
 
-class Address:
-    """As much of an instance as is asked whether it lives."""
-
-    def __init__(self, address: str) -> None:
-        self.address = address
-
-
 @pytest.mark.parametrize("how", ["refuses", "hangs up", "is slow at times"])
 def test_an_instance_that_does_anything_with_a_question_lives(how: str) -> None:
     async def test() -> None:
@@ -126,8 +121,8 @@ def test_an_instance_that_does_anything_with_a_question_lives(how: str) -> None:
             asked.release()
 
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
-        address = Address(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
-        silence = asyncio.ensure_future(falls_silent(address, 0.2, 4))  # type: ignore[arg-type]
+        address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        silence = asyncio.ensure_future(until_silent(address, 0.2, 4))
         for _ in range(5):
             await asked.acquire()
         assert not silence.done()

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from portway.host.instances.keeper import cut
-from portway.host.instances.log_files import read_log
-from portway.host.instances.runtime import Release
+from portway.host.logs.log_reader import read_log
+from portway.host.releases.release import Release
 
 
 @pytest.fixture

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from portway.host.instances.processes import ProcessRuntime
-from portway.host.instances.readiness import NotReady, answers
-from portway.host.instances.runtime import Instance, Limits, Release
+from portway.host.instances.process_runtime import ProcessRuntime
+from portway.host.instances.readiness import NotReady, until_ready
+from portway.host.instances.runtime import Instance, Limits
 from portway.host.paths import Paths
+from portway.host.releases.release import Release
 from tests.support import eventually
 
 QUICK = Limits(stop_seconds=0.2)
@@ -86,7 +87,7 @@ def test_an_instance_that_ends_before_it_answers_says_how_with_its_last_words(
 ) -> None:
     async def use(_: ProcessRuntime, instance: Instance, made: Release) -> None:
         with pytest.raises(NotReady) as refused:
-            await answers(instance, made.log)
+            await until_ready(instance, made.log)
         assert str(refused.value) == f"the server ended ({how}) before it answered:\n  last words"
 
     with_instance(paths, f"echo last words; {script}", use)
@@ -95,7 +96,7 @@ def test_an_instance_that_ends_before_it_answers_says_how_with_its_last_words(
 def test_an_instance_that_never_answers_is_given_up(paths: Paths) -> None:
     async def use(_: ProcessRuntime, instance: Instance, made: Release) -> None:
         with pytest.raises(NotReady, match=r"did not answer server/discover or initialize within 0\.2 s"):
-            await answers(instance, made.log, 0.2)
+            await until_ready(instance, made.log, 0.2)
 
     with_instance(paths, "exec sleep 100", use)
 

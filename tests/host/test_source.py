@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from portway.host.builds.source import SourceError, app_name, copy_source
+from portway.host.builds.folder_source import FolderSource
+from portway.host.builds.source import SourceError, app_name
 
 
 @pytest.mark.parametrize(
@@ -18,13 +19,13 @@ from portway.host.builds.source import SourceError, app_name, copy_source
     ],
 )
 def test_an_app_is_named_like_its_folder_unless_told(folder: str, given: str | None, name: str) -> None:
-    assert app_name(Path(folder), given) == name
+    assert app_name(FolderSource(Path(folder)), given) == name
 
 
 @pytest.mark.parametrize("given", ["", "9lives", "Weather", "a.b", "-a", "a-", "a/b", "_portway", "a" * 41, "a\n"])
 def test_a_name_that_cannot_be_part_of_a_host_name_is_refused(given: str) -> None:
     with pytest.raises(SourceError, match="cannot name an app: give --name"):
-        app_name(Path("1"), given)
+        app_name(FolderSource(Path("1")), given)
 
 
 def test_a_copy_leaves_out_what_is_not_the_server(tmp_path: Path) -> None:
@@ -40,7 +41,7 @@ def test_a_copy_leaves_out_what_is_not_the_server(tmp_path: Path) -> None:
     for name in ("server.py", "pkg/data/rates.json", ".python-version", ".environment"):
         _write(tmp_path / "app" / name)
 
-    copy_source(tmp_path / "app", tmp_path / "copy")
+    FolderSource(tmp_path / "app").copy_to(tmp_path / "copy")
 
     copied = {
         path.relative_to(tmp_path / "copy").as_posix() for path in (tmp_path / "copy").rglob("*") if path.is_file()
@@ -51,7 +52,7 @@ def test_a_copy_leaves_out_what_is_not_the_server(tmp_path: Path) -> None:
 def test_links_inside_the_folder_stay_links(tmp_path: Path) -> None:
     _write(tmp_path / "app" / "data" / "real.json")
     (tmp_path / "app" / "alias").symlink_to("data")
-    copy_source(tmp_path / "app", tmp_path / "copy")
+    FolderSource(tmp_path / "app").copy_to(tmp_path / "copy")
     assert (tmp_path / "copy" / "alias").readlink() == Path("data")
     assert (tmp_path / "copy" / "alias" / "real.json").read_text() == "x"
 
@@ -62,7 +63,7 @@ def test_a_link_out_of_the_folder_is_refused(tmp_path: Path, target: str) -> Non
     _write(tmp_path / "secret")
     (tmp_path / "app" / "link").symlink_to(tmp_path / "app" / "server.py" if target == "absolute" else target)
     with pytest.raises(SourceError, match="link is a link out of the folder"):
-        copy_source(tmp_path / "app", tmp_path / "copy")
+        FolderSource(tmp_path / "app").copy_to(tmp_path / "copy")
 
 
 def test_a_link_that_leads_to_itself_is_refused(tmp_path: Path) -> None:
@@ -70,19 +71,19 @@ def test_a_link_that_leads_to_itself_is_refused(tmp_path: Path) -> None:
     (tmp_path / "app" / "a").symlink_to("b")
     (tmp_path / "app" / "b").symlink_to("a")
     with pytest.raises(SourceError, match="is a link that leads to itself: remove it"):
-        copy_source(tmp_path / "app", tmp_path / "copy")
+        FolderSource(tmp_path / "app").copy_to(tmp_path / "copy")
 
 
 def test_a_special_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "app").mkdir()
     os.mkfifo(tmp_path / "app" / "pipe")
     with pytest.raises(SourceError, match="pipe is neither a file nor a folder"):
-        copy_source(tmp_path / "app", tmp_path / "copy")
+        FolderSource(tmp_path / "app").copy_to(tmp_path / "copy")
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"there is no folder .*missing"):
-        copy_source(tmp_path / "missing", tmp_path / "copy")
+        FolderSource(tmp_path / "missing").copy_to(tmp_path / "copy")
 
 
 def _write(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A whole host: launcher, gate, control and instances as processes, used as its operator and its callers do."""
+"""A whole host: launcher, gate, control and instances as processes, used as operators and callers use it."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_a_new_release_takes_over_without_a_failed_call_and_the_old_one_ends_its
 
 
 def versions_until(over: threading.Event, running: Host, token: str) -> list[str]:
-    """What `version` answers, call after call."""
+    """Call `version` again and again, and return its answers."""
     seen = []
     while not over.is_set():
         seen.append(running.call("successive", "version", token)["result"])
@@ -156,7 +156,7 @@ def test_a_failed_deploy_says_why_and_the_old_release_goes_on(
 def post(
     running: Host, app: str, token: str | None, message: dict[str, object], session: str = ""
 ) -> tuple[int, str, Any]:
-    """The status, the session id and the JSON of a legacy reply."""
+    """Post a legacy message; return the status, the session id and the JSON of the reply."""
     headers = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
     headers |= {"mcp-session-id": session} if session else {}
     headers |= {"authorization": f"Bearer {token}"} if token else {}
@@ -230,7 +230,8 @@ def test_tokens_are_made_with_scopes_listed_without_secrets_and_revoked_at_once(
     assert token not in listed.stdout
     assert running.portway("token", "create", "thing", "ci").returncode == 1
 
-    assert running.portway("token", "revoke", "thing", "ci").returncode == 0
+    revoked = running.portway("token", "revoke", "thing", "ci", "-o", "json")
+    assert json.loads(revoked.stdout) == {"app": "thing", "name": "ci", "revoked": True}
     with pytest.raises(ClientError) as refused:
         running.call("thing", "secret", token)
     assert refused.value.status == 401
@@ -245,6 +246,8 @@ def test_a_crashed_instance_is_back_and_its_last_words_are_in_the_log(running: H
     assert running.call("thing", "version", token) == {"result": "one"}
     assert running.status("thing").restarts >= 1
     assert "dying as asked" in running.portway("logs", "thing", "-n", "20").stdout
+    lines = running.portway("logs", "thing", "-n", "20", "-o", "json").stdout.splitlines()
+    assert {"app": "thing", "line": "dying as asked"} in map(json.loads, lines)
 
 
 def test_a_killed_control_finds_its_instances_again(running: Host) -> None:
@@ -279,7 +282,7 @@ def test_a_deploy_whose_asker_leaves_is_undone(running: Host, tmp_path: Path) ->
 def test_a_verb_does_not_import_what_only_control_needs() -> None:
     code = """
 import sys
-from portway.cli import host_connection
+from portway.cli import control_client
 from portway.cli import deploy, destroy, logs, ps, token, up
 from portway.host.management import management_types
 from portway.host import launcher
@@ -292,7 +295,8 @@ def test_a_destroyed_app_is_gone_with_its_files_and_tokens(running: Host, tmp_pa
     token = running.deploy(thing(tmp_path / "app"), "doomed").token
     assert token
     assert running.portway("destroy", "doomed", stdin="something else\n").returncode == 1
-    assert running.portway("destroy", "doomed", stdin="doomed\n").returncode == 0
+    destroyed = running.portway("destroy", "doomed", "-o", "json", "--yes")
+    assert json.loads(destroyed.stdout) == {"app": "doomed", "destroyed": True}
     assert not running.paths.app("doomed").exists()
     assert "doomed" not in running.portway("ps").stdout
     with pytest.raises(ClientError) as refused:
@@ -380,7 +384,7 @@ def test_a_host_that_is_asked_twice_to_stop_waits_for_no_call_and_leaves_nothing
 
 
 def pending(pid: int) -> int:
-    """The signals sent to a process that it has not taken yet, as a mask."""
+    """Return the signals sent to a process that it has not taken yet, as a mask."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.partition("ShdPnd:\t")[2].split()[0], 16)
 

@@ -1,4 +1,4 @@
-"""`portway call`: one tool call from the shell."""
+"""`portway call`: call one tool from the shell."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from portway.cli.target import OUTPUT, TOKEN, connect
+from portway.cli.options import output_option, token_option
+from portway.cli.target import connect
 from portway.cli.tool_arguments import ArgumentProblem, read_arguments
 
 if TYPE_CHECKING:
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 @click.argument("tool")
 @click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]…")
 @click.option("--json", "text", metavar="OBJECT", help="All arguments as one JSON object, instead of KEY=VALUE.")
-@TOKEN
-@OUTPUT
+@token_option
+@output_option
 def command(target: str, tool: str, pairs: tuple[str, ...], text: str | None, token: str | None, output: str) -> None:
     """Call TOOL of TARGET: a Python file, a URL, or a quoted command.
 

@@ -1,10 +1,11 @@
-"""`portway deploy`: a folder becomes the live release of an app."""
+"""`portway deploy`: make a folder the live release of an app."""
 
 from pathlib import Path
 
 import click
 
-from portway.cli.host_connection import ask, data_option, output_option, print_json
+from portway.cli.control_client import ask_control
+from portway.cli.options import data_option, output_option, print_json
 
 _SECONDS = 1800.0
 
@@ -15,21 +16,21 @@ _SECONDS = 1800.0
 @click.option(
     "--public/--private",
     default=None,
-    help="Whether anybody may call it, or only who has a token. Default: as it is; of a new app, private.",
+    help="Let anybody call it, or only callers with a token. Default: as it is; a new app is private.",
 )
 @data_option
 @output_option
 def command(path: Path, name: str | None, public: bool | None, data: str | None, output: str) -> None:
     """Deploy the folder PATH, which holds a Portway server in server.py, main.py or app.py, to the running host.
 
-    A new private app's token is shown once. When the deploy fails, what served before goes on serving, and the exit
+    A new private app's token is shown once. When the deploy fails, the previous release goes on serving, and the exit
     code is 1.
     """
     from portway.host.management.management_types import Deployment
 
     access = None if public is None else "public" if public else "token"
     arguments = {"path": str(path.resolve()), "name": name, "access": access}
-    done = ask(data, "deploy", arguments, Deployment, on_step=_print_step, seconds=_SECONDS)
+    done = ask_control(data, "deploy", arguments, Deployment, on_step=_print_step, seconds=_SECONDS)
     if output == "json":
         print_json(done)
         return

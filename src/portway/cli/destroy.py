@@ -1,22 +1,27 @@
-"""`portway destroy`: an app goes, with all it had."""
+"""`portway destroy`: delete an app."""
 
 import click
 
-from portway.cli.host_connection import ask, data_option
+from portway.cli.control_client import ask_control
+from portway.cli.options import data_option, output_option, print_json
 
-_SECONDS = 120.0  # its calls may end first, then it itself
+_SECONDS = 120.0  # its calls may end first, then its instance
 
 
 @click.command()
 @click.argument("app")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @data_option
-def command(app: str, yes: bool, data: str | None) -> None:
-    """Stop APP and delete its releases, logs and tokens. There is no way back."""
+@output_option
+def command(app: str, yes: bool, data: str | None, output: str) -> None:
+    """Stop APP and delete its releases, logs and tokens. This cannot be undone."""
     if (
         not yes
         and click.prompt(f"This deletes {app} with its releases, logs and tokens. Type its name to go on") != app
     ):
         raise click.ClickException(f"that is not {app}: nothing was deleted")
-    ask(data, "destroy", {"app": app}, type(None), seconds=_SECONDS)
-    click.echo(f"destroyed {app}", err=True)
+    ask_control(data, "destroy", {"app": app}, type(None), seconds=_SECONDS)
+    if output == "json":
+        print_json({"app": app, "destroyed": True})
+    else:
+        click.echo(f"destroyed {app}", err=True)

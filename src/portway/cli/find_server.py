@@ -1,6 +1,6 @@
-"""`python -m portway.cli.find_server FOLDER`, run by a build in the app's own environment: which file holds its server.
+"""`python -m portway.cli.find_server FOLDER`: print which file holds the server; run by a build in the app's own venv.
 
-The source's bytecode is written as well: the release is read-only from then on.
+It writes the source's bytecode as well, because the release is read-only from then on.
 """
 
 import compileall
@@ -15,7 +15,7 @@ _FILES = ("server.py", "main.py", "app.py")
 
 
 def find(folder: Path) -> str:
-    """Which of `server.py`, `main.py`, `app.py` holds the server. Raises `LoadError` for none and for several."""
+    """Return which of `server.py`, `main.py`, `app.py` holds the server. Raises `LoadError` for none or several."""
     present = [name for name in _FILES if (folder / name).is_file()]
     if not present:
         raise LoadError(f"there is no {', '.join(_FILES[:-1])} or {_FILES[-1]} here: put the server in one of them")
@@ -35,7 +35,7 @@ def find(folder: Path) -> str:
 
 
 def main(folder: str) -> int:
-    # The author's module may print while it is imported: that belongs into the log, not into the answer.
+    # What the author's module prints while it is imported goes to the log, not into the answer.
     answer = os.dup(1)
     os.dup2(2, 1)
     os.chdir(folder)

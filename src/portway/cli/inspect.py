@@ -1,4 +1,4 @@
-"""`portway inspect`: what a server offers."""
+"""`portway inspect`: show what a server offers."""
 
 from __future__ import annotations
 
@@ -6,36 +6,37 @@ from typing import TYPE_CHECKING
 
 import click
 
-from portway.cli.target import OUTPUT, TOKEN, connect
+from portway.cli.options import output_option, token_option
+from portway.cli.target import connect
 from portway.cli.tool_arguments import describe, signature
 
 if TYPE_CHECKING:
-    from portway.cli.listing import Offer
+    from portway.cli.server_listing import ServerListing
     from portway.client import Prompt, Tool
 
 
 @click.command(short_help="Show what a server offers: tools, resources, prompts.")
 @click.argument("target", nargs=-1, required=True, metavar="FILE|URL|-- COMMAND…")
-@TOKEN
-@OUTPUT
+@token_option
+@output_option
 def command(target: tuple[str, ...], token: str | None, output: str) -> None:
     """Show the tools, resources and prompts of the server in FILE, at URL, or started by COMMAND."""
-    from portway.cli.listing import Offer
+    from portway.cli.server_listing import ServerListing
 
-    offer = connect(list(target), token, Offer.of)
-    click.echo(offer.json() if output == "json" else _text(offer))
+    listing = connect(list(target), token, ServerListing.read)
+    click.echo(listing.json() if output == "json" else _text(listing))
 
 
-def _text(offer: Offer) -> str:
-    lines = [f"{offer.server.name} {offer.server.version} (protocol {offer.version}, {offer.era})"]
-    if offer.instructions:
-        lines.append(offer.instructions)
-    lines += _section("Tools", [(_tool(tool), tool.description) for tool in offer.tools])
-    lines += _section("Resources", [(resource.uri, resource.description) for resource in offer.resources])
+def _text(listing: ServerListing) -> str:
+    lines = [f"{listing.server.name} {listing.server.version} (protocol {listing.version}, {listing.era})"]
+    if listing.instructions:
+        lines.append(listing.instructions)
+    lines += _section("Tools", [(_tool(tool), tool.description) for tool in listing.tools])
+    lines += _section("Resources", [(resource.uri, resource.description) for resource in listing.resources])
     lines += _section(
-        "Resource templates", [(item.uri_template, item.description) for item in offer.resource_templates]
+        "Resource templates", [(item.uri_template, item.description) for item in listing.resource_templates]
     )
-    lines += _section("Prompts", [(_prompt(prompt), prompt.description) for prompt in offer.prompts])
+    lines += _section("Prompts", [(_prompt(prompt), prompt.description) for prompt in listing.prompts])
     return "\n".join(lines)
 
 
@@ -52,7 +53,7 @@ def _tool(tool: Tool) -> str:
     returns = tool.output_schema
     if returns is None:
         return f"{tool.name}({signature(tool.input_schema)})"
-    # What is no object travels as {"result": …}; the signature shows what the function returns.
+    # A result that is no object travels as {"result": …}; the signature shows what the function returns.
     properties = returns.get("properties", {})
     result = properties["result"] if list(properties) == ["result"] else returns
     return f"{tool.name}({signature(tool.input_schema)}) -> {describe(result, returns)}"

@@ -1,4 +1,4 @@
-"""Finds the `portway.Server` that `FILE[:OBJECT]` names."""
+"""Imports the `portway.Server` that `FILE[:OBJECT]` names."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ NAMES = ("server", "mcp", "app")
 
 
 class LoadError(Exception):
-    """No server could be loaded; the message says why and what mends it (it may hold the user's own traceback)."""
+    """No server could be loaded. The message names the cause and the mend, and may hold the author's traceback."""
 
 
 def load(target: str) -> Server:
-    """Import FILE, its folder first on the path as `python FILE` has it, and return its server."""
+    """Import FILE, with its folder first on `sys.path` as under `python FILE`, and return its server."""
     path, name = split(target)
     if path.is_dir():
         raise LoadError(f"{path} is a folder; give the file that holds the server, as in {path / 'server.py'}")
@@ -31,7 +31,7 @@ def load(target: str) -> Server:
 
 
 def split(target: str) -> tuple[Path, str]:
-    """`FILE:OBJECT` as its two parts; OBJECT is empty when there is none."""
+    """Split `FILE:OBJECT` into its two parts; OBJECT is empty when it is not given."""
     head, colon, tail = target.rpartition(":")
     if colon and tail.isidentifier() and not Path(target).exists():
         return Path(head), tail
@@ -41,7 +41,7 @@ def split(target: str) -> tuple[Path, str]:
 def _import(path: Path) -> ModuleType:
     from portway import Server
 
-    # The plain name lets the user's other files import this one; a name that is taken (types.py) must not be replaced.
+    # Under its plain name the author's other files can import this one, unless the name is taken (types.py).
     name = path.stem if path.stem not in sys.modules else f"portway_file_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
@@ -66,7 +66,7 @@ def _refuse_to_run(*_: object, **__: object) -> None:
 
 
 def _own_traceback(error: BaseException, path: Path) -> str:
-    """The traceback from the user's file on, and of a refused registration no deeper than their own code."""
+    """Format the traceback from the author's file on; for a refused registration only as deep as the author's code."""
     from portway.exceptions import RegistrationError
 
     frame = error.__traceback__

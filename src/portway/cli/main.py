@@ -29,7 +29,7 @@ VERBS = {
 
 
 class LazyGroup(click.Group):
-    """A click group that knows its commands by `VERBS` and imports one only to run it."""
+    """A click group whose commands are the `VERBS`, each imported only when it runs."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(VERBS)

@@ -1,18 +1,19 @@
-"""`portway ps`: the apps of the host."""
+"""`portway ps`: list the apps of the host."""
 
 import click
 
-from portway.cli.host_connection import ask, data_option, output_option, print_json
+from portway.cli.control_client import ask_control
+from portway.cli.options import data_option, output_option, print_json
 
 
 @click.command()
 @data_option
 @output_option
 def command(data: str | None, output: str) -> None:
-    """List the apps with their state, release and use of memory and CPU."""
+    """List the apps with their state, release, memory and CPU."""
     from portway.host.management.management_types import AppList
 
-    found = ask(data, "list_apps", {}, AppList)
+    found = ask_control(data, "list_apps", {}, AppList)
     if output == "json":
         print_json(found)
         return

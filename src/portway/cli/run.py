@@ -1,4 +1,4 @@
-"""`portway run`: serve a file's server."""
+"""`portway run`: serve the server in a file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import click
 def command(target: str, transport: str | None, host: str | None, port: int | None, workers: int) -> None:
     """Serve the server in FILE: at /mcp over HTTP (with /health beside it), or over stdio.
 
-    OBJECT names the portway.Server in FILE; without it the one that is there is found.
+    OBJECT names the portway.Server in FILE; it may be left out when FILE has only one.
     """
     from portway.cli.load_server import LoadError, load
     from portway.transport.run import UsageError, choose, serve_http, serve_stdio
@@ -32,7 +32,7 @@ def command(target: str, transport: str | None, host: str | None, port: int | No
             return
         from portway.transport.pipes import claim
 
-        wire = claim()  # before the file is imported: what it prints must not reach the client
+        wire = claim()  # before the import, so that what the file prints does not reach the client
         serve_stdio(load(target), choice, wire)
     except (LoadError, UsageError) as error:
         raise click.ClickException(str(error)) from None

@@ -1,4 +1,4 @@
-"""What `inspect` and `call` talk to: a file, a URL or a command."""
+"""The target of `inspect` and `call`: a file, a URL or a command."""
 
 from __future__ import annotations
 
@@ -16,16 +16,12 @@ if TYPE_CHECKING:
     from portway.client import Client
 
 T = TypeVar("T")
-TOKEN = click.option("--token", envvar="PORTWAY_TOKEN", help="Bearer token for a URL. Default: PORTWAY_TOKEN.")
-OUTPUT = click.option(
-    "-o", "--output", type=click.Choice(["text", "json"]), default="text", help="How to print. Default: text."
-)
 
 
 def connect(target: list[str], token: str | None, use: Callable[[Client], Awaitable[T]]) -> T:
-    """Connect to `target` (one FILE, URL or quoted command, or a command's words) and return what `use` makes of it.
+    """Connect to `target` (one FILE, URL or quoted command, or a command's words) and return the result of `use`.
 
-    Every failure is a ClickException: one sentence, exit status 1.
+    Raises ClickException with one sentence for every failure.
     """
     import asyncio
 
@@ -43,15 +39,17 @@ def connect(target: list[str], token: str | None, use: Callable[[Client], Awaita
 
 
 def resolve(target: list[str]) -> str | list[str]:
-    """The client's target: a URL as it is, a Python file as the command that serves it, else the command."""
+    """Return what the client connects to: a URL as it is, or a command; for a Python file, one that serves it."""
     if len(target) > 1:
         return target
     text = target[0]
     if "://" in text or text.startswith("unix:"):
         return text
     path, _ = split(text)
-    if path.suffix == ".py" and (path.exists() or " " not in text):  # else it may be "python server.py"
-        # The server's standard error is ours: only what goes wrong there is of interest here.
+    if path.suffix == ".py" and (
+        path.exists() or " " not in text
+    ):  # a file that does not exist may be "python server.py"
+        # The server writes to our standard error, where only its warnings and errors are of interest.
         os.environ.setdefault("PORTWAY_LOG_LEVEL", "warning")
         return [sys.executable, "-m", "portway", "run", text, "--transport", "stdio"]
     if path.is_dir():

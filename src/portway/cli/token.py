@@ -1,21 +1,22 @@
-"""`portway token`: the credentials of an app."""
+"""`portway token`: create, list and revoke an app's tokens."""
 
 import time
 
 import click
 
-from portway.cli.host_connection import ask, data_option, output_option, print_json
+from portway.cli.control_client import ask_control
+from portway.cli.options import data_option, output_option, print_json
 
 
 @click.group(no_args_is_help=True)
 def command() -> None:
-    """Create, list and revoke the tokens that callers of an app present."""
+    """Create, list and revoke the tokens of an app's callers."""
 
 
 @command.command()
 @click.argument("app")
 @click.argument("name")
-@click.option("--scopes", default="", metavar="A,B", help="What the caller may do, for tools that ask for a scope.")
+@click.option("--scopes", default="", metavar="A,B", help="Scopes of the caller, for tools that require one.")
 @data_option
 @output_option
 def create(app: str, name: str, scopes: str, data: str | None, output: str) -> None:
@@ -23,7 +24,7 @@ def create(app: str, name: str, scopes: str, data: str | None, output: str) -> N
     from portway.host.management.management_types import NewToken
 
     wanted = [scope for scope in scopes.replace(",", " ").split() if scope]
-    made = ask(data, "create_token", {"app": app, "name": name, "scopes": wanted}, NewToken)
+    made = ask_control(data, "create_token", {"app": app, "name": name, "scopes": wanted}, NewToken)
     if output == "json":
         print_json(made)
     else:
@@ -35,10 +36,10 @@ def create(app: str, name: str, scopes: str, data: str | None, output: str) -> N
 @data_option
 @output_option
 def list_(app: str, data: str | None, output: str) -> None:
-    """List APP's tokens; their secrets are kept nowhere."""
+    """List APP's tokens, without their secrets, which are not kept."""
     from portway.host.management.management_types import TokenList
 
-    found = ask(data, "list_tokens", {"app": app}, TokenList)
+    found = ask_control(data, "list_tokens", {"app": app}, TokenList)
     if output == "json":
         print_json(found)
         return
@@ -51,7 +52,11 @@ def list_(app: str, data: str | None, output: str) -> None:
 @click.argument("app")
 @click.argument("name")
 @data_option
-def revoke(app: str, name: str, data: str | None) -> None:
-    """End the token NAME of APP: calls that bear it are refused at once."""
-    ask(data, "revoke_token", {"app": app, "name": name}, type(None))
-    click.echo(f"revoked {name} of {app}", err=True)
+@output_option
+def revoke(app: str, name: str, data: str | None, output: str) -> None:
+    """Revoke the token NAME of APP: calls with it are refused at once."""
+    ask_control(data, "revoke_token", {"app": app, "name": name}, type(None))
+    if output == "json":
+        print_json({"app": app, "name": name, "revoked": True})
+    else:
+        click.echo(f"revoked {name} of {app}", err=True)

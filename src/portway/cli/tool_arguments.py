@@ -1,4 +1,4 @@
-"""JSON Schemas on the command line: shown as signatures, and used to read `key=value`."""
+"""Input schemas on the command line: shown as signatures, and used to read `key=value`."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _TYPES: dict[type, str] = {
 
 
 class ArgumentProblem(ValueError):
-    """A `key=value` that the schema has no place for; the message names the mend."""
+    """A `key=value` that does not fit the schema; the message names the mend."""
 
 
 def signature(schema: Schema) -> str:
-    """The parameters an object schema asks for, as in `city: string, days: integer = 3, units: "c" | "f"?`."""
+    """Return an object schema's parameters, as in `city: string, days: integer = 3, units: "c" | "f"?`."""
     required = schema.get("required", [])
     parts = []
     for name, prop in schema.get("properties", {}).items():
@@ -36,7 +36,7 @@ def signature(schema: Schema) -> str:
 
 
 def describe(schema: Schema, root: Schema) -> str:
-    """A schema's type in a few words."""
+    """Return a schema's type in a few words."""
     schema = _resolved(schema, root)
     if "enum" in schema:
         return " | ".join(json.dumps(value, ensure_ascii=False) for value in schema["enum"])
@@ -49,7 +49,7 @@ def describe(schema: Schema, root: Schema) -> str:
 
 
 def read_arguments(pairs: list[str], schema: Schema) -> dict[str, Any]:
-    """The arguments that `key=value` words give, each read as its property's type. Raises ArgumentProblem."""
+    """Return the arguments of `key=value` words, each read as its property's type. Raises ArgumentProblem."""
     properties = schema.get("properties", {})
     arguments: dict[str, Any] = {}
     for pair in pairs:
@@ -80,7 +80,7 @@ def _read(name: str, text: str, schema: Schema, root: Schema) -> object:
 
 
 def _types(schema: Schema, root: Schema) -> set[str]:
-    """The JSON types a schema allows; empty when it does not say."""
+    """Return the JSON types a schema allows; none when it does not say."""
     if "type" in schema:
         given = schema["type"]
         return {given} if isinstance(given, str) else set(given)
@@ -91,7 +91,7 @@ def _types(schema: Schema, root: Schema) -> set[str]:
 
 
 def _resolved(schema: Schema, root: Schema) -> Schema:
-    """The schema a local `$ref` chain ends at; an unknown one says nothing."""
+    """Return the schema at the end of a chain of local `$ref`s; an empty one for a reference that leads nowhere."""
     for _ in range(8):
         reference = schema.get("$ref")
         if reference is None:

@@ -1,4 +1,4 @@
-"""`portway up`: the host, in the foreground."""
+"""`portway up`: run the host in the foreground."""
 
 import importlib.util
 import os
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from portway.cli.host_connection import data_option
+from portway.cli.options import data_option
 
 if TYPE_CHECKING:
     from portway.host.paths import Paths
@@ -41,7 +41,7 @@ def command(folders: tuple[Path, ...], port: int, data: str | None, domain: str)
 
     if sys.platform != "linux":
         raise click.ClickException("the host runs on Linux; `portway run` serves one server anywhere")
-    os.umask(0o077)  # for all that is made here and by what is started here
+    os.umask(0o077)  # for every file that this process and its children make
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     try:
         paths = claim(data)
@@ -63,13 +63,13 @@ def _domain(value: str) -> str:
 
 
 def _start_with_the_rest(paths: "Paths", missing: list[str]) -> NoReturn:
-    """Become the same command where the extra `host` is installed: so `uvx portway up` works as it stands."""
+    """Replace this process by the same command with the extra `host` installed, so that `uvx portway up` works."""
     from portway.host.builds.wheel import running_wheel
 
     uv = os.environ.get("UV")  # set by uvx
     if uv is None or _AGAIN in os.environ:
         raise click.ClickException(f"the host needs {', '.join(missing)}: pip install 'portway[host]'")
-    click.echo("portway: the host's own requirements are fetched (portway[host] has them at once)", err=True)
+    click.echo("portway: fetching the host's own requirements (portway[host] includes them)", err=True)
     wanted = f"portway[host] @ {running_wheel(paths.wheels).as_uri()}"
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     command = [uv, "tool", "run", "--python", version, "--from", wanted, "portway", *sys.argv[1:]]

@@ -9,13 +9,14 @@ import sys
 from pathlib import Path
 
 from portway.exceptions import ToolError
-from portway.host.instances.keeper import Starter
-from portway.host.instances.processes import ProcessRuntime, end_strays
+from portway.host.instances.process_runtime import ProcessRuntime
+from portway.host.instances.running_apps import RunningApps
 from portway.host.instances.runtime import Limits as InstanceLimits
-from portway.host.instances.supervisor import Supervisor
+from portway.host.instances.starter import Starter
 from portway.host.launcher import FAILED
-from portway.host.management.management_server import Management
+from portway.host.management.management_server import ManagementServer
 from portway.host.paths import Paths, locate
+from portway.host.processes import end_strays
 from portway.host.releases.deploy import Deployer
 from portway.host.store import Store, StoreError
 from portway.http.serve import Bind, Limits, ListenError, serve
@@ -23,14 +24,14 @@ from portway.log_config import configure
 from portway.transport.http_app import HttpApp
 
 _log = logging.getLogger("portway.host")
-_SHUTDOWN_SECONDS = 2.0  # for a verb's call in flight; a deploy is cancelled after it
-_TOKEN = "up"  # noqa: S105  # the name of the token, not one
+_SHUTDOWN_SECONDS = 2.0  # for calls of the command line in flight; a deploy is cancelled after it
+_TOKEN = "up"  # noqa: S105  # the name of a token
 
 
 async def run(paths: Paths, url: str, domain: str, folders: list[Path], *, announce: bool) -> int:
-    """Serve until SIGTERM, or SIGINT, which leaves the instances no time; with `announce` print the ready line.
+    """Deploy `folders`, print the ready line if `announce`, and serve until a signal; return the exit code.
 
-    `folders` are deployed before that line.
+    SIGTERM lets the instances end their calls, SIGINT kills them.
     """
     stop = asyncio.Event()
 
@@ -43,12 +44,12 @@ async def run(paths: Paths, url: str, domain: str, folders: list[Path], *, annou
     store = Store(paths.database)
     runtime = ProcessRuntime(paths)
     starter = Starter(runtime, store, InstanceLimits())
-    supervisor = Supervisor(paths, store, runtime, starter, domain)
-    deployer = Deployer(paths, store, supervisor, starter)
-    management = Management(paths, store, supervisor, deployer, url)
+    running = RunningApps(paths, store, runtime, starter, domain)
+    deployer = Deployer(paths, store, running, starter)
+    management = ManagementServer(paths, store, running, deployer, url)
     try:
-        await supervisor.resume()
-        start = asyncio.create_task(_start(management, supervisor, paths, url, folders, announce=announce))
+        await running.resume()
+        start = asyncio.create_task(_start(management, running, paths, url, folders, announce=announce))
         start.add_done_callback(lambda task: stop.set() if _failed(task) else None)
         app = HttpApp(management.server())
         bind, limits = Bind(uds=str(paths.control_socket)), Limits(shutdown_seconds=_SHUTDOWN_SECONDS)
@@ -59,7 +60,7 @@ async def run(paths: Paths, url: str, domain: str, folders: list[Path], *, annou
         start.cancel()
         await asyncio.gather(start, return_exceptions=True)
     finally:
-        await supervisor.close()
+        await running.close()
         store.close()
     if failed and (error := start.exception()):
         _log.error("the host could not start", exc_info=error)
@@ -67,9 +68,9 @@ async def run(paths: Paths, url: str, domain: str, folders: list[Path], *, annou
 
 
 async def _start(
-    management: Management, supervisor: Supervisor, paths: Paths, url: str, folders: list[Path], *, announce: bool
+    management: ManagementServer, running: RunningApps, paths: Paths, url: str, folders: list[Path], *, announce: bool
 ) -> bool:
-    """Deploy what `up` was given, then say that all is ready; False when a deploy failed."""
+    """Deploy the folders that `up` was given, then print the ready line. Return False when a deploy failed."""
     apps = {}
     for folder in folders:
         try:
@@ -80,7 +81,7 @@ async def _start(
             return False
         apps[done.app] = {"url": done.url, "token": token}
     if announce:
-        while not await supervisor.publish():  # noqa: ASYNC110  # there is no event for another process's start
+        while not await running.publish():  # noqa: ASYNC110  # another process's start sends no event
             await asyncio.sleep(0.05)
         first = next(iter(apps.values()), {"token": None})
         ready = {"url": url, "token": first["token"], "data": str(paths.data), "apps": apps}

@@ -1,4 +1,18 @@
-"""`portway up` in the foreground: the small parent of gate and control, which starts them and starts them again."""
+"""The launcher, which is `portway up` itself: starts gate and control, and restarts them when they end.
+
+A child is in one of three states:
+
+    running → waiting    it ended after five short runs in a row: its next start waits 1, 2, 4 … 32 s
+    running → running    it ended otherwise, and is started again at once
+    waiting → running    the wait is over
+
+The launcher as a whole:
+
+    running → stopping   a signal; control exited with FAILED; or a child failed five times in the first minute.
+                         The gate ends first, which lets its calls finish, then control, which stops the instances
+    stopping → stopping  a second signal: gate and control end at once
+    stopping → ended     both are gone
+"""
 
 import ctypes
 import fcntl
@@ -11,17 +25,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 from portway.host.paths import Paths
+from portway.host.processes import children, end_strays, exit_in_words
 from portway.http.bind import Bind, ListenError
 
 FAILED = 3
-"""Control's exit status when it must not be started again: it has said why."""
+"""Control's exit status when it must not be started again; it has printed why."""
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
-_SHORT_SECONDS = 3.0  # a child that lived less has hardly done its work,
-_SHORT_LIVES = 5  # and after so many in a row the next start waits, longer each time
+_SHORT_SECONDS = 3.0  # shorter runs count as failed starts
+_SHORT_RUNS = 5  # after so many in a row the next start waits, longer each time
 _LONGEST_PAUSE_SECONDS = 32
-_WINDOW_SECONDS = 60.0
+_FIRST_SECONDS = 60.0  # within them, a child that keeps failing ends the host
 _TICK_SECONDS = 1.0
 _LONG_SECONDS = 3600.0
 
@@ -31,10 +46,10 @@ class LaunchError(Exception):
 
 
 class Launcher:
-    """Holds the data directory's lock and the gate's listening socket: both outlive a crash of gate and control."""
+    """Owns the data directory's lock and the gate's listening socket, so both outlive a crash of gate or control."""
 
     def __init__(self, paths: Paths, port: int, domain: str, folders: list[Path]) -> None:
-        """Takes the lock and the port. Raises `LaunchError` when another has them."""
+        """Take the lock and the port. Raises `LaunchError` when another process has one of them."""
         self._paths = paths
         self._lock = _lock(paths)
         try:
@@ -46,17 +61,17 @@ class Launcher:
         self._url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self._children: dict[int, str] = {}
         self._started: dict[str, float] = {}
-        self._short_lives = {"gate": 0, "control": 0}
+        self._short_runs = {"gate": 0, "control": 0}
         self._begun = time.monotonic()
-        self._later: dict[str, float] = {}
+        self._waiting: dict[str, float] = {}
         self._stopping = False
         self._code = 0
 
     def run(self) -> int:
-        """Run until a signal or a failure; the exit code. Every process is gone when it returns."""
-        had_children = bool(_own_children())  # of the shell that became us
-        _libc().prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # instances of a killed control come to us
-        # Signals are waited for, not handled: between a child's start and its entry here, none can slip in.
+        """Run until a signal or a failure, and return the exit code. Every process of the host is gone by then."""
+        had_children = bool(children(os.getpid()))  # of the shell that became this process
+        _libc().prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # instances of a killed control become our children
+        # Signals are waited for, not handled, so that none comes between a child's start and its entry here.
         signals = {signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
         if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # as under nohup
             signals.discard(signal.SIGHUP)
@@ -64,8 +79,8 @@ class Launcher:
         self._paths.announced.unlink(missing_ok=True)
         self._start("gate")
         self._start("control")
-        while self._children or self._later:
-            if (found := signal.sigtimedwait(signals, _TICK_SECONDS if self._later else _LONG_SECONDS)) is None:
+        while self._children or self._waiting:
+            if (found := signal.sigtimedwait(signals, _TICK_SECONDS if self._waiting else _LONG_SECONDS)) is None:
                 self._start_due()
             elif found.si_signo == signal.SIGCHLD:
                 self._reap()
@@ -94,14 +109,14 @@ class Launcher:
             [sys.executable, "-m", f"portway.host.{name}", *arguments],
             stdin=subprocess.DEVNULL,
             pass_fds=(kept,),
-            process_group=0,  # a terminal's Ctrl-C is for us alone: we stop them in order
+            process_group=0,  # a terminal's Ctrl-C goes to the launcher alone, which stops them in order
             preexec_fn=_ends_with(os.getpid()),  # noqa: PLW1509  # this process has one thread
         )
         self._children[child.pid] = name
         child.returncode = 0  # reaped by waitpid above, never by Popen
 
     def _reap(self) -> None:
-        """Bury every process that has ended, also the orphans that came to us."""
+        """Reap every child that has ended, the orphans that became ours too."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -113,16 +128,16 @@ class Launcher:
                 self._on_exit(name, os.waitstatus_to_exitcode(status))
 
     def _stop(self) -> None:
-        """First the gate, which lets its calls end; control and with it the instances when the gate has gone.
+        """Stop the gate, which lets its calls end; control and the instances follow when it has ended.
 
-        Asked again, end all of it now: a second SIGTERM is that to the gate, SIGINT to control.
+        The second time, end everything at once: a second SIGTERM does that to the gate, SIGINT to control.
         """
         if self._stopping:
             self._send("gate", signal.SIGTERM)
             self._send("control", signal.SIGINT)
             return
         self._stopping = True
-        self._later.clear()
+        self._waiting.clear()
         self._send("gate" if "gate" in self._children.values() else "control", signal.SIGTERM)
 
     def _send(self, name: str, number: signal.Signals) -> None:
@@ -133,50 +148,37 @@ class Launcher:
     def _on_exit(self, name: str, code: int) -> None:
         now = time.monotonic()
         is_short = now - self._started[name] < _SHORT_SECONDS
-        lives = self._short_lives[name] = self._short_lives[name] + 1 if is_short else 0
-        often = lives >= _SHORT_LIVES
+        runs = self._short_runs[name] = self._short_runs[name] + 1 if is_short else 0
+        often = runs >= _SHORT_RUNS
         if self._stopping:
             if name == "gate":
                 self._send("control", signal.SIGTERM)
             elif code != 0:
-                self._sweep()
-        elif (name == "control" and code == FAILED) or (often and code > 0 and now - self._begun < _WINDOW_SECONDS):
+                end_strays(self._paths, set())
+        elif (name == "control" and code == FAILED) or (often and code > 0 and now - self._begun < _FIRST_SECONDS):
             self._code = 1
             self._stop()
-        elif often:  # what still runs goes on serving
-            pause = min(2 ** (lives - _SHORT_LIVES), _LONGEST_PAUSE_SECONDS)
-            _say(f"{name} ended ({_words(code)}), as often before; it is started again in {pause} s")
-            self._later[name] = now + pause
+        elif often:  # the other child goes on serving
+            pause = min(2 ** (runs - _SHORT_RUNS), _LONGEST_PAUSE_SECONDS)
+            _say(f"{name} ended ({exit_in_words(code)}), as often before; it is started again in {pause} s")
+            self._waiting[name] = now + pause
         else:
-            _say(f"{name} ended ({_words(code)}) and is started again")
+            _say(f"{name} ended ({exit_in_words(code)}) and is started again")
             self._start(name)
 
     def _start_due(self) -> None:
-        for name, due in list(self._later.items()):
+        for name, due in list(self._waiting.items()):
             if due <= time.monotonic():
-                del self._later[name]
+                del self._waiting[name]
                 self._start(name)
-
-    def _sweep(self) -> None:
-        """Control did not end well: end what it leaves."""
-        from portway.host.instances.processes import end_strays  # brings asyncio
-
-        end_strays(self._paths, set())
 
 
 def _end_orphans() -> None:
-    """End what apps left behind: a daemon that shed its environment is known only by having become our child."""
-    while pids := _own_children():
+    """Kill the daemons that apps left behind. They became our children, which is all that is known of them."""
+    while pids := children(os.getpid()):
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
-
-
-def _own_children() -> list[int]:
-    try:
-        return [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
-    except OSError:  # a kernel without CONFIG_PROC_CHILDREN
-        return []
 
 
 def _lock(paths: Paths) -> int:
@@ -190,7 +192,7 @@ def _lock(paths: Paths) -> int:
 
 
 def _ends_with(parent: int) -> Callable[[], None]:
-    """What a child does before it becomes its program: tie its life to its parent's, even to one that is killed."""
+    """Return what a child runs before its program: it asks the kernel for SIGTERM when its parent dies."""
     libc = _libc()
 
     def tie() -> None:
@@ -204,10 +206,6 @@ def _ends_with(parent: int) -> Callable[[], None]:
 
 def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None)
-
-
-def _words(code: int) -> str:
-    return f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
 
 
 def _say(line: str) -> None:

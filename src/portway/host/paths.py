@@ -1,4 +1,4 @@
-"""Where the host keeps its things: everything of a data directory, and its sockets, derived from that one path."""
+"""Paths of the host's files and sockets, all derived from the data directory."""
 
 import hashlib
 import os
@@ -7,7 +7,9 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-# Linux's sockaddr_un holds 108 bytes; what follows the run directory in a socket path needs up to 50 of them.
+from portway.host.files import write_durably
+
+# Linux's sockaddr_un holds 108 bytes, and the rest of a socket path needs up to 50 of them.
 _LONGEST_RUN_DIRECTORY = 57
 
 
@@ -17,7 +19,7 @@ class PathError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Paths:
-    """The files of one data directory. Nothing is created or checked by looking: `prepare` does that."""
+    """The files of one data directory `data`, with its sockets in `run`. Only `prepare` touches the disk."""
 
     data: Path
     run: Path
@@ -45,7 +47,7 @@ class Paths:
 
     @property
     def cache(self) -> Path:
-        """HOME of builds: uv's cache and the interpreters it fetches."""
+        """HOME of builds, with uv's cache and the interpreters it fetches."""
         return self.data / "cache"
 
     @property
@@ -66,7 +68,7 @@ class Paths:
 
     @property
     def announced(self) -> Path:
-        """There once the ready line is printed: a control killed before that has a successor that does it."""
+        """Exists once the ready line is printed; without it, a control that is started again prints the line."""
         return self.run / "announced"
 
     def app(self, app: str) -> Path:
@@ -94,17 +96,15 @@ class Paths:
             _require_private(directory)
         self._remember_run()
         if not self.secret.exists():
-            descriptor = os.open(self.secret, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(os.urandom(32))
+            write_durably(self.secret, os.urandom(32))
 
     def forget_run(self) -> None:
-        """Remove the sockets' directory, once no process of the host is left."""
+        """Remove the sockets' directory. Call it when no process of the host is left."""
         shutil.rmtree(self.run, ignore_errors=True)
         (self.data / "run").unlink(missing_ok=True)
 
     def _remember_run(self) -> None:
-        """Leave a link to the run directory: a CLI with another XDG_RUNTIME_DIR finds the host too."""
+        """Link to the run directory, so that a command with another XDG_RUNTIME_DIR finds it too."""
         link = self.data / "run"
         if link.is_symlink() and link.readlink() == self.run:
             return
@@ -115,7 +115,7 @@ class Paths:
 
 
 def default_data() -> Path:
-    """PORTWAY_DATA, else `portway` under XDG_DATA_HOME (~/.local/share)."""
+    """Return PORTWAY_DATA, else `portway` under XDG_DATA_HOME (~/.local/share)."""
     if named := os.environ.get("PORTWAY_DATA"):
         return Path(named)
     base = os.environ.get("XDG_DATA_HOME")
@@ -123,7 +123,7 @@ def default_data() -> Path:
 
 
 def claim(data: str | Path | None = None) -> Paths:
-    """The paths for a host about to start on `data`, made and checked. Raises `PathError`."""
+    """Make and check the paths of a host that is about to start on `data`. Raises `PathError`."""
     directory = (Path(data) if data else default_data()).expanduser().resolve()
     paths = Paths(directory, run_directory(directory))
     paths.prepare()
@@ -131,7 +131,7 @@ def claim(data: str | Path | None = None) -> Paths:
 
 
 def locate(data: str | Path | None = None) -> Paths:
-    """The paths of the data directory `data` (default: `default_data()`), its sockets where its host put them."""
+    """Return the paths of `data` (default: `default_data()`), with the sockets where its host made them."""
     directory = Path(data) if data else default_data()
     directory = directory.expanduser().resolve()
     link = directory / "run"
@@ -141,7 +141,7 @@ def locate(data: str | Path | None = None) -> Paths:
 
 
 def run_directory(data: Path) -> Path:
-    """A short directory for the sockets of `data`: a socket path is bounded, a data directory's is not."""
+    """Return a directory for the sockets of `data` whose path is short enough to hold them."""
     name = hashlib.sha256(os.fsencode(data)).hexdigest()[:8]
     if base := os.environ.get("XDG_RUNTIME_DIR"):
         run = Path(base) / "portway" / name

@@ -1,11 +1,11 @@
 """The routing table, which control writes and the gate reads: one JSON file, replaced atomically."""
 
-import os
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
+from portway.host.files import write_durably
 from portway.http.limits import BODY_BYTES
 
 Access = Literal["token", "public"]
@@ -72,10 +72,4 @@ def load(path: Path) -> Table:
 
 def save(path: Path, table: Table) -> None:
     """Replace the file at `path` by `table`, with mode 0600; a reader sees the old table or the new, never a part."""
-    draft = path.with_suffix(".new")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(msgspec.json.encode(table))
-        file.flush()
-        os.fsync(descriptor)
-    draft.replace(path)
+    write_durably(path, msgspec.json.encode(table))

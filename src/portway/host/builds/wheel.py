@@ -1,4 +1,4 @@
-"""A wheel of the running Portway, so that what an app is built with is what hosts it, wherever that came from."""
+"""A wheel of the running Portway, so that apps are built with the very version that hosts them."""
 
 import base64
 import hashlib
@@ -15,7 +15,7 @@ _writing = threading.Lock()  # deploys run side by side
 
 
 def running_wheel(directory: Path) -> Path:
-    """The wheel's path under `directory`, made unless there is one of these very bytes: equal content, equal bytes."""
+    """Return the wheel's path under `directory`, where it is made unless it exists. Equal content gives equal bytes."""
     distribution = importlib.metadata.distribution("portway")
     metadata = f"portway-{distribution.version}.dist-info"
     files = {f"portway/{name}": content for name, content in _package().items()}

@@ -1,1 +1,1 @@
-"""Instances: the processes of a release, started, watched, restarted and stopped."""
+"""Instances: the running copies of releases, started, watched, restarted and stopped."""

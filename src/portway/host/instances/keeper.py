@@ -1,74 +1,55 @@
-"""Keeps one release of one app running: starts it, watches it, starts it again."""
+"""Keeps one release of one app running: starts it, watches it, restarts it when it ended or hangs.
+
+States, as `portway ps` and the gate show them:
+
+    starting → up         an instance answers as an MCP server
+    up → starting         it ended, or no longer answers: the next start waits as `restart_delays` says
+    starting → starting   it could not be started, or did not become ready
+    up, starting → crashed    the same, more than five times within a minute: one more try each minute
+    crashed → up          such a try succeeded
+    any → stopped         `end` was called: another release took over, the app is destroyed, or the host stops
+"""
 
 import asyncio
 import contextlib
 import logging
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from portway.host.instances.readiness import NotReady, answers, falls_silent
-from portway.host.instances.restart_delays import Restarts
-from portway.host.instances.runtime import Instance, Limits, Release, Runtime
+from portway.host.instances.readiness import NotReady, until_ready, until_silent
+from portway.host.instances.restart_delays import RestartDelays
+from portway.host.instances.runtime import Instance
+from portway.host.instances.starter import Starter
+from portway.host.releases.release import Release
 from portway.host.routing_table import State
-from portway.host.store import InstanceRecord, Store, StoreError
+from portway.host.store import StoreError
 
 _LOG_CHECK_SECONDS = 1.0
-_STARTS_AT_ONCE = 2 * (os.cpu_count() or 1)
 _log = logging.getLogger("portway.host")
 
 
-class Starter:
-    """Starts instances and remembers them, so that a control killed at any moment finds them again.
-
-    `turn` is for starts that nobody waits for: a host that comes up starts its many apps a few at a time.
-    """
-
-    def __init__(self, runtime: Runtime, store: Store, limits: Limits) -> None:
-        self.limits = limits
-        self.turn = asyncio.Semaphore(_STARTS_AT_ONCE)
-        self._runtime = runtime
-        self._store = store
-
-    async def start(self, release: Release) -> Instance:
-        """An instance that is not ready yet."""
-        variables = {"PORTWAY_KEYS": self._store.sealing_keys(release.app)} | dict(self._store.variables(release.app))
-        instance = await self._runtime.start(release, variables, self.limits)
-        try:
-            self._store.add_instance(InstanceRecord(instance.id, release.app, release.number, instance.token))
-        except StoreError:  # nobody would ever end it
-            await instance.stop()
-            raise
-        return instance
-
-    async def stop(self, instance: Instance, *, at_once: bool = False) -> None:
-        await instance.stop(at_once=at_once)
-        with contextlib.suppress(StoreError):  # a record too many is found to be dead at the next start
-            self._store.forget_instance(instance.id)
-
-
 class Keeper:
-    """One app's running side. `changed` is called whenever what the gate must know is different."""
+    """Keeps a release running. `changed` is called whenever what the gate must know is different."""
 
     def __init__(self, release: Release, starter: Starter, changed: Callable[[], None]) -> None:
         self.release = release
         self.state: State = "starting"
         self.reason = ""
-        self.restarts = Restarts()
+        self.restarts = RestartDelays()
         self.instance: Instance | None = None
         self._starter = starter
         self._changed = changed
         self._tasks: list[asyncio.Task[None]] = []
 
     def begin(self, instance: Instance | None) -> None:
-        """Keep it up from now on: with an instance that is ready, or with one yet to start."""
+        """Keep the release running from now on, first by `instance`, which is ready; None starts one."""
         if instance is not None:
             self._up(instance)
         self._tasks = [asyncio.create_task(self._keep()), asyncio.create_task(self._bound_log())]
 
     async def end(self) -> None:
-        """Stop keeping, then stop the instance."""
+        """Stop watching, then stop the instance."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -84,7 +65,7 @@ class Keeper:
                 async with self._starter.turn:
                     how = await self._start()
             if self.instance is not None:
-                how = await self._outlive(self.instance)
+                how = await self._watch(self.instance)
             _log.warning("%s release %d ended: %s", self.release.app, self.release.number, how)
             pause = self.restarts.crashed(asyncio.get_running_loop().time())
             if self.restarts.looping:
@@ -93,11 +74,11 @@ class Keeper:
                 self._show("starting", None, f"it ended ({how}) and is being restarted")
             await asyncio.sleep(pause)
 
-    async def _outlive(self, instance: Instance) -> str:
-        """Wait until the instance has ended, and end one that is hung; how it was."""
+    async def _watch(self, instance: Instance) -> str:
+        """Wait until the instance has ended, end one that hangs, and return how it ended."""
         limits = self._starter.limits
         end = asyncio.ensure_future(instance.wait())
-        silence = asyncio.ensure_future(falls_silent(instance, limits.probe_seconds, limits.probes))
+        silence = asyncio.ensure_future(until_silent(instance.address, limits.probe_seconds, limits.probes))
         try:
             await asyncio.wait((end, silence), return_when=asyncio.FIRST_COMPLETED)
             how = end.result() if end.done() else "it no longer answered"
@@ -108,11 +89,11 @@ class Keeper:
         return how
 
     async def _start(self) -> str:
-        """Start an instance and wait until it is ready; why it is not, or "" when it is."""
+        """Start an instance and wait until it is ready; return why it is not, or "" when it is."""
         instance = None
         try:
             instance = await self._starter.start(self.release)
-            await answers(instance, self.release.log)
+            await until_ready(instance, self.release.log)
         except (NotReady, OSError, StoreError) as error:
             if instance is not None:
                 await self._starter.stop(instance)

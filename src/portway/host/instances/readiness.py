@@ -1,4 +1,4 @@
-"""Readiness by protocol: an instance is up when it answers as an MCP server, and what it then shows is its contract."""
+"""Probes of an instance: whether it is ready, what it offers (its contract), and whether it still answers."""
 
 import asyncio
 import contextlib
@@ -11,19 +11,19 @@ import msgspec
 
 from portway.client import Client, ClientError
 from portway.host.instances.runtime import Instance
+from portway.host.logs.log_reader import last_lines
 from portway.http.http_client import Address, BrokenResponse, ConnectFailed, HttpClient
 from portway.protocol.errors import RpcError
 
 READY_SECONDS = 60.0
 _RETRY_SECONDS = 0.02
 _ERAS: tuple[Literal["modern"], Literal["legacy"]] = ("modern", "legacy")
-_LAST_LINES = 20
 
 T = TypeVar("T")
 
 
 class NotReady(Exception):
-    """The instance ended or did not answer. `log` holds the last lines it wrote."""
+    """The instance ended or did not answer. `log` is the last lines it wrote."""
 
     def __init__(self, message: str, log: list[str]) -> None:
         super().__init__(message)
@@ -33,25 +33,25 @@ class NotReady(Exception):
         return "\n  ".join([f"{self.args[0]}{':' if self.log else ''}", *self.log])
 
 
-async def answers(instance: Instance, log: Path, seconds: float = READY_SECONDS) -> None:
-    """Return once the instance speaks MCP. Raises `NotReady`, at once when it ends."""
-    await _unless_it_ends(instance, log, seconds, _hello(instance))
+async def until_ready(instance: Instance, log: Path, seconds: float = READY_SECONDS) -> None:
+    """Wait until the instance answers as an MCP server. Raises `NotReady`, at once when it ends."""
+    await _unless_it_ends(instance, log, seconds, _first_answer(instance))
 
 
-async def read_contract(instance: Instance, log: Path, seconds: float = READY_SECONDS) -> bytes:
-    """What a release shows a client without a name: canonical JSON, by each era it speaks. Raises `NotReady`."""
-    return await _unless_it_ends(instance, log, seconds, _contract(instance))
+async def read_contract(instance: Instance, log: Path) -> bytes:
+    """Return its listings as an anonymous caller sees them: canonical JSON, by era. Raises `NotReady`."""
+    return await _unless_it_ends(instance, log, READY_SECONDS, _contract(instance))
 
 
-async def falls_silent(instance: Instance, seconds: float, times: int) -> None:
-    """Return once the instance has left so many questions in a row without an answer for `seconds` each.
+async def until_silent(address: str, seconds: float, probes: int) -> None:
+    """Wait until so many probes in a row got no answer, each within `seconds`.
 
-    Any answer will do, be it a refusal or a closed connection: whether it is a good one is for its callers to see.
+    Any answer counts, be it an error or a closed connection: a probe tells only whether the event loop turns.
     """
     silences = 0
-    while silences < times:
+    while silences < probes:
         await asyncio.sleep(seconds)
-        client = HttpClient(Address.parse(instance.address))
+        client = HttpClient(Address.parse(address))
         try:
             async with asyncio.timeout(seconds):
                 with contextlib.suppress(BrokenResponse):
@@ -64,18 +64,8 @@ async def falls_silent(instance: Instance, seconds: float, times: int) -> None:
 
 
 def tool_count(contract: bytes) -> int:
-    """How many tools a contract shows."""
+    """Return how many tools a contract lists."""
     return max(len(era["tools"]) for era in json.loads(contract).values())
-
-
-def last_lines(log: Path, count: int = _LAST_LINES) -> list[str]:
-    """The end of a log; an empty list when there is none yet."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - 400 * count))
-            return file.read().decode(errors="replace").splitlines()[-count:]
-    except FileNotFoundError:
-        return []
 
 
 async def _unless_it_ends(instance: Instance, log: Path, seconds: float, work: Coroutine[Any, Any, T]) -> T:
@@ -98,8 +88,8 @@ async def _unless_it_ends(instance: Instance, log: Path, seconds: float, work: C
         end.cancel()
 
 
-async def _hello(instance: Instance) -> None:
-    """Ask until there is an answer: the socket appears some time after the start."""
+async def _first_answer(instance: Instance) -> None:
+    """Ask for the tools until there is an answer: the socket appears some time after the start."""
     while True:
         try:
             async with Client(instance.address, timeout=READY_SECONDS) as client:
@@ -113,7 +103,7 @@ async def _hello(instance: Instance) -> None:
 
 
 async def _contract(instance: Instance) -> bytes:
-    await _hello(instance)
+    await _first_answer(instance)
     contract = {}
     for era in _ERAS:
         try:

@@ -1,16 +1,16 @@
-"""When a crashed app is started again: at once, then later and later, and once a minute when it keeps crashing."""
+"""How long the restart of a crashed instance waits: first not at all, then longer, and a minute in a crash loop."""
 
 from collections import deque
 
 WINDOW_SECONDS = 60.0
-"""An instance that lived so long had a good start; a loop waits so long between tries."""
+"""An instance that lived longer ends a crash loop; within a loop, a restart waits as long."""
 CRASHES = 5
-"""More than so many within a window are a loop."""
+"""More crashes than this within the window are a crash loop."""
 BACK_OFF = (0.0, 1.0, 2.0, 4.0, 8.0)
 
 
-class Restarts:
-    """The crashes of one release. Times are seconds of one clock, which the caller reads."""
+class RestartDelays:
+    """Counts the crashes of one release. Times are seconds of one clock, which the caller reads."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -19,11 +19,11 @@ class Restarts:
         self._crashes: deque[float] = deque(maxlen=CRASHES + 1)
 
     def up(self, now: float) -> None:
-        """An instance is ready."""
+        """Note that an instance is ready."""
         self._up_since = now
 
     def crashed(self, now: float) -> float:
-        """An instance ended, or could not start: the seconds until the next is to be started."""
+        """Note that an instance ended, or could not start. Return the seconds until the next start."""
         if self._up_since is not None and now - self._up_since > WINDOW_SECONDS:
             self._crashes.clear()
             self.looping = False

@@ -1,43 +1,17 @@
-"""What runs a release: the one interface, so that nothing above it sees a process id or a pipe."""
+"""What runs releases: the extension point for kinds of isolation. Nothing above it sees a process id or a pipe."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
-
-@dataclass(frozen=True, slots=True)
-class Release:
-    """A built version of an app in its `directory`: `src`, `venv` and `log` in it, immutable but for the log."""
-
-    app: str
-    number: int
-    directory: Path
-    server: str
-
-    @property
-    def source(self) -> Path:
-        return self.directory / "src"
-
-    @property
-    def venv(self) -> Path:
-        return self.directory / "venv"
-
-    @property
-    def build_log(self) -> Path:
-        return self.directory / "log" / "build.log"
-
-    @property
-    def log(self) -> Path:
-        """What its instances wrote to stdout and stderr."""
-        return self.directory / "log" / "instance.log"
+from portway.host.releases.release import Release
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Bounds of one instance: seconds from SIGTERM to SIGKILL, bytes of log before it is cut.
 
-    It is asked every `probe_seconds` whether it lives, has as long to answer, and is hung after `probes` silences.
+    It is probed every `probe_seconds`, has as long to answer, and is hung after `probes` probes without an answer.
     """
 
     stop_seconds: float = 30.0
@@ -73,7 +47,7 @@ class Instance(Protocol):
         """Ask it to end, wait as long as its limits say unless `at_once`, then end it and all it started."""
 
     async def wait(self) -> str:
-        """How it ended, once it has, in words: "exit code 1", "signal SIGKILL". May be awaited any number of times."""
+        """Wait for its end and return it in words: "exit code 1", "signal SIGKILL". May be awaited again."""
 
     def stats(self) -> Stats: ...
 
@@ -84,10 +58,10 @@ class Runtime(Protocol):
     isolation: str
 
     async def start(self, release: Release, env: Mapping[str, str], limits: Limits) -> Instance:
-        """Start it; it is not ready yet. Raises `OSError` when it cannot even be started."""
+        """Start an instance, which is not ready yet. Raises `OSError` when it cannot even be started."""
 
     async def adopt(self, identity: str, token: str, limits: Limits) -> Instance | None:
-        """An instance an earlier process started, or None when it is gone."""
+        """Return an instance that an earlier process started, or None when it is gone."""
 
     async def sweep(self, keep: set[str]) -> None:
-        """End every instance of this host, and every build, but those whose ids are in `keep`."""
+        """End every instance of this host, and every build, but the instances whose ids are in `keep`."""

@@ -1,1 +1,1 @@
-"""The management API: an MCP server on control's socket, and the types of its answers."""
+"""The management API: an MCP server on control's socket, and the types of its results."""

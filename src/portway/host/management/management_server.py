@@ -1,4 +1,4 @@
-"""The management API: an MCP server on control's socket. The command line is its client, and there is no other API."""
+"""The management API: an MCP server on control's socket, whose client is the command line. There is no other API."""
 
 import asyncio
 from pathlib import Path
@@ -6,16 +6,15 @@ from pathlib import Path
 from portway.app import Server
 from portway.auth.tokens import digest
 from portway.exceptions import ToolError
-from portway.host.builds.build import remove_tree
+from portway.host.builds.folder_source import FolderSource
+from portway.host.files import remove_tree
 from portway.host.instances.keeper import Keeper
-from portway.host.instances.log_files import read_log
-from portway.host.instances.readiness import last_lines
-from portway.host.instances.supervisor import Supervisor
+from portway.host.instances.running_apps import RunningApps
+from portway.host.logs.log_reader import LogLines, last_lines, read_log
 from portway.host.management.management_types import (
     AppList,
     AppStatus,
     Deployment,
-    Excerpt,
     NewToken,
     TokenInfo,
     TokenList,
@@ -27,17 +26,18 @@ from portway.host.store import AppRecord, Store, StoreError
 from portway.server.context import Context
 
 
-class Management:
-    """What the tools do; `server()` is them."""
+class ManagementServer:
+    """The tools of the management API; `server()` registers them."""
 
-    def __init__(self, paths: Paths, store: Store, supervisor: Supervisor, deployer: Deployer, url: str) -> None:
+    def __init__(self, paths: Paths, store: Store, running: RunningApps, deployer: Deployer, url: str) -> None:
         self._paths = paths
         self._store = store
-        self._supervisor = supervisor
+        self._running = running
         self._deployer = deployer
         self._url = url
 
     def server(self) -> Server:
+        """Return the MCP server that has them as its tools."""
         server = Server("portway-control", instructions="Manages the apps of one Portway host.")
         server.tool(self.deploy)
         server.tool(self.list_apps)
@@ -51,9 +51,9 @@ class Management:
     async def deploy(
         self, path: str, ctx: Context, name: str | None = None, access: Access | None = None
     ) -> Deployment:
-        """Build the folder at `path` (absolute, on the host) and serve it as `name`, by default the folder's own.
+        """Build the folder at `path` (absolute, on the host) and serve it as `name`, by default the folder's name.
 
-        `access` says who may call it: only who has a token (a new app's default), or anybody.
+        `access` says who may call it: only callers with a token (a new app's default), or anybody.
         """
         steps = 0
 
@@ -67,24 +67,24 @@ class Management:
     async def deploy_folder(
         self, folder: Path, name: str | None, report: Report, access: Access | None = None
     ) -> Deployment:
-        """`deploy`, with `report` told each step. Raises `ToolError`."""
+        """Do what `deploy` does, with each step given to `report`. Raises `ToolError`."""
         try:
-            done = await self._deployer.deploy(folder, name, report, access)
+            done = await self._deployer.deploy(FolderSource(folder), name, report, access)
         except DeployError as error:
             raise ToolError(str(error)) from None
         return Deployment(done.app, done.release, self.url_of(done.app), done.token, done.tools, done.duration_ms)
 
     async def list_apps(self) -> AppList:
-        """Every app with its state and what it uses."""
-        return AppList([self._status(app, self._supervisor.keepers.get(app.name)) for app in self._store.apps()])
+        """List every app with its state and what it uses."""
+        return AppList([self._status(app, self._running.keepers.get(app.name)) for app in self._store.apps()])
 
-    async def logs(self, app: str, lines: int = 100, cursor: str = "") -> Excerpt:
-        """The last lines of an app's log; with the `cursor` of an earlier answer, what was written since."""
+    async def logs(self, app: str, lines: int = 100, cursor: str = "") -> LogLines:
+        """Return the last lines of an app's log; with the `cursor` of an earlier answer, those written since."""
         record = self._app(app)
         number = record.live
-        if number is None:  # it never served: what its last deploy printed
+        if number is None:  # it never served: show what its last deploy printed
             number = max((kept.number for kept in self._store.releases(app)), default=0)
-        return read_log(self._supervisor.release(app, number), lines, cursor)
+        return read_log(self._running.release(app, number), lines, cursor)
 
     async def create_token(
         self,
@@ -93,7 +93,7 @@ class Management:
         scopes: list[str] | None = None,
         rotate: bool = False,  # noqa: FBT002  # a tool's caller names its arguments
     ) -> NewToken:
-        """A new token for an app, shown once; `rotate` replaces the one of that name."""
+        """Create a token for an app, which is shown once; `rotate` replaces the one of that name."""
         self._app(app)
         if not name or not name.isprintable() or len(name) > 100:
             raise ToolError("give the token a name of 1 to 100 printable characters")
@@ -104,18 +104,18 @@ class Management:
             self._store.add_token(app, name, digest(token), scopes or [])
         except StoreError as error:
             raise ToolError(str(error)) from None
-        await self._supervisor.publish()
+        await self._running.publish()
         return NewToken(app, name, token, scopes or [], self.url_of(app))
 
     async def list_tokens(self, app: str) -> TokenList:
-        """The tokens of an app, without their secrets."""
+        """List the tokens of an app, without their secrets."""
         self._app(app)
         return TokenList(
             [TokenInfo(token.name, list(token.scopes), token.created) for token in self._store.tokens(app)]
         )
 
     async def revoke_token(self, app: str, name: str) -> None:
-        """End a token; calls that bear it are refused from now on."""
+        """Revoke a token; calls with it are refused from now on."""
         self._app(app)
         try:
             found = self._store.drop_token(app, name)
@@ -123,7 +123,7 @@ class Management:
             raise ToolError(str(error)) from None
         if not found:
             raise ToolError(f"{app} has no token named {name!r}: see `portway token list {app}`")
-        await self._supervisor.publish()
+        await self._running.publish()
 
     async def destroy(self, app: str) -> None:
         """Stop an app and delete its releases, logs and tokens."""
@@ -131,7 +131,7 @@ class Management:
         try:
             with self._deployer.exclusive(app):
                 self._store.forget_tokens(app)
-                await self._supervisor.remove(app)
+                await self._running.remove(app)
                 self._store.destroy(app)
                 await asyncio.to_thread(remove_tree, self._paths.app(app))
         except (DeployError, StoreError) as error:
@@ -156,7 +156,7 @@ class Management:
             release=app.live,
             url=self.url_of(app.name),
             access=app.access,
-            isolation=self._supervisor.isolation,
+            isolation=self._running.isolation,
             instances=1 if instance else 0,
             restarts=restarts,
             memory=stats.memory if stats else 0,

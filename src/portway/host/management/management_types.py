@@ -1,11 +1,11 @@
-"""What the management server's tools answer: control writes it, the command line reads it."""
+"""Results of the management server's tools: control makes them, the command line reads them."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """`token` is shown here and never again; None for an app that had one."""
+    """A deploy that succeeded. `token` is shown here and never again; None for an app that had one."""
 
     app: str
     release: int
@@ -40,7 +40,7 @@ class AppList:
 
 @dataclass(frozen=True, slots=True)
 class NewToken:
-    """`token` is shown here and never again."""
+    """A new token, which is shown here and never again."""
 
     app: str
     name: str
@@ -51,7 +51,7 @@ class NewToken:
 
 @dataclass(frozen=True, slots=True)
 class TokenInfo:
-    """`created` in Unix seconds."""
+    """A token without its secret. `created` is in Unix seconds."""
 
     name: str
     scopes: list[str]
@@ -61,11 +61,3 @@ class TokenInfo:
 @dataclass(frozen=True, slots=True)
 class TokenList:
     tokens: list[TokenInfo]
-
-
-@dataclass(frozen=True, slots=True)
-class Excerpt:
-    """Whole lines, and the `cursor` that asks for those after them."""
-
-    lines: list[str]
-    cursor: str

@@ -1,1 +1,1 @@
-"""Releases: what a deploy does, from a source to the live release of an app."""
+"""Releases: the versions of an app on disk, and the deploys that make them."""

@@ -1,4 +1,13 @@
-"""One deploy: from a folder to the live release of an app, or to nothing changed."""
+"""Deploys: a source becomes the live release of an app, or nothing changes.
+
+A release is in one of three states, which the store keeps:
+
+    (none) → building    `begin_release`: it has a number and a row
+    building → ready     it is built, its instance answers, its contract is stored; it is live from now on
+    building → failed    a step failed, the deploy was cancelled, or the host stopped; its files go, its log stays
+
+The steps, each reported when it is done: copy, build, ready, switch. After `building → ready` nothing is undone.
+"""
 
 import asyncio
 import contextlib
@@ -6,30 +15,30 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from portway.auth.tokens import digest
-from portway.host.builds import build
-from portway.host.builds.build import BuildError
-from portway.host.builds.source import SourceError, app_name, copy_source
-from portway.host.instances.keeper import Starter
+from portway.host.builds.build import build
+from portway.host.builds.recipe import BuildError, read_recipe
+from portway.host.builds.source import Source, SourceError, app_name
 from portway.host.instances.readiness import NotReady, read_contract, tool_count
-from portway.host.instances.runtime import Release
-from portway.host.instances.supervisor import Supervisor
+from portway.host.instances.running_apps import RunningApps
+from portway.host.instances.starter import Starter
 from portway.host.paths import Paths
+from portway.host.releases.release import Release
 from portway.host.routing_table import Access
 from portway.host.store import Store, StoreError
 
 Report = Callable[[str], Awaitable[None]]
+"""Is given one line for each step of a deploy."""
 
 
 class DeployError(Exception):
-    """The deploy failed and changed nothing; the message is for who asked for it."""
+    """The deploy failed and changed nothing; the message is for the person who asked for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Deployed:
-    """`token` is a new app's first one, None for an app that was there."""
+    """A deploy that succeeded. `token` is the first one of a new app, None for an app that was there."""
 
     app: str
     release: int
@@ -41,28 +50,28 @@ class Deployed:
 class Deployer:
     """Runs deploys, one at a time for each app."""
 
-    def __init__(self, paths: Paths, store: Store, supervisor: Supervisor, starter: Starter) -> None:
+    def __init__(self, paths: Paths, store: Store, running: RunningApps, starter: Starter) -> None:
         self._paths = paths
         self._store = store
-        self._supervisor = supervisor
+        self._running = running
         self._starter = starter
         self._busy: set[str] = set()
 
-    async def deploy(self, folder: Path, name: str | None, report: Report, access: Access | None = None) -> Deployed:
-        """Build `folder`, start it, switch to it; `report` gets a line for each step. Raises `DeployError`.
+    async def deploy(self, source: Source, name: str | None, report: Report, access: Access | None = None) -> Deployed:
+        """Build a release of `source`, start it and switch the app's calls to it. Raises `DeployError`.
 
-        `access` is the app's from then on; None leaves it, which of a new app is by token.
+        `access` is the app's from then on; None leaves it as it is, and a new app asks for a token.
         """
         try:
-            app = app_name(folder, name)
+            app = app_name(source, name)
         except SourceError as error:
             raise DeployError(str(error)) from None
         with self.exclusive(app):
-            return await self._deploy(app, folder, report, access)
+            return await self._deploy(app, source, report, access)
 
     @contextlib.contextmanager
     def exclusive(self, app: str) -> Iterator[None]:
-        """Nothing else is done to the app meanwhile. Raises `DeployError` when something is."""
+        """Keep other deploys and `destroy` from the app. Raises `DeployError` when one of them is under way."""
         if app in self._busy:
             raise DeployError(f"{app} is being deployed or removed: wait for that to end")
         self._busy.add(app)
@@ -71,15 +80,15 @@ class Deployer:
         finally:
             self._busy.discard(app)
 
-    async def _deploy(self, app: str, folder: Path, report: Report, access: Access | None) -> Deployed:
+    async def _deploy(self, app: str, source: Source, report: Report, access: Access | None) -> Deployed:
         steps = _Steps(report)
         try:
-            number = self._store.begin_release(app, str(folder))
+            number = self._store.begin_release(app, source.location)
         except StoreError as error:
             raise DeployError(str(error)) from None
         release = Release(app, number, self._paths.release(app, number), "")
         try:
-            release = await self._build(release, folder, steps)
+            release = await self._build(release, source, steps)
             instance = await self._starter.start(release)
             try:
                 contract = await read_contract(instance, release.log)
@@ -97,25 +106,28 @@ class Deployer:
         except BaseException:
             await self._abandon(release, "the host failed; the log of `portway up` says how")
             raise
-        # Past the point of no return: whoever asked may leave, the switch is made whole.
-        await asyncio.shield(self._supervisor.switch(release, instance))
+        # The release is live by now: the switch is finished even when the asker leaves.
+        await asyncio.shield(self._running.switch(release, instance))
         await steps.done("switch", f"release {number}")
         return Deployed(app, number, token, tool_count(contract), steps.total_ms())
 
-    async def _build(self, release: Release, folder: Path, steps: "_Steps") -> Release:
-        await asyncio.to_thread(copy_source, folder, release.source)
-        plan = build.read_plan(release.source)
-        await steps.done("copy", f"{release.app}: {build.describe(plan)}")
-        server = await build.build(release, plan, self._paths, self._store.variables(release.app))
+    async def _build(self, release: Release, source: Source, steps: "_Steps") -> Release:
+        await asyncio.to_thread(source.copy_to, release.source)
+        recipe = read_recipe(release.source)
+        await steps.done("copy", f"{release.app}: {recipe.describe()}")
+        server = await build(release, recipe, self._paths, self._store.variables(release.app))
         await steps.done("build", server)
         return replace(release, server=server)
 
     def _make_live(self, release: Release, contract: bytes, access: Access | None) -> str | None:
-        """The first token of an app that asks for one, when it is new or was public; only its digest stays."""
+        """Make the release the live one. Return a first token for an app that asks for tokens and is new or was public.
+
+        Only its digest is kept.
+        """
         token, name = None, release.app
         before = self._store.app(name)
         assert before is not None
-        is_new = not self._supervisor.serves(name) or before.access == "public"
+        is_new = not self._running.serves(name) or before.access == "public"
         if is_new and (access or before.access) == "token" and not self._store.tokens(name):
             token = new_token()
             self._store.add_token(name, "default", digest(token), ())
@@ -124,17 +136,17 @@ class Deployer:
         return token
 
     async def _abandon(self, release: Release, error: str) -> None:
-        """Nothing of a failed release stays but its log and its error."""
-        with contextlib.suppress(StoreError, OSError):  # a full disk is no reason to hide why it failed
+        """Mark the release as failed, and delete all of it but its log."""
+        with contextlib.suppress(StoreError, OSError):  # on a full disk, too, the caller is told why the deploy failed
             self._store.fail_release(release.app, release.number, error)
-            await asyncio.to_thread(build.remove, release, keep_log=True)
+            await asyncio.to_thread(release.remove, keep_log=True)
             release.build_log.parent.mkdir(parents=True, exist_ok=True)
             with release.build_log.open("a") as log:
                 log.write(f"{error.splitlines()[0]}\n")
 
 
 class _Steps:
-    """Reports each step with the seconds it took."""
+    """Reports each step of a deploy with the seconds it took."""
 
     def __init__(self, report: Report) -> None:
         self._report = report
@@ -150,5 +162,5 @@ class _Steps:
 
 
 def new_token() -> str:
-    """A bearer token: 256 random bits, recognisable to secret scanners by its prefix."""
+    """Return a bearer token: 256 random bits, with a prefix that secret scanners recognise."""
     return f"pw_{secrets.token_urlsafe(32)}"

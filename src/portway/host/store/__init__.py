@@ -1,4 +1,4 @@
-"""What the host remembers between starts, in one SQLite file. Only control imports this package."""
+"""The host's database, one SQLite file. Only control imports this package."""
 
 from portway.host.store.records import AppRecord, InstanceRecord, ReleaseRecord, TokenRecord
 from portway.host.store.store import Store, StoreError

@@ -1,4 +1,4 @@
-"""Brings a database to the schema of this version. Alembic, slow to import, is only when something is to do."""
+"""Migrations: brings a database to the schema of this version. Alembic is imported only when there is one to run."""
 
 from pathlib import Path
 

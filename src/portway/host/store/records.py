@@ -1,4 +1,4 @@
-"""The rows of the store, as the rest of the host sees them."""
+"""Rows of the store, as the rest of the host sees them."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,7 +10,7 @@ ReleaseStatus = Literal["building", "ready", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class AppRecord:
-    """`live` is the number of the serving release, None before the first one. Times are Unix seconds."""
+    """An app. `live` is the number of the serving release, None before the first one. Times are Unix seconds."""
 
     name: str
     access: Access
@@ -20,7 +20,7 @@ class AppRecord:
 
 @dataclass(frozen=True, slots=True)
 class ReleaseRecord:
-    """`server` is the object served, "server.py:mcp"; `contract` canonical JSON; `error` why a failed one failed."""
+    """A release. `server` is the object served, "server.py:mcp"; `contract` is JSON; `error` says why it failed."""
 
     app: str
     number: int
@@ -34,7 +34,7 @@ class ReleaseRecord:
 
 @dataclass(frozen=True, slots=True)
 class InstanceRecord:
-    """`token` is the runtime's own: what it needs to find the instance again."""
+    """A running instance. `token` is what its runtime needs to find it again."""
 
     id: str
     app: str

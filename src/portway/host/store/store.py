@@ -1,4 +1,4 @@
-"""Every query the host makes. Calls are short and synchronous: one row or one app's rows, on a local file."""
+"""The store: every query of the host's database. Queries are short, so they run on the loop's own thread."""
 
 import contextlib
 import os
@@ -31,14 +31,14 @@ from portway.host.store.schema import apps, instances, releases, tokens, variabl
 
 
 class StoreError(Exception):
-    """The store's content, or its disk, refuses what was asked; the message is one sentence."""
+    """The database, or its disk, refuses what was asked; the message is one sentence."""
 
 
 class Store:
-    """The host's memory. One connection pool for a process; every method is its own transaction."""
+    """The host's database. Every method is its own transaction."""
 
     def __init__(self, path: Path) -> None:
-        """Opens the file, made or migrated as needed. Raises `StoreError`."""
+        """Open the file, which is made or migrated as needed. Raises `StoreError`."""
         self._engine = _open(path)
         try:
             upgrade(self._engine)
@@ -56,7 +56,7 @@ class Store:
         return next((app for app in self.apps() if app.name == name), None)
 
     def sealing_keys(self, app: str) -> str:
-        """What seals an app's session ids and cursors (PORTWAY_KEYS): its own, for as long as it is there."""
+        """Return the keys that seal an app's session ids and cursors (PORTWAY_KEYS). Each app has its own."""
         with self._begin() as connection:
             found = connection.execute(select(apps.c.sealing_keys).where(apps.c.name == app)).scalar()
             if not found:
@@ -65,7 +65,7 @@ class Store:
         return str(found)
 
     def begin_release(self, app: str, source: str) -> int:
-        """The number of a new release of `app`, which is made when it is new. Numbers are never used twice."""
+        """Add a release to `app`, and the app when it is new; return its number. Numbers are never used twice."""
         now = int(time.time())
         with self._begin() as connection:
             number = connection.execute(
@@ -85,7 +85,7 @@ class Store:
     def finish_release(
         self, app: str, number: int, *, server: str, contract: str, access: Access | None = None
     ) -> None:
-        """The release is built and answered; it serves from now on, with `access` if it is given."""
+        """Make the release the live one of its app, and set the app's `access` if it is given."""
         with self._begin() as connection:
             values = {"status": "ready", "server": server, "contract": contract}
             connection.execute(update(releases).where(_release(app, number)).values(values))
@@ -98,7 +98,7 @@ class Store:
             connection.execute(update(releases).where(_release(app, number)).values(values))
 
     def releases(self, app: str) -> list[ReleaseRecord]:
-        """Those still kept, oldest first."""
+        """Return the releases that are kept, oldest first."""
         columns = (releases.c[name] for name in ReleaseRecord.__dataclass_fields__)
         query = select(*columns).where(releases.c.app == app).order_by(releases.c.number)
         return [ReleaseRecord(*row) for row in self._all(query)]
@@ -107,7 +107,7 @@ class Store:
         self._run(delete(releases).where(_release(app, number)))
 
     def destroy(self, app: str) -> None:
-        """Forget the app with its releases, variables, instances and tokens."""
+        """Delete the app with its releases, variables, instances and tokens."""
         self._run(delete(apps).where(apps.c.name == app))
 
     def variables(self, app: str) -> Mapping[str, str]:
@@ -136,14 +136,14 @@ class Store:
         ]
 
     def add_token(self, app: str, name: str, digest: str, scopes: Sequence[str]) -> None:
-        """Raises `StoreError` when the app has a token of that name."""
+        """Add a token. Raises `StoreError` when the app has one of that name."""
         row = {"app": app, "name": name, "digest": digest, "scopes": list(scopes), "created": int(time.time())}
         if any(token.name == name for token in self.tokens(app)):
             raise StoreError(f"{app} already has a token named {name!r}: revoke it first, or choose another name")
         self._run(insert(tokens).values(row))
 
     def drop_token(self, app: str, name: str) -> bool:
-        """False when there was none."""
+        """Delete a token; return False when there is none of that name."""
         with self._begin() as connection:
             return bool(connection.execute(delete(tokens).where(tokens.c.app == app, tokens.c.name == name)).rowcount)
 
@@ -172,7 +172,7 @@ def _release(app: str, number: int) -> ColumnElement[bool]:
 
 
 def _reason(error: SQLAlchemyError) -> object:
-    """The database's own words, without SQLAlchemy's: those show the statement with its values."""
+    """Return the database's own message: SQLAlchemy's would show the statement with its values."""
     return getattr(error, "orig", None) or error
 
 
@@ -181,7 +181,7 @@ def _open(path: Path) -> Engine:
 
     @event.listens_for(engine, "connect")
     def configure(connection: sqlite3.Connection, _record: object) -> None:
-        # WAL with FULL: what control has told a client (a token, a release) is there after a power cut.
+        # WAL with FULL: a token or a release that a client was told of survives a power cut.
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=5000"):
             connection.execute(f"PRAGMA {pragma}")
 

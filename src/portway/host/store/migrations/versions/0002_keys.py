@@ -1,4 +1,4 @@
-"""The keys of an app's sessions and cursors; an app that was there before gets its own when it is next started."""
+"""Keys of an app's sessions and cursors; an app without any gets them when it is next started."""
 
 import sqlalchemy as sa
 from alembic import op

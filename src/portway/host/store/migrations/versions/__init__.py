@@ -1,1 +1,1 @@
-"""One file a step, named by its revision."""
+"""The migrations, one file each, named by revision."""

@@ -1,4 +1,4 @@
-"""All apps' running side, and the routing table that says where it is."""
+"""The running side of all apps: a keeper for each, and the routing table that tells the gate where they are."""
 
 import asyncio
 import logging
@@ -6,12 +6,13 @@ from collections.abc import Coroutine
 from typing import Any
 
 from portway.host import routing_table
-from portway.host.builds import build
 from portway.host.gate_client import GateClient
-from portway.host.instances.keeper import Keeper, Starter
-from portway.host.instances.readiness import NotReady, answers
-from portway.host.instances.runtime import Instance, Release, Runtime
+from portway.host.instances.keeper import Keeper
+from portway.host.instances.readiness import NotReady, until_ready
+from portway.host.instances.runtime import Instance, Runtime
+from portway.host.instances.starter import Starter
 from portway.host.paths import Paths
+from portway.host.releases.release import Release
 from portway.host.store import InstanceRecord, Store, StoreError
 
 _ADOPT_SECONDS = 5.0
@@ -19,8 +20,8 @@ _KEPT_RELEASES = 5
 _log = logging.getLogger("portway.host")
 
 
-class Supervisor:
-    """Holds a keeper for every app with a live release, and keeps the gate's table equal to them."""
+class RunningApps:
+    """Has a keeper for every app with a live release, and writes the routing table whenever one changes."""
 
     def __init__(self, paths: Paths, store: Store, runtime: Runtime, starter: Starter, domain: str) -> None:
         self.keepers: dict[str, Keeper] = {}
@@ -36,7 +37,7 @@ class Supervisor:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def resume(self) -> None:
-        """Take up what an earlier control left: adopt what lives, end what should not, start what is missing."""
+        """Go on after an earlier control: adopt live instances, end those nobody keeps, start what is missing."""
         await self._fail_interrupted()
         live = {app.name: self.release(app.name, app.live) for app in self._store.apps() if app.live is not None}
         records = self._store.instances()
@@ -62,14 +63,14 @@ class Supervisor:
         return app in self.keepers
 
     async def switch(self, release: Release, instance: Instance) -> None:
-        """Send the app's calls to `instance`; what served them is drained and stopped behind the caller's back."""
+        """Send the app's calls to `instance`; in the background, drain and stop the one that served them before."""
         old = self.keepers.pop(release.app, None)
         self._keep(release, instance)
         await self._publish_surely()
         self._spawn(self._retire(old, release))
 
     async def remove(self, app: str) -> None:
-        """Take the app off the table, let its calls end, stop it."""
+        """Take the app off the routing table, let its calls end, stop it."""
         keeper = self.keepers.pop(app, None)
         await self.publish()
         if keeper is not None:
@@ -86,13 +87,14 @@ class Supervisor:
         await self.publish()
 
     async def publish(self) -> bool:
-        """Write the table and have the gate take it; False when no gate answered: it will read it at its start."""
+        """Write the table and have the gate read it. Return False when no gate answered: it reads it when it starts."""
         async with self._publishing:
             self._version += 1
             routing_table.save(self._paths.routes, self._table())
             return await self._gate.table()
 
     def release(self, app: str, number: int) -> Release:
+        """Return the release of that number, as the store knows it."""
         server = next((kept.server for kept in self._store.releases(app) if kept.number == number), "")
         return Release(app, number, self._paths.release(app, number), server)
 
@@ -124,7 +126,7 @@ class Supervisor:
         if instance is None:
             return None
         try:
-            await answers(instance, live.log, _ADOPT_SECONDS)
+            await until_ready(instance, live.log, _ADOPT_SECONDS)
         except NotReady as error:
             _log.warning("%s was running but is started anew: %s", record.app, error.args[0])
             await instance.stop()
@@ -136,7 +138,7 @@ class Supervisor:
             for record in self._store.releases(app.name):
                 if record.status == "building":
                     self._store.fail_release(app.name, record.number, "the host stopped during the deploy")
-                    await asyncio.to_thread(build.remove, self.release(app.name, record.number), keep_log=True)
+                    await asyncio.to_thread(self.release(app.name, record.number).remove, keep_log=True)
 
     async def _retire(self, old: Keeper | None, release: Release) -> None:
         if old is not None:
@@ -147,7 +149,7 @@ class Supervisor:
         records = self._store.releases(release.app)
         for status in ("ready", "failed"):
             for record in [record for record in records if record.status == status][:-_KEPT_RELEASES]:
-                await asyncio.to_thread(build.remove, self.release(record.app, record.number), keep_log=False)
+                await asyncio.to_thread(self.release(record.app, record.number).remove, keep_log=False)
                 self._store.forget_release(record.app, record.number)
 
     async def _drain(self, keeper: Keeper) -> None:
@@ -155,19 +157,22 @@ class Supervisor:
             await self._gate.drain(keeper.instance.id, self._starter.limits.stop_seconds)
 
     async def _follow(self) -> None:
-        """Publish after every change of a keeper's; changes in one breath are one table."""
+        """Publish whenever a keeper has changed; changes of one moment become one table."""
         while True:
             await self._stale.wait()
             self._stale.clear()
             await self._publish_surely()
 
     async def _publish_surely(self) -> None:
-        """Until it is written nothing may be stopped: the gate still sends calls to what the old table names."""
+        """Publish, and try again until the table is written.
+
+        Until then nothing may be stopped: the gate still sends calls to the instances of the old table.
+        """
         while True:
             try:
                 await self.publish()
             except (OSError, StoreError) as error:
-                _log.error("the gate's table could not be written, trying again: %s", error)  # no trace
+                _log.error("the gate's table could not be written, trying again: %s", error)  # no traceback
                 await asyncio.sleep(1)
             else:
                 return

@@ -1,4 +1,4 @@
-"""What a server offers, as `portway inspect` asks for it and prints it."""
+"""The listings of a server, as `portway inspect` reads and prints them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import msgspec
 from portway.client import Client, Prompt, Resource, ResourceTemplate, ServerInfo, Tool
 
 
-class Offer(msgspec.Struct, rename="camel"):
+class ServerListing(msgspec.Struct, rename="camel"):
+    """All that a server offers one client."""
+
     server: ServerInfo
     era: str
     version: str
@@ -20,7 +22,7 @@ class Offer(msgspec.Struct, rename="camel"):
     prompts: list[Prompt]
 
     @classmethod
-    async def of(cls, client: Client) -> Self:
+    async def read(cls, client: Client) -> Self:
         return cls(
             client.server,
             client.era.value,

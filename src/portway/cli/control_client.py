@@ -1,4 +1,4 @@
-"""What the host's verbs share: the data directory's option, one call to the running host, its errors as one line."""
+"""The command line as a client of control: one call to the running host, with its errors as one line."""
 
 from __future__ import annotations
 
@@ -7,39 +7,21 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import click
 
 from portway.host.paths import Paths, locate
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
 T = TypeVar("T")
 _START_SECONDS, _RESTART_SECONDS = 2.0, 10.0
 
-data_option = click.option(
-    "--data",
-    metavar="DIR",
-    envvar="PORTWAY_DATA",
-    help="The host's data directory. Also from PORTWAY_DATA. Default: portway under XDG_DATA_HOME.",
-)
-output_option = click.option(
-    "-o",
-    "--output",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="How to print the answer.",
-)
+
+class HostUnreachable(click.ClickException):
+    """No host is running, or it does not answer."""
 
 
-class HostAway(click.ClickException):
-    """There is no host, or it does not answer just now."""
-
-
-def ask(
+def ask_control(
     data: str | None,
     tool: str,
     arguments: Mapping[str, object],
@@ -48,7 +30,10 @@ def ask(
     on_step: Callable[[str], None] | None = None,
     seconds: float = 60.0,
 ) -> T:
-    """The answer of one of the management server's tools. Raises `HostAway`, or `ClickException` when it refuses."""
+    """Call a tool of the management server and return its result.
+
+    Raises `HostUnreachable`, or `ClickException` when the tool fails.
+    """
     import asyncio
 
     import msgspec
@@ -58,7 +43,7 @@ def ask(
 
     paths = locate(data)
     if not _listens(paths):
-        raise HostAway(f"no host is running on {paths.data}: start one with `portway up`, or name its --data")
+        raise HostUnreachable(f"no host is running on {paths.data}: start one with `portway up`, or name its --data")
 
     def progress(done: Progress) -> None:
         if on_step is not None and done.message:
@@ -71,7 +56,7 @@ def ask(
     try:
         result = asyncio.run(call())
     except ClientError as error:
-        raise HostAway(f"the host on {paths.data} did not answer ({error}): is it still up?") from None
+        raise HostUnreachable(f"the host on {paths.data} did not answer ({error}): is it still up?") from None
     except RpcError as error:
         raise click.ClickException(error.message) from None
     if result.is_error:
@@ -80,7 +65,7 @@ def ask(
 
 
 def _listens(paths: Paths) -> bool:
-    """Whether control can be asked. It is given time to start, and more where its gate shows that a host runs."""
+    """Return whether control can be asked. It gets time to start, and more when the gate shows that a host runs."""
     began = time.monotonic()
     while not _answers(paths.control_socket):
         waited = time.monotonic() - began
@@ -95,11 +80,3 @@ def _answers(path: Path) -> bool:
         probe.connect(str(path))
         return True
     return False
-
-
-def print_json(answer: DataclassInstance) -> None:
-    """An answer as one JSON object; what is None is left out."""
-    import json
-    from dataclasses import asdict
-
-    click.echo(json.dumps({key: value for key, value in asdict(answer).items() if value is not None}))

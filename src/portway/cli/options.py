@@ -1,0 +1,35 @@
+"""Options that several verbs have, and JSON as they print it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+data_option = click.option(
+    "--data",
+    metavar="DIR",
+    envvar="PORTWAY_DATA",
+    help="The host's data directory. Also from PORTWAY_DATA. Default: portway under XDG_DATA_HOME.",
+)
+output_option = click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="Print text for people, or JSON.",
+)
+token_option = click.option("--token", envvar="PORTWAY_TOKEN", help="Bearer token for a URL. Also from PORTWAY_TOKEN.")
+
+
+def print_json(answer: DataclassInstance | dict[str, object]) -> None:
+    """Print an answer as one JSON object; fields that are None are left out."""
+    import json
+    from dataclasses import asdict
+
+    fields = answer if isinstance(answer, dict) else asdict(answer)
+    click.echo(json.dumps({key: value for key, value in fields.items() if value is not None}))

@@ -1,0 +1,68 @@
+"""A folder on the host's machine, as the source of a release."""
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from portway.host.builds.source import SourceError
+
+_SKIPPED = {
+    *(".git", ".hg", ".venv", "venv", "node_modules", "__pycache__"),
+    *(".mypy_cache", ".ruff_cache", ".pytest_cache", ".env"),
+}
+_LARGEST = 512 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class FolderSource:
+    """A `Source`: a copy of `folder`, without what is no part of a server, such as `.git` and `.venv`."""
+
+    folder: Path
+
+    @property
+    def location(self) -> str:
+        return str(self.folder)
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    def copy_to(self, target: Path) -> None:
+        """Raise `SourceError` for a link out of the folder, a special file, or more than 512 MB."""
+        if not self.folder.is_dir():
+            raise SourceError(f"there is no folder {self.folder}: give the one that holds your server")
+        root = self.folder.resolve()
+        size, limit = 0, _LARGEST // 2**20
+        target.mkdir(parents=True)
+        for place, folders, files in os.walk(root):
+            folders[:] = [name for name in folders if name not in _SKIPPED]
+            here = Path(place)
+            there = target / here.relative_to(root)
+            for name in [*folders, *files]:
+                path = here / name
+                if name in _SKIPPED:
+                    continue
+                if path.is_symlink():
+                    _copy_link(path, there / name, root)
+                elif path.is_dir():
+                    (there / name).mkdir()
+                elif path.is_file():
+                    size += path.stat().st_size
+                    if size > _LARGEST:
+                        raise SourceError(
+                            f"{root} holds more than {limit} MB: move what the server does not need out of it"
+                        )
+                    shutil.copy2(path, there / name)
+                else:
+                    raise SourceError(f"{path} is neither a file nor a folder: remove it from what you deploy")
+
+
+def _copy_link(link: Path, target: Path, root: Path) -> None:
+    try:
+        pointed = link.resolve()
+    except (RuntimeError, OSError):  # a loop: the former until Python 3.12
+        raise SourceError(f"{link} is a link that leads to itself: remove it") from None
+    if not pointed.is_relative_to(root) or link.readlink().is_absolute():
+        raise SourceError(f"{link} is a link out of the folder (to {link.readlink()}): replace it by what it points to")
+    target.symlink_to(link.readlink())

@@ -1,0 +1,43 @@
+"""The environment of uv in a build: where packages come from, and nothing else of the host's."""
+
+import os
+
+from portway.host.paths import Paths
+from portway.host.releases.release import SYSTEM_PATH
+
+_PASSED = (
+    *("UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS", "UV_NO_INDEX"),
+    *("UV_OFFLINE", "UV_INDEX_STRATEGY", "UV_KEYRING_PROVIDER", "UV_INSECURE_HOST", "UV_SYSTEM_CERTS"),
+    *("UV_NATIVE_TLS", "UV_CONFIG_FILE", "UV_HTTP_TIMEOUT", "UV_PYTHON_INSTALL_MIRROR", "UV_PYTHON_DOWNLOADS"),
+    *("UV_CACHE_DIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
+    *("http_proxy", "https_proxy", "all_proxy", "no_proxy"),
+)
+# uv does not read pip's settings; a host set up for pip has chosen its index all the same.
+_FROM_PIP = {
+    "PIP_INDEX_URL": "UV_DEFAULT_INDEX",
+    "PIP_EXTRA_INDEX_URL": "UV_INDEX",
+    "PIP_FIND_LINKS": "UV_FIND_LINKS",
+    "PIP_NO_INDEX": "UV_NO_INDEX",
+    "PIP_CERT": "SSL_CERT_FILE",
+}
+
+
+def uv_environment(paths: Paths) -> dict[str, str]:
+    """Return the variables of a build's commands."""
+    environment = {name: os.environ[name] for name in _PASSED if name in os.environ}
+    # Credentials of a named index: UV_INDEX_<NAME>_USERNAME and _PASSWORD.
+    environment |= {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith("UV_INDEX_") and name.endswith(("_USERNAME", "_PASSWORD"))
+    }
+    for pip, uv in _FROM_PIP.items():
+        if pip in os.environ:
+            environment.setdefault(uv, os.environ[pip])
+    return {
+        "PATH": SYSTEM_PATH,
+        "LANG": "C.UTF-8",
+        "HOME": str(paths.cache),
+        "UV_NO_PROGRESS": "1",
+        "UV_COMPILE_BYTECODE": "1",
+    } | environment

@@ -1,0 +1,26 @@
+"""Files of the data directory: replaced whole, removed with all that is below."""
+
+import os
+import shutil
+from pathlib import Path
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Replace the file at `path`, mode 0600. After a crash it holds the old bytes or the new ones, never a part."""
+    draft = path.with_suffix(".new")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(descriptor)
+    draft.replace(path)
+
+
+def remove_tree(root: Path) -> None:
+    """Delete a folder that may be read-only, or not be there. Of a link, only the link is deleted."""
+    if root.is_symlink():
+        root.unlink()
+        return
+    for place, _, _ in os.walk(root):
+        Path(place).chmod(0o700)
+    shutil.rmtree(root, ignore_errors=True)

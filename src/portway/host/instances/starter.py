@@ -1,0 +1,40 @@
+"""Starts and stops instances, with their rows in the store."""
+
+import asyncio
+import contextlib
+import os
+
+from portway.host.instances.runtime import Instance, Limits, Runtime
+from portway.host.releases.release import Release
+from portway.host.store import InstanceRecord, Store, StoreError
+
+_STARTS_AT_ONCE = 2 * (os.cpu_count() or 1)
+
+
+class Starter:
+    """Starts instances and records them, so that the next control finds them after this one was killed.
+
+    `turn` bounds the starts nobody waits for: a host that comes up starts its many apps a few at a time.
+    """
+
+    def __init__(self, runtime: Runtime, store: Store, limits: Limits) -> None:
+        self.limits = limits
+        self.turn = asyncio.Semaphore(_STARTS_AT_ONCE)
+        self._runtime = runtime
+        self._store = store
+
+    async def start(self, release: Release) -> Instance:
+        """Start an instance, which is not ready yet. Raises `OSError` or `StoreError`."""
+        variables = {"PORTWAY_KEYS": self._store.sealing_keys(release.app)} | dict(self._store.variables(release.app))
+        instance = await self._runtime.start(release, variables, self.limits)
+        try:
+            self._store.add_instance(InstanceRecord(instance.id, release.app, release.number, instance.token))
+        except StoreError:  # without its row nobody would ever end it
+            await instance.stop()
+            raise
+        return instance
+
+    async def stop(self, instance: Instance, *, at_once: bool = False) -> None:
+        await instance.stop(at_once=at_once)
+        with contextlib.suppress(StoreError):  # the next start finds that a row too many names a dead process
+            self._store.forget_instance(instance.id)

@@ -1,0 +1,1 @@
+"""Logs of builds and instances."""

@@ -1,0 +1,51 @@
+"""A release on disk: where its files are, and what its processes start from."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from portway.host.files import remove_tree
+
+SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A version of an app. All in its `directory` is read-only once it is built, but the log, `home` and `tmp`."""
+
+    app: str
+    number: int
+    directory: Path
+    server: str
+
+    @property
+    def source(self) -> Path:
+        return self.directory / "src"
+
+    @property
+    def venv(self) -> Path:
+        return self.directory / "venv"
+
+    @property
+    def build_log(self) -> Path:
+        return self.directory / "log" / "build.log"
+
+    @property
+    def log(self) -> Path:
+        """What its instances wrote to stdout and stderr."""
+        return self.directory / "log" / "instance.log"
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables every process of the release starts from. None of them is the host's own."""
+        return {
+            "PATH": f"{self.venv / 'bin'}:{SYSTEM_PATH}",
+            "LANG": "C.UTF-8",
+            "HOME": str(self.directory / "home"),
+            "TMPDIR": str(self.directory / "tmp"),
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+
+    def remove(self, *, keep_log: bool) -> None:
+        """Delete its files; with `keep_log` all but what its build and its instances printed."""
+        for folder in ("src", "venv", "home", "tmp") if keep_log else (".",):
+            remove_tree(self.directory / folder)
