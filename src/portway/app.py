@@ -13,14 +13,14 @@ class Server(BaseServer):
     """An MCP server: register functions with its decorators, then `run()` it.
 
     `name`, `version`, `title`, `description`, `website_url` and `icons` are what clients show; `instructions` tell a
-    model what the server is for. `sessions`: whether legacy clients get one; "auto" gives it where a function takes a
-    `Context` and so may log or ask. `lifespan` is entered before the first call and left after the last; what it yields
-    is `Context.state`. `page_size` bounds the lists. `cache_ttl` (seconds) and `cache_scope` tell clients how long and
-    for whom lists and resources may be kept. `on_duplicate` says what a name registered twice does.
+    model what the server is for. `sessions`: whether legacy clients get one; "auto" if a function takes a `Context`,
+    and so may log or ask. `lifespan` is entered before the first call and left after the last; what it yields is
+    `Context.state`. `page_size` bounds the lists. `cache_ttl` (seconds) and `cache_scope` tell clients how long and for
+    whom to keep lists and resources. `on_duplicate` says what happens to a name that is registered twice.
     """
 
     def asgi(self) -> "HttpApp":
-        """Give this server as an ASGI application, to mount in any other or to give to any ASGI server."""
+        """Return this server as an ASGI application, to mount in another one or to run by any ASGI server."""
         from portway.transport.http_app import app
 
         return app(self)

@@ -86,14 +86,15 @@ def form_of(kind: object, field: str) -> Form:
     if isinstance(kind, dict):
         return _verbatim(kind)
     try:
-        return _cached(kind, repr(kind), field)  # the text too, because Literal["a", "b"] equals Literal["b", "a"]
+        return _compile(kind, field, repr(kind))  # the text too, because Literal["a", "b"] equals Literal["b", "a"]
     except TypeError as error:
         if isinstance(error, RegistrationError) or "unhashable" not in str(error):
             raise
-        return _compile(kind, field)
+        return _compile.__wrapped__(kind, field)
 
 
-def _compile(kind: Any, field: str) -> Form:  # noqa: ANN401 - a type expression
+@functools.lru_cache(maxsize=256)
+def _compile(kind: Any, field: str, _text: str = "") -> Form:  # noqa: ANN401 - a type expression
     name = f"The form {engines.type_name(kind)}"
     engine = engines.choose(Parameter(field, kind), name)
     wire = engine.name
@@ -114,13 +115,6 @@ def _compile(kind: Any, field: str) -> Form:  # noqa: ANN401 - a type expression
     return Form(properties, wanted, engine, True, frozenset(nullable))
 
 
-def _named(kind: object, _text: str, field: str) -> Form:
-    return _compile(kind, field)
-
-
-_cached = functools.lru_cache(maxsize=256)(_named)
-
-
 def _verbatim(schema: Schema) -> Form:
     """Compile a requestedSchema that the author wrote; answers are read as a dict."""
     members = schema.get("properties")
@@ -132,7 +126,7 @@ def _verbatim(schema: Schema) -> Form:
         kind = _type(_property("The form", label, member, None)[0])
         fields[label] = Required[kind] if label in required else NotRequired[kind]
     make: Any = TypedDict  # Any: a type checker allows only literal fields
-    form = _compile(make("Form", fields), "form")
+    form = _compile.__wrapped__(make("Form", fields), "form")
     return msgspec.structs.replace(form, properties=members, required=list(required))
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, Self, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, Self, TypedDict, TypeVar
 
 import msgspec
 
-from portway.exceptions import OutputError, RegistrationError
-from portway.plans.content import JsonObject
-from portway.plans.output import encode_json
+from portway.exceptions import RegistrationError
 from portway.protocol.param_headers import HeaderParam
 from portway.sessions.changes import Change, Changes, Kind
 
@@ -160,36 +158,3 @@ class Table(msgspec.Struct, Generic[Kinds]):
     def _changed(self) -> None:
         self.edition += 1
         self.changes.publish(Change(self.topic))
-
-
-class _Shown(msgspec.Struct, rename="camel"):
-    """The author's metadata of a server or component, as clients must be able to read it."""
-
-    name: str
-    title: str | None = None
-    description: str | None = None
-    version: str | None = None
-    website_url: str | None = None
-    mime_type: str | None = None
-    size: Annotated[int, msgspec.Meta(ge=0)] | None = None
-    icons: list[Icon] | None = None
-    annotations: ToolAnnotations | None = None
-    meta: JsonObject | None = msgspec.field(name="_meta", default=None)
-
-
-def listing(fields: dict[str, Any], **schemas: bytes | None) -> bytes:
-    """Return the JSON of a list entry: `fields` without Nones, then `schemas`, which are JSON already.
-
-    Raises RegistrationError for fields that clients could not read.
-    """
-    name = fields["name"]
-    shown = {key: value for key, value in fields.items() if value is not None}
-    try:
-        entry = encode_json(shown, f"what describes {name!r}", "holds")
-        msgspec.json.decode(entry, type=_Shown)
-    except OutputError as error:
-        raise RegistrationError(str(error)) from None
-    except msgspec.ValidationError as error:
-        raise RegistrationError(f"What describes {name!r} is wrong: {str(error).replace('`', '')}.") from None
-    members = b",".join([b'"%b":%b' % (key.encode(), value) for key, value in schemas.items() if value is not None])
-    return entry[:-1] + b"," + members + b"}" if members else entry

@@ -55,7 +55,7 @@ class Dispatcher:
         self.mints = _mints(server)
         components = list(_components(server))
         self._lifespans = Lifespans([server.home, *(component.home for component in components)])
-        info = self._info = _encode(server.info())
+        info = self._info = server.info
         instructions = b"" if server.instructions is None else b',"instructions":' + _encode(server.instructions)
         complete = b',"resultType":"complete","_meta":{"io.modelcontextprotocol/serverInfo":%b}' % info
         tails = {Era.LEGACY: b"", Era.MODERN: complete}
