@@ -28,7 +28,7 @@ def main() -> int:
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="one short round, printed and not written: to try the harness, not to quote",
+        help="one short round, printed and not written, to try the harness",
     )
     options = parser.parse_args()
     if not shutil.which("wrk"):
@@ -36,7 +36,9 @@ def main() -> int:
     if not (ROOT / PEER_PYTHON).exists():
         parser.error(f"{PEER_PYTHON} is missing: `make bench` makes it from locks/bench.txt")
     for ending in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(ending, lambda number, _frame: sys.exit(128 + number))  # so that every `with running(…)` unwinds
+        signal.signal(
+            ending, lambda number, _frame: sys.exit(128 + number)
+        )  # so that every `with running(…)` block ends
 
     settings = QUICK if options.quick else Settings()
     bench = Bench(settings, lambda text: print(f"  {text}", file=sys.stderr, flush=True))

@@ -1,4 +1,4 @@
-"""Processes and what they cost: starting, first answers, load by wrk, CPU, memory. What is compared is elsewhere."""
+"""Measurements of processes: start, first answer, load by wrk, CPU, memory."""
 
 import contextlib
 import http.client
@@ -28,12 +28,12 @@ KEPT = re.compile(r"PATH|HOME|LANG|(UV|PIP|SSL)_\w+|\w+_PROXY|\w+_proxy")
 
 
 class BenchError(Exception):
-    """A measurement that must not become a figure: a wrong answer, a server that did not start."""
+    """A measurement failed: a wrong answer, or a server that did not start."""
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What to run, relative to the repository; `env` is all of its environment but for what a build needs of ours."""
+    """A command in the repository; `env` is its environment, plus our variables that match KEPT."""
 
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
@@ -69,12 +69,12 @@ class Running:
         return self._output.read().decode(errors="replace")
 
     def expect_alive(self, since: float) -> None:
-        """Raises BenchError with what it said when it has ended, or has had a minute to do what is waited for."""
+        """Raise BenchError with its output if it has ended, or START_SECONDS have passed since `since`."""
         if self._process.poll() is not None or time.perf_counter() - since > START_SECONDS:
             raise BenchError(f"`{self.command}` did not start:\n{self.output()[-3000:]}")
 
     def line(self, start: str) -> str:
-        """The first line of output that begins so; waits for it."""
+        """Wait for the first line of output that begins with `start`; return it."""
         while True:
             for line in self.output().splitlines(keepends=True):
                 if line.startswith(start) and line.endswith("\n"):
@@ -90,11 +90,11 @@ class Running:
             return []
 
     def cpu(self) -> float:
-        """User and system seconds so far of the whole tree, children that have ended included."""
+        """Return user and system seconds of the whole tree so far, ended children included."""
         return sum(cpu_of(process) for process in self.tree())
 
     def resident(self) -> float:
-        """MB resident, summed over the tree."""
+        """Return the resident MB, summed over the tree."""
         return float(sum(process.memory_info().rss for process in self.tree())) / 1e6
 
     def stop(self) -> None:
@@ -122,7 +122,7 @@ def cpu_of(process: psutil.Process) -> float:
 
 @contextlib.contextmanager
 def running(command: Command) -> Iterator[Running]:
-    """Run a command for the length of the block; whatever ends the block, it and all that it started end too."""
+    """Run a command while the block lasts; then end it and all its descendants."""
     process = Running(command)
     try:
         yield process
@@ -132,7 +132,7 @@ def running(command: Command) -> Iterator[Running]:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where calls go and in which era they are written."""
+    """The address of a server, and the era of the calls to it."""
 
     port: int
     era: str = "legacy"
@@ -140,7 +140,7 @@ class Endpoint:
     token: str | None = None
 
     def first_answer(self, server: Running, since: float) -> float:
-        """Seconds from `since` to the first right answer of a tools/call, asked for in a tight loop."""
+        """Call in a tight loop; return the seconds from `since` to the first correct answer."""
         while not self._answers():
             server.expect_alive(since)
             time.sleep(0.001)
@@ -172,7 +172,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What wrk saw: latencies in ms, `bytes` of one answer with its headers."""
+    """A result of wrk: latencies in ms, `bytes` of one answer with its headers."""
 
     calls: int
     seconds: float
@@ -194,7 +194,7 @@ def wrk_command(target: Endpoint, connections: int, seconds: float, method: str 
 
 
 def load(target: Endpoint, connections: int, seconds: float, method: str = "tools/call") -> Load:
-    """One run of wrk; every body is checked, one wrong or failed answer ends the measurement."""
+    """Run wrk once; raise BenchError if any answer is wrong or failed."""
     out = output_of(wrk_command(target, connections, seconds, method), seconds + 60)
     seen = json.loads(next(line for line in out.splitlines() if line.startswith("{")))
     if seen["wrong"] or seen["failed"]:
@@ -210,7 +210,7 @@ def free_port() -> int:
 
 
 def output_of(command: Command, timeout: float = 120) -> str:
-    """Standard output of a command that must succeed."""
+    """Run a command that must succeed; return its standard output."""
     done = subprocess.run(
         command.argv, cwd=ROOT, env=command.environment(), capture_output=True, text=True, check=False, timeout=timeout
     )

@@ -1,4 +1,4 @@
-"""RESULTS.md: one section a row, each complete in itself, so that a row can be measured again alone."""
+"""RESULTS.md: one complete section per row, so that a single row can be measured again."""
 
 import datetime as dt
 import os
@@ -51,14 +51,14 @@ class Verdict:
 
 
 def at_most(figure: str, ours: float, whose: str, theirs: float, share: float) -> Verdict:
-    """Lower is better, and `share` of the peer's figure is the bar; one that is 1/n is written so, as is the ratio."""
+    """Compare where lower is better: the bar is `share` of the peer's figure; a share of 1/n is written as such."""
     ratio, whole = ours / theirs, abs(1 / share - round(1 / share)) < 1e-9 and share < 1
     written = (f"1/{1 / ratio:.3g}", f"≤ 1/{1 / share:.0f}") if whole else (f"{ratio:.2f}", f"≤ {share:.2f}")
     return Verdict(figure, number(ours), f"{whose} {number(theirs)}", *written, ours <= theirs * share)
 
 
 def more_than(figure: str, ours: float, whose: str, theirs: float) -> Verdict:
-    """Higher is better, and the peer's figure is the bar."""
+    """Compare where higher is better: the bar is the peer's figure."""
     return Verdict(figure, number(ours), f"{whose} {number(theirs)}", f"{ours / theirs:.2f}", "> 1", ours > theirs)
 
 
@@ -68,7 +68,7 @@ def number(value: float) -> str:
 
 @dataclass(slots=True)
 class Findings:
-    """What a row found: figures against bars, all that was measured as a table, how to do it again by hand."""
+    """The results of a row: figures against bars, all measurements as a table, the commands to repeat them."""
 
     verdicts: list[Verdict]
     header: tuple[str, ...]
@@ -78,7 +78,7 @@ class Findings:
 
 
 def section(name: str, title: str, found: Findings, how: str) -> str:
-    """Markdown of one row; `how` is the machine, the versions and the settings."""
+    """Return a row's section in Markdown; `how` names the machine, the versions and the settings."""
     commands = "\n".join(dict.fromkeys(map(str, found.commands)))
     parts = [f"## {name}: {title}", _table(VERDICT_HEADER, [verdict.cells() for verdict in found.verdicts])]
     parts += [_table(found.header, found.table), *found.notes, f"```\n{commands}\n```", how]
@@ -91,7 +91,7 @@ def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 
 
 def machine() -> str:
-    """One line: processors, memory, system, interpreter."""
+    """Return one line with processors, memory, system and interpreter."""
     model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     processor = model.group(1) if model else platform.processor()
@@ -100,7 +100,7 @@ def machine() -> str:
 
 
 def versions() -> str:
-    """What was measured, ours from this interpreter and the peers' from theirs."""
+    """Return the versions measured: ours from this interpreter, the peers' from theirs."""
     code = f"from importlib.metadata import version\nprint(*(f'{{n}} {{version(n)}}' for n in {THEIRS!r}), sep=', ')"
     ours = ", ".join(f"{name} {metadata.version(name)}" for name in OURS)
     return f"Portway's: {ours}. Peers': {output_of(Command((PEER_PYTHON, '-c', code))).strip()}"
@@ -111,7 +111,7 @@ def moment() -> str:
 
 
 def merge(old: str, sections: dict[str, str], order: list[str]) -> str:
-    """The text of RESULTS.md with new sections put in, the others kept, and those of rows that are no more dropped."""
+    """Return RESULTS.md with the new sections; keep the others, and drop those of rows that no longer exist."""
     kept = {
         match.group(1): match.group(0).rstrip() + "\n"
         for match in re.finditer(r"^## ([\w-]+):.*?(?=^## |\Z)", old, re.MULTILINE | re.DOTALL)

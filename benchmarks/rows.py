@@ -1,4 +1,4 @@
-"""The rows of RESULTS.md: each a function from a Bench to Findings under `@row(name, title)`, and no more to it."""
+"""The rows of RESULTS.md: each is a function from a Bench to Findings, registered by `@row(name, title)`."""
 
 import contextlib
 import json
@@ -47,7 +47,7 @@ QUICK = Settings(seconds=2, warmup=1, rounds=1, starts=3, memory_calls=2_000)
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One server as it is started and spoken to."""
+    """One server, how it is started and how it is called."""
 
     who: str
     kind: str = "async"
@@ -68,7 +68,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Of one call under load: calls a second, CPU µs, latencies in ms, bytes of an answer."""
+    """The cost of a call under load: calls per second, CPU µs, latencies in ms, bytes of an answer."""
 
     rate: float
     cpu: float
@@ -81,7 +81,7 @@ class Cost:
 
 
 class Bench:
-    """Measures sets of cases; a set that two rows share is measured once a run."""
+    """Measures sets of cases; a set that two rows share is measured once per run."""
 
     def __init__(self, settings: Settings, say: Callable[[str], None]) -> None:
         self.settings = settings
@@ -91,7 +91,7 @@ class Bench:
     def costs(
         self, cases: Iterable[Case], connections: int = 16, method: str = "tools/call", rounds: int | None = None
     ) -> dict[Case, Cost]:
-        """Medians for each case, the cases alternating, each measurement in a fresh process."""
+        """Measure the cases in turns, each in a fresh process; return the medians of each case."""
         asked = tuple(cases)
         key = (asked, connections, method)
         if key not in self._known:
@@ -111,7 +111,7 @@ class Bench:
         return cost
 
     def alternating(self, measure: Callable[[str], float]) -> dict[str, list[float]]:
-        """`measure` of each server in turns, as often as there are starts to time; the first turn warms caches."""
+        """Measure the servers in turns, `settings.starts` times after a first turn that warms caches."""
         found: dict[str, list[float]] = {who: [] for who in SERVERS}
         for turn in range(self.settings.starts + 1):
             for who in SERVERS:
@@ -125,10 +125,10 @@ class Bench:
 def under_load(
     settings: Settings, target: Endpoint, connections: int, cpu: Callable[[], float], method: str = "tools/call"
 ) -> Cost:
-    """Warm up, then measure; `cpu` gives the seconds used so far by what is being measured."""
+    """Warm up, then measure; `cpu` returns the CPU seconds used so far by the measured processes."""
     load(target, connections, settings.warmup * longer(connections), method)
     before = -1.0
-    while (now := cpu()) > before:  # what the warm-up left behind is not counted
+    while (now := cpu()) > before:  # wait until the work of the warm-up is over
         before = now
         time.sleep(0.1)
     seen = load(target, connections, settings.seconds * longer(connections), method)
@@ -138,7 +138,7 @@ def under_load(
 
 
 def longer(connections: int) -> int:
-    """Calls cut off at the end cost CPU and are not counted: with many connections, a longer run drowns them."""
+    """Return how much longer to run: unfinished calls at the end cost CPU but do not count, so they must be few."""
     return 3 if connections > 16 else 1
 
 
@@ -187,13 +187,13 @@ def row(name: str, title: str) -> Callable[[Callable[[Bench], Findings]], Callab
 
 
 def loads(kind: str) -> list[Case]:
-    """What the rows on CPU and latency compare: the servers and, of `async def`, what a call costs at least."""
+    """Return the cases that the rows on CPU and latency compare: the servers, and a reference of least cost."""
     also = [Case("echo")] if kind == "async" else [Case("portway")]
     return [replace(case, era=era) for era in ERAS for case in (*(Case(who, kind) for who in SERVERS), *also)]
 
 
 def defaults(bench: Bench, kind: str) -> tuple[int, dict[Case, Cost]]:
-    """Measured once, for the table only."""
+    """Measure the default logging once, for the table only."""
     return 16, bench.costs([Case(who, kind, era, "default") for era in ERAS for who in SERVERS], rounds=1)
 
 

@@ -1,4 +1,4 @@
-"""`make check`: everything is run, so that one round shows all there is to mend; fails if any part failed."""
+"""Run every check, also after a failure, and fail if any failed: `make check`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from source import ROOT
 
 HERE = Path(__file__).parent
-# What an author runs must be typed for every system Python runs on; the host is for Unix alone.
+# Authors run these modules on every system, so mypy checks them for each; the host runs on Unix only.
 BUILD_HALF = [
     *(
         f"src/portway/{package}"
@@ -38,16 +38,16 @@ def main() -> None:
     scripts = Path(sys.executable).parent
     failed = []
     for command in commands():
-        said = " ".join(part for part in command if not part.startswith("src/"))
-        # Colours and widths would make what is printed differ by terminal.
+        name = " ".join(part for part in command if not part.startswith("src/"))
+        # The output must not depend on the terminal.
         env = os.environ | {"NO_COLOR": "1", "COLUMNS": "160"}
-        done = subprocess.run(
+        result = subprocess.run(
             [scripts / command[0], *command[1:]], cwd=ROOT, env=env, capture_output=True, text=True, check=False
         )
-        print(f"{'ok  ' if done.returncode == 0 else 'FAIL'} {said}", flush=True)
-        if done.returncode:
-            failed.append(said)
-            print(done.stdout + done.stderr, flush=True)
+        print(f"{'ok  ' if result.returncode == 0 else 'FAIL'} {name}", flush=True)
+        if result.returncode:
+            failed.append(name)
+            print(result.stdout + result.stderr, flush=True)
     if failed:
         sys.exit(f"{len(failed)} of {len(commands())} checks failed: {'; '.join(failed)}")
 

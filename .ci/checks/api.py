@@ -1,6 +1,6 @@
-"""`api.txt` holds every public name, signature, verb and flag; a change of any must be seen in a diff of it.
+"""`api.txt` lists every public name, signature, verb and flag, so that a diff shows each change.
 
-`--write` writes it anew (`make api`).
+`--write` updates it (`make api`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def signature(value: object) -> str:
-    """`(city: str) -> dict`, without where a type lives or an object lay in memory; '' for what Python cannot tell."""
+    """Return `(city: str) -> dict`, without module names and memory addresses; '' if Python has no signature."""
     try:
         text = re.sub(r" at 0x[0-9a-f]+|~|\b(?:[a-z_]+\.)+(?=[A-Z])", "", str(inspect.signature(value)))  # type: ignore[arg-type]
         return re.sub(r"""(: |-> )(['"])(.*?)\2(?=[,) =]|$)""", r"\1\3", text)  # annotations that are text
@@ -31,7 +31,7 @@ def signature(value: object) -> str:
 
 
 def members(name: str, cls: type) -> Iterator[str]:
-    """A class with its constructor, then each public attribute that it or a parent of ours defines."""
+    """Yield a class with its constructor, then each public attribute that it or a parent in the package defines."""
     yield f"{name}{'' if issubclass(cls, BaseException) else signature(cls)}"
     ours = [parent for parent in cls.__mro__ if parent.__module__.partition(".")[0] == "portway"]
     attributes = {key: value for parent in reversed(ours) for key, value in vars(parent).items()}
@@ -54,7 +54,7 @@ def names(package: str) -> Iterator[str]:
 
 
 def verbs(path: str, command: click.Command) -> Iterator[str]:
-    """A verb with its arguments, its flags, then the verbs below it."""
+    """Yield a verb with its arguments, its flags, then the verbs below it."""
     context = click.Context(command)
     arguments = [p.make_metavar(context) for p in command.params if isinstance(p, click.Argument)]
     yield " ".join([path, *arguments]) + (" (hidden)" if command.hidden else "")
@@ -71,8 +71,8 @@ def verbs(path: str, command: click.Command) -> Iterator[str]:
 
 
 def surface() -> str:
-    """The whole text of `api.txt`, as the installed package has it."""
-    # Imported by name: mypy must be able to check this file before, and apart from, the package.
+    """Return the text of `api.txt` for the installed package."""
+    # Imported by name, so that mypy can check this file without the package.
     cli = importlib.import_module("portway.cli.main").cli
     public = [line for package in ("portway", "portway.client", "portway.testing") for line in [*names(package), ""]]
     return "".join(f"{line}\n" for line in [*public, *verbs("portway", cli)])
@@ -84,7 +84,7 @@ def violations(root: Path) -> Iterator[str]:
     there = surface().splitlines()
     difference = list(difflib.unified_diff(recorded, there, "api.txt", "the package", lineterm="", n=0))
     if difference:
-        yield "api.txt is not what is there; if the change is meant, run `make api` and say so in CHANGELOG.md"
+        yield "api.txt is out of date; if the change is intended, run `make api` and describe it in CHANGELOG.md"
         yield from difference
 
 

@@ -1,4 +1,4 @@
-"""The locks name no index and no path of the machine they were written on, and every version in them has a hash."""
+"""The lock files name no package index and no local path, and every version in them has a hash."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def third_party(source: Source) -> Iterator[tuple[int, str]]:
-    """Line and top-level package of every import of others' code, wherever in the file it stands."""
+    """Yield line and top-level package of every third-party import, anywhere in the file."""
     for node in ast.walk(source.tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             names = imported(source, node)

@@ -1,4 +1,4 @@
-"""The Python files of a tree, parsed once, and the one way a check reports."""
+"""Parsed Python files, and the common entry point of the checks."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Source:
 
     @property
     def package(self) -> str:
-        """What a relative import starts from: the module itself for an `__init__`, else its parent."""
+        """The base of relative imports: the module itself for an `__init__`, else its parent."""
         return self.module if self.name.endswith("__init__.py") else self.module.rpartition(".")[0]
 
 
 def sources(root: Path, folder: str) -> Iterator[Source]:
-    """Every Python file below `root/folder`, in order of name."""
+    """Yield every Python file below `root/folder`, in order of name."""
     for path in sorted((root / folder).rglob("*.py")):
         if "node_modules" in path.parts:
             continue
@@ -41,7 +41,7 @@ def sources(root: Path, folder: str) -> Iterator[Source]:
 
 
 def imported(source: Source, node: ast.Import | ast.ImportFrom) -> list[str]:
-    """The dotted names a statement imports, relative ones resolved: `from a import b` gives `a.b`, module or not."""
+    """Return the dotted names a statement imports, relative ones resolved; `from a import b` gives `a.b`."""
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]
     base = node.module or ""
@@ -52,7 +52,7 @@ def imported(source: Source, node: ast.Import | ast.ImportFrom) -> list[str]:
 
 
 def main(check: Callable[[Path], Iterator[str]]) -> None:
-    """Run `check` over the repository, or the root given as the only argument: one violation a line, exit 1 if any."""
+    """Check the repository, or the root given as argument; print one violation per line and exit 1 if any."""
     found = list(check(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT))
     print(*found, sep="\n" if found else "", end="\n" if found else "")
     sys.exit(bool(found))

@@ -1,6 +1,6 @@
-"""What no test may do: sleep, judge by the clock, or be skipped without saying why.
+"""No test sleeps, asserts on the clock, or is skipped without a reason.
 
-A test that needs time to pass passes it in; one that waits, waits for the thing (`tests.support.eventually`).
+A test passes in the time that matters, and waits for an event or with `tests.support.eventually`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SKIPS = {"skip", "skipif", "xfail", "skipIf", "skipUnless", "expectedFailure"}
 
 
 def name_of(node: ast.expr) -> str:
-    """`pytest.mark.skip` of the expression of that name or a call of it; '' for anything else."""
+    """Return the dotted name of an expression or of the function it calls; '' for anything else."""
     if isinstance(node, ast.Call):
         return name_of(node.func)
     if isinstance(node, ast.Attribute):
@@ -29,7 +29,7 @@ def name_of(node: ast.expr) -> str:
 
 
 def sleeps(node: ast.AST) -> bool:
-    """A call of anything named `sleep`, but for `asyncio.sleep(0)`, which only lets others run."""
+    """Return whether this calls anything named `sleep`, except `asyncio.sleep(0)`, which only yields."""
     if not isinstance(node, ast.Call) or name_of(node).rpartition(".")[2] != "sleep":
         return False
     argument = node.args[0] if node.args else None
@@ -37,7 +37,7 @@ def sleeps(node: ast.AST) -> bool:
 
 
 def reads_clock(node: ast.AST, stamped: set[str]) -> bool:
-    """Whether a reading of a clock, or a name bound to one, stands anywhere in `node`."""
+    """Return whether `node` contains a reading of a clock, or a name bound to one."""
     for part in ast.walk(node):
         if isinstance(part, ast.Call):
             owner, _, last = name_of(part).rpartition(".")
@@ -49,7 +49,7 @@ def reads_clock(node: ast.AST, stamped: set[str]) -> bool:
 
 
 def clock_asserts(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[int]:
-    """Lines of the asserts whose outcome depends on when, or how fast, the test ran."""
+    """Yield the lines of asserts that depend on when, or how fast, the test ran."""
     stamped: set[str] = set()
     nodes = sorted((n for n in ast.walk(function) if isinstance(n, ast.stmt)), key=lambda n: n.lineno)
     for node in nodes:
@@ -60,7 +60,7 @@ def clock_asserts(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[
 
 
 def unreasoned(node: ast.AST) -> bool:
-    """A skip or an expected failure that gives no reason: bare, called empty, or with an empty one."""
+    """Return whether this is a skip or an expected failure without a reason, or with an empty one."""
     if isinstance(node, ast.Call):
         last = name_of(node).rpartition(".")[2]
         if last not in SKIPS or not name_of(node).startswith(("pytest.", "unittest.")):
@@ -78,12 +78,12 @@ def violations(root: Path) -> Iterator[str]:
         for node in ast.walk(source.tree):
             where = f"{source.name}:{getattr(node, 'lineno', 0)}"
             if sleeps(node):
-                yield f"{where}: sleeps; wait for the thing itself (an event, a line, tests.support.eventually)"
+                yield f"{where}: sleeps; wait for an event, a line, or with tests.support.eventually"
             if id(node) not in called and unreasoned(node):
                 yield f"{where}: is skipped without a reason"
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test"):
                 for line in clock_asserts(node):
-                    yield f"{source.name}:{line}: asserts by the wall clock; assert what happened, or pass the time in"
+                    yield f"{source.name}:{line}: asserts on the wall clock; assert what happened, or pass the time in"
 
 
 if __name__ == "__main__":

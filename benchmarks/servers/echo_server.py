@@ -1,4 +1,4 @@
-"""The floor: msgspec decode, validate, encode on uvicorn with httptools and uvloop; no era, no headers, no auth."""
+"""The least possible cost: msgspec decodes and encodes a call on uvicorn with httptools and uvloop, nothing else."""
 
 import os
 

@@ -1,6 +1,6 @@
-"""The guide's tool in Portway, on the everything server: what is measured has every feature loaded.
+"""The guide's tool in Portway, on the everything server, so that every feature is loaded.
 
-`BENCH_KIND` is async or def, `BENCH_TOOLS` how many tools are added in all.
+`BENCH_KIND` is async or def, `BENCH_TOOLS` the number of tools added.
 """
 
 import importlib

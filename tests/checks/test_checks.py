@@ -1,4 +1,4 @@
-"""Each check of `make check` that is our own fails on the thing it is for, and lets its neighbour pass."""
+"""Each of our own checks in `make check` fails on a violation and accepts similar correct code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LOCKED = "click==8.5.1 ; sys_platform != 'win32' \\\n    --hash=sha256:00ff\n"
 LOG = "src/portway/log.py"
 TABLE = "[tool.portway.owners]\n"
 
-# check, files of a small tree, what it must say (None: nothing).
+# check, files of a small tree, text it must print (None: nothing).
 CASES = [
     ("sizes", {LOG: "x = 1\n" * 500}, None),
     ("sizes", {LOG: "x = 1\n" * 501}, "src/portway/log.py: 501 lines"),
@@ -62,9 +62,9 @@ CASES = [
     (
         "testlint",
         {"tests/a.py": "def test_a():\n  t = time.time()\n  d = now() - t\n  assert d < 1\n"},
-        "a.py:4: asserts by",
+        "a.py:4: asserts on",
     ),
-    ("testlint", {"tests/a.py": "def test_a():\n  assert loop.time() < limit\n"}, "tests/a.py:2: asserts by"),
+    ("testlint", {"tests/a.py": "def test_a():\n  assert loop.time() < limit\n"}, "tests/a.py:2: asserts on"),
     ("testlint", {"tests/a.py": "@pytest.mark.skipif(old, reason='needs 3.12')\ndef test_a(): ...\n"}, None),
     ("testlint", {"tests/a.py": "@pytest.mark.skip\ndef test_a(): ...\n"}, "tests/a.py:1: is skipped without a reason"),
     ("testlint", {"tests/a.py": "@pytest.mark.skipif(old)\ndef test_a(): ...\n"}, "tests/a.py:1: is skipped"),
@@ -78,7 +78,7 @@ def run_check(name: str, root: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(("check", "files", "said"), CASES)
-def test_a_check_names_what_breaks_its_rule_and_nothing_else(
+def test_a_check_reports_violations_and_nothing_else(
     check: str, files: dict[str, str], said: str | None, tmp_path: Path
 ) -> None:
     for name, text in files.items():

@@ -1,4 +1,4 @@
-"""What is shipped: the wheel holds the package and nothing else, and runs in an environment of its own."""
+"""The wheel contains the package and nothing else, and runs in its own environment."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ UV = Path(sys.executable).parent / "uv"
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel as built from this tree, with the locked build backend."""
+    """The wheel built from this tree with the locked build backend."""
     folder = tmp_path_factory.mktemp("wheel")
     command = [
         UV,
@@ -35,7 +35,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next(folder.glob("portway-*.whl"))
 
 
-def test_the_wheel_carries_the_typed_package_and_nothing_else(wheel: Path) -> None:
+def test_the_wheel_contains_the_typed_package_and_nothing_else(wheel: Path) -> None:
     package = ROOT / "src" / "portway"
     expected = {
         str(path.relative_to(ROOT / "src"))
@@ -49,7 +49,7 @@ def test_the_wheel_carries_the_typed_package_and_nothing_else(wheel: Path) -> No
 
 @pytest.mark.install
 @pytest.mark.timeout(300)
-def test_the_wheel_alone_runs_the_host_in_an_environment_of_its_own(wheel: Path, tmp_path: Path) -> None:
+def test_the_wheel_alone_runs_the_host_in_its_own_environment(wheel: Path, tmp_path: Path) -> None:
     uvx = (UV, "tool", "run", "--isolated", "--python", sys.executable, "--from", f"{wheel}[host]")
     up = ("portway", "up", WEATHER.parent, "--port", "0", "--data", tmp_path / "data")
     with started(*uvx, *up, ready=r"^ready (\{.*\})$", within=240, cwd=tmp_path) as child:

@@ -1,4 +1,4 @@
-"""Portway's client as the official suite drives one: the URL is the last argument, the tools say what to do."""
+"""Portway's client for the official suite: the last argument is the URL, the server's tools define the calls."""
 
 from __future__ import annotations
 

@@ -14,14 +14,14 @@ FEATURES = Path(__file__).with_name("feature_server.py")
 
 @pytest.fixture(scope="module")
 def features() -> Iterator[str]:
-    """The URL of the server with every feature."""
+    """The URL of the feature server."""
     with served(FEATURES) as url:
         yield url
 
 
 @pytest.fixture(scope="session")
 def hosted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, dict[str, str]]]:
-    """The `url` and `token` of the weather server and of the one with every feature, by name, behind one gate."""
+    """The `url` and `token` of the weather server and of the feature server, by name, behind one gate."""
     folder = tmp_path_factory.mktemp("apps") / "features"
     folder.mkdir()
     shutil.copyfile(FEATURES, folder / "server.py")

@@ -1,4 +1,4 @@
-"""A server with every feature that a client can show: what asks, tells, changes, waits and leaves."""
+"""A server with every feature that clients see: questions, notifications, changes, cancellation, resumed streams."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from portway import (
 
 
 class Progress:
-    """How far `wait` has come."""
+    """Whether `wait` has started and has been cancelled."""
 
     def __init__(self) -> None:
         self.waiting, self.stopped = asyncio.Event(), asyncio.Event()
@@ -49,7 +49,7 @@ class Trip:
 
 @server.tool(asks=True)
 async def book(ctx: Context) -> str:
-    """Ask one thing after the other, then three at once."""
+    """Ask one question, then three at once."""
     trip = (await ctx.elicit("Where to?", Trip)).data
     roots, model, name = (
         await ctx.ask(roots=list_roots(), model=sample("Say hello"), name=elicit("Your name?", str))
@@ -59,19 +59,19 @@ async def book(ctx: Context) -> str:
 
 @server.tool
 def add(a: int, b: int) -> int:
-    """Give plain data."""
+    """Return plain data."""
     return a + b
 
 
 @server.tool
 def confirm(city: str, sure: Annotated[bool, Ask("Are you sure?")]) -> str:
-    """Ask what the signature says."""
+    """Ask the question in the signature."""
     return f"{city}: {sure}"
 
 
 @server.tool(asks=True)
 async def visit(ctx: Context) -> str:
-    """Ask for a visit to a page."""
+    """Ask the user to visit a page."""
     return (await ctx.elicit_url("Pay there", "https://pay.example/1")).action
 
 
@@ -120,7 +120,7 @@ async def cancelled(ctx: Context) -> str:
 
 @server.tool
 async def change() -> str:
-    """Add a tool, take it away, and update a resource."""
+    """Add a tool, remove it, and update a resource."""
     server.tool(say, name="passing")
     server.remove_tool("passing")
     server.resource_updated("config://x")
@@ -137,7 +137,7 @@ async def leave(ctx: Context) -> str:
 
 @server.tool
 def show() -> list[str | Image | Audio | ResourceLink | EmbeddedResource]:
-    """Give content of every kind."""
+    """Return content of every kind."""
     return [
         "text",
         Image(data=b"png"),

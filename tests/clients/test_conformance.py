@@ -1,4 +1,4 @@
-"""The scenarios of the official suite for clients, authorization aside, against Portway's own client."""
+"""Portway's own client in the official suite's scenarios for clients, except those of authorization."""
 
 from __future__ import annotations
 
@@ -37,6 +37,6 @@ def test_the_client_passes_the_scenario(version: str, scenario: str, tmp_path: P
     done = subprocess.run(
         [*command, "-o", tmp_path], cwd=NODE, env=clean_env(), capture_output=True, text=True, check=False, timeout=100
     )
-    said = done.stdout + done.stderr
-    assert done.returncode == 0, said
-    assert re.search(r"Passed: (\d+)/\1, 0 failed, 0 warnings", said), said
+    output = done.stdout + done.stderr
+    assert done.returncode == 0, output
+    assert re.search(r"Passed: (\d+)/\1, 0 failed, 0 warnings", output), output

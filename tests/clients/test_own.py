@@ -1,4 +1,4 @@
-"""Portway's own client uses every feature of a server of ours: over HTTP, stdio, in memory and through the gate."""
+"""Portway's own client uses every feature of the feature server over HTTP, stdio, in memory and through the gate."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ def test_the_own_client_uses_every_feature(
     async def main() -> None:
         async with client:
             assert client.era is Era(era)
-            await use(client, logs)
+            await check_every_feature(client, logs)
 
     asyncio.run(main())
 
 
-async def use(client: Client, logs: list[Any]) -> None:
+async def check_every_feature(client: Client, logs: list[Any]) -> None:
     booked = await client.call_tool("book")
     assert booked.text == "Hello, Ada: 2 days in Oslo, aisle, ['file:///home']"
     assert (await client.call_tool("confirm", {"city": "Oslo"})).text == "Oslo: True"

@@ -37,13 +37,13 @@ STDIO = StdioServerParameters(command=sys.executable, args=[str(FEATURES)], env=
 Connect = Callable[..., AbstractAsyncContextManager[Client]]
 
 
-class Person:
-    """What the official client needs to answer a server, and what it was told."""
+class User:
+    """Answers the questions of a server and records its notifications."""
 
     def __init__(self) -> None:
         self.questions: list[str] = []
         self.logs: list[tuple[str, str | None, Any]] = []
-        self.told: asyncio.Queue[str] = asyncio.Queue()
+        self.notifications: asyncio.Queue[str] = asyncio.Queue()
 
     async def elicit(self, context: Any, params: Any) -> ElicitResult:
         if isinstance(params, ElicitRequestURLParams):
@@ -65,20 +65,20 @@ class Person:
     async def log(self, params: Any) -> None:
         self.logs.append((params.level, params.logger, params.data))
 
-    async def hear(self, message: Any) -> None:
-        self.told.put_nowait(message.method)
+    async def receive(self, message: Any) -> None:
+        self.notifications.put_nowait(message.method)
 
 
 @asynccontextmanager
 async def through_the_gate(app: dict[str, str]) -> AsyncIterator[Transport]:
-    """What connects the official client to a hosted app."""
+    """Give the transport of the official client to a hosted app."""
     async with httpx2.AsyncClient(headers={"Authorization": f"Bearer {app['token']}"}, timeout=20) as http:
         yield streamable_http_client(app["url"], http_client=http)
 
 
 @pytest.fixture(params=["http", "stdio", "gate"])
 def connect(request: pytest.FixtureRequest) -> Connect:
-    """Connects to the feature server as a `Person`, in one of the ways."""
+    """Connect to the feature server as a `User`, in one of the ways."""
 
     @asynccontextmanager
     async def target() -> AsyncIterator[str | StdioServerParameters | Transport]:
@@ -89,17 +89,17 @@ def connect(request: pytest.FixtureRequest) -> Connect:
             yield request.getfixturevalue("features") if request.param == "http" else STDIO
 
     @asynccontextmanager
-    async def connected(mode: str, person: Person) -> AsyncIterator[Client]:
+    async def connected(mode: str, user: User) -> AsyncIterator[Client]:
         async with (
             target() as server,
             Client(
                 server,
                 mode=mode,
-                elicitation_callback=person.elicit,
-                sampling_callback=person.sample,
-                list_roots_callback=person.roots,
-                logging_callback=person.log,
-                message_handler=person.hear,
+                elicitation_callback=user.elicit,
+                sampling_callback=user.sample,
+                list_roots_callback=user.roots,
+                logging_callback=user.log,
+                message_handler=user.receive,
                 log_level="info",
                 read_timeout_seconds=20,
             ) as client,
@@ -118,28 +118,28 @@ async def call(client: Client, tool: str, **arguments: Any) -> str:
 @pytest.mark.parametrize(("mode", "version"), MODES)
 def test_the_official_python_client_uses_every_feature(mode: str, version: str, connect: Connect) -> None:
     async def test() -> None:
-        person = Person()
-        async with connect(mode, person) as client:
+        user = User()
+        async with connect(mode, user) as client:
             assert client.protocol_version == version
-            await asks(client, person)
-            await tells(client, person)
-            await offers(client)
-            await changes(client, person)
-            await gives_up(client)
+            await check_questions(client, user)
+            await check_progress_and_logs(client, user)
+            await check_lists_and_content(client)
+            await check_changes(client, user)
+            await check_cancellation(client)
 
     asyncio.run(test())
 
 
-async def asks(client: Client, person: Person) -> None:
+async def check_questions(client: Client, user: User) -> None:
     assert await call(client, "book") == "Hello, Ada: 2 days in Oslo, aisle, ['file:///home']"
     assert await call(client, "confirm", city="Oslo") == "Oslo: True"
     assert await call(client, "visit") == "decline"
-    assert person.questions[0] == "Where to?"
-    assert set(person.questions[1:3]) == {"Say hello", "Your name?"}
-    assert person.questions[3:] == ["Are you sure?", "https://pay.example/1"]
+    assert user.questions[0] == "Where to?"
+    assert set(user.questions[1:3]) == {"Say hello", "Your name?"}
+    assert user.questions[3:] == ["Are you sure?", "https://pay.example/1"]
 
 
-async def tells(client: Client, person: Person) -> None:
+async def check_progress_and_logs(client: Client, user: User) -> None:
     seen: list[tuple[float, float | None, str | None]] = []
 
     async def progress(done: float, total: float | None, message: str | None) -> None:
@@ -148,14 +148,14 @@ async def tells(client: Client, person: Person) -> None:
     await client.call_tool("steps", {"to": 2}, progress_callback=progress)
     assert seen == [(1, 2, "step 1"), (2, 2, "step 2")]
     await call(client, "say")
-    assert person.logs == [("info", "features", {"n": 1}), ("error", None, "high")]
+    assert user.logs == [("info", "features", {"n": 1}), ("error", None, "high")]
     if client.protocol_version == "2025-11-25":
         await client.set_logging_level("error")
         await call(client, "say")
-        assert person.logs[2:] == [("error", None, "high")]
+        assert user.logs[2:] == [("error", None, "high")]
 
 
-async def offers(client: Client) -> None:
+async def check_lists_and_content(client: Client) -> None:
     tools, cursor, pages = [], None, 0
     while pages == 0 or cursor:
         page = await client.list_tools(cursor=cursor)
@@ -180,22 +180,22 @@ async def offers(client: Client) -> None:
     assert kinds == ["light"]
 
 
-async def changes(client: Client, person: Person) -> None:
+async def check_changes(client: Client, user: User) -> None:
     if client.protocol_version == "2025-11-25":
         await client.subscribe_resource("config://x")
         await call(client, "change")
         expected = {"notifications/tools/list_changed", "notifications/resources/updated"}
         while expected:
-            expected.discard(await person.told.get())
+            expected.discard(await user.notifications.get())
         await client.unsubscribe_resource("config://x")
         return
     async with client.listen(tools_list_changed=True, resource_subscriptions=["config://x"]) as stream:
         await call(client, "change")
-        heard = {type(await anext(stream)).__name__, type(await anext(stream)).__name__}
-    assert heard == {"ToolsListChanged", "ResourceUpdated"}
+        received = {type(await anext(stream)).__name__, type(await anext(stream)).__name__}
+    assert received == {"ToolsListChanged", "ResourceUpdated"}
 
 
-async def gives_up(client: Client) -> None:
+async def check_cancellation(client: Client) -> None:
     waiting = asyncio.create_task(client.call_tool("wait", {}))
     assert await call(client, "begun") == "begun"
     waiting.cancel()

@@ -35,8 +35,8 @@ def weather() -> Iterator[str]:
         yield url
 
 
-def met(client: dict[str, str], script: str = "weather.mjs", **target: object) -> dict[str, Any]:
-    """What the client, driven by `script`, saw of the server it was pointed at."""
+def run_client(client: dict[str, str], script: str = "weather.mjs", **target: object) -> dict[str, Any]:
+    """Run `script` with a client and a server; return what the client saw."""
     if not (NODE / "node_modules").exists():
         pytest.skip("tests/node/node_modules is missing: run `make test-all`")
     command = ["node", script, json.dumps(client | target)]
@@ -46,7 +46,7 @@ def met(client: dict[str, str], script: str = "weather.mjs", **target: object) -
     return seen
 
 
-def check(seen: dict[str, Any], version: str | None) -> None:
+def check_weather(seen: dict[str, Any], version: str | None) -> None:
     assert seen.get("version") == version
     assert {"name": "weather", "version": "1.0.0"}.items() <= seen["server"].items()
     assert list(seen["tools"]) == ["get_weather", "convert_currency"]
@@ -71,24 +71,24 @@ def check(seen: dict[str, Any], version: str | None) -> None:
 def test_a_typescript_client_uses_the_weather_server_over_http(
     client: dict[str, str], version: str, weather: str
 ) -> None:
-    check(met(client, url=weather, token=TOKEN), version)
+    check_weather(run_client(client, url=weather, token=TOKEN), version)
 
 
 @each_client
 def test_a_typescript_client_uses_the_weather_server_over_stdio(client: dict[str, str], version: str) -> None:
-    seen = met(client, command=[sys.executable, str(WEATHER)])
-    check(seen, version if client["client"] == "v2" else None)  # v1 does not tell the version over stdio
+    seen = run_client(client, command=[sys.executable, str(WEATHER)])
+    check_weather(seen, version if client["client"] == "v2" else None)  # v1 does not give the version over stdio
 
 
 @each_client
 def test_a_typescript_client_uses_the_hosted_weather_server_through_the_gate(
     client: dict[str, str], version: str, hosted: dict[str, dict[str, str]]
 ) -> None:
-    check(met(client, **hosted["weather"]), version)
+    check_weather(run_client(client, **hosted["weather"]), version)
 
 
-def use_features(client: dict[str, str], **target: object) -> dict[str, Any]:
-    seen = met(client, "features.mjs", **target)
+def check_features(client: dict[str, str], **target: object) -> dict[str, Any]:
+    seen = run_client(client, "features.mjs", **target)
     assert seen["questions"][0] == "Where to?"
     assert set(seen["questions"][1:3]) == {"Say hello", "Your name?"}
     assert seen["questions"][3:] == ["Are you sure?", "https://pay.example/1"]
@@ -104,7 +104,7 @@ def use_features(client: dict[str, str], **target: object) -> dict[str, Any]:
     assert base64.b64decode(seen["read"]) == b"oslo today"
     assert seen["pack"] == ["Pack light for Oslo", "Certainly"]
     assert seen["cities"] == ["oslo today", "ottawa today"]
-    assert seen["heard"] == ["config://x", "tools"]
+    assert seen["changes"] == ["config://x", "tools"]
     assert "enough" in seen["aborted"]
     assert seen["cancelled"] == "cancelled"
     return seen
@@ -120,10 +120,10 @@ def test_a_typescript_client_uses_every_feature_over_http(
     client: dict[str, str], behind_a_gate: bool, request: pytest.FixtureRequest
 ) -> None:
     hosted = request.getfixturevalue("hosted")["features"] if behind_a_gate else None
-    seen = use_features(client, **(hosted or {"url": request.getfixturevalue("features")}))
+    seen = check_features(client, **(hosted or {"url": request.getfixturevalue("features")}))
     assert seen.get("leave") == ("left" if client.get("mode", "legacy") == "legacy" else None)
 
 
 @each_feature_client
 def test_a_typescript_client_uses_every_feature_over_stdio(client: dict[str, str]) -> None:
-    use_features(client, command=[sys.executable, str(FEATURES)])
+    check_features(client, command=[sys.executable, str(FEATURES)])

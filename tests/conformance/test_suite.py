@@ -1,7 +1,7 @@
-"""The official conformance suite against `examples/everything`, each revision at its own wire.
+"""The official conformance suite against `examples/everything`, for each revision.
 
-All that a revision requires and all server scenarios beside it but those of tasks, an extension we do not offer
-(docs/not-supported.md): no check may fail, warn or be skipped.
+The required and the optional server scenarios, except those of tasks, which are not supported (docs/not-supported.md).
+No check may fail, warn or be skipped.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ pytestmark = [pytest.mark.conformance, pytest.mark.timeout(300)]
 SUITE = ROOT / "tests" / "node" / "node_modules" / "@modelcontextprotocol" / "conformance"
 EVERYTHING = ROOT / "examples" / "everything" / "server.py"
 REQUIRED = {"2025-11-25": 30, "2026-07-28": 37}
-BESIDE = {
+OPTIONAL = {
     "2025-11-25": {"server-session-lifecycle", "json-schema-2020-12", "server-sse-polling"},
     "2026-07-28": {"json-schema-2020-12", "http-header-validation", "http-custom-header-server-validation"},
 }
-TOLD_BY_ID = {
+MUST_SUCCEED = {
     "2025-11-25": {
         "server-session-delete-accepted",
         "server-session-terminated-returns-404",
@@ -42,14 +42,14 @@ Checks = dict[str, list[dict[str, str]]]
 
 
 def required(revision: str) -> set[str]:
-    """The server scenarios that a revision's implementations must pass."""
+    """Return the server scenarios that a revision requires."""
     table = (SUITE / "requirements" / f"{revision}.yaml").read_text(encoding="utf-8")
     server = re.split(r"^server:\n", table, flags=re.MULTILINE)[1].split("\nclient:")[0]
     return set(re.findall(r"^  - (\S+)", server, flags=re.MULTILINE))
 
 
 def run_suite(url: str, revision: str, into: Path) -> Checks:
-    """The checks of every server scenario of a revision but those of tasks, by scenario."""
+    """Run every server scenario of a revision except those of tasks; return the checks by scenario."""
     if not SUITE.exists():
         pytest.skip("tests/node/node_modules is missing: run `make test-all`")
     command = [SUITE.parents[1] / ".bin" / "conformance", "server", "-o", into, "--requirements", revision]
@@ -61,12 +61,12 @@ def run_suite(url: str, revision: str, into: Path) -> Checks:
         scenario = re.sub(r"^server-(.+)-\d{4}-\d\d-\d\dT.*", r"\1", path.parent.name)
         if not scenario.startswith("tasks-"):
             checks[scenario] = json.loads(path.read_text(encoding="utf-8"))
-    assert set(checks) == required(revision) | BESIDE[revision], done.stdout[-2000:] + done.stderr
+    assert set(checks) == required(revision) | OPTIONAL[revision], done.stdout[-2000:] + done.stderr
     return checks
 
 
 def faults(checks: Checks) -> list[str]:
-    """What is neither a success nor a mere remark."""
+    """Describe the checks that neither succeeded nor only inform."""
     return [
         f"{scenario} {check['id']} {check['status']}: {check.get('errorMessage')}"
         for scenario, each in sorted(checks.items())
@@ -85,7 +85,7 @@ def test_every_check_of_every_scenario_succeeds(revision: str, tmp_path: Path) -
         checks = run_suite(url, revision, tmp_path)
     assert not faults(checks), "\n".join(faults(checks))
     assert len(required(revision)) == REQUIRED[revision]
-    assert succeeded(checks) >= TOLD_BY_ID[revision]
+    assert succeeded(checks) >= MUST_SUCCEED[revision]
 
 
 @pytest.fixture(scope="module")
@@ -102,4 +102,4 @@ def hosted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def test_every_check_succeeds_through_the_gate(hosted: str, revision: str, tmp_path: Path) -> None:
     checks = run_suite(hosted, revision, tmp_path)
     assert not faults(checks), "\n".join(faults(checks))
-    assert succeeded(checks) >= TOLD_BY_ID[revision]
+    assert succeeded(checks) >= MUST_SUCCEED[revision]

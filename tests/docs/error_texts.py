@@ -1,8 +1,8 @@
-"""The error texts of `src/portway`, read from its syntax, and those the pages in docs/ list.
+"""The error texts in the source of `src/portway`, and those that the pages in docs/ list.
 
-A text keeps its constant parts; what is filled in at run time is `…`. An error is the text given to an exception (its
-constructor, or its own `super().__init__`) or to one of SENDERS, which carry a text to a client or an operator without
-raising. What an exception only passes on, as `str(error)`, has its text where it was made.
+A variable part of a text is written `…`. An error text is an argument of an exception (of its constructor, or of its
+own `super().__init__`) or of one of SENDERS, which send a text to a client or an operator without raising. A text that
+is only passed on, as `str(error)`, is found where it was made.
 """
 
 from __future__ import annotations
@@ -29,33 +29,33 @@ SENDERS = {
     *("_refuse", "refuse", "_answer", "Refusal"),  # replies of the listener and the transport
     *("fail", "_end", "_show", "_say", "_abandon"),  # ends of connections, of servers and of instances
     *("error", "exception", "warning", "print", "write"),  # lines of a log
-    "send",  # an ASGI lifespan that fails says why in a "message"
+    "send",  # an ASGI lifespan gives the reason of a failure as "message"
 }
 _CLICK = {"ClickException", "UsageError", "BadParameter"}
 _BUILTIN = {name for name, value in vars(builtins).items() if isinstance(value, type) and issubclass(value, Exception)}
 _ROW = re.compile(r"^\| (`+) ?(.+?) ?\1 \| .+ \|$", re.MULTILINE)
 _FORMAT = re.compile(r"%(?:b|d|s|r|g|\.0f)")
 _Scope = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-_MOST = 8  # texts of one expression: alternatives multiply
+_MOST = 8  # texts of one expression, as alternatives multiply
 
 
 @dataclass(frozen=True)
 class Error:
-    """A text of the source, where it stands and what carries it."""
+    """A text of the source, its place, and the function or exception that gets it."""
 
     text: str
     place: str
     carrier: str
 
     def is_written(self, text: str) -> bool:
-        """Whether `text`, as a page or a client shows it, can be this error."""
+        """Return whether `text`, as a page or a client shows it, can be this error."""
         pattern = re.escape(self.text.partition("\n")[0]).replace("…", ".+?")  # a list may follow
         return re.fullmatch(pattern, text, re.DOTALL) is not None
 
 
 @dataclass
 class _Module:
-    """One file: what its names and functions may hold as text."""
+    """One file, and the texts that its names and functions may hold."""
 
     path: Path
     tree: ast.Module
@@ -85,7 +85,7 @@ class _Module:
 
 
 def _arguments(node: ast.Call) -> Iterator[ast.expr]:
-    """What a call is given, and the "message" of a dict among it."""
+    """Yield the arguments of a call, and the "message" of a dict among them."""
     for argument in [*node.args, *(keyword.value for keyword in node.keywords)]:
         yield argument
         if isinstance(argument, ast.Dict):
@@ -109,7 +109,7 @@ def _name(node: ast.expr) -> str:
 
 
 def _assigned(scope: ast.AST) -> dict[str, list[str]]:
-    """Names to the texts given to them anywhere in `scope`; for a module, at its top."""
+    """Map each name to the texts assigned to it in `scope`; for a module, only at its top level."""
     nodes = scope.body if isinstance(scope, ast.Module) else ast.walk(scope)
     found: dict[str, list[str]] = {}
     for node in nodes:
@@ -119,7 +119,7 @@ def _assigned(scope: ast.AST) -> dict[str, list[str]]:
 
 
 def _texts(node: ast.expr, names: dict[str, list[str]], functions: dict[str, list[str]]) -> list[str]:
-    """What text an expression may give; [] for one that is no text, or one made elsewhere."""
+    """Return the texts that an expression may have; [] if it is not text, or made elsewhere."""
     if isinstance(node, ast.Constant):
         value = node.value.decode() if isinstance(node.value, bytes) else node.value
         return [_FORMAT.sub("…", value)] if isinstance(value, str) else []
@@ -140,7 +140,7 @@ def _texts(node: ast.expr, names: dict[str, list[str]], functions: dict[str, lis
 
 
 def _exceptions(trees: list[ast.Module]) -> set[str]:
-    """The names of all exceptions: the built-in ones, click's, whatever is raised, and what is derived from them."""
+    """Return the names of all exceptions: built-in ones, click's, everything raised, and their subclasses."""
     nodes = [node for tree in trees for node in ast.walk(tree)]
     raised = {_name(node.exc.func) for node in nodes if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call)}
     known = _BUILTIN | _CLICK | raised
@@ -152,20 +152,20 @@ def _exceptions(trees: list[ast.Module]) -> set[str]:
 
 
 def errors() -> list[Error]:
-    """Every error text of the source."""
+    """Return every error text of the source."""
     modules = [_Module(path, ast.parse(path.read_text())) for path in sorted(SOURCE.rglob("*.py"))]
     exceptions = _exceptions([module.tree for module in modules])
     return [error for module in modules for error in module.errors(exceptions)]
 
 
 def documented() -> list[str]:
-    """The error texts of the pages: the first cells of their tables, as code."""
+    """Return the error texts of the pages: the first cells of their tables, as code."""
     rows = [match for page in PAGES for match in _ROW.finditer(page.read_text())]
     return [match[2].replace("\\|", "|") for match in rows]
 
 
 def asserted() -> set[str]:
-    """The strings of the tests that could name an error: with a space in them, as plain text."""
+    """Return the strings of the tests that may be error texts: those with a space, as plain text."""
     found = set()
     for path in set((ROOT / "tests").rglob("test_*.py")) - {Path(__file__).with_name("test_errors.py")}:
         nodes = list(ast.walk(ast.parse(path.read_text())))

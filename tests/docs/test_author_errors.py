@@ -1,4 +1,4 @@
-"""The errors of docs/errors-author.md and docs/errors-schemas.md, each provoked by a few lines of an author."""
+"""The errors of docs/errors-author.md and docs/errors-schemas.md, each provoked by a few lines of a server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from portway.http.limits import Limits
 from portway.protocol.errors import RpcError
 from portway.transport.http_app import HttpApp
 from tests.conftest import RunCli
-from tests.docs.test_wire_errors import legacy, pattern, said
+from tests.docs.test_wire_errors import error_text, legacy, pattern
 from tests.http.running_listener import Listener
 
 REGISTERED = [
@@ -75,7 +75,7 @@ REGISTERED = [
 
 
 @pytest.mark.parametrize(("text", "source"), REGISTERED, ids=[text for text, _ in REGISTERED])
-def test_a_registration_that_cannot_be_is_refused_with_the_documented_text(text: str, source: str) -> None:
+def test_a_wrong_registration_is_refused_with_the_documented_text(text: str, source: str) -> None:
     with pytest.raises((TypeError, KeyError, ValueError)) as refused:
         exec(f"from portway import Icon, Message, Server\nserver = Server()\n{source}", {})
     assert re.fullmatch(pattern(text), refused.value.args[0])
@@ -113,7 +113,7 @@ RETURNED = [
 
 
 @pytest.mark.parametrize(("text", "source"), RETURNED, ids=[text for text, _ in RETURNED])
-def test_what_a_handler_may_not_return_is_an_id_to_the_client_and_the_documented_text_in_the_log(
+def test_a_wrong_result_gives_the_client_an_id_and_the_log_the_documented_text(
     text: str, source: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     answer = answer_of(source, {"name": "f"}, "prompts/get" if "prompt" in source else "tools/call")
@@ -142,13 +142,13 @@ def answer_of(source: str, params: dict[str, Any], method: str = "tools/call") -
     exec(f"from portway import Image, Server, ToolResult, sample\nserver = Server()\n{source}", names)
     listener = Listener(HttpApp(names["server"]), Limits())
     try:
-        return said(listener.talk(legacy(method, params)))
+        return error_text(listener.talk(legacy(method, params)))
     finally:
         listener.stop()
         listener.join()
 
 
-def test_what_completes_badly_and_what_is_registered_again_is_in_the_log_by_the_documented_text(
+def test_a_wrong_completion_and_a_second_registration_are_logged_with_the_documented_text(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     server = Server(on_duplicate="warn")
@@ -183,7 +183,7 @@ def test_what_completes_badly_and_what_is_registered_again_is_in_the_log_by_the_
     assert re.search(pattern("what completes an argument of … must return a list of str"), caplog.text)
 
 
-def test_a_lifespan_that_ends_too_early_is_named_in_the_log_with_the_documented_text(
+def test_a_lifespan_that_ends_too_early_is_logged_with_the_documented_text(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     breaks, over = asyncio.Event(), asyncio.Event()
@@ -224,7 +224,7 @@ server = Server("shop", lifespan=database)
 
 
 @pytest.mark.parametrize("transport", ["http", "stdio"])
-def test_a_lifespan_that_fails_is_named_with_the_documented_texts(
+def test_a_lifespan_that_fails_is_reported_with_the_documented_texts(
     run_cli: RunCli, tmp_path: Path, transport: str
 ) -> None:
     (tmp_path / "server.py").write_text(FAILING_LIFESPAN)

@@ -1,4 +1,4 @@
-"""The errors of docs/troubleshooting.md: of the command line, and of connecting to servers that misbehave."""
+"""The errors of docs/troubleshooting.md: of the command line, and of connections to servers that misbehave."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def matches(text: str, output: str) -> bool:
         ("…=… is not known; use one of …", "", {"PORTWAY_LOG_LEVEL": "loud"}),
     ],
 )
-def test_a_server_that_cannot_be_served_says_the_documented_text(
+def test_a_server_that_cannot_run_prints_the_documented_text(
     run_cli: RunCli, tmp_path: Path, text: str, target: str, environment: dict[str, str]
 ) -> None:
     (tmp_path / "server.py").write_text(SERVER)
@@ -107,7 +107,7 @@ def test_a_server_that_cannot_be_served_says_the_documented_text(
     assert "planted" not in done.stderr
 
 
-def test_stdio_without_standard_output_says_the_documented_text(tmp_path: Path) -> None:
+def test_stdio_without_standard_output_prints_the_documented_text(tmp_path: Path) -> None:
     (tmp_path / "server.py").write_text(SERVER)
     command = f"{SCRIPTS / 'portway'} run server.py --transport stdio >&-"
     done = subprocess.run(
@@ -156,7 +156,7 @@ def test_a_server_that_asks_the_client_for_something_is_answered_with_the_docume
     assert re.fullmatch(pattern("This client does not serve …."), answer["error"]["message"])
 
 
-def test_an_application_that_fails_is_named_in_the_log_with_the_documented_text(
+def test_an_application_that_fails_is_logged_with_the_documented_text(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def failing(scope: Scope, receive: Receive, send: Send) -> None:
@@ -176,7 +176,7 @@ def test_an_application_that_fails_is_named_in_the_log_with_the_documented_text(
 
 
 @pytest.mark.parametrize("ends", [True, False])
-def test_an_application_that_does_not_shut_down_is_named_in_the_log_with_the_documented_text(
+def test_an_application_that_does_not_shut_down_is_logged_with_the_documented_text(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, ends: bool
 ) -> None:
     monkeypatch.setattr("portway.http.asgi_lifespan.STOP_SECONDS", 0.05)
@@ -197,7 +197,7 @@ def test_an_application_that_does_not_shut_down_is_named_in_the_log_with_the_doc
     assert re.fullmatch(pattern(text), caplog.messages[-1])
 
 
-def test_a_function_of_the_callers_that_fails_is_named_in_the_log_with_the_documented_text(
+def test_a_failing_function_of_the_caller_is_logged_with_the_documented_text(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     server = Server()
@@ -230,7 +230,7 @@ def test_a_function_of_the_callers_that_fails_is_named_in_the_log_with_the_docum
         assert any(re.fullmatch(pattern(text), message) for message in caplog.messages)
 
 
-def test_a_descriptor_that_is_no_socket_says_the_documented_text() -> None:
+def test_a_descriptor_that_is_no_socket_gives_the_documented_text() -> None:
     read, write = os.pipe()
     with pytest.raises(ListenError) as refused:
         Bind(fd=read).open()
@@ -255,7 +255,7 @@ def test_a_descriptor_that_is_no_socket_says_the_documented_text() -> None:
         ("… must be … (as JSON), not …", ["server.py", "f", "a=two"]),
     ],
 )
-def test_a_wrong_call_says_the_documented_text(
+def test_a_wrong_call_prints_the_documented_text(
     text: str, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "server.py").write_text(SERVER)
@@ -271,7 +271,7 @@ Answer = Callable[[Request], object]
 
 
 def answering(discover: Answer, method: str = "", answer: Answer = dict) -> Callable[[Request], Awaitable[Reply]]:
-    """A server that answers `server/discover`, and `method`, with what the functions make of the request."""
+    """Run a server that answers `server/discover` and `method` with the results of the given functions."""
 
     async def script(request: Request) -> Reply:
         said = request.message.get("method")
@@ -344,7 +344,7 @@ def redirected(to: str) -> Answer:
         ),
     ],
 )
-def test_a_server_that_misbehaves_is_named_with_the_documented_text(text: str, script: Any, era: Any) -> None:
+def test_a_server_that_misbehaves_is_reported_with_the_documented_text(text: str, script: Any, era: Any) -> None:
     async def main() -> None:
         async with scripted(script) as url, Client(url, era=era, timeout=5) as client:
             await client.list_tools()
@@ -370,7 +370,7 @@ def test_a_server_that_misbehaves_is_named_with_the_documented_text(text: str, s
         ),
     ],
 )
-def test_what_is_no_mcp_server_is_named_with_the_documented_text(
+def test_a_peer_that_is_no_mcp_server_is_reported_with_the_documented_text(
     monkeypatch: pytest.MonkeyPatch, text: str, said: bytes
 ) -> None:
     monkeypatch.setattr("portway.client.http_channel.MESSAGE_BYTES", 1_000_000)
@@ -386,7 +386,7 @@ def test_what_is_no_mcp_server_is_named_with_the_documented_text(
 
 @contextlib.asynccontextmanager
 async def saying(said: bytes) -> AsyncIterator[str]:
-    """The URL of a server that says this to whoever asks, and hangs up."""
+    """Run a server that sends these bytes to every client and disconnects; give its URL."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):
@@ -400,7 +400,7 @@ async def saying(said: bytes) -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}/mcp"
 
 
-def test_a_server_that_does_not_answer_is_named_with_the_documented_text() -> None:
+def test_a_server_that_does_not_answer_is_reported_with_the_documented_text() -> None:
     async def script(request: Request) -> Reply:
         await asyncio.Event().wait()
         raise AssertionError

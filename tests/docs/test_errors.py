@@ -1,4 +1,4 @@
-"""Every error a user can meet is in docs/ by its exact text, exists as written there, and is asserted by some test."""
+"""Every error text that a user can see is in docs/, exists as written there, and is asserted by some test."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections import Counter
 from tests.docs.error_texts import SENDERS, Error, asserted, documented, errors
 
 PARTS = {
-    # What stands in for `…` in another text, and has no row of its own: part -> that text.
+    # Texts that fill the `…` of another text and have no row of their own: part -> that text.
     "it answered with what is not JSON-RPC": "The app … did not answer properly: ….",
     "it answered with what is not the reply to this request": "The app … did not answer properly: ….",
     "it sent no reply": "The app … did not answer properly: ….",
@@ -24,8 +24,8 @@ PARTS = {
     "no room for all of it": "the call record cannot be written (…); calls are refused until it can",
 }
 INTERNAL = {
-    # What no user meets: text -> why.
-    "the request was given up": "ends a connection whose user has left",
+    # Texts that no user sees: text -> reason.
+    "the request was given up": "ends a connection that nobody uses any more",
     "the client was closed": "ends a connection nobody waits on",
     "it was idle for too long": "ends a connection nobody waits on",
     "the peer spoke out of turn": "ends a connection nobody waits on",
@@ -39,12 +39,12 @@ INTERNAL = {
     "portway: … on … (…: …)": "says where a server listens",
 }
 FAULTS = {
-    # Exceptions that tell a programmer, not a user, unless a page has them all the same.
+    # Exceptions for programmers, not for users; a page may list them nevertheless.
     "RuntimeError": "a fault of Portway's own, or of an ASGI application",
     "AttributeError": "Python's own answer to a misspelt import",
 }
 UNPROVOKED = {
-    # What no test here can bring about: text -> why.
+    # Texts that no test here can provoke: text -> reason.
     "Port … needs privileges. Choose one above 1023 with --port or PORT.": "the tests may run as root",
     "Unix sockets are not supported on Windows. Use --host and --port.": "Windows",
     "several workers need a system that can fork; leave --workers out": "Windows",
@@ -63,7 +63,7 @@ DOCUMENTED = documented()
 
 
 def is_documented(error: Error) -> bool:
-    """Whether a page has it, by itself or within the sentence it becomes part of."""
+    """Return whether a page has the text, by itself or within a longer one."""
     if error.carrier in FAULTS or error.text in PARTS or error.text in INTERNAL or not re.search(r"\w{2}", error.text):
         return True
     return any(error.is_written(text) or error.text in text for text in DOCUMENTED)
@@ -92,28 +92,30 @@ def test_every_listed_sender_of_error_texts_is_called_with_one() -> None:
     assert SENDERS - {error.carrier for error in ERRORS} == set()
 
 
-def shingles(text: str) -> set[str]:
-    """Every run of 14 characters of what is constant in a text, by which it is recognised."""
+def fragments(text: str) -> set[str]:
+    """Return every run of 14 characters of the constant parts of a text."""
     parts = (part.strip() for part in text.split("…"))
     return {part[at : at + 14] for part in parts for at in range(max(1, len(part) - 13)) if len(part) >= 7}
 
 
-def is_said_of(text: str, string: str) -> bool:
-    """Whether most words of a test's string are those of an error."""
+def shares_most_words(text: str, string: str) -> bool:
+    """Return whether most words of a test's string are in an error text."""
     words = string.split()
     return sum(word in text for word in words) * 5 >= len(words) * 3
 
 
 @functools.cache
 def unasserted() -> set[str]:
-    """The documented errors of which no test has the whole, nor a part that is theirs alone."""
+    """Return the documented errors of which no test contains the text or a part unique to it."""
     found = set()
     named = asserted()
-    counted = Counter(shingle for text in DOCUMENTED for shingle in shingles(text))
+    counted = Counter(fragment for text in DOCUMENTED for fragment in fragments(text))
     patterns = {text: re.compile(re.escape(text).replace("…", ".+"), re.DOTALL) for text in DOCUMENTED}
     for text, pattern in patterns.items():
-        own = [part for part in shingles(text) if counted[part] == 1]
-        if text in named or any(is_said_of(text, string) for string in named if any(part in string for part in own)):
+        own = [part for part in fragments(text) if counted[part] == 1]
+        if text in named or any(
+            shares_most_words(text, string) for string in named if any(part in string for part in own)
+        ):
             continue
         whole = (string for string in named if pattern.fullmatch(string))
         if not any(sum(other.fullmatch(string) is not None for other in patterns.values()) == 1 for string in whole):
@@ -125,5 +127,5 @@ def test_every_documented_error_is_asserted_by_a_test() -> None:
     assert unasserted() - {*UNPROVOKED} == set()
 
 
-def test_what_is_listed_as_not_provoked_is_documented_and_is_not() -> None:
+def test_every_error_listed_as_not_provoked_is_documented_and_not_asserted() -> None:
     assert {*UNPROVOKED} - unasserted() == set()

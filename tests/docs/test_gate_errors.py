@@ -70,7 +70,7 @@ def test_the_gate_refuses_with_the_documented_text(
     asyncio.run(test())
 
 
-def test_other_methods_and_streams_beyond_the_bound_are_refused_with_the_documented_texts(tmp_path: Path) -> None:
+def test_other_methods_and_too_many_streams_are_refused_with_the_documented_texts(tmp_path: Path) -> None:
     async def test() -> list[bytes]:
         async with rig(tmp_path, Upstream(echo), streams=0) as gate:
             replies = [await gate.client.request(method, "/p/mcp") for method in ("PUT", "GET")]
@@ -98,7 +98,7 @@ def test_an_app_that_stays_silent_is_given_up_with_the_documented_text(
     assert re.fullmatch(pattern("The app … did not answer in time."), answer["error"]["message"])
 
 
-def test_a_record_that_cannot_be_written_stops_calls_and_says_so_with_the_documented_texts(
+def test_a_record_that_cannot_be_written_stops_calls_and_is_logged_with_the_documented_texts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
@@ -125,7 +125,7 @@ def test_a_record_that_cannot_be_written_stops_calls_and_says_so_with_the_docume
     record.close()
 
 
-def test_a_record_that_ends_in_half_a_line_is_mended_with_the_documented_text(
+def test_a_record_that_ends_in_half_a_line_is_repaired_with_the_documented_text(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "000000000001.jsonl").write_text('{"seq":1,"time":"t"}\n{"seq":2,"ti')
@@ -133,7 +133,7 @@ def test_a_record_that_ends_in_half_a_line_is_mended_with_the_documented_text(
     assert re.search(pattern("the call record ended in a torn line: … bytes of … cut"), caplog.text)
 
 
-def test_a_gate_without_its_data_says_so_with_the_documented_text(tmp_path: Path) -> None:
+def test_a_gate_without_its_data_prints_the_documented_text(tmp_path: Path) -> None:
     Paths(tmp_path, tmp_path / "run").calls.mkdir()
     done = subprocess.run(
         [sys.executable, "-m", "portway.host.gate", "--data", tmp_path, "--port", "0"],

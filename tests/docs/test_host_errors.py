@@ -1,4 +1,4 @@
-"""The errors of docs/errors-host.md that the tests of the host itself do not meet."""
+"""The errors of docs/errors-host.md that no test of the host itself provokes."""
 
 from __future__ import annotations
 
@@ -78,12 +78,12 @@ def test_a_token_without_a_name_is_refused_with_the_documented_text(running: Hos
     )
 
 
-def test_an_app_that_was_not_named_again_is_not_destroyed_by_the_documented_text(running: Host) -> None:
+def test_a_destroy_with_another_name_is_refused_with_the_documented_text(running: Host) -> None:
     refused = running.portway("destroy", "app", stdin="other\n")
     assert says("that is not …: nothing was deleted", refused.stderr)
 
 
-def test_a_folder_that_up_cannot_deploy_is_named_with_the_documented_text(run_cli: RunCli, tmp_path: Path) -> None:
+def test_a_folder_that_up_cannot_deploy_is_reported_with_the_documented_text(run_cli: RunCli, tmp_path: Path) -> None:
     (tmp_path / "No Name").mkdir()
     done = run_cli("up", "No Name", "--data", "data", "--port", "0")
     assert done.returncode == 1
@@ -113,12 +113,12 @@ def test_a_killed_gate_is_announced_with_the_documented_text(running: Host) -> N
         ),
     ],
 )
-def test_a_host_that_cannot_start_says_the_documented_text(
+def test_a_host_that_cannot_start_prints_the_documented_text(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, patches: dict[tuple[Any, str], Any], words: list[str]
 ) -> None:
     import portway.host.launcher
 
-    assert portway.host.launcher  # imported while the platform is what it is
+    assert portway.host.launcher  # imported before the platform is patched
     monkeypatch.setenv("PORTWAY_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     monkeypatch.delenv("UV", raising=False)
@@ -130,7 +130,9 @@ def test_a_host_that_cannot_start_says_the_documented_text(
     assert says(text, done.output)
 
 
-def test_a_host_that_is_gone_is_named_with_the_documented_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_that_is_gone_is_reported_with_the_documented_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with tempfile.TemporaryDirectory(dir="/tmp") as run, socket.socket(socket.AF_UNIX) as dying:
         monkeypatch.setenv("XDG_RUNTIME_DIR", run)
         locate(tmp_path).run.mkdir(parents=True)
@@ -141,7 +143,7 @@ def test_a_host_that_is_gone_is_named_with_the_documented_text(tmp_path: Path, m
     assert says("the host on … did not answer (…): is it still up?", done.output)
 
 
-def test_a_database_that_is_none_is_refused_with_the_documented_texts(tmp_path: Path) -> None:
+def test_an_invalid_database_is_refused_with_the_documented_texts(tmp_path: Path) -> None:
     (tmp_path / "a.db").write_text("no database")
     with pytest.raises(StoreError) as unusable:
         Store(tmp_path / "a.db")
@@ -164,7 +166,7 @@ def test_a_folder_that_is_too_large_is_refused_with_the_documented_text(
     assert says("… holds more than … MB: move what the server does not need out of it", str(refused.value))
 
 
-def test_a_folder_that_is_not_there_is_refused_with_the_documented_text(tmp_path: Path) -> None:
+def test_a_missing_folder_is_refused_with_the_documented_text(tmp_path: Path) -> None:
     with pytest.raises(SourceError) as refused:
         FolderSource(tmp_path / "app").copy_to(tmp_path / "copy")
     assert says("there is no folder …: give the one that holds your server", str(refused.value))

@@ -1,8 +1,8 @@
-"""Every example of README.md and docs/ is run as it stands there.
+"""Every example of README.md and docs/ is run as written.
 
-A fence ```` ```python server.py ```` is written to that file; in a ```` ```console ```` fence each `$ command` is run
-by bash and must print what stands below it, where `…` stands for anything. A command that ends in ` &` keeps running
-until the end of the page. Ports 8080 and 8090 are replaced by free ones, the home directory by the test's own.
+A fence ```` ```python server.py ```` is written to that file. In a ```` ```console ```` fence bash runs each
+`$ command`, which must print the text below it; `…` matches anything. A command that ends in ` &` runs until the end of
+the page. Ports 8080 and 8090 are replaced by free ones, the home directory by one of the test.
 """
 
 from __future__ import annotations
@@ -71,12 +71,12 @@ class Page:
         ) as process:
             try:
                 assert process.stdout
-                said = ""
-                while not matches(said, expected):
+                output = ""
+                while not matches(output, expected):
                     line = process.stdout.readline()
-                    assert line, f"$ {command} &\n{said}\n--- is not ---\n{expected}"
-                    # A warning for PORT, which a reader has not set: it opens the server to other machines.
-                    said += "" if "no PORTWAY_TOKENS is set" in line else line
+                    assert line, f"$ {command} &\n{output}\n--- is not ---\n{expected}"
+                    # A reader has not set PORT, so does not see this warning that other machines can reach the server.
+                    output += "" if "no PORTWAY_TOKENS is set" in line else line
                 yield
             finally:
                 process.send_signal(signal.SIGTERM)
@@ -95,9 +95,9 @@ def commands(body: str) -> Iterator[tuple[str, str]]:
         yield command, expected
 
 
-def matches(said: str, expected: str) -> bool:
+def matches(output: str, expected: str) -> bool:
     pattern = re.escape(expected.strip()).replace("…", ".*?")
-    return re.fullmatch(pattern, said.strip(), re.DOTALL) is not None
+    return re.fullmatch(pattern, output.strip(), re.DOTALL) is not None
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -1,4 +1,4 @@
-"""The replies of docs/errors-protocol.md, each provoked over a socket: the text is what the page says it is."""
+"""The errors of docs/errors-protocol.md, each provoked over a socket: the reply has the text of the page."""
 
 from __future__ import annotations
 
@@ -161,8 +161,8 @@ def pattern(text: str) -> str:
     return re.escape(text).replace("…", ".+")
 
 
-def said(answer: bytes) -> str:
-    """The text of a refusal: the listener's plain one, a JSON-RPC error's message, or a failed tool's."""
+def error_text(answer: bytes) -> str:
+    """Return the text of a refusal: the listener's plain one, a JSON-RPC error's message, or a failed tool's."""
     body = answer.partition(b"\r\n\r\n")[2]
     if body[:1] not in b"{[":
         return body.decode().strip()
@@ -185,11 +185,11 @@ def test_a_wrong_request_is_answered_with_the_documented_text(
     listener: Listener, text: str, request_bytes: bytes
 ) -> None:
     answer = listener.talk(request_bytes)
-    assert re.fullmatch(pattern(text), said(answer))
+    assert re.fullmatch(pattern(text), error_text(answer))
     assert b"ada-secret" not in answer
 
 
-def test_what_is_wrong_with_a_session_is_answered_with_the_documented_text() -> None:
+def test_a_wrong_session_is_answered_with_the_documented_text() -> None:
     listener = Listener(HttpApp(lasting), Limits())
     try:
         for text, request_bytes in (
@@ -209,13 +209,13 @@ def test_what_is_wrong_with_a_session_is_answered_with_the_documented_text() -> 
             ),
             ("The MCP endpoint does not take …; the Allow header says what it takes.", http(line=b"PUT /mcp")),
         ):
-            assert re.fullmatch(pattern(text), said(listener.talk(request_bytes)))
+            assert re.fullmatch(pattern(text), error_text(listener.talk(request_bytes)))
         greeting = {"protocolVersion": "2025-11-25", "capabilities": {"roots": {}}, "clientInfo": {}}
         opened = re.search(rb"(?i)mcp-session-id: \S+", listener.talk(legacy("initialize", greeting)))
         assert opened
         asking = legacy("tools/call", {"name": "asking"}).replace(TOKEN, opened[0] + b"\r\nAccept: application/json")
         text = "The client cannot be asked: that needs a session, an Accept with text/event-stream, a call under way."
-        assert text in said(listener.talk(asking))
+        assert text in error_text(listener.talk(asking))
     finally:
         listener.stop()
         listener.join()
@@ -233,18 +233,18 @@ def test_what_is_wrong_with_a_session_is_answered_with_the_documented_text() -> 
         (Limits(stall_seconds=0.05), "The request body stopped arriving for … seconds.", post({})[:-1]),
     ],
 )
-def test_a_bound_of_the_listener_is_answered_with_the_documented_text(
+def test_a_limit_of_the_listener_is_answered_with_the_documented_text(
     limits: Limits, text: str, request_bytes: bytes
 ) -> None:
     listener = Listener(HttpApp(server, verifier=NamedTokens("ada:ada-secret")), limits)
     try:
-        assert re.fullmatch(pattern(text), said(listener.talk(request_bytes)))
+        assert re.fullmatch(pattern(text), error_text(listener.talk(request_bytes)))
     finally:
         listener.stop()
         listener.join()
 
 
-def test_what_waits_when_the_listener_stops_is_answered_with_the_documented_text() -> None:
+def test_a_request_that_waits_when_the_listener_stops_is_answered_with_the_documented_text() -> None:
     begun = threading.Event()
 
     @server.tool
@@ -257,7 +257,7 @@ def test_what_waits_when_the_listener_stops_is_answered_with_the_documented_text
         sock.sendall(legacy("tools/call", {"name": "waits"}))
         assert begun.wait(8)
         listener.stop()
-        assert said(read_all(sock)) == "The server is stopping. Send the request again."
+        assert error_text(read_all(sock)) == "The server is stopping. Send the request again."
     listener.join()
 
 

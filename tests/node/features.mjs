@@ -22,7 +22,7 @@ const client = new Client({ name: "features-test", version: "1" }, { capabilitie
 // v1 registers handlers by schema, v2 by method.
 const schema = (name) => types?.[name];
 const answer = (method, name, handler) => client.setRequestHandler(schema(name) ?? method, handler);
-const hear = (method, name, handler) => client.setNotificationHandler(schema(name) ?? method, handler);
+const onNotification = (method, name, handler) => client.setNotificationHandler(schema(name) ?? method, handler);
 
 const seen = { questions: [], logs: [], progress: [] };
 answer("elicitation/create", "ElicitRequestSchema", async ({ params }) => {
@@ -37,13 +37,13 @@ answer("sampling/createMessage", "CreateMessageRequestSchema", async ({ params }
   return { model: "m", role: "assistant", content: { type: "text", text: "Hello" } };
 });
 answer("roots/list", "ListRootsRequestSchema", async () => ({ roots: [{ uri: "file:///home" }] }));
-hear("notifications/message", "LoggingMessageNotificationSchema", ({ params }) => seen.logs.push([params.level, params.data]));
+onNotification("notifications/message", "LoggingMessageNotificationSchema", ({ params }) => seen.logs.push([params.level, params.data]));
 
-const heard = new Set();
-const told = new Promise((resolve) => {
-  const tell = (what) => heard.add(what) && heard.size === 2 && resolve();
-  hear("notifications/tools/list_changed", "ToolListChangedNotificationSchema", () => tell("tools"));
-  hear("notifications/resources/updated", "ResourceUpdatedNotificationSchema", ({ params }) => tell(params.uri));
+const changes = new Set();
+const bothChanges = new Promise((resolve) => {
+  const note = (what) => changes.add(what) && changes.size === 2 && resolve();
+  onNotification("notifications/tools/list_changed", "ToolListChangedNotificationSchema", () => note("tools"));
+  onNotification("notifications/resources/updated", "ResourceUpdatedNotificationSchema", ({ params }) => note(params.uri));
 });
 
 await client.connect(transport);
@@ -82,8 +82,8 @@ const subscription = modern
   ? await client.listen({ toolsListChanged: true, resourceSubscriptions: ["config://x"] })
   : await client.subscribeResource({ uri: "config://x" });
 await call("change");
-await told;
-seen.heard = [...heard].sort();
+await bothChanges;
+seen.changes = [...changes].sort();
 await (modern ? subscription.close() : client.unsubscribeResource({ uri: "config://x" }));
 
 const abort = new AbortController();

@@ -1,4 +1,4 @@
-"""Thousands of clients that only listen: what each costs the process."""
+"""The memory that each of ten thousand idle clients costs the server."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def request(method: str, body: bytes = b"", **headers: str) -> bytes:
 
 
 async def listen(port: int) -> asyncio.StreamWriter:
-    """A modern client's `subscriptions/listen`."""
+    """Open a modern client's `subscriptions/listen`."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     body = envelope("subscriptions/listen", {"notifications": {"toolsListChanged": True}})
     writer.write(request("POST", body, mcp_protocol_version=MODERN, mcp_method="subscriptions/listen"))
@@ -43,7 +43,7 @@ async def listen(port: int) -> asyncio.StreamWriter:
 
 
 async def get(port: int) -> asyncio.StreamWriter:
-    """The stream of a legacy client's session."""
+    """Open the GET stream of a legacy client's session."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     params = {"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": {"name": "idle", "version": "1"}}
     initialize = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params}

@@ -1,4 +1,4 @@
-"""Minutes of calls, in both eras, by clients that come, go and hang up: nothing may be lost and nothing may pile up."""
+"""Minutes of calls in both eras by clients that connect, leave and disconnect: no reply is lost, nothing leaks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MINUTES = float(os.environ.get("PORTWAY_SOAK_MINUTES", "1"))
 CLIENTS = 4
 CALLS_PER_CONNECTION = 200
 WARM_SHARE = 0.2
-GROWTH = 4 * 1024 * 1024  # what an allocator may still take after the warm-up, in bytes
+GROWTH = 4 * 1024 * 1024  # bytes that the allocator may still take after the warm-up
 META = {"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}}
 HEADERS = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
 MODERN = {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": "get_weather"}
@@ -26,7 +26,7 @@ LEGACY = {"MCP-Protocol-Version": "2025-11-25"}
 
 
 def request(number: int) -> tuple[str, bytes, dict[str, str]]:
-    """The city asked for, the body and the headers of the call of that number; the eras take turns."""
+    """Return city, body and headers of the call of that number; the eras alternate."""
     city, modern = f"city-{number}", number % 2
     params = {"name": "get_weather", "arguments": {"city": city}} | ({"_meta": META} if modern else {})
     message = {"jsonrpc": "2.0", "id": number, "method": "tools/call", "params": params}
@@ -34,7 +34,7 @@ def request(number: int) -> tuple[str, bytes, dict[str, str]]:
 
 
 def call_until(deadline: float, port: int) -> int:
-    """Calls one after another on connections of `CALLS_PER_CONNECTION` each, which end with a reply left unread."""
+    """Call in sequence, `CALLS_PER_CONNECTION` per connection, and leave the last reply of each unread."""
     number = 0
     while time.monotonic() < deadline:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
@@ -52,7 +52,7 @@ def call_until(deadline: float, port: int) -> int:
 
 
 def load(minutes: float, port: int) -> int:
-    """The number of calls `CLIENTS` clients got right in that time."""
+    """Call with `CLIENTS` clients for that time; return the number of calls."""
     deadline = time.monotonic() + minutes * 60
     with ThreadPoolExecutor(CLIENTS) as pool:
         return sum(pool.map(lambda _: call_until(deadline, port), range(CLIENTS)))
@@ -60,7 +60,7 @@ def load(minutes: float, port: int) -> int:
 
 @pytest.mark.soak
 @pytest.mark.timeout(MINUTES * 60 + 120)
-def test_a_server_answers_for_minutes_and_neither_memory_nor_descriptors_pile_up() -> None:
+def test_a_server_answers_for_minutes_without_leaking_memory_or_descriptors() -> None:
     command = (SCRIPTS / "portway", "run", WEATHER, "--transport", "http", "--host", "127.0.0.1", "--port", "0")
     with started(*command, ready=r"http://127\.0\.0\.1:(\d+)") as child:
         assert child.match
@@ -71,6 +71,6 @@ def test_a_server_answers_for_minutes_and_neither_memory_nor_descriptors_pile_up
         assert load(MINUTES * (1 - WARM_SHARE), port) > 0
         assert process.memory_info().rss <= warm * 1.05 + GROWTH
         assert eventually(lambda: process.num_fds() <= idle)
-        assert len(child.lines) == 1, "nothing that a client does belongs in the log"
+        assert len(child.lines) == 1, "a client's behaviour does not belong in the log"
         child.process.terminate()
         assert child.process.wait(15) == 0
