@@ -17,6 +17,7 @@ CHECKS = ROOT / ".ci" / "checks"
 LOCKED = "click==8.5.1 ; sys_platform != 'win32' \\\n    --hash=sha256:00ff\n"
 LOG = "src/portway/log.py"
 TABLE = "[tool.portway.owners]\n"
+CIRCLE = "import circle of 2 files: src/p/a.py -> src/p/b.py -> src/p/a.py"
 
 # check, files of a small tree, text it must print (None: nothing).
 CASES = [
@@ -28,14 +29,19 @@ CASES = [
         {LOG: "class A:\n  async def long(self):\n" + "    x = 1\n" * 60},
         "src/portway/log.py:2: long has 61 lines",
     ),
-    ("cycles", {"src/p/a.py": "from p import b\n", "src/p/b.py": "def f():\n  from p import a\n"}, None),
-    ("cycles", {"src/p/a.py": "import p.b\n", "src/p/b.py": "if TYPE_CHECKING:\n  import p.a\n"}, None),
     (
         "cycles",
-        {"src/p/a.py": "import p.b\n", "src/p/b.py": "try:\n  from .a import x\nfinally:\n  y = 1\n"},
-        "p.a -> p.b",
+        {"src/p/__init__.py": "", "src/p/a.py": "import p.b\n", "src/p/b.py": "import os\nfrom p.b import x\n"},
+        None,
     ),
-    ("cycles", {"src/p/__init__.py": "from p.a import x\n", "src/p/a.py": "from . import y\n"}, "import cycle: p"),
+    ("cycles", {"src/p/a.py": "import p.b\n", "src/p/b.py": "try:\n  from .a import x\nfinally: ...\n"}, CIRCLE),
+    ("cycles", {"src/p/a.py": "import p.b\n", "src/p/b.py": "def f():\n  from p import a\n"}, CIRCLE),
+    ("cycles", {"src/p/a.py": "import p.b\n", "src/p/b.py": "if TYPE_CHECKING:\n  import p.a\n"}, CIRCLE),
+    (
+        "cycles",
+        {"src/p/__init__.py": "from p.a import x\n", "src/p/a.py": "from . import y\n"},
+        "circle of 2 files: src/p/__",
+    ),
     ("owners", {"pyproject.toml": TABLE + 'click = ["portway.log"]', LOG: "import click, os\nfrom . import x\n"}, None),
     (
         "owners",
@@ -91,6 +97,17 @@ def test_a_check_reports_violations_and_nothing_else(
     else:
         assert said in done.stdout
         assert done.returncode == 1
+
+
+def test_circles_are_listed_once_each_and_shortest_first(tmp_path: Path) -> None:
+    targets = {"a": ["b"], "b": ["c", "d"], "c": ["a"], "d": ["e"], "e": ["d"], "f": ["a"]}
+    (tmp_path / "src" / "p").mkdir(parents=True)
+    for name, imports in targets.items():
+        (tmp_path / "src" / "p" / f"{name}.py").write_text("".join(f"import p.{each}\n" for each in imports))
+    circles = [
+        line.partition(": ")[2].replace("src/p/", "") for line in run_check("cycles", tmp_path).stdout.splitlines()
+    ]
+    assert circles == ["d.py -> e.py -> d.py", "a.py -> b.py -> c.py -> a.py"]
 
 
 def test_a_name_missing_from_api_txt_is_shown_as_a_difference(tmp_path: Path) -> None:
