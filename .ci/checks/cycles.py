@@ -55,7 +55,8 @@ def violations(root: Path) -> Iterator[str]:
         if not circle or frozenset(circle) in seen:
             continue
         seen.add(frozenset(circle))
-        yield f"import circle of {len(circle)} files: {' -> '.join(modules[name].name for name in [*circle, circle[0]])}"
+        files = " -> ".join(modules[name].name for name in [*circle, circle[0]])
+        yield f"import circle of {len(circle)} files: {files}"
 
 
 if __name__ == "__main__":
