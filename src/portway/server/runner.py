@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
@@ -33,8 +32,6 @@ from portway.sessions.exchange import Exchange
 
 if TYPE_CHECKING:
     from portway.server.completion import CompleteParams
-
-_encode = msgspec.json.encode
 
 
 class Runner:
@@ -241,27 +238,20 @@ def _bind(plan: Plan, arguments: Raw | UnsetType, context: Context | None) -> Bo
         raise RpcError(INVALID_PARAMS, str(error)) from None
 
 
-class _Text(msgspec.Struct, omit_defaults=True):
-    """An entry of resources/read."""
-
-    uri: str
-    mimeType: str
-    text: str | UnsetType = UNSET
-    blob: str | UnsetType = UNSET
-
-
 def _resource_contents(resource: Resource, uri: str, value: object) -> bytes:
-    """Encode the entries of resources/read, without brackets; raise OutputError or ValueError for what cannot be."""
-    mime_type = resource.mime_type
+    """Encode the entries of resources/read, without brackets; raise OutputError for what JSON cannot express."""
     if isinstance(value, list | tuple) and value and all(isinstance(item, ResourceContents) for item in value):
         return b",".join(_resource_contents(resource, uri, item) for item in value)
-    if isinstance(value, ResourceContents):
-        return encode_json(value if value.uri else msgspec.structs.replace(value, uri=uri), resource.plan.name)
+    name, mime_type = resource.plan.name, resource.mime_type
     if isinstance(value, str):
-        return _encode(_Text(uri, mime_type or "text/plain", text=str(value)))
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return _encode(_Text(uri, mime_type or "application/octet-stream", blob=base64.b64encode(value).decode()))
-    return _encode(_Text(uri, mime_type or "application/json", text=encode_json(value, resource.plan.name).decode()))
+        value = ResourceContents(uri, mime_type or "text/plain", text=str(value))
+    elif isinstance(value, bytes | bytearray | memoryview):
+        value = ResourceContents(uri, mime_type or "application/octet-stream", blob=bytes(value))
+    elif not isinstance(value, ResourceContents):
+        value = ResourceContents(uri, mime_type or "application/json", text=encode_json(value, name).decode())
+    elif not value.uri:
+        value = msgspec.structs.replace(value, uri=uri)
+    return encode_json(value, name)
 
 
 def _tool_result(encoded: Encoded, exchange: Exchange, tail: bytes) -> bytes:
