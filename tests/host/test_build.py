@@ -21,6 +21,7 @@ from portway.host.builds.recipe import BuildError, Recipe, read_recipe
 from portway.host.builds.wheel import running_wheel
 from portway.host.paths import Paths, claim
 from portway.host.releases.release import Release
+from tests.host.log_writer import log_writer
 from tests.host.running_host import build_environment
 from tests.support import eventually
 
@@ -45,7 +46,8 @@ def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Paths]:
     for name, value in build_environment().items():
         monkeypatch.setenv(name, value)
     paths = claim(tmp_path / "data")
-    yield paths
+    with log_writer(paths):
+        yield paths
     paths.forget_run()
 
 

@@ -19,6 +19,7 @@ from portway.host.instances.starter import Starter
 from portway.host.paths import Paths
 from portway.host.releases.release import Release
 from portway.host.store import Store
+from tests.host.log_writer import log_writer
 from tests.support import SCRIPTS
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ def paths(tmp_path: Path) -> Iterator[Paths]:
     with tempfile.TemporaryDirectory(dir="/tmp") as run:
         paths = Paths(tmp_path / "data", Path(run))
         paths.prepare()
-        yield paths
+        with log_writer(paths):
+            yield paths
 
 
 def release(paths: Paths) -> Release:

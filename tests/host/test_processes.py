@@ -16,6 +16,7 @@ from portway.host.instances.readiness import NotReady, until_ready
 from portway.host.instances.runtime import Instance, Limits
 from portway.host.paths import Paths
 from portway.host.releases.release import Release
+from tests.host.log_writer import log_writer
 from tests.support import eventually
 
 QUICK = Limits(stop_seconds=0.2)
@@ -28,7 +29,8 @@ def paths(tmp_path: Path) -> Iterator[Paths]:
     with tempfile.TemporaryDirectory(dir="/tmp") as run:
         paths = Paths(tmp_path / "data", Path(run))
         paths.instances.mkdir()
-        yield paths
+        with log_writer(paths):
+            yield paths
 
 
 def release(paths: Paths, script: str) -> Release:

@@ -27,7 +27,7 @@ def command(app: str, follow: bool, lines: int, data: str | None, output: str) -
     """
     from portway.host.logs.log_reader import LogLines
 
-    cursor, last = "", 0.0
+    cursor, last, shown = "", 0.0, 0
     with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C ends --follow
         while True:
             try:
@@ -38,13 +38,15 @@ def command(app: str, follow: bool, lines: int, data: str | None, output: str) -
                 time.sleep(_POLL_SECONDS)
                 continue
             last = time.monotonic()
-            for line in found.lines:
+            cursor = found.cursor
+            whole = found.more or follow or not found.unfinished or not lines
+            for line in found.lines if whole else [*found.lines, found.unfinished]:
                 if output == "json":
                     print_json({"app": app, "line": line})
                 else:
                     click.echo(line)
-            cursor = found.cursor
-            if not follow:
+            shown += len(found.lines)
+            if not follow and (not found.more or shown >= lines):
                 return
             if not found.lines:
                 time.sleep(_POLL_SECONDS)

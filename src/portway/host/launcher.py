@@ -1,4 +1,4 @@
-"""The launcher, which is `portway up` itself: starts gate and control, and restarts them when they end.
+"""The launcher, which is `portway up` itself: starts gate, control and log writer, and restarts them when they end.
 
 A child is in one of three states:
 
@@ -9,9 +9,10 @@ A child is in one of three states:
 The launcher as a whole:
 
     running → stopping   a signal; control exited with FAILED; or a child failed five times in the first minute.
-                         The gate ends first, which lets its calls finish, then control, which stops the instances
+                         The gate ends first, which lets its calls finish, then control, which stops the instances,
+                         then the log writer
     stopping → stopping  a second signal: gate and control end at once
-    stopping → ended     both are gone
+    stopping → ended     all three are gone
 """
 
 import ctypes
@@ -31,6 +32,7 @@ from portway.http.bind import Bind, ListenError
 FAILED = 3
 """Control's exit status when it must not be started again; it has printed why."""
 
+_CHILDREN = ("gate", "control", "logs")  # in the order in which they are stopped
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _SHORT_SECONDS = 3.0  # shorter runs count as failed starts
@@ -61,10 +63,11 @@ class Launcher:
         self._url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self._children: dict[int, str] = {}
         self._started: dict[str, float] = {}
-        self._short_runs = {"gate": 0, "control": 0}
+        self._short_runs = dict.fromkeys(_CHILDREN, 0)
         self._begun = time.monotonic()
         self._waiting: dict[str, float] = {}
         self._stopping = False
+        self._ending = ""
         self._code = 0
 
     def run(self) -> int:
@@ -77,8 +80,8 @@ class Launcher:
             signals.discard(signal.SIGHUP)
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)
         self._paths.announced.unlink(missing_ok=True)
-        self._start("gate")
-        self._start("control")
+        for name in _CHILDREN:
+            self._start(name)
         while self._children or self._waiting:
             if (found := signal.sigtimedwait(signals, _TICK_SECONDS if self._waiting else _LONG_SECONDS)) is None:
                 self._start_due()
@@ -94,11 +97,11 @@ class Launcher:
     def _start(self, name: str) -> None:
         self._started[name] = time.monotonic()
         arguments = ["--data", str(self._paths.data)]
+        kept = self._lock
         if name == "gate":
             kept = self._listener.fileno()
             arguments += ["--fd", str(kept)]
-        else:
-            kept = self._lock
+        elif name == "control":
             arguments += ["--url", self._url, "--domain", self._domain]
         if name == "control" and not self._paths.announced.exists():
             arguments += [
@@ -138,7 +141,14 @@ class Launcher:
             return
         self._stopping = True
         self._waiting.clear()
-        self._send("gate" if "gate" in self._children.values() else "control", signal.SIGTERM)
+        self._stop_next()
+
+    def _stop_next(self) -> None:
+        """Stop the first child that is left. The log writer, by then without writers, need not wait for them."""
+        left = next((name for name in _CHILDREN if name in self._children.values()), "")
+        if left != self._ending:  # a second signal would not let it finish
+            self._ending = left
+            self._send(left, signal.SIGINT if left == "logs" else signal.SIGTERM)
 
     def _send(self, name: str, number: signal.Signals) -> None:
         for pid, child in self._children.items():
@@ -151,14 +161,13 @@ class Launcher:
         runs = self._short_runs[name] = self._short_runs[name] + 1 if is_short else 0
         often = runs >= _SHORT_RUNS
         if self._stopping:
-            if name == "gate":
-                self._send("control", signal.SIGTERM)
-            elif code != 0:
+            if name == "control" and code != 0:
                 end_strays(self._paths, set())
+            self._stop_next()
         elif (name == "control" and code == FAILED) or (often and code > 0 and now - self._begun < _FIRST_SECONDS):
             self._code = 1
             self._stop()
-        elif often:  # the other child goes on serving
+        elif often:  # the other children go on
             pause = min(2 ** (runs - _SHORT_RUNS), _LONGEST_PAUSE_SECONDS)
             _say(f"{name} ended ({exit_in_words(code)}), as often before; it is started again in {pause} s")
             self._waiting[name] = now + pause

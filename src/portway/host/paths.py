@@ -67,6 +67,10 @@ class Paths:
         return self.run / "i"
 
     @property
+    def log_pipes(self) -> Path:
+        return self.run / "logs"
+
+    @property
     def announced(self) -> Path:
         """Exists once the ready line is printed; without it, a control that is started again prints the line."""
         return self.run / "announced"

@@ -26,18 +26,17 @@ async def build(release: Release, recipe: Recipe, paths: Paths, variables: Mappi
     wheel = await asyncio.to_thread(running_wheel, paths.wheels)
     uv = _find_uv()
     name, _, mark = build_mark(release.directory).partition("=")
-    with release.build_log.open("ab", buffering=0) as log:
-        commands = BuildCommands(release, uv_environment(paths) | {name: mark}, log)
-        await commands.run(
-            [uv, "venv", "--quiet", "--no-project", f"--python={recipe.python}", str(release.venv)],
-            "make its environment",
-        )
-        requirements = await _requirements(commands, uv, release, recipe)
-        await commands.run(_install(uv, release, requirements, wheel), "install its requirements")
-        finder = BuildCommands(release, release.environment() | dict(variables) | {name: mark}, log)
-        # -P: the app's files shadow no more than they do under `portway run`.
-        command = [str(release.venv / "bin" / "python"), "-P", "-m", "portway.cli.find_server", str(release.source)]
-        found = await finder.run(command, "find its server", seconds=_IMPORT_SECONDS)
+    commands = BuildCommands(release, uv_environment(paths) | {name: mark}, paths)
+    await commands.run(
+        [uv, "venv", "--quiet", "--no-project", f"--python={recipe.python}", str(release.venv)],
+        "make its environment",
+    )
+    requirements = await _requirements(commands, uv, release, recipe)
+    await commands.run(_install(uv, release, requirements, wheel), "install its requirements")
+    finder = BuildCommands(release, release.environment() | dict(variables) | {name: mark}, paths)
+    # -P: the app's files shadow no more than they do under `portway run`.
+    command = [str(release.venv / "bin" / "python"), "-P", "-m", "portway.cli.find_server", str(release.source)]
+    found = await finder.run(command, "find its server", seconds=_IMPORT_SECONDS)
     await asyncio.to_thread(_freeze, release)
     return found.strip()
 

@@ -4,47 +4,58 @@ import asyncio
 import contextlib
 import os
 import signal
-from typing import BinaryIO
+import tempfile
 
 from portway.host.builds.recipe import BuildError
+from portway.host.logs.log_pipe import LogPipe
 from portway.host.logs.log_reader import last_lines
+from portway.host.paths import Paths
 from portway.host.processes import build_mark, end_marked
 from portway.host.releases.release import Release
 
 _SECONDS = 900.0
+_ANSWER_BYTES = 64 * 1024
 
 
 class BuildCommands:
     """Runs a build's commands, one at a time, in the source's folder, with stderr going to the build's log."""
 
-    def __init__(self, release: Release, environment: dict[str, str], log: BinaryIO) -> None:
+    def __init__(self, release: Release, environment: dict[str, str], paths: Paths) -> None:
         self._release = release
         self._environment = environment
-        self._log = log
+        self._paths = paths
 
     async def run(self, command: list[str], purpose: str, *, seconds: float = _SECONDS) -> str:
-        """Return what the command wrote to stdout. Raises `BuildError` when it fails or takes longer than `seconds`."""
-        begun = self._log.tell()
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            cwd=self._release.source,
-            env=self._environment,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=self._log,
-            start_new_session=True,
-        )
-        try:
-            output, _ = await asyncio.wait_for(process.communicate(), seconds)
-        except TimeoutError:
-            raise BuildError(f"could not {purpose} within {seconds:.0f} s:{self._tail(begun)}") from None
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            end_marked(build_mark(self._release.directory))
-        if process.returncode != 0:
-            raise BuildError(f"could not {purpose}:{self._tail(begun)}")
-        return output.decode()
+        """Return what the command wrote to stdout. Raises `BuildError` when it fails or takes longer than `seconds`.
 
-    def _tail(self, begun: int) -> str:
-        return "".join(f"\n  {line}" for line in last_lines(self._release.build_log, since=begun))
+        It is over when the command itself ends: what it has left behind is ended then, and holds up nothing.
+        """
+        log = self._release.build_log
+        begun = log.stat().st_size if log.exists() else 0
+        with tempfile.TemporaryFile() as answer:
+            with LogPipe(self._paths.log_pipes, log) as pipe:
+                process = await asyncio.create_subprocess_exec(
+                    *command,
+                    cwd=self._release.source,
+                    env=self._environment,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=answer,
+                    stderr=pipe.descriptor,
+                    start_new_session=True,
+                )
+            try:
+                code = await asyncio.wait_for(process.wait(), seconds)
+            except TimeoutError:
+                code = None
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                end_marked(build_mark(self._release.directory))
+            if code == 0:
+                answer.seek(0)
+                return answer.read(_ANSWER_BYTES).decode(errors="replace")
+        await pipe.drained()
+        tail = "".join(f"\n  {line}" for line in last_lines(log, since=begun))
+        if code is None:
+            raise BuildError(f"could not {purpose} within {seconds:.0f} s:{tail}")
+        raise BuildError(f"could not {purpose}:{tail}")

@@ -11,11 +11,8 @@ States, as `portway ps` and the gate show them:
 """
 
 import asyncio
-import contextlib
 import logging
-import shutil
 from collections.abc import Callable
-from pathlib import Path
 
 from portway.host.instances.readiness import NotReady, until_ready, until_silent
 from portway.host.instances.restart_delays import RestartDelays
@@ -25,7 +22,6 @@ from portway.host.releases.release import Release
 from portway.host.routing_table import State
 from portway.host.store import StoreError
 
-_LOG_CHECK_SECONDS = 1.0
 _log = logging.getLogger("portway.host")
 
 
@@ -40,19 +36,19 @@ class Keeper:
         self.instance: Instance | None = None
         self._starter = starter
         self._changed = changed
-        self._tasks: list[asyncio.Task[None]] = []
+        self._task: asyncio.Task[None] | None = None
 
     def begin(self, instance: Instance | None) -> None:
         """Keep the release running from now on, first by `instance`, which is ready; None starts one."""
         if instance is not None:
             self._up(instance)
-        self._tasks = [asyncio.create_task(self._keep()), asyncio.create_task(self._bound_log())]
+        self._task = asyncio.create_task(self._keep())
 
     async def end(self) -> None:
         """Stop watching, then stop the instance."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
         instance = self.instance
         self._show("stopped", None)
         if instance is not None:
@@ -112,20 +108,3 @@ class Keeper:
     def _show(self, state: State, instance: Instance | None, reason: str = "") -> None:
         self.state, self.instance, self.reason = state, instance, reason
         self._changed()
-
-    async def _bound_log(self) -> None:
-        """Copy and truncate: the instance holds the file open, in append mode, and goes on writing at its new end."""
-        while True:
-            await asyncio.sleep(_LOG_CHECK_SECONDS)
-            with contextlib.suppress(OSError):
-                if self.release.log.stat().st_size > self._starter.limits.log_bytes:
-                    await asyncio.to_thread(cut, self.release.log)
-
-
-def cut(log: Path) -> None:
-    """Empty a log that is being written, its content kept in `<log>.1`, as far as the disk has room for it."""
-    try:
-        shutil.copyfile(log, log.with_suffix(".log.1"))
-    finally:
-        with log.open("r+b") as file:
-            file.truncate(0)

@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Mapping
 
 from portway.host.instances.runtime import Instance, Limits, Stats
+from portway.host.logs.log_pipe import LogPipe
 from portway.host.paths import Paths
 from portway.host.processes import (
     descendants,
@@ -29,11 +30,22 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 class ProcessInstance:
     """A process group led by `pid`. A pidfd reports its end, so an adopted instance is watched like a child."""
 
-    def __init__(self, identity: str, address: str, process: subprocess.Popen[bytes] | str, limits: Limits) -> None:
-        """`process` is a child, or an earlier control's token for one: `ProcessLookupError` when that is gone."""
+    def __init__(
+        self,
+        identity: str,
+        address: str,
+        process: subprocess.Popen[bytes] | str,
+        limits: Limits,
+        pipe: LogPipe | None = None,
+    ) -> None:
+        """`process` is a child, or an earlier control's token for one: `ProcessLookupError` when that is gone.
+
+        `pipe` takes a child's output.
+        """
         self.id = identity
         self.address = address
         self._limits = limits
+        self._pipe = pipe
         self._child = None if isinstance(process, str) else process
         self._pid = int(process.partition(":")[0]) if isinstance(process, str) else process.pid
         # The pidfd first: it goes on naming this very process, and the start time says whether that is ours.
@@ -56,7 +68,6 @@ class ProcessInstance:
         if not self._ended.done():
             self._signal(signal.SIGKILL)
             await self.wait()
-        await asyncio.to_thread(end_marked, instance_mark(self.id))
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.address.removeprefix("unix:"))
 
@@ -70,9 +81,15 @@ class ProcessInstance:
         os.close(self._pidfd)
         # A child is a zombie until `wait` below, so its group's number cannot belong to anyone else yet.
         self._signal(signal.SIGKILL)
-        self._ended.set_result(
-            exit_in_words(self._child.wait()) if self._child else "an exit status lost with the control process"
-        )
+        how = exit_in_words(self._child.wait()) if self._child else "an exit status lost with the control process"
+        self._ending = asyncio.get_running_loop().create_task(self._end(how))
+
+    async def _end(self, how: str) -> None:
+        """End what it started, and wait until its last words are in the log."""
+        await asyncio.to_thread(end_marked, instance_mark(self.id))
+        if self._pipe is not None:
+            await self._pipe.drained()
+        self._ended.set_result(how)
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -98,17 +115,17 @@ class ProcessRuntime:
             "PORTWAY_INSTANCE": identity,
         }
         command = [str(release.venv / "bin" / "portway"), "run", release.server, "--transport", "http"]
-        with release.log.open("ab") as log:
+        with LogPipe(self._paths.log_pipes, release.log) as pipe:
             child = subprocess.Popen(  # noqa: ASYNC220  # returns at exec; asyncio's own would tie it to this loop
                 command,
                 cwd=release.source,
                 env=release.environment() | dict(env) | own,
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=pipe.descriptor,
+                stderr=pipe.descriptor,
                 start_new_session=True,
             )
-        return ProcessInstance(identity, f"unix:{path}", child, limits)
+        return ProcessInstance(identity, f"unix:{path}", child, limits, pipe)
 
     async def adopt(self, identity: str, token: str, limits: Limits) -> Instance | None:
         try:

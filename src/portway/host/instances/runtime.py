@@ -9,13 +9,12 @@ from portway.host.releases.release import Release
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of one instance: seconds from SIGTERM to SIGKILL, bytes of log before it is cut.
+    """Bounds of one instance: seconds from SIGTERM to SIGKILL, and of its probes.
 
     It is probed every `probe_seconds`, has as long to answer, and is hung after `probes` probes without an answer.
     """
 
     stop_seconds: float = 30.0
-    log_bytes: int = 10 * 1024 * 1024
     probe_seconds: float = 10.0
     probes: int = 3
 

@@ -1,0 +1,62 @@
+"""Named pipes that carry the output of builds and instances to the log writer.
+
+A pipe is a FIFO in the run directory's `logs`, with a link `<name>.log` beside it to the file it is written to. The
+processes that write hold it open for reading as well, so it outlives a crash of the log writer: what they write
+meanwhile waits in the pipe, and its successor finds the pipe by its name.
+"""
+
+import asyncio
+import contextlib
+import os
+import secrets
+from pathlib import Path
+from typing import Self
+
+_DRAIN_SECONDS = 2.0
+_POLL_SECONDS = 0.01
+
+
+class LogPipe:
+    """One pipe. As a context manager it is open for a child's output; the child keeps it open afterwards."""
+
+    def __init__(self, directory: Path, log: Path) -> None:
+        """Make a pipe in `directory` for `log`. Raises `OSError`."""
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._path = directory / secrets.token_hex(8)
+        draft = self._path.with_suffix(".new")
+        os.mkfifo(draft, 0o600)
+        self.descriptor = os.open(draft, os.O_RDWR)
+        link_of(self._path).symlink_to(log)
+        draft.rename(self._path)  # only now the writer sees it, held open: without a writer it would end at once
+        ring(directory)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.descriptor)
+
+    async def drained(self) -> None:
+        """Wait until all that was written is in the log, at most 2 s: a daemon may hold the pipe open."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_DRAIN_SECONDS):
+                while self._path.exists():  # noqa: ASYNC110  # another process removes it, which sends no event
+                    await asyncio.sleep(_POLL_SECONDS)
+
+
+def link_of(pipe: Path) -> Path:
+    """Return the link that names a pipe's log."""
+    return pipe.with_suffix(".log")
+
+
+def bell_of(directory: Path) -> Path:
+    """Return the FIFO by which the log writer is told of a new pipe."""
+    return directory / "bell"
+
+
+def ring(directory: Path) -> None:
+    """Have the log writer look for new pipes; without one, the next one looks when it starts."""
+    with contextlib.suppress(OSError):
+        bell = os.open(bell_of(directory), os.O_WRONLY | os.O_NONBLOCK)
+        os.write(bell, b"\0")
+        os.close(bell)
