@@ -11,8 +11,10 @@ import sys
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, NotRequired, TypedDict
+from typing import Annotated, Any, ClassVar, Generic, Literal, NamedTuple, NotRequired, TypedDict, TypeVar
 
+import attrs
+import jsonschema
 import msgspec
 import pydantic
 import pytest
@@ -21,6 +23,8 @@ from hypothesis import strategies as st
 
 from portway.exceptions import ArgumentError, RegistrationError
 from portway.plans.plan import Plan, compile_plan
+
+T = TypeVar("T")
 
 
 class Context:
@@ -58,6 +62,90 @@ class Filter(msgspec.Struct):
     above: float = 0
 
 
+@dataclasses.dataclass
+class Plain:
+    x: int
+    y: int = 0
+    tags: list[str] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass
+class Derived(Plain):
+    kind: ClassVar[str] = "derived"
+    z: int = 5
+
+
+@dataclasses.dataclass(slots=True)
+class Slotted:
+    x: int
+    y: int = 0
+
+
+@dataclasses.dataclass
+class HalfSlotted(Slotted):
+    z: int = 5
+
+
+class Tagged:
+    tags = ("of the base class",)
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen(Tagged):
+    x: int
+    y: int = 0
+    tags: list[str] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass(kw_only=True)
+class Ordered:
+    y: int = 0
+    x: int
+
+
+@dataclasses.dataclass
+class Counted:
+    x: int
+    y: int = 1
+
+    def __post_init__(self) -> None:
+        self.y += 1
+
+
+@attrs.define(slots=False)
+class Attrs:
+    x: int
+    y: int = 0
+    inner: Plain | None = None
+
+
+@dataclasses.dataclass
+class Nested:
+    one: Plain
+    more: list[Derived]
+    named: dict[str, tuple[Plain, ...]]
+    spare: Plain = dataclasses.field(default_factory=lambda: Plain(9))
+
+
+@dataclasses.dataclass
+class Page(Generic[T]):
+    items: list[T]
+    next: str | None = None
+
+
+class Holder(msgspec.Struct):
+    plain: Plain
+    n: int = 1
+
+
+class Cat(pydantic.BaseModel):
+    kind: Literal["cat"]
+
+
+class Dog(pydantic.BaseModel):
+    kind: Literal["dog"]
+
+
 class Person(pydantic.BaseModel):
     name: str = pydantic.Field(min_length=2, title="Full name")
     age: int = 3
@@ -81,6 +169,10 @@ def problems(compiled: Plan, **arguments: Any) -> list[str]:
     with pytest.raises(ArgumentError) as caught:
         compiled.bind(json.dumps(arguments).encode(), None)
     return caught.value.problems
+
+
+def refuse(value: str) -> str:
+    raise ValueError("Nobody is called so")
 
 
 def returning(annotation: Any, default: Any = ...) -> Plan:
@@ -131,6 +223,10 @@ ACCEPTED = [
     (Person, {"name": "Ann", "age": "4"}, Person(name="Ann", age=4)),
     (Annotated[int, pydantic.Field(ge=1)], "1", 1),
     (list[Annotated[int, pydantic.Field(ge=1)]], "[1]", [1]),
+    (Literal[80, "443"], 80, 80),  # an exact member comes before any conversion
+    (Literal[80, "443"], "443", "443"),
+    (Literal[443, "443"], "443", "443"),
+    (list[Literal["null"] | None], ["null", None], ["null", None]),
     (Tree, {"value": 1, "children": [{"value": 2}]}, Tree(value=1, children=[Tree(value=2)])),
 ]
 
@@ -140,6 +236,42 @@ def test_an_argument_arrives_as_its_declared_type(annotation, sent, received):
     compiled = returning(annotation)
     (value,), _ = compiled.bind(msgspec.Raw(json.dumps({"value": sent}).encode()), None)
     assert (value, type(value)) == (received, type(received))
+
+
+X: dict[str, Any] = {"x": 1}
+PLAIN = {"x": 1, "y": 0, "tags": []}
+DEFAULTED = [  # type, sent, what the function has and returns
+    (Plain, X, PLAIN),
+    (Derived, X, {**PLAIN, "z": 5}),
+    (Slotted, X, {"x": 1, "y": 0}),
+    (HalfSlotted, X, {"x": 1, "y": 0, "z": 5}),
+    (Frozen, X, PLAIN),
+    (Ordered, X, {"x": 1, "y": 0}),
+    (Counted, X, {"x": 1, "y": 2}),
+    (Attrs, {"x": 1, "inner": X}, {"x": 1, "y": 0, "inner": PLAIN}),
+    (
+        Nested,
+        {"one": X, "more": [X], "named": {"a": [X]}},
+        {"one": PLAIN, "more": [{**PLAIN, "z": 5}], "named": {"a": [PLAIN]}, "spare": {**PLAIN, "x": 9}},
+    ),
+    (Page[Plain], {"items": [X]}, {"items": [PLAIN], "next": None}),
+    (Page[int], {"items": [1]}, {"items": [1], "next": None}),
+    (Holder, {"plain": X}, {"plain": PLAIN, "n": 1}),
+    (dict[str, Plain | None], {"a": X, "b": None}, {"a": PLAIN, "b": None}),
+]
+
+
+@pytest.mark.parametrize(("annotation", "sent", "whole"), DEFAULTED)
+@pytest.mark.parametrize("declared", [False, True], ids=["no return type", "return type"])
+def test_fields_left_out_are_returned_with_their_defaults(annotation, sent, whole, declared):
+    def echo(value):
+        return value
+
+    echo.__annotations__ = {"value": annotation, "return": annotation} if declared else {"value": annotation}
+    compiled = plan(echo)
+    results = [call(compiled, value=sent)] + ([sent] if declared else [])
+    for result in results:
+        assert json.loads(compiled.encode(result).structured) == whole
 
 
 REFUSED = [
@@ -164,6 +296,13 @@ REFUSED = [
     (Tree, {"value": 1, "children": [{"value": "x"}]}, 'value.children[0].value: expected an integer, got "x"'),
     (Annotated[int, pydantic.Field(ge=1)], 0, "value: expected an integer (at least 1), got 0"),
     (Path, 3, "value: expected a string, got 3"),
+    (pydantic.HttpUrl, 3, "value: expected a string (at least 1 characters and at most 2083 characters), got 3"),
+    (
+        list[pydantic.HttpUrl],
+        ["example.com"],
+        'value[0]: input should be a valid URL, relative URL without a base, got "example.com"',
+    ),
+    (Annotated[str, pydantic.AfterValidator(refuse)], "x", 'value: nobody is called so, got "x"'),
     (str, {"long": "x" * 200}, 'value: expected a string, got {"long":"' + "x" * 48 + "..."),
 ]
 
@@ -435,3 +574,68 @@ def test_pydantic_fields_keep_their_alias_default_and_factory():
         "required": ["q"],
         "additionalProperties": False,
     }
+
+
+def test_a_default_of_none_admits_null():
+    def find(
+        name: str = None,  # noqa: RUF013 - the point of the test
+        unit: Annotated[Literal["c", "k"], "Of temperature"] = None,  # noqa: RUF013
+        count: Annotated[int, msgspec.Meta(ge=1, description="How many")] = None,  # noqa: RUF013
+        near: Annotated[str, pydantic.Field(alias="n", min_length=2)] = None,  # noqa: RUF013
+        far: int = pydantic.Field(None, ge=1),
+        whatever: Any = None,
+    ):
+        return [name, unit, count, near, far, whatever]
+
+    compiled = plan(find)
+    assert call(compiled) == [None] * 6
+    assert call(compiled, name=None, unit=None, count=None, n=None, far=None, whatever=None) == [None] * 6
+    assert call(compiled, name="x", unit="c", count=1, n="xx", far=1) == ["x", "c", 1, "xx", 1, None]
+    assert problems(compiled, count=0)[0].startswith("count: expected an integer (at least 1) or null")
+    schemas = json.loads(compiled.input_schema)["properties"]
+    assert schemas["name"] == {"anyOf": [{"type": "string"}, {"type": "null"}], "default": None}
+    assert [schemas[name].get("description") for name in ("unit", "count")] == ["Of temperature", "How many"]
+    assert schemas["whatever"] == {"default": None}
+
+
+def test_the_default_of_the_signature_comes_before_that_of_a_field():
+    def count(value: Annotated[int, pydantic.Field(default=3)] = 4):
+        return value
+
+    assert call(plan(count)) == 4
+    assert json.loads(plan(count).input_schema)["properties"]["value"]["default"] == 4
+
+
+def test_a_tagged_union_keeps_no_reference_to_what_was_inlined():
+    tagged = returning(Annotated[Cat | Dog, pydantic.Field(discriminator="kind")])
+    assert "mapping" not in tagged.input_schema.decode()
+    assert json.loads(tagged.input_schema)["properties"]["value"]["discriminator"] == {"propertyName": "kind"}
+
+
+def test_types_of_one_name_keep_their_own_definitions_whichever_engine_describes_them():
+    class Named:
+        @dataclasses.dataclass
+        class Tree:
+            label: str
+            below: list[Any] = dataclasses.field(default_factory=list)
+
+    Named.Tree.__annotations__["below"] = list[Named.Tree]
+
+    def grow(a: Named.Tree, b: Tree, c: Named.Tree): ...
+
+    grow.__annotations__ = {"a": Named.Tree, "b": Tree, "c": Named.Tree}
+    schema = json.loads(plan(grow).input_schema)
+    assert len(schema["$defs"]) == 2
+    validator = jsonschema.Draft202012Validator(schema)
+    ours, theirs = {"label": "x", "below": [{"label": "y"}]}, {"value": 1, "children": [{"value": 2}]}
+    assert validator.is_valid({"a": ours, "b": theirs, "c": ours})
+    assert not validator.is_valid({"a": ours, "b": theirs, "c": theirs})
+    assert not validator.is_valid({"a": ours, "b": {"value": 1, "children": [{"label": "y"}]}, "c": ours})
+
+
+@pytest.mark.parametrize("sent", [b'{"value": "\xff"}', b'{"value": {"a": "\xff"}}', b'{"value": "\\ud800"}'])
+@pytest.mark.parametrize("annotation", [str, Path, Any, Annotated[Any, pydantic.Field(title="A")], Person])
+def test_text_that_is_not_utf_8_is_refused_by_either_engine(annotation, sent):
+    with pytest.raises(ArgumentError) as caught:
+        returning(annotation).bind(sent, None)
+    assert caught.value.problems == ["not readable as JSON"]

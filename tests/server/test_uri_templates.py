@@ -24,12 +24,9 @@ MATCHES = [
     ("a://x{/path*}", "a://x/b/c%20d", {"path": ["b", "c d"]}),
     ("a://x{/path*}", "a://x", {"path": []}),
     ("a://{x}{/path*}", "a://x", {"x": "x", "path": []}),
-    ("a://{x}{/path*}{.ext}", "a://x/b.c/d.e", {"x": "x", "path": ["b.c", "d"], "ext": "e"}),
+    ("a://{x}{/path*}.{ext}", "a://x/b.c/d.e", {"x": "x", "path": ["b.c", "d"], "ext": "e"}),
     ("a://x{/y,z}", "a://x/1/2", {"y": "1", "z": "2"}),
-    ("a://x{;y,z}", "a://x;y=1;z=2", {"y": "1", "z": "2"}),
-    ("a://x{;y*}", "a://x;y=1;y=2", {"y": ["1", "2"]}),
     ("a://{x*}/end", "a://1,2,3/end", {"x": ["1", "2", "3"]}),
-    ("a://x{#part}", "a://x#one/two?", {"part": "one/two?"}),
     ("a://x{?q,limit}", "a://x", {}),
     ("a://x{?q,limit}", "a://x?limit=3&q=a%26b/c", {"limit": "3", "q": "a&b/c"}),
     ("a://x{?q}", "a://x?q=", {"q": ""}),
@@ -51,7 +48,10 @@ UNMATCHED = [
 ]
 REFUSED = [
     ("a://{}", "has the expression {}; use {name} for one path segment"),
-    ("a://{x:3}", "without the :length modifier"),
+    ("a://{x:3}", "and the :length modifier"),
+    ("a://x{.ext}", "without {.name}, {;name}, {#name} and the :length modifier"),
+    ("a://x{;v}", "has the expression {;v}"),
+    ("a://x{#part}", "has the expression {#part}"),
     ("a://{a-b}", "has the expression {a-b}"),
     ("a://{+a,b}", "has the expression {+a,b}"),
     ("a://{+a*}", "has the expression {+a*}"),
@@ -63,9 +63,8 @@ REFUSED = [
     ("a://{/path*}{y}", "leaves open where path ends"),
     ("a://{+x}/{+y}", "leaves open where x and y end"),
     ("a://{+x}{/y*}", "leaves open where x and y end"),
-    ("a://{?q}/more", "goes on after its query or fragment"),
-    ("a://{?q}{x}", "goes on after its query or fragment"),
-    ("a://x{#f}x", "goes on after its query or fragment"),
+    ("a://{?q}/more", "goes on after its query; put that last"),
+    ("a://{?q}{x}", "goes on after its query; put that last"),
     ("a://{?q}{?r}", "begins its query twice"),
     ("a://x?y=1{?q}", "begins its query twice"),
     ("a://x{&q}", "has {&…} without a query of plain text before it"),
@@ -79,16 +78,13 @@ EXACT = [
     ("a://{x}/{y}", ""),
     ("a://{x,y}", ""),
     ("a://{x}:{y}/end", ""),
-    ("a://x{;x,y}", ""),
     ("a://{x}{?y}", "y"),
     ("a://x{?x,y}", "xy"),
     ("a://x?f=1{&x,y}", "xy"),
 ]
 LISTS = [  # template, before the list, before each of its items, after it
     ("a://{x}{/y*}", "a://{x}", "/", ""),
-    ("a://{x}{;y*}/end", "a://{x}", ";y=", "/end"),
     ("a://x{/y*}/in/{x}", "a://x", "/", "/in/{x}"),
-    ("a://x{.y*}/{x}", "a://x", ".", "/{x}"),
 ]
 DRAWN = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
 TRICKY = st.one_of(
@@ -140,8 +136,6 @@ def test_matching_undoes_expansion_or_refuses_unsafe_values(case, x, y):
 @given(st.sampled_from(LISTS), TRICKY, st.lists(TRICKY, max_size=4))
 def test_matching_undoes_the_expansion_of_lists(case, x, y):
     template, before, lead, after = case
-    if lead == ".":
-        x, y = x.replace(".", "_"), [item.replace(".", "_") for item in y]
     expanded = before + "".join(lead + quote(item, safe="") for item in y) + after
     values = UriPattern(template).match(expanded.replace("{x}", quote(x, safe="")))
     assert values == ({"x": x, "y": y} if all(map(is_safe, [x, *y])) else None)

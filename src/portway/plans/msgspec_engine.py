@@ -3,12 +3,16 @@
 import contextlib
 import dataclasses
 import datetime as dt
+import functools
 import re
 import types
 import typing
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING
-from typing import Any
+from decimal import Decimal
+from enum import EnumType
+from types import NoneType
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -53,19 +57,34 @@ def _types_in(annotation: object, seen: set[int]) -> Iterator[object]:
 
 
 def _is_plain(annotation: object) -> bool:
-    """Tell whether msgspec would ignore nothing of a type, whose parts are judged for themselves."""
+    """Tell whether msgspec reads a type as its author means it; its parts are judged for themselves."""
     if any(map(is_pydantic, getattr(annotation, "__metadata__", ()))):
         return False
-    if typing.get_origin(annotation) is typing.Literal:
-        return not _reads_two_ways(typing.get_args(annotation))
-    return not (hasattr(annotation, "__pydantic_validator__") or hasattr(annotation, "__get_pydantic_core_schema__"))
-
-
-def _reads_two_ways(members: tuple[object, ...]) -> bool:
-    """Tell whether msgspec would take a text among the members of a Literal for a number or for null."""
+    if hasattr(annotation, "__pydantic_validator__") or hasattr(annotation, "__get_pydantic_core_schema__"):
+        return False
+    members = list(_members(annotation))
     texts = [member.lower() for member in members if isinstance(member, str)]
-    numbers = any(isinstance(member, int) for member in members)
-    return (None in members and "null" in texts) or (numbers and any(re.match(r"[-\d]", text) for text in texts))
+    converts = any(member is kind or isinstance(member, kind) for member in members for kind in (int, float, bool))
+    # In each of these msgspec would read a text as another member, though the client sent exactly this one.
+    return not (
+        (converts and any(re.match(r"[-.\d]|true|false|inf|nan", text) for text in texts))
+        or ("null" in texts and (None in members or NoneType in members))
+        or (float in members and Decimal in members)
+    )
+
+
+def _members(annotation: Any) -> Iterator[object]:  # noqa: ANN401 - a type expression
+    """Yield what a choice allows: the values of a Literal or Enum, else a type, of all parts of a union."""
+    origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Literal:
+        yield from parts
+    elif isinstance(annotation, EnumType):
+        yield from (member.value for member in annotation)  # type: ignore[var-annotated]
+    elif origin in {typing.Union, types.UnionType, typing.Annotated}:
+        for part in parts if origin is not typing.Annotated else parts[:1]:
+            yield from _members(part)
+    else:
+        yield annotation
 
 
 def _dated(annotation: Any) -> Any:  # noqa: ANN401 - a type expression
@@ -111,34 +130,46 @@ def _fault(text: str) -> Fault:
 
 
 def _finisher(annotation: object) -> Callable[[Any], object] | None:
-    """Return `_with_defaults` for a type with a class that needs it."""
-    return _with_defaults if any(map(dataclasses.is_dataclass, _types_in(annotation, set()))) else None
+    """Return `_with_defaults` for a type that may hold a dataclass with fields that msgspec leaves to the class."""
+    found = any(isinstance(kind, TypeVar) or _left_to_class(kind) for kind in _types_in(annotation, set()))
+    return _with_defaults if found else None
 
 
 def _with_defaults(value: Any) -> Any:  # noqa: ANN401 - any value that msgspec decodes
-    """Set the fields of dataclasses that msgspec left to a default in the class: its encoder and `vars` miss those.
+    """Set the fields of dataclasses that msgspec left to the class: its encoder and `vars` miss those.
 
     The objects are new, so they are changed in place.
     """
     if isinstance(value, dict):
-        inner = list(value.values())
+        inner: Any = value.values()
     elif isinstance(value, list | tuple | set | frozenset):
-        inner = list(value)
-    elif dataclasses.is_dataclass(value):
-        fields = dataclasses.fields(value)
-        own: dict[str, Any] = getattr(value, "__dict__", {})
-        for field in fields if hasattr(value, "__dict__") else ():
-            if field.name not in own and not hasattr(getattr(type(value), field.name, None), "__set__"):  # no slot
-                own[field.name] = field.default if field.default_factory is MISSING else field.default_factory()
-        inner = [getattr(value, field.name) for field in fields]
+        inner = value
     else:
-        names: tuple[str, ...] = getattr(value, "__struct_fields__", ()) or getattr(
-            value, "__match_args__", ()
-        )  # attrs has these
-        inner = [getattr(value, name) for name in names]
+        fields, inner_names = _fields(type(value))  # type: ignore[arg-type]
+        for field in fields:
+            if field.name not in value.__dict__:
+                default = field.default if field.default_factory is MISSING else field.default_factory()
+                value.__dict__[field.name] = default
+        inner = [getattr(value, name) for name in inner_names]
     for item in inner:
         _with_defaults(item)
     return value
+
+
+@functools.lru_cache(maxsize=256)
+def _fields(kind: Any) -> tuple[list[dataclasses.Field[Any]], list[str]]:  # noqa: ANN401 - a class
+    """Return the fields of a class that msgspec may leave to it, and the names of those whose values may have such."""
+    hints = {} if getattr(kind, "__module__", "") == "builtins" else typing.get_type_hints(kind, include_extras=True)
+    return _left_to_class(kind), [name for name, hint in hints.items() if _finisher(hint)]
+
+
+def _left_to_class(annotation: Any) -> list[dataclasses.Field[Any]]:  # noqa: ANN401 - a type expression
+    """Return the fields of a dataclass that msgspec does not set when they are absent: the class has the attribute."""
+    kind = typing.get_origin(annotation) or annotation
+    if not dataclasses.is_dataclass(kind) or not getattr(kind, "__dictoffset__", 0):
+        return []
+    fields = [(field, getattr(kind, field.name, MISSING)) for field in dataclasses.fields(kind)]
+    return [field for field, own in fields if own is not MISSING and not hasattr(own, "__set__")]  # which a slot has
 
 
 def compile_result(annotation: Any, name: str) -> tuple[Callable[[object], bytes], Schema, dict[str, Schema]]:  # noqa: ANN401

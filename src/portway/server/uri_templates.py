@@ -1,4 +1,4 @@
-"""URI templates (RFC 6570, all operators), matched safely and in time linear in the URI.
+"""URI templates (RFC 6570, the operators + / ? &), matched safely and in time linear in the URI.
 
 Matching is expansion read backwards: a variable ends where the text that follows it first occurs. One variable may be
 open, such as `{+path}` or `{/path*}`; what follows it is read from the right. Query variables stand in any order.
@@ -14,18 +14,17 @@ from portway.exceptions import RegistrationError
 Values = dict[str, str | list[str]]
 
 _EXPRESSION = re.compile(r"\{([^{}]*)\}")
-_INNER = re.compile(r"(?:[./;?&]?\w+\*?(?:,\w+\*?)*|[+#]\w+)", re.ASCII)
+_INNER = re.compile(r"(?:[/?&]?\w+\*?(?:,\w+\*?)*|\+\w+)", re.ASCII)
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:")
 _UNSAFE = re.compile(r"[\\\x00-\x1f\x7f]")
-_RESERVED_IN = {"+": "?#", "#": ""}
 _HELP = (
     "use {name} for one path segment, {+name} for a path, {/name*} for a list of segments, {?name,other} for a query "
-    "(RFC 6570, without the :length modifier)"
+    "(RFC 6570, without {.name}, {;name}, {#name} and the :length modifier)"
 )
 
 
 class Variable(NamedTuple):
-    """A variable outside the query."""
+    """A variable outside the query; `operator` is "", "+" or "/"."""
 
     name: str
     operator: str
@@ -33,13 +32,8 @@ class Variable(NamedTuple):
 
     @property
     def is_open(self) -> bool:
-        """Tell whether only the text around it says where it ends."""
-        return self.explode or self.operator in {"+", "#"}
-
-    @property
-    def lead(self) -> str:
-        """What stands before every item of a list, the first included; "" where only a comma is between them."""
-        return f";{self.name}=" if self.operator == ";" else self.operator
+        """Whether only the text around it says where it ends."""
+        return self.explode or self.operator == "+"
 
 
 Atom = str | Variable
@@ -109,7 +103,7 @@ class UriPattern:
                     return False
                 start += len(atom)
             else:
-                found = uri.find(after if isinstance(after, str) else after.lead, start + 1, stop)
+                found = uri.find(after if isinstance(after, str) else after.operator, start + 1, stop)
                 if found < 0 and isinstance(after, Variable):
                     found = stop  # an empty list follows
                 if found < 0 or not _put(values, atom, uri[start:found]):
@@ -167,7 +161,11 @@ class _Parser:
                 "{+name} or {name*} at most."
             )
         for first, second in pairwise(self.atoms):
-            if isinstance(first, Variable) and isinstance(second, Variable) and not (second.explode and second.lead):
+            if (
+                isinstance(first, Variable)
+                and isinstance(second, Variable)
+                and not (second.explode and second.operator)
+            ):
                 raise RegistrationError(
                     f"The template {self._template!r} leaves open where {first.name} ends; put text between it and "
                     f"{second.name}."
@@ -178,10 +176,8 @@ class _Parser:
             return
         if "{" in text or "}" in text:
             raise RegistrationError(f"The template {self._template!r} has a brace without its partner.")
-        if self.fixed is not None or any(isinstance(atom, Variable) and atom.operator == "#" for atom in self.atoms):
-            raise RegistrationError(
-                f"The template {self._template!r} goes on after its query or fragment; put that last."
-            )
+        if self.fixed is not None:
+            raise RegistrationError(f"The template {self._template!r} goes on after its query; put that last.")
         if self.atoms and isinstance(self.atoms[-1], str):
             text = self.atoms.pop() + text  # type: ignore[operator]
         self.atoms.append(text)
@@ -189,7 +185,7 @@ class _Parser:
     def _expression(self, inner: str) -> None:
         if not _INNER.fullmatch(inner):
             raise RegistrationError(f"The template {self._template!r} has the expression {{{inner}}}; {_HELP}.")
-        operator = inner[0] if inner[0] in "+#./;?&" else ""
+        operator = inner[0] if inner[0] in "+/?&" else ""
         if operator in {"?", "&"}:
             self._open_query(operator)
         for index, spelt in enumerate(inner.removeprefix(operator).split(",")):
@@ -203,10 +199,8 @@ class _Parser:
                 self.query[name] = explode
                 continue
             variable = Variable(name, operator, explode)
-            if operator == "#":
-                self._text("#")
-            elif operator in {"/", ".", ";"} and not explode:
-                self._text(variable.lead)
+            if operator == "/" and not explode:
+                self._text("/")
             elif index and not operator:
                 self._text(",")
             if self.fixed is not None:
@@ -238,12 +232,12 @@ class _Parser:
 def _put(values: Values, variable: Variable, raw: str) -> bool:
     """Decode what stands for a variable of the path into `values`; False where it does not fit."""
     if not variable.explode:
-        value = _decode(raw, _RESERVED_IN.get(variable.operator, "/?#"))
+        value = _decode(raw, "?#" if variable.operator == "+" else "/?#")
         if not value:
             return False
         values[variable.name] = value
         return True
-    lead = variable.lead
+    lead = variable.operator  # it stands before every item of a list; without one a comma is between them
     if not raw.startswith(lead):
         values[variable.name] = []
         return not raw
