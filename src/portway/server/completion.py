@@ -47,7 +47,7 @@ class CompleteParams(msgspec.Struct):
 
 
 def compile_completion(fn: Callable[..., Any]) -> Plan:
-    """Compile `fn(value)` or `fn(value, arguments)`; raises RegistrationError."""
+    """Compile `fn(value)` or `fn(value, arguments)`; raise RegistrationError for another shape."""
     plan = compile_plan(fn, context_type=Context, result=False)
     if not plan.listed or sum(argument.required for argument in plan.listed) > 2:
         raise RegistrationError(
@@ -57,11 +57,11 @@ def compile_completion(fn: Callable[..., Any]) -> Plan:
     return plan
 
 
-def automatic(plan: Plan) -> dict[str, Plan]:
-    """Return what completes the arguments that say themselves what they can be: Literal, Enum and bool."""
+def choice_completers(plan: Plan) -> dict[str, Plan]:
+    """Return the completers of arguments of a Literal, Enum or bool type, by their names."""
     schema = msgspec.json.decode(plan.input_schema)
     choices = {name: _choices(member) for name, member in schema.get("properties", {}).items()}
-    return {name: compile_completion(_beginning(values)) for name, values in choices.items() if values}
+    return {name: compile_completion(_prefix_completer(values)) for name, values in choices.items() if values}
 
 
 def named_values(completer: Plan, params: CompleteParams) -> dict[str, object]:
@@ -71,7 +71,7 @@ def named_values(completer: Plan, params: CompleteParams) -> dict[str, object]:
 
 
 def encode_completion(values: object, name: str) -> bytes:
-    """The JSON of the result, without its end; raises OutputError for what is no list of texts."""
+    """Return the JSON of the result without its closing brace; raise OutputError for anything but a list of str."""
     found = list(values) if isinstance(values, Iterable) and not isinstance(values, str | bytes) else [None]
     if not all(isinstance(value, str) for value in found):
         raise OutputError(f"what completes an argument of {name} must return a list of str")
@@ -80,6 +80,7 @@ def encode_completion(values: object, name: str) -> bytes:
 
 
 def _choices(schema: Schema) -> list[str]:
+    """Return the values that a schema allows, as text; none where it allows any."""
     if schema.get("type") == "boolean":
         return ["true", "false"]
     values = [value for value in schema.get("enum") or [schema.get("const")] if value is not None]
@@ -87,9 +88,9 @@ def _choices(schema: Schema) -> list[str]:
     return texts + [value for option in schema.get("anyOf", ()) for value in _choices(option)]
 
 
-def _beginning(choices: list[str]) -> Callable[..., Any]:
-    async def beginning(value: str) -> list[str]:
-        begun = value.casefold()
-        return [choice for choice in choices if choice.casefold().startswith(begun)]
+def _prefix_completer(choices: list[str]) -> Callable[..., Any]:
+    async def complete(value: str) -> list[str]:
+        prefix = value.casefold()
+        return [choice for choice in choices if choice.casefold().startswith(prefix)]
 
-    return beginning
+    return complete

@@ -53,7 +53,7 @@ class Dispatcher:
         self.server = server
         self.keys = keys or Keys.random()
         self.mints = _mints(server)
-        components = list(_components(server))
+        components = _components(server)
         self._lifespans = Lifespans([server.home, *(component.home for component in components)])
         info = self._info = server.info
         instructions = b"" if server.instructions is None else b',"instructions":' + _encode(server.instructions)

@@ -1,4 +1,7 @@
-"""Files and folders as resources: read for every request, on a thread, and never from outside the folder."""
+"""Files and folders as resources: read for every request, on a thread, and never from outside the folder.
+
+Paths of the author are absolute.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +21,6 @@ if TYPE_CHECKING:
     from mimetypes import MimeTypes
 
     from portway.server.options import ResourceOptions
-
-FilePath = str | os.PathLike[str]
 
 MAX_BYTES = 16 * 1024 * 1024
 _ABSENT = {
@@ -51,15 +52,15 @@ _TEXT_TYPES = (
 )
 
 
-def described(path: FilePath, options: ResourceOptions) -> ResourceOptions:
+def described(path: str, options: ResourceOptions) -> ResourceOptions:
     """Return the options of a file's resource with its name and type filled in; raise RegistrationError for no file."""
     if not os.path.isfile(path):
-        raise RegistrationError(f"add_file: there is no file {os.fspath(path)!r}.")
-    defaults: ResourceOptions = {"name": os.path.basename(path), "mime_type": _type_of(os.fspath(path))}
+        raise RegistrationError(f"add_file: there is no file {path!r}.")
+    defaults: ResourceOptions = {"name": os.path.basename(path), "mime_type": _type_of(path)}
     return {**defaults, **options}
 
 
-def file_reader(path: FilePath, mime_type: str | None) -> Callable[[], str | bytes]:
+def file_reader(path: str, mime_type: str | None) -> Callable[[], str | bytes]:
     """Return the function that reads one file, as `str` where its type and its bytes are text."""
 
     def read() -> str | bytes:
@@ -68,7 +69,7 @@ def file_reader(path: FilePath, mime_type: str | None) -> Callable[[], str | byt
     return read
 
 
-def folder_reader(template: str, directory: FilePath) -> Callable[..., ResourceContents]:
+def folder_reader(template: str, directory: str) -> Callable[..., ResourceContents]:
     """Return the function that reads the files under `directory`; its only parameter is the template's variable.
 
     It raises ResourceNotFound for what is no file, is hidden (a name begins with a dot), or is outside once links are
@@ -78,7 +79,7 @@ def folder_reader(template: str, directory: FilePath) -> Callable[..., ResourceC
     if len(pattern.names) != 1 or pattern.optional:
         raise RegistrationError(f"add_folder: {template!r} needs one variable, the path, as in docs://{{+path}}.")
     if not os.path.isdir(directory):
-        raise RegistrationError(f"add_folder: there is no folder {os.fspath(directory)!r}.")
+        raise RegistrationError(f"add_folder: there is no folder {directory!r}.")
 
     def read(given: str | list[str]) -> ResourceContents:
         path = given if isinstance(given, str) else "/".join(given)
@@ -93,11 +94,11 @@ def folder_reader(template: str, directory: FilePath) -> Callable[..., ResourceC
     parameter = inspect.Parameter(name, kind, annotation=list[str] if name in pattern.lists else str)
     read.__signature__ = inspect.Signature([parameter])  # type: ignore[attr-defined]
     read.__annotations__.clear()
-    read.__name__ = os.path.basename(os.path.abspath(directory))
+    read.__name__ = os.path.basename(directory)
     return read
 
 
-def path_completer(directory: FilePath) -> Callable[[str], list[str]]:
+def path_completer(directory: str) -> Callable[[str], list[str]]:
     """Return the function that completes a path under `directory` level by level; folders end with a slash."""
 
     def complete(value: str) -> list[str]:
@@ -124,7 +125,7 @@ def path_completer(directory: FilePath) -> Callable[[str], list[str]]:
     return complete
 
 
-def _inside(directory: FilePath, path: str) -> str:
+def _inside(directory: str, path: str) -> str:
     """Return the real path of `path` under `directory`; raise ResourceNotFound if it is outside or hidden."""
     root = os.path.realpath(directory)
     try:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypedDict
+from collections.abc import Iterable, Sequence
+from typing import TypedDict
 
 from portway.plans.content import Annotations, JsonObject
+from portway.plans.plan import GivenSchema
 from portway.server.components import CacheScope, Icon, ToolAnnotations
-
-JsonSchema = Mapping[str, Any] | str | bytes
 
 
 class _Shared(TypedDict, total=False):
@@ -32,8 +31,8 @@ class ToolOptions(_Shared, total=False):
     """The keywords of `@server.tool`; the schemas are served as given, in place of those from the signature."""
 
     annotations: ToolAnnotations | None
-    input_schema: JsonSchema | None
-    output_schema: JsonSchema | None
+    input_schema: GivenSchema | None
+    output_schema: GivenSchema | None
 
 
 class PromptOptions(_Shared, total=False):

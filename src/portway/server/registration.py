@@ -51,7 +51,7 @@ def make_tool(fn: Callable[..., Any], options: ToolOptions, home: Home) -> Tool:
 
 def make_prompt(fn: Callable[..., Any], options: PromptOptions, home: Home) -> Prompt:
     """Compile `fn` into a prompt registered on `home`; raise RegistrationError."""
-    from portway.server.completion import automatic
+    from portway.server.completion import choice_completers
 
     plan = compile_plan(fn, context_type=Context, name=options.get("name"), result=False)
     name = checked_name("prompt", plan.name)
@@ -60,7 +60,7 @@ def make_prompt(fn: Callable[..., Any], options: PromptOptions, home: Home) -> P
         for a in plan.listed
     ]
     listing = _listing({"name": name}, plan, options, arguments=arguments or None)
-    return _component(Prompt, name, listing, plan, options, home, completers=automatic(plan))
+    return _component(Prompt, name, listing, plan, options, home, completers=choice_completers(plan))
 
 
 def make_resource(uri: str, fn: Callable[..., Any], options: ResourceOptions, home: Home) -> Resource:
@@ -68,9 +68,9 @@ def make_resource(uri: str, fn: Callable[..., Any], options: ResourceOptions, ho
     plan = compile_plan(fn, context_type=Context, result=False)
     pattern, completers = None, {}
     if "{" in uri:
-        from portway.server.completion import automatic
+        from portway.server.completion import choice_completers
 
-        pattern, completers = UriPattern(uri), automatic(plan)
+        pattern, completers = UriPattern(uri), choice_completers(plan)
     else:
         check_uri(uri)
     _match_parameters(uri, pattern, plan)
