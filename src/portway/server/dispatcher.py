@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import msgspec
 from msgspec import UNSET
@@ -17,7 +18,7 @@ from portway.protocol.jsonrpc import Params, encode_result
 from portway.protocol.log_levels import LEVELS, level_index
 from portway.protocol.sealing import Keys
 from portway.protocol.versions import MODERN_VERSIONS, Era, negotiate
-from portway.server.components import Component, Prompt, Resource, Table, Tool
+from portway.server.components import Component
 from portway.server.lifespans import Lifespans
 from portway.server.lists import Lister
 from portway.server.runner import Runner
@@ -55,22 +56,23 @@ class Dispatcher:
         self.mints = _mints(server)
         components = _components(server)
         self._lifespans = Lifespans([server.home, *(component.home for component in components)])
-        info = self._info = server.info
+        info = server.info
         instructions = b"" if server.instructions is None else b',"instructions":' + _encode(server.instructions)
         complete = b',"resultType":"complete","_meta":{"io.modelcontextprotocol/serverInfo":%b}' % info
         tails = {Era.LEGACY: b"", Era.MODERN: complete}
         cacheable = server.cache + complete
-        self._list_tails = {Era.LEGACY: b"", Era.MODERN: cacheable}
+        list_tails = {Era.LEGACY: b"", Era.MODERN: cacheable}
+        lister = partial(Lister, tails=list_tails, keys=self.keys, size=server.page_size)
         self._about = b',"serverInfo":%b%b}' % (info, instructions)
         self._discovered = instructions + cacheable
         self._runner = Runner(server, self.keys, self._lifespans, tails)
         shared: dict[str, Method] = {
             "tools/call": self._runner.call_tool,
-            "tools/list": self._lister(server.tools),
-            "resources/list": self._lister(server.resources),
-            "resources/templates/list": self._lister(server.templates),
+            "tools/list": lister(server.tools).answer,
+            "resources/list": lister(server.resources).answer,
+            "resources/templates/list": lister(server.templates).answer,
             "resources/read": self._runner.read_resource,
-            "prompts/list": self._lister(server.prompts),
+            "prompts/list": lister(server.prompts).answer,
             "prompts/get": self._runner.get_prompt,
             "completion/complete": self._complete,
         }
@@ -124,7 +126,7 @@ class Dispatcher:
 
     def subscribe(self, bus: Bus, exchange: Exchange) -> Subscription:
         """Start a `subscriptions/listen`. Raises RpcError as `Subscription`."""
-        return Subscription(bus, exchange, self._info, lambda uri: self._scopes_of(uri) <= exchange.principal.scopes)
+        return Subscription(bus, exchange, self.server.info, lambda uri: self._scopes_of(uri) <= exchange.principal.scopes)
 
     async def _initialize(self, exchange: Exchange, params: Params) -> bytes:
         if params.version is UNSET:
@@ -186,14 +188,6 @@ class Dispatcher:
         """Return the scopes that reading `uri` needs; none where no resource is, which is no secret."""
         resource, _ = self.server.find_resource(uri)
         return frozenset() if resource is None else resource.scopes
-
-    def _lister(self, table: Table[Tool] | Table[Resource] | Table[Prompt]) -> Method:
-        lister = Lister(table, self._list_tails, self.keys, self.server.page_size)
-
-        async def list_components(exchange: Exchange, params: Params) -> bytes:
-            return lister.result(exchange.era, params.cursor)
-
-        return list_components
 
 
 def _components(server: BaseServer) -> list[Component]:

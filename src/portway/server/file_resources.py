@@ -24,14 +24,8 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 16 * 1024 * 1024
 _ABSENT = {
-    errno.ENOENT,
-    errno.ENOTDIR,
-    errno.EISDIR,
-    errno.EACCES,
-    errno.EPERM,
-    errno.ELOOP,
-    errno.ENAMETOOLONG,
-    errno.ENXIO,
+    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM),
+    *(errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO),
 }
 # Does not follow a link that has replaced the file since its path was resolved; does not wait for a pipe's writer.
 _FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY", "O_BINARY"))
@@ -42,13 +36,8 @@ _ADDED_TYPES = {  # common in folders of documents, unknown to Python 3.11
     ".yml": "application/yaml",
 }
 _TEXT_TYPES = (
-    "text/",
-    "application/json",
-    "application/javascript",
-    "application/xml",
-    "application/x-sh",
-    "application/yaml",
-    "application/toml",
+    *("text/", "application/json", "application/javascript", "application/xml"),
+    *("application/x-sh", "application/yaml", "application/toml"),
 )
 
 

@@ -23,17 +23,16 @@ class Lifespans:
     """
 
     def __init__(self, homes: Iterable[Home]) -> None:
-        self._homes = list(dict.fromkeys(home for home in homes if home.lifespan is not None))
-        self._states: dict[Home, object] = {}
+        self._states: dict[Home, object] = dict.fromkeys(home for home in homes if home.lifespan is not None)
         self._task: asyncio.Task[None] | None = None
         self._entered: asyncio.Future[None] | None = None
         self._leaving = asyncio.Event()
-        self.ready = not self._homes
+        self.ready = not self._states
         """Whether all have been entered, so that calls need not wait."""
 
     def state(self, home: Home) -> object:
         """Return what the lifespan of `home` yielded; raise RuntimeError if it was mounted after the start."""
-        if home.lifespan is not None and home not in self._homes:
+        if home.lifespan is not None and home not in self._states:
             raise RuntimeError(
                 f"{home.name} was mounted after the start, so its lifespan was not entered; mount it before."
             )
@@ -65,7 +64,7 @@ class Lifespans:
     async def _run(self, entered: asyncio.Future[None]) -> None:
         try:
             async with contextlib.AsyncExitStack() as stack:
-                for home in self._homes:
+                for home in self._states:
                     assert home.lifespan is not None
                     self._states[home] = await stack.enter_async_context(home.lifespan())
                 self.ready = True

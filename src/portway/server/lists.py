@@ -8,9 +8,11 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from portway.protocol.errors import INVALID_PARAMS, RpcError
+from portway.protocol.jsonrpc import Params
 from portway.protocol.sealing import Keys
 from portway.protocol.versions import Era
 from portway.server.components import Prompt, Resource, Table, Tool
+from portway.sessions.exchange import Exchange
 
 _PURPOSE = b"cursor"
 
@@ -39,6 +41,10 @@ class Lister:
         self._size = size
         self._edition = table.edition
         self._pages: dict[tuple[Era, int], bytes] = {}
+
+    async def answer(self, exchange: Exchange, params: Params) -> bytes:
+        """Answer a list request."""
+        return self.result(exchange.era, params.cursor)
 
     def result(self, era: Era, cursor: str | UnsetType | None) -> bytes:
         """Return the JSON of the page at `cursor`; raise RpcError for a cursor that this server did not give."""

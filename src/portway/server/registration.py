@@ -79,12 +79,7 @@ def make_resource(uri: str, fn: Callable[..., Any], options: ResourceOptions, ho
     if "cache_ttl" in options or "cache_scope" in options:
         cache = cache_hints(options.get("cache_ttl", 0), options.get("cache_scope", "private"))
     listing = _listing(
-        identity,
-        plan,
-        options,
-        mimeType=mime_type,
-        annotations=options.get("annotations"),
-        size=options.get("size"),
+        identity, plan, options, mimeType=mime_type, annotations=options.get("annotations"), size=options.get("size")
     )
     return _component(
         Resource,

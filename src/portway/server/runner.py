@@ -194,11 +194,7 @@ class Runner:
             raise ToolError(f"{component.key} did not finish within {component.timeout:g} seconds.") from None
 
     async def _invoke(
-        self,
-        plan: Plan,
-        args: tuple[object, ...],
-        kwargs: dict[str, object],
-        context: Context | None,
+        self, plan: Plan, args: tuple[object, ...], kwargs: dict[str, object], context: Context | None
     ) -> object:
         if plan.is_async:
             return await plan.fn(*args, **kwargs)
