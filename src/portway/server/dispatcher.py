@@ -47,13 +47,13 @@ class _Uri(msgspec.Struct):
 class Dispatcher:
     """Answers requests for one server; made once, when the server starts to serve.
 
-    `keys` seal what clients carry for this server. `mints`: whether legacy clients get sessions.
+    `keys` seal what clients carry for this server. `keeps_sessions`: whether legacy clients get sessions.
     """
 
     def __init__(self, server: BaseServer, keys: Keys | None = None) -> None:
         self.server = server
         self.keys = keys or Keys.random()
-        self.mints = _mints(server)
+        self.keeps_sessions = _keeps_sessions(server)
         components = _components(server)
         self._lifespans = Lifespans([server.home, *(component.home for component in components)])
         info = server.info
@@ -126,7 +126,9 @@ class Dispatcher:
 
     def subscribe(self, bus: Bus, exchange: Exchange) -> Subscription:
         """Start a `subscriptions/listen`. Raises RpcError as `Subscription`."""
-        return Subscription(bus, exchange, self.server.info, lambda uri: self._scopes_of(uri) <= exchange.principal.scopes)
+        return Subscription(
+            bus, exchange, self.server.info, lambda uri: self._scopes_of(uri) <= exchange.principal.scopes
+        )
 
     async def _initialize(self, exchange: Exchange, params: Params) -> bytes:
         if params.version is UNSET:
@@ -156,7 +158,7 @@ class Dispatcher:
         }
         if self._completes():
             capabilities["completions"] = {}
-        if notifies and self.mints:
+        if notifies and self.keeps_sessions:
             capabilities["logging"] = {}
         return _encode(capabilities)
 
@@ -195,7 +197,7 @@ def _components(server: BaseServer) -> list[Component]:
     return [component for table in tables for component in table.items.values()]
 
 
-def _mints(server: BaseServer) -> bool:
+def _keeps_sessions(server: BaseServer) -> bool:
     """Return whether legacy clients get sessions: the author says so, or a function may log or ask."""
     if server.sessions != "auto":
         return bool(server.sessions)

@@ -67,7 +67,7 @@ class HttpApp:
         keys = keys or Keys.random()
         self._server = server
         self._dispatcher = Dispatcher(server, keys)
-        self._sessions = Sessions(keys, lambda: self._loop_state().bus) if self._dispatcher.mints else None
+        self._sessions = Sessions(keys, lambda: self._loop_state().bus) if self._dispatcher.keeps_sessions else None
         self._endpoint = Endpoint(self._dispatcher, self._sessions)
         self._verifier = verifier
         self._cors = cors or Cors()
@@ -80,7 +80,7 @@ class HttpApp:
         self._allow = (b"allow", ", ".join(methods).encode())
 
     @property
-    def mints(self) -> bool:
+    def keeps_sessions(self) -> bool:
         """Whether legacy clients are given sessions, which one process must serve."""
         return self._sessions is not None
 
