@@ -214,6 +214,12 @@ def test_an_app_that_keeps_ending_is_shown_with_the_documented_texts(
         async def start(self, release: Release) -> Instance:
             raise OSError("no such program")
 
+        def count_restart(self, release: Release) -> None:
+            pass
+
+        def has_room(self) -> bool:
+            return True
+
     async def test() -> list[str]:
         reasons, looping = [], asyncio.Event()
 

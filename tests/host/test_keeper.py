@@ -105,6 +105,40 @@ def test_an_instance_that_no_longer_answers_is_replaced_at_once(paths: Paths, ho
     asyncio.run(asyncio.wait_for(test(), 30))
 
 
+def test_an_instance_that_ended_on_a_full_disk_is_restarted_as_soon_as_there_is_room(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test() -> None:
+        store = Store(paths.database)
+        made = release(paths)
+        store.begin_release("app", "/")
+        changed = asyncio.Event()
+        starter = Starter(ProcessRuntime(paths), store, Limits(stop_seconds=1))
+        keeper = Keeper(made, starter, changed.set)
+        room = False
+        monkeypatch.setattr(Starter, "has_room", lambda _: room)
+        monkeypatch.setattr("portway.host.instances.keeper._ROOM_SECONDS", 0.01)
+
+        async def state(wanted: str) -> None:
+            while keeper.state != wanted:
+                changed.clear()
+                await changed.wait()
+
+        keeper.begin(None)
+        await state("up")
+        assert keeper.instance is not None
+        os.kill(int(keeper.instance.token.partition(":")[0]), signal.SIGKILL)
+        await state("crashed")
+        assert "it is restarted when the disk has room" in keeper.reason
+        room = True
+        await state("up")
+        assert (keeper.restarts, store.releases("app")[0].restarts) == (1, 1)
+        await keeper.end()
+        store.close()
+
+    asyncio.run(asyncio.wait_for(test(), 30))
+
+
 @pytest.mark.parametrize("how", ["refuses", "hangs up", "is slow at times"])
 def test_an_instance_that_does_anything_with_a_question_lives(how: str) -> None:
     async def test() -> None:

@@ -65,9 +65,8 @@ def die() -> None:
 
 
 DAEMON = """
-if "PORTWAY_INSTANCE" in os.environ:
-    import subprocess
-    print("left", subprocess.Popen(["env", "-i", "setsid", "sleep", "1000"]).pid, flush=True)
+import subprocess
+print("left", subprocess.Popen(["env", "-i", "setsid", "sleep", "1000"]).pid, flush=True)
 """
 
 
@@ -265,6 +264,37 @@ def test_a_killed_gate_is_back_with_its_table_and_no_connection_is_refused(runni
     token = running.ready["token"]
     running.kill("gate")
     assert running.call("thing", "version", token) == {"result": "one"}
+
+
+def test_a_killed_control_remembers_how_often_an_app_was_restarted(running: Host) -> None:
+    before = running.status("thing").restarts
+    with pytest.raises(RpcError, match="did not answer"):
+        running.call("thing", "die", running.ready["token"])
+    eventually(lambda: running.status("thing").restarts == before + 1)
+    killed = running.kill("control")
+    eventually(lambda: killed != running.process("control"))
+    assert running.status("thing").restarts == before + 1
+
+
+def left_by(running: Host, app: str) -> list[int]:
+    """Return the daemons that an app says it has left behind."""
+    return [int(pid) for pid in re.findall(r"^left (\d+)$", running.portway("logs", app).stdout, re.MULTILINE)]
+
+
+def test_a_daemon_that_shed_its_environment_ends_with_its_build_and_with_its_app(running: Host, tmp_path: Path) -> None:
+    folder = thing(tmp_path / "app", more=DAEMON)
+    running.deploy(folder, "haunted")
+    running.kill("control")
+    running.portway("ps")
+    built = re.findall(
+        r"^left (\d+)$", (running.paths.release("haunted", 1) / "log" / "build.log").read_text(), re.MULTILINE
+    )
+    assert built
+    assert not Path(f"/proc/{built[0]}/exe").exists(), "the build was over when its command was"
+    (left,) = left_by(running, "haunted")
+    assert Path(f"/proc/{left}/exe").exists()
+    assert running.portway("destroy", "haunted", "--yes").returncode == 0
+    eventually(lambda: not Path(f"/proc/{left}/exe").exists())
 
 
 def test_a_deploy_whose_asker_leaves_is_undone(running: Host, tmp_path: Path) -> None:

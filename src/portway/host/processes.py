@@ -1,53 +1,76 @@
-"""Processes of this host as the kernel shows them: how one ended, which belong together, which were left behind."""
+"""Processes of this host as the kernel shows them: how one ended, which belong together, which were left behind.
+
+The processes of an instance or a build carry a mark twice: as a variable, from their very start, and as a resource
+limit, which stays with a daemon that leaves its session and sheds its environment. RLIMIT_RTTIME bounds only the time
+that a real-time process may run without a pause; every mark is longer than thirty thousand years.
+"""
 
 import contextlib
+import hashlib
 import os
+import resource
 import signal
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from portway.host.paths import Paths
 
-
-def exit_in_words(code: int) -> str:
-    """Describe a `returncode` as `subprocess` reports it: "exit code 1" or "signal SIGKILL"."""
-    return f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
+_MARKED = 1 << 60  # a limit from here on is a mark: below it 28 bits name the host, and 32 the instance or build
 
 
-def build_mark(place: Path) -> str:
-    """Return the environment marker of a build's processes; `place` is the release's directory, or one above it."""
-    return f"PORTWAY_BUILD={place}/"
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What the processes of one instance or build carry: `variable`, as "NAME=value", and a resource limit."""
+
+    variable: str
+    limit: int
+
+    def put_on(self, pid: int) -> None:
+        """Set the limit of a process, which those it starts from then on inherit."""
+        with contextlib.suppress(OSError, ValueError):
+            resource.prlimit(pid, resource.RLIMIT_RTTIME, (self.limit, self.limit))
+
+    def is_on(self, pid: int) -> bool:
+        """Return whether a process carries the mark; False when it is gone."""
+        limit = _limit(pid)
+        return limit == self.limit if limit else self.variable.encode() in _variables(pid)
 
 
-def instance_mark(identity: str) -> str:
-    """Return the environment marker of an instance's processes."""
-    return f"PORTWAY_INSTANCE={identity}"
+def instance_mark(paths: Paths, identity: str) -> Mark:
+    """Return the mark of an instance's processes."""
+    return Mark(f"PORTWAY_INSTANCE={identity}", _host(paths) << 32 | _number(identity, 32))
+
+
+def build_mark(paths: Paths, directory: Path) -> Mark:
+    """Return the mark of the processes that build the release in `directory`."""
+    return Mark(f"PORTWAY_BUILD={directory}", _host(paths) << 32 | _number(str(directory), 32))
+
+
+def end_marked(mark: Mark) -> None:
+    """SIGKILL every process that carries `mark`."""
+    _end(mark.is_on)
 
 
 def end_strays(paths: Paths, keep: set[str]) -> None:
     """End every instance and build of this host, and remove its socket, but the instances whose ids are in `keep`."""
-    end_marked(f"HOME={paths.data / 'apps'}/", {instance_mark(identity) for identity in keep})
-    end_marked(build_mark(paths.data))
+    kept = [instance_mark(paths, identity) for identity in keep]
+    starts = (f"HOME={paths.data / 'apps'}/".encode(), f"PORTWAY_BUILD={paths.data / 'apps'}/".encode())
+
+    def is_stray(pid: int) -> bool:
+        limit = _limit(pid)
+        is_ours = limit >> 32 == _host(paths) if limit else any(each.startswith(starts) for each in _variables(pid))
+        return is_ours and not any(mark.is_on(pid) for mark in kept)
+
+    _end(is_stray)
     for path in paths.instances.glob("*.sock"):
         if path.stem not in keep:
             path.unlink(missing_ok=True)
 
 
-def end_marked(mark: str, kept: Collection[str] = ()) -> None:
-    """SIGKILL every process with a variable that starts with `mark`, unless it has a variable that is in `kept`.
-
-    This finds processes that left their session too.
-    """
-    for pid in _pids():
-        try:
-            variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-        except OSError:  # gone, or another user's
-            continue
-        if not any(variable.startswith(mark.encode()) for variable in variables) or pid == os.getpid():
-            continue
-        if not any(name.encode() in variables for name in kept):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+def exit_in_words(code: int) -> str:
+    """Describe a `returncode` as `subprocess` reports it: "exit code 1" or "signal SIGKILL"."""
+    return f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
 
 
 def descendants(pid: int) -> Iterator[int]:
@@ -88,5 +111,33 @@ def start_time(pid: int) -> int:
     return int(fields[19])
 
 
-def _pids() -> Iterator[int]:
-    return (int(entry) for entry in os.listdir("/proc") if entry.isdigit())
+def _end(is_meant: Callable[[int], bool]) -> None:
+    for pid in [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]:
+        if pid != os.getpid() and is_meant(pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def _variables(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:  # gone, or another user's
+        return []
+
+
+def _limit(pid: int) -> int:
+    """Return the limit that is a mark, 0 when the process has none."""
+    try:
+        found = resource.prlimit(pid, resource.RLIMIT_RTTIME)[1]
+    except OSError:  # gone, or another user's
+        return 0
+    return found if found >= _MARKED else 0
+
+
+def _host(paths: Paths) -> int:
+    return _MARKED >> 32 | _number(str(paths.data), 28)
+
+
+def _number(text: str, bits: int) -> int:
+    digest = hashlib.sha256(os.fsencode(text)).digest()
+    return int.from_bytes(digest[:8]) >> (64 - bits)

@@ -10,7 +10,6 @@ from portway.host.builds.recipe import BuildError, Recipe
 from portway.host.builds.uv_environment import uv_environment
 from portway.host.builds.wheel import running_wheel
 from portway.host.paths import Paths
-from portway.host.processes import build_mark
 from portway.host.releases.release import Release
 
 _IMPORT_SECONDS = 60.0
@@ -25,15 +24,14 @@ async def build(release: Release, recipe: Recipe, paths: Paths, variables: Mappi
         (release.directory / folder).mkdir(exist_ok=True)
     wheel = await asyncio.to_thread(running_wheel, paths.wheels)
     uv = _find_uv()
-    name, _, mark = build_mark(release.directory).partition("=")
-    commands = BuildCommands(release, uv_environment(paths) | {name: mark}, paths)
+    commands = BuildCommands(release, uv_environment(paths), paths)
     await commands.run(
         [uv, "venv", "--quiet", "--no-project", f"--python={recipe.python}", str(release.venv)],
         "make its environment",
     )
     requirements = await _requirements(commands, uv, release, recipe)
     await commands.run(_install(uv, release, requirements, wheel), "install its requirements")
-    finder = BuildCommands(release, release.environment() | dict(variables) | {name: mark}, paths)
+    finder = BuildCommands(release, release.environment() | dict(variables), paths)
     # -P: the app's files shadow no more than they do under `portway run`.
     command = [str(release.venv / "bin" / "python"), "-P", "-m", "portway.cli.find_server", str(release.source)]
     found = await finder.run(command, "find its server", seconds=_IMPORT_SECONDS)

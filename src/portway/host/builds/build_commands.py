@@ -22,7 +22,9 @@ class BuildCommands:
 
     def __init__(self, release: Release, environment: dict[str, str], paths: Paths) -> None:
         self._release = release
-        self._environment = environment
+        self._mark = build_mark(paths, release.directory)
+        name, _, value = self._mark.variable.partition("=")
+        self._environment = environment | {name: value}
         self._paths = paths
 
     async def run(self, command: list[str], purpose: str, *, seconds: float = _SECONDS) -> str:
@@ -43,6 +45,7 @@ class BuildCommands:
                     stderr=pipe.descriptor,
                     start_new_session=True,
                 )
+            self._mark.put_on(process.pid)
             try:
                 code = await asyncio.wait_for(process.wait(), seconds)
             except TimeoutError:
@@ -50,7 +53,7 @@ class BuildCommands:
             finally:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
-                end_marked(build_mark(self._release.directory))
+                end_marked(self._mark)
             if code == 0:
                 answer.seek(0)
                 return answer.read(_ANSWER_BYTES).decode(errors="replace")

@@ -5,7 +5,8 @@ States, as `portway ps` and the gate show them:
     starting → up         an instance answers as an MCP server
     up → starting         it ended, or no longer answers: the next start waits as `restart_delays` says
     starting → starting   it could not be started, or did not become ready
-    up, starting → crashed    the same, more than five times within a minute: one more try each minute
+    up, starting → crashed    the same, more than five times within a minute: one more try each minute.
+                              Or the disk is full: one more try as soon as it has room
     crashed → up          such a try succeeded
     any → stopped         `end` was called: another release took over, the app is destroyed, or the host stops
 """
@@ -22,17 +23,20 @@ from portway.host.releases.release import Release
 from portway.host.routing_table import State
 from portway.host.store import StoreError
 
+_ROOM_SECONDS = 1.0
 _log = logging.getLogger("portway.host")
 
 
 class Keeper:
     """Keeps a release running. `changed` is called whenever what the gate must know is different."""
 
-    def __init__(self, release: Release, starter: Starter, changed: Callable[[], None]) -> None:
+    def __init__(self, release: Release, starter: Starter, changed: Callable[[], None], restarts: int = 0) -> None:
+        """`restarts` is how many there were under an earlier control."""
         self.release = release
         self.state: State = "starting"
         self.reason = ""
-        self.restarts = RestartDelays()
+        self.restarts = restarts
+        self._delays = RestartDelays()
         self.instance: Instance | None = None
         self._starter = starter
         self._changed = changed
@@ -63,8 +67,15 @@ class Keeper:
             if self.instance is not None:
                 how = await self._watch(self.instance)
             _log.warning("%s release %d ended: %s", self.release.app, self.release.number, how)
-            pause = self.restarts.crashed(asyncio.get_running_loop().time())
-            if self.restarts.looping:
+            self.restarts += 1
+            self._starter.count_restart(self.release)
+            if not self._starter.has_room():
+                self._show("crashed", None, f"it ended ({how}); it is restarted when the disk has room")
+                while not self._starter.has_room():  # noqa: ASYNC110  # a disk with room again sends no event
+                    await asyncio.sleep(_ROOM_SECONDS)
+                continue
+            pause = self._delays.crashed(asyncio.get_running_loop().time())
+            if self._delays.looping:
                 self._show("crashed", None, f"it keeps ending ({how})")
             else:
                 self._show("starting", None, f"it ended ({how}) and is being restarted")
@@ -102,7 +113,7 @@ class Keeper:
         return ""
 
     def _up(self, instance: Instance) -> None:
-        self.restarts.up(asyncio.get_running_loop().time())
+        self._delays.up(asyncio.get_running_loop().time())
         self._show("up", instance)
 
     def _show(self, state: State, instance: Instance | None, reason: str = "") -> None:

@@ -13,6 +13,7 @@ from portway.host.instances.runtime import Instance, Limits, Stats
 from portway.host.logs.log_pipe import LogPipe
 from portway.host.paths import Paths
 from portway.host.processes import (
+    Mark,
     descendants,
     end_marked,
     end_strays,
@@ -36,22 +37,24 @@ class ProcessInstance:
         address: str,
         process: subprocess.Popen[bytes] | str,
         limits: Limits,
+        mark: Mark,
         pipe: LogPipe | None = None,
     ) -> None:
         """`process` is a child, or an earlier control's token for one: `ProcessLookupError` when that is gone.
 
-        `pipe` takes a child's output.
+        `mark` is on it and on all it starts; `pipe` takes a child's output.
         """
         self.id = identity
         self.address = address
         self._limits = limits
+        self._mark = mark
         self._pipe = pipe
         self._child = None if isinstance(process, str) else process
         self._pid = int(process.partition(":")[0]) if isinstance(process, str) else process.pid
         # The pidfd first: it goes on naming this very process, and the start time says whether that is ours.
         self._pidfd = os.pidfd_open(self._pid)
         self.token = f"{self._pid}:{start_time(self._pid)}"
-        if isinstance(process, str) and process != self.token:
+        if isinstance(process, str) and not (process == self.token and mark.is_on(self._pid)):
             os.close(self._pidfd)
             raise ProcessLookupError(process)
         self._ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -82,11 +85,11 @@ class ProcessInstance:
         # A child is a zombie until `wait` below, so its group's number cannot belong to anyone else yet.
         self._signal(signal.SIGKILL)
         how = exit_in_words(self._child.wait()) if self._child else "an exit status lost with the control process"
-        self._ending = asyncio.get_running_loop().create_task(self._end(how))
+        self._ending = asyncio.get_running_loop().create_task(self._finish(how))
 
-    async def _end(self, how: str) -> None:
+    async def _finish(self, how: str) -> None:
         """End what it started, and wait until its last words are in the log."""
-        await asyncio.to_thread(end_marked, instance_mark(self.id))
+        await asyncio.to_thread(end_marked, self._mark)
         if self._pipe is not None:
             await self._pipe.drained()
         self._ended.set_result(how)
@@ -125,11 +128,14 @@ class ProcessRuntime:
                 stderr=pipe.descriptor,
                 start_new_session=True,
             )
-        return ProcessInstance(identity, f"unix:{path}", child, limits, pipe)
+        mark = instance_mark(self._paths, identity)
+        mark.put_on(child.pid)
+        return ProcessInstance(identity, f"unix:{path}", child, limits, mark, pipe)
 
     async def adopt(self, identity: str, token: str, limits: Limits) -> Instance | None:
+        address, mark = f"unix:{self._paths.instance_socket(identity)}", instance_mark(self._paths, identity)
         try:
-            return ProcessInstance(identity, f"unix:{self._paths.instance_socket(identity)}", token, limits)
+            return ProcessInstance(identity, address, token, limits, mark)
         except ProcessLookupError:
             return None
 

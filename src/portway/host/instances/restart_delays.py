@@ -10,10 +10,9 @@ BACK_OFF = (0.0, 1.0, 2.0, 4.0, 8.0)
 
 
 class RestartDelays:
-    """Counts the crashes of one release. Times are seconds of one clock, which the caller reads."""
+    """Remembers the crashes of one release. Times are seconds of one clock, which the caller reads."""
 
     def __init__(self) -> None:
-        self.count = 0
         self.looping = False
         self._up_since: float | None = None
         self._crashes: deque[float] = deque(maxlen=CRASHES + 1)
@@ -28,7 +27,6 @@ class RestartDelays:
             self._crashes.clear()
             self.looping = False
         self._up_since = None
-        self.count += 1
         self._crashes.append(now)
         recent = sum(now - crash < WINDOW_SECONDS for crash in self._crashes)
         if recent > CRASHES:

@@ -51,7 +51,8 @@ class RunningApps:
             if record.id not in kept:
                 self._store.forget_instance(record.id)
         for app, release in live.items():
-            self._keep(release, adopted.get(app))
+            known = self._store.release(app, release.number)
+            self._keep(release, adopted.get(app), known.restarts if known else 0)
         await self.publish()
         self._spawn(self._follow())
 
@@ -95,8 +96,8 @@ class RunningApps:
 
     def release(self, app: str, number: int) -> Release:
         """Return the release of that number, as the store knows it."""
-        server = next((kept.server for kept in self._store.releases(app) if kept.number == number), "")
-        return Release(app, number, self._paths.release(app, number), server)
+        known = self._store.release(app, number)
+        return Release(app, number, self._paths.release(app, number), known.server if known else "")
 
     def _table(self) -> routing_table.Table:
         apps = {}
@@ -114,8 +115,8 @@ class RunningApps:
         }
         return routing_table.Table(self._version, self._domain, apps, tokens)
 
-    def _keep(self, release: Release, instance: Instance | None) -> None:
-        keeper = Keeper(release, self._starter, self._stale.set)
+    def _keep(self, release: Release, instance: Instance | None, restarts: int = 0) -> None:
+        keeper = Keeper(release, self._starter, self._stale.set, restarts)
         self.keepers[release.app] = keeper
         keeper.begin(instance)
 

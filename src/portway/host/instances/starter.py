@@ -8,6 +8,7 @@ from portway.host.instances.runtime import Instance, Limits, Runtime
 from portway.host.releases.release import Release
 from portway.host.store import InstanceRecord, Store, StoreError
 
+_ROOM_BYTES = 1024 * 1024
 _STARTS_AT_ONCE = 2 * (os.cpu_count() or 1)
 
 
@@ -33,6 +34,16 @@ class Starter:
             await instance.stop()
             raise
         return instance
+
+    def count_restart(self, release: Release) -> None:
+        """Record that an instance of the release is about to be restarted."""
+        with contextlib.suppress(StoreError):  # the count matters less than the restart
+            self._store.count_restart(release.app, release.number)
+
+    def has_room(self) -> bool:
+        """Return whether the disk has room for what a start writes."""
+        found = os.statvfs(self._store.path.parent)
+        return found.f_bavail * found.f_frsize >= _ROOM_BYTES
 
     async def stop(self, instance: Instance, *, at_once: bool = False) -> None:
         await instance.stop(at_once=at_once)

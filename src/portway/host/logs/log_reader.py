@@ -82,12 +82,12 @@ def _open(paths: Sequence[Path], stack: ExitStack) -> Iterator[_File]:
 
 
 def _place(release: Release, files: list[_File], cursor: str) -> tuple[int, int]:
-    """Return the file and the byte a cursor names; the beginning when that is gone."""
+    """Return the file and the byte a cursor names; the beginning of the newest file when that is gone."""
     number, inode, offset = [int(part) if part.isdecimal() else 0 for part in f"{cursor}::".split(":")[:3]]
     for index, file in enumerate(files):
         if number == release.number and inode == file.inode and offset <= file.size:
             return index, offset
-    return 0, 0
+    return len(files) - 1, 0
 
 
 def _tail(files: list[_File], count: int) -> tuple[int, int]:

@@ -147,7 +147,7 @@ class ManagementServer:
             error = releases[-1].error if releases else ""
             state, reason, log, restarts, instance = "deploying" if deploying else "failed", error, [], 0, None
         else:
-            state, reason, restarts, instance = keeper.state, keeper.reason, keeper.restarts.count, keeper.instance
+            state, reason, restarts, instance = keeper.state, keeper.reason, keeper.restarts, keeper.instance
             log = last_lines(keeper.release.log) if state == "crashed" else []
         stats = instance.stats() if instance else None
         return AppStatus(

@@ -30,6 +30,7 @@ class ReleaseRecord:
     server: str = ""
     contract: str = ""
     error: str = ""
+    restarts: int = 0
 
 
 @dataclass(frozen=True, slots=True)

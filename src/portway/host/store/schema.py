@@ -2,7 +2,7 @@
 
 from sqlalchemy import JSON, Column, ForeignKey, Integer, MetaData, String, Table, Text, UniqueConstraint
 
-HEAD = "0002"
+HEAD = "0003"
 
 metadata = MetaData()
 
@@ -28,6 +28,7 @@ releases = Table(
     Column("server", Text, nullable=False, server_default=""),
     Column("contract", Text, nullable=False, server_default=""),
     Column("error", Text, nullable=False, server_default=""),
+    Column("restarts", Integer, nullable=False, server_default="0"),
 )
 
 variables = Table(

@@ -39,6 +39,7 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         """Open the file, which is made or migrated as needed. Raises `StoreError`."""
+        self.path = path
         self._engine = _open(path)
         try:
             upgrade(self._engine)
@@ -102,6 +103,13 @@ class Store:
         columns = (releases.c[name] for name in ReleaseRecord.__dataclass_fields__)
         query = select(*columns).where(releases.c.app == app).order_by(releases.c.number)
         return [ReleaseRecord(*row) for row in self._all(query)]
+
+    def release(self, app: str, number: int) -> ReleaseRecord | None:
+        return next((kept for kept in self.releases(app) if kept.number == number), None)
+
+    def count_restart(self, app: str, number: int) -> None:
+        changed = {"restarts": releases.c.restarts + 1}
+        self._run(update(releases).where(_release(app, number)).values(changed))
 
     def forget_release(self, app: str, number: int) -> None:
         self._run(delete(releases).where(_release(app, number)))
