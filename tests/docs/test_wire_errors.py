@@ -69,7 +69,13 @@ CASES: list[tuple[str, bytes]] = [
     ("The request is not valid HTTP/1.1.", b"HELLO\r\n\r\n"),
     ("The request headers are larger than … bytes.", http(b"X: " + b"x" * 70_000)),
     ("The request has more than … headers.", http(*[b"X: x"] * 201)),
-    ("The request target must be a path that starts with '/'.", http(line=b"GET http://localhost/mcp")),
+    ("The request target must be a path that starts with '/'.", http(line=b"GET ftp://localhost/mcp")),
+    ("HTTP/… is not supported here. Send HTTP/1.1.", b"GET /mcp HTTP/2.0\r\nHost: localhost\r\n\r\n"),
+    (
+        "The Transfer-Encoding of the request is not supported: only chunked is.",
+        http(b"Transfer-Encoding: gzip, chunked"),
+    ),
+    ("The Authorization header is sent twice.", http(b"Authorization: Bearer a", b"Authorization: Bearer b")),
     (
         "This server does not answer to that Host. To allow it, add it to PORTWAY_ALLOWED_HOSTS.",
         http(host=b"Host: evil.test"),
@@ -105,7 +111,7 @@ CASES: list[tuple[str, bytes]] = [
     ("initialize must not be part of a batch.", post([{"jsonrpc": "2.0", "id": 1, "method": "initialize"}])),
     ('The message must carry "jsonrpc": "2.0".', legacy(jsonrpc="1.0")),
     ("The id must be a string or an integer.", legacy(id=None)),
-    ("The message has no method, result or error.", post({"jsonrpc": "2.0", "id": 1})),
+    ("The message must have one of method, result and error, and no other of them.", post({"jsonrpc": "2.0", "id": 1})),
     ("The method must be a string.", legacy(5)),
     ("The params must be a JSON object.", legacy("ping", [])),
     ("Invalid params: ….", legacy("tools/call", {"name": 5})),

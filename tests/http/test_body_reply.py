@@ -52,11 +52,13 @@ def test_a_client_that_leaves_amid_its_body_is_told_from_an_empty_body() -> None
         asyncio.run(read_body(None, receive, 10))
 
 
-def test_events_arrive_as_they_are_sent_and_comments_fill_the_silence(listen) -> None:
+def test_events_arrive_as_they_are_sent_and_comments_fill_the_silence(listen, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("portway.http.event_stream.KEEP_ALIVE", 0.02)
+
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         assert scope["type"] == "http"
         await receive()
-        stream = EventStream(send, keep_alive=0.02, extra_headers=[(b"x-extra", b"1")])
+        stream = EventStream(send, extra_headers=[(b"x-extra", b"1")])
         assert not stream.opened
         await stream.event(b'{"n":1}')
         await receive()  # until the client leaves

@@ -21,7 +21,7 @@ OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
 
 @asynccontextmanager
-async def peer(script: Script, **options: float) -> AsyncIterator[HttpClient]:
+async def peer(script: Script) -> AsyncIterator[HttpClient]:
     """A server that runs `script` on each connection, and a client of it."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -33,7 +33,7 @@ async def peer(script: Script, **options: float) -> AsyncIterator[HttpClient]:
             writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    client = HttpClient(Address.parse(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"), **options)  # type: ignore[arg-type]
+    client = HttpClient(Address.parse(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"))
     try:
         yield client
     finally:
@@ -117,7 +117,7 @@ def test_a_broken_or_boundless_reply_raises_and_is_never_taken_for_an_answer(rep
     asyncio.run(run())
 
 
-def test_connections_are_reused_until_the_peer_says_otherwise() -> None:
+def test_connections_are_reused_until_the_peer_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     async def run() -> None:
         connections = 0
 
@@ -133,7 +133,8 @@ def test_connections_are_reused_until_the_peer_says_otherwise() -> None:
             for target, expected in (("/", 1), ("/", 1), ("/close", 1), ("/", 2), ("/stated", 2), ("/", 3)):
                 assert await (await client.request("GET", target)).read(10) == b"ok"
                 assert connections == expected
-        async with peer(script, idle_seconds=0.0) as client:
+        monkeypatch.setattr("portway.http.http_client.IDLE_SECONDS", 0.0)
+        async with peer(script) as client:
             for _ in range(2):
                 await (await client.request("GET", "/")).read(10)
         assert connections == 5

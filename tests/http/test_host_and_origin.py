@@ -1,10 +1,16 @@
-"""Which Host and Origin pass."""
+"""Which Host and Origin headers are accepted."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import pytest
 
 from portway.http.host_and_origin import Guard
+from portway.http.response import send_bytes
+
+if TYPE_CHECKING:
+    from portway.http.asgi import Receive, Scope, Send
 
 ALLOWED = ("api.example.com", "*.apps.example.com", "dev.example.com:8443")
 
@@ -91,3 +97,38 @@ def test_the_verdicts_that_clients_can_fill_stay_bounded() -> None:
     for number in range(5000):
         guard.check({"path": "/", "headers": [(b"host", b"h%d.example" % number)]})
     assert len(guard._verdicts) <= 1024
+
+
+@pytest.mark.parametrize(
+    ("target", "host", "answer"),
+    [
+        (b"http://api.example.com/mcp", b"rebound.attacker.example", b"200 api.example.com"),
+        (b"http://rebound.attacker.example/mcp", b"api.example.com", b"421"),
+        (b"http://user@api.example.com/mcp", b"api.example.com", b"400"),
+        (b"http://api.example.com/mcp", b"api.example.com\r\nHost: api.example.com", b"400"),
+    ],
+)
+def test_the_authority_of_an_absolute_target_is_judged_in_place_of_host(
+    listen, target: bytes, host: bytes, answer: bytes
+) -> None:
+    guard = Guard(ALLOWED)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        refusal = guard.check(scope)
+        body = b"" if refusal else dict(scope["headers"])[b"host"]
+        await send_bytes(send, refusal.status if refusal else 200, body, [])
+
+    request = b"GET %b HTTP/1.1\r\nHost: %b\r\nConnection: close\r\n\r\n" % (target, host)
+    status, _, body = listen(app).talk(request).partition(b"\r\n\r\n")
+    assert b" ".join(filter(None, (status.split()[1], body))) == answer
+
+
+def test_a_request_without_host_is_refused_whatever_its_target(listen) -> None:
+    guard = Guard(["*"])
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        refusal = guard.check(scope)
+        await send_bytes(send, refusal.status if refusal else 200, b"", [])
+
+    answer = listen(app).talk(b"GET http://api.example.com/ HTTP/1.1\r\nConnection: close\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 400 ")

@@ -1,4 +1,4 @@
-"""The ASGI lifespan protocol, from the server's side."""
+"""The server's side of the ASGI lifespan protocol."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 logger = logging.getLogger("portway.http")
 
 STOP_SECONDS = 10.0
-"""For the app to shut down, before it is left to itself."""
+"""Time for the app to shut down before it is cancelled."""
 
 
 class StartupError(Exception):
-    """The app said that it cannot start; the message is the app's own."""
+    """The app could not start. The message is the app's."""
 
 
 class Lifespan:
-    """Runs `app` once for its `lifespan` scope. An app that does not know the scope is served without one."""
+    """Runs `app` for its `lifespan` scope. An app that does not support it is served without."""
 
     def __init__(self, app: App) -> None:
         self.state: dict[str, Any] = {}
@@ -31,6 +31,7 @@ class Lifespan:
         self._started = False
 
     async def start(self) -> None:
+        """Start the app and wait until it is ready. Raise StartupError."""
         self._task = asyncio.get_running_loop().create_task(self._run())
         answer = await self._ask("lifespan.startup")
         if answer["type"] == "lifespan.startup.failed":
@@ -38,6 +39,7 @@ class Lifespan:
         self._started = True
 
     async def stop(self) -> None:
+        """Shut the app down."""
         if self._task is None or self._task.done():
             return
         try:
@@ -59,15 +61,12 @@ class Lifespan:
     async def _run(self) -> None:
         scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self.state}
         try:
-            await self._app(scope, self._events.get, self._send)
-        except Exception as error:  # noqa: BLE001 - ASGI: an app that does not support lifespan raises, whatever it raises
+            await self._app(scope, self._events.get, self._settle)
+        except Exception as error:  # noqa: BLE001 - by ASGI, an app that does not support lifespan raises anything
             logger.debug("no lifespan: %r", error)
         finally:
-            self._settle({"type": "lifespan.ended"})
+            await self._settle({"type": "lifespan.ended"})
 
-    async def _send(self, message: Message) -> None:
-        self._settle(message)
-
-    def _settle(self, message: Message) -> None:
+    async def _settle(self, message: Message) -> None:
         if not self._answer.done():
             self._answer.set_result(message)

@@ -1,4 +1,4 @@
-"""Where a listener listens, and the sentence it says when it cannot."""
+"""Open the listening socket, or say in one sentence why that is not possible."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _PATH_LIMIT = 107  # bytes of sun_path on Linux
 
 
 class ListenError(Exception):
-    """The address cannot be listened on. The message names the address and the mend."""
+    """The address cannot be listened on. The message names the address and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bind:
-    """A TCP address (`port` 0: any free one), or a Unix socket's path (mode 0600), or an inherited bound socket."""
+    """Where to listen: a TCP address (`port` 0: any free one), a Unix socket (mode 0600), or an inherited socket."""
 
     host: str = "127.0.0.1"
     port: int = 8080
@@ -27,10 +27,11 @@ class Bind:
     fd: int | None = None
 
     def open(self) -> socket.socket:
-        """A listening socket. Raises `ListenError`."""
+        """Return a listening socket. Raise ListenError."""
         if self.fd is not None:
-            return _adopt(self.fd)
-        sock = _open_unix(self.uds) if self.uds is not None else self._open_tcp()
+            sock = _adopt(self.fd)
+        else:
+            sock = _open_unix(self.uds) if self.uds is not None else self._open_tcp()
         sock.listen(BACKLOG)
         sock.setblocking(False)
         return sock
@@ -39,10 +40,11 @@ class Bind:
         try:
             found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         except OSError as error:
-            msg = f"Cannot listen on {self.host!r}: it is not an address of this machine. Use 127.0.0.1 or 0.0.0.0."
-            raise ListenError(msg) from error
+            raise ListenError(
+                f"Cannot listen on {self.host!r}: it is not an address of this machine. Use 127.0.0.1 or 0.0.0.0."
+            ) from error
         family, _, _, _, address = min(found, key=lambda info: info[0] != socket.AF_INET)
-        # The protocol must be named: asyncio turns Nagle's algorithm off only where it sees TCP.
+        # The protocol is named because asyncio turns off Nagle's algorithm only where it sees TCP.
         sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -61,7 +63,7 @@ class Bind:
 
 
 def url_of(sock: socket.socket) -> str:
-    """The address as a client on this machine writes it: `http://127.0.0.1:8080` or `unix:/run/app.sock`."""
+    """Return the address as a client on this machine writes it: `http://127.0.0.1:8080` or `unix:/run/app.sock`."""
     address = sock.getsockname()
     if isinstance(address, str):
         return f"unix:{address}"
@@ -71,44 +73,38 @@ def url_of(sock: socket.socket) -> str:
 
 def _adopt(fd: int) -> socket.socket:
     try:
-        sock = socket.socket(fileno=fd)
+        return socket.socket(fileno=fd)
     except OSError as error:
-        msg = f"File descriptor {fd} is not a socket: {error.strerror}. Pass a bound one."
-        raise ListenError(msg) from error
-    sock.listen(BACKLOG)
-    sock.setblocking(False)
-    return sock
+        raise ListenError(f"File descriptor {fd} is not a socket: {error.strerror}. Pass a bound one.") from error
 
 
 def _open_unix(path: str) -> socket.socket:
     if sys.platform == "win32":
-        msg = "Unix sockets are not supported on Windows. Use --host and --port."
-        raise ListenError(msg)
+        raise ListenError("Unix sockets are not supported on Windows. Use --host and --port.")
     if len(os.fsencode(path)) > _PATH_LIMIT:
-        msg = f"The socket path {path} is longer than {_PATH_LIMIT} bytes. Choose a shorter directory."
-        raise ListenError(msg)
+        raise ListenError(f"The socket path {path} is longer than {_PATH_LIMIT} bytes. Choose a shorter directory.")
     _remove_stale(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    umask = os.umask(0o177)  # so that the socket is never open to others, not even between bind and chmod
+    umask = os.umask(0o177)  # with chmod after bind, the socket would be open to others for a moment
     try:
         sock.bind(path)
     except OSError as error:
         sock.close()
-        msg = f"Cannot make the socket {path}: {error.strerror}. Check that its directory exists and is writable."
-        raise ListenError(msg) from error
+        raise ListenError(
+            f"Cannot make the socket {path}: {error.strerror}. Check that its directory exists and is writable."
+        ) from error
     finally:
         os.umask(umask)
     return sock
 
 
 def _remove_stale(path: str) -> None:
-    """Remove a socket that nothing listens on any more, as a killed server leaves it."""
+    """Remove the socket of a server that was killed. Raise ListenError if something else is at `path`."""
     if sys.platform == "win32":
         return
     try:
         if not stat.S_ISSOCK(os.stat(path).st_mode):
-            msg = f"{path} exists and is not a socket. Remove it, or choose another path."
-            raise ListenError(msg)
+            raise ListenError(f"{path} exists and is not a socket. Remove it, or choose another path.")
     except FileNotFoundError:
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
@@ -118,7 +114,6 @@ def _remove_stale(path: str) -> None:
         except ConnectionRefusedError:
             os.unlink(path)
             return
-        except OSError:  # a full backlog: somebody listens
+        except OSError:  # a full backlog: a process listens
             pass
-    msg = f"Another process listens on the socket {path}. Stop it, or choose another path."
-    raise ListenError(msg)
+    raise ListenError(f"Another process listens on the socket {path}. Stop it, or choose another path.")

@@ -24,7 +24,7 @@ from urllib.parse import unquote
 import httptools
 
 from portway.http.request_cycle import RequestCycle
-from portway.http.request_head import INVALID, HeadRefused, check_head
+from portway.http.request_head import INVALID, HeadRefused, check_coding, check_head, check_version, origin_form
 
 if TYPE_CHECKING:
     from portway.http.asgi import App, Headers, Scope
@@ -40,9 +40,11 @@ _REASONS: Final = {
     400: b"Bad Request",
     408: b"Request Timeout",
     431: b"Request Header Fields Too Large",
+    501: b"Not Implemented",
     503: b"Service Unavailable",
+    505: b"HTTP Version Not Supported",
 }
-_NOTED: Final = frozenset((b"connection", b"expect"))
+_NOTED: Final = frozenset((b"connection", b"expect", b"transfer-encoding"))
 _UPGRADE_HEADERS: Final = frozenset((b"upgrade", b"http2-settings"))
 
 
@@ -239,8 +241,10 @@ class Connection(asyncio.Protocol):
         if name in _NOTED:
             if name == b"connection":
                 self._says_connection = True
-            elif value.lower() == b"100-continue":
-                self._expects_continue = True
+            elif name == b"expect":
+                self._expects_continue = self._expects_continue or value.lower() == b"100-continue"
+            elif self._in_head:  # else it is a trailer
+                check_coding(value)
         self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
@@ -259,6 +263,7 @@ class Connection(asyncio.Protocol):
         keep_alive = parser.should_keep_alive()
         # Only HTTP/1.1 is kept alive without a Connection header; asking the parser costs as much as four headers.
         version = "1.1" if keep_alive and not self._says_connection else parser.get_http_version()
+        check_version(version)
         is_current = version == "1.1"
         cycle = RequestCycle(
             self,
@@ -267,7 +272,10 @@ class Connection(asyncio.Protocol):
             knows_chunks=is_current,
             expects_continue=self._expects_continue and is_current,
         )
-        target, _, query = self._url.partition(b"?")
+        url, headers = self._url, self._headers
+        if not url.startswith(b"/"):
+            url, headers = origin_form(url, headers)
+        target, _, query = url.partition(b"?")
         path = target.decode("ascii")
         scope: Scope = {
             "type": "http",
@@ -279,7 +287,7 @@ class Connection(asyncio.Protocol):
             "raw_path": target,
             "query_string": query,
             "root_path": "",
-            "headers": self._headers,
+            "headers": headers,
             "server": self._local,
             "client": self._remote,
             "state": self.server.state.copy(),

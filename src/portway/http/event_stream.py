@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from portway.http.asgi import Send
 
 _LINE_COST = 48  # bytes counted for each further line of data: a peer may send millions of short ones
+KEEP_ALIVE = 15.0  # seconds of silence after which a comment is sent, so that proxies keep the connection
 _STREAM_HEADERS = (
     (b"content-type", b"text/event-stream"),
     (b"cache-control", b"no-store"),
@@ -104,34 +105,16 @@ class EventParser:
 class EventStream:
     """A `text/event-stream` response, whose head is sent with the first event.
 
-    After `keep_alive` seconds of silence a comment is sent, so that proxies keep the connection. Awaiting `event`
-    applies back-pressure. If `prime` is given, the stream begins with an empty event of that id, from which the client
-    can resume.
+    Awaiting `event` applies back-pressure. If `prime` is given, the stream begins with an empty event of that id, from
+    which the client can resume.
     """
 
-    __slots__ = (
-        "_closed",
-        "_comment",
-        "_extra_headers",
-        "_keep_alive",
-        "_prime",
-        "_quiet",
-        "_send",
-        "_timer",
-        "opened",
-    )
+    __slots__ = ("_closed", "_comment", "_extra_headers", "_prime", "_quiet", "_send", "_timer", "opened")
 
-    def __init__(
-        self,
-        send: Send,
-        keep_alive: float = 15.0,
-        extra_headers: Sequence[tuple[bytes, bytes]] = (),
-        prime: bytes = b"",
-    ) -> None:
+    def __init__(self, send: Send, extra_headers: Sequence[tuple[bytes, bytes]] = (), prime: bytes = b"") -> None:
         self.opened = False
         self._prime = prime
         self._send = send
-        self._keep_alive = keep_alive
         self._extra_headers = extra_headers
         self._closed = False
         self._quiet = True  # nothing was sent since the timer last ran
@@ -178,7 +161,7 @@ class EventStream:
                 piece = Event(b"", self._prime).encode() + piece
             headers = [*_STREAM_HEADERS, *self._extra_headers]
             await self._send({"type": "http.response.start", "status": 200, "headers": headers})
-            self._timer = asyncio.get_running_loop().call_later(self._keep_alive, self._check_silence)
+            self._timer = asyncio.get_running_loop().call_later(KEEP_ALIVE, self._check_silence)
         await self._send({"type": "http.response.body", "body": piece, "more_body": True})
 
     def _check_silence(self) -> None:
@@ -186,4 +169,4 @@ class EventStream:
         if self._quiet and (self._comment is None or self._comment.done()):
             self._comment = loop.create_task(self.comment())
         self._quiet = True
-        self._timer = loop.call_later(self._keep_alive, self._check_silence)
+        self._timer = loop.call_later(KEEP_ALIVE, self._check_silence)

@@ -1,6 +1,6 @@
-"""Which names a request may call this server by, and which pages may call it.
+"""Check the Host and Origin headers: by which names this server may be called, and by which web pages.
 
-Against DNS rebinding, as MCP asks of every HTTP transport ("Security Warning", revisions from 2025-03-26).
+MCP requires it of every HTTP transport, against DNS rebinding ("Security Warning", revisions from 2025-03-26).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _CACHE_ENTRIES, _CACHE_KEY_BYTES = 1024, 256
 
 
 class Refusal(NamedTuple):
-    """A status and one sentence for the client."""
+    """The status and the sentence of an error."""
 
     status: int
     message: str
@@ -36,12 +36,12 @@ _BAD_ORIGIN = Refusal(403, "This Origin is not allowed. To allow its pages, add 
 
 
 class Guard:
-    """Host and Origin of every request.
+    """Checks Host and Origin of every request.
 
-    `allowed_hosts`: host names, each with an optional port; `*.example.com` for the names below one; `*` for any.
-    IP literals and localhost (with the names below it) are always allowed as Host, since rebinding needs a name of
-    the attacker's. An Origin is allowed when `cors` names it, its host is one of `allowed_hosts`, or it is the very
-    authority that was called; with `local_pages`, also when it is this machine.
+    `allowed_hosts` are host names, each with an optional port; `*.example.com` stands for all names below one, `*` for
+    any. IP literals and localhost (and names below it) are always allowed as Host: rebinding needs the attacker's name.
+    An Origin is allowed if `cors` names it, its host is in `allowed_hosts`, or it equals the Host; with `local_pages`,
+    also if it is on this machine.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Guard:
         self._verdicts: dict[object, Refusal | None] = {}
 
     def check(self, scope: Scope) -> Refusal | None:
-        """None, or the refusal: 400 target or Host malformed, Host missing or twice; 421 another Host; 403 Origin."""
+        """Return None, or a refusal: 400 (malformed target or Host, none or two Hosts), 421 (Host), 403 (Origin)."""
         host = origin = None
         for name, value in scope["headers"]:
             if name == b"host":

@@ -1,7 +1,7 @@
-"""A small HTTP/1.1 client: one `HttpClient` a peer, pooled connections, replies streamed with back-pressure.
+"""A small HTTP/1.1 client: one `HttpClient` per peer, with pooled connections and streamed responses.
 
-It trusts the peer with nothing: framing is llhttp's strict one (RFC 9112), all that is not body is bounded, and a
-connection that said anything unexpected is never used again.
+The peer is not trusted: llhttp parses strictly (RFC 9112), everything but the body is bounded, and a connection that
+sent anything unexpected is not used again.
 """
 
 import asyncio
@@ -24,14 +24,17 @@ if TYPE_CHECKING:
 Headers = Sequence[tuple[bytes, bytes]]
 
 _ERRNO = re.compile(r"\[Errno (\d+)\]")
-_IDLE = 64  # connections kept for the next request
+_IDLE_CONNECTIONS = 64  # kept for the next requests
+IDLE_SECONDS = 3.0  # an idle connection is reused within this time, or what the peer states if that is less
+_CONNECT_SECONDS = 5.0
+_HEAD_BYTES = 65_536  # of a response: everything but its body
 _LF, _CR, _NUL = b"\n\r\0"  # numbers: looking for bytes in bytes is five times as slow
-_BUFFERED = 65_536  # bytes of body held for a reader that lags, before the peer is paused
+_BUFFERED = 65_536  # bytes of body that may wait for the reader before the peer is paused
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A host and port (`tls` for https), or a Unix socket when `path` is set."""
+    """The address of a peer: a host and port (`tls` for https), or a Unix socket if `path` is set."""
 
     host: str
     port: int = 0
@@ -40,14 +43,14 @@ class Address:
 
     @classmethod
     def parse(cls, text: str) -> "Address":
-        """Read `http://host[:port]`, `https://host[:port]` or `unix:/path`; ValueError names what is wrong."""
+        """Parse `http://host[:port]`, `https://host[:port]` or `unix:/path`. Raise ValueError for anything else."""
         if text.startswith("unix:/"):
             return cls("localhost", path=text.removeprefix("unix:"))
         try:
             parts = urlsplit(text)
             scheme, host, port = parts.scheme, parts.hostname, parts.port
             usable = scheme in ("http", "https") and parts.username is None and text.isascii()
-        except ValueError:  # a bracket left open, a port that is none
+        except ValueError:  # an open bracket, an invalid port
             usable, scheme, host, port = False, "", None, None
         if not usable or not host:
             raise ValueError(f"{text!r} is not an address: write http://host:port, https://host:port or unix:/path")
@@ -61,34 +64,34 @@ class Address:
 
 
 class UpstreamError(Exception):
-    """The peer gave no usable answer."""
+    """The peer gave no usable response."""
 
 
 class ConnectFailed(UpstreamError):
-    """No connection was made, so nothing was sent: another try is safe."""
+    """No connection was made and nothing was sent: trying again is safe."""
 
 
 class BrokenResponse(UpstreamError):
-    """The connection ended or the reply was malformed after the request went out: it may have been acted upon."""
+    """The connection ended or the response is malformed. The request was sent, and may have taken effect."""
 
 
 class Response:
-    """A reply whose head has arrived. `headers` have lower-case names; the body is read once, by `read` or `chunks`."""
+    """A response. `headers` have lower-case names; the body is read once, by `read` or by `chunks`."""
 
     __slots__ = ("_chunks", "_connection", "_error", "_waiter", "complete", "headers", "pending", "status")
 
     def __init__(self, connection: "_Connection") -> None:
-        self.status = 0
+        self.status = 0  # until the head has arrived
         self.headers: list[tuple[bytes, bytes]] = []
-        self.complete = False  # the whole body has arrived, though it may still wait to be read
-        self.pending = 0  # bytes that have arrived and were not read
+        self.complete = False  # the whole body has arrived; some may not be read yet
+        self.pending = 0  # bytes of body that have arrived and are not read
         self._connection = connection
         self._chunks: list[bytes] = []
         self._error: UpstreamError | None = None
         self._waiter: asyncio.Future[None] | None = None
 
     async def read(self, limit: int) -> bytes:
-        """Return the whole body; BrokenResponse when it is cut, or longer than `limit` bytes."""
+        """Return the whole body. Raise BrokenResponse if it is cut, or longer than `limit` bytes."""
         while not self.complete and self.pending <= limit:
             await self.more()
         if self.pending > limit:
@@ -97,7 +100,7 @@ class Response:
         return self._take()
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Yield the body as it arrives; BrokenResponse, after all that did arrive, when it is cut."""
+        """Yield the body as it arrives. Raise BrokenResponse at the point where it is cut."""
         while self._chunks or not self.complete:
             if self._chunks:
                 yield self._take()
@@ -105,7 +108,7 @@ class Response:
                 await self.more()
 
     async def close(self) -> None:
-        """Give up what has not arrived: the connection is cut, which tells the peer."""
+        """Give up a response that is not complete, by closing its connection."""
         if not self.complete:
             self._connection.fail("the request was given up")
 
@@ -114,7 +117,7 @@ class Response:
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     async def more(self) -> None:
-        """Wait until the peer has sent something more; raise when it never will."""
+        """Wait until more has arrived. Raise if nothing more will, and close when cancelled."""
         try:
             await self.news()
         except asyncio.CancelledError:
@@ -122,7 +125,7 @@ class Response:
             raise
 
     def news(self) -> "asyncio.Future[None]":
-        """Done when the peer has sent something more; raises when it never will."""
+        """Return a future that is done when more has arrived. Raise if nothing more will."""
         if self._error is not None:
             raise self._error
         self._connection.resume()
@@ -141,7 +144,7 @@ class Response:
 
 
 class _Connection(asyncio.Protocol):
-    """One connection: idle, or carrying one request and its response."""
+    """One connection, idle or with one request and its response."""
 
     __slots__ = (
         "_client",
@@ -162,16 +165,16 @@ class _Connection(asyncio.Protocol):
     )
 
     def __init__(self, client: "HttpClient") -> None:
-        self.keep_until = 0.0  # when idle: the loop's time after which the peer may close it at any moment
-        self.silent = False  # lost before one byte of the reply came,
-        self.reset = False  # and with our request unread: the kernel answers that with a reset, not an end
+        self.keep_until = 0.0  # loop time until which it may be reused; while active, the seconds it may then idle
+        self.silent = False  # it was lost before any byte of the response
+        self.reset = False  # it was reset, so the peer has not read the request
         self.loop = asyncio.get_running_loop()
         self._client = client
         self._parser = httptools.HttpResponseParser(self)
         self._response: Response | None = None
         self._headers: list[tuple[bytes, bytes]] = []
         self._ended = self._paused = self._until_eof = self._head_only = False
-        self._overhead = 0  # bytes since the last progress that were not body: heads, chunk sizes, trailers
+        self._overhead = 0  # bytes that are not body since the last body: head, chunk sizes, trailers
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -180,7 +183,7 @@ class _Connection(asyncio.Protocol):
             self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
 
     def stale(self, now: float) -> bool:
-        """Whether an idle connection must not be used: too old, closed, or spoken on (seen by the loop or not yet)."""
+        """Return whether not to reuse an idle connection: it is too old, closed, or has unexpected data to read."""
         if self._ended or now > self.keep_until:
             return True
         return sys.platform != "win32" and not self._client.address.tls and bool(self._poll.poll(0))
@@ -198,7 +201,7 @@ class _Connection(asyncio.Protocol):
             self._transport.resume_reading()
 
     def fail(self, reason: str) -> None:
-        """Cut the connection, and tell whoever waits for a reply why."""
+        """Close the connection at once. `reason` becomes the error of the response."""
         self._ended = True
         self._transport.abort()
         response, self._response = self._response, None
@@ -213,7 +216,7 @@ class _Connection(asyncio.Protocol):
             self.silent, self.reset = not self._overhead and not response.status, exc is not None
             self.fail(f"the connection ended before the reply {'was whole' if response.status else 'came'}")
         self._ended = True
-        del self._parser  # it and we refer to each other
+        del self._parser  # breaks a reference cycle
 
     def data_received(self, data: bytes) -> None:
         response = self._response
@@ -224,13 +227,13 @@ class _Connection(asyncio.Protocol):
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             return self.fail(f"the reply is not valid HTTP: {error.__context__ or error}")
-        if self._overhead > self._client.header_bytes:
+        if self._overhead > _HEAD_BYTES:
             return self.fail("the head of the reply is too large")
         if response.status and not response.complete:
             response.wake()
         return None
 
-    # What the parser calls. An exception raised here comes out of feed_data, as the context of its own.
+    # What the parser calls. An exception raised here becomes the context of the one that feed_data raises.
 
     def on_message_begin(self) -> None:
         if self._response is None:
@@ -244,8 +247,8 @@ class _Connection(asyncio.Protocol):
         if response is None or status < 100 or status == 101:
             raise ValueError(f"status {status} was not asked for")
         if status < 200:
-            return response.headers.clear()  # an interim reply: the real one follows
-        framed, keep = status in (204, 304), self._client.idle_seconds
+            return response.headers.clear()  # an interim response
+        framed, keep = status in (204, 304), IDLE_SECONDS
         for name, value in response.headers:
             if name == b"content-length":
                 framed = True
@@ -256,13 +259,13 @@ class _Connection(asyncio.Protocol):
             elif name == b"keep-alive":
                 stated = value.lower().partition(b"timeout=")[2].partition(b",")[0].strip()
                 keep = min(keep, int(stated) - 1) if stated.isdigit() else keep
-        limit = self._client.header_bytes  # a body may have come along, so the headers are counted
-        if self._overhead > limit and sum(map(len, chain(*response.headers))) > limit:
+        # A part of the body may be counted in `_overhead`.
+        if self._overhead > _HEAD_BYTES and sum(map(len, chain(*response.headers))) > _HEAD_BYTES:
             raise ValueError("its head is too large")
         self._overhead, self._until_eof, self.keep_until = 0, not framed, keep
         response.status = status
-        self._headers = []  # for trailers, which nobody asked for
-        if self._head_only:  # the parser would wait for the body that the head speaks of
+        self._headers = []  # for trailers, which are dropped
+        if self._head_only:  # the parser would wait for the body that a GET would get
             self._complete(reusable=False)
         return None
 
@@ -277,7 +280,7 @@ class _Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         if self._response is not None and self._response.status:
             self._overhead = 0
-            # A reply that overtook its own request leaves the connection in an unknown state.
+            # If the response overtook the request, the state of the connection is unknown.
             self._complete(reusable=self._parser.should_keep_alive() and not self._transport.get_write_buffer_size())
 
     def _complete(self, *, reusable: bool) -> None:
@@ -285,7 +288,7 @@ class _Connection(asyncio.Protocol):
         if response is not None:
             response.complete = True
             response.wake()
-        if reusable:
+        if reusable and not self._client.closed:
             self.resume()
             self._client.release(self)
         else:
@@ -294,33 +297,29 @@ class _Connection(asyncio.Protocol):
 
 
 def _reason(error: OSError) -> str:
-    """The system's words, also where asyncio has wrapped them, once for each address of a name."""
+    """Return the system's text of an error, which asyncio may have wrapped (one per address of a name)."""
     found = _ERRNO.search(str(error))
     return os.strerror(int(found[1])) if found else error.strerror or str(error) or "no answer"
 
 
 class HttpClient:
-    """Requests to one peer. An idle connection is used again within `idle_seconds`, or what the peer states if less."""
+    """Sends requests to one peer, over pooled connections."""
 
-    def __init__(
-        self, address: Address, *, idle_seconds: float = 3.0, connect_timeout: float = 5.0, header_bytes: int = 65_536
-    ) -> None:
+    def __init__(self, address: Address) -> None:
         self.address = address
-        self.idle_seconds = idle_seconds
-        self.header_bytes = header_bytes
-        self._connect_timeout = connect_timeout
-        self._idle: deque[_Connection] = deque(maxlen=_IDLE)
+        self.closed = False
+        self._idle: deque[_Connection] = deque(maxlen=_IDLE_CONNECTIONS)
         self._tls: ssl.SSLContext | None = None
         self._host = f"host: {address.authority}".encode("ascii")
 
     async def request(
         self, method: str, target: str, headers: Headers = (), body: bytes = b"", *, repeatable: bool = False
     ) -> Response:
-        """Send a request and return when the head of the reply is there.
+        """Send a request; return when the head of the response has arrived.
 
-        `headers` hold no host, content-length, transfer-encoding or connection: those are the client's. A request that
-        met a pooled connection the peer was closing is sent again if the peer cannot have read it, or if `repeatable`.
-        ConnectFailed: nothing was sent. BrokenResponse: it was. ValueError: a line break in the target or a header.
+        Host, content-length and connection headers are added here. If the peer was closing the pooled connection, the
+        request is sent again when the peer cannot have read it, or when it is `repeatable`. Raise ConnectFailed if
+        nothing was sent, BrokenResponse if it was, ValueError for a line break in the target or a header.
         """
         head = self._head(method, target, headers, body)
         pooled = self._pooled()
@@ -329,7 +328,7 @@ class HttpClient:
             response = connection.send(head, body, head_only=method == "HEAD")
             try:
                 while not response.status:
-                    await response.news()  # without a coroutine in between: every call passes here
+                    await response.news()  # not `more`: one coroutine fewer on every call
                 return response
             except asyncio.CancelledError:
                 await response.close()
@@ -340,8 +339,8 @@ class HttpClient:
                 pooled = None
 
     async def close(self) -> None:
-        """Close the idle connections; those in use end with their replies."""
-        self.idle_seconds = -1.0
+        """Close the idle connections now, and those in use after their responses."""
+        self.closed = True
         while self._idle:
             self._idle.popleft().fail("the client was closed")
 
@@ -357,7 +356,7 @@ class HttpClient:
 
     def _pooled(self) -> _Connection | None:
         while self._idle:
-            connection = self._idle.pop()  # the latest used is the likeliest alive
+            connection = self._idle.pop()  # the most recent is most likely alive
             if not connection.stale(connection.loop.time()):
                 return connection
             connection.fail("it was idle for too long")
@@ -370,10 +369,10 @@ class HttpClient:
 
             self._tls = ssl.create_default_context()
         try:
-            async with asyncio.timeout(self._connect_timeout):
+            async with asyncio.timeout(_CONNECT_SECONDS):
                 if address.path:
                     return (await loop.create_unix_connection(lambda: _Connection(self), address.path))[1]
-                # Names under localhost are this machine's (RFC 6761 section 6.3), which not every resolver knows.
+                # Not every resolver knows that names under localhost are this machine (RFC 6761 section 6.3).
                 where = "localhost" if address.host.endswith(".localhost") else address.host, address.port
                 return (await loop.create_connection(lambda: _Connection(self), *where, ssl=self._tls))[1]
         except (OSError, TimeoutError) as error:
@@ -381,6 +380,7 @@ class HttpClient:
             raise ConnectFailed(f"cannot connect to {peer}: {_reason(error)}") from error
 
     def release(self, connection: _Connection) -> None:
+        """Keep a connection for the next request."""
         now = connection.loop.time()
         connection.keep_until += now
         if len(self._idle) == self._idle.maxlen or (self._idle and self._idle[0].keep_until < now):

@@ -1,4 +1,4 @@
-"""Reading a request's body, within a bound."""
+"""Read the body of a request, up to a limit."""
 
 from __future__ import annotations
 
@@ -13,27 +13,23 @@ class BodyTooLarge(Exception):
 
 
 class ClientDisconnected(Exception):
-    """The client left before its body was complete: there is nobody to answer."""
+    """The client left before its body was complete."""
 
 
 async def read_body(length: bytes | None, receive: Receive, limit: int) -> bytes:
-    """The whole body, at most `limit` bytes. A Content-Length over the limit is refused before anything is read."""
+    """Return the whole body, chunked or not; `length` is the Content-Length header.
+
+    Raise BodyTooLarge as soon as the length or the bytes received exceed `limit`, ClientDisconnected.
+    """
     if length is not None and (len(length) > 18 or int(length) > limit):
         raise BodyTooLarge
-    message = await receive()
-    if message["type"] == "http.disconnect":
-        raise ClientDisconnected
-    body: bytes = message.get("body", b"")
-    if len(body) > limit:
-        raise BodyTooLarge
-    if not message.get("more_body", False):
-        return body
-    whole = bytearray(body)
-    while message.get("more_body", False):
+    body, more = bytearray(), True
+    while more:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientDisconnected
-        whole += message.get("body", b"")
-        if len(whole) > limit:
+        body += message.get("body", b"")
+        if len(body) > limit:
             raise BodyTooLarge
-    return bytes(whole)
+        more = message.get("more_body", False)
+    return bytes(body)

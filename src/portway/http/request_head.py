@@ -1,7 +1,8 @@
-"""What the head of a request may be (RFC 9112 section 3). llhttp has parsed it; this is what the parser lets pass."""
+"""What the head of a request may be (RFC 9112 sections 2.3, 3 and 6.1), beyond what llhttp has checked."""
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -9,6 +10,7 @@ if TYPE_CHECKING:
     from portway.http.limits import Limits
 
 INVALID = "The request is not valid HTTP/1.1."
+_ABSOLUTE: Final = re.compile(rb"(?i:https?)://([^/?]+)(.*)")
 _HASH: Final = ord("#")
 
 
@@ -17,9 +19,10 @@ class HeadRefused(Exception):
 
 
 def check_head(target: bytes, headers: Headers, limits: Limits, received: int) -> None:
-    """Raise HeadRefused for a bad request target or a head over the limits; `received` counts a body's bytes too."""
-    if not target.startswith(b"/"):  # RFC 9112 section 3.2.2: an absolute target would overrule Host
-        raise HeadRefused(400, "The request target must be a path that starts with '/'.")
+    """Raise HeadRefused for a fragment in the target or a head over the limits.
+
+    `received` is an upper bound of the head's size: a part of the body may be included.
+    """
     if _HASH in target:  # RFC 9112 section 3.2: a target has no fragment
         raise HeadRefused(400, INVALID)
     if len(headers) > limits.header_count:
@@ -28,3 +31,28 @@ def check_head(target: bytes, headers: Headers, limits: Limits, received: int) -
         size = len(target) + sum(len(name) + len(value) + 4 for name, value in headers)
         if size > limits.header_bytes:
             raise HeadRefused(431, f"The request headers are larger than {limits.header_bytes} bytes.")
+
+
+def check_version(version: str) -> None:
+    """Raise HeadRefused (505) for a version other than HTTP/1.1 and HTTP/1.0."""
+    if version not in ("1.1", "1.0"):
+        raise HeadRefused(505, f"HTTP/{version} is not supported here. Send HTTP/1.1.")
+
+
+def check_coding(transfer_encoding: bytes) -> None:
+    """Raise HeadRefused (501) for a Transfer-Encoding other than chunked."""
+    if transfer_encoding.strip(b" \t").lower() != b"chunked":
+        raise HeadRefused(501, "The Transfer-Encoding of the request is not supported: only chunked is.")
+
+
+def origin_form(target: bytes, headers: Headers) -> tuple[bytes, Headers]:
+    """Return path and query of an absolute target, and the headers with its authority as Host (RFC 9112 §3.2.2).
+
+    Raise HeadRefused for any other target that is no path.
+    """
+    absolute = _ABSOLUTE.fullmatch(target)
+    if absolute is None:
+        raise HeadRefused(400, "The request target must be a path that starts with '/'.")
+    authority, rest = absolute.groups()
+    path = rest if rest.startswith(b"/") else b"/" + rest
+    return path, [(name, authority if name == b"host" else value) for name, value in headers]

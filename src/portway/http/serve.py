@@ -1,4 +1,4 @@
-"""Serve an ASGI app: `serve` inside a running loop, `run` as the whole of a process."""
+"""Serve an ASGI app: `run` in a process of its own, `serve` inside a running event loop."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Bind", "Limits", "ListenError", "StartupError", "run", "serve"]
 
 CANCEL_SECONDS = 2.0  # for cancelled requests to clean up
-DESCRIPTORS_BESIDE = 256  # files the process needs besides its connections, those that are leaving among them
+OTHER_DESCRIPTORS = 256  # open files besides the connections that count, including connections that are leaving
 
 
 def run(
@@ -35,13 +35,13 @@ def run(
     on_ready: Callable[[str], None],
     on_stop: Callable[[], None] | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then as `serve` stops.
+    """Serve until SIGTERM or SIGINT, then stop as `serve` does.
 
-    A second signal, or one that comes before the app has started, stops at once, with exit status 1. `on_ready` gets
-    the URL once connections are accepted; `on_stop` is called at the first signal, for the app to end what only waits.
-    Raises `ListenError` or `StartupError` before `on_ready`.
+    A second signal, or one before the app has started, stops at once with exit status 1. `on_ready` gets the URL when
+    connections are accepted. `on_stop` is called at the first signal, so that the app can end its open streams.
+    Raise ListenError or StartupError, before `on_ready`.
     """
-    _raise_descriptor_limit(limits.connections + DESCRIPTORS_BESIDE)
+    _raise_descriptor_limit(limits.connections + OTHER_DESCRIPTORS)
     loop_factory: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
     with contextlib.suppress(ImportError):
         from uvloop import new_event_loop as loop_factory
@@ -89,9 +89,9 @@ async def serve(
 ) -> None:
     """Serve until `stop` is set.
 
-    Then no new connections are taken, idle ones close in a moment, and requests in flight, open streams too, get
-    `limits.shutdown_seconds` before they are cancelled; the app's lifespan ends last. When this is cancelled, the same
-    happens with no time given. Raises `ListenError` or `StartupError` before `on_ready`.
+    Then new connections are refused, idle ones are closed, and requests in flight, including open streams, get
+    `limits.shutdown_seconds` before they are cancelled. The app's lifespan ends last. When cancelled, do the same
+    without that time. Raise ListenError or StartupError, before `on_ready`.
     """
     sock = bind.open()
     mark = os.stat(bind.uds) if bind.uds is not None else None
@@ -122,7 +122,7 @@ def _refuse_new(server: HttpServer, listener: asyncio.Server, bind: Bind, mark: 
     server.stopping = True
     if bind.uds is not None and mark is not None:
         with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.stat(bind.uds), mark):  # a successor may listen there by now
+            if os.path.samestat(os.stat(bind.uds), mark):  # else a successor has replaced it
                 os.unlink(bind.uds)
     listener.close()
     for connection in list(server.connections):
@@ -130,7 +130,7 @@ def _refuse_new(server: HttpServer, listener: asyncio.Server, bind: Bind, mark: 
 
 
 async def _settle(server: HttpServer, seconds: float) -> None:
-    """Wait until no request is in flight and every answer has been read, at most `seconds`."""
+    """Wait at most `seconds` until no request is in flight and every answer has been read."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             if server.connections or server.leaving:
@@ -153,18 +153,18 @@ async def _cancel(server: HttpServer) -> None:
 
 
 def _within_descriptors(limits: Limits) -> Limits:
-    """`limits` with no more connections than the process may open: one over that is refused with a 503, not left."""
+    """Lower the limit of connections to what the process may open, so that more are refused with a 503."""
     if sys.platform == "win32":  # has no such limit
         return limits
     import resource
 
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    room = limits.connections if soft == resource.RLIM_INFINITY else max(soft - DESCRIPTORS_BESIDE, soft // 2)
+    room = limits.connections if soft == resource.RLIM_INFINITY else max(soft - OTHER_DESCRIPTORS, soft // 2)
     return limits if room >= limits.connections else replace(limits, connections=room)
 
 
 def _raise_descriptor_limit(wanted: int) -> None:
-    """The usual soft limit of 1024 open files is reached before the bound on connections is."""
+    """Raise the soft limit of open files, usually 1024, towards `wanted`."""
     if sys.platform == "win32":  # has no such limit
         return
     import resource

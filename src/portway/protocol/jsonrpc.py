@@ -103,9 +103,11 @@ def decode(body: bytes) -> Message:
         message = _decode(body)
     except (msgspec.ValidationError, *_UNREADABLE):
         return _read_again(body)
-    if message.method is UNSET and message.result is UNSET and message.error is UNSET:
-        return _read_again(body)
-    return message
+    if message.method is UNSET:
+        is_one_kind = (message.result is UNSET) is not (message.error is UNSET)
+    else:
+        is_one_kind = message.result is UNSET and message.error is UNSET
+    return message if is_one_kind else _read_again(body)
 
 
 class UnreadableMessage(RpcError):
@@ -142,10 +144,13 @@ def _read_again(body: bytes) -> Message:
         raise UnreadableMessage(INVALID_REQUEST, 'The message must carry "jsonrpc": "2.0".', request_id)
     if "id" in value and request_id is None:
         raise UnreadableMessage(INVALID_REQUEST, "The id must be a string or an integer.")
-    if "result" in value and value.get("error", 0) is None:  # as clients of JSON-RPC 1.0 write it
+    kinds = (method is not None) + ("result" in value) + (value.get("error") is not None)
+    if kinds == 1 and "result" in value:  # beside null members, as clients of JSON-RPC 1.0 write it
         return Message("2.0", UNSET if request_id is None else request_id, result=Raw(_encode(value["result"])))
-    if "method" not in value:
-        raise UnreadableMessage(INVALID_REQUEST, "The message has no method, result or error.", request_id)
+    if kinds != 1 or method is None:
+        raise UnreadableMessage(
+            INVALID_REQUEST, "The message must have one of method, result and error, and no other of them.", request_id
+        )
     if not isinstance(method, str):
         raise UnreadableMessage(INVALID_REQUEST, "The method must be a string.", request_id)
     if not isinstance(params, dict) and params is not None:  # null is how some clients write that there are none

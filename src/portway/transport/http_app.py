@@ -116,9 +116,12 @@ class HttpApp:
             await _refuse(send, 404, text)
             return
         fields = dict(scope["headers"])
-        if len(fields) != len(scope["headers"]):  # join repeated Accept headers
+        if len(fields) != len(scope["headers"]):  # join repeated Accept headers, and take only one token
             accepted = [value for name, value in scope["headers"] if name == b"accept"]
             fields |= {b"accept": b",".join(accepted)} if accepted else {}
+            if sum(name == b"authorization" for name, _ in scope["headers"]) > 1:
+                await _refuse(send, 400, "The Authorization header is sent twice.")
+                return
         principal = await self._authenticate(fields)
         if principal is None:
             challenge = _CHALLENGE if bearer(fields.get(b"authorization")) is None else _INVALID_TOKEN  # RFC 6750 §3.1

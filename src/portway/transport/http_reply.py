@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import UNSET
 
-from portway.http.event_stream import EventStream
+from portway.http.event_stream import KEEP_ALIVE, EventStream
 from portway.http.response import JSON, send_bytes
 from portway.protocol.errors import HEADER_MISMATCH, INTERNAL_ERROR, REFUSED, RpcError
 from portway.protocol.headers import SESSION
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from portway.sessions.http_sessions import HttpSession
     from portway.transport.concurrency_limits import ConcurrencyLimit
 
-KEEP_ALIVE = 15.0
-"""Seconds of silence after which a reply becomes an event stream, and a stream gets a comment."""
 WATCH_AFTER = 0.005
 """Seconds after which a call is watched: most that use a thread are done by then."""
 POLLING = "2025-11-25"
@@ -152,7 +150,7 @@ class Reply:
                 self._stream = self.session.log.open()
                 if self.session.version >= POLLING:
                     prime = self._stream.id()
-            self._events = EventStream(self.send, KEEP_ALIVE, self._headers, prime)
+            self._events = EventStream(self.send, self._headers, prime)
         return self._events
 
     async def _say(self, message: bytes) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from portway.http.event_stream import EventStream
 from portway.protocol.change_messages import notice
-from portway.transport.http_reply import KEEP_ALIVE, POLLING
+from portway.transport.http_reply import POLLING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,7 +83,7 @@ async def follow(session: HttpSession, last_event_id: bytes | None, receive: Rec
         listener = session.listen()
         listener.woken = stream.wake
     stream.sent = after
-    response = EventStream(send, KEEP_ALIVE, prime=stream.id(after) if session.version >= POLLING else b"")
+    response = EventStream(send, prime=stream.id(after) if session.version >= POLLING else b"")
     carrier = OpenStream(response)
     stream.attach(carrier)
 
@@ -104,7 +104,7 @@ async def follow(session: HttpSession, last_event_id: bytes | None, receive: Rec
 
 async def listen(subscription: Subscription, reply: Reply) -> None:
     """Answer `subscriptions/listen` until the server ends it or the client leaves."""
-    response = EventStream(reply.send, KEEP_ALIVE)
+    response = EventStream(reply.send)
     stream = OpenStream(response)
     over = False
 

@@ -20,7 +20,7 @@ from portway.host.gate.event_stream import RelayedStream
 from portway.host.gate.forwarded_headers import forwarded
 from portway.host.gate.gate_call import GateCall, InFlight
 from portway.host.gate.metrics import Metrics
-from portway.host.gate.relay import DEFERRED, KEEP_ALIVE, Relay
+from portway.host.gate.relay import DEFERRED, Relay
 from portway.host.gate.routing import Caller, Route, Routes
 from portway.host.gate.session_ids import HEADER as SESSION
 from portway.host.gate.session_ids import SessionIds
@@ -227,7 +227,7 @@ class GateApp:
         """Answer a batch; each element is limited and recorded as a call, and has a fresh id."""
         line = call.line
         line.method = "batch"
-        call.stream = RelayedStream(send, KEEP_ALIVE, [(b"x-request-id", line.request.encode())])
+        call.stream = RelayedStream(send, [(b"x-request-id", line.request.encode())])
         replies = await batch_calls.answer(
             body,
             lambda receive, keep: self._admit(scope, receive, keep, call.route, call.caller, fields, "/mcp"),

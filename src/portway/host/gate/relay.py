@@ -25,7 +25,6 @@ from portway.protocol.errors import REFUSED, RpcError
 
 _START_SECONDS = 10.0  # a call waits for an app that is being started
 _RETRY_SECONDS = 0.5  # between attempts to connect, unless a new table comes first
-KEEP_ALIVE = 15.0  # seconds of silence after which a comment is sent on a stream
 REPLY_BYTES = 16 * 1024 * 1024  # the longest JSON reply, or event of a stream
 _LONG = 65_536  # bytes; a longer one takes reply memory
 
@@ -163,7 +162,7 @@ class Relay:
     async def _stream(self, call: GateCall, response: Response, send: Send, headers: Headers) -> None:
         """Pass events on as they come: of a call until its reply, of a GET until the instance ends the stream."""
         extra = [item for item in headers if item[0] not in _OF_STREAMS]
-        call.stream = stream = RelayedStream(send, KEEP_ALIVE, extra)
+        call.stream = stream = RelayedStream(send, extra)
         call.line.status = response.status
         parser = EventParser(REPLY_BYTES)
         mark = None if call.fresh is None else marker(call.fresh)
