@@ -75,7 +75,7 @@ CASES: list[tuple[str, bytes]] = [
         "The Transfer-Encoding of the request is not supported: only chunked is.",
         http(b"Transfer-Encoding: gzip, chunked"),
     ),
-    ("The Authorization header is sent twice.", http(b"Authorization: Bearer a", b"Authorization: Bearer b")),
+    ("The … header is sent twice.", http(b"Authorization: Bearer a", b"Authorization: Bearer b")),
     (
         "This server does not answer to that Host. To allow it, add it to PORTWAY_ALLOWED_HOSTS.",
         http(host=b"Host: evil.test"),
@@ -142,7 +142,7 @@ CASES: list[tuple[str, bytes]] = [
         "A header's =?base64?…?= value is not base64 of UTF-8 text.",
         modern("tools/call", CALL, b"Mcp-Name: =?base64?!?=", name="x"),
     ),
-    ("An MCP routing header is sent twice.", modern("tools/list", CALL, CALL)),
+    ("The … header is sent twice.", modern("tools/list", CALL, CALL)),
     ("Method not found: …", legacy("no/such")),
     ("initialize needs params.protocolVersion, a string.", legacy("initialize", {})),
     ("params.name must name a ….", legacy("tools/call", {})),

@@ -13,6 +13,7 @@ import pytest
 from mcp import Client
 
 from portway import Context, Header, Server, ToolError
+from portway.auth.tokens import NamedTokens
 from portway.http.serve import Bind, StartupError, serve
 from portway.transport.http_app import HttpApp, app
 from tests.transport.http_client import MODERN, envelope, post
@@ -303,7 +304,7 @@ GOOD = {"mcp_protocol_version": MODERN, "mcp_method": "tools/call", "mcp_name": 
         (PING, {"content_encoding": "gzip"}, 415, 1000),
         (PING, {"accept": "text/html"}, 406, 1000),
         (PING, {"origin": "http://evil.example"}, 403, 1000),
-        (PING, {"origin": "http://localhost:3000"}, 200, None),
+        (PING, {"origin": "http://localhost:3000"}, 403, 1000),
     ],
 )
 def test_requests_get_the_status_and_code_their_era_asks_for(
@@ -369,6 +370,18 @@ def test_lines_of_a_header_that_is_a_list_are_one_and_those_of_an_mcp_header_are
             assert (json.loads(await answer.read(9999)).get("error", {}).get("code") == -32020) is (status == 400)
 
     served(scenario, HttpApp(server))
+
+
+def test_a_token_sent_twice_is_refused_though_one_of_them_is_good() -> None:
+    async def scenario(_: str, client: HttpClient) -> None:
+        one, other = (b"authorization", b"Bearer good"), (b"authorization", b"Bearer bad")
+        json_type = (b"content-type", b"application/json")
+        for tokens, status in (([one], 200), ([other], 401), ([one, other], 400), ([other, one], 400)):
+            answer = await client.request("POST", "/mcp", [json_type, *tokens], PING)
+            assert answer.status == status, await answer.read(9999)
+            await answer.read(9999)
+
+    served(scenario, HttpApp(make_server(), verifier=NamedTokens("ada:good")))
 
 
 def test_tokens_from_the_environment_guard_the_server_and_its_scoped_tools(monkeypatch: pytest.MonkeyPatch) -> None:

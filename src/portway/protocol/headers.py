@@ -1,7 +1,7 @@
 """The headers of a modern request (specification: basic/transports/streamable-http, 2026-07-28): write and verify."""
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from msgspec import UNSET
 
@@ -17,6 +17,7 @@ NAME = b"mcp-name"
 ROUTING = (VERSION, METHOD, NAME)
 
 NAMED_BY = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
+_NOT_REPEATED = frozenset((b"host", b"authorization", b"content-type", b"content-length"))
 _SENTINEL_START, _SENTINEL_END = "=?base64?", "?="
 
 
@@ -58,6 +59,16 @@ def request_headers(method: str, name: str | None, version: str) -> list[tuple[b
     if name is not None:
         headers.append((NAME, encode_value(name).encode()))
     return headers
+
+
+def refuse_repeated(headers: Iterable[tuple[bytes, bytes]]) -> None:
+    """Raise RpcError (HEADER_MISMATCH) for a repeated header of which two readers could take different values."""
+    seen: set[bytes] = set()
+    for name, _ in headers:
+        if name.startswith(b"mcp-") or name in _NOT_REPEATED:
+            if name in seen:
+                raise RpcError(HEADER_MISMATCH, f"The {name.decode()} header is sent twice.")
+            seen.add(name)
 
 
 def verify_envelope(message: Message) -> str:

@@ -19,7 +19,7 @@ from portway.http.limits import Limits
 from portway.http.request_body import BodyTooLarge, ClientDisconnected, read_body
 from portway.http.response import JSON, send_bytes
 from portway.protocol.errors import REFUSED, RpcError
-from portway.protocol.headers import VERSION
+from portway.protocol.headers import VERSION, refuse_repeated
 from portway.protocol.jsonrpc import encode_error
 from portway.protocol.sealing import Keys
 from portway.protocol.versions import LEGACY_VERSIONS
@@ -116,12 +116,15 @@ class HttpApp:
             await _refuse(send, 404, text)
             return
         fields = dict(scope["headers"])
-        if len(fields) != len(scope["headers"]):  # join repeated Accept headers, and take only one token
+        if len(fields) != len(scope["headers"]):
+            try:
+                refuse_repeated(scope["headers"])
+            except RpcError as error:
+                await send_bytes(send, error.status, encode_error(None, error), [JSON])
+                return
+            # Join repeated Accept headers.
             accepted = [value for name, value in scope["headers"] if name == b"accept"]
             fields |= {b"accept": b",".join(accepted)} if accepted else {}
-            if sum(name == b"authorization" for name, _ in scope["headers"]) > 1:
-                await _refuse(send, 400, "The Authorization header is sent twice.")
-                return
         principal = await self._authenticate(fields)
         if principal is None:
             challenge = _CHALLENGE if bearer(fields.get(b"authorization")) is None else _INVALID_TOKEN  # RFC 6750 §3.1
@@ -161,7 +164,7 @@ class HttpApp:
             return
         else:
             reply = Reply(receive, send, accepts_json, accepts_events)
-            await self._endpoint.answer(Post(body, fields, principal, reply, self._loop_state()), scope["headers"])
+            await self._endpoint.answer(Post(body, fields, principal, reply, self._loop_state()))
 
     async def _session_itself(
         self, scope: Scope, receive: Receive, send: Send, fields: Mapping[bytes, bytes], principal: Principal

@@ -13,7 +13,7 @@ from portway.auth.principal import Principal
 from portway.protocol.batch import BATCH_VERSION, is_batch, join, split
 from portway.protocol.capabilities import declared
 from portway.protocol.era import classify
-from portway.protocol.errors import HEADER_MISMATCH, INVALID_REQUEST, REFUSED, RpcError
+from portway.protocol.errors import INVALID_REQUEST, REFUSED, RpcError
 from portway.protocol.headers import SESSION, VERSION, verify
 from portway.protocol.jsonrpc import Message, UnreadableMessage, decode, encode_error
 from portway.protocol.versions import LATEST_MODERN, Era, negotiate
@@ -24,7 +24,6 @@ from portway.transport.http_reply import Reply
 from portway.transport.listen_streams import listen
 
 if TYPE_CHECKING:
-    from portway.http.asgi import Headers
     from portway.server.dispatcher import Dispatcher
     from portway.sessions.http_sessions import HttpSession, Sessions
 
@@ -69,8 +68,8 @@ class Endpoint:
             raise RpcError(REFUSED, "There is no such session any more: initialize a new one.", status=404)
         return session
 
-    async def answer(self, post: Post, headers: Headers) -> None:
-        """Answer one POST; `headers` are all its header fields, in order."""
+    async def answer(self, post: Post) -> None:
+        """Answer one POST."""
         body, fields, reply = post.body, post.fields, post.reply
         version_field = fields.get(VERSION)
         version = None if version_field is None else version_field.decode("latin-1").strip(" \t")
@@ -87,8 +86,6 @@ class Endpoint:
             return
         era = classify(message, version)
         try:
-            if len(fields) != len(headers):
-                _refuse_duplicates(headers)
             if era is Era.LEGACY:
                 await self._answer_legacy(post, message, version)
             elif message.method is UNSET or message.id is UNSET:
@@ -193,9 +190,3 @@ def _heed(message: Message, session: HttpSession | None) -> None:
         session.answer(message)
     elif message.method == "notifications/cancelled" and session is not None and message.params is not UNSET:
         session.cancel(message.params.request_id)
-
-
-def _refuse_duplicates(headers: Headers) -> None:
-    names = [name for name, _ in headers if name.startswith(b"mcp-")]
-    if len(names) != len(set(names)):
-        raise RpcError(HEADER_MISMATCH, "An MCP routing header is sent twice.")

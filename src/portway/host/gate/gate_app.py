@@ -28,8 +28,8 @@ from portway.http.asgi import Headers, Receive, Scope, Send
 from portway.http.request_body import BodyTooLarge, ClientDisconnected, read_body
 from portway.http.response import JSON, cut_short, send_bytes
 from portway.protocol.era import classify
-from portway.protocol.errors import HEADER_MISMATCH, REFUSED, RpcError
-from portway.protocol.headers import ROUTING, VERSION, routed_name, verify
+from portway.protocol.errors import REFUSED, RpcError
+from portway.protocol.headers import VERSION, refuse_repeated, routed_name, verify
 from portway.protocol.jsonrpc import Message, UnreadableMessage, decode, encode_error
 from portway.protocol.versions import Era
 
@@ -53,7 +53,6 @@ _INVALID_TOKEN = (b"www-authenticate", b'Bearer error="invalid_token"')
 _WRONG_METHOD = encode_error(None, RpcError(REFUSED, "The MCP endpoint takes POST, GET and DELETE."))
 _LISTEN = "subscriptions/listen"
 _SUCCESSES = ("ok", DEFERRED)
-_NOT_REPEATED = (*ROUTING, SESSION, b"host", b"authorization", b"content-type", b"content-length")
 
 
 class GateApp:
@@ -154,7 +153,7 @@ class GateApp:
         """Read and check the request and pass it on. Raises the errors that `_admit` answers."""
         headers, line, method = scope["headers"], call.line, scope["method"]
         if len(fields) != len(headers):
-            _refuse_repeated(headers)
+            refuse_repeated(headers)
         is_mcp = path in ("/mcp", "/mcp/")
         if is_mcp and method != "POST":
             await self._serve_session(call, scope, send, fields)
@@ -319,14 +318,6 @@ def _count_as_stream(call: GateCall) -> None:
     call.is_stream = True
     route.in_flight -= 1
     route.streams += 1
-
-
-def _refuse_repeated(headers: Headers) -> None:
-    """Refuse a repeated header that the gate and an instance could read differently. Raises RpcError."""
-    names = [name for name, _ in headers if name in _NOT_REPEATED]
-    for name in names:
-        if names.count(name) > 1:
-            raise RpcError(HEADER_MISMATCH, f"The {name.decode()} header is sent twice.")
 
 
 async def _refuse(call: GateCall, send: Send, error: RpcError) -> None:
