@@ -8,15 +8,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import pytest
 
 from portway.auth.principal import ANONYMOUS, Principal
-from portway.protocol.capabilities import Capability, read
+from portway.protocol.capabilities import Capability, DeclaredClient, read
 from portway.protocol.errors import RpcError
 from portway.protocol.jsonrpc import PREFIX, decode
 from portway.protocol.sealing import Keys
 from portway.protocol.versions import LATEST_LEGACY, LATEST_MODERN, Era
 from portway.server.dispatcher import Dispatcher
 from portway.sessions.exchange import Exchange
+from portway.sessions.legacy_session import LegacySession
 
 if TYPE_CHECKING:
     from portway import Server
@@ -34,14 +36,10 @@ SAMPLED = {"role": "assistant", "model": "m", "stopReason": "endTurn", "content"
 ROOTS = {"roots": [{"uri": "file:///home", "name": "Home"}]}
 
 
-@dataclass
-class ScriptedSession:
-    version: str = LATEST_LEGACY
-    capabilities: Capability = field(default_factory=lambda: read(msgspec.json.encode(ALL)))
-    level: int = 0
-
-    def subscribe(self, uri: str) -> None: ...
-    def unsubscribe(self, uri: str) -> None: ...
+def legacy_session(version: str = LATEST_LEGACY, capabilities: Capability | None = None) -> LegacySession:
+    """A session that can be asked everything, or what `capabilities` say."""
+    declared = read(msgspec.json.encode(ALL)) if capabilities is None else capabilities
+    return LegacySession(lambda: pytest.fail("nobody listens here"), version, DeclaredClient(declared))
 
 
 @dataclass
@@ -96,12 +94,12 @@ class ScriptedClient:
         name: str,
         *answers: Any,
         method: str = "tools/call",
-        session: ScriptedSession | None = None,
+        session: LegacySession | None = None,
         bare: bool = False,
     ) -> tuple[dict[str, Any], list[tuple[str, Any]]]:
         """Return the result and the requests that the client got."""
         channel = ScriptedChannel(list(answers))
-        session = None if bare else session or ScriptedSession()
+        session = None if bare else session or legacy_session()
         version = LATEST_LEGACY if session is None else session.version
         params = {"uri" if method == "resources/read" else "name": name}
         return self._dispatch(method, params, Era.LEGACY, version, session, channel, ANONYMOUS), channel.asked
@@ -112,7 +110,7 @@ class ScriptedClient:
         params: dict[str, Any],
         era: Era,
         version: str,
-        session: ScriptedSession | None,
+        session: LegacySession | None,
         channel: ScriptedChannel,
         principal: Principal,
     ) -> dict[str, Any]:

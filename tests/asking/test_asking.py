@@ -43,8 +43,8 @@ from tests.asking.scripted_client import (
     SAMPLED,
     ScriptedChannel,
     ScriptedClient,
-    ScriptedSession,
     accept,
+    legacy_session,
     text,
 )
 
@@ -269,7 +269,7 @@ def test_a_client_that_lacks_the_capability_is_never_asked(client: ScriptedClien
     refused = client.modern("many", capabilities={"roots": {}})
     assert (refused["code"], refused["status"], refused["message"]) == (MISSING_CAPABILITY, 400, said)
     assert refused["data"] == {"requiredCapabilities": {"elicitation": {"form": {}}, "sampling": {}}}
-    result, asked = client.legacy("many", session=ScriptedSession(capabilities=Capability.ROOTS))
+    result, asked = client.legacy("many", session=legacy_session(capabilities=Capability.ROOTS))
     assert (result["isError"], text(result), asked) == (True, said, [])
     result, _ = client.legacy("greet", bare=True)
     assert result["isError"]
@@ -302,7 +302,7 @@ def test_except_exception_in_a_handler_does_not_catch_a_question(client: Scripte
 def test_an_older_revision_is_not_asked_what_it_does_not_know(
     client: ScriptedClient, tool: str, version: str, said: str
 ) -> None:
-    result, asked = client.legacy(tool, session=ScriptedSession(version))
+    result, asked = client.legacy(tool, session=legacy_session(version))
     assert (result["isError"], asked) == (True, [])
     assert text(result).startswith(said)
 

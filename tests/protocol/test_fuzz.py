@@ -15,7 +15,7 @@ from portway.asking import request_state
 from portway.auth.principal import ANONYMOUS
 from portway.exceptions import RegistrationError
 from portway.http.event_stream import EventParser
-from portway.protocol.capabilities import Capability
+from portway.protocol.capabilities import Capability, DeclaredClient
 from portway.protocol.errors import HEADER_MISMATCH, INVALID_PARAMS, INVALID_REQUEST, PARSE_ERROR, RpcError
 from portway.protocol.headers import decode_value, encode_value
 from portway.protocol.jsonrpc import UnreadableMessage, decode, encode_error, encode_id, encode_result
@@ -238,7 +238,10 @@ def takes_state(text: str) -> bool:
 @pytest.mark.parametrize(
     ("takes", "given"),
     [
-        (takes_session, [SESSIONS.mint(ANONYMOUS, version, Capability.FORM).id for version in LEGACY_VERSIONS]),
+        (
+            takes_session,
+            [SESSIONS.mint(ANONYMOUS, version, DeclaredClient(Capability.FORM)).id for version in LEGACY_VERSIONS],
+        ),
         (takes_cursor, cursors()),
         (takes_state, [request_state.seal(KEYS, request_state.State(WHO, CALL, 60, number)) for number in (1, 2, 3)]),
     ],

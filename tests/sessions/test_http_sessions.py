@@ -7,10 +7,11 @@ import base64
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from portway.auth.principal import ANONYMOUS, Principal
-from portway.protocol.capabilities import Capability
+from portway.protocol.capabilities import Capability, DeclaredClient
 from portway.protocol.errors import RpcError
 from portway.protocol.log_levels import INFO
 from portway.protocol.sealing import Keys
@@ -22,6 +23,7 @@ from portway.sessions.http_sessions import IDLE_SECONDS, LIFE_SECONDS, Sessions
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+ASKED = Capability.FORM | Capability.ROOTS
 OLD, NEW = (base64.urlsafe_b64encode(bytes([n]) * 32).decode() for n in (1, 2))
 
 
@@ -38,18 +40,19 @@ def no_bus() -> Bus:
 
 
 def test_an_id_is_read_wherever_one_of_the_keys_is_and_nowhere_else() -> None:
-    minted = Sessions(Keys.parse(OLD), no_bus).mint(ANONYMOUS, "2025-06-18", Capability.FORM | Capability.ROOTS)
+    minted = Sessions(Keys.parse(OLD), no_bus).mint(ANONYMOUS, "2025-06-18", DeclaredClient(ASKED, "é" * 200, "1"))
     rotated = Sessions(Keys.parse(f"{NEW},{OLD}"), no_bus)
     found = rotated.find(minted.id, ANONYMOUS)
     assert found is not None
-    assert (found.version, found.capabilities) == ("2025-06-18", Capability.FORM | Capability.ROOTS)
+    assert (found.version, found.client) == ("2025-06-18", DeclaredClient(ASKED, "é" * 100, "1"))
     assert Sessions(Keys.parse(NEW), no_bus).find(minted.id, ANONYMOUS) is None
     for forged in (
         minted.id[:-2] + "AA",
         minted.id + "=",
         "",
         "é",
-        Keys.parse(OLD).seal(b"session", b"\2" + b"x" * 51),
+        Keys.parse(OLD).seal(b"session", b"\1" + b"x" * 51),
+        Keys.parse(OLD).seal(b"session", msgspec.msgpack.encode(["2025-06-18"])),
     ):
         assert rotated.find(forged, ANONYMOUS) is None
 
@@ -67,7 +70,7 @@ def test_an_id_is_read_wherever_one_of_the_keys_is_and_nowhere_else() -> None:
 )
 def test_a_session_is_its_callers_by_name_whatever_the_token(caller: Principal, same: bool) -> None:
     sessions = Sessions(Keys.random(), no_bus)
-    minted = sessions.mint(Principal("i", "s", "c"), "2025-11-25", Capability.NONE)
+    minted = sessions.mint(Principal("i", "s", "c"), "2025-11-25", DeclaredClient())
     for _ in range(2):  # unknown at first, then remembered
         assert (sessions.find(minted.id, caller) is not None) is same
         sessions.find(minted.id, Principal("i", "s", "c"))
@@ -76,7 +79,7 @@ def test_a_session_is_its_callers_by_name_whatever_the_token(caller: Principal, 
 def test_a_session_ends_after_a_day_or_when_it_is_ended() -> None:
     clock = Clock()
     sessions = Sessions(Keys.random(), no_bus, now=clock)
-    minted, other = (sessions.mint(ANONYMOUS, "2025-11-25", Capability.NONE) for _ in range(2))
+    minted, other = (sessions.mint(ANONYMOUS, "2025-11-25", DeclaredClient()) for _ in range(2))
     clock.now += LIFE_SECONDS - 1
     found = sessions.find(minted.id, ANONYMOUS)
     assert found is not None
@@ -102,7 +105,7 @@ def test_what_is_remembered_of_a_session_goes_when_it_is_idle_but_not_while_its_
     def scenario(bus: Bus) -> None:
         clock = Clock()
         sessions = Sessions(Keys.random(), lambda: bus, now=clock)
-        idle, held = (sessions.mint(ANONYMOUS, "2025-11-25", Capability.NONE).id for _ in range(2))
+        idle, held = (sessions.mint(ANONYMOUS, "2025-11-25", DeclaredClient()).id for _ in range(2))
 
         def levels() -> list[int]:
             found = [sessions.find(session_id, ANONYMOUS) for session_id in (idle, held)]
@@ -117,7 +120,7 @@ def test_what_is_remembered_of_a_session_goes_when_it_is_idle_but_not_while_its_
         clock.now += IDLE_SECONDS - 1
         assert levels() == [7, 7]
         clock.now += IDLE_SECONDS + 1
-        newcomer = sessions.mint(ANONYMOUS, "2025-11-25", Capability.NONE)
+        newcomer = sessions.mint(ANONYMOUS, "2025-11-25", DeclaredClient())
         assert sessions.find(newcomer.id, ANONYMOUS) is not None
         assert levels() == [INFO, 7]
         assert session.listen().uris == {"test://a"}
@@ -127,7 +130,7 @@ def test_what_is_remembered_of_a_session_goes_when_it_is_idle_but_not_while_its_
 
 def test_a_session_subscribes_to_a_bounded_number_of_resources() -> None:
     def scenario(bus: Bus) -> None:
-        session = Sessions(Keys.random(), lambda: bus).mint(ANONYMOUS, "2025-11-25", Capability.NONE)
+        session = Sessions(Keys.random(), lambda: bus).mint(ANONYMOUS, "2025-11-25", DeclaredClient())
         for number in range(1000):
             session.subscribe(f"test://{number}")
         with pytest.raises(RpcError, match="No more than 1000 resources"):

@@ -41,6 +41,11 @@ async def ask_two(ctx: Context) -> str:
 
 
 @server.tool
+async def who(ctx: Context) -> str:
+    return f"{ctx.client.name} {ctx.client.version}"
+
+
+@server.tool
 async def log(ctx: Context, levels: list[str]) -> None:
     for level in levels:
         await ctx.log(level, f"a text of {level}")

@@ -110,7 +110,7 @@ async def cancelled(legacy: Legacy) -> None:
     events = Events(await legacy.call("wait", 7))
     await events.next()
     await legacy.send("notifications/cancelled", {"requestId": 7}, None)
-    assert [event.data for event in await events.rest() if b"result" in (event.data or b"")] == []
+    assert b"Request cancelled" in ((await events.rest())[-1].data or b"")
 
 
 async def left_and_cancelled(legacy: Legacy) -> None:

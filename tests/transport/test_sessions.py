@@ -8,14 +8,16 @@ import json
 import logging
 from typing import TYPE_CHECKING
 
+import mcp_types as types
 import pytest
+from mcp import Client, MCPError
 
 from portway import Context, Server
 from portway.auth.tokens import NamedTokens
 from portway.http.limits import Limits
 from portway.protocol.sealing import Keys
 from portway.transport.http_app import HttpApp
-from tests.transport.http_client import MODERN, Legacy, envelope, post, reply, request, served
+from tests.transport.http_client import MODERN, Events, Legacy, envelope, post, reply, request, served
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,6 +37,10 @@ def make_server(sessions: bool | str = True) -> Server:
     async def about(ctx: Context) -> str:
         await ctx.debug("seen by whom it may concern")
         return f"{ctx.protocol_version} {ctx.client.supports('elicitation')} {ctx.client.supports('sampling')}"
+
+    @server.tool
+    async def who(ctx: Context) -> str:
+        return f"{ctx.client.name} {ctx.client.version}"
 
     @server.tool
     async def wait(ctx: Context, say: bool) -> str:
@@ -184,8 +190,11 @@ def test_keys_nobody_else_has_are_mentioned_with_the_first_session(caplog: pytes
         served(scenario, HttpApp(make_server()))
 
 
-@pytest.mark.parametrize("says", [False, True])
-def test_a_cancelled_call_stops_and_gets_no_reply(says: bool) -> None:
+CANCELLED = {"code": -32800, "message": "Request cancelled"}
+
+
+@pytest.mark.parametrize("says", [False, True], ids=["json", "stream"])
+def test_a_cancelled_call_stops_and_is_answered_with_an_error(says: bool) -> None:
     server = make_server()
     started: asyncio.Queue[str] = server.started  # type: ignore[attr-defined]
 
@@ -199,12 +208,88 @@ def test_a_cancelled_call_stops_and_gets_no_reply(says: bool) -> None:
         await legacy.send("notifications/cancelled", {"requestId": 7}, None)
         assert await started.get() == "stopped"
         response = await call
-        assert response.status == (200 if says else 202)
-        assert b'"id":7' not in await response.read(9999)
+        assert dict(response.headers)[b"content-type"] == (b"text/event-stream" if says else b"application/json")
+        last = [event.data for event in await Events(response).rest()][-1] if says else await response.read(9999)
+        assert json.loads(last or b"") == {"jsonrpc": "2.0", "id": 7, "error": CANCELLED}
         again = await reply(await legacy.send("ping", request_id=7))
         assert again["result"] == {}
 
     served(scenario, HttpApp(server))
+
+
+def test_a_client_that_left_and_cancelled_finds_the_end_of_its_stream() -> None:
+    server = make_server()
+    started: asyncio.Queue[str] = server.started  # type: ignore[attr-defined]
+
+    async def scenario(_: str, client: HttpClient) -> None:
+        legacy = await Legacy(client).initialize()
+        events = Events(await legacy.call("wait", 7, say=True))
+        first = await events.next()
+        assert first is not None
+        assert await started.get() == "started"
+        await events.leave()
+        await legacy.send("notifications/cancelled", {"requestId": 7}, None)
+        assert await started.get() == "stopped"
+        fetched = await Events(await legacy.get(first.id.decode())).rest()
+        assert json.loads(fetched[-1].data or b"")["error"] == CANCELLED
+
+    served(scenario, HttpApp(server))
+
+
+def test_the_official_client_is_told_that_its_call_is_cancelled() -> None:
+    server = make_server()
+    running: asyncio.Queue[int | str] = asyncio.Queue()
+
+    @server.tool
+    async def never(ctx: Context) -> None:
+        running.put_nowait(ctx.request_id)
+        await asyncio.Event().wait()
+
+    async def scenario(url: str, _: HttpClient) -> None:
+        async with Client(url + "/mcp", mode="legacy") as client:
+            call = asyncio.ensure_future(client.call_tool("never", {}))
+            params = types.CancelledNotificationParams(request_id=await running.get())
+            await client.session.send_notification(types.CancelledNotification(params=params))
+            with pytest.raises(MCPError, match="Request cancelled") as told:
+                await call
+            assert told.value.error.code == -32800
+
+    served(scenario, HttpApp(server))
+
+
+def test_a_session_knows_the_software_of_its_client_wherever_it_is_served() -> None:
+    def replica() -> HttpApp:
+        return HttpApp(make_server(), keys=Keys.parse(KEY))
+
+    async def scenario(url: str, client: HttpClient) -> None:
+        legacy = await Legacy(client).initialize()
+        assert (await reply(await legacy.send("tools/call", {"name": "who"})))["result"]["content"][0][
+            "text"
+        ] == "posting 1"
+
+        async def elsewhere(_: str, client: HttpClient) -> None:
+            legacy.client = client
+            said = await reply(await legacy.send("tools/call", {"name": "who"}))
+            assert said["result"]["content"][0]["text"] == "posting 1"
+
+        await asyncio.to_thread(served, elsewhere, replica())
+        info = types.Implementation(name="official", version="2 β")
+        async with Client(url + "/mcp", mode="legacy", client_info=info) as official:
+            assert (await official.call_tool("who", {})).content[0].text == "official 2 β"  # type: ignore[union-attr]
+
+    served(scenario, replica())
+
+
+@pytest.mark.parametrize("info", [None, [], {"name": 1}, {"version": {}}])
+def test_a_client_that_says_nothing_sensible_of_itself_is_served_without_a_name(info: object) -> None:
+    async def scenario(_: str, client: HttpClient) -> None:
+        params = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": info}
+        opened = await Legacy(client).send("initialize", params)
+        session = dict(opened.headers)[b"mcp-session-id"].decode()
+        said = await reply(await Legacy(client, mcp_session_id=session).send("tools/call", {"name": "who"}))
+        assert said["result"]["content"][0]["text"] == " "
+
+    served(scenario, HttpApp(make_server()))
 
 
 def test_a_batch_is_for_sessions_of_its_revision() -> None:
@@ -252,7 +337,7 @@ def test_callers_have_a_bounded_number_of_calls_and_streams_and_so_has_the_serve
             assert b"as many as it takes" in await full.read(999)
         for number, (who, call) in enumerate(calls):
             assert (await who.send("notifications/cancelled", {"requestId": number}, None)).status == 202
-            assert (await call).status == 202
+            assert json.loads(await (await call).read(9999))["error"] == CANCELLED
         assert (await carl.send("ping")).status == 200
 
     served(scenario, HttpApp(server, verifier=tokens, limits=limits))

@@ -97,7 +97,10 @@ UNKNOWN_VERSION = {**ENVELOPE, "io.modelcontextprotocol/protocolVersion": "2099-
     ("line", "code", "request_id"),
     [
         (b"{not json", -32700, None),
-        (b'{"jsonrpc":"2.0","id":1,"method":"\xff"}', -32700, None),
+        (b'{"jsonrpc":"2.0","id":1,"method":"\xff"}', -32700, 1),
+        (rb'{"method":"tools/call","params":{"arguments":{"a":"\ud800"}},"jsonrpc":"2.0","id":"x"}', -32700, "x"),
+        (rb'{"jsonrpc":"2.0","id":"\ud800","method":"ping"}', -32700, None),
+        (b'{"jsonrpc":"2.0","id":5,"method":"ping","params":{"a":"\1"}}', -32700, 5),
         (b"[]", -32600, None),
         (b'"text"', -32600, None),
         (b'{"jsonrpc":"2.0","id":4}', -32600, 4),

@@ -346,6 +346,7 @@ def test_the_official_client_answers_questions_logs_and_hears_of_changes() -> No
         client = Client(
             stdio_client(StdioServerParameters(command=COMMAND[0], args=COMMAND[1:])),
             mode="legacy",
+            client_info=types.Implementation(name="official", version="2"),
             elicitation_callback=elicit,
             sampling_callback=sample,
             list_roots_callback=roots,
@@ -356,6 +357,7 @@ def test_the_official_client_answers_questions_logs_and_hears_of_changes() -> No
                 result = await client.call_tool("ask", {"method": method, "params": params})
                 assert result.structured_content
                 assert {key: result.structured_content[key] for key in expected} == expected
+            assert (await client.call_tool("who", {})).content[0].text == "official 2"  # type: ignore[union-attr]
             await client.subscribe_resource("watched://4")
             await client.call_tool("touch", {"first": 0, "last": 9})
             note = await heard.get()

@@ -53,16 +53,10 @@ def accept_ours(ours: Json, theirs: Json) -> None:
 # The envelope
 
 
-@difference("S25 and S26 schema.ts, JSONRPCErrorResponse: id is optional, a string or a number, never null.")
-def no_null_id(case: Case, ours: Json, theirs: Json) -> None:
-    if theirs["message"] and theirs["message"].get("id", 0) is None:
-        del theirs["message"]["id"]
-
-
 @difference("JSON-RPC 2.0 §5: the id of an error is the request's own wherever it could be detected.")
 def id_where_readable(case: Case, ours: Json, theirs: Json) -> None:
-    if code(ours) == code(theirs) is not None and "id" in ours["message"] and "id" not in theirs["message"]:
-        del ours["message"]["id"]
+    if code(ours) == code(theirs) is not None and theirs["message"].get("id") is None:
+        ours["message"]["id"] = theirs["message"].get("id")
 
 
 @difference("JSON-RPC 2.0 §5.1: -32600 for JSON that is no valid request object, -32602 for its params only.")

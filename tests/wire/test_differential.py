@@ -124,5 +124,5 @@ def test_every_request_is_answered_with_a_message_or_an_acknowledgement(pair):
             assert reply.body == b""
             continue
         assert reply.status == 200 or "error" in reply.last, (case, reply)
-        if type(case.message.get("id")) in (int, str) and "id" in reply.last:
+        if type(case.message.get("id")) in (int, str) and reply.last.get("id") is not None:
             assert json.dumps(reply.last["id"]) == json.dumps(case.message["id"])

@@ -83,7 +83,7 @@ def check_message(message: Any) -> None:
             assert isinstance(error["code"], int)
             assert error["message"]
             assert "Traceback" not in error["message"]
-            assert "id" not in one or type(one["id"]) in (int, str)
+            assert type(one["id"]) in (int, str, type(None))
 
 
 @pytest.mark.parametrize("count", COUNTS)

@@ -39,7 +39,7 @@ def test_the_conversation_has_every_kind_of_message():
     assert {200, 400, 403, 404} == {reply.status for reply in replies}
     messages = [message for reply in replies for message in reply.messages]
     codes = {message["error"]["code"] for message in messages if "error" in message}
-    assert codes == {1000, -32002, -32020, -32021, -32022, -32600, -32601, -32602, -32603, -32700}
+    assert codes == {1000, -32002, -32020, -32021, -32022, -32600, -32601, -32602, -32603, -32700, -32800}
     asked = {message["method"] for message in messages if "method" in message and "id" in message}
     assert asked == {"elicitation/create", "sampling/createMessage", "roots/list"}
     assert (

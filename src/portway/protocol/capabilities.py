@@ -49,6 +49,20 @@ class _Capabilities(msgspec.Struct):
 
 class _Initialize(msgspec.Struct):
     capabilities: Raw | UnsetType = msgspec.UNSET
+    client_info: Raw = msgspec.field(name="clientInfo", default=Raw(b"{}"))
+
+
+class _ClientInfo(msgspec.Struct):
+    name: str = ""
+    version: str = ""
+
+
+class DeclaredClient(msgspec.Struct, frozen=True):
+    """What a client says of itself at `initialize`: its capabilities, and its software's name and version, or ""."""
+
+    capabilities: Capability = Capability.NONE
+    name: str = ""
+    version: str = ""
 
 
 _decode = msgspec.json.Decoder(_Capabilities).decode
@@ -79,9 +93,14 @@ def read(declared: Raw | bytes | UnsetType) -> Capability:
     return capabilities
 
 
-def declared(initialize: bytes) -> Capability:
-    """The capabilities in the message that `initialize` is; raises RpcError where its params are no object."""
-    return read(decode_params(initialize, _Initialize).capabilities)
+def declared(initialize: bytes) -> DeclaredClient:
+    """Return what the client says in an `initialize` message. Raises RpcError where its params are no object."""
+    params = decode_params(initialize, _Initialize)
+    try:
+        info = msgspec.json.decode(params.client_info, type=_ClientInfo)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        info = _ClientInfo()
+    return DeclaredClient(read(params.capabilities), info.name, info.version)
 
 
 def names(capabilities: Capability) -> list[str]:

@@ -7,6 +7,8 @@ INVALID_PARAMS = -32602
 INTERNAL_ERROR = -32603
 RESOURCE_NOT_FOUND = -32002
 """Legacy only; the modern era says INVALID_PARAMS (2026-07-28, server/resources)."""
+REQUEST_CANCELLED = -32800
+"""As in the Language Server Protocol, which JSON-RPC clients know it from; MCP has no code for it."""
 HEADER_MISMATCH = -32020
 MISSING_CAPABILITY = -32021
 UNSUPPORTED_VERSION = -32022

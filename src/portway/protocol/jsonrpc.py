@@ -137,8 +137,7 @@ _MEANT_FOR = {
 def _read_again(body: bytes) -> Message:
     """Read what the typed decoder has refused: say why, unless it was for a parameter its method does not have."""
     value = _read_object(body)
-    raw_id = value.get("id")
-    request_id = raw_id if isinstance(raw_id, (int, str)) and not isinstance(raw_id, bool) else None
+    request_id = _id_in(value)
     method, params = value.get("method"), value.get("params")
     if value.get("jsonrpc") != "2.0":
         raise UnreadableMessage(INVALID_REQUEST, 'The message must carry "jsonrpc": "2.0".', request_id)
@@ -170,7 +169,8 @@ def _read_object(body: bytes) -> dict[str, object]:
     except RecursionError:
         raise UnreadableMessage(PARSE_ERROR, "The message is nested too deeply.") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise UnreadableMessage(PARSE_ERROR, f"The message is not valid JSON in UTF-8: {error}.") from None
+        text = f"The message is not valid JSON in UTF-8: {error}."
+        raise UnreadableMessage(PARSE_ERROR, text, _id_in(_read_leniently(body))) from None
     if isinstance(value, list):
         raise UnreadableMessage(
             INVALID_REQUEST,
@@ -179,6 +179,26 @@ def _read_object(body: bytes) -> dict[str, object]:
     if not isinstance(value, dict):
         raise UnreadableMessage(INVALID_REQUEST, "The message must be a JSON object.")
     return value
+
+
+def _read_leniently(body: bytes) -> object:
+    """Decode JSON whose strings may hold anything, half a surrogate pair for one; None for what is no JSON."""
+    import json  # for this alone
+
+    try:
+        return json.loads(body.decode("utf-8", "replace"), strict=False)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _id_in(value: object) -> int | str | None:
+    """Return the id of a message, None where it has none that UTF-8 can carry back."""
+    raw_id = value.get("id") if isinstance(value, dict) else None
+    if isinstance(raw_id, bool) or not isinstance(raw_id, (int, str)):
+        return None
+    if isinstance(raw_id, str) and raw_id.encode(errors="ignore").decode() != raw_id:
+        return None
+    return raw_id
 
 
 def encode_id(request_id: int | str) -> bytes:
@@ -192,12 +212,12 @@ def encode_result(request_id: int | str, result: bytes) -> bytes:
 
 
 def encode_error(request_id: int | str | None, error: RpcError) -> bytes:
-    """An error reply; without a readable id the member is left out (the MCP schema admits no null id)."""
+    """Return an error reply; its id is null where none could be read (JSON-RPC 2.0 §5)."""
     body: dict[str, object] = {"code": error.code, "message": error.message}
     if error.data is not None:
         body["data"] = error.data
-    head = b'{"jsonrpc":"2.0",' if request_id is None else b'{"jsonrpc":"2.0","id":%b,' % encode_id(request_id)
-    return head + b'"error":%b}' % _encode(body)
+    known_id = b"null" if request_id is None else encode_id(request_id)
+    return b'{"jsonrpc":"2.0","id":%b,"error":%b}' % (known_id, _encode(body))
 
 
 def encode_request(request_id: int | str, method: str, params: bytes) -> bytes:

@@ -129,7 +129,10 @@ class Context(Generic[State]):
 
     @property
     def client(self) -> Client:
-        """The client software that calls. Modern clients say it in every request; of legacy clients it is not kept."""
+        """The client software that calls. Modern clients say it in every request, legacy ones when a session begins."""
+        session = self._exchange.session
+        if session is not None:
+            return Client({"name": session.client.name, "version": session.client.version}, session.client.capabilities)
         info = self.meta.get(PREFIX + "clientInfo")
         return Client(info if isinstance(info, dict) else {}, self._exchange.capabilities)
 

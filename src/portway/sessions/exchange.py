@@ -50,7 +50,7 @@ class Exchange(msgspec.Struct, gc=False):
     def capabilities(self) -> Capability:
         """What the client says it can do."""
         if self.era is Era.LEGACY:
-            return Capability.NONE if self.session is None else self.session.capabilities
+            return Capability.NONE if self.session is None else self.session.client.capabilities
         meta = self.message.meta
         return Capability.NONE if meta is None else read(meta.capabilities)
 

@@ -8,16 +8,15 @@ Specification: basic/transports, "Session Management" (2025-11-25).
 from __future__ import annotations
 
 import os
-import struct
 import time
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
+import msgspec
 from msgspec import UNSET
 
 from portway.auth.principal import Principal
-from portway.protocol.capabilities import Capability
+from portway.protocol.capabilities import Capability, DeclaredClient
 from portway.protocol.errors import REFUSED, RpcError
-from portway.protocol.versions import LEGACY_VERSIONS
 from portway.sessions.event_log import EventLog, Shelf, Stream, names_reply
 from portway.sessions.legacy_session import LegacySession
 
@@ -39,17 +38,18 @@ LIVE_LIMIT = 24_000
 ENDED_LIMIT = 50_000
 """Ids remembered as ended."""
 _SWEEP = 16  # idle sessions looked at whenever one is added
+_LONGEST_ID = 1024
+_NAME_LENGTH, _VERSION_LENGTH = 100, 40  # characters kept of what a client calls itself: an id is a header field
 _PURPOSE: Final = b"session"
-_FORMAT: Final = 1
-_SEALED: Final = struct.Struct(">BBHQ8s16s16s")  # the fields of _Sealed
 
 
-class _Sealed(NamedTuple):
-    """What an id holds: times in seconds since the epoch, `home` the process that minted it, `owner` a digest."""
+class _Sealed(msgspec.Struct, array_like=True, frozen=True):
+    """What an id holds: `issued` is in seconds since the epoch, `home` the process that minted it, `owner` a digest."""
 
-    format: int
-    version: int
+    version: str
     capabilities: int
+    name: str
+    software_version: str
     issued: int
     home: bytes
     owner: bytes
@@ -67,7 +67,8 @@ class HttpSession(LegacySession):
     __slots__ = ("_log", "_owner", "_sealed", "_sessions", "calls", "id", "used")
 
     def __init__(self, sessions: Sessions, session_id: str, sealed: _Sealed) -> None:
-        super().__init__(sessions.bus, LEGACY_VERSIONS[sealed.version], Capability(sealed.capabilities))
+        client = DeclaredClient(Capability(sealed.capabilities), sealed.name, sealed.software_version)
+        super().__init__(sessions.bus, sealed.version, client)
         self._sessions = sessions
         self._sealed = sealed
         self._owner: Principal | None = None
@@ -160,11 +161,12 @@ class Sessions:
         self._live: dict[str, HttpSession] = {}  # the one used last is last
         self._ended: dict[str, None] = {}
 
-    def mint(self, principal: Principal, version: str, capabilities: Capability) -> HttpSession:
+    def mint(self, principal: Principal, version: str, client: DeclaredClient) -> HttpSession:
         """Return a new session. It is remembered from its first use on, not from here."""
-        number, issued = LEGACY_VERSIONS.index(version), int(self._now())
-        sealed = _Sealed(_FORMAT, number, capabilities, issued, self.home, principal.digest(), os.urandom(16))
-        return HttpSession(self, self._keys.seal(_PURPOSE, _SEALED.pack(*sealed)), sealed)
+        name, software_version = client.name[:_NAME_LENGTH], client.version[:_VERSION_LENGTH]
+        issued, owner, nonce = int(self._now()), principal.digest(), os.urandom(16)
+        sealed = _Sealed(version, client.capabilities, name, software_version, issued, self.home, owner, nonce)
+        return HttpSession(self, self._keys.seal(_PURPOSE, msgspec.msgpack.encode(sealed)), sealed)
 
     def find(self, session_id: str, principal: Principal) -> HttpSession | None:
         """Return the session of an id; None when it is forged, over, another caller's, or older than LIFE_SECONDS."""
@@ -194,10 +196,13 @@ class Sessions:
             session.give_up_questions()
 
     def _open(self, session_id: str) -> HttpSession | None:
-        payload = self._keys.unseal(_PURPOSE, session_id) if len(session_id) <= 512 else None
-        if payload is None or len(payload) != _SEALED.size or payload[0] != _FORMAT or session_id in self._ended:
+        payload = self._keys.unseal(_PURPOSE, session_id) if len(session_id) <= _LONGEST_ID else None
+        if payload is None or session_id in self._ended:
             return None
-        return HttpSession(self, session_id, _Sealed(*_SEALED.unpack(payload)))
+        try:
+            return HttpSession(self, session_id, msgspec.msgpack.decode(payload, type=_Sealed))
+        except msgspec.MsgspecError:  # sealed by another release of Portway
+            return None
 
     def _forget(self, session: HttpSession) -> None:
         self._live.pop(session.id, None)

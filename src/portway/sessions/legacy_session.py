@@ -11,7 +11,7 @@ from portway.sessions.pending_questions import PendingQuestions
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from portway.protocol.capabilities import Capability
+    from portway.protocol.capabilities import DeclaredClient
     from portway.sessions.change_bus import Bus, Listener
 
 
@@ -22,12 +22,12 @@ class LegacySession:
     the running event loop.
     """
 
-    __slots__ = ("_bus", "_listener", "_questions", "capabilities", "level", "version")
+    __slots__ = ("_bus", "_listener", "_questions", "client", "level", "version")
 
-    def __init__(self, bus: Callable[[], Bus], version: str, capabilities: Capability) -> None:
+    def __init__(self, bus: Callable[[], Bus], version: str, client: DeclaredClient) -> None:
         self._bus = bus
         self.version = version
-        self.capabilities = capabilities
+        self.client = client
         self.level = INFO
         self._questions: PendingQuestions | None = None
         self._listener: Listener | None = None

@@ -132,8 +132,7 @@ class Endpoint:
         if message.params is not UNSET and message.params.version is not UNSET:  # or else the dispatcher refuses
             version = negotiate(message.params.version)
             if self._sessions is not None:
-                capabilities = declared(post.body)
-                session = self._sessions.mint(post.principal, version, capabilities)
+                session = self._sessions.mint(post.principal, version, declared(post.body))
                 post.reply.name(session)
                 if not self._told_of_keys:
                     self._told_of_keys = True

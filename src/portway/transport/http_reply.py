@@ -2,7 +2,8 @@
 
 While its call runs, a reply is *silent* until its handler waits; *watched* from WATCH_AFTER seconds later; *streaming*
 from the first message before the result, at the latest KEEP_ALIVE seconds after that. It is *finished* when its last
-message is sent. A cancelled call's reply says nothing more: it ends as soon as the handler has.
+message is sent. A call is cancelled by a legacy client's notification, and then answered with an error as soon as the
+handler has stopped; or by a modern client that leaves, whom nothing can be sent.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from msgspec import UNSET
 
 from portway.http.event_stream import KEEP_ALIVE, EventStream
 from portway.http.response import JSON, send_bytes
-from portway.protocol.errors import HEADER_MISMATCH, INTERNAL_ERROR, REFUSED, RpcError
+from portway.protocol.errors import HEADER_MISMATCH, INTERNAL_ERROR, REFUSED, REQUEST_CANCELLED, RpcError
 from portway.protocol.headers import SESSION
 from portway.protocol.jsonrpc import encode_error
 from portway.protocol.versions import Era
@@ -109,12 +110,12 @@ class Reply:
                 self._watcher.cancel()
             if session is not None and session.calls.get(request_id) == self.cancel:
                 del session.calls[request_id]
-        if not self._cancelled:
-            await self.finish(200, body)
-            return
-        task.uncancel()
-        if session is not None:
-            await self._abandon()
+        if self._cancelled:
+            task.uncancel()
+            if exchange.era is Era.MODERN:
+                return
+            body = encode_error(request_id, RpcError(REQUEST_CANCELLED, "Request cancelled"))
+        await self.finish(200, body)
 
     def cancel(self) -> None:
         """Stop the handler: the client does not want the result any more."""
@@ -207,7 +208,10 @@ class Reply:
             await send_bytes(self.send, status, body, headers)
             return
         await self._say(body)
-        await self._end()
+        if self._stream is not None:
+            self._stream.end()
+        assert self._events is not None
+        await self._events.close()
 
     async def fail(self, message: Message, era: Era, error: RpcError) -> None:
         """Send an error. Legacy errors have status 200, unless the caller is refused."""
@@ -219,17 +223,3 @@ class Reply:
         self._headers = ()
         request_id = None if message.id is UNSET or message.method is UNSET else message.id
         await self.finish(status, encode_error(request_id, error), *extra)
-
-    async def _abandon(self) -> None:
-        """End the reply to a cancelled call without a result (2025-11-25, basic/utilities/cancellation)."""
-        self._finished = True
-        if self._events is None:
-            await self.accept()
-        else:
-            await self._end()
-
-    async def _end(self) -> None:
-        if self._stream is not None:
-            self._stream.end()
-        assert self._events is not None
-        await self._events.close()

@@ -180,14 +180,14 @@ class StdioConnection:
         asked = UNSET if message.params is UNSET else message.params.version
         if asked is UNSET:  # the dispatcher refuses
             return
-        capabilities = declared(body)
+        client = declared(body)
         if self._session is not None:
             self._session.close()
             self._cancel_calls(self._session)
         if self._telling is not None:
             self._telling.cancel()
             self._telling = None
-        self._session = LegacySession(lambda: self.bus, negotiate(asked), capabilities)
+        self._session = LegacySession(lambda: self.bus, negotiate(asked), client)
         self._session.listen()  # changes from here on are told once the client is initialized
 
     def _cancel_calls(self, session: LegacySession | None = None) -> None:
