@@ -1,4 +1,4 @@
-"""The cost of ten thousand idle subscriptions, and of large arguments and results."""
+"""The cost of ten thousand idle streams, and of large arguments and results."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from tests.support import ROOT, SCRIPTS, started
+from tests.wire.conversation import INITIALIZE
 from tests.wire.http_server import LEGACY, MODERN, VERSIONS, Client, request
 
 if TYPE_CHECKING:
@@ -35,15 +36,20 @@ def running(file: Path) -> Iterator[tuple[Started, int]]:
         yield child, int(child.match[1])
 
 
-def open_stream(port: int, number: int) -> socket.socket:
-    """Return a connection on which a subscription has been acknowledged."""
-    message, headers = request(MODERN, "subscriptions/listen", {"notifications": {"toolsListChanged": True}}, id=number)
-    body = json.dumps(message).encode()
-    lines = {"Host": f"127.0.0.1:{port}", "Content-Length": str(len(body))} | headers
+def open_stream(client: Client, version: str) -> socket.socket:
+    """Open a connection with a modern subscription, or with the GET stream of a new legacy session."""
+    if version == MODERN:
+        message, headers = request(MODERN, "subscriptions/listen", {"notifications": {"toolsListChanged": True}})
+        verb, body, opened = "POST", json.dumps(message).encode(), b"acknowledged"
+    else:
+        session = client.ask(LEGACY, "initialize", INITIALIZE).headers["mcp-session-id"]
+        verb, body, opened = "GET", b"", b"data: \n\n"
+        _, headers = request(LEGACY, "", session=session)
+    lines = {"Host": client.authority, "Content-Length": str(len(body))} | headers
     head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
-    connection = socket.create_connection(("127.0.0.1", port), timeout=20)
-    connection.sendall(f"POST /mcp HTTP/1.1\r\n{head}\r\n".encode() + body)
-    read_until(connection, b"acknowledged")
+    connection = socket.create_connection(("127.0.0.1", int(client.authority.rpartition(":")[2])), timeout=20)
+    connection.sendall(f"{verb} /mcp HTTP/1.1\r\n{head}\r\n".encode() + body)
+    read_until(connection, opened)
     return connection
 
 
@@ -55,7 +61,8 @@ def read_until(connection: socket.socket, what: bytes) -> None:
         received += piece
 
 
-def test_ten_thousand_idle_subscriptions_take_20_kb_each_and_all_get_a_change() -> None:
+@pytest.mark.parametrize("version", VERSIONS)
+def test_ten_thousand_idle_streams_take_20_kb_each_and_all_get_a_change(version: str) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = STREAMS + 1500
     if hard != resource.RLIM_INFINITY and hard < needed:
@@ -64,11 +71,11 @@ def test_ten_thousand_idle_subscriptions_take_20_kb_each_and_all_get_a_change() 
     try:
         with running(ROOT / "examples" / "everything" / "server.py") as (child, port), ExitStack() as connections:
             process = psutil.Process(child.process.pid)
-            kept = [connections.enter_context(open_stream(port, number)) for number in range(500)]
+            client = Client(f"http://127.0.0.1:{port}", validated=False)
+            kept = [connections.enter_context(open_stream(client, version)) for _ in range(500)]
             before = process.memory_info().rss
-            kept += [connections.enter_context(open_stream(port, number)) for number in range(STREAMS)]
+            kept += [connections.enter_context(open_stream(client, version)) for _ in range(STREAMS)]
             each = (process.memory_info().rss - before) / STREAMS
-            client = Client(f"http://127.0.0.1:{port}")
             client.ask(MODERN, "tools/call", {"name": "test_trigger_tool_change"})
             client.close()
             for connection in kept:
