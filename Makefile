@@ -49,7 +49,7 @@ fix: .venv/.dev
 api: .venv/.dev .venv/.project
 	$(PY) .ci/checks/api.py --write
 
-# Versions stay where they are unless UPGRADE says otherwise: make lock UPGRADE=--upgrade
+# Versions do not change, except with: make lock UPGRADE=--upgrade
 lock: .venv/.uv
 	$(COMPILE) $(UPGRADE) --group build -o locks/build.txt
 	$(COMPILE) $(UPGRADE) pyproject.toml --extra host --extra pydantic --group build -c locks/build.txt -o locks/host.txt

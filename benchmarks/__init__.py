@@ -1,1 +1,1 @@
-"""Portway beside its peers, in one run. `python -m benchmarks --help`; what each row is: rows.py."""
+"""Benchmarks of Portway and its peers in one run: `python -m benchmarks --help`; the rows are in rows.py."""

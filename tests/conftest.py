@@ -18,14 +18,14 @@ from tests.wire.reply_validator import validated
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-# The same examples in every run, so that only a change of the code changes the outcome; PORTWAY_FUZZ=anew tries others.
+# The same examples in every run, so that only changed code changes the outcome; PORTWAY_FUZZ=anew tries others.
 settings.register_profile("same", derandomize=os.environ.get("PORTWAY_FUZZ") != "anew")
 settings.load_profile("same")
 
 
 @pytest.fixture(autouse=True)
 def every_message_fits_its_revision(request: pytest.FixtureRequest) -> Iterator[None]:
-    # The same examples in every run, so that only a code change alters the outcome; PORTWAY_FUZZ=anew tries others.
+    """Validate all that servers of this process send over HTTP, except where a test counts the cost of a call."""
     if request.path.stem == "test_cost":
         yield
         return

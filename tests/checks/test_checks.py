@@ -83,19 +83,19 @@ def run_check(name: str, root: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
 
 
-@pytest.mark.parametrize(("check", "files", "said"), CASES)
+@pytest.mark.parametrize(("check", "files", "printed"), CASES)
 def test_a_check_reports_violations_and_nothing_else(
-    check: str, files: dict[str, str], said: str | None, tmp_path: Path
+    check: str, files: dict[str, str], printed: str | None, tmp_path: Path
 ) -> None:
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text, encoding="utf-8")
     done = run_check(check, tmp_path)
     assert done.stderr == ""
-    if said is None:
+    if printed is None:
         assert (done.stdout, done.returncode) == ("", 0)
     else:
-        assert said in done.stdout
+        assert printed in done.stdout
         assert done.returncode == 1
 
 

@@ -274,10 +274,12 @@ def answering(discover: Answer, method: str = "", answer: Answer = dict) -> Call
     """Run a server that answers `server/discover` and `method` with the results of the given functions."""
 
     async def script(request: Request) -> Reply:
-        said = request.message.get("method")
-        if "mcp-session-id" in request.headers and said != "initialize":
+        method_sent = request.message.get("method")
+        if "mcp-session-id" in request.headers and method_sent != "initialize":
             return Reply({}, 404)
-        made = discover(request) if said == "server/discover" else answer(request) if said == method else {}
+        made = (
+            discover(request) if method_sent == "server/discover" else answer(request) if method_sent == method else {}
+        )
         if isinstance(made, Reply):
             return made
         return Reply({"jsonrpc": "2.0", "id": request.message["id"], "result": made})
@@ -355,7 +357,7 @@ def test_a_server_that_misbehaves_is_reported_with_the_documented_text(text: str
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "reply"),
     [
         ("the connection ended before the reply …", b""),
         ("the reply is not valid HTTP: …", b"SSH-2.0-OpenSSH_9.7\r\n"),
@@ -371,12 +373,12 @@ def test_a_server_that_misbehaves_is_reported_with_the_documented_text(text: str
     ],
 )
 def test_a_peer_that_is_no_mcp_server_is_reported_with_the_documented_text(
-    monkeypatch: pytest.MonkeyPatch, text: str, said: bytes
+    monkeypatch: pytest.MonkeyPatch, text: str, reply: bytes
 ) -> None:
     monkeypatch.setattr("portway.client.http_channel.MESSAGE_BYTES", 1_000_000)
 
     async def main() -> None:
-        async with saying(said) as url, Client(url, era="modern"):
+        async with sending(reply) as url, Client(url, era="modern"):
             pytest.fail("it connected")
 
     with pytest.raises(ClientError) as refused:
@@ -385,13 +387,13 @@ def test_a_peer_that_is_no_mcp_server_is_reported_with_the_documented_text(
 
 
 @contextlib.asynccontextmanager
-async def saying(said: bytes) -> AsyncIterator[str]:
+async def sending(data: bytes) -> AsyncIterator[str]:
     """Run a server that sends these bytes to every client and disconnects; give its URL."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):
             await reader.readuntil(b"\r\n\r\n")
-            writer.write(said)
+            writer.write(data)
             await writer.drain()
         writer.close()
 

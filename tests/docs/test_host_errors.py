@@ -42,7 +42,7 @@ from tests.host.running_host import Host, host
 SERVER = 'from portway import Server\nserver = Server("s")\n'
 
 
-def says(text: str, output: str) -> bool:
+def matches(text: str, output: str) -> bool:
     return re.search(pattern(text), output, re.DOTALL) is not None
 
 
@@ -66,28 +66,28 @@ def test_a_folder_that_cannot_be_deployed_is_refused_with_the_documented_text(
         (tmp_path / name).write_text(content)
     refused = running.portway("deploy", tmp_path, "--name", "app")
     assert refused.returncode == 1
-    assert says(text, refused.stderr)
+    assert matches(text, refused.stderr)
     assert "Traceback" not in refused.stderr
 
 
 def test_a_token_without_a_name_is_refused_with_the_documented_text(running: Host, tmp_path: Path) -> None:
     (tmp_path / "server.py").write_text(SERVER)
     running.deploy(tmp_path, "named")
-    assert says(
+    assert matches(
         "give the token a name of 1 to 100 printable characters", running.portway("token", "create", "named", "").stderr
     )
 
 
 def test_a_destroy_with_another_name_is_refused_with_the_documented_text(running: Host) -> None:
     refused = running.portway("destroy", "app", stdin="other\n")
-    assert says("that is not …: nothing was deleted", refused.stderr)
+    assert matches("that is not …: nothing was deleted", refused.stderr)
 
 
 def test_a_folder_that_up_cannot_deploy_is_reported_with_the_documented_text(run_cli: RunCli, tmp_path: Path) -> None:
     (tmp_path / "No Name").mkdir()
     done = run_cli("up", "No Name", "--data", "data", "--port", "0")
     assert done.returncode == 1
-    assert says("portway: … could not be deployed: …", done.stderr)
+    assert matches("portway: … could not be deployed: …", done.stderr)
 
 
 def test_a_killed_gate_is_announced_with_the_documented_text(running: Host) -> None:
@@ -127,7 +127,7 @@ def test_a_host_that_cannot_start_prints_the_documented_text(
         monkeypatch.setattr(where, name, value)
     done = CliRunner().invoke(cli, words)
     assert done.exit_code == 1
-    assert says(text, done.output)
+    assert matches(text, done.output)
 
 
 def test_a_host_that_is_gone_is_reported_with_the_documented_text(
@@ -140,19 +140,19 @@ def test_a_host_that_is_gone_is_reported_with_the_documented_text(
         dying.listen()
         threading.Thread(target=lambda: [dying.accept()[0].close() for _ in range(2)], daemon=True).start()
         done = CliRunner().invoke(cli, ["ps", "--data", str(tmp_path)])
-    assert says("the host on … did not answer (…): is it still up?", done.output)
+    assert matches("the host on … did not answer (…): is it still up?", done.output)
 
 
 def test_an_invalid_database_is_refused_with_the_documented_texts(tmp_path: Path) -> None:
     (tmp_path / "a.db").write_text("no database")
     with pytest.raises(StoreError) as unusable:
         Store(tmp_path / "a.db")
-    assert says("the database … cannot be used: …", str(unusable.value))
+    assert matches("the database … cannot be used: …", str(unusable.value))
     store = Store(tmp_path / "b.db")
     sqlite3.connect(tmp_path / "b.db").execute("drop table apps")
     with pytest.raises(StoreError) as refused:
         store.apps()
-    assert says("the host's database refused: …", str(refused.value))
+    assert matches("the host's database refused: …", str(refused.value))
     store.close()
 
 
@@ -163,13 +163,13 @@ def test_a_folder_that_is_too_large_is_refused_with_the_documented_text(
     (tmp_path / "data").write_text("four")
     with pytest.raises(SourceError) as refused:
         FolderSource(tmp_path).copy_to(tmp_path.parent / "copy")
-    assert says("… holds more than … MB: move what the server does not need out of it", str(refused.value))
+    assert matches("… holds more than … MB: move what the server does not need out of it", str(refused.value))
 
 
 def test_a_missing_folder_is_refused_with_the_documented_text(tmp_path: Path) -> None:
     with pytest.raises(SourceError) as refused:
         FolderSource(tmp_path / "app").copy_to(tmp_path / "copy")
-    assert says("there is no folder …: give the one that holds your server", str(refused.value))
+    assert matches("there is no folder …: give the one that holds your server", str(refused.value))
 
 
 def test_a_link_to_itself_is_refused_with_the_documented_text(tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_a_link_to_itself_is_refused_with_the_documented_text(tmp_path: Path) ->
     (tmp_path / "app" / "circle").symlink_to("circle")
     with pytest.raises(SourceError) as refused:
         FolderSource(tmp_path / "app").copy_to(tmp_path / "copy")
-    assert says("… is a link that leads to itself: remove it", str(refused.value))
+    assert matches("… is a link that leads to itself: remove it", str(refused.value))
 
 
 def test_a_build_without_uv_is_refused_with_the_documented_text(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,7 +198,7 @@ def test_an_instance_that_is_no_mcp_server_is_refused_with_the_documented_text(t
 
     with pytest.raises(NotReady) as refused:
         asyncio.run(test())
-    assert says("the server answers, but not as MCP asks: …", str(refused.value))
+    assert matches("the server answers, but not as MCP asks: …", str(refused.value))
 
 
 def test_an_app_that_keeps_ending_is_shown_with_the_documented_texts(
@@ -235,9 +235,9 @@ def test_an_app_that_keeps_ending_is_shown_with_the_documented_texts(
         return reasons
 
     reasons = asyncio.run(test())
-    assert says("it ended (…) and is being restarted", reasons[0])
-    assert any(says("it keeps ending (…)", reason) for reason in reasons)
-    assert says("… release … ended: …", caplog.text)
+    assert matches("it ended (…) and is being restarted", reasons[0])
+    assert any(matches("it keeps ending (…)", reason) for reason in reasons)
+    assert matches("… release … ended: …", caplog.text)
 
 
 def test_a_place_that_cannot_be_trusted_is_refused_with_the_documented_text(
@@ -252,4 +252,4 @@ def test_a_place_that_cannot_be_trusted_is_refused_with_the_documented_text(
     monkeypatch.setattr(Path, "chmod", refuse)
     with pytest.raises(PathError) as refused:
         claim(data)
-    assert says("cannot make … private: …", str(refused.value))
+    assert matches("cannot make … private: …", str(refused.value))

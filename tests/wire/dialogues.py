@@ -93,8 +93,8 @@ def exchange(client: Client, sent: Case) -> tuple[Reply, Step]:
 
 def in_session(client: Client) -> Iterator[Step]:
     """Use a session from its start to its end, and after it."""
-    reply, said = exchange(client, case(LEGACY, "initialize", INITIALIZE))
-    yield said
+    reply, reply_step = exchange(client, case(LEGACY, "initialize", INITIALIZE))
+    yield reply_step
     session = reply.headers["mcp-session-id"]
     assert re.fullmatch(r"[!-~]+", session)
     note = case(LEGACY, "", session=session)
@@ -154,8 +154,8 @@ def asked_in_rounds(client: Client) -> Iterator[Step]:
     for name, answers in ANSWERS.items():
         for answer in [*answers, *MALFORMED[name]]:
             call: Json = {"name": name}
-            first, said = exchange(client, case(MODERN, "tools/call", call, meta=able))
-            yield said
+            first, reply_step = exchange(client, case(MODERN, "tools/call", call, meta=able))
+            yield reply_step
             asked = first.last["result"]
             brought = call | {"inputResponses": dict.fromkeys(asked["inputRequests"], answer)}
             state = {"requestState": asked["requestState"]}
@@ -231,8 +231,8 @@ def paging(client: Client) -> Iterator[Step]:
         for method in ("tools/list", "resources/list", "resources/templates/list", "prompts/list"):
             params: Json | None = {}
             while params is not None:
-                reply, said = exchange(client, case(version, method, params, session=session))
-                yield said
+                reply, reply_step = exchange(client, case(version, method, params, session=session))
+                yield reply_step
                 cursor = reply.last["result"].get("nextCursor")
                 params = None if cursor is None else {"cursor": cursor}
             for wrong in ("made up", "", 7):

@@ -236,7 +236,9 @@ def false_capabilities(case: Case, ours: Json, theirs: Json) -> None:
             del capability[flag]
 
 
-@difference("S25 server/tools.mdx, Capabilities: listChanged says that changes are told, and in a session ours are.")
+@difference(
+    "S25 server/tools.mdx, Capabilities: listChanged announces notifications of changes, which our sessions send."
+)
 def announced_changes(case: Case, ours: Json, theirs: Json) -> None:
     if case.version == LEGACY:
         for name, capability in result(ours).get("capabilities", {}).items():

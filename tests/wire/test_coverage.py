@@ -63,9 +63,9 @@ def handled_requests(version: str) -> set[str]:
 
 def messages(version: str) -> Iterator[tuple[str, Json]]:
     """Yield each message of the conversation with the method of its request."""
-    for said in conversation.recorded():
-        if said.version == version:
-            yield from ((said.method, message) for message in said.reply.messages)
+    for record in conversation.recorded():
+        if record.version == version:
+            yield from ((record.method, message) for message in record.reply.messages)
 
 
 def recorded(version: str) -> Iterator[BaseModel]:
@@ -275,17 +275,17 @@ def changes_within(model: Any, value: Any) -> Iterator[tuple[str, Any]]:
 def outcome(client: Client, method: str, message: Json, headers: dict[str, str]) -> Any:
     """Return the reply to a request, up to the first question, without random values."""
     stream = client.stream(json.dumps(message).encode(), headers)
-    said = [normalized(stream.next())]
+    received = [normalized(stream.next())]
     if method != "subscriptions/listen":
         while stream.messages and not {"id", "method"} <= set(stream.messages[-1]) and (more := stream.next()):
-            said.append(normalized(more))
+            received.append(normalized(more))
     stream.close()
     if method == "initialize" and (session := stream.headers["mcp-session-id"]):
         for name in ("order", "pay", "think", "where"):
             asked = client.listen(LEGACY, "tools/call", {"name": name}, session=session)
-            said.append(normalized(asked.next()))
+            received.append(normalized(asked.next()))
             asked.close()
-    return stream.status, said
+    return stream.status, received
 
 
 def normalized(message: Json | None) -> Any:

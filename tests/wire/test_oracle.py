@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_message_is_valid_in_its_revision(version):
     validated = 0
-    for said in recorded():
-        if said.version != version:
+    for record in recorded():
+        if record.version != version:
             continue
-        assert said.reply.messages, f"{said.method} was not answered with a message"
-        for message in said.reply.messages:
-            validate(version, said.method, message)
+        assert record.reply.messages, f"{record.method} was not answered with a message"
+        for message in record.reply.messages:
+            validate(version, record.method, message)
             validated += 1
     assert validated > 90
 
 
 def test_the_conversation_has_every_kind_of_message():
-    replies = [said.reply for said in recorded()]
+    replies = [record.reply for record in recorded()]
     assert {200, 400, 403, 404} == {reply.status for reply in replies}
     messages = [message for reply in replies for message in reply.messages]
     codes = {message["error"]["code"] for message in messages if "error" in message}
@@ -68,7 +68,7 @@ def test_the_validation_refuses_what_the_schema_does_not_have():
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_bytes_travel_as_base64(version):
-    results = [said.reply.last.get("result", {}) for said in recorded() if said.version == version]
+    results = [record.reply.last.get("result", {}) for record in recorded() if record.version == version]
     blobs = [entry["blob"] for result in results for entry in result.get("contents", []) if "blob" in entry]
     blobs += [block["data"] for result in results for block in result.get("content", []) if "data" in block]
     assert len(blobs) == 5
@@ -139,9 +139,9 @@ def test_every_message_of_our_client_is_valid_in_its_revision(era, version):
 
     with served(recorder) as url:
         asyncio.run(use(url))
-    said = {message.get("method") for _, message in recorder.sent}
-    unsaid = {method for method, at in methods.CLIENT_REQUESTS if at == version} - said
-    assert unsaid == ({"ping"} if version == LEGACY else set())
+    sent = {message.get("method") for _, message in recorder.sent}
+    unsent = {method for method, at in methods.CLIENT_REQUESTS if at == version} - sent
+    assert unsent == ({"ping"} if version == LEGACY else set())
     for header, message in recorder.sent:
         assert header == version or message.get("method") == "initialize"
         if "method" not in message:
