@@ -76,7 +76,7 @@ async function inspected() {
   await page.getByRole("button", { name: "Connect", exact: true }).click();
   await page.getByRole("tab", { name: "Tools" }).click();
   await page.getByRole("button", { name: "List Tools" }).click();
-  await page.getByText("Repeat arguments as headers.").or(page.getByText("Ask one thing after the other")).first().waitFor();
+  await page.getByText("Repeat arguments as headers.").or(page.getByText("Ask one question, then three at once")).first().waitFor();
   return true;
 }
 
