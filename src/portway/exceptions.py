@@ -1,18 +1,18 @@
-"""The exceptions an author meets: one he raises, three he may see."""
+"""The exceptions of an author's functions: those they raise, and those raised about them."""
 
 from collections.abc import Sequence
 
 
 class ToolError(Exception):
-    """Raised by an author's function: its message goes to the client as it is."""
+    """Raised by an author's function; the client gets its message unchanged."""
 
 
 class RegistrationError(TypeError):
-    """A function that cannot be offered to clients; raised at decoration, naming function, parameter and mend."""
+    """A function cannot be offered to clients. Raised at decoration; the text names function, parameter and fix."""
 
 
 class ArgumentError(Exception):
-    """The arguments of one call do not fit; the text is for the client, `problems` has one entry for each fault."""
+    """The arguments of a call do not fit. The text is for the client; `problems` has one entry per fault."""
 
     def __init__(self, summary: str, problems: Sequence[str]) -> None:
         self.problems = list(problems)
@@ -20,23 +20,23 @@ class ArgumentError(Exception):
 
 
 class OutputError(Exception):
-    """A function's result cannot be sent or breaks its declared type. For the log: it may show the author's data."""
+    """A function's result cannot be sent or breaks its declared type. For the log only: it may show data."""
 
 
 class ResourceNotFound(Exception):
-    """Raised by a resource's function: there is nothing at the URI it was called for."""
+    """Raised by a resource's function: nothing exists at the URI it was called for."""
 
 
 class Suspended(BaseException):
-    """Ends a run of a handler that waits for the client; no `except Exception` of an author's may take it."""
+    """Ends a run of a handler that waits for the client. No `Exception`, so that authors do not catch it by mistake."""
 
     def result(self, tail: bytes) -> bytes:
-        """The JSON of the result that says what is waited for; may raise RpcError instead."""
+        """Return the JSON of the result that tells the client what is needed; raise RpcError to end the call."""
         raise NotImplementedError
 
 
 def suspension(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The Suspended that an author's TaskGroup wrapped, or else the group itself."""
+    """Return the Suspended that an author's TaskGroup wrapped in `group`, or the group itself."""
     found: BaseException | None = group.subgroup(Suspended)
     while isinstance(found, BaseExceptionGroup):
         found = found.exceptions[0]

@@ -1,4 +1,4 @@
-"""The one place a call is allowed or refused."""
+"""Authorization: the one place where a call is allowed or refused."""
 
 from portway.auth.principal import Principal
 
@@ -12,6 +12,6 @@ class Forbidden(Exception):
 
 
 def authorize(principal: Principal, required: frozenset[str]) -> None:
-    """Allow `principal` what needs all of `required`, or raise Forbidden; both eras and transports ask here."""
+    """Raise Forbidden unless `principal` has all scopes in `required`. Both eras and all transports call this."""
     if required and not required <= principal.scopes:
         raise Forbidden(required - principal.scopes)

@@ -1,6 +1,6 @@
-"""The caller as the gate relays it to an instance, in one header of printable ASCII.
+"""The header in which the gate tells an instance who calls, in printable ASCII.
 
-An instance believes it only on the socket that none but its host can reach; on any other listener it is ignored.
+An instance reads it only on the socket that its host alone can reach; on any other listener it is ignored.
 """
 
 import base64
@@ -24,13 +24,13 @@ _decode = msgspec.json.Decoder(_Relayed).decode
 
 
 def relay(principal: Principal) -> bytes:
-    """The header value for `principal`; its claims stay behind."""
+    """Return the header value for `principal`, without its claims."""
     relayed = _Relayed(principal.issuer, principal.subject, principal.client, sorted(principal.scopes))
     return base64.urlsafe_b64encode(msgspec.json.encode(relayed))
 
 
 def relayed(value: bytes | None) -> Principal | None:
-    """The caller of a header value, None when it is absent or unreadable."""
+    """Return the caller of a header value; None if it is absent or unreadable."""
     if value is None:
         return None
     try:

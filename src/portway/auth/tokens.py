@@ -1,4 +1,4 @@
-"""Bearer tokens: the verifier port, and named tokens kept as digests (RFC 6750)."""
+"""Bearer tokens (RFC 6750): the `TokenVerifier` protocol, and named tokens kept as digests."""
 
 import hashlib
 from typing import Protocol
@@ -10,16 +10,16 @@ class TokenVerifier(Protocol):
     """Turns a bearer token into a caller."""
 
     async def verify(self, token: str) -> Principal | None:
-        """The caller `token` stands for; None when it is unknown, expired or revoked."""
+        """Return the caller that `token` identifies; None for a token that is unknown, expired or revoked."""
 
 
 def digest(token: str) -> str:
-    """The hex SHA-256 under which a token is kept; tokens are random, so no salt or stretching is needed."""
+    """Return the hex SHA-256 under which a token is kept; tokens are random, so it needs no salt or stretching."""
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def bearer(authorization: bytes | None) -> str | None:
-    """The token of an Authorization header value, None when there is none of that scheme."""
+    """Return the token of an Authorization header value; None without a token or for another scheme."""
     if authorization is None or authorization[:7].lower() != b"bearer ":
         return None
     return authorization[7:].strip(b" \t").decode("latin-1") or None
@@ -32,7 +32,7 @@ class TokenSyntaxError(ValueError):
 class NamedTokens:
     """Tokens written as `name:token[:scope+scope],…` (PORTWAY_TOKENS).
 
-    They are looked up by digest: how long that takes tells nothing about how much of a guess was right.
+    They are looked up by digest, so the time it takes reveals nothing of a token.
     """
 
     def __init__(self, text: str) -> None:
@@ -49,5 +49,5 @@ class NamedTokens:
                 raise TokenSyntaxError(f"PORTWAY_TOKENS entry {position} repeats the token of an earlier one.")
 
     async def verify(self, token: str) -> Principal | None:
-        """The caller of that name, None for an unknown token."""
+        """Return the caller named with `token`; None for an unknown token."""
         return self._by_digest.get(digest(token))

@@ -1,4 +1,4 @@
-"""Values that clients carry for a server: sealed (HMAC-SHA256, RFC 2104) or encrypted (AES-256-GCM), never forged.
+"""Values that clients carry for a server and cannot forge: signed (HMAC-SHA256, RFC 2104) or encrypted (AES-256-GCM).
 
 Replicas that share keys read each other's values, and so does a server that was restarted with the same keys.
 """
@@ -17,11 +17,11 @@ _NONCE_BYTES = 12
 
 
 class KeySyntaxError(ValueError):
-    """The text is no list of keys; the message says what is wrong without showing any."""
+    """The text is not a list of keys; the message says what is wrong and shows no key."""
 
 
 class Keys:
-    """A ring of keys: the first seals, all unseal. `shared`: given from outside, so that other processes have them."""
+    """A ring of keys: the first seals, all unseal. `shared`: they were given, so other processes may have them."""
 
     def __init__(self, ring: Sequence[bytes], *, shared: bool) -> None:
         self._ring = tuple(ring)
@@ -44,7 +44,7 @@ class Keys:
 
     @classmethod
     def random(cls) -> Self:
-        """A key of this process alone."""
+        """Return a ring of one key that only this process has."""
         return cls((os.urandom(KEY_BYTES),), shared=False)
 
     def seal(self, purpose: bytes, payload: bytes) -> str:

@@ -9,7 +9,7 @@
 | OutputError         | INTERNAL_ERROR, an id  | INTERNAL_ERROR, an id            |
 | any other           | error result, an id    | INTERNAL_ERROR, an id            |
 
-An id stands in the server's log beside the cause, which the client does not see.
+An id is in the server's log, beside the cause, which the client does not see.
 """
 
 from __future__ import annotations

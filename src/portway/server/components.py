@@ -150,7 +150,7 @@ class Table(msgspec.Struct, Generic[Kinds]):
         self._changed()
 
     def remove(self, key: str) -> None:
-        """Remove a component; raises KeyError naming it where there is none."""
+        """Remove a component; raise KeyError if there is none of that name."""
         if self.items.pop(key, None) is None:
             raise KeyError(f"There is no {self.kind} {key!r} on this server.")
         self._changed()

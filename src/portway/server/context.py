@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 if TYPE_CHECKING:
-    from typing_extensions import TypeVar as _TypeVar  # whose default lets a bare `Context` stand
+    from typing_extensions import TypeVar as _TypeVar  # its default allows `Context` without a parameter
 
     State = _TypeVar("State", default=Any)
 else:
