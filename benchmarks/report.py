@@ -23,14 +23,15 @@ VERDICT = re.compile(r"^\| ([^|\n]*) \|(?:[^|\n]*\|){4} (yes|NO) \|$", re.MULTIL
 INTRODUCTION = """# Benchmarks
 
 Written by `make bench` (`python -m benchmarks`, about twenty minutes); `python -m benchmarks --only ROW` measures one
-section again. Portway and its peers alternate in one run, each measurement in a fresh process, medians of the rounds.
+section again. Both also draw plot.svg. Portway and its peers alternate in one run, each measurement in a fresh process;
+figures are medians of the rounds.
 
 - CPU per call: user and system time of the server's process tree divided by the calls answered.
-- Load: `wrk -t1`, distinct arguments in every request; every answer's status, id and echo checked; one wrong answer
-  ends the measurement. Load generator and servers share the machine: ratios hold, absolute figures move with it.
-- Peers: as their own `run()` serves them, stateless, JSON replies, with `httptools` installed (without it they are
-  about a fifth slower). `mcp` sends no `structuredContent` for a bare `dict`, which saves it work.
-- Logging *off*: `logging.disable(CRITICAL)`, no access log. *default*: what a user gets.
+- Load: `wrk -t1`, distinct arguments in every request. The status, id and echo of every answer are checked; one wrong
+  answer ends the measurement. Load generator and servers share the machine: compare ratios, not absolute figures.
+- Peers: served by their own `run()`, stateless, with JSON replies and `httptools` (without it they are about a fifth
+  slower). `mcp` sends no `structuredContent` for a bare `dict`, which saves it work.
+- Logging *off*: `logging.disable(CRITICAL)`, no access log. *default*: the default settings.
 """
 
 

@@ -268,7 +268,10 @@ def test_a_server_out_of_reach_is_an_error_that_names_it(target: str | list[str]
         asyncio.run(main())
 
 
-def test_a_stdio_server_that_does_not_leave_is_ended_with_its_children(tmp_path: Path) -> None:
+def test_a_stdio_server_that_does_not_leave_is_ended_with_its_children(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("portway.client.stdio_channel._EXIT_SECONDS", 0.2)
     # The shell stays, and so does the child it waits for, though its input ended.
     answer = '{"jsonrpc":"2.0","id":1,"result":{"supportedVersions":["2026-07-28"]}}'
     script = f"trap '' TERM; sleep 600 & echo $! > {tmp_path}/pid; while read -r line; do echo '{answer}'; done; wait"
