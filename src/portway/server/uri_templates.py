@@ -21,19 +21,22 @@ _HELP = (
     "use {name} for one path segment, {+name} for a path, {/name*} for a list of segments, {?name,other} for a query "
     "(RFC 6570, without {.name}, {;name}, {#name} and the :length modifier)"
 )
+_CHARACTER = "[^/?#]"
+_SEGMENT = f"{_CHARACTER}+"
+_PATTERNS = {"{x}": _SEGMENT, "{+x}": "[^?#]+", "{x*}": f"{_CHARACTER}*", "{/x*}": f"(?:/{_CHARACTER}*)*"}
+_SEPARATORS = {"{x*}": ",", "{/x*}": "/"}
 
 
 class Variable(NamedTuple):
-    """A variable outside the query; `operator` is "", "+" or "/"."""
+    """A variable outside the query; `form` is a key of _PATTERNS."""
 
     name: str
-    operator: str
-    explode: bool
+    form: str
 
     @property
     def is_open(self) -> bool:
         """Whether only the text around it says where it ends."""
-        return self.explode or self.operator == "+"
+        return self.form != "{x}"
 
 
 Atom = str | Variable
@@ -51,82 +54,47 @@ class UriPattern:
     def __init__(self, template: str) -> None:
         parts = _Parser(template)
         check_uri(template)
-        self._atoms, self._fixed, self._query = parts.atoms, parts.fixed, parts.query
-        self._start = str(self._atoms[0])  # a template begins with its scheme, so with text
-        variables = [atom for atom in self._atoms if isinstance(atom, Variable)]
-        self.names = [variable.name for variable in variables] + list(self._query)
-        self.lists = frozenset(v.name for v in variables if v.explode) | {n for n, many in self._query.items() if many}
+        self._fixed, self._query = parts.fixed, parts.query
+        self._variables = [atom for atom in parts.atoms if isinstance(atom, Variable)]
+        self._path = re.compile(_expression(parts.atoms))
+        self.names = [variable.name for variable in self._variables] + list(self._query)
+        lists = [variable.name for variable in self._variables if variable.form in _SEPARATORS]
+        self.lists = frozenset(lists + [name for name, many in self._query.items() if many])
         self.optional = frozenset(self._query) - self.lists
-        pivot = next((v for v in variables if v.is_open), variables[-1] if variables else None)
-        self._pivot = len(self._atoms) if pivot is None else self._atoms.index(pivot)
 
     def match(self, uri: str) -> Values | None:
-        """The decoded variables of `uri`, None where it does not match; a list nothing is there of is empty.
+        """Return the decoded variables of `uri`, None where it does not match; a list without items is empty.
 
         A value that would climb out of its place once decoded (`..`, a slash in a single segment, a path from the root,
         a backslash, a control character, text that is not UTF-8) does not match, nor does an empty one in the path.
         """
-        if not uri.startswith(self._start):
+        query = None
+        if self._fixed is not None:
+            uri, mark, rest = uri.partition("?")
+            query = rest if mark else None
+        found = self._path.fullmatch(uri)
+        if found is None:
             return None
         values: Values = {}
-        query: str | None = None
-        if self._fixed is not None:
-            if "#" in uri:
-                return None
-            uri, mark, query = uri.partition("?")
-            query = query if mark else None
         try:
-            matched = self._match_path(uri, values) and (self._fixed is None or self._match_query(query, values))
+            for variable, raw in zip(self._variables, found.groups(), strict=True):
+                if not _put(values, variable, raw):
+                    return None
+            return values if self._match_query(query, values) else None
         except UnicodeError:
             return None
-        return values if matched else None
-
-    def _match_path(self, uri: str, values: Values) -> bool:
-        start, stop, atoms = 0, len(uri), self._atoms
-        for index in range(len(atoms) - 1, self._pivot, -1):
-            atom = atoms[index]
-            if isinstance(atom, str):
-                if not uri.endswith(atom, start, stop):
-                    return False
-                stop -= len(atom)
-            else:
-                before = atoms[index - 1]
-                assert isinstance(before, str)
-                found = uri.rfind(before, 0, stop - 1)
-                if found < 0 or not _put(values, atom, uri[found + len(before) : stop]):
-                    return False
-                stop = found + len(before)
-        for index in range(self._pivot):
-            atom, after = atoms[index], atoms[index + 1] if index + 1 < len(atoms) else ""
-            if isinstance(atom, str):
-                if not uri.startswith(atom, start, stop):
-                    return False
-                start += len(atom)
-            else:
-                found = uri.find(after if isinstance(after, str) else after.operator, start + 1, stop)
-                if found < 0 and isinstance(after, Variable):
-                    found = stop  # an empty list follows
-                if found < 0 or not _put(values, atom, uri[start:found]):
-                    return False
-                start = found
-        if self._pivot == len(atoms):
-            return start == stop
-        pivot = atoms[self._pivot]
-        assert isinstance(pivot, Variable)
-        return start <= stop and _put(values, pivot, uri[start:stop])
 
     def _match_query(self, query: str | None, values: Values) -> bool:
-        assert self._fixed is not None
         pairs = [] if query is None else query.split("&")
-        for fixed in self._fixed:
+        for fixed in self._fixed or ():
             if fixed not in pairs:
                 return False
             pairs.remove(fixed)
         lists: dict[str, list[str]] = {name: [] for name, many in self._query.items() if many}
         for pair in pairs:
             name, equals, raw = pair.partition("=")
-            value = _decode(raw, "#")
-            if not equals or value is None or name not in self._query or name in values:
+            value = _decode(raw, slashes=True)
+            if not equals or value is None or "#" in raw or name not in self._query or name in values:
                 return False
             if name in lists:
                 lists[name].append(value)
@@ -148,26 +116,21 @@ class _Parser:
         self.atoms: list[Atom] = []
         self.fixed: list[str] | None = None
         self.query: dict[str, bool] = {}
-        end = 0
-        for found in _EXPRESSION.finditer(template):
-            self._text(template[end : found.start()])
-            self._expression(found[1])
-            end = found.end()
-        self._text(template[end:])
+        for index, part in enumerate(_EXPRESSION.split(template)):  # text and expressions take turns
+            if index % 2:
+                self._expression(part)
+            else:
+                self._text(part)
         opened = [atom.name for atom in self.atoms if isinstance(atom, Variable) and atom.is_open]
         if len(opened) > 1:
             raise RegistrationError(
-                f"The template {self._template!r} leaves open where {opened[0]} and {opened[1]} end; use one "
+                f"The template {template!r} leaves open where {opened[0]} and {opened[1]} end; use one "
                 "{+name} or {name*} at most."
             )
         for first, second in pairwise(self.atoms):
-            if (
-                isinstance(first, Variable)
-                and isinstance(second, Variable)
-                and not (second.explode and second.operator)
-            ):
+            if isinstance(first, Variable) and isinstance(second, Variable) and second.form != "{/x*}":
                 raise RegistrationError(
-                    f"The template {self._template!r} leaves open where {first.name} ends; put text between it and "
+                    f"The template {template!r} leaves open where {first.name} ends; put text between it and "
                     f"{second.name}."
                 )
 
@@ -189,23 +152,24 @@ class _Parser:
         if operator in {"?", "&"}:
             self._open_query(operator)
         for index, spelt in enumerate(inner.removeprefix(operator).split(",")):
-            name, explode = spelt.removesuffix("*"), spelt.endswith("*")
+            name, star = spelt.removesuffix("*"), "*" if spelt.endswith("*") else ""
             if name in self._names:
                 raise RegistrationError(
                     f"The template {self._template!r} has the variable {name} twice; give each its own name."
                 )
             self._names.add(name)
             if operator in {"?", "&"}:
-                self.query[name] = explode
+                self.query[name] = bool(star)
                 continue
-            variable = Variable(name, operator, explode)
-            if operator == "/" and not explode:
+            if operator == "/" and not star:
                 self._text("/")
-            elif index and not operator:
-                self._text(",")
+                form = "{x}"
+            else:
+                self._text("," if index and not operator else "")
+                form = f"{{{operator}x{star}}}"
             if self.fixed is not None:
                 self._text(inner)  # refused: nothing follows a query
-            self.atoms.append(variable)
+            self.atoms.append(Variable(name, form))
 
     def _open_query(self, operator: str) -> None:
         if operator == "&" and self.fixed is not None:
@@ -229,33 +193,50 @@ class _Parser:
             )
 
 
+def _expression(atoms: list[Atom]) -> str:
+    """Return the regular expression of a path, which takes time linear in the URI.
+
+    Before the open variable (without one, the last), each one ends where the text after it first occurs; after it, each
+    one begins where the text before it last occurs.
+    """
+    places = [index for index, atom in enumerate(atoms) if isinstance(atom, Variable)]
+    opened = [index for index in places if atoms[index][1] != "{x}"]
+    pivot = (opened or places or [len(atoms)])[0 if opened else -1]
+    parts = []
+    for index, atom in enumerate(atoms):
+        if isinstance(atom, str):
+            parts.append(re.escape(atom))
+        elif index == pivot:
+            parts.append(f"({_PATTERNS[atom.form]})")
+        elif index < pivot:
+            after = atoms[index + 1]
+            stop = f"(?!{re.escape(after)})" if isinstance(after, str) else ""
+            parts.append(f"({_CHARACTER}(?:{stop}{_CHARACTER})*+)")
+        else:
+            before = atoms[index - 1]
+            assert isinstance(before, str)
+            parts.append(f"((?:(?!{re.escape(before)}){_CHARACTER})*{_CHARACTER})")
+    return "".join(parts)
+
+
 def _put(values: Values, variable: Variable, raw: str) -> bool:
     """Decode what stands for a variable of the path into `values`; False where it does not fit."""
-    if not variable.explode:
-        value = _decode(raw, "?#" if variable.operator == "+" else "/?#")
-        if not value:
+    separator = _SEPARATORS.get(variable.form)
+    if separator is None:
+        value = _decode(raw, slashes=variable.form == "{+x}")
+        if value is None:
             return False
         values[variable.name] = value
         return True
-    lead = variable.operator  # it stands before every item of a list; without one a comma is between them
-    if not raw.startswith(lead):
-        values[variable.name] = []
-        return not raw
-    items = raw.removeprefix(lead).split(lead or ",") if raw else []
-    decoded = [_decode(item, "/?#") for item in items]
-    values[variable.name] = [item for item in decoded if item]
-    return all(decoded)
+    items = [_decode(item, slashes=False) for item in raw.removeprefix("/").split(separator)] if raw else []
+    values[variable.name] = [item for item in items if item]
+    return all(items)
 
 
-def _decode(raw: str, reserved: str) -> str | None:
-    """Percent-decode a value in which none of `reserved` may stand as it is; None for one that is not safe."""
-    for character in reserved:
-        if character in raw:
-            return None
+def _decode(raw: str, *, slashes: bool) -> str | None:
+    """Percent-decode a value, in which slashes may stand or not; None for one that is not safe."""
     value = unquote_to_bytes(raw).decode() if "%" in raw or not raw.isascii() else raw
     segments = value.split("/")
     if _UNSAFE.search(value) or ".." in segments or "." in segments:
         return None
-    if len(segments) > 1 and ("/" in reserved or not segments[0]):
-        return None
-    return value
+    return None if len(segments) > 1 and not (slashes and segments[0]) else value
