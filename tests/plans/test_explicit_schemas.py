@@ -220,6 +220,19 @@ def test_the_dialect_that_a_schema_names_is_the_one_it_is_read_in(dialect, rows)
             bind(wrong, None)
 
 
+def test_an_unknown_dialect_is_read_as_2020_12():
+    schema = properties(rows={"prefixItems": [{"type": "integer"}]}) | {"$schema": "https://example.com/own"}
+    with pytest.raises(ArgumentError, match=r"rows\[0\]: expected an integer"):
+        plan(lambda rows: rows, schema).bind(b'{"rows": ["x"]}', None)
+
+
+def test_a_reference_to_nothing_is_an_error_of_the_schema_when_a_value_reaches_it():
+    bind = plan(given={"type": "object", "properties": {"a": {"$ref": "#address"}}}).bind
+    assert bind(b"{}", None)[1] == {"members": {}}
+    with pytest.raises(RegistrationError, match='refers to "#address", which is not in it'):
+        bind(b'{"a": 1}', None)
+
+
 def test_what_only_looks_like_a_reference_is_data():
     schema = properties(**{"$ref": {"type": "string", "default": {"$ref": "https://x/y"}}})
     assert plan(given=schema).bind(b'{"$ref": "x"}', None)[1] == {"members": {"$ref": "x"}}

@@ -1,1 +1,1 @@
-"""Call plans: what a function's signature says, compiled once, so that a call only decodes, runs and encodes."""
+"""Plans: a function's signature compiled once, so that a call only decodes, runs and encodes."""

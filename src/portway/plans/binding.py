@@ -1,4 +1,4 @@
-"""Binding: from the arguments a client sent to a call of a function."""
+"""Binding turns the arguments that a client sent into the arguments of a call."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -19,7 +19,10 @@ _astuple = msgspec.structs.astuple
 
 
 class Binder:
-    """Binds arguments as a signature declares them: all at once, and one by one only to say what is wrong."""
+    """Binds arguments to the parameters of a signature.
+
+    All are decoded at once. Only when that fails are they decoded one by one, so that the error names every fault.
+    """
 
     def __init__(self, signature: Signature, engines: Sequence[Engine], shape: Shape, name: str) -> None:
         self._name = name
@@ -36,14 +39,16 @@ class Binder:
         ]
         struct = msgspec.defstruct("Arguments", fields, kw_only=True, forbid_unknown_fields=True)
         self._decode: Callable[[Any], Any] = msgspec.json.Decoder(struct, strict=False).decode
-        self._finish = [(index, engine.finish) for index, engine in enumerate(engines) if engine.finish is not None]
+        self._finishers = [engine.finish for engine in engines]
+        self._finishes = any(self._finishers)
 
     def bind(self, arguments: JsonBytes | None, context: object = None) -> BoundArguments:
-        """Decode a JSON object of arguments (None: no arguments) into a call; raises ArgumentError."""
+        """Bind a JSON object of arguments (None: no arguments); raises ArgumentError."""
         try:
             values = _astuple(self._decode(b"{}" if arguments is None else arguments))
-            if self._finish:
-                values = self._finished(values)
+            if self._finishes:
+                pairs = zip(values, self._finishers, strict=True)
+                values = tuple([value if finish is None else finish(value) for value, finish in pairs])
         except _REFUSED:
             plain = read_object(arguments, self._name)
             raw = msgspec.json.decode(arguments or b"{}", type=dict[str, msgspec.Raw] | None)
@@ -51,15 +56,9 @@ class Binder:
         return (values, {}) if self._direct else self._place(values, context)
 
     def bind_values(self, values: Mapping[str, object], context: object = None) -> BoundArguments:
-        """Convert plain values, such as the strings of a prompt or of a URI, into a call; raises ArgumentError."""
+        """Bind plain values, such as the strings of a prompt or of a URI; raises ArgumentError."""
         raw = {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in values.items()}
         return self._place(self._one_by_one(values, raw), context)
-
-    def _finished(self, values: tuple[object, ...]) -> tuple[object, ...]:
-        finished = list(values)
-        for index, finish in self._finish:
-            finished[index] = finish(finished[index])
-        return tuple(finished)
 
     def _place(self, values: tuple[object, ...], context: object) -> BoundArguments:
         args, kwargs = values, {}
@@ -73,7 +72,7 @@ class Binder:
         return args, kwargs
 
     def _one_by_one(self, values: Mapping[str, object], raw: Mapping[str, msgspec.Raw]) -> tuple[object, ...]:
-        """Decode argument by argument, so that every fault is named; `values` are the same arguments, for errors."""
+        """Decode the arguments one by one from `raw`; `values` are the same as plain data, which errors show."""
         shape = self._shape
         problems: dict[str, list[str]] = {}
         decoded: list[object] = []

@@ -1,4 +1,4 @@
-"""What a tool may return besides plain data: content blocks, `Image`, `Audio`, and an explicit `ToolResult`.
+"""What a tool can return besides plain data: content blocks, `Image`, `Audio`, and an explicit `ToolResult`.
 
 The blocks have the wire's own shape (MCP 2025-06-18 and later, "Tool result").
 """
@@ -12,7 +12,7 @@ JsonObject = dict[str, Any]  # Any: an open JSON object, the author's own
 
 
 class Annotations(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
-    """Hints for the client: for whom a block is, how much it matters (0 to 1), when it changed (ISO 8601)."""
+    """Hints for the client: the audience, the priority (0 to 1), the time of the last change (ISO 8601)."""
 
     audience: list[Literal["user", "assistant"]] | None = None
     priority: float | None = None
@@ -20,7 +20,7 @@ class Annotations(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel
 
 
 class Block(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel", kw_only=True):
-    """What every content block may carry."""
+    """The members that every content block can have."""
 
     annotations: Annotations | None = None
     meta: JsonObject | None = msgspec.field(default=None, name="_meta")
@@ -81,7 +81,7 @@ class EmbeddedResource(Block, frozen=True, tag_field="type", tag="resource"):
 
 
 class _Media:
-    """Bytes or a file, turned into a block when constructed: file trouble shows inside the author's function."""
+    """Bytes or a file. The file is read by the constructor, so an error is raised inside the author's function."""
 
     __slots__ = ("block",)
     _kind: type[ImageContent] | type[AudioContent]

@@ -1,4 +1,7 @@
-"""The choice of engine: msgspec where it reads a whole type, else pydantic. No type's engine depends on another's."""
+"""The choice of engine for one type: msgspec if it understands the whole type, else pydantic.
+
+Only the annotation decides, never the other parameters, so a type is read the same everywhere.
+"""
 
 import typing
 from collections.abc import Callable
@@ -15,26 +18,17 @@ CompiledResult = tuple[Callable[[object], bytes], Schema, dict[str, Schema]]
 
 
 class Engine(Protocol):
-    """Decodes one parameter."""
+    """Decodes one parameter. `name` is the argument's name on the wire; `schema` refers to `defs`.
 
-    @property
-    def name(self) -> str:
-        """The name of the argument on the wire."""
+    All arguments of a call are decoded into one struct, where this one is a field of type `field`. `finish`, if it is
+    not None, turns the value of that field into the argument, or raises ValueError.
+    """
 
-    @property
-    def schema(self) -> Schema:
-        """The JSON Schema of the argument; `defs` has the definitions that it refers to."""
-
-    @property
-    def defs(self) -> dict[str, Schema]: ...
-
-    @property
-    def field(self) -> Any:  # noqa: ANN401 - a type expression
-        """The type of its field in the struct that all arguments are decoded into."""
-
-    @property
-    def finish(self) -> Callable[[Any], object] | None:
-        """What makes the value of that field the argument, where it is not one already; raises ValueError."""
+    name: str
+    schema: Schema
+    defs: dict[str, Schema]
+    field: Any  # Any: a type expression
+    finish: Callable[[Any], object] | None
 
     def decode(self, raw: msgspec.Raw | bytes) -> object:
         """Decode the JSON of this argument alone; raises faults.Refused."""

@@ -1,6 +1,6 @@
-"""Schemas that an author gives for a tool: served as they are, and held to with the `jsonschema` library.
+"""Schemas that an author gives for a tool. Clients get them unchanged; the `jsonschema` library validates against them.
 
-2020-12 is the dialect where `$schema` names no other that the library knows. References stay inside the schema; nothing
+The dialect is 2020-12 unless `$schema` names another that the library knows. References stay inside the schema; nothing
 is ever fetched.
 """
 
@@ -29,7 +29,7 @@ _describe = Shape().describe
 
 
 class _GivenSchema:
-    """A schema as its author wrote it: `json` to serve, `data` to look at, `problems` to judge by.
+    """A schema as its author wrote it: `json` is what clients get, `data` the same as plain data.
 
     Raises RegistrationError.
     """
@@ -56,7 +56,7 @@ class _GivenSchema:
         self._validator: Any = None  # Any: jsonschema has no types
 
     def problems(self, value: object) -> list[str]:
-        """Return what is wrong with a value, each place once. Raises RegistrationError for a reference to nothing."""
+        """Return what is wrong with a value, one line a place. Raises RegistrationError for a broken schema."""
         from referencing.exceptions import Unresolvable
 
         lines: dict[Path, str] = {}
@@ -94,9 +94,9 @@ class _GivenSchema:
         return compact
 
     def _compiled(self) -> Any:  # noqa: ANN401 - jsonschema has no types
-        """Make the validator at the first call: its library takes longer to import than all else a server needs.
+        """Compile the validator, at the first call: importing its library takes longer than the rest of a server.
 
-        Raises RegistrationError for what only the library sees.
+        Raises RegistrationError for the faults that only the library finds.
         """
         import jsonschema  # type: ignore[import-untyped]
         from referencing import Registry
@@ -133,9 +133,9 @@ class _GivenSchema:
 
 
 class SchemaBinder:
-    """Binds arguments that fit an author's schema, which is served as `json`.
+    """Binds arguments that fit an author's schema; `json` is that schema.
 
-    The members become keyword arguments, or one dict where the function's only parameter is a dict.
+    The members become keyword arguments, or one dict if the function's only parameter is a dict.
     """
 
     def __init__(self, schema: Mapping[str, Any] | str | bytes, signature: Signature, name: str) -> None:
@@ -180,7 +180,7 @@ class SchemaBinder:
 
 
 def checked_encoder(schema: Mapping[str, Any] | str | bytes, name: str) -> tuple[bytes, Callable[[object], bytes]]:
-    """Return an author's output schema as JSON, and what encodes a result that fits it, else raises OutputError."""
+    """Return an author's output schema as JSON, and a function that checks a result against it and encodes it."""
     given = _GivenSchema("output_schema", name, schema)
 
     def to_json(result: object) -> bytes:

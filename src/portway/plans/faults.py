@@ -1,4 +1,4 @@
-"""What is wrong with an argument, and the one way to say it, whichever engine found it."""
+"""Faults of arguments, and their wording, which is the same for both engines."""
 
 import functools
 from collections.abc import Iterable, Sequence
@@ -10,9 +10,9 @@ from portway.plans.schema import Path, Shape, show
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """One thing wrong inside one argument; `path` leads there from the argument, `said` is the engine's own words.
+    """One thing wrong inside one argument. `path` leads there from the argument; `said` is the engine's own message.
 
-    `says_more`: those words say more than the schema does, so they are the ones to show.
+    `says_more` is True if that message says more than the schema does, and so is shown.
     """
 
     kind: Literal["missing", "unknown", "invalid"]

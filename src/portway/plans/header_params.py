@@ -1,4 +1,4 @@
-"""Arguments that modern clients repeat as headers: what `x-mcp-header` may say, checked when a tool is registered.
+"""Arguments that modern clients repeat as headers. `x-mcp-header` is checked when a tool is registered.
 
 Specification: basic/transports/streamable-http, 2026-07-28. A conforming client drops a tool that breaks these rules.
 """
@@ -18,7 +18,7 @@ _TYPES = ("string", "integer", "boolean")
 
 
 def compile_params(input_schema: bytes) -> tuple[HeaderParam, ...]:
-    """The arguments with a header of their own, from the JSON of a tool's input schema; raises RegistrationError."""
+    """Return the arguments that have a header, from the JSON of a tool's input schema; raises RegistrationError."""
     schema: Schema = msgspec.json.decode(input_schema)
     taken: dict[str, str] = {}
     params = []

@@ -1,4 +1,4 @@
-"""What a prompt function returns, and its wire form (specification: server/prompts)."""
+"""The messages that a prompt returns (specification: server/prompts)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,14 +21,14 @@ class Message:
 
 
 def encode_messages(result: object, name: str) -> bytes:
-    """The JSON array of messages from what the prompt `name` returned; raises TypeError or OutputError."""
+    """Return the JSON array of messages for what the prompt `name` returned; raises TypeError or OutputError."""
     items = result if isinstance(result, Sequence) and not isinstance(result, str) else [result]
     messages = [item if isinstance(item, Message) else Message(item) for item in items]
     return encode_json([{"role": message.role, "content": as_block(message.content)} for message in messages], name)
 
 
 def as_block(content: object) -> Block:
-    """The content block of a message; raises TypeError for what is none."""
+    """Return the content block of a message; raises TypeError for a value that cannot be one."""
     if isinstance(content, str):
         return Text(text=content)
     if isinstance(content, Image | Audio):

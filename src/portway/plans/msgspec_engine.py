@@ -34,15 +34,15 @@ _SCALARS = (str, int, float, bool)
 
 
 def understands(annotation: object) -> bool:
-    """Tell whether msgspec reads all of a type, and as its author means it."""
-    return all(map(_is_plain, _types_in(annotation, set())))
+    """Return whether msgspec reads the whole type, and as its author means it."""
+    return all(map(_is_plain, _types_in(annotation, {})))
 
 
-def _types_in(annotation: object, seen: set[int]) -> Iterator[object]:
-    """Yield a type and all types inside it, those of a class's fields included."""
+def _types_in(annotation: object, seen: dict[int, object]) -> Iterator[object]:
+    """Yield a type and all types inside it, also those of a class's fields. `seen` keeps them, so ids stay unique."""
     if id(annotation) in seen:
         return
-    seen.add(id(annotation))
+    seen[id(annotation)] = annotation
     yield annotation
     inner: tuple[object, ...] = typing.get_args(annotation)
     if hasattr(annotation, "__value__"):  # a `type X = ...` alias
@@ -57,7 +57,7 @@ def _types_in(annotation: object, seen: set[int]) -> Iterator[object]:
 
 
 def _is_plain(annotation: object) -> bool:
-    """Tell whether msgspec reads a type as its author means it; its parts are judged for themselves."""
+    """Return whether msgspec reads a type as its author means it, leaving the types inside it aside."""
     if any(map(is_pydantic, getattr(annotation, "__metadata__", ()))):
         return False
     if hasattr(annotation, "__pydantic_validator__") or hasattr(annotation, "__get_pydantic_core_schema__"):
@@ -65,16 +65,24 @@ def _is_plain(annotation: object) -> bool:
     members = list(_members(annotation))
     texts = [member.lower() for member in members if isinstance(member, str)]
     converts = any(member is kind or isinstance(member, kind) for member in members for kind in (int, float, bool))
-    # In each of these msgspec would read a text as another member, though the client sent exactly this one.
+    # In each of these unions msgspec would convert a text to another member, though it is exactly one of them.
     return not (
-        (converts and any(re.match(r"[-.\d]|true|false|inf|nan", text) for text in texts))
+        (converts and any(map(_is_value, texts)))
         or ("null" in texts and (None in members or NoneType in members))
         or (float in members and Decimal in members)
     )
 
 
+def _is_value(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return text in {"true", "false"}
+    return True
+
+
 def _members(annotation: Any) -> Iterator[object]:  # noqa: ANN401 - a type expression
-    """Yield what a choice allows: the values of a Literal or Enum, else a type, of all parts of a union."""
+    """Yield the values of a Literal or Enum, the members of each part of a union, or else the type itself."""
     origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Literal:
         yield from parts
@@ -88,7 +96,7 @@ def _members(annotation: Any) -> Iterator[object]:  # noqa: ANN401 - a type expr
 
 
 def _dated(annotation: Any) -> Any:  # noqa: ANN401 - a type expression
-    """Give dates with a time their format in the schema: msgspec leaves it out, and models then guess at the form."""
+    """Add the format of dates and times to the schema: msgspec leaves it out, and models then guess it."""
     if isinstance(annotation, type) and annotation in _FORMATS:
         return _FORMATS[annotation]
     origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
@@ -131,7 +139,7 @@ def _fault(text: str) -> Fault:
 
 def _finisher(annotation: object) -> Callable[[Any], object] | None:
     """Return `_with_defaults` for a type that may hold a dataclass with fields that msgspec leaves to the class."""
-    found = any(isinstance(kind, TypeVar) or _left_to_class(kind) for kind in _types_in(annotation, set()))
+    found = any(isinstance(kind, TypeVar) or _left_to_class(kind) for kind in _types_in(annotation, {}))
     return _with_defaults if found else None
 
 

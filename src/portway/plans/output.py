@@ -1,4 +1,4 @@
-"""Turns a function's result into the JSON of a tool result."""
+"""From the result of a function to the JSON of a tool result."""
 
 import math
 import types
@@ -18,7 +18,7 @@ _TEXT = b'[{"type":"text","text":'
 _END = b"}]"
 _MEDIA = (Image, Audio)
 _SERVER_INFO = PREFIX + "serverInfo"
-_PROMISE_NOTHING = (EMPTY, None, type(None), Any, object, list, tuple, Sequence, typing.NoReturn, typing.Never)
+_NO_SCHEMA = (EMPTY, None, type(None), Any, object, list, tuple, Sequence, typing.NoReturn, typing.Never)
 
 
 class Encoded(msgspec.Struct, frozen=True, gc=False):
@@ -49,7 +49,7 @@ class Output:
         self._wrap = wrap
 
     def encode(self, result: object) -> Encoded:
-        """Encodes one result; raises OutputError."""
+        """Encode one result; raises OutputError."""
         if isinstance(result, ToolResult):
             return self._explicit(result)
         if self._to_json is None:
@@ -67,12 +67,12 @@ class Output:
         return Encoded(_mirror(body), body if body.startswith(b"{") else None)
 
     def _blocks(self, result: object) -> bytes | None:
-        """Encodes content blocks, alone or in a list with other items; None for plain data."""
+        """Encode content blocks, alone or in a list with other items; return None for plain data."""
         items = result if isinstance(result, list | tuple) else [result]
         return self._each(items) if any(isinstance(item, CONTENT_TYPES) for item in items) else None
 
     def _each(self, items: Sequence[object]) -> bytes:
-        """Encodes each item as a block of its own: content as it is, text and other data as text, None not at all."""
+        """Encode each item as one block: content as it is, other data as text. None is left out."""
         blocks = [
             encode_json(_block(item), self._name)
             if isinstance(item, CONTENT_TYPES)
@@ -97,7 +97,7 @@ class Output:
         return Encoded(content, structured, result.is_error, self._meta(result.meta))
 
     def _meta(self, meta: object) -> bytes | None:
-        """Encodes a result's `_meta`, without the member that every server writes itself: a proxy may pass it on."""
+        """Encode a result's `_meta` without `serverInfo`, which a proxy may pass on and this server writes itself."""
         if meta is None:
             return None
         if not isinstance(meta, Mapping):
@@ -105,7 +105,7 @@ class Output:
         return encode_json({key: value for key, value in meta.items() if key != _SERVER_INFO}, self._name)
 
     def _declared(self, structured: object) -> bytes:
-        """Holds an explicit result to the declared type, which the client was promised."""
+        """Check and encode the structured content of a `ToolResult` against the declared type."""
         if structured is None or self._to_json is None:
             raise OutputError(f"{self._name} declares a return type, so its ToolResult needs structured=")
         if not self._wrap:
@@ -116,15 +116,15 @@ class Output:
 
 
 def wrapped(schema: Schema) -> Schema:
-    """Returns the schema of a result that is no object, inside the object it travels in."""
+    """Return the schema of the object that a result which is no object is wrapped in."""
     return {"type": "object", "properties": {"result": schema}, "required": ["result"], "x-fastmcp-wrap-result": True}
 
 
 def is_data(annotation: object) -> bool:
-    """Tells whether a return annotation promises data a client can rely on; content, `Any` and a bare list do not."""
+    """Return whether a return annotation gives an output schema; content, `Any` and a bare list do not."""
     while hasattr(annotation, "__value__"):  # a `type X = ...` alias
         annotation = annotation.__value__
-    if any(annotation is promise_nothing for promise_nothing in _PROMISE_NOTHING):
+    if any(annotation is no_schema for no_schema in _NO_SCHEMA):
         return False
     origin = typing.get_origin(annotation)
     parts = typing.get_args(annotation)
@@ -138,7 +138,7 @@ def is_data(annotation: object) -> bool:
 
 
 def encode_json(value: object, name: str, verb: str = "returned") -> bytes:
-    """Encodes plain data; raises OutputError, which says by `name` and `verb` where the data came from."""
+    """Encode plain data; raises OutputError, whose text begins with `name` and `verb`."""
     try:
         body = _encode(value)
         if b"null" in body:
@@ -149,7 +149,7 @@ def encode_json(value: object, name: str, verb: str = "returned") -> bytes:
 
 
 def check_finite(data: object, name: str, verb: str = "returned") -> None:
-    """Refuses plain data with a number that JSON has no word for, and encoders turn into null; raises OutputError."""
+    """Raise OutputError for NaN and infinities in plain data: encoders write them as null."""
     inner = (
         data.values() if isinstance(data, dict) else data if isinstance(data, list | tuple | set | frozenset) else ()
     )
@@ -160,7 +160,7 @@ def check_finite(data: object, name: str, verb: str = "returned") -> None:
 
 
 def _mirror(body: bytes) -> bytes:
-    """Builds the content that shows JSON as text: a string as itself, null as nothing."""
+    """Return the content that shows JSON as text: a string without quotes, nothing for null."""
     if body.startswith(b'"'):
         return _TEXT + body + _END
     if body == b"null":
@@ -173,7 +173,7 @@ def _block(item: object) -> object:
 
 
 def _plain(value: object) -> object:
-    """Gives msgspec what it does not know: pydantic's models, and subclasses of the plain types."""
+    """Convert what msgspec does not know: pydantic's models, and subclasses of str, int and float."""
     kind: Any = type(value)
     if hasattr(kind, "__pydantic_serializer__"):
         return kind.__pydantic_serializer__.to_python(value, mode="json", by_alias=True)

@@ -1,4 +1,4 @@
-"""The call plan: what a function's signature says, compiled once, so that a call only decodes, runs and encodes."""
+"""The plan of a function: its signature compiled once, so that a call only decodes, runs and encodes."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -24,9 +24,10 @@ class Argument(msgspec.Struct, frozen=True):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """How to call a function: JSON or plain values to arguments, result to JSON. Schemas are JSON, ready to be listed.
+    """How a function is called, and how its result is encoded. The schemas are JSON, ready to be listed.
 
-    `context`: the parameter that takes the context. `asked`: the parameters that the client is asked for.
+    `context` is the name of the parameter that takes the context. `asked` are the parameters that the client is asked
+    for, `listed` all others.
     """
 
     fn: Callable[..., Any]
@@ -39,11 +40,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     input_schema: bytes
     output_schema: bytes | None
     bind: Callable[..., BoundArguments]
-    """Binds the JSON of the arguments (None: no arguments) and the context; raises ArgumentError."""
+    """Bind the JSON of the arguments (None: no arguments), and the context; raises ArgumentError."""
     bind_values: Callable[..., BoundArguments]
-    """Binds plain values by their names, such as the strings of a prompt or of a URI; raises ArgumentError."""
+    """Bind plain values by their names, such as the strings of a prompt or of a URI; raises ArgumentError."""
     encode: Callable[[object], Encoded]
-    """Encodes what the function returned; raises OutputError."""
+    """Encode what the function returned; raises OutputError."""
 
 
 def compile_plan(
@@ -57,8 +58,8 @@ def compile_plan(
 ) -> Plan:
     """Compile `fn`, which clients know as `name`; a parameter annotated `context_type` gets the context.
 
-    A schema given by the author stands in for that of the signature. `result`: what is returned goes out as a tool's
-    result. Raises RegistrationError.
+    The author's own schemas replace those of the signature. Without `result` the return type is not read, as the result
+    is not that of a tool. Raises RegistrationError.
     """
     signature = parse(fn, context_type)
     name = signature.name if name is None else name
@@ -92,7 +93,7 @@ def compile_plan(
 
 
 def _list(shape: Shape, engine: engines.Engine, parameter: Parameter, name: str) -> Argument:
-    """Add a parameter to `shape`, with what only the signature knows of it: its description, default and header."""
+    """Add a parameter to `shape` with its description, default and header, which only the signature has."""
     schema = shape.add(engine.name, engine.schema, engine.defs)
     if parameter.header is not None:
         schema["x-mcp-header"] = parameter.header
@@ -102,14 +103,14 @@ def _list(shape: Shape, engine: engines.Engine, parameter: Parameter, name: str)
         try:
             schema["default"] = msgspec.json.decode(encode_json(parameter.default, name))
         except OutputError:
-            schema.pop("default", None)  # a default that is not JSON stays the function's own affair
+            schema.pop("default", None)  # JSON cannot express this default
     return Argument(engine.name, schema.get("description"), parameter.required)
 
 
 def _output(
     signature: Signature, given: GivenSchema | None, name: str
 ) -> tuple[bytes | None, Callable[[object], Encoded]]:
-    """Return the schema of the results, None where the function promises none, and what encodes them."""
+    """Return the JSON Schema of the results, None if the function declares none, and the function that encodes them."""
     if given is not None:
         from portway.plans.explicit_schemas import checked_encoder
 

@@ -1,4 +1,4 @@
-"""JSON Schema as data: what clients are shown, and the words for it in an error."""
+"""JSON Schema as data: the schemas that clients are shown, and their wording in errors."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -54,7 +54,7 @@ class Shape(msgspec.Struct, frozen=True):
     defs: dict[str, Schema] = {}
 
     def add(self, name: str, schema: Schema, defs: dict[str, Schema]) -> Schema:
-        """Add an argument; return its schema as it stands here: a definition whose name is taken gets another."""
+        """Add an argument and return its schema. A definition is renamed if another one has its name."""
         taken = [key for key, definition in defs.items() if self.defs.get(key, definition) != definition]
         if taken:
             text = msgspec.json.encode((schema, defs)).decode()
@@ -66,14 +66,14 @@ class Shape(msgspec.Struct, frozen=True):
         return self.properties.setdefault(name, schema)
 
     def input_schema(self, required: Iterable[str]) -> Schema:
-        """Returns the whole object schema, ready to be listed."""
+        """Return the whole object schema, ready to be listed."""
         schema: Schema = {"type": "object", "properties": self.properties}  # some clients refuse a schema without it
         if names := list(required):
             schema["required"] = names
         return flatten({**schema, "additionalProperties": False}, self.defs)
 
     def at(self, path: Path) -> Schema:
-        """Returns the schema of the value at `path`, the first element being an argument; {} where it is unknown."""
+        """Return the schema of the value at `path`, the first element being an argument; {} where it is unknown."""
         schema: Schema = {"properties": self.properties}
         for step in path:
             schema = self._step(schema, step)
@@ -98,7 +98,7 @@ class Shape(msgspec.Struct, frozen=True):
         return found if isinstance(found, dict) else {}
 
     def describe(self, schema: Schema) -> str:
-        """Say in words what a value must be, or "" when anything goes, or for what takes more than a phrase."""
+        """Return in words what a value must be; "" if anything is allowed, or if a phrase cannot say it."""
         schema = self._resolve(schema)
         if options := schema.get("anyOf") or schema.get("oneOf"):
             words = [self.describe(option) for option in options if isinstance(option, dict)]
@@ -117,7 +117,7 @@ class Shape(msgspec.Struct, frozen=True):
 
 
 def subschemas(schema: Schema) -> Iterator[Schema]:
-    """The schemas directly inside a schema, boolean ones left out."""
+    """Yield the schemas directly inside a schema, without boolean ones."""
     for keyword, value in schema.items():
         if keyword not in _LITERAL:
             named = keyword in _NAMED and isinstance(value, dict)
@@ -127,7 +127,7 @@ def subschemas(schema: Schema) -> Iterator[Schema]:
 
 
 def flatten(schema: Schema, defs: Mapping[str, Schema]) -> Schema:
-    """Replaces references by what they refer to: many clients cannot follow them. Recursive ones stay, with $defs."""
+    """Replace references by their definitions, as many clients cannot follow them. Recursive ones stay, with $defs."""
     once = {name: definition for name, definition in defs.items() if not _recursive(name, defs)}
     try:
         flat: Schema = _inline(schema, once, [_INLINE_NODES])
@@ -147,7 +147,7 @@ def flatten(schema: Schema, defs: Mapping[str, Schema]) -> Schema:
 
 
 def without_class_titles(defs: Mapping[str, Schema]) -> dict[str, Schema]:
-    """Drops the titles engines invent: a definition's class name."""
+    """Remove the titles that engines add to definitions: the names of the classes."""
     return {
         name: {k: v for k, v in schema.items() if k != "title" or not _bare(name).endswith(_bare(v))}
         for name, schema in defs.items()
@@ -159,7 +159,7 @@ def _bare(name: str) -> str:
 
 
 def show(value: object) -> str:
-    """Returns a value as short JSON, for an error."""
+    """Return a value as short JSON, for an error."""
     try:
         text = msgspec.json.encode(value).decode()
     except (TypeError, ValueError):
@@ -180,7 +180,7 @@ def _inline(node: Any, defs: Mapping[str, Schema], budget: list[int]) -> Any:  #
     if name in defs:
         node = {**defs[name], **{key: value for key, value in node.items() if key != "$ref"}}
     tag = node.get("discriminator")
-    if isinstance(tag, dict) and isinstance(tag.get("mapping"), dict):  # it names definitions, which go
+    if isinstance(tag, dict) and isinstance(tag.get("mapping"), dict):  # it refers to the definitions
         node = {**node, "discriminator": {key: value for key, value in tag.items() if key != "mapping"}}
     values = node.get("enum")
     if isinstance(values, list) and "type" not in node and all(isinstance(value, str) for value in values):

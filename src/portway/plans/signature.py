@@ -37,7 +37,7 @@ class Header:
 
 
 class Parameter(msgspec.Struct, frozen=True):
-    """One argument a client may send. `factory`, when set, makes the value of an absent one anew for every call."""
+    """One argument that a client can send. `factory`, if there is one, makes the default anew for every call."""
 
     name: str
     annotation: Any  # Any: a type expression has no common type
@@ -58,7 +58,7 @@ class Parameter(msgspec.Struct, frozen=True):
 
 
 class AskedParameter(msgspec.Struct, frozen=True):
-    """One parameter that the client is asked for: `Annotated[…, ask]`."""
+    """One parameter marked with `Ask`; `annotation` includes the mark."""
 
     name: str
     annotation: Any  # Any: a type expression
@@ -81,8 +81,13 @@ class Signature(msgspec.Struct, frozen=True):
 
 def parse(fn: Callable[..., object], context_type: type) -> Signature:
     """Read `fn`; raises RegistrationError for what a client could not call by name."""
-    target = _underlying(fn)
-    name = _name(fn, target)
+    inner = fn
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    target = _target(inner)
+    name = str(getattr(inner, "__name__", None) or type(inner).__name__)
+    if inspect.isgeneratorfunction(target) or inspect.isasyncgenfunction(target):
+        raise RegistrationError(f"{name} is a generator; return a list, or report progress through the context")
     raw = _signature(fn, name)
     hints = _hints(target, name)
     # An object's __call__ without a docstring would inherit that of `type`, which says nothing of it.
@@ -96,7 +101,7 @@ def parse(fn: Callable[..., object], context_type: type) -> Signature:
     context: str | None = None
     context_index: int | None = None
     for parameter in raw.parameters.values():
-        if parameter.name in bound:  # settled by the author: neither shown to clients nor theirs to change
+        if parameter.name in bound:  # the author has set it
             continue
         _refuse(parameter, name, target)
         # Answers are passed by keyword, and so is all that stands after a question.
@@ -119,7 +124,9 @@ def parse(fn: Callable[..., object], context_type: type) -> Signature:
         description=description,
         parameters=tuple(parameters),
         returns=hints.get("return", raw.return_annotation),
-        is_async=_is_async(fn),
+        is_async=any(
+            map(inspect.iscoroutinefunction, (target, inspect.unwrap(target)))
+        ),  # one made with functools.wraps
         context=context,
         context_index=context_index,
         asked=tuple(asked),
@@ -127,7 +134,7 @@ def parse(fn: Callable[..., object], context_type: type) -> Signature:
 
 
 def is_pydantic(value: object) -> bool:
-    """Tell whether a default or a piece of Annotated metadata is one only pydantic understands."""
+    """Return whether a default or a piece of Annotated metadata is one only pydantic understands."""
     if type(value).__module__.partition(".")[0] in {"pydantic", "annotated_types"}:
         return True
     return hasattr(value, "__get_pydantic_core_schema__") or hasattr(value, "__get_pydantic_json_schema__")
@@ -151,10 +158,8 @@ def parse_docstring(text: str | None) -> tuple[str | None, dict[str, str]]:
     return fields.sub("", text).strip() or None, {key: value for key, value in described.items() if value}
 
 
-def _underlying(fn: Callable[..., object]) -> Callable[..., object]:
+def _target(fn: Callable[..., object]) -> Callable[..., object]:
     """Return the function whose annotations and docstring speak for `fn`."""
-    while isinstance(fn, functools.partial):
-        fn = fn.func
     if isinstance(fn, classmethod):
         raise _without_object(fn.__name__)
     if isinstance(fn, type):
@@ -163,15 +168,6 @@ def _underlying(fn: Callable[..., object]) -> Callable[..., object]:
         raise RegistrationError(f"{fn!r} is not callable")
     # A method-wrapper or builtin has no annotations to read and is refused with its signature.
     return fn if inspect.isroutine(fn) else type(fn).__call__
-
-
-def _name(fn: Callable[..., object], target: Callable[..., object]) -> str:
-    while isinstance(fn, functools.partial):
-        fn = fn.func
-    name = getattr(fn, "__name__", None) or type(fn).__name__
-    if inspect.isgeneratorfunction(target) or inspect.isasyncgenfunction(target):
-        raise RegistrationError(f"{name} is a generator; return a list, or report progress through the context")
-    return str(name)
 
 
 def _signature(fn: Callable[..., object], name: str) -> inspect.Signature:
@@ -270,12 +266,3 @@ def _or_null(annotation: Any) -> Any:  # noqa: ANN401 - a type expression
     if plain in admits or (typing.get_origin(plain) is typing.Literal and None in typing.get_args(plain)):
         return annotation
     return typing.Optional[annotation]  # noqa: UP045 - a string has no |
-
-
-def _is_async(fn: Callable[..., object]) -> bool:
-    """Tell whether a call gives an awaitable; a wrapper made with functools.wraps is what it wraps."""
-    while isinstance(fn, functools.partial):
-        fn = fn.func
-    if not inspect.isroutine(fn):
-        fn = type(fn).__call__
-    return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(inspect.unwrap(fn))
