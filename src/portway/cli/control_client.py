@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import click
 
-from portway.host.paths import Paths, locate
+from portway.host.paths import PathError, Paths, locate
 
 T = TypeVar("T")
 _START_SECONDS, _RESTART_SECONDS = 2.0, 10.0
@@ -41,7 +41,10 @@ def ask_control(
     from portway.client import CallResult, Client, ClientError, Progress
     from portway.protocol.errors import RpcError
 
-    paths = locate(data)
+    try:
+        paths = locate(data)
+    except PathError as error:
+        raise click.ClickException(str(error)) from None
     if not _listens(paths):
         raise HostUnreachable(f"no host is running on {paths.data}: start one with `portway up`, or name its --data")
 

@@ -1,5 +1,6 @@
 """`portway deploy`: make a folder the live release of an app."""
 
+import os
 from pathlib import Path
 
 import click
@@ -29,7 +30,7 @@ def command(path: Path, name: str | None, public: bool | None, data: str | None,
     from portway.host.management.management_types import Deployment
 
     access = None if public is None else "public" if public else "token"
-    arguments = {"path": str(path.resolve()), "name": name, "access": access}
+    arguments = {"path": os.path.abspath(path), "name": name, "access": access}
     done = ask_control(data, "deploy", arguments, Deployment, on_step=_print_step, seconds=_SECONDS)
     if output == "json":
         print_json(done)

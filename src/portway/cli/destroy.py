@@ -1,5 +1,7 @@
 """`portway destroy`: delete an app."""
 
+import sys
+
 import click
 
 from portway.cli.control_client import ask_control
@@ -15,13 +17,19 @@ _SECONDS = 120.0  # its calls may end first, then its instance
 @output_option
 def command(app: str, yes: bool, data: str | None, output: str) -> None:
     """Stop APP and delete its releases, logs and tokens. This cannot be undone."""
-    if (
-        not yes
-        and click.prompt(f"This deletes {app} with its releases, logs and tokens. Type its name to go on") != app
-    ):
+    if not yes and _typed_name(app) != app:
         raise click.ClickException(f"that is not {app}: nothing was deleted")
     ask_control(data, "destroy", {"app": app}, type(None), seconds=_SECONDS)
     if output == "json":
         print_json({"app": app, "destroyed": True})
     else:
         click.echo(f"destroyed {app}", err=True)
+
+
+def _typed_name(app: str) -> str:
+    try:
+        return str(click.prompt(f"This deletes {app} with its releases, logs and tokens. Type its name to go on"))
+    except click.Abort:
+        if sys.stdin is not None and sys.stdin.isatty():
+            raise
+        raise click.ClickException("there is no terminal to ask on: give --yes to delete it") from None

@@ -36,23 +36,23 @@ def command(folders: tuple[Path, ...], port: int, data: str | None, domain: str)
 
     The last line printed is `ready {"url": ..., "token": ..., "data": ...}`; the token is for the first PATH's app.
     """
+    from portway.host.console import open_standard_descriptors, say
     from portway.host.launcher import Launcher, LaunchError
     from portway.host.paths import PathError, claim
 
     if sys.platform != "linux":
         raise click.ClickException("the host runs on Linux; `portway run` serves one server anywhere")
+    open_standard_descriptors()
     os.umask(0o077)  # for every file that this process and its children make
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     try:
         paths = claim(data)
         if missing:
             _start_with_the_rest(paths, missing)
-        launcher = Launcher(paths, port, domain, [folder.resolve() for folder in folders])
+        launcher = Launcher(paths, port, domain, [Path(os.path.abspath(folder)) for folder in folders])
     except (PathError, LaunchError) as error:
         raise click.ClickException(str(error)) from None
-    click.echo(
-        "portway: isolation none: apps run as this user and can read its files, so deploy only code you trust", err=True
-    )
+    say("portway: isolation none: apps run as this user and can read its files, so deploy only code you trust")
     raise SystemExit(launcher.run())
 
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from portway.exceptions import ToolError
+from portway.host.console import say
 from portway.host.instances.process_runtime import ProcessRuntime
 from portway.host.instances.running_apps import RunningApps
 from portway.host.instances.runtime import Limits as InstanceLimits
@@ -77,7 +78,7 @@ async def _start(
             done = await management.deploy_folder(folder, None, _print_step)
             token = done.token or (await management.create_token(done.app, _TOKEN, rotate=True)).token
         except ToolError as error:
-            sys.stderr.write(f"portway: {folder} could not be deployed: {error}\n")
+            say(f"portway: {folder} could not be deployed: {error}")
             return False
         apps[done.app] = {"url": done.url, "token": token}
     if announce:
@@ -85,8 +86,7 @@ async def _start(
             await asyncio.sleep(0.05)
         first = next(iter(apps.values()), {"token": None})
         ready = {"url": url, "token": first["token"], "data": str(paths.data), "apps": apps}
-        sys.stdout.write(f"ready {json.dumps(ready)}\n")
-        sys.stdout.flush()
+        say(f"ready {json.dumps(ready)}", to=1)
         paths.announced.touch()
     return True
 
@@ -101,7 +101,7 @@ def _failed(start: asyncio.Task[bool]) -> bool:
 
 
 async def _print_step(step: str) -> None:
-    sys.stderr.write(f"-----> {step}\n")
+    say(f"-----> {step}")
 
 
 def main() -> int:
@@ -116,7 +116,7 @@ def main() -> int:
     try:
         return asyncio.run(run(locate(given.data), given.url, given.domain, given.deploy, announce=given.announce))
     except (StoreError, ListenError) as error:
-        sys.stderr.write(f"portway: {error}\n")
+        say(f"portway: {error}")
         return FAILED
 
 

@@ -6,7 +6,11 @@ from pathlib import Path
 
 
 def write_durably(path: Path, content: bytes) -> None:
-    """Replace the file at `path`, mode 0600. After a crash it holds the old bytes or the new ones, never a part."""
+    """Replace the file at `path`, mode 0600. After a crash it holds the old bytes or the new ones, never a part.
+
+    A file that was not there before is there after a power cut, too.
+    """
+    is_new = not path.exists()
     draft = path.with_suffix(".new")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
@@ -14,6 +18,10 @@ def write_durably(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(descriptor)
     draft.replace(path)
+    if is_new:
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        os.fsync(folder)
+        os.close(folder)
 
 
 def remove_tree(root: Path) -> None:

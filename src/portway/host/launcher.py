@@ -18,6 +18,7 @@ The launcher as a whole:
 import ctypes
 import fcntl
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from portway.host.console import say
 from portway.host.paths import Paths
 from portway.host.processes import children, end_strays, exit_in_words
 from portway.http.bind import Bind, ListenError
@@ -33,6 +35,7 @@ FAILED = 3
 """Control's exit status when it must not be started again; it has printed why."""
 
 _CHILDREN = ("gate", "control", "logs")  # in the order in which they are stopped
+_DESCRIPTORS = 8704  # the gate's connections, each with one to an instance
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _SHORT_SECONDS = 3.0  # shorter runs count as failed starts
@@ -80,6 +83,7 @@ class Launcher:
             signals.discard(signal.SIGHUP)
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)
         self._paths.announced.unlink(missing_ok=True)
+        _raise_descriptor_limit()
         for name in _CHILDREN:
             self._start(name)
         while self._children or self._waiting:
@@ -182,6 +186,17 @@ class Launcher:
                 self._start(name)
 
 
+def _raise_descriptor_limit() -> None:
+    """Raise the soft limit, and say what the hard one leaves when it is too low for a full gate."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        _say(f"the limit of open files is raised from {soft} to {most}")
+    if most < _DESCRIPTORS:
+        _say(f"{most} open files are allowed, for about {most // 2} connections: raise `ulimit -Hn`")
+
+
 def _end_orphans() -> None:
     """Kill the daemons that apps left behind. They became our children, which is all that is known of them."""
     while pids := children(os.getpid()):
@@ -218,4 +233,4 @@ def _libc() -> ctypes.CDLL:
 
 
 def _say(line: str) -> None:
-    sys.stderr.write(f"portway: {line}\n")
+    say(f"portway: {line}")

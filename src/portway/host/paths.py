@@ -11,6 +11,7 @@ from portway.host.files import write_durably
 
 # Linux's sockaddr_un holds 108 bytes, and the rest of a socket path needs up to 50 of them.
 _LONGEST_RUN_DIRECTORY = 57
+_SECRET_BYTES = 32
 
 
 class PathError(Exception):
@@ -73,7 +74,7 @@ class Paths:
     @property
     def announced(self) -> Path:
         """Exists once the ready line is printed; without it, a control that is started again prints the line."""
-        return self.run / "announced"
+        return self.data / "announced"
 
     def app(self, app: str) -> Path:
         return self.data / "apps" / app
@@ -86,26 +87,59 @@ class Paths:
 
     def prepare(self) -> None:
         """Make the directories, private to this user, and the secret. Raises `PathError` when one cannot be trusted."""
+        _require_usable(self.data)
         try:
             if self.data.is_dir() and any(self.data.iterdir()) and not self.lock.exists():
                 raise PathError(f"{self.data} holds something else: give --data a directory of its own")
             for directory in (self.data, self.calls, self.cache, self.wheels, self.data / "apps"):
                 directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for directory in (self.run.parent, self.run, self.instances):
-                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             os.close(os.open(self.lock, os.O_RDWR | os.O_CREAT, 0o600))
         except OSError as error:
             raise PathError(f"cannot make {error.filename}: {error.strerror}") from None
-        for directory in (self.data, self.run.parent, self.run, self.instances):
-            _require_private(directory)
-        self._remember_run()
-        if not self.secret.exists():
-            write_durably(self.secret, os.urandom(32))
+        _require_private(self.data)
+        if os.statvfs(self.data).f_flag & os.ST_NOEXEC:
+            raise PathError(
+                f"{self.data} is on a file system mounted noexec, where no app can run: give another --data"
+            )
+        self.prepare_run()
+        self._require_whole_files()
+
+    def prepare_run(self) -> None:
+        """Make the run directory and what leads to it, also when someone removed them. Raises `PathError`."""
+        try:
+            for directory in (self.run.parent, self.run, self.instances, self.log_pipes):
+                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for directory in (self.run.parent, self.run, self.instances):
+                _require_private(directory)
+            self._remember_run()
+        except OSError as error:
+            raise PathError(f"cannot make {error.filename}: {error.strerror}") from None
 
     def forget_run(self) -> None:
         """Remove the sockets' directory. Call it when no process of the host is left."""
         shutil.rmtree(self.run, ignore_errors=True)
         (self.data / "run").unlink(missing_ok=True)
+
+    def newest_release(self, app: str) -> int:
+        """Return the greatest number of the app's releases on disk, 0 when there is none."""
+        folder = self.app(app) / "releases"
+        numbers = [int(name) for name in os.listdir(folder) if name.isdecimal()] if folder.is_dir() else []
+        return max(numbers, default=0)
+
+    def _require_whole_files(self) -> None:
+        """Refuse what a lost or torn file would silently turn into a new host, and make the secret of a new one."""
+        apps = self.data / "apps"
+        if any(apps.iterdir()) and not (self.database.exists() and self.database.stat().st_size):
+            raise PathError(
+                f"{self.database} is missing or empty, but {apps} holds apps: restore it from a copy, "
+                f"or move {apps} away to start anew"
+            )
+        if not self.secret.exists():
+            write_durably(self.secret, os.urandom(_SECRET_BYTES))
+        elif self.secret.stat().st_size != _SECRET_BYTES:
+            raise PathError(
+                f"{self.secret} is not a whole key: restore it from a copy, or remove it, which ends every session"
+            )
 
     def _remember_run(self) -> None:
         """Link to the run directory, so that a command with another XDG_RUNTIME_DIR finds it too."""
@@ -128,30 +162,50 @@ def default_data() -> Path:
 
 def claim(data: str | Path | None = None) -> Paths:
     """Make and check the paths of a host that is about to start on `data`. Raises `PathError`."""
-    directory = (Path(data) if data else default_data()).expanduser().resolve()
+    directory = _resolve(data)
     paths = Paths(directory, run_directory(directory))
     paths.prepare()
     return paths
 
 
 def locate(data: str | Path | None = None) -> Paths:
-    """Return the paths of `data` (default: `default_data()`), with the sockets where its host made them."""
-    directory = Path(data) if data else default_data()
-    directory = directory.expanduser().resolve()
+    """Return the paths of `data` (default: `default_data()`), with the sockets where its host made them.
+
+    Raises `PathError` when there is no default.
+    """
+    directory = _resolve(data)
     link = directory / "run"
-    if link.is_symlink():
+    if link.is_symlink() and link.readlink().name == _run_name(directory):  # that of a copied directory leads elsewhere
         return Paths(directory, link.readlink())
     return Paths(directory, run_directory(directory))
 
 
 def run_directory(data: Path) -> Path:
     """Return a directory for the sockets of `data` whose path is short enough to hold them."""
-    name = hashlib.sha256(os.fsencode(data)).hexdigest()[:8]
+    name = _run_name(data)
     if base := os.environ.get("XDG_RUNTIME_DIR"):
         run = Path(base) / "portway" / name
         if len(os.fsencode(run)) <= _LONGEST_RUN_DIRECTORY and os.access(base, os.W_OK):
             return run
     return Path("/tmp") / f"portway-{os.getuid()}" / name  # noqa: S108  # prepare() checks owner and mode
+
+
+def _run_name(data: Path) -> str:
+    return hashlib.sha256(os.fsencode(data)).hexdigest()[:8]
+
+
+def _resolve(data: str | Path | None) -> Path:
+    try:
+        return (Path(data) if data else default_data()).expanduser().resolve()
+    except RuntimeError:  # no HOME and no entry in the list of users
+        raise PathError("there is no home directory: give --data, or set PORTWAY_DATA or HOME") from None
+
+
+def _require_usable(data: Path) -> None:
+    """Refuse a path that the variables and the scripts of an app cannot hold."""
+    name = str(data)
+    if any(character in name for character in "\n\r:") or not name.isprintable():
+        raise PathError(f"{name!r} holds a colon or what cannot be printed: give another --data")
 
 
 def _require_private(directory: Path) -> None:

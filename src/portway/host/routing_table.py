@@ -63,10 +63,10 @@ _decoder = msgspec.json.Decoder(Table)
 
 
 def load(path: Path) -> Table:
-    """Return the table at `path`, an empty one without a file. Raises `msgspec.DecodeError` on a damaged file."""
+    """Return the table at `path`; an empty one when it is missing or damaged, as control writes it when it starts."""
     try:
         return _decoder.decode(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, msgspec.DecodeError):
         return Table()
 
 

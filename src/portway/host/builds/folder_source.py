@@ -33,6 +33,8 @@ class FolderSource:
         if not self.folder.is_dir():
             raise SourceError(f"there is no folder {self.folder}: give the one that holds your server")
         root = self.folder.resolve()
+        if target.is_relative_to(root):
+            raise SourceError(f"{root} holds the host's data directory: start `portway up` with a --data outside of it")
         size, limit = 0, _LARGEST // 2**20
         target.mkdir(parents=True)
         for place, folders, files in os.walk(root):

@@ -83,7 +83,7 @@ class Deployer:
     async def _deploy(self, app: str, source: Source, report: Report, access: Access | None) -> Deployed:
         steps = _Steps(report)
         try:
-            number = self._store.begin_release(app, source.location)
+            number = self._store.begin_release(app, source.location, after=self._paths.newest_release(app))
         except StoreError as error:
             raise DeployError(str(error)) from None
         release = Release(app, number, self._paths.release(app, number), "")

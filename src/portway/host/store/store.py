@@ -18,6 +18,7 @@ from sqlalchemy import (
     create_engine,
     delete,
     event,
+    func,
     insert,
     select,
     update,
@@ -65,18 +66,21 @@ class Store:
                 connection.execute(update(apps).where(apps.c.name == app).values(sealing_keys=found))
         return str(found)
 
-    def begin_release(self, app: str, source: str) -> int:
-        """Add a release to `app`, and the app when it is new; return its number. Numbers are never used twice."""
+    def begin_release(self, app: str, source: str, *, after: int = 0) -> int:
+        """Add a release to `app`, and the app when it is new; return its number.
+
+        Numbers are never used twice. It is greater than `after`, for a database older than the releases on disk.
+        """
         now = int(time.time())
         with self._begin() as connection:
             number = connection.execute(
                 update(apps)
                 .where(apps.c.name == app)
-                .values(last_release=apps.c.last_release + 1)
+                .values(last_release=func.max(apps.c.last_release, after) + 1)
                 .returning(apps.c.last_release)
             ).scalar()
             if number is None:
-                number = 1
+                number = after + 1
                 row = {"name": app, "access": "token", "last_release": number, "created": now}
                 connection.execute(insert(apps).values(row))
             row = {"app": app, "number": number, "status": "building", "source": source, "created": now}

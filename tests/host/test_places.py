@@ -1,0 +1,168 @@
+"""The host where people put it: odd paths, lost files, closed descriptors, low limits."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from portway.host.paths import PathError, claim, locate
+from tests.conftest import RunCli
+from tests.host.running_host import Host, build_environment, host
+from tests.support import SCRIPTS, clean_env, eventually
+
+SERVER = """
+from portway import Server
+mcp = Server("placed")
+
+@mcp.tool
+def ping() -> str:
+    return "pong"
+"""
+
+
+def app(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "server.py").write_text(SERVER)
+    return folder
+
+
+def refused(data: str | Path, *, cwd: Path, environment: dict[str, str] | None = None) -> str:
+    """Run `portway up` on `data`; return the one line with which it refuses."""
+    done = subprocess.run(
+        [SCRIPTS / "portway", "up", "--data", data, "--port", "0"],
+        env=clean_env(environment or {}),
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    return line
+
+
+def test_a_data_directory_whose_name_an_app_cannot_hold_is_refused(tmp_path: Path) -> None:
+    for name in ("two\nlines", "a:b", b"\xff".decode(errors="surrogateescape")):
+        assert "holds a colon or what cannot be printed: give another --data" in refused(name, cwd=tmp_path)
+
+
+def test_a_host_without_a_home_says_what_to_give(tmp_path: Path) -> None:
+    told = "there is no home directory: give --data, or set PORTWAY_DATA or HOME"
+    assert told in refused("~nobody-of-this-name/data", cwd=tmp_path)
+
+
+def test_a_data_directory_that_cannot_hold_programs_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.statvfs(tmp_path)
+    fields = [*real]
+    fields[8] |= os.ST_NOEXEC
+    monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result(fields))
+    with pytest.raises(PathError, match="is on a file system mounted noexec, where no app can run: give another"):
+        claim(tmp_path / "data")
+
+
+@pytest.mark.parametrize("content", [b"", b"half a key"])
+def test_a_key_that_is_not_whole_is_refused(tmp_path: Path, content: bytes) -> None:
+    paths = claim(tmp_path / "data")
+    paths.forget_run()
+    paths.secret.write_bytes(content)
+    told = refused(paths.data, cwd=tmp_path)
+    assert "is not a whole key: restore it from a copy, or remove it, which ends every session" in told
+
+
+@pytest.mark.parametrize("how", ["missing", "empty"])
+def test_a_lost_database_beside_apps_is_refused(tmp_path: Path, how: str) -> None:
+    paths = claim(tmp_path / "data")
+    paths.forget_run()
+    paths.app("weather").mkdir()
+    if how == "empty":
+        paths.database.touch()
+    assert "is missing or empty, but " in refused(paths.data, cwd=tmp_path)
+
+
+def test_the_socket_link_of_a_copied_directory_is_not_followed(tmp_path: Path) -> None:
+    paths = claim(tmp_path / "data")
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy" / "run").symlink_to((paths.data / "run").readlink())
+    assert locate(tmp_path / "copy").run != paths.run
+    paths.forget_run()
+
+
+def test_a_damaged_table_and_an_old_database_stop_neither_the_host_nor_a_deploy(tmp_path: Path) -> None:
+    folder = app(tmp_path / "placed")
+    with host(tmp_path / "data", [folder]) as first:
+        paths = first.paths
+    database = paths.database.read_bytes()
+    with host(tmp_path / "data", [folder]) as second:
+        assert second.status("placed").release == 2
+    paths.database.write_bytes(database)
+    for suffix in ("-wal", "-shm"):
+        paths.database.with_name(paths.database.name + suffix).unlink(missing_ok=True)
+    paths.routes.write_bytes(b"")
+    with host(tmp_path / "data") as third:
+        assert third.deploy(folder, "placed").release == 3
+
+
+def test_a_link_gives_an_app_its_own_name_and_a_folder_with_the_data_is_refused(tmp_path: Path) -> None:
+    app(tmp_path / "releases" / "20261130")
+    (tmp_path / "current").symlink_to("releases/20261130")
+    with host(tmp_path / "whole" / "data", [tmp_path / "current"]) as running:
+        assert list(running.ready["apps"]) == ["current"]
+        (tmp_path / "whole" / "server.py").write_text(SERVER)
+        told = running.portway("deploy", tmp_path / "whole")
+        assert "holds the host's data directory: start `portway up` with a --data outside of it" in told.stderr
+        deployed = running.portway("deploy", tmp_path / "current", "-o", "json")
+        assert json.loads(deployed.stdout)["release"] == 2
+        asked = running.portway("destroy", "current")
+        assert asked.returncode == 1
+        assert "there is no terminal to ask on: give --yes to delete it" in asked.stderr
+
+
+@pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)], ids=str)
+def test_a_host_starts_with_standard_descriptors_closed_and_ends_with_none_of_them(
+    tmp_path: Path, closed: tuple[int, ...]
+) -> None:
+    command = [SCRIPTS / "portway", "up", app(tmp_path / "placed"), "--data", tmp_path / "data", "--port", "0"]
+    shut = " ".join(f"{number}>&-" for number in closed)
+    environment = clean_env(build_environment() | {"XDG_RUNTIME_DIR": "/tmp"})
+    with subprocess.Popen(["sh", "-c", f'exec "$@" {shut}', "sh", *command], env=environment) as process:
+        try:
+            eventually((tmp_path / "data" / "announced").exists, within=30)
+            assert process.poll() is None
+        finally:
+            process.terminate()
+        assert process.wait(20) == 0
+
+
+def kill_children_and_wait(running: Host) -> None:
+    for module in ("gate", "control", "logs"):
+        killed = running.kill(module)
+        eventually(lambda: running.process(module) != killed)  # noqa: B023
+
+
+def test_a_log_that_nobody_reads_ends_no_host(tmp_path: Path) -> None:
+    with host(tmp_path / "data", [app(tmp_path / "placed")]) as running:
+        stream = running.child.process.stdout
+        assert stream is not None
+        os.dup2(os.open(os.devnull, os.O_RDONLY), stream.fileno())  # closes the only reader of its output
+        kill_children_and_wait(running)
+        assert running.call("placed", "ping", running.ready["token"]) == {"result": "pong"}
+        assert running.child.process.poll() is None
+
+
+def test_a_low_limit_of_open_files_is_raised_and_told(run_cli: RunCli, tmp_path: Path) -> None:
+    command = f"ulimit -Sn 300; ulimit -Hn 512; exec {SCRIPTS / 'portway'} up --port 0 --data {tmp_path / 'data'}"
+    environment = clean_env({"XDG_RUNTIME_DIR": "/tmp"})
+    with subprocess.Popen(["sh", "-c", command], env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        told = [process.stderr.readline() for _ in range(3)]
+        process.terminate()
+        process.stderr.read()
+    assert told[1:] == [
+        "portway: the limit of open files is raised from 300 to 512\n",
+        "portway: 512 open files are allowed, for about 256 connections: raise `ulimit -Hn`\n",
+    ]
