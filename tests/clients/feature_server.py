@@ -103,6 +103,19 @@ async def wait(ctx: Context) -> None:
 
 
 @server.tool
+async def wait_aloud(ctx: Context) -> None:
+    """Never answer, having said something."""
+    await ctx.info("waiting")
+    await wait(ctx)
+
+
+@server.tool
+async def who(ctx: Context) -> str:
+    """Name the client's software."""
+    return f"{ctx.client.name} {ctx.client.version}"
+
+
+@server.tool
 async def begun(ctx: Context) -> str:
     """Answer once `wait` runs."""
     ctx.state.stopped.clear()

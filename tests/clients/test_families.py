@@ -57,6 +57,8 @@ def test_mcp_1_uses_a_server_of_today(server: dict[str, str]) -> None:
     assert seen["sum"] == {"result": 3}
     assert seen["answer"] == "Oslo: True"
     assert seen["questions"] == ["Are you sure?"]
+    assert seen["cancelled"] == [-32800, -32800]
+    assert seen["software"].startswith("mcp ")
     assert seen["wrong"] == WRONG
 
 

@@ -67,7 +67,7 @@ async def check_every_feature(client: Client, logs: list[Any]) -> None:
     await client.set_log_level("error")
     await client.call_tool("say")
     assert logs == [("info", "features", {"n": 1}), ("error", None, "high"), ("error", None, "high")]
-    assert len(await client.list_tools()) == 13
+    assert len(await client.list_tools()) == 15
     assert (await client.call_tool("route", {"region": "Zürich", "priority": 2})).text == "Zürich 2"
     template = "weather://{city}/{day}"
     assert (await client.complete(template, "city", "o", arguments={"day": "today"})).values[0] == "oslo today"

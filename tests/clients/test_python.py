@@ -161,7 +161,7 @@ async def check_lists_and_content(client: Client) -> None:
         page = await client.list_tools(cursor=cursor)
         tools += [tool.name for tool in page.tools]
         cursor, pages = page.next_cursor, pages + 1
-    assert (len(tools), pages) == (13, 4)
+    assert (len(tools), pages) == (15, 4)
     kinds = [block.type for block in (await client.call_tool("show", {})).content]
     assert kinds == ["text", "image", "audio", "resource_link", "resource"]
     assert await call(client, "route", region="Zürich", priority=2) == "Zürich 2"

@@ -98,7 +98,7 @@ def check_features(client: dict[str, str], **target: object) -> dict[str, Any]:
     # Over stdio these clients drop the progress that they read together with the result.
     assert seen["progress"] == steps if "url" in target else all(step in steps for step in seen["progress"])
     assert seen["logs"] == [["error", "high"]]
-    assert len(seen["tools"]) == 13
+    assert len(seen["tools"]) == 15
     assert seen["show"] == "text image audio resource_link resource"
     assert seen["route"] == "Zürich 2"
     assert base64.b64decode(seen["read"]) == b"oslo today"

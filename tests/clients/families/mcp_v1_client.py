@@ -5,9 +5,31 @@ import json
 import sys
 
 import httpx
-from mcp import ClientSession
+from mcp import ClientSession, McpError
 from mcp.client.streamable_http import streamable_http_client
-from mcp.types import ElicitRequestParams, ElicitResult
+from mcp.types import (
+    CancelledNotification,
+    CancelledNotificationParams,
+    ClientNotification,
+    ElicitRequestParams,
+    ElicitResult,
+)
+
+
+async def cancel(session: ClientSession, tool: str) -> int:
+    """Call a tool that never answers, cancel it, and return the code of the error that its caller gets."""
+    request_id = session._request_id  # the next one
+    waiting = asyncio.create_task(session.call_tool(tool, {}))
+    await asyncio.sleep(0)  # it takes its id
+    await session.call_tool("begun", {})
+    params = CancelledNotificationParams(requestId=request_id)
+    await session.send_notification(ClientNotification(CancelledNotification(params=params)))
+    try:
+        await waiting
+    except McpError as error:
+        await session.call_tool("cancelled", {})
+        return error.error.code
+    return 0
 
 
 async def main(url: str, token: str) -> dict[str, object]:
@@ -30,6 +52,8 @@ async def main(url: str, token: str) -> dict[str, object]:
             "sum": (await session.call_tool("add", {"a": 1, "b": 2})).structuredContent,
             "answer": (await session.call_tool("confirm", {"city": "Oslo"})).content[0].text,
             "questions": questions,
+            "cancelled": [await cancel(session, tool) for tool in ("wait", "wait_aloud")],
+            "software": (await session.call_tool("who", {})).content[0].text,
             "wrong": (await session.call_tool("add", {"a": 1, "c": 2})).content[0].text,
         }
 
