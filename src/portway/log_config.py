@@ -1,4 +1,4 @@
-"""Log records as one line each on stderr, text or JSON. Nothing is configured until `configure` is called."""
+"""Write log records to stderr, one line each, as text or JSON, once `configure` is called."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 
 
 def configure() -> None:
-    """Send the `portway` loggers to stderr as `PORTWAY_LOG_FORMAT` (text or json) and `PORTWAY_LOG_LEVEL` (info) say.
+    """Configure the `portway` loggers by PORTWAY_LOG_FORMAT (text or json) and PORTWAY_LOG_LEVEL (default info).
 
-    A process that configured a handler for `portway` itself is left as it is. Raises ValueError for an unknown value.
+    Do nothing if the process has set a handler for `portway`. Raise ValueError for an unknown value.
     """
     logger = logging.getLogger("portway")
     if logger.handlers:
@@ -53,7 +53,7 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time (UTC), level, logger, message, the record's extra fields, exception (traceback)."""
+    """One JSON object per line: time (UTC), level, logger, message, extra fields, exception (traceback)."""
 
     def format(self, record: logging.LogRecord) -> str:
         entry: dict[str, object] = {
@@ -69,9 +69,9 @@ class JsonFormatter(logging.Formatter):
 
 
 def describe(error: BaseException) -> str:
-    """An exception in one line: its type and message, then where it was raised, innermost frame first."""
+    """Describe an exception in one line: type, message, and the frames, innermost first."""
     frames = list(traceback.extract_tb(error.__traceback__))
-    # The author's frames say where; ours only how the call got there.
+    # Our own frames are left out, unless there are no others.
     frames = [frame for frame in frames if not frame.filename.startswith(_PACKAGE)] or frames
     trail = ", ".join(
         f"{os.path.basename(frame.filename)}:{frame.lineno} in {frame.name}" for frame in reversed(frames)

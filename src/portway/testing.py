@@ -23,7 +23,8 @@ from portway import client as lean
 from portway.app import Server
 from portway.asking.questions import Answer, Sampled
 from portway.auth.principal import ANONYMOUS, Principal
-from portway.client.channel import Handler, Incoming, OutgoingCall, decode_incoming
+from portway.client.channel import Handler, Incoming, OutgoingCall
+from portway.client.line_channel import LineChannel
 from portway.client.results import CallResult, InputRequest, Outcome
 from portway.client.server_requests import (
     Elicitation,
@@ -159,53 +160,39 @@ class Answers:
         return self.fault
 
 
-class Memory:
+class Memory(LineChannel):
     """The channel to a server in the same process: a stdio connection without its pipes."""
 
-    has_headers = False
-
     def __init__(self, server: Server, principal: Principal, handler: Handler, answers: Answers | None) -> None:
+        super().__init__(handler)
         self.dispatcher = Dispatcher(server)
         self._connection = StdioConnection(self.dispatcher, self, principal)
-        self._handler = handler
         self._answers = answers
-        self._waiting: dict[int, asyncio.Future[Incoming]] = {}
 
-    def write(self, line: bytes) -> None:
-        """Give the client what the server says, a message a line."""
-        for message in map(decode_incoming, line.splitlines()):
-            if message.method is not None:
-                self._handler(message)
-            elif isinstance(message.id, int) and (waiter := self._waiting.get(message.id)) and not waiter.done():
-                waiter.set_result(message)
+    def write(self, lines: bytes) -> None:
+        """Give the client what the server sends, one message per line."""
+        for line in lines.splitlines():
+            self.take(line)
 
     async def drained(self) -> None:
         """Do nothing: the client has taken everything."""
 
+    def post(self, body: bytes) -> None:
+        """Give the server a message."""
+        self._connection.take(body)
+
+    async def drain(self) -> None:
+        """Do nothing: the server has taken everything."""
+
     async def request(self, call: OutgoingCall) -> Incoming:
-        """Have a request answered."""
-        waiter = self._waiting[call.id] = asyncio.get_running_loop().create_future()
-        self._connection.take(call.body)
-        try:
-            reply: Incoming = await waiter
-        except asyncio.CancelledError:
-            self._connection.take(call.cancellation())
-            raise
-        finally:
-            del self._waiting[call.id]
+        """Send a request and return its reply. Raise the fault of a test whose answers do not fit."""
+        reply = await super().request(call)
         if self._answers is not None and self._answers.fault is not None:
             raise self._answers.fault
         if call.modern and self._answers is not None and reply.result is not UNSET:
             for key, question in (msgspec.json.decode(reply.result, type=Outcome).input_requests or {}).items():
                 self._answers.learn(key, question)
         return reply
-
-    async def notify(self, body: bytes, version: str | None) -> None:
-        """Take the client's notification, or its answer to a question."""
-        self._connection.take(body)
-
-    async def attend(self, version: str | None) -> None:
-        """Do nothing: what the server says comes by itself."""
 
     async def close(self) -> None:
         """End what is still open, and the server's lifespan."""

@@ -4,7 +4,7 @@ from portway.auth.principal import Principal
 
 
 class Forbidden(Exception):
-    """The caller is known but lacks `missing` scopes (RFC 6750 §3.1: insufficient_scope)."""
+    """The caller lacks the `missing` scopes (RFC 6750 §3.1: insufficient_scope)."""
 
     def __init__(self, missing: frozenset[str]) -> None:
         self.missing = missing

@@ -1,4 +1,4 @@
-"""Who is calling."""
+"""The caller of a request."""
 
 import hashlib
 from collections.abc import Mapping
@@ -10,9 +10,9 @@ import msgspec
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """A caller as a verified token describes it (RFC 9068 names the claims).
+    """A caller as a verified token describes it (claims: RFC 9068).
 
-    `expires` is in seconds since the epoch, None for a token that does not expire.
+    `expires` is in seconds since the epoch, None if the token does not expire.
     """
 
     issuer: str
@@ -24,7 +24,7 @@ class Principal:
 
     @property
     def identity(self) -> tuple[str, str, str | None]:
-        """What tells this caller from any other; a renewed token of the same name is the same caller."""
+        """What distinguishes callers. A renewed token of the same name is the same caller."""
         return self.issuer, self.subject, self.client
 
     def digest(self) -> bytes:
@@ -33,4 +33,4 @@ class Principal:
 
 
 ANONYMOUS = Principal(issuer="", subject="anonymous")
-"""The caller of a server that asks for no token, or over stdio."""
+"""Any caller over stdio, or of a server that asks for no token."""

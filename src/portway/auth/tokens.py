@@ -7,7 +7,7 @@ from portway.auth.principal import Principal
 
 
 class TokenVerifier(Protocol):
-    """Turns a bearer token into a caller."""
+    """Verifies bearer tokens; an extension point."""
 
     async def verify(self, token: str) -> Principal | None:
         """Return the caller that `token` identifies; None for a token that is unknown, expired or revoked."""
@@ -26,11 +26,11 @@ def bearer(authorization: bytes | None) -> str | None:
 
 
 class TokenSyntaxError(ValueError):
-    """PORTWAY_TOKENS cannot be read; the message never shows a token."""
+    """PORTWAY_TOKENS cannot be read. The message does not show any token."""
 
 
 class NamedTokens:
-    """Tokens written as `name:token[:scope+scope],…` (PORTWAY_TOKENS).
+    """The tokens of PORTWAY_TOKENS: `name:token[:scope+scope],…`.
 
     They are looked up by digest, so the time it takes reveals nothing of a token.
     """

@@ -11,13 +11,11 @@ from msgspec import UNSET, Raw, UnsetType
 
 from portway.client.errors import ClientError
 from portway.protocol.errors import RpcError
-from portway.protocol.jsonrpc import ErrorBody, encode_cancelled
+from portway.protocol.jsonrpc import UNREADABLE, ErrorBody, encode_cancelled
 
 T = TypeVar("T")
 MESSAGE_BYTES = 64 * 1024 * 1024
 """The longest message taken from a server."""
-UNREADABLE = (ValueError, RecursionError)
-"""What msgspec raises for bytes that are not the message expected."""
 NO_PARAMS = Raw(b"{}")
 
 

@@ -232,9 +232,7 @@ class Client:
         if not isinstance(self._target, str):
             from portway.client.stdio_channel import StdioChannel
 
-            stdio = StdioChannel(self._target, self._rpc.take)
-            await stdio.open()
-            return stdio
+            return await StdioChannel.start(self._target, self._rpc.take)
         from portway.client.http_channel import HttpChannel
 
         try:
@@ -244,41 +242,47 @@ class Client:
 
     async def _negotiate(self) -> None:
         """Agree on the era and the version (2026-07-28, basic/versioning)."""
-        if self._wanted == "legacy":
-            return await self._initialize()
-        self._rpc.era, self._rpc.version = Era.MODERN, LATEST_MODERN
+        if self._wanted == "legacy" or not await self._probe():
+            await self._initialize()
+
+    async def _probe(self) -> bool:
+        """Connect in the modern era. Return False if the legacy handshake should be tried."""
+        rpc, is_last = self._rpc, self._wanted == "modern"
+        rpc.era, rpc.version = Era.MODERN, LATEST_MODERN
         try:
             # A legacy server may ignore the probe: leave time for the handshake before the caller gives up.
-            patience = min(self._rpc.timeout, _PROBE_SECONDS) if self._wanted == "auto" else self._rpc.timeout
-            found = await self._discover(patience)
-        except RpcError as error:
-            if self._wanted == "modern" or not _may_speak_legacy(error):
+            async with asyncio.timeout(None if is_last else _PROBE_SECONDS):
+                found = await self._discover()
+        except TimeoutError:
+            return False
+        except (RpcError, ClientError) as error:
+            if is_last or not _may_be_legacy(error):
                 raise
-        except ClientError as error:
-            if self._wanted == "modern" or error.status in (401, 403) or not _may_be_legacy(error):
-                raise
-        else:
-            if any(version in MODERN_VERSIONS for version in found.supported_versions):
-                self.server, self.capabilities = found.meta.server_info, found.capabilities
-                self.instructions = found.instructions
-                if self._rpc.handlers.on_log is not None:
-                    self._rpc.level = _LOG_LEVEL
-                return None
-            if self._wanted == "modern":
+            return False
+        if not any(version in MODERN_VERSIONS for version in found.supported_versions):
+            if is_last:
                 raise ClientError(
                     f"the server speaks no version of the modern era ({', '.join(found.supported_versions)})"
                 )
-        return await self._initialize()
+            return False
+        self.server, self.capabilities, self.instructions = (
+            found.meta.server_info,
+            found.capabilities,
+            found.instructions,
+        )
+        if rpc.handlers.on_log is not None:
+            rpc.level = _LOG_LEVEL
+        return True
 
-    async def _discover(self, patience: float) -> DiscoverResult:
+    async def _discover(self) -> DiscoverResult:
         try:
-            return await self._rpc.request("server/discover", {}, DiscoverResult, patience=patience)
+            return await self._rpc.request("server/discover", {}, DiscoverResult)
         except RpcError as error:
             both = [version for version in MODERN_VERSIONS if version in _supported(error)]
             if not both:
                 raise
         self._rpc.version = both[-1]
-        return await self._rpc.request("server/discover", {}, DiscoverResult, patience=patience)
+        return await self._rpc.request("server/discover", {}, DiscoverResult)
 
     async def _initialize(self) -> None:
         rpc = self._rpc
@@ -355,8 +359,8 @@ class Client:
 
     def _kinds(self) -> list[str]:
         """Return the lists whose changes the server announces."""
-        kinds = ("tools", "prompts", "resources")
-        return [kind for kind in kinds if (self.capabilities.get(kind) or {}).get("listChanged")]
+        told = {name: isinstance(given, dict) and given.get("listChanged") for name, given in self.capabilities.items()}
+        return [kind for kind in ("tools", "prompts", "resources") if told.get(kind)]
 
     def _watch(self, changes: Changes) -> None:
         """Start to give `changes` to `on_change`, until they end."""
@@ -373,18 +377,15 @@ class Client:
         watcher.add_done_callback(self._watchers.discard)
 
 
-def _may_be_legacy(error: ClientError) -> bool:
-    """Return whether to try the handshake after a failed probe: the server was reached and did not understand it."""
-    return error.status is not None or isinstance(error, NoAnswer)
-
-
 def _supported(error: RpcError) -> list[object]:
     """Return the versions that an UNSUPPORTED_VERSION error names."""
     named = error.data.get("supported") if error.code == UNSUPPORTED_VERSION and isinstance(error.data, dict) else None
     return named if isinstance(named, list) else []
 
 
-def _may_speak_legacy(error: RpcError) -> bool:
-    """Return whether to try the handshake after the server refused a modern probe."""
-    named = _supported(error)
-    return not named or any(version in LEGACY_VERSIONS for version in named)
+def _may_be_legacy(error: RpcError | ClientError) -> bool:
+    """Return whether a failed probe may come from a legacy server: it was reached and did not understand the probe."""
+    if isinstance(error, RpcError):
+        named = _supported(error)
+        return not named or any(version in LEGACY_VERSIONS for version in named)
+    return isinstance(error, NoAnswer) or error.status not in (None, 401, 403)

@@ -10,7 +10,6 @@ from msgspec import UNSET
 
 from portway.client.channel import (
     MESSAGE_BYTES,
-    UNREADABLE,
     Handler,
     Incoming,
     OutgoingCall,
@@ -23,6 +22,7 @@ from portway.client.errors import ClientError, SessionLost
 from portway.http.event_stream import EventParser
 from portway.http.http_client import Address, HttpClient, Response, UpstreamError
 from portway.protocol.headers import SESSION, VERSION, request_headers
+from portway.protocol.jsonrpc import UNREADABLE
 
 _REDIRECTS = (307, 308)
 _REDIRECTIONS = 3
@@ -73,7 +73,7 @@ class HttpChannel:
         if token and not _fits_header(token):
             raise ValueError("the token holds a space, a line break or what is not ASCII: give it as it was shown")
         self._url = url
-        self._token = token
+        self._authorization = [(b"authorization", b"Bearer " + token.encode())] if token else []
         self._handler = handler
         self._session: bytes | None = None
         self._version: str | None = None
@@ -94,7 +94,7 @@ class HttpChannel:
             if response.status != 200:
                 await self._refused(response, call, session)
             if call.method == "initialize":
-                self._session = dict(response.headers).get(SESSION)
+                self._session = response.header(SESSION) or None
             if _is_stream(response):
                 return await self._from_stream(response, call)
             return read_reply(await response.read(MESSAGE_BYTES), call)
@@ -137,7 +137,7 @@ class HttpChannel:
             async with asyncio.timeout(_CLOSE_SECONDS):
                 await asyncio.gather(*self._background, return_exceptions=True)
                 if self._session is not None:
-                    headers = self._common() + self._legacy_headers(self._version)
+                    headers = self._authorization + self._legacy_headers(self._version)
                     await (await self._client.request("DELETE", self._target, headers)).read(MESSAGE_BYTES)
         except (TimeoutError, UpstreamError):
             pass
@@ -146,15 +146,15 @@ class HttpChannel:
 
     async def _post(self, body: bytes, extra: list[tuple[bytes, bytes]]) -> Response:
         headers = [
-            *self._common(),
+            *self._authorization,
             (b"content-type", b"application/json"),
             (b"accept", b"application/json, text/event-stream"),
             *extra,
         ]
         for _ in range(_REDIRECTIONS):
             response = await self._client.request("POST", self._target, headers, body)
-            location = dict(response.headers).get(b"location") if response.status in _REDIRECTS else None
-            if location is None:
+            location = response.header(b"location")
+            if response.status not in _REDIRECTS or not location:
                 return response
             await response.close()
             self._follow(location.decode("latin-1"))
@@ -170,9 +170,6 @@ class HttpChannel:
         if parts is None or parts.netloc != here or not _fits_header(location):
             raise ClientError(f"{self._url} redirects to {location[:100]}: give that address instead")
         self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-
-    def _common(self) -> list[tuple[bytes, bytes]]:
-        return [(b"authorization", b"Bearer " + self._token.encode())] if self._token else []
 
     def _legacy_headers(self, version: str | None) -> list[tuple[bytes, bytes]]:
         headers = [(VERSION, version.encode())] if version else []
@@ -198,7 +195,7 @@ class HttpChannel:
 
     async def _get(self, position: _StreamPosition) -> Response:
         """Request the session's own stream, or the rest of the stream that was read up to `position`."""
-        headers = [*self._common(), _EVENTS, *self._legacy_headers(self._version)]
+        headers = [*self._authorization, _EVENTS, *self._legacy_headers(self._version)]
         if position.last_id:
             headers.append((b"last-event-id", position.last_id))
         return await self._client.request("GET", self._target, headers)
@@ -250,7 +247,7 @@ class HttpChannel:
                     self._attending.cancel()
             raise SessionLost(f"{self._url} has ended the session", status)
         if status == 401:
-            held = "refuses the token it was given" if self._token else "asks for a token"
+            held = "refuses the token it was given" if self._authorization else "asks for a token"
             raise ClientError(
                 f"{self._url} {held}; create one for this app and pass it (token=, --token or PORTWAY_TOKEN)", 401
             )
@@ -264,8 +261,7 @@ class HttpChannel:
 
 
 def _is_stream(response: Response) -> bool:
-    kind = dict(response.headers).get(b"content-type", b"")
-    return response.status == 200 and kind.startswith(_EVENTS[1])
+    return response.status == 200 and response.header(b"content-type").startswith(_EVENTS[1])
 
 
 def _fits_header(text: str) -> bool:

@@ -13,13 +13,20 @@ import msgspec
 from msgspec import UNSET, Raw
 
 from portway.client.change_stream import Changes
-from portway.client.channel import UNREADABLE, Channel, Incoming, OutgoingCall, decode_params, raise_error
+from portway.client.channel import Channel, Incoming, OutgoingCall, decode_params, raise_error
 from portway.client.errors import ClientError, NoAnswer
 from portway.client.results import Outcome, Progress, ProgressParams
 from portway.client.server_requests import Handlers, change_in, tell
 from portway.protocol.errors import INTERNAL_ERROR, RpcError
 from portway.protocol.headers import NAMED_BY
-from portway.protocol.jsonrpc import PREFIX, encode_error, encode_notification, encode_request, encode_result
+from portway.protocol.jsonrpc import (
+    PREFIX,
+    UNREADABLE,
+    encode_error,
+    encode_notification,
+    encode_request,
+    encode_result,
+)
 from portway.protocol.versions import Era
 
 T = TypeVar("T")
@@ -88,7 +95,6 @@ class Rpc:
         kind: type[T],
         *,
         on_progress: OnProgress | None = None,
-        patience: float | None = None,
         headers: ParamHeaders = (),
     ) -> T:
         """Send a request and return its result, after answering what a modern server asks first.
@@ -97,7 +103,7 @@ class Rpc:
         """
         asked = params
         for _ in range(ROUNDS):
-            result = await self._send(method, asked, on_progress, patience or self.timeout, headers)
+            result = await self._send(method, asked, on_progress, headers)
             try:
                 outcome = Outcome() if self.era is Era.LEGACY else msgspec.json.decode(result, type=Outcome)
                 if outcome.result_type == "complete":
@@ -211,20 +217,15 @@ class Rpc:
         return OutgoingCall(request_id, method, name, body, self.version, modern, headers)
 
     async def _send(
-        self,
-        method: str,
-        params: dict[str, Any],
-        on_progress: OnProgress | None,
-        patience: float,
-        headers: ParamHeaders,
+        self, method: str, params: dict[str, Any], on_progress: OnProgress | None, headers: ParamHeaders
     ) -> Raw:
         call = self._call(method, params, wants_progress=on_progress is not None, headers=headers)
         try:
-            async with asyncio.timeout(patience) as deadline:
+            async with asyncio.timeout(self.timeout) as deadline:
                 self._waiting[call.id] = _Waiting(on_progress, deadline)
                 reply = await self.channel.request(call)
         except TimeoutError:
-            raise NoAnswer(f"the server did not answer {method} in {patience:g} seconds") from None
+            raise NoAnswer(f"the server did not answer {method} in {self.timeout:g} seconds") from None
         finally:
             self._waiting.pop(call.id, None)
         if reply.error is not UNSET:

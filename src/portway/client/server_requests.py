@@ -10,9 +10,10 @@ from typing import Any, Literal, TypeVar
 import msgspec
 from msgspec import Raw
 
-from portway.client.channel import UNREADABLE, decode_params
+from portway.client.channel import decode_params
 from portway.client.results import Wire
 from portway.protocol.errors import INVALID_PARAMS, METHOD_NOT_FOUND, RpcError
+from portway.protocol.jsonrpc import UNREADABLE
 from portway.sessions.changes import Change
 
 T = TypeVar("T")

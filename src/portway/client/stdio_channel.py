@@ -8,38 +8,33 @@ import shlex
 import signal
 import sys
 from collections.abc import Sequence
+from typing import Self
 
-from portway.client.channel import (
-    MESSAGE_BYTES,
-    UNREADABLE,
-    Handler,
-    Incoming,
-    OutgoingCall,
-    decode_incoming,
-)
+from portway.client.channel import MESSAGE_BYTES, Handler, Incoming, OutgoingCall
 from portway.client.errors import ClientError
+from portway.client.line_channel import LineChannel
 
 _EXIT_SECONDS = 2.0  # for the server to exit, at each step
 
 
-class StdioChannel:
+class StdioChannel(LineChannel):
     """Writes calls to a child's standard input. The child inherits our standard error."""
 
-    has_headers = False
-
-    def __init__(self, command: Sequence[str], handler: Handler) -> None:
-        self._command = list(command)
-        self._handler = handler
-        self._waiting: dict[int, asyncio.Future[Incoming]] = {}
-        self._process: asyncio.subprocess.Process | None = None
-        self._reader: asyncio.Task[None] | None = None
+    def __init__(self, process: asyncio.subprocess.Process, command: Sequence[str], handler: Handler) -> None:
+        super().__init__(handler)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._process, self._stdin, self._stdout = process, process.stdin, process.stdout
+        self._command = command
         self._ended: ClientError | None = None
+        self._reader = asyncio.get_running_loop().create_task(self._read())
 
-    async def open(self) -> None:
+    @classmethod
+    async def start(cls, command: Sequence[str], handler: Handler) -> Self:
         """Start the command. Raise ClientError if that fails."""
         try:
-            self._process = await asyncio.create_subprocess_exec(
-                *self._command,
+            process = await asyncio.create_subprocess_exec(
+                *command,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 limit=MESSAGE_BYTES,
@@ -47,80 +42,56 @@ class StdioChannel:
                 start_new_session=True,
             )
         except OSError as error:
-            raise ClientError(f"cannot start {self._command[0]}: {error.strerror}") from None
-        self._reader = asyncio.create_task(self._read())
+            raise ClientError(f"cannot start {command[0]}: {error.strerror}") from None
+        return cls(process, command, handler)
 
     async def request(self, call: OutgoingCall) -> Incoming:
         """Write a request and return its reply."""
         if self._ended is not None:
             raise self._ended
-        waiter: asyncio.Future[Incoming] = asyncio.get_running_loop().create_future()
-        self._waiting[call.id] = waiter
+        return await super().request(call)
+
+    def post(self, body: bytes) -> None:
+        """Write a message."""
+        if not self._stdin.is_closing():
+            self._stdin.write(body + b"\n")
+
+    async def drain(self) -> None:
+        """Wait while the pipe is full."""
         try:
-            await self._write(call.body)
-            return await waiter
-        except asyncio.CancelledError:
-            if call.method != "initialize":
-                self._post(call.cancellation())
-            raise
-        finally:
-            del self._waiting[call.id]
-
-    async def notify(self, body: bytes, version: str | None) -> None:
-        """Write a notification, or the answer to a request of the server."""
-        await self._write(body)
-
-    async def attend(self, version: str | None) -> None:
-        """Do nothing: the pipe brings all messages."""
-
-    async def close(self) -> None:
-        """Close the child's input and wait for its exit; end its process group if it does not."""
-        process = self._process
-        if process is None or self._reader is None:
-            return
-        assert process.stdin is not None
-        process.stdin.close()
-        for ending in ("", "TERM", "KILL"):
-            if ending:
-                self._signal(process, ending)
-            try:
-                async with asyncio.timeout(_EXIT_SECONDS):
-                    await process.wait()
-                    break
-            except TimeoutError:
-                continue
-        self._signal(process, "KILL")  # what the command left behind in its group
-        self._reader.cancel()
-        await asyncio.gather(self._reader, return_exceptions=True)
-
-    def _signal(self, process: asyncio.subprocess.Process, name: str) -> None:
-        try:
-            if sys.platform == "win32":
-                process.terminate()
-            else:
-                os.killpg(process.pid, signal.SIGKILL if name == "KILL" else signal.SIGTERM)
-        except ProcessLookupError:
-            pass
-
-    async def _write(self, body: bytes) -> None:
-        try:
-            await self._post(body).drain()
+            await self._stdin.drain()
         except ConnectionError:
             pass  # `_read` sees the end and reports how the process ended
 
-    def _post(self, body: bytes) -> asyncio.StreamWriter:
-        assert self._process is not None
-        assert self._process.stdin is not None
-        if not self._process.stdin.is_closing():
-            self._process.stdin.write(body + b"\n")
-        return self._process.stdin
+    async def close(self) -> None:
+        """Close the child's input and wait for its exit; end its process group if it does not."""
+        self._stdin.close()
+        for ending in ("", "TERM", "KILL"):
+            if ending:
+                self._signal(ending)
+            try:
+                async with asyncio.timeout(_EXIT_SECONDS):
+                    await self._process.wait()
+                    break
+            except TimeoutError:
+                continue
+        self._signal("KILL")  # what the command left behind in its group
+        self._reader.cancel()
+        await asyncio.gather(self._reader, return_exceptions=True)
+
+    def _signal(self, name: str) -> None:
+        try:
+            if sys.platform == "win32":
+                self._process.terminate()
+            else:
+                os.killpg(self._process.pid, signal.SIGKILL if name == "KILL" else signal.SIGTERM)
+        except ProcessLookupError:
+            pass
 
     async def _read(self) -> None:
-        assert self._process is not None
-        assert self._process.stdout is not None
         try:
-            while line := await self._process.stdout.readline():
-                self._take(line)
+            while line := await self._stdout.readline():
+                self.take(line)
             async with asyncio.timeout(_EXIT_SECONDS):
                 self._end(f"ended with exit code {await self._process.wait()}")
         except TimeoutError:
@@ -128,18 +99,8 @@ class StdioChannel:
         except ValueError:
             self._end(f"sent a line longer than {MESSAGE_BYTES} bytes")
 
-    def _take(self, line: bytes) -> None:
-        try:
-            message = decode_incoming(line)
-        except UNREADABLE:
-            return  # the server prints to its standard output; other lines may be good
-        if message.method is not None:
-            self._handler(message)
-        elif isinstance(message.id, int) and (waiter := self._waiting.get(message.id)) and not waiter.done():
-            waiter.set_result(message)
-
     def _end(self, how: str) -> None:
         self._ended = ClientError(f"the server ({shlex.join(self._command)}) {how}")
-        for waiter in self._waiting.values():
+        for waiter in self.waiting.values():
             if not waiter.done():
                 waiter.set_exception(self._ended)

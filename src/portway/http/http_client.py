@@ -90,6 +90,10 @@ class Response:
         self._error: UpstreamError | None = None
         self._waiter: asyncio.Future[None] | None = None
 
+    def header(self, name: bytes) -> bytes:
+        """Return the (last) value of a header, empty if it is absent."""
+        return dict(self.headers).get(name, b"")
+
     async def read(self, limit: int) -> bytes:
         """Return the whole body. Raise BrokenResponse if it is cut, or longer than `limit` bytes."""
         while not self.complete and self.pending <= limit:

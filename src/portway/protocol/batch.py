@@ -1,4 +1,4 @@
-"""JSON-RPC batches, which 2025-03-26 obliges a server to receive and every later revision forbids."""
+"""JSON-RPC batches, which a server must accept in revision 2025-03-26. Every later revision forbids them."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Raw
 
 from portway.protocol.errors import INVALID_REQUEST, RpcError
-from portway.protocol.jsonrpc import Message, UnreadableMessage, decode
+from portway.protocol.jsonrpc import UNREADABLE, Message, UnreadableMessage, decode
 
 BATCH_VERSION = "2025-03-26"
 BATCH_LIMIT = 100
@@ -30,7 +30,7 @@ def split(body: bytes) -> list[tuple[bytes, Message | UnreadableMessage]]:
     """
     try:
         parts = msgspec.json.decode(body, type=list[Raw])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         parts = []
     if not 0 < len(parts) <= BATCH_LIMIT:
         raise RpcError(INVALID_REQUEST, f"A batch must be a JSON array of 1 to {BATCH_LIMIT} messages.")

@@ -1,15 +1,15 @@
-"""What a client can do when a server asks something of it (specification: basic/lifecycle, client/*)."""
+"""The capabilities a client declares (specification: basic/lifecycle, client/*)."""
 
 from enum import IntFlag
 
 import msgspec
 from msgspec import Raw, UnsetType
 
-from portway.protocol.jsonrpc import decode_params
+from portway.protocol.jsonrpc import UNREADABLE, decode_params
 
 
 class Capability(IntFlag):
-    """The capabilities of a client that change what a server may send; the numbers travel in sealed session ids."""
+    """The client capabilities that decide what a server may send. Sealed session ids contain the numbers."""
 
     NONE = 0
     FORM = 1
@@ -31,22 +31,6 @@ NAMES = {
 """The capabilities by the names that authors and error texts use."""
 
 
-class _Elicitation(msgspec.Struct):
-    form: Raw | UnsetType = msgspec.UNSET
-    url: Raw | UnsetType = msgspec.UNSET
-
-
-class _Sampling(msgspec.Struct):
-    tools: Raw | UnsetType = msgspec.UNSET
-    context: Raw | UnsetType = msgspec.UNSET
-
-
-class _Capabilities(msgspec.Struct):
-    elicitation: _Elicitation | UnsetType | None = msgspec.UNSET
-    sampling: _Sampling | UnsetType | None = msgspec.UNSET
-    roots: Raw | UnsetType = msgspec.UNSET
-
-
 class _Initialize(msgspec.Struct):
     capabilities: Raw | UnsetType = msgspec.UNSET
     client_info: Raw = msgspec.field(name="clientInfo", default=Raw(b"{}"))
@@ -65,31 +49,26 @@ class DeclaredClient(msgspec.Struct, frozen=True):
     version: str = ""
 
 
-_decode = msgspec.json.Decoder(_Capabilities).decode
+_decode = msgspec.json.Decoder(dict[str, object]).decode
 
 
 def read(declared: Raw | bytes | UnsetType) -> Capability:
-    """The capabilities a client declares; what cannot be read declares nothing."""
+    """Return the capabilities in a ClientCapabilities object, none if it cannot be read."""
+    capabilities = Capability.NONE
     if declared is msgspec.UNSET:
-        return Capability.NONE
+        return capabilities
     try:
         found = _decode(declared)
-    except msgspec.DecodeError:
-        return Capability.NONE
-    capabilities = Capability.NONE
-    if isinstance(found.elicitation, _Elicitation):
-        url = found.elicitation.url is not msgspec.UNSET
-        capabilities |= Capability.URL if url else Capability.NONE
-        if not url or found.elicitation.form is not msgspec.UNSET:  # an empty object means forms
-            capabilities |= Capability.FORM
-    if isinstance(found.sampling, _Sampling):
-        capabilities |= Capability.SAMPLING
-        if found.sampling.tools is not msgspec.UNSET:
-            capabilities |= Capability.SAMPLING_TOOLS
-        if found.sampling.context is not msgspec.UNSET:
-            capabilities |= Capability.SAMPLING_CONTEXT
-    if found.roots is not msgspec.UNSET and bytes(found.roots) != b"null":
-        capabilities |= Capability.ROOTS
+    except UNREADABLE:
+        return capabilities
+    for name, capability in NAMES.items():
+        group, _, detail = name.partition(".")
+        members = found.get(group)
+        if isinstance(members, dict) and (not detail or detail in members):
+            capabilities |= capability
+    elicitation = found.get("elicitation")
+    if isinstance(elicitation, dict) and "url" in elicitation and "form" not in elicitation:
+        capabilities &= ~Capability.FORM  # only an object without members means forms
     return capabilities
 
 
@@ -98,7 +77,7 @@ def declared(initialize: bytes) -> DeclaredClient:
     params = decode_params(initialize, _Initialize)
     try:
         info = msgspec.json.decode(params.client_info, type=_ClientInfo)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         info = _ClientInfo()
     return DeclaredClient(read(params.capabilities), info.name, info.version)
 

@@ -1,4 +1,4 @@
-"""What tells a client of changes, in both eras: the filter of `subscriptions/listen` and the frames of its stream.
+"""The messages about changes, in both eras: the filter of `subscriptions/listen`, the messages of its stream.
 
 Specification: basic/patterns/subscriptions and cancellation (2026-07-28); the list_changed notifications,
 `notifications/resources/updated` and basic/utilities/cancellation (2025-11-25).
@@ -10,7 +10,7 @@ from portway.protocol.jsonrpc import PREFIX, encode_id, encode_notification, enc
 
 
 class Filter(msgspec.Struct, rename="camel", omit_defaults=True):
-    """What a client wants to hear of, or the part of it that a server honours."""
+    """The changes a client asks for, or the part of them that a server will send."""
 
     tools_list_changed: bool | None = None
     prompts_list_changed: bool | None = None
@@ -19,13 +19,8 @@ class Filter(msgspec.Struct, rename="camel", omit_defaults=True):
 
     @property
     def kinds(self) -> list[str]:
-        """The lists wanted: "tools", "prompts", "resources"."""
-        wanted = {
-            "tools": self.tools_list_changed,
-            "prompts": self.prompts_list_changed,
-            "resources": self.resources_list_changed,
-        }
-        return [kind for kind, asked in wanted.items() if asked]
+        """The lists asked for: "tools", "prompts", "resources"."""
+        return [kind for kind in ("tools", "prompts", "resources") if getattr(self, f"{kind}_list_changed")]
 
 
 class ListenParams(msgspec.Struct):
@@ -35,13 +30,16 @@ class ListenParams(msgspec.Struct):
 
 
 def acknowledgement(request_id: int | str, honoured: Filter) -> bytes:
-    """The first frame of a listen stream."""
+    """Return the first message of a listen stream."""
     params = b'{"_meta":%b,"notifications":%b}' % (_meta(request_id), msgspec.json.encode(honoured))
     return encode_notification("notifications/subscriptions/acknowledged", params)
 
 
 def notice(kind: str, uri: str | None, request_id: int | str | None = None) -> bytes:
-    """The notification of a change: of the list `kind`, or of the resource at `uri`; `request_id` is the listen's."""
+    """Return the notification of a change of the list `kind`, or of the resource at `uri`.
+
+    In a listen stream `request_id` is the id of its request.
+    """
     meta = b"" if request_id is None else b'"_meta":%b' % _meta(request_id)
     if uri is None:
         return encode_notification(f"notifications/{kind}/list_changed", b"{%b}" % meta)
@@ -50,7 +48,7 @@ def notice(kind: str, uri: str | None, request_id: int | str | None = None) -> b
 
 
 def listen_result(request_id: int | str, server_info: bytes) -> bytes:
-    """The reply that ends a listen stream: a SubscriptionsListenResult; `server_info` is the JSON of it."""
+    """Return the reply that ends a listen stream (SubscriptionsListenResult). `server_info` is JSON."""
     meta = b'%b,"%bserverInfo":%b}' % (_meta(request_id)[:-1], PREFIX.encode(), server_info)
     return encode_result(request_id, b'{"resultType":"complete","_meta":%b}' % meta)
 

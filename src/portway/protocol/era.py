@@ -1,4 +1,4 @@
-"""The era of a request: one pure function (specification: basic/versioning, 2026-07-28)."""
+"""Tell the era of a request (specification: basic/versioning, 2026-07-28)."""
 
 from msgspec import UNSET
 
@@ -7,11 +7,11 @@ from portway.protocol.versions import LEGACY_VERSIONS, Era
 
 
 def classify(message: Message, version_header: str | None) -> Era:
-    """Say which era's rules a message is under; `version_header` is MCP-Protocol-Version, None on stdio or when absent.
+    """Return the era of a message. `version_header` is MCP-Protocol-Version, None if absent or over stdio.
 
-    The envelope in `params._meta` decides; without one the header does. A legacy header outweighs an envelope that
-    names a legacy version (a connector in the field sends both while it speaks 2025-11-25), never one that names a
-    modern version: that mismatch is the modern ladder's to refuse. A bare `initialize` is legacy whatever the header.
+    The envelope in `params._meta` decides, and without one the header. If both name a legacy version the message is
+    legacy: a connector in use sends both in 2025-11-25. If the envelope names a modern version the message is modern,
+    and a header that differs is refused later. `initialize` without an envelope is legacy whatever the header.
     """
     meta = message.meta
     if meta is not None and meta.version is not UNSET:

@@ -1,4 +1,4 @@
-"""JSON-RPC errors: the codes of both eras and the exception that carries one to the wire."""
+"""JSON-RPC errors: the codes of both eras, and the exception for one."""
 
 PARSE_ERROR = -32700
 INVALID_REQUEST = -32600
@@ -13,14 +13,14 @@ HEADER_MISMATCH = -32020
 MISSING_CAPABILITY = -32021
 UNSUPPORTED_VERSION = -32022
 REFUSED = 1000
-"""Portway's own refusals (authentication, scopes, limits, no instance): the HTTP status tells which.
+"""Portway's own refusals (authentication, scopes, limits, no instance). The HTTP status tells which.
 
-JSON-RPC and MCP reserve -32768..-32000, so ours stands outside.
+JSON-RPC and MCP reserve -32768 to -32000, so the code is outside that range.
 """
 
 
 class RpcError(Exception):
-    """A JSON-RPC error: `code`, a sentence, JSON-encodable `data`, and the HTTP `status` of a modern reply."""
+    """A JSON-RPC error: code, sentence, data that JSON can encode, and the HTTP status of a modern reply."""
 
     def __init__(self, code: int, message: str, data: object = None, *, status: int = 400) -> None:
         super().__init__(message)

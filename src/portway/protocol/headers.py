@@ -1,4 +1,4 @@
-"""The headers of a modern request (specification: basic/transports/streamable-http, 2026-07-28): write and verify."""
+"""The headers of a modern request: write and verify them (basic/transports/streamable-http, 2026-07-28)."""
 
 import base64
 from collections.abc import Iterable, Mapping
@@ -15,6 +15,7 @@ VERSION = b"mcp-protocol-version"
 METHOD = b"mcp-method"
 NAME = b"mcp-name"
 ROUTING = (VERSION, METHOD, NAME)
+_SPELLING = {VERSION: "MCP-Protocol-Version", METHOD: "Mcp-Method", NAME: "Mcp-Name"}
 
 NAMED_BY = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
 _NOT_REPEATED = frozenset((b"host", b"authorization", b"content-type", b"content-length"))
@@ -22,7 +23,7 @@ _SENTINEL_START, _SENTINEL_END = "=?base64?", "?="
 
 
 def encode_value(text: str) -> str:
-    """A header value for `text`: itself where it is plain visible ASCII, else the base64 sentinel form."""
+    """Return a header value for `text`: plain visible ASCII as it is, else in the form =?base64?…?=."""
     plain = text.isascii() and text.isprintable() and text == text.strip() and bool(text)
     if plain and not (text.startswith(_SENTINEL_START) and text.endswith(_SENTINEL_END)):
         return text
@@ -30,14 +31,14 @@ def encode_value(text: str) -> str:
 
 
 def decode_value(value: str) -> str:
-    """The text of a header value; RpcError (HEADER_MISMATCH) for a sentinel that is not strict base64 of UTF-8."""
+    """Return the text of a header value. Raise RpcError (HEADER_MISMATCH) unless =?base64?…?= is base64 of UTF-8."""
     start, end = len(_SENTINEL_START), len(value) - len(_SENTINEL_END)
     if end < start or not (value.startswith(_SENTINEL_START) and value.endswith(_SENTINEL_END)):
         return value
     coded = value[start:end]
     try:
         data = base64.b64decode(coded, validate=True)
-        if base64.b64encode(data).decode() == coded:  # b64decode takes surplus padding for good
+        if base64.b64encode(data).decode() == coded:  # b64decode accepts surplus padding
             return data.decode()
     except ValueError:
         pass
@@ -45,7 +46,7 @@ def decode_value(value: str) -> str:
 
 
 def routed_name(message: Message) -> str | None:
-    """What Mcp-Name must say for this message: the tool, prompt or resource it names; None where it names nothing."""
+    """Return the value that Mcp-Name must have: the tool, prompt or resource of the message, None if there is none."""
     by = NAMED_BY.get(message.method) if message.method is not UNSET else None
     if by is None or message.params is UNSET:
         return None
@@ -54,7 +55,7 @@ def routed_name(message: Message) -> str | None:
 
 
 def request_headers(method: str, name: str | None, version: str) -> list[tuple[bytes, bytes]]:
-    """The headers a modern client must send beside the body."""
+    """Return the headers that a modern client must send with the body."""
     headers = [(VERSION, version.encode()), (METHOD, method.encode())]
     if name is not None:
         headers.append((NAME, encode_value(name).encode()))
@@ -72,9 +73,9 @@ def refuse_repeated(headers: Iterable[tuple[bytes, bytes]]) -> None:
 
 
 def verify_envelope(message: Message) -> str:
-    """Check the envelope every modern request carries and return its version (both transports).
+    """Check the envelope (`_meta`) of a modern request and return its version; for HTTP and stdio.
 
-    Raises RpcError: INVALID_PARAMS when `_meta` lacks a required key.
+    Raise RpcError (INVALID_PARAMS) if a required member is missing.
     """
     meta = message.meta
     if meta is None or meta.version is UNSET or meta.capabilities is UNSET:
@@ -88,7 +89,7 @@ def verify_envelope(message: Message) -> str:
 
 
 def verify_supported(version: str) -> None:
-    """Refuse a version this server does not speak (UNSUPPORTED_VERSION)."""
+    """Raise RpcError (UNSUPPORTED_VERSION) for a version that is not supported."""
     if version not in MODERN_VERSIONS:
         data = {"supported": list(MODERN_VERSIONS), "requested": version}
         raise RpcError(
@@ -97,10 +98,9 @@ def verify_supported(version: str) -> None:
 
 
 def verify(message: Message, fields: Mapping[bytes, bytes]) -> str | None:
-    """Check a modern request's envelope and headers, first failure wins; `fields` maps lower-case names to values.
+    """Check a modern request's envelope and headers; return its `routed_name`. `fields` has lower-case names.
 
-    Gives what the message names, as `routed_name` does. Raises RpcError: INVALID_PARAMS (envelope), HEADER_MISMATCH,
-    UNSUPPORTED_VERSION; the status is 400 for all.
+    Raise RpcError for the first fault: INVALID_PARAMS (envelope), HEADER_MISMATCH or UNSUPPORTED_VERSION, all with 400.
     """
     version, method, name = verify_envelope(message), message.method, routed_name(message)
     assert method is not UNSET
@@ -109,14 +109,7 @@ def verify(message: Message, fields: Mapping[bytes, bytes]) -> str | None:
             continue
         text = None if value is None else value.decode("latin-1").strip(" \t")
         if text is None or (decode_value(text) if header is NAME else text) != expected:
-            raise _mismatch(header, value)
+            problem = "is missing" if value is None else "does not match the body"
+            raise RpcError(HEADER_MISMATCH, f"The {_SPELLING[header]} header {problem}.")
     verify_supported(version)
     return name
-
-
-_SPELLING = {VERSION: "MCP-Protocol-Version", METHOD: "Mcp-Method", NAME: "Mcp-Name"}
-
-
-def _mismatch(header: bytes, value: bytes | None) -> RpcError:
-    problem = "is missing" if value is None else "does not match the body"
-    return RpcError(HEADER_MISMATCH, f"The {_SPELLING[header]} header {problem}.")

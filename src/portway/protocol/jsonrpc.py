@@ -1,6 +1,6 @@
-"""The JSON-RPC envelope of both ends: one decode of a message, and the bytes of requests, results and errors.
+"""JSON-RPC messages: decode them, and encode requests, notifications, results and errors.
 
-A message is decoded once, straight into `Message`; only when that fails is it read again, slowly, to say what is wrong.
+A message is decoded once into `Message`. If that fails it is read again, more slowly, to say what is wrong.
 Specification: basic (2025-11-25 and 2026-07-28), JSON-RPC 2.0 §4-5.
 """
 
@@ -13,10 +13,12 @@ from portway.protocol.errors import INVALID_PARAMS, INVALID_REQUEST, PARSE_ERROR
 from portway.protocol.versions import LEGACY_VERSIONS
 
 PREFIX = "io.modelcontextprotocol/"
+UNREADABLE = (ValueError, RecursionError)
+"""What msgspec raises for bytes that are not the JSON expected: wrong type, no JSON, no UTF-8, nested too deeply."""
 
 
 class Meta(msgspec.Struct):
-    """`params._meta`, as far as the protocol itself reads it."""
+    """The members of `params._meta` that the protocol itself reads."""
 
     version: str | UnsetType = field(name=PREFIX + "protocolVersion", default=UNSET)
     capabilities: Raw | UnsetType = field(name=PREFIX + "clientCapabilities", default=UNSET)
@@ -25,7 +27,7 @@ class Meta(msgspec.Struct):
 
 
 class Params(msgspec.Struct):
-    """The parameters that routing and the core methods read; the rest of an object is left alone."""
+    """The members of `params` that routing and the core methods read. Others are ignored."""
 
     meta: Meta | UnsetType = field(name="_meta", default=UNSET)
     name: str | UnsetType = UNSET
@@ -45,7 +47,7 @@ class ErrorBody(msgspec.Struct):
 
 
 class Message(msgspec.Struct):
-    """One JSON-RPC message; which kind it is follows from `method` and `id`."""
+    """One JSON-RPC message. `method` and `id` tell of which kind."""
 
     jsonrpc: Literal["2.0"]
     id: int | str | UnsetType = UNSET
@@ -56,7 +58,7 @@ class Message(msgspec.Struct):
 
     @property
     def meta(self) -> Meta | None:
-        """`params._meta`, or None when either is absent."""
+        """`params._meta`, None if absent."""
         params = self.params
         if params is UNSET or params.meta is UNSET:
             return None
@@ -74,34 +76,30 @@ _decoders: dict[type, Any] = {}  # Any: a decoder of each type asked for
 
 
 def decode_params(body: bytes, kind: type[T]) -> T:
-    """Decode the params of a message again as `kind`, for methods that have some of their own.
-
-    Raises RpcError (INVALID_PARAMS) where they are not of that kind.
-    """
+    """Decode the params of the message `body` as `kind`. Raise RpcError (INVALID_PARAMS) if they are not."""
     decoder = _decoders.get(kind)
     if decoder is None:
         decoder = _decoders[kind] = msgspec.json.Decoder(_Body[kind])  # type: ignore[valid-type]
     try:
         body_of_kind: _Body[T] = decoder.decode(body)
         return body_of_kind.params
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise RpcError(INVALID_PARAMS, f"Invalid params: {str(error).replace('`$.', '`')}.") from None
 
 
 _decode = msgspec.json.Decoder(Message).decode
 _encode = msgspec.json.encode
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def decode(body: bytes) -> Message:
     """Decode one message.
 
-    Raises RpcError with status 400: PARSE_ERROR for what is not JSON, INVALID_REQUEST for what is no single JSON-RPC
-    message, INVALID_PARAMS for parameters of the wrong type. Its `request_id` is the id where one could be read.
+    Raise UnreadableMessage: PARSE_ERROR for no JSON, INVALID_REQUEST for no single JSON-RPC message, INVALID_PARAMS for
+    params of the wrong type.
     """
     try:
         message = _decode(body)
-    except (msgspec.ValidationError, *_UNREADABLE):
+    except UNREADABLE:
         return _read_again(body)
     if message.method is UNSET:
         is_one_kind = (message.result is UNSET) is not (message.error is UNSET)
@@ -111,20 +109,20 @@ def decode(body: bytes) -> Message:
 
 
 class UnreadableMessage(RpcError):
-    """What `decode` raises; `request_id` lets the reply name the request where it could be read."""
+    """Bytes that are no valid message. `request_id` is the id, None if it could not be read. The status is 400."""
 
     def __init__(self, code: int, message: str, request_id: int | str | None = None) -> None:
         super().__init__(code, message)
         self.request_id = request_id
 
     def status_under(self, version_header: bytes | None) -> int:
-        """The HTTP status: legacy errors travel with 200 where the request was understood but for its params."""
+        """Return the HTTP status: 200 for a legacy request of which only the params are wrong, else 400."""
         version = None if version_header is None else version_header.decode("latin-1").strip(" \t")
         legacy = version is None or version in LEGACY_VERSIONS
         return 200 if legacy and self.code == INVALID_PARAMS and self.request_id is not None else self.status
 
 
-# The parameters `Params` types, and the methods they are meant for: to any other they are no concern.
+# Which methods have the params that `Params` declares. Other methods may use these names for anything.
 _MEANT_FOR = {
     "name": ("tools/call", "prompts/get"),
     "uri": ("resources/read",),
@@ -135,7 +133,7 @@ _MEANT_FOR = {
 
 
 def _read_again(body: bytes) -> Message:
-    """Read what the typed decoder has refused: say why, unless it was for a parameter its method does not have."""
+    """Say why the typed decoder refused `body`, or read it after all if only params of other methods were wrong."""
     value = _read_object(body)
     request_id = _id_in(value)
     method, params = value.get("method"), value.get("params")
@@ -152,7 +150,7 @@ def _read_again(body: bytes) -> Message:
         )
     if not isinstance(method, str):
         raise UnreadableMessage(INVALID_REQUEST, "The method must be a string.", request_id)
-    if not isinstance(params, dict) and params is not None:  # null is how some clients write that there are none
+    if not isinstance(params, dict) and params is not None:  # some clients write null for none
         raise UnreadableMessage(INVALID_REQUEST, "The params must be a JSON object.", request_id)
     known = {"jsonrpc": "2.0", "method": method} | ({} if request_id is None else {"id": request_id})
     kept = {key: item for key, item in (params or {}).items() if method in _MEANT_FOR.get(key, (method,))}
@@ -202,12 +200,12 @@ def _id_in(value: object) -> int | str | None:
 
 
 def encode_id(request_id: int | str) -> bytes:
-    """The JSON of an id."""
+    """Return an id as JSON."""
     return b"%d" % request_id if type(request_id) is int else _encode(request_id)
 
 
 def encode_result(request_id: int | str, result: bytes) -> bytes:
-    """A reply around the JSON of its result."""
+    """Return the reply with this result, which is JSON."""
     return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (encode_id(request_id), _on_one_line(result))
 
 
@@ -221,7 +219,7 @@ def encode_error(request_id: int | str | None, error: RpcError) -> bytes:
 
 
 def encode_request(request_id: int | str, method: str, params: bytes) -> bytes:
-    """A request around the JSON of its params."""
+    """Return a request with these params, which are JSON."""
     return b'{"jsonrpc":"2.0","id":%b,"method":%b,"params":%b}' % (
         encode_id(request_id),
         _encode(method),
@@ -230,7 +228,7 @@ def encode_request(request_id: int | str, method: str, params: bytes) -> bytes:
 
 
 def encode_notification(method: str, params: bytes) -> bytes:
-    """A notification around the JSON of its params."""
+    """Return a notification with these params, which are JSON."""
     return b'{"jsonrpc":"2.0","method":%b,"params":%b}' % (_encode(method), _on_one_line(params))
 
 
@@ -241,5 +239,5 @@ def encode_cancelled(request_id: int | str, reason: str) -> bytes:
 
 
 def _on_one_line(body: bytes) -> bytes:
-    """JSON as transports carry it: what an author has as `msgspec.Raw` may hold line breaks."""
+    """Remove line breaks, which transports do not allow; an author's `msgspec.Raw` may have some."""
     return msgspec.json.format(body, indent=-1) if b"\n" in body or b"\r" in body else body

@@ -11,6 +11,7 @@ from msgspec import UNSET, Raw, UnsetType
 
 from portway.protocol.errors import HEADER_MISMATCH, RpcError
 from portway.protocol.headers import decode_value, encode_value
+from portway.protocol.jsonrpc import UNREADABLE
 
 _WHOLE = re.compile(r"(-?[0-9]{1,40})(?:\.0{1,40})?")
 
@@ -48,7 +49,7 @@ def verify_params(params: Sequence[HeaderParam], arguments: Raw | UnsetType, fie
     """Raise RpcError (HEADER_MISMATCH) unless a call's arguments and the headers that repeat them agree."""
     try:
         values = {} if arguments is UNSET else msgspec.json.decode(arguments)
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         return  # the tool refuses such arguments
     for param in params:
         value, field = param.argument(values), fields.get(param.key)

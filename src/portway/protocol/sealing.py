@@ -1,6 +1,6 @@
 """Values that clients carry for a server and cannot forge: signed (HMAC-SHA256, RFC 2104) or encrypted (AES-256-GCM).
 
-Replicas that share keys read each other's values, and so does a server that was restarted with the same keys.
+Processes with the same keys, such as replicas or a restarted server, read each other's values.
 """
 
 import base64

@@ -1,4 +1,4 @@
-"""The protocol's revisions and the two eras they fall into."""
+"""The revisions of the protocol, and the two eras they belong to."""
 
 from enum import Enum
 
@@ -16,5 +16,5 @@ class Era(Enum):
 
 
 def negotiate(asked: str) -> str:
-    """The legacy revision to speak with a client that asks for `asked`: that, or else the latest (basic/lifecycle)."""
+    """Return the legacy revision for a client that asks for `asked`: that one or the latest (basic/lifecycle)."""
     return asked if asked in LEGACY_VERSIONS else LATEST_LEGACY

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from portway.http.http_client import BrokenResponse
-from portway.protocol.jsonrpc import encode_id, encode_request
+from portway.protocol.jsonrpc import UNREADABLE, encode_id, encode_request
 
 
 class _Params(msgspec.Struct):
@@ -95,7 +95,7 @@ def restore(
             result = bytes(reply.result)
             outcome = "isError" if _is_error(result) else "ok"
             return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (encode_id(original), result), outcome
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         raise BrokenResponse("it answered with what is not JSON-RPC") from None
     raise BrokenResponse("it answered with what is not the reply to this request")
 
@@ -122,7 +122,7 @@ def restore_resumed(message: bytes) -> tuple[bytes, int | str] | None:
         if reply.method is not UNSET or not isinstance(reply.id, str) or not reply.id.startswith(_MARK):
             return None
         original = msgspec.json.decode(reply.id.split(".", 2)[-1], type=int | str)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return None
     head = b'{"jsonrpc":"2.0","id":%b,' % encode_id(original)
     if reply.error is not UNSET:

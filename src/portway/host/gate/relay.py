@@ -215,7 +215,7 @@ async def _whole(call: GateCall, response: Response) -> bytes:
     while not response.complete and response.pending <= _LONG:
         await response.more()
     if not response.complete:
-        length = int(dict(response.headers).get(b"content-length", b"%d" % REPLY_BYTES))
+        length = int(response.header(b"content-length") or REPLY_BYTES)
         await call.hold(min(length, REPLY_BYTES))
     return await response.read(REPLY_BYTES)
 
