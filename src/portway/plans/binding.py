@@ -39,16 +39,17 @@ class Binder:
         ]
         struct = msgspec.defstruct("Arguments", fields, kw_only=True, forbid_unknown_fields=True)
         self._decode: Callable[[Any], Any] = msgspec.json.Decoder(struct, strict=False).decode
-        self._finishers = [engine.finish for engine in engines]
-        self._finishes = any(self._finishers)
+        self._finishers = [(index, engine.finish) for index, engine in enumerate(engines) if engine.finish]
 
     def bind(self, arguments: JsonBytes | None, context: object = None) -> BoundArguments:
         """Bind a JSON object of arguments (None: no arguments); raises ArgumentError."""
         try:
             values = _astuple(self._decode(b"{}" if arguments is None else arguments))
-            if self._finishes:
-                pairs = zip(values, self._finishers, strict=True)
-                values = tuple([value if finish is None else finish(value) for value, finish in pairs])
+            if self._finishers:
+                finished = list(values)
+                for index, finish in self._finishers:
+                    finished[index] = finish(finished[index])
+                values = tuple(finished)
         except _REFUSED:
             plain = read_object(arguments, self._name)
             raw = msgspec.json.decode(arguments or b"{}", type=dict[str, msgspec.Raw] | None)

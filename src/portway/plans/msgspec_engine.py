@@ -155,9 +155,8 @@ def _with_defaults(value: Any) -> Any:  # noqa: ANN401 - any value that msgspec 
     else:
         fields, inner_names = _fields(type(value))  # type: ignore[arg-type]
         for field in fields:
-            if field.name not in value.__dict__:
-                default = field.default if field.default_factory is MISSING else field.default_factory()
-                value.__dict__[field.name] = default
+            if (name := field.name) not in (own := value.__dict__):
+                own[name] = field.default if field.default_factory is MISSING else field.default_factory()
         inner = [getattr(value, name) for name in inner_names]
     for item in inner:
         _with_defaults(item)

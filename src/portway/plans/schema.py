@@ -128,22 +128,16 @@ def subschemas(schema: Schema) -> Iterator[Schema]:
 
 def flatten(schema: Schema, defs: Mapping[str, Schema]) -> Schema:
     """Replace references by their definitions, as many clients cannot follow them. Recursive ones stay, with $defs."""
-    once = {name: definition for name, definition in defs.items() if not _recursive(name, defs)}
+    once = {name: definition for name, definition in defs.items() if name not in _reachable(definition, defs)}
     try:
         flat: Schema = _inline(schema, once, [_INLINE_NODES])
     except OverflowError:
         flat = schema
-    kept: dict[str, Schema] = {}
-    wanted = _references(flat)
-    while wanted:
-        name = wanted.pop()
-        if name in defs and name not in kept:
-            kept[name] = defs[name]
-            wanted |= _references(defs[name])
+    kept = {name: defs[name] for name in sorted(_reachable(flat, defs))}
     if REF_PREFIX in str(flat.get("$ref", "")):  # MCP wants the object itself at the root
         name = flat["$ref"].removeprefix(REF_PREFIX)
         flat = {**defs[name], **{key: value for key, value in flat.items() if key != "$ref"}}
-    return {**flat, "$defs": dict(sorted(kept.items()))} if kept else flat
+    return {**flat, "$defs": kept} if kept else flat
 
 
 def without_class_titles(defs: Mapping[str, Schema]) -> dict[str, Schema]:
@@ -188,17 +182,16 @@ def _inline(node: Any, defs: Mapping[str, Schema], budget: list[int]) -> Any:  #
     return {key: value if key in _LITERAL else _inline(value, defs, budget) for key, value in node.items()}
 
 
-def _recursive(name: str, defs: Mapping[str, Schema]) -> bool:
-    seen: set[str] = set()
-    wanted = _references(defs[name])
+def _reachable(schema: Schema, defs: Mapping[str, Schema]) -> set[str]:
+    """Return the names of the definitions that a schema refers to, directly or through other definitions."""
+    found: set[str] = set()
+    wanted = _references(schema)
     while wanted:
-        other = wanted.pop()
-        if other == name:
-            return True
-        if other in defs and other not in seen:
-            seen.add(other)
-            wanted |= _references(defs[other])
-    return False
+        name = wanted.pop()
+        if name in defs and name not in found:
+            found.add(name)
+            wanted |= _references(defs[name])
+    return found
 
 
 def _references(node: object) -> set[str]:

@@ -88,6 +88,8 @@ def parse(fn: Callable[..., object], context_type: type) -> Signature:
     name = str(getattr(inner, "__name__", None) or type(inner).__name__)
     if inspect.isgeneratorfunction(target) or inspect.isasyncgenfunction(target):
         raise RegistrationError(f"{name} is a generator; return a list, or report progress through the context")
+    # A wrapper made with functools.wraps is what it wraps.
+    is_async = inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(inspect.unwrap(target))
     raw = _signature(fn, name)
     hints = _hints(target, name)
     # An object's __call__ without a docstring would inherit that of `type`, which says nothing of it.
@@ -124,9 +126,7 @@ def parse(fn: Callable[..., object], context_type: type) -> Signature:
         description=description,
         parameters=tuple(parameters),
         returns=hints.get("return", raw.return_annotation),
-        is_async=any(
-            map(inspect.iscoroutinefunction, (target, inspect.unwrap(target)))
-        ),  # one made with functools.wraps
+        is_async=is_async,
         context=context,
         context_index=context_index,
         asked=tuple(asked),
