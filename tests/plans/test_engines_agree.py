@@ -300,3 +300,12 @@ def test_a_parameter_is_read_alike_whatever_stands_beside_it(annotation):
         assert read[0] == read[1]
     schemas = [json.loads(plan.input_schema)["properties"]["value"] for plan in plans]
     assert schemas[0] == schemas[1]
+
+
+def test_a_result_is_encoded_alike_whatever_the_parameters_are():
+    def alone() -> bytes: ...
+    def beside(path: Path, model: Model) -> bytes: ...
+
+    plans = [compile_plan(fn, context_type=Refused) for fn in (alone, beside)]
+    assert plans[0].output_schema == plans[1].output_schema
+    assert [plan.encode(b"abc").structured for plan in plans] == [b'{"result":"YWJj"}'] * 2
