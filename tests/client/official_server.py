@@ -1,4 +1,4 @@
-"""A server of the official SDK for the client to meet; its arguments are `stdio` or `http PORT`."""
+"""A server of the official SDK for the tests of the client. Its arguments are `stdio` or `http PORT`."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def greeting(name: str) -> str:
 
 
 class Events(EventStore):
-    """The events of every stream, in order; an id is a place among them."""
+    """The events of all streams, in order. An id is an index."""
 
     def __init__(self) -> None:
         self.events: list[tuple[str, JSONRPCMessage | None]] = []

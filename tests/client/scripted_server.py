@@ -1,4 +1,4 @@
-"""An HTTP server whose answers a test writes: what a client must cope with and no honest server says."""
+"""An HTTP server with scripted answers, such as no correct server sends."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Script = Callable[[Request], Awaitable[Reply]]
 
 @asynccontextmanager
 async def scripted(script: Script) -> AsyncIterator[str]:
-    """The URL of a server that answers as `script` says; what `script` raises ends the connection."""
+    """Yield the URL of a server that answers with `script`. An exception in it ends the connection."""
     serving: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""The client against servers that misbehave, end sessions, or speak in ways the official one does not."""
+"""The client against scripted servers: sessions that end, invalid answers, behaviour the official server lacks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Method = Callable[[Request], Awaitable[Reply]]
 
 
 class Legacy:
-    """A legacy server with sessions; `methods` says how each further method is answered."""
+    """A legacy server with sessions. `methods` are the answers to further methods."""
 
     def __init__(self, **methods: Method) -> None:
         self.requests: list[Request] = []
@@ -65,7 +65,7 @@ def result(request: Request, value: dict[str, Any]) -> dict[str, Any]:
     return {"jsonrpc": "2.0", "id": request.message["id"], "result": value}
 
 
-def test_a_legacy_session_is_opened_kept_and_ended() -> None:
+def test_a_legacy_session_is_opened_used_and_ended() -> None:
     async def tools(request: Request) -> Reply:
         return Reply(result(request, {"tools": [{"name": "t", "inputSchema": {"type": "object"}}]}))
 
@@ -83,7 +83,7 @@ def test_a_legacy_session_is_opened_kept_and_ended() -> None:
     assert {request.headers["mcp-protocol-version"] for request in in_session} == {"2025-06-18"}
 
 
-def test_a_session_the_server_forgot_is_opened_again_and_the_call_repeated() -> None:
+def test_a_lost_session_is_opened_again_and_the_call_repeated() -> None:
     async def tools(request: Request) -> Reply:
         if request.headers["mcp-session-id"] == "s1":
             return Reply({"jsonrpc": "2.0", "id": None, "error": {"code": -32001, "message": "gone"}}, 404)
@@ -98,7 +98,7 @@ def test_a_session_the_server_forgot_is_opened_again_and_the_call_repeated() -> 
     assert server.sessions == 2
 
 
-def test_every_page_is_read_and_a_circle_of_pages_is_an_error() -> None:
+def test_every_page_is_read_and_a_repeated_cursor_is_an_error() -> None:
     cursors = {None: "", "": "b", "b": None}
 
     async def tools(request: Request) -> Reply:
@@ -115,7 +115,7 @@ def test_every_page_is_read_and_a_circle_of_pages_is_an_error() -> None:
     use(Legacy(tools_list=tools), scenario)
 
 
-def test_requests_of_the_server_are_answered_amid_a_call() -> None:
+def test_requests_of_the_server_are_answered_during_a_call() -> None:
     answers: asyncio.Queue[Request] = asyncio.Queue()
 
     async def call(request: Request) -> Reply:
@@ -140,7 +140,7 @@ def test_requests_of_the_server_are_answered_amid_a_call() -> None:
     use(script, scenario)
 
 
-def test_giving_up_a_legacy_call_tells_the_server() -> None:
+def test_cancelling_a_legacy_call_tells_the_server() -> None:
     called, told = asyncio.Event(), asyncio.Event()
 
     async def call(request: Request) -> Reply:
@@ -188,7 +188,7 @@ def _answer(body: Any, status: int = 200, **headers: str) -> Callable[[Request],
         (_answer(None, 307, location="/a b"), ClientError, "redirects to /a b: give that"),
     ],
 )
-def test_a_useless_answer_is_an_error_that_says_so(
+def test_an_invalid_answer_is_an_error_that_names_the_reason(
     answer: Callable[[Request], Reply], error: type[Exception], message: str
 ) -> None:
     async def call(request: Request) -> Reply:
@@ -201,7 +201,7 @@ def test_a_useless_answer_is_an_error_that_says_so(
     use(Legacy(tools_call=call), scenario)
 
 
-def test_silence_ends_with_an_error() -> None:
+def test_a_silent_server_is_an_error() -> None:
     async def call(request: Request) -> Reply:
         return Reply([None])
 
@@ -259,7 +259,7 @@ def test_a_modern_request_carries_its_envelope_and_headers() -> None:
         ([sys.executable, "-c", "print('x' * 70_000_000)"], "sent a line longer than"),
     ],
 )
-def test_a_server_out_of_reach_is_an_error_that_names_it(target: str | list[str], message: str) -> None:
+def test_an_unreachable_server_is_an_error_that_names_it(target: str | list[str], message: str) -> None:
     async def main() -> None:
         async with Client(target):
             pytest.fail("it connected")
@@ -268,7 +268,7 @@ def test_a_server_out_of_reach_is_an_error_that_names_it(target: str | list[str]
         asyncio.run(main())
 
 
-def test_a_stdio_server_that_does_not_leave_is_ended_with_its_children(
+def test_a_stdio_server_that_does_not_exit_is_killed_with_its_children(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("portway.client.stdio_channel._EXIT_SECONDS", 0.2)

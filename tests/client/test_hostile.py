@@ -1,4 +1,4 @@
-"""The client of a server that means it harm, or is broken."""
+"""The client against hostile and broken servers."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 from portway.client import Client, ClientError, Elicitation
 from portway.client import http_channel as channel
 from tests.client.scripted_server import Reply, Request, scripted
-from tests.client.test_asked import Asking, question
 from tests.client.test_client import Legacy, result, use
+from tests.client.test_server_requests import Asking, question
 
 RUBBISH = [
     b'{"jsonrpc":"2.0","method":"\xff"}',
@@ -30,7 +30,7 @@ RUBBISH = [
 ]
 
 
-def test_what_is_no_message_does_not_end_a_call_over_http() -> None:
+def test_invalid_messages_do_not_end_a_call_over_http() -> None:
     async def call(request: Request) -> Reply:
         events = [b"data: %b\n\n" % rubbish for rubbish in RUBBISH]
         return Reply([*events, b": \xff\n\n\n", result(request, {"content": []})])
@@ -42,7 +42,7 @@ def test_what_is_no_message_does_not_end_a_call_over_http() -> None:
     use(Legacy(tools_call=call), scenario, **handlers)
 
 
-def test_what_is_no_message_does_not_end_a_stdio_server(tmp_path: Path) -> None:
+def test_invalid_lines_do_not_end_a_stdio_server(tmp_path: Path) -> None:
     answers = [{"supportedVersions": ["2026-07-28"]}, {"content": [], "resultType": "complete"}]
     replies = [json.dumps({"jsonrpc": "2.0", "id": n, "result": answer}) for n, answer in enumerate(answers, 1)]
     (tmp_path / "rubbish").write_bytes(b"\n".join([*RUBBISH, b""]))
@@ -55,7 +55,7 @@ def test_what_is_no_message_does_not_end_a_stdio_server(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_a_result_that_is_no_utf_8_is_an_error_that_says_so() -> None:
+def test_a_result_that_is_not_utf_8_is_an_error() -> None:
     async def call(request: Request) -> Reply:
         return Reply(
             [b'data: {"jsonrpc":"2.0","id":%d,"result":{"content":[{"text":"\xff"}]}}\n\n' % request.message["id"]]
@@ -68,7 +68,7 @@ def test_a_result_that_is_no_utf_8_is_an_error_that_says_so() -> None:
     use(Legacy(tools_call=call), scenario)
 
 
-def test_a_server_that_loses_every_session_is_not_asked_without_end() -> None:
+def test_a_server_that_loses_every_session_is_not_asked_for_ever() -> None:
     async def forget(request: Request) -> Reply:
         return Reply({}, 404)
 
@@ -81,7 +81,7 @@ def test_a_server_that_loses_every_session_is_not_asked_without_end() -> None:
     assert (server.seen().count("initialize"), server.seen().count("ping")) == (2, 2)
 
 
-def test_a_server_that_never_takes_the_handshake_is_given_up() -> None:
+def test_a_server_that_never_accepts_the_handshake_is_an_error() -> None:
     async def silent(request: Request) -> Reply:
         return Reply([None]) if await asyncio.Event().wait() else Reply()
 
@@ -95,7 +95,7 @@ def test_a_server_that_never_takes_the_handshake_is_given_up() -> None:
 
 
 @pytest.mark.parametrize("milliseconds", [0, 999_999_999])
-def test_a_server_can_make_a_client_neither_hammer_nor_sleep(
+def test_the_retry_time_of_a_server_is_bounded_on_both_sides(
     monkeypatch: pytest.MonkeyPatch, milliseconds: int
 ) -> None:
     pauses: list[float] = []
@@ -125,7 +125,7 @@ def test_a_server_can_make_a_client_neither_hammer_nor_sleep(
     assert pauses == [0.02 if milliseconds == 0 else 0.05]
 
 
-def test_a_flood_of_questions_is_answered_in_part_and_one_asked_twice_once() -> None:
+def test_only_some_of_a_flood_of_questions_are_answered_and_a_repeated_one_once() -> None:
     asked: list[str] = []
     all_asked = asyncio.Event()
 

@@ -54,7 +54,7 @@ async def use_everything(client: Client) -> None:
 
 
 class Person:
-    """Answers what a server asks, and keeps what it hears."""
+    """Answers what a server asks, and keeps the logs and changes it gets."""
 
     def __init__(self) -> None:
         self.logs: list[Log] = []
@@ -104,12 +104,16 @@ async def connect(target: str | Sequence[str], era: Literal["auto", "legacy", "m
 
 
 @pytest.mark.parametrize(("era", "spoken"), [("auto", Era.MODERN), ("legacy", Era.LEGACY)])
-def test_it_uses_all_of_an_official_http_server(url: str, era: Literal["auto", "legacy"], spoken: Era) -> None:
+def test_the_client_uses_every_feature_of_an_official_http_server(
+    url: str, era: Literal["auto", "legacy"], spoken: Era
+) -> None:
     asyncio.run(connect(url, era, spoken))
 
 
 @pytest.mark.parametrize(("era", "spoken"), [("modern", Era.MODERN), ("legacy", Era.LEGACY)])
-def test_it_uses_all_of_an_official_stdio_server(era: Literal["modern", "legacy"], spoken: Era) -> None:
+def test_the_client_uses_every_feature_of_an_official_stdio_server(
+    era: Literal["modern", "legacy"], spoken: Era
+) -> None:
     asyncio.run(connect(STDIO, era, spoken))
 
 

@@ -1,4 +1,4 @@
-"""A listener in a thread of its own, and clients that speak bytes to it."""
+"""A listener in a thread of its own, and clients that send it raw bytes."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Listener:
         return socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
 
     def talk(self, *pieces: bytes) -> bytes:
-        """Send, and return all that comes until the server closes."""
+        """Send the pieces, and return all that the server sends until it closes."""
         with self.connect() as sock:
             for piece in pieces:
                 sock.sendall(piece)

@@ -1,4 +1,4 @@
-"""Our listener and uvicorn get the same bytes: the app sees the same requests, the client the same answers."""
+"""Our listener and uvicorn are given the same bytes, and must give the same requests and the same answers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ COUNTS = [500, pytest.param(20_000, marks=[pytest.mark.slow, pytest.mark.timeout
 QUIET = 6  # turns of the loop in which nothing happens, after which nothing will
 LIMITS = Limits(header_bytes=8000, header_count=20)
 
-# What we refuse and uvicorn serves: our sentence, and why.
+# What we refuse and uvicorn accepts: our sentence, and the reason.
 REFUSED = {
     "The request target must be a path that starts with '/'.": "RFC 9112 3.2: no form that an origin server serves",
     "The Transfer-Encoding of the request is not supported: only chunked is.": "RFC 9112 6.1: unknown codings",
@@ -42,7 +42,7 @@ REFUSED = {
     "The request headers are larger than 8000 bytes.": "a bound of ours; chunk extensions and trailers count as well",
     f"More than {PIPELINE_LIMIT} requests wait on this connection.": "a bound of ours",
 }
-# Where uvicorn is not an example: what stands in the bytes of a request, and why the comparison ends before it.
+# Bytes of a request at which the comparison ends, because uvicorn is no example: a pattern, and the reason.
 NOT_COMPARED = [
     (rb"(?i:\nupgrade)", "RFC 9110 7.8: an upgrade nobody makes is ignored; uvicorn loses the body and what follows"),
     (rb"CONNECT", "RFC 9110 9.3.6: no origin server tunnels; uvicorn gives it to the app"),
@@ -56,7 +56,7 @@ NOT_COMPARED_AT = re.compile(b"|".join(pattern for pattern, _ in NOT_COMPARED))
 
 @dataclass
 class Seen:
-    """What one server made of the bytes."""
+    """What one server made of the bytes: requests and answers."""
 
     requests: list[list[object]] = field(default_factory=list)
     answers: bytearray = field(default_factory=bytearray)
@@ -65,7 +65,7 @@ class Seen:
     faults: list[object] = field(default_factory=list)
 
     def app(self) -> App:
-        """Record the request and echo it, in the way that its path asks for."""
+        """Return an app that records each request and echoes it; the path chooses the kind of response."""
 
         async def echo(scope: Scope, receive: Receive, send: Send) -> None:
             kept = "type", "http_version", "method", "scheme", "path", "raw_path", "query_string", "root_path", "server"
@@ -94,7 +94,7 @@ class Seen:
         return echo
 
     def parsed(self) -> list[tuple[int, bytes]]:
-        """Status and body of each answer; a body that is cut is marked so."""
+        """Return status and body of each answer, with a mark on a body that is cut."""
         rest, found = bytes(self.answers), []
         while rest:
             head, end, rest = rest.partition(b"\r\n\r\n")
@@ -126,7 +126,7 @@ def _unchunked(rest: bytes) -> tuple[bytes, bytes]:
 
 @pytest.fixture
 def compare() -> Iterator[Compare]:
-    """Sends the pieces to both, each once nothing more comes of the one before; then the client is done, or gone."""
+    """Send each piece to both servers once the one before has no more effect; then end or leave the connection."""
     loop = asyncio.new_event_loop()
     quiet = {"log_config": None, "access_log": False, "ws": "none", "lifespan": "off"}
     faults: list[object] = []
@@ -191,7 +191,7 @@ def compare() -> Iterator[Compare]:
 
 
 def judge(stream: bytes, ours: Seen, theirs: Seen) -> None:
-    """The same, up to the first thing that is ours alone with a reason given above."""
+    """Assert that both are the same, up to the first difference that has a reason above."""
     mine, other = ours.parsed(), theirs.parsed()
     refusal = mine[-1] if mine and mine[-1][0] in (400, 408, 431, 501, 505) else None
     sentence = refusal[1].decode().strip() if refusal else ""
@@ -275,7 +275,7 @@ BODIES = [b"", b"a", b"hello", b"GET /in HTTP/1.1\r\nHost: h\r\n\r\n", b"\0\xff\
 
 
 def either(common: list[bytes], rare: list[bytes]) -> dict[bool, st.SearchStrategy[bytes]]:
-    """By whether anything goes. Made once: making strategies costs more than drawing from them."""
+    """Return the strategies for valid and for hostile requests. They are made once, since making one is slow."""
     return {False: st.sampled_from(common), True: st.sampled_from([*common, *rare])}
 
 
@@ -299,7 +299,7 @@ BYTES = st.binary(min_size=1, max_size=2)
 
 @st.composite
 def requests(draw: st.DrawFn) -> bytes:
-    """A request that is mostly sound, so that what follows it is looked at too."""
+    """A mostly valid request, so that those after it are read too."""
     hostile = draw(IS_HOSTILE)
     lines = [b" ".join([draw(METHOD[hostile]), draw(TARGET[hostile]), draw(VERSION[hostile])]), *draw(FIELD[hostile])]
     framing, body = draw(FRAMING), b""
@@ -318,7 +318,7 @@ def requests(draw: st.DrawFn) -> bytes:
 
 @st.composite
 def streams(draw: st.DrawFn) -> list[bytes]:
-    """The requests of one connection, cut into pieces, perhaps with a byte changed or the end missing."""
+    """The requests of one connection in pieces, perhaps with changed bytes or without the end."""
     stream = b"".join(draw(REQUESTS))
     harm, places = draw(HARM), [place % (len(stream) + 1) for place in draw(CUTS)]
     if harm == "cut short":

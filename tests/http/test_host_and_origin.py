@@ -77,7 +77,9 @@ def test_host_and_origin_are_judged_by_name(host: str, origin: str | None, statu
         ("http://localhost/", [b"host"], 400),
     ],
 )
-def test_what_is_missing_twice_or_absolute_is_refused(path: str, names: list[bytes], status: int) -> None:
+def test_a_missing_or_repeated_header_or_a_target_without_a_path_is_refused(
+    path: str, names: list[bytes], status: int
+) -> None:
     refusal = Guard(["*"]).check({"path": path, "headers": [(name, b"localhost") for name in names]})
     assert refusal is not None
     assert refusal.status == status
@@ -92,7 +94,7 @@ def test_a_star_allows_every_name_but_not_a_null_origin() -> None:
     assert refusal.status == 403
 
 
-def test_the_verdicts_that_clients_can_fill_stay_bounded() -> None:
+def test_the_cache_of_verdicts_is_bounded() -> None:
     guard = Guard()
     for number in range(5000):
         guard.check({"path": "/", "headers": [(b"host", b"h%d.example" % number)]})

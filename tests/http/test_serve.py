@@ -1,4 +1,4 @@
-"""The listener over raw sockets: what it answers, what it refuses, when it cuts, how it stops."""
+"""The listener over raw sockets: answers, refusals, deadlines and the stop."""
 
 from __future__ import annotations
 
@@ -84,9 +84,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("request_bytes", "status"), REFUSED.values(), ids=REFUSED.keys())
-def test_a_request_that_is_not_sound_is_refused_and_the_connection_ends(
-    listen, request_bytes: bytes, status: int
-) -> None:
+def test_an_invalid_request_is_refused_and_the_connection_ends(listen, request_bytes: bytes, status: int) -> None:
     answer = listen(echo).talk(request_bytes)
     head, _, sentence = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 %d " % status), answer
@@ -110,7 +108,7 @@ def test_a_request_that_is_not_sound_is_refused_and_the_connection_ends(
     ids=["escaped path", "sized body", "chunked body with a trailer", "HTTP/1.0", "absolute target",
          "absolute target without a path", "absolute target with only a query", "h2c offer with a body"],
 )  # fmt: skip
-def test_a_sound_request_is_answered(listen, request_bytes: bytes, expected: bytes) -> None:
+def test_a_valid_request_is_answered(listen, request_bytes: bytes, expected: bytes) -> None:
     answer = listen(echo).talk(request_bytes)
     assert answer.startswith(b"HTTP/1.1 200 OK\r\n"), answer
     assert answer.endswith(b"\r\n\r\n" + expected)
@@ -135,7 +133,7 @@ async def stream(scope: Scope, receive: Receive, send: Send) -> None:
     ],
     ids=["chunked", "HTTP/1.0: until the end", "and so with an upgrade", "and with an expectation", "HEAD", "204"],
 )
-def test_a_response_of_unknown_length_is_framed_as_its_client_can_read_it(
+def test_a_response_of_unknown_length_is_framed_for_its_client(
     listen, request_bytes: bytes, framing: bytes, body: bytes
 ) -> None:
     assert listen(stream).talk(request_bytes).partition(b"\r\n")[2] == framing + b"\r\n" + body
@@ -147,7 +145,7 @@ def test_head_is_answered_without_a_body_and_with_its_length(listen) -> None:
     assert answer.endswith(b"\r\n\r\n")
 
 
-def test_a_client_that_expects_100_continue_is_told_to_when_the_body_is_read(listen) -> None:
+def test_100_continue_is_sent_when_the_app_reads_the_body(listen) -> None:
     with listen(echo).connect() as sock:
         sock.sendall(post(b"Content-Length: 2", b"Expect: 100-continue", b"Connection: close"))
         assert read_until(sock, b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -155,7 +153,7 @@ def test_a_client_that_expects_100_continue_is_told_to_when_the_body_is_read(lis
         assert read_all(sock).endswith(b"POST /mcp hi")
 
 
-def test_a_client_that_expects_100_continue_and_is_refused_its_body_finds_the_connection_ended(listen) -> None:
+def test_an_answer_instead_of_100_continue_ends_the_connection(listen) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         assert scope["type"] == "http"
         await send_bytes(send, 413, b"no", TEXT)
@@ -165,7 +163,7 @@ def test_a_client_that_expects_100_continue_and_is_refused_its_body_finds_the_co
     assert b"\r\nconnection: close\r\n" in answer
 
 
-def test_pipelined_requests_are_answered_in_order_and_a_bad_one_after_the_good(listen) -> None:
+def test_pipelined_requests_are_answered_in_order_and_an_invalid_one_last(listen) -> None:
     answer = listen(echo).talk(
         get(b"/1", close=False) + get(b"/2", close=False) + post(b"Content-Length: 1", body=b"3") + b"\0bad"
     )
@@ -173,7 +171,7 @@ def test_pipelined_requests_are_answered_in_order_and_a_bad_one_after_the_good(l
     assert at == sorted(at)
 
 
-def test_a_body_cut_by_garbage_is_never_handed_over_as_whole(listen) -> None:
+def test_a_body_cut_by_invalid_bytes_never_reaches_the_app_as_complete(listen) -> None:
     seen: list[object] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -198,18 +196,18 @@ def test_a_body_cut_by_garbage_is_never_handed_over_as_whole(listen) -> None:
     [(b"GET / HTTP/1.1\r\nHost:", b"408"), (post(b"Content-Length: 5", body=b"a"), b"408"), (b"", b"")],
     ids=["slow headers", "slow body", "silence"],
 )
-def test_a_client_that_stalls_is_cut(listen, piece: bytes, status: bytes) -> None:
+def test_a_client_that_stalls_is_refused_with_408(listen, piece: bytes, status: bytes) -> None:
     answer = listen(echo, header_seconds=0.1, stall_seconds=0.1).talk(piece)
     assert answer[9:12] == status
 
 
-def test_an_idle_connection_is_closed_without_a_word(listen) -> None:
+def test_an_idle_connection_is_closed_without_an_answer(listen) -> None:
     with listen(echo, idle_seconds=0.1).connect() as sock:
         sock.sendall(get(b"/x", close=False))
         assert read_all(sock).endswith(b"GET /x ")
 
 
-def test_a_client_that_does_not_read_is_cut_and_holds_up_the_app_until_then(listen) -> None:
+def test_a_client_that_does_not_read_pauses_the_app_and_is_disconnected(listen) -> None:
     ended = threading.Event()
     sent = 0
 
@@ -238,7 +236,7 @@ async def _disconnect(receive: Receive) -> None:
         pass
 
 
-def test_connections_beyond_the_bound_get_503_and_a_freed_place_is_taken(listen) -> None:
+def test_connections_over_the_limit_get_503_until_one_ends(listen) -> None:
     listener = listen(echo, connections=1)
     with listener.connect() as first:
         first.sendall(get(b"/1", close=False))
@@ -249,12 +247,12 @@ def test_connections_beyond_the_bound_get_503_and_a_freed_place_is_taken(listen)
     assert listener.talk(get()).startswith(b"HTTP/1.1 200 ")
 
 
-def test_a_refusal_is_readable_by_a_client_that_goes_on_sending(listen) -> None:
+def test_a_client_that_keeps_sending_can_read_its_refusal(listen) -> None:
     answer = listen(echo).talk(b"\0" + b"x" * 200_000, b"y" * 200_000)
     assert answer.startswith(b"HTTP/1.1 400 ")
 
 
-def test_a_failing_app_is_a_500_that_says_nothing_of_it(listen) -> None:
+def test_an_app_that_fails_is_a_500_without_details(listen) -> None:
     async def broken(scope: Scope, receive: Receive, send: Send) -> None:
         raise ValueError("secret")
 
@@ -291,7 +289,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize(("messages", "said"), FAULTS.values(), ids=FAULTS.keys())
-def test_an_app_that_breaks_the_rules_is_a_logged_500_and_nothing_of_its_own_goes_out(
+def test_an_app_that_breaks_asgi_is_a_logged_500_and_nothing_of_its_response_is_sent(
     listen, caplog: pytest.LogCaptureFixture, messages: list[Message], said: str
 ) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -306,7 +304,7 @@ def test_an_app_that_breaks_the_rules_is_a_logged_500_and_nothing_of_its_own_goe
     assert said in caplog.text
 
 
-def test_a_response_that_breaks_amid_its_body_is_cut_so_that_the_client_can_tell(listen) -> None:
+def test_a_response_that_fails_in_its_body_is_cut(listen) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         assert scope["type"] == "http"
         await send(start())
@@ -316,7 +314,7 @@ def test_a_response_that_breaks_amid_its_body_is_cut_so_that_the_client_can_tell
     assert listen(app).talk(get(close=False)).endswith(b"\r\n\r\n2\r\nab\r\n")
 
 
-def test_a_broken_response_that_nobody_reads_is_given_up_with_its_connection(listen) -> None:
+def test_a_failed_response_that_the_client_does_not_read_ends_with_its_connection(listen) -> None:
     disconnected = threading.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -355,7 +353,7 @@ def test_no_request_sees_the_context_of_the_one_before_it_on_the_connection(list
     assert answer.count(b"nobody") == 3
 
 
-def test_a_refusal_that_waits_for_a_long_answer_stands_still_and_so_do_no_other_deadlines(listen) -> None:
+def test_a_refusal_waits_for_a_long_answer_without_a_deadline(listen) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         assert scope["type"] == "http"
         await _disconnect(receive)
@@ -367,7 +365,7 @@ def test_a_refusal_that_waits_for_a_long_answer_stands_still_and_so_do_no_other_
             assert b" 408 " in listener.talk(post(b"Content-Length: 5", body=b"a"))
 
 
-def test_what_is_paused_for_the_app_is_not_taken_for_slow(listen) -> None:
+def test_a_client_paused_for_the_app_is_not_taken_for_slow(listen) -> None:
     gate = Gate()
     listener = listen(gate, header_seconds=0.1)
     with listener.connect() as sock, listener.connect() as other:
@@ -382,7 +380,7 @@ def test_what_is_paused_for_the_app_is_not_taken_for_slow(listen) -> None:
         assert b" 408 " not in read_until(sock, b"done")
 
 
-def test_a_receive_that_was_given_up_takes_nothing_from_the_next_and_all_who_wait_are_told_of_the_end(listen) -> None:
+def test_a_cancelled_receive_loses_no_message_and_every_receive_learns_of_the_end(listen) -> None:
     seen: list[object] = []
     done = threading.Event()
 
@@ -405,7 +403,7 @@ def test_a_receive_that_was_given_up_takes_nothing_from_the_next_and_all_who_wai
     assert seen == [b"1", "http.disconnect", "http.disconnect"]
 
 
-def test_an_answer_given_before_the_body_was_read_reaches_a_client_that_still_sends(listen) -> None:
+def test_an_answer_sent_before_the_body_is_read_reaches_a_client_that_still_sends(listen) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         assert scope["type"] == "http"
         await send_bytes(send, 413, b"no", TEXT)
@@ -414,7 +412,7 @@ def test_an_answer_given_before_the_body_was_read_reaches_a_client_that_still_se
     assert answer.endswith(b"\r\n\r\nno")
 
 
-def test_a_request_costs_few_calls_and_its_answer_no_waiting(listen) -> None:
+def test_a_request_costs_few_calls_and_its_answer_does_not_wait(listen) -> None:
     calls, seen = 0, []
 
     def count(frame: object, event: str, argument: object) -> None:
@@ -437,7 +435,7 @@ def test_a_request_costs_few_calls_and_its_answer_no_waiting(listen) -> None:
 
 
 class Gate:
-    """An app whose requests wait until they are let through."""
+    """An app whose requests wait until the test releases them."""
 
     def __init__(self) -> None:
         self.entered = threading.Event()
@@ -452,7 +450,7 @@ class Gate:
         await send_bytes(send, 200, b"done", TEXT)
 
 
-def test_a_stop_closes_idle_connections_soon_and_lets_a_running_request_finish(listen) -> None:
+def test_a_stop_closes_idle_connections_and_lets_a_running_request_finish(listen) -> None:
     gate = Gate()
     listener = listen(gate)
     with listener.connect() as idle, listener.connect() as busy:
@@ -468,7 +466,7 @@ def test_a_stop_closes_idle_connections_soon_and_lets_a_running_request_finish(l
     listener.join()
 
 
-def test_a_stop_waits_for_nobody_who_left_in_the_last_moment(listen) -> None:
+def test_a_stop_does_not_wait_for_clients_that_have_left(listen) -> None:
     gate = Gate()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -489,7 +487,7 @@ def test_a_stop_waits_for_nobody_who_left_in_the_last_moment(listen) -> None:
     listener.join()
 
 
-def test_a_request_on_its_way_at_a_stop_is_answered_as_the_last(listen) -> None:
+def test_a_request_that_arrives_at_the_stop_is_answered_as_the_last(listen) -> None:
     listener = listen(echo)
     with listener.connect() as idle:
         idle.sendall(get(close=False))
@@ -514,7 +512,7 @@ def test_a_request_that_outlasts_the_grace_period_is_cancelled_and_answered_503(
     assert not caplog.records
 
 
-def test_the_lifespan_surrounds_the_requests_and_its_state_reaches_them(listen) -> None:
+def test_the_lifespan_begins_before_and_ends_after_requests_and_its_state_reaches_them(listen) -> None:
     seen: list[str] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -534,7 +532,7 @@ def test_the_lifespan_surrounds_the_requests_and_its_state_reaches_them(listen) 
     assert seen == ["lifespan.startup", "request", "lifespan.shutdown"]
 
 
-def test_an_open_event_stream_is_told_of_nothing_until_the_grace_period_ends_and_is_then_broken_off(listen) -> None:
+def test_an_open_event_stream_is_cut_when_the_grace_period_ends(listen) -> None:
     ended: list[str] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -567,7 +565,7 @@ def test_a_lifespan_that_fails_to_start_fails_the_listener_with_its_message(list
     assert str(failure) == "no database"
 
 
-def test_an_app_that_does_not_shut_down_is_left_behind(listen, caplog, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_app_that_does_not_shut_down_is_cancelled(listen, caplog, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asgi_lifespan, "STOP_SECONDS", 0.05)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -605,7 +603,7 @@ def test_an_inherited_socket_is_served(listen) -> None:
         assert listener.talk(get(b"/x")).endswith(b"GET /x ")
 
 
-def test_an_address_that_cannot_be_had_is_one_sentence_with_the_mend(tmp_path: Path) -> None:
+def test_an_address_that_cannot_be_listened_on_is_one_sentence_that_says_what_to_do(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(ListenError, match=rf"Port {port} on 127.0.0.1 is in use\. Choose another"):
@@ -640,7 +638,7 @@ def test_a_signal_ends_an_app_that_has_not_started_yet() -> None:
         assert process.wait(20) == 1
 
 
-def test_no_more_connections_are_taken_than_the_process_may_open_files() -> None:
+def test_connections_are_limited_to_the_open_files_of_the_process() -> None:
     code = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (64, 300))\n" + PROCESS
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

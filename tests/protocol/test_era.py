@@ -1,4 +1,4 @@
-"""The classifier's table: which era a message is under, from its envelope and its MCP-Protocol-Version header."""
+"""The era of a message, by its envelope and its MCP-Protocol-Version header."""
 
 from __future__ import annotations
 

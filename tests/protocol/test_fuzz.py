@@ -1,4 +1,4 @@
-"""The codecs take any bytes: an answer, or the one error that says what is wrong."""
+"""Decoders of any bytes give a value, or the one error that says what is wrong."""
 
 from __future__ import annotations
 
@@ -79,25 +79,25 @@ def judge(body: bytes) -> None:
 @example(b'{"jsonrpc":"2.0","id":"\\ud800","method":"ping"}')
 @example(b'\xef\xbb\xbf{"jsonrpc":"2.0","id":1,"method":"ping"}')
 @example('{"jsonrpc":"2.0","id":1,"method":"ping"}'.encode("utf-16"))
-def test_any_bytes_are_a_message_or_an_error_with_a_sentence(body):
+def test_any_bytes_decode_or_raise_an_error_with_a_sentence(body):
     judge(body)
 
 
 @fuzz
 @given(MEMBERS)
-def test_any_members_are_a_message_or_an_error_with_a_sentence(members):
+def test_any_members_decode_or_raise_an_error_with_a_sentence(members):
     judge(json.dumps(members).encode("utf-8", "surrogatepass"))
 
 
 @fuzz
 @given(st.integers(-(2**63), 2**64 - 1) | st.text(st.characters(exclude_categories=["Cs"])))
-def test_an_id_goes_back_as_it_came(request_id):
+def test_an_id_is_returned_unchanged(request_id):
     assert json.loads(encode_id(request_id)) == request_id
 
 
 @fuzz
 @given(st.lists(st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]), min_size=1)), st.data())
-def test_events_survive_any_cut_into_chunks(texts, data):
+def test_events_are_read_whatever_the_chunks(texts, data):
     stream = b"".join(b"data: %b\n\n:\n\n" % text.encode() for text in texts)
     parser, events = EventParser(), []
     while stream:
@@ -115,7 +115,7 @@ def test_events_survive_any_cut_into_chunks(texts, data):
         )
     )
 )
-def test_an_event_stream_reads_the_same_whole_and_byte_by_byte(pieces):
+def test_an_event_stream_is_read_the_same_whole_and_byte_by_byte(pieces):
     stream = b"".join(pieces) + b"\n\n"
     parser = EventParser()
     assert [event for byte in stream for event in parser.feed(bytes([byte]))] == EventParser().feed(stream)
@@ -140,7 +140,7 @@ def test_any_template_compiles_or_is_refused_with_a_sentence(template, uri):
 @example("..%2f..%2fetc")
 @example("a%00b")
 @example("%ff")
-def test_no_value_of_a_template_climbs_out_of_its_place(raw):
+def test_no_value_of_a_template_leaves_its_folder(raw):
     for template, several in (("file://x/{name}/y", False), ("file://x/{+name}/y", True)):
         values = UriPattern(template).match(f"file://x/{raw}/y")
         if values is None:
@@ -200,7 +200,7 @@ PATH = UriPattern("file://x/{+name}/y")
 @pytest.mark.parametrize(
     ("check", "seeds"), [(judge, MESSAGES), (judge_stream, STREAM), (judge_value, VALUES), (judge_uri, URIS)]
 )
-def test_twenty_thousand_mutations_of_what_is_well_formed_are_answered_or_refused(check, seeds):
+def test_mutations_of_valid_input_decode_or_are_refused(check, seeds):
     for text in damaged(seeds, 20_000):
         check(text)
 
@@ -246,7 +246,7 @@ def takes_state(text: str) -> bool:
         (takes_state, [request_state.seal(KEYS, request_state.State(WHO, CALL, 60, number)) for number in (1, 2, 3)]),
     ],
 )
-def test_of_twenty_thousand_sealed_values_only_those_that_were_given_are_taken(takes, given):
+def test_no_mutation_of_a_sealed_value_unseals(takes, given):
     assert all(takes(text) for text in given)
     seeds = [text.encode() for text in given]
     raw = [base64.urlsafe_b64decode(text + "==") for text in given]

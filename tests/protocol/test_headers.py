@@ -1,4 +1,4 @@
-"""The headers of a modern request: the sentinel and the ladder (2026-07-28, basic/transports/streamable-http)."""
+"""The headers of a modern request: their encoding and checks (2026-07-28, basic/transports/streamable-http)."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("value", LITERAL)
-def test_what_is_no_whole_sentinel_is_taken_literally(value):
+def test_an_incomplete_sentinel_is_taken_literally(value):
     assert decode_value(value) == value
 
 
@@ -60,7 +60,7 @@ def test_a_sentinel_that_is_not_strict_base64_of_utf_8_is_a_header_mismatch(valu
 
 @fuzz
 @given(st.text())
-def test_every_text_survives_the_way_through_a_header(text):
+def test_every_text_is_encoded_and_decoded_unchanged(text):
     value = encode_value(text)
     assert value.isascii()
     assert value.isprintable()
@@ -111,7 +111,7 @@ LADDER = [
 
 
 @pytest.mark.parametrize(("envelope", "headers", "code"), LADDER)
-def test_the_first_failure_of_the_ladder_names_the_code(envelope, headers, code):
+def test_the_first_failed_check_gives_the_code(envelope, headers, code):
     meta = {key: value for key, value in (ENVELOPE | envelope).items() if value is not ...}
     body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "add", "_meta": meta}}
     fields = {key: value for key, value in (HEADERS | headers).items() if value is not None}
@@ -125,6 +125,6 @@ def test_the_first_failure_of_the_ladder_names_the_code(envelope, headers, code)
 
 
 @pytest.mark.parametrize("name", ["add", "Ž", " padded ", "=?base64?YWRk?=", "two\nlines", ""])
-def test_the_headers_a_client_writes_are_the_ones_a_server_verifies(name):
+def test_the_headers_that_a_client_writes_pass_verification(name):
     body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": name, "_meta": ENVELOPE}}
     verify(decode(json.dumps(body).encode()), dict(request_headers("tools/call", name, "2026-07-28")))

@@ -1,4 +1,4 @@
-"""The HTTP client against peers that answer well, badly, late and never: scripts of raw bytes on real sockets."""
+"""The HTTP client against peers that send scripted bytes over real sockets: valid, invalid, late or none."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
 @asynccontextmanager
 async def peer(script: Script) -> AsyncIterator[HttpClient]:
-    """A server that runs `script` on each connection, and a client of it."""
+    """Run a server that runs `script` on each connection, and yield a client of it."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -72,7 +72,7 @@ def replies(*parts: bytes) -> Script:
         (b"HTTP/1.1 500 Oh\r\nconnection: close\r\ncontent-length: 1\r\n\r\n!", 500, b"!"),
     ],
 )
-def test_a_valid_reply_is_read_whole_however_it_is_framed_and_cut(reply: bytes, status: int, body: bytes) -> None:
+def test_a_valid_response_is_read_whole_whatever_its_framing_and_pieces(reply: bytes, status: int, body: bytes) -> None:
     async def run() -> None:
         for parts in ([reply], [reply[i : i + 1] for i in range(len(reply))]):
             async with peer(replies(*parts)) as client:
@@ -108,7 +108,7 @@ def test_a_valid_reply_is_read_whole_however_it_is_framed_and_cut(reply: bytes, 
         b"HTTP/1.1 200 OK\r\nx : y\r\ncontent-length: 0\r\n\r\n",
     ],
 )
-def test_a_broken_or_boundless_reply_raises_and_is_never_taken_for_an_answer(reply: bytes) -> None:
+def test_a_broken_or_endless_response_raises(reply: bytes) -> None:
     async def run() -> None:
         async with peer(replies(reply)) as client:
             with pytest.raises(BrokenResponse):
@@ -142,7 +142,7 @@ def test_connections_are_reused_until_the_peer_says_otherwise(monkeypatch: pytes
     asyncio.run(run())
 
 
-def test_bytes_nobody_asked_for_end_the_connection_and_never_answer_the_next_request() -> None:
+def test_unexpected_bytes_close_the_connection_and_never_answer_the_next_request() -> None:
     async def run() -> None:
         async with peer(replies(OK + OK.replace(b"ok", b"no"))) as client:
             for _ in range(3):
@@ -224,7 +224,7 @@ def test_a_slow_reader_pauses_the_peer() -> None:
     asyncio.run(run())
 
 
-def test_giving_up_closes_the_connection_so_the_peer_can_see_it() -> None:
+def test_closing_an_unfinished_response_closes_the_connection() -> None:
     async def run() -> None:
         gone, asked = asyncio.Event(), asyncio.Event()
 
@@ -252,7 +252,7 @@ def test_giving_up_closes_the_connection_so_the_peer_can_see_it() -> None:
     asyncio.run(run())
 
 
-def test_a_reply_longer_than_the_limit_is_refused_and_its_rest_not_read() -> None:
+def test_a_response_longer_than_the_limit_is_refused_and_its_rest_not_read() -> None:
     async def run() -> None:
         async with peer(replies(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n" + b"x" * 1000)) as client:
             with pytest.raises(BrokenResponse, match="longer than 999"):
@@ -261,7 +261,7 @@ def test_a_reply_longer_than_the_limit_is_refused_and_its_rest_not_read() -> Non
     asyncio.run(run())
 
 
-def test_a_head_request_has_no_body_whatever_the_reply_says() -> None:
+def test_a_response_to_head_has_no_body_whatever_its_headers_say() -> None:
     async def run() -> None:
         async with peer(replies(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n")) as client:
             response = await client.request("HEAD", "/")
@@ -270,7 +270,7 @@ def test_a_head_request_has_no_body_whatever_the_reply_says() -> None:
     asyncio.run(run())
 
 
-def test_unix_sockets_and_dead_addresses(tmp_path: Path) -> None:
+def test_unix_sockets_work_and_dead_addresses_raise(tmp_path: Path) -> None:
     async def run() -> None:
         async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             assert b"\r\nhost: localhost\r\n" in await request_of(reader)
@@ -288,7 +288,7 @@ def test_unix_sockets_and_dead_addresses(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
-def test_a_request_cannot_be_split_by_what_it_is_given() -> None:
+def test_line_breaks_in_a_target_or_header_are_refused() -> None:
     async def run() -> None:
         client = HttpClient(Address.parse("http://127.0.0.1:1"))
         for target, headers in (
@@ -314,13 +314,13 @@ def test_a_request_cannot_be_split_by_what_it_is_given() -> None:
         ("unix:/tmp/x", "localhost"),
     ],
 )
-def test_an_address_gives_its_host_header(text: str, authority: str) -> None:
+def test_an_address_has_the_host_header_of_its_url(text: str, authority: str) -> None:
     assert Address.parse(text).authority == authority
 
 
 @pytest.mark.parametrize(
     "text", ["", "a", "ftp://a", "http://", "unix:", "unix:relative", "http://u:p@a", "http://a:x"]
 )
-def test_what_is_no_address_is_refused(text: str) -> None:
+def test_an_invalid_address_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
         Address.parse(text)

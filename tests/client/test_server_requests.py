@@ -1,4 +1,4 @@
-"""The client when a server asks and tells: rounds, questions, streams that are resumed, changes."""
+"""The client when a server asks or announces something: rounds of input, questions, resumed streams, changes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ META = "io.modelcontextprotocol/"
 
 
 class Modern:
-    """A modern server; each call gets the next of `replies`, made from the request."""
+    """A modern server. Each call gets the next of `replies`, made from the request."""
 
     def __init__(self, *replies: Callable[[Request], Reply]) -> None:
         self.requests: list[Request] = []
@@ -45,7 +45,7 @@ def done(request: Request) -> Reply:
     return Reply(result(request, {"content": [{"type": "text", "text": "done"}], "resultType": "complete"}))
 
 
-def test_a_modern_call_is_repeated_with_the_answers_and_the_very_state_until_it_is_complete() -> None:
+def test_a_modern_call_is_repeated_with_the_answers_and_the_same_state_until_it_is_complete() -> None:
     roots = {"method": "roots/list"}
     server = Modern(asks("s1=", name=FORM, where=roots), asks("s2="), done)
     together = asyncio.Barrier(2)
@@ -87,7 +87,7 @@ def test_a_modern_call_is_repeated_with_the_answers_and_the_very_state_until_it_
         ),
     ],
 )
-def test_what_a_client_cannot_serve_ends_the_call(
+def test_a_request_that_the_client_does_not_serve_ends_the_call(
     replies: list[Callable[[Request], Reply]], handlers: dict[str, Any], message: str
 ) -> None:
     async def scenario(client: Client) -> None:
@@ -97,7 +97,7 @@ def test_what_a_client_cannot_serve_ends_the_call(
     use(Modern(*replies), scenario, **handlers)
 
 
-def test_what_a_handler_raises_comes_out_of_a_modern_call() -> None:
+def test_a_modern_call_raises_what_its_handler_raises() -> None:
     def sample(question: object) -> str:
         raise KeyError("mine")
 
@@ -109,7 +109,7 @@ def test_what_a_handler_raises_comes_out_of_a_modern_call() -> None:
 
 
 class Asking(Legacy):
-    """A legacy server whose calls ask on their stream, and are answered once the client has answered."""
+    """A legacy server whose calls ask on their stream, and are answered after the client's answer."""
 
     def __init__(self, *questions: dict[str, Any], open_stream: bool = False) -> None:
         self.answers: dict[str, asyncio.Future[dict[str, Any]]] = {}
@@ -136,7 +136,7 @@ def question(name: str, **params: Any) -> dict[str, Any]:
     return {"jsonrpc": "2.0", "id": name, "method": "elicitation/create", "params": {"message": name, **params}}
 
 
-def test_a_handler_that_fails_is_an_error_to_a_legacy_server_which_leaks_nothing() -> None:
+def test_a_handler_that_fails_is_an_error_without_details_to_a_legacy_server() -> None:
     def elicit(asked: Elicitation) -> dict[str, Any]:
         if asked.message == "fail":
             raise ValueError("secret")
@@ -156,7 +156,7 @@ def test_a_handler_that_fails_is_an_error_to_a_legacy_server_which_leaks_nothing
     assert declared == {"elicitation": {"form": {}, "url": {}}}
 
 
-def test_a_question_the_server_takes_back_is_no_longer_asked() -> None:
+def test_a_question_that_the_server_cancels_is_no_longer_asked() -> None:
     stopped: list[str] = []
 
     async def elicit(asked: Elicitation) -> dict[str, Any]:
@@ -202,7 +202,7 @@ def test_a_call_does_not_time_out_while_its_question_is_open() -> None:
     use(server, scenario, on_elicit=elicit)
 
 
-def test_a_stream_that_ends_before_the_reply_is_resumed_after_what_was_read() -> None:
+def test_a_stream_that_ends_before_the_reply_is_resumed_after_the_last_event() -> None:
     async def call(request: Request) -> Reply:
         return Reply([b"id: s-1\nretry: 1\ndata:\n\n"])
 
@@ -230,7 +230,7 @@ def test_a_stream_that_ends_before_the_reply_is_resumed_after_what_was_read() ->
     assert resumed == ["s-1", "s-2"]
 
 
-def test_a_client_that_listens_keeps_the_streams_of_its_sessions_open_and_tells_a_new_one_what_it_wants() -> None:
+def test_a_listening_client_reopens_its_stream_and_subscribes_again_in_a_new_session() -> None:
     streams: asyncio.Queue[tuple[str, str | None]] = asyncio.Queue()
     changed = b'id: e1\nretry: 1\ndata: {"jsonrpc":"2.0","method":"notifications/tools/list_changed"}\n\n'
 
@@ -297,7 +297,7 @@ ACKNOWLEDGED = notice("subscriptions/acknowledged", 2)
         ([{"jsonrpc": "2.0", "id": 2, "result": {}}], StopAsyncIteration, "^$"),
     ],
 )
-def test_a_stream_of_changes_ends_as_the_server_ends_it(
+def test_a_stream_of_changes_ends_or_raises_as_the_server_ends_it(
     tail: list[dict[str, Any]], error: type[Exception], message: str
 ) -> None:
     stray, change = notice("tools/list_changed", "2"), notice("resources/updated", 2, uri="config://x/y")
@@ -314,7 +314,7 @@ def test_a_stream_of_changes_ends_as_the_server_ends_it(
     assert server.requests[1].message["params"]["notifications"] == wanted
 
 
-def test_a_stream_of_changes_that_is_refused_or_not_acknowledged_is_not_entered() -> None:
+def test_a_refused_or_unacknowledged_stream_of_changes_raises_at_once() -> None:
     refusal = {"jsonrpc": "2.0", "id": 2, "error": {"code": 1000, "message": "no more than that"}}
 
     async def scenario(client: Client) -> None:
@@ -327,7 +327,7 @@ def test_a_stream_of_changes_that_is_refused_or_not_acknowledged_is_not_entered(
     use(Modern(lambda request: Reply(refusal, 429), lambda request: Reply([None])), scenario)
 
 
-def test_a_client_that_takes_no_changes_is_told_that_it_missed_some() -> None:
+def test_a_client_that_takes_no_changes_learns_that_it_missed_some() -> None:
     many = [notice("resources/updated", 2, uri=f"config://x/{n}") for n in range(1025)]
 
     async def scenario(client: Client) -> None:
@@ -342,7 +342,7 @@ def test_a_client_that_takes_no_changes_is_told_that_it_missed_some() -> None:
     use(server, scenario, on_log=lambda log: all_came.set())
 
 
-def test_on_change_is_told_in_the_log_when_it_will_hear_no_more(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_says_when_on_change_gets_no_more_changes(caplog: pytest.LogCaptureFixture) -> None:
     async def scenario(client: Client) -> None:
         assert await heard.get() == Change("tools")
 
@@ -356,7 +356,7 @@ def tool(**properties: Any) -> dict[str, Any]:
     return {"name": "t", "inputSchema": {"type": "object", "properties": properties}}
 
 
-def test_arguments_are_repeated_as_headers_once_the_server_has_said_so(caplog: pytest.LogCaptureFixture) -> None:
+def test_arguments_are_repeated_as_headers_once_the_schema_is_known(caplog: pytest.LogCaptureFixture) -> None:
     good = tool(
         city={"type": "string", "x-mcp-header": "City"},
         far={"type": "object", "properties": {"n": {"type": "boolean", "x-mcp-header": "Far-N"}}},

@@ -1,4 +1,4 @@
-"""Bodies within their bound, and event streams, over a real listener."""
+"""Bodies of requests and event streams, over a real listener."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_body_is_read_up_to_the_limit_and_refused_beyond_it(
     assert answer.startswith(b"HTTP/1.1 " + status), answer
 
 
-def test_a_client_that_leaves_amid_its_body_is_told_from_an_empty_body() -> None:
+def test_a_client_that_leaves_during_its_body_is_not_taken_for_an_empty_body() -> None:
     async def receive() -> Message:
         return messages.pop(0)
 
@@ -52,7 +52,9 @@ def test_a_client_that_leaves_amid_its_body_is_told_from_an_empty_body() -> None
         asyncio.run(read_body(None, receive, 10))
 
 
-def test_events_arrive_as_they_are_sent_and_comments_fill_the_silence(listen, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_events_arrive_as_they_are_sent_and_a_silent_stream_gets_comments(
+    listen, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("portway.http.event_stream.KEEP_ALIVE", 0.02)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -73,7 +75,7 @@ def test_events_arrive_as_they_are_sent_and_comments_fill_the_silence(listen, mo
         read_until(sock, b":\n\n")
 
 
-def test_a_closed_stream_ends_the_response_and_takes_no_more(listen) -> None:
+def test_a_closed_stream_ends_the_response_and_refuses_events(listen) -> None:
     failures: list[str] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
