@@ -263,7 +263,10 @@ def test_a_request_that_waits_when_the_listener_stops_is_answered_with_the_docum
         sock.sendall(legacy("tools/call", {"name": "waits"}))
         assert begun.wait(8)
         listener.stop()
-        assert error_text(read_all(sock)) == "The server is stopping. Send the request again."
+        assert (
+            error_text(read_all(sock))
+            == "The server stopped before the answer was complete; the request may have been carried out."
+        )
     listener.join()
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -405,18 +407,43 @@ def test_a_host_that_is_asked_twice_to_stop_waits_for_no_call_and_leaves_nothing
         eventually((tmp_path / "never.held").exists)
         launcher = up.child.process
         launcher.send_signal(signal.SIGINT)
-        eventually(lambda: not pending(launcher.pid))
-        launcher.send_signal(signal.SIGINT)
-        assert launcher.wait(10) == 0
+        eventually(lambda: signalled_to_its_end(launcher), within=20)
+        assert launcher.returncode == 0
         assert up.processes() == {}
         assert call.exception() is not None
         assert not Path(f"/proc/{left[1]}").exists(), "a daemon without a trace of its origin is ended too"
 
 
-def pending(pid: int) -> int:
-    """Return the signals sent to a process that it has not taken yet, as a mask."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.partition("ShdPnd:\t")[2].split()[0], 16)
+def signalled_to_its_end(launcher: subprocess.Popen[str]) -> bool:
+    launcher.send_signal(signal.SIGINT)
+    return launcher.poll() is not None
+
+
+def test_signals_to_all_processes_at_once_are_one_stop_in_which_calls_end(tmp_path: Path) -> None:
+    with host(tmp_path / "data", [thing(tmp_path / "thing")]) as up, ThreadPoolExecutor(1) as callers:
+        call = callers.submit(up.call, "thing", "hold", up.ready["token"], until=str(tmp_path / "go"))
+        eventually((tmp_path / "go.held").exists)
+        instance = next(pid for pid, command in up.processes().items() if "/venv/bin/" in command)
+        gate = up.process("gate")
+        for pid in (up.child.process.pid, gate, up.process("control"), up.process("logs"), instance):
+            os.kill(pid, signal.SIGTERM)
+        eventually(lambda: not listens(up))
+        (tmp_path / "go").touch()
+        assert call.result(30) == {"result": "one"}
+        assert up.child.process.wait(20) == 0
+        assert up.processes() == {}
+
+
+def listens(up: Host) -> bool:
+    """Return whether the gate takes connections. The launcher holds the socket, so ask the gate's own."""
+    with socket.socket() as probe:
+        probe.settimeout(0.2)
+        try:
+            probe.connect(("127.0.0.1", int(up.ready["url"].rpartition(":")[2])))
+            probe.sendall(b"GET /_portway/health HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            return bool(probe.recv(1))
+        except OSError:
+            return False
 
 
 def test_up_with_a_folder_that_cannot_be_deployed_ends_with_its_reason(tmp_path: Path, running: Host) -> None:

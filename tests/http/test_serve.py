@@ -629,6 +629,9 @@ run(app, Bind(port=0), on_ready=lambda url: print(url, flush=True), on_stop=lamb
 """
 
 
+LATER = "from portway.http import serve\nserve.ONE_STOP_SECONDS = 0.0  # any second signal is a later one\n"
+
+
 def test_a_signal_ends_an_app_that_has_not_started_yet() -> None:
     code = PROCESS.replace('assert scope["type"] == "http"', "pass")
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
@@ -652,10 +655,10 @@ def test_connections_are_limited_to_the_open_files_of_the_process() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_a_process_cleanly_and_a_second_one_now(number: signal.Signals) -> None:
+def test_a_signal_stops_a_process_cleanly_and_a_later_one_now(number: signal.Signals) -> None:
     for busy in (False, True):
         with subprocess.Popen(
-            [sys.executable, "-c", PROCESS], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [sys.executable, "-c", LATER + PROCESS], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         ) as process:
             assert process.stdout is not None
             port = int(process.stdout.readline().rpartition(":")[2])
@@ -671,3 +674,26 @@ def test_a_signal_stops_a_process_cleanly_and_a_second_one_now(number: signal.Si
             _, errors = process.communicate(timeout=20)
         assert process.returncode == (1 if busy else 0), errors
         assert errors == ""
+
+
+ANSWERING = PROCESS.replace(
+    "await asyncio.Event().wait()",
+    """await asyncio.sleep(0.3)
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]})
+    await send({"type": "http.response.body", "body": b"done"})""",
+)
+
+
+def test_signals_at_once_are_one_stop_in_which_requests_end() -> None:
+    with subprocess.Popen([sys.executable, "-c", ANSWERING], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        port = int(process.stdout.readline().rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as sock:
+            sock.sendall(get())
+            assert process.stdout.readline() == "entered\n"
+            process.send_signal(signal.SIGTERM)
+            assert process.stdout.readline() == "stopping\n"
+            process.send_signal(signal.SIGTERM)
+            process.send_signal(signal.SIGINT)
+            assert read_all(sock).endswith(b"done")
+        assert process.wait(20) == 0

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import contextlib
 import json
 import logging
 import signal
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from portway.exceptions import ToolError
 from portway.host.console import say
+from portway.host.gate_client import GateClient
 from portway.host.instances.process_runtime import ProcessRuntime
 from portway.host.instances.running_apps import RunningApps
 from portway.host.instances.runtime import Limits as InstanceLimits
@@ -26,21 +28,29 @@ from portway.transport.http_app import HttpApp
 
 _log = logging.getLogger("portway.host")
 _SHUTDOWN_SECONDS = 2.0  # for calls of the command line in flight; a deploy is cancelled after it
+_GATE_SECONDS = 40.0  # a gate that is stopped ends within 30 s
+_POLL_SECONDS = 0.05
 _TOKEN = "up"  # noqa: S105  # the name of a token
 
 
 async def run(paths: Paths, url: str, domain: str, folders: list[Path], *, announce: bool) -> int:
     """Deploy `folders`, print the ready line if `announce`, and serve until a signal; return the exit code.
 
-    SIGTERM lets the instances end their calls, SIGINT kills them.
+    At SIGTERM the gate ends first, whose calls need the instances; these then end theirs. SIGINT kills them.
     """
     stop = asyncio.Event()
+    gate = GateClient(paths.gate_socket)
+    stops: list[asyncio.Task[None]] = []
+
+    def end_after_gate() -> None:
+        if not stops or stops[-1].done():
+            stops.append(asyncio.create_task(_stop_after_gate(gate, stop)))
 
     def end_now() -> None:
         stop.set()
         end_strays(paths, set())
 
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, end_after_gate)
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, end_now)
     store = Store(paths.database)
     runtime = ProcessRuntime(paths)
@@ -89,6 +99,15 @@ async def _start(
         say(f"ready {json.dumps(ready)}", to=1)
         paths.announced.touch()
     return True
+
+
+async def _stop_after_gate(gate: GateClient, stop: asyncio.Event) -> None:
+    """Set `stop` once the gate has ended. If it does not, somebody has signalled control alone: go on as before."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_GATE_SECONDS):
+            while await gate.is_running():  # noqa: ASYNC110  # the end of another process sends no event
+                await asyncio.sleep(_POLL_SECONDS)
+            stop.set()
 
 
 async def _end_streams(app: HttpApp, stop: asyncio.Event) -> None:

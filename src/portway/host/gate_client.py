@@ -23,6 +23,15 @@ class GateClient:
         answer = await self._ask({"op": "drain", "instance": instance, "seconds": seconds}, seconds + _LINE_SECONDS)
         return int(answer.get("in_flight", 0))
 
+    async def is_running(self) -> bool:
+        """Return whether a gate listens; a gate that is stopping does so until its last call has ended."""
+        try:
+            _, writer = await asyncio.open_unix_connection(self._path)
+        except OSError:
+            return False
+        writer.close()
+        return True
+
     async def _ask(self, request: dict[str, object], seconds: float) -> dict[str, Any]:
         try:
             async with asyncio.timeout(seconds):

@@ -11,7 +11,7 @@ The launcher as a whole:
     running → stopping   a signal; control exited with FAILED; or a child failed five times in the first minute.
                          The gate ends first, which lets its calls finish, then control, which stops the instances,
                          then the log writer
-    stopping → stopping  a second signal: gate and control end at once
+    stopping → stopping  a later signal, not within a second of the first: gate and control end at once
     stopping → ended     all three are gone
 """
 
@@ -42,6 +42,7 @@ _SHORT_SECONDS = 3.0  # shorter runs count as failed starts
 _SHORT_RUNS = 5  # after so many in a row the next start waits, longer each time
 _LONGEST_PAUSE_SECONDS = 32
 _FIRST_SECONDS = 60.0  # within them, a child that keeps failing ends the host
+_ONE_STOP_SECONDS = 1.0  # signals within it are one: a service manager sends them to every process
 _TICK_SECONDS = 1.0
 _LONG_SECONDS = 3600.0
 
@@ -69,7 +70,7 @@ class Launcher:
         self._short_runs = dict.fromkeys(_CHILDREN, 0)
         self._begun = time.monotonic()
         self._waiting: dict[str, float] = {}
-        self._stopping = False
+        self._stopping, self._stopped_at = False, 0.0
         self._ending = ""
         self._code = 0
 
@@ -140,10 +141,11 @@ class Launcher:
         The second time, end everything at once: a second SIGTERM does that to the gate, SIGINT to control.
         """
         if self._stopping:
-            self._send("gate", signal.SIGTERM)
-            self._send("control", signal.SIGINT)
+            if time.monotonic() - self._stopped_at >= _ONE_STOP_SECONDS:
+                self._send("gate", signal.SIGTERM)
+                self._send("control", signal.SIGINT)
             return
-        self._stopping = True
+        self._stopping, self._stopped_at = True, time.monotonic()
         self._waiting.clear()
         self._stop_next()
 

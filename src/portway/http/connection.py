@@ -391,7 +391,12 @@ class Connection(asyncio.Protocol):
         """Answer the request in flight with 503 at the end of the stop's time, or cut the answer it has begun."""
         active = self._active
         if active is not None and not active.response_complete:
-            self._end(active, _answer(503, "The server is stopping. Send the request again."))
+            self._end(
+                active,
+                _answer(
+                    503, "The server stopped before the answer was complete; the request may have been carried out."
+                ),
+            )
 
     def _end(self, cycle: RequestCycle, answer: bytes) -> None:
         """End the request in flight; its app receives a disconnect."""

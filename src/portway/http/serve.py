@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Bind", "Limits", "ListenError", "StartupError", "run", "serve"]
 
+ONE_STOP_SECONDS = 1.0  # a service manager signals all processes of a host, whose parent then does so again
 CANCEL_SECONDS = 2.0  # for cancelled requests to clean up
 OTHER_DESCRIPTORS = 256  # open files besides the connections that count, including connections that are leaving
 
@@ -37,7 +38,8 @@ def run(
 ) -> None:
     """Serve until SIGTERM or SIGINT, then stop as `serve` does.
 
-    A second signal, or one before the app has started, stops at once with exit status 1. `on_ready` gets the URL when
+    A second signal, or one before the app has started, stops at once with exit status 1; signals within a second are
+    one. `on_ready` gets the URL when
     connections are accepted. `on_stop` is called at the first signal, so that the app can end its open streams.
     Raise ListenError or StartupError, before `on_ready`.
     """
@@ -53,7 +55,7 @@ async def _run(
     app: App, bind: Bind, limits: Limits, on_ready: Callable[[str], None], on_stop: Callable[[], None] | None
 ) -> None:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
-    is_ready = False
+    is_ready, stopped_at = False, 0.0
 
     def ready(url: str) -> None:
         nonlocal is_ready
@@ -63,9 +65,12 @@ async def _run(
     serving = loop.create_task(serve(app, bind, limits, on_ready=ready, stop=stop))
 
     def on_signal() -> None:
-        if stop.is_set() or not is_ready:
+        nonlocal stopped_at
+        if not is_ready or (stop.is_set() and loop.time() - stopped_at >= ONE_STOP_SECONDS):
             serving.cancel()
+        if serving.cancelling() or stop.is_set():
             return
+        stopped_at = loop.time()
         stop.set()
         if on_stop is not None:
             on_stop()
