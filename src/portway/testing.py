@@ -1,4 +1,4 @@
-"""For the tests of a server: a client in the same process, a URL to serve it at, a replay of what asks in both eras.
+"""Test a server: by a client in the same process, at a URL, or by a replay of a tool that asks in both eras.
 
 ```python
 async with portway.testing.Client(server, answers={"Your name?": "Ada"}) as client:
@@ -51,7 +51,7 @@ class Client(lean.Client):
 
     `answers` says what the user, the model and the client answer: keys are a question's key or its message ("roots" for
     the roots), values what a form is to be filled in with, `Answer("decline")`, the model's text, a list of URIs. The
-    handlers of `portway.client.Client` are taken as well. `principal` is who calls. A lifespan runs once a client.
+    handlers of `portway.client.Client` work as well. `principal` is who calls. The lifespan runs once for each client.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Client(lean.Client):
 
 
 class Answers:
-    """The answers a test gives beforehand."""
+    """The answers that a test gives in advance."""
 
     def __init__(self, given: Mapping[str, object]) -> None:
         self._given = given
@@ -103,7 +103,7 @@ class Answers:
         self.fault: AssertionError | None = None
 
     def learn(self, key: str, question: InputRequest) -> None:
-        """Keep the key under which a modern server asks."""
+        """Remember the key under which a modern server asks a question."""
         if question.method == "roots/list":
             self._keys["roots"] = key
         elif question.method == "elicitation/create":
@@ -141,7 +141,7 @@ class Answers:
         raise self._failed(f"{question.text!r} is asked of the model: answer it with a text")
 
     def roots(self) -> list[Root]:
-        """The roots of the client."""
+        """Return the roots of the client."""
         value = self._find("roots")
         if not isinstance(value, (list, tuple)):
             raise self._failed('answers["roots"] must be a list of URIs')
@@ -155,7 +155,7 @@ class Answers:
         raise self._failed(f"the server asks {says!r}, and answers= has nothing for it")
 
     def _failed(self, text: str) -> AssertionError:
-        """The error of a test, kept for the call: a legacy server would make a tool's error of it."""
+        """Return an error for the test, and keep it for the call: a legacy server turns it into a tool's error."""
         self.fault = AssertionError(text)
         return self.fault
 
@@ -202,7 +202,7 @@ class Memory(LineChannel):
 
 @asynccontextmanager
 async def serve(server: Server) -> AsyncIterator[str]:
-    """The URL at which `server` is served over HTTP, on a free port of this machine, while the block lasts."""
+    """Serve `server` over HTTP on a free port of this machine while the block lasts, and yield its URL."""
     from portway.http.bind import Bind
     from portway.http.limits import Limits
     from portway.http.serve import serve as listen
@@ -228,7 +228,7 @@ async def serve(server: Server) -> AsyncIterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """What one tool gave in each era."""
+    """The results of one tool in each era."""
 
     modern: CallResult
     legacy: CallResult
@@ -242,10 +242,10 @@ async def replay(
     answers: Mapping[str, object],
     principal: Principal = ANONYMOUS,
 ) -> Replay:
-    """Call a tool that asks in both eras, with the same answers; AssertionError where questions or results differ.
+    """Call a tool that asks in both eras with the same answers. AssertionError where questions or results differ.
 
-    A modern client makes the tool run again after each round of questions, a legacy one lets it wait: a tool that
-    counts, draws lots or looks at the clock before it asks gives itself away here, unless it does so in `ctx.once`.
+    A modern client makes the tool run again after each round of questions, a legacy one lets it wait. So a tool that
+    counts, draws random numbers or reads the clock before it asks fails here, unless it does so in `ctx.once`.
     """
     given = Answers(answers)
     results: list[CallResult] = []
@@ -264,11 +264,11 @@ async def replay(
     return Replay(modern, legacy)
 
 
-_ERAS: tuple[Spoken, ...] = ("modern", "legacy")  # the modern one first: it tells the questions' keys
+_ERAS: tuple[Spoken, ...] = ("modern", "legacy")  # the modern one first: it gives the questions' keys
 
 
 def _comparable(result: CallResult) -> object:
-    """A result without what differs by nature.
+    """Return a result without what always differs.
 
     That is the ids under which faults are logged, and structured content that is no object, which the legacy era lacks.
     """

@@ -1,4 +1,4 @@
-"""The change bus: who hears of what, once, and at what cost."""
+"""The change bus: which listeners get which changes, once each, and what that costs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TOOLS, PROMPTS = Change("tools"), Change("prompts")
 
 
 def on_a_loop(test: Callable[[Bus, Changes], Coroutine[Any, Any, None]]) -> Callable[[], None]:
-    """Runs a test with a bus on an event loop of its own."""
+    """Run a test with a bus on an event loop of its own."""
 
     async def scenario() -> None:
         changes = Changes()
@@ -111,7 +111,7 @@ async def test_closing_the_bus_ends_listeners_after_what_they_hold(bus: Bus, cha
 
 
 @on_a_loop
-async def test_wishes_can_be_added_and_withdrawn(bus: Bus, changes: Changes) -> None:
+async def test_uris_can_be_added_and_removed(bus: Bus, changes: Changes) -> None:
     listener = bus.listen(["tools"])
     for uri in ("a://1", "a://1", "a://2"):
         listener.want(uri)
@@ -127,7 +127,7 @@ async def test_wishes_can_be_added_and_withdrawn(bus: Bus, changes: Changes) -> 
 
 
 @on_a_loop
-async def test_wishes_are_bounded(bus: Bus, changes: Changes) -> None:
+async def test_the_uris_of_a_listener_are_bounded(bus: Bus, changes: Changes) -> None:
     with pytest.raises(RpcError, match=f"^No more than {URI_LIMIT} resources can be listened to at a time.$"):
         bus.listen(uris=map(str, range(URI_LIMIT + 1)))
     with pytest.raises(RpcError, match=f"^The URI is longer than the {URI_LENGTH} characters"):
@@ -171,7 +171,7 @@ async def test_ten_thousand_who_wait_are_small_and_all_hear(bus: Bus, changes: C
     assert heard[7] == [TOOLS, update("a://7")]
 
 
-def test_all_listeners_together_want_a_bounded_length_of_uris(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_uris_of_all_listeners_have_a_bounded_length(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("portway.sessions.change_bus.ROOM", 30)
 
     async def main() -> None:

@@ -1,4 +1,4 @@
-"""Sealed session ids, and how long and how much is remembered beside them."""
+"""Sealed session ids, and what is remembered beside them, how long."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_an_id_is_read_wherever_one_of_the_keys_is_and_nowhere_else() -> None:
         (ANONYMOUS, False),
     ],
 )
-def test_a_session_is_its_callers_by_name_whatever_the_token(caller: Principal, same: bool) -> None:
+def test_a_session_belongs_to_its_caller_whatever_the_token(caller: Principal, same: bool) -> None:
     sessions = Sessions(Keys.random(), no_bus)
     minted = sessions.mint(Principal("i", "s", "c"), "2025-11-25", DeclaredClient())
     for _ in range(2):  # unknown at first, then remembered

@@ -1,4 +1,4 @@
-"""Questions to a legacy client, and what becomes of them."""
+"""Questions to a legacy client, and how each ends."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from portway.sessions.pending_questions import QUESTION_LIMIT, PendingQuestions
 
 
 class Client:
-    """The far end: what was sent to it, and its answers."""
+    """The client that is asked: the messages it got, and its answers."""
 
     def __init__(self) -> None:
         self.pending = PendingQuestions()

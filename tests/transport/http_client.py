@@ -1,4 +1,4 @@
-"""An application on a real listener, and a client that speaks HTTP to it, event streams and sessions included."""
+"""An application on a real listener, and a client of it that speaks HTTP, with event streams and sessions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BASE = {"content-type": "application/json", "accept": "application/json, text/ev
 
 
 def served(scenario: Callable[[str, HttpClient], Awaitable[None]], application: HttpApp) -> None:
-    """Runs `scenario(url, client)` against an application on a real listener, which stops as a process would."""
+    """Run `scenario(url, client)` against an application on a real listener, which then stops as a process would."""
 
     async def main() -> None:
         ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -41,7 +41,7 @@ def served(scenario: Callable[[str, HttpClient], Awaitable[None]], application: 
 
 
 def envelope(method: str, params: dict[str, Any] | None = None, request_id: object = 1, **meta: object) -> bytes:
-    """The body of a modern request."""
+    """Return the body of a modern request."""
     body = {"jsonrpc": "2.0", "id": request_id, "method": method}
     return json.dumps(body | {"params": (params or {}) | {"_meta": ENVELOPE | meta}}).encode()
 
@@ -58,7 +58,7 @@ async def post(client: HttpClient, body: bytes, **headers: str) -> Response:
 
 
 class Legacy:
-    """A legacy client with the headers it sends with every request: those of its session, once it has one."""
+    """A legacy client and the headers of all its requests, those of its session included."""
 
     def __init__(self, client: HttpClient, version: str = LEGACY, **headers: str) -> None:
         self.client = client
@@ -92,7 +92,7 @@ class Legacy:
         return await self.send("tools/call", params, request_id)
 
     async def get(self, last_event_id: str = "", **headers: str) -> Response:
-        """GET the session's stream, or go on with one after an event."""
+        """GET the session's stream, or resume one after an event."""
         resume = {"last_event_id": last_event_id} if last_event_id else {}
         return await request(self.client, "GET", **self.headers | resume | headers)
 
@@ -108,7 +108,7 @@ class Events:
         self._ready: list[Event] = []
 
     async def next(self) -> Event | None:
-        """The next event, None at the end of the stream."""
+        """Return the next event, None at the end of the stream."""
         while not self._ready:
             chunk = await anext(self._chunks, None)
             if chunk is None:
@@ -117,24 +117,24 @@ class Events:
         return self._ready.pop(0)
 
     async def message(self) -> Any:
-        """The JSON of the next event that has data."""
+        """Return the JSON of the next event that has data."""
         while (event := await self.next()) is not None:
             if event.data:
                 return json.loads(event.data)
         return None
 
     async def rest(self) -> list[Event]:
-        """All that comes until the end of the stream."""
+        """Return all events until the end of the stream."""
         events = []
         while (event := await self.next()) is not None:
             events.append(event)
         return events
 
     async def leave(self) -> None:
-        """Close the connection, as a client that has lost the network."""
+        """Close the connection, like a client that has lost the network."""
         await self._response.close()
 
 
 async def reply(response: Response) -> Any:
-    """The JSON of a whole response."""
+    """Return the JSON of a whole response."""
     return json.loads(await response.read(9_999_999))

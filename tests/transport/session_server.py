@@ -1,4 +1,4 @@
-"""The server under test in test_stdio_session.py: its tools say, ask and change things."""
+"""The server under test in test_stdio_session.py: its tools log, ask and change things."""
 
 import asyncio
 import contextlib
@@ -30,7 +30,7 @@ async def watched(name: str) -> str:
 
 @server.tool
 async def ask(ctx: Context, method: str, params: dict[str, Any]) -> Any:
-    """What the client says to a request of this server's."""
+    """Return what the client answers to a request of this server."""
     return msgspec.json.decode(await ctx._exchange.channel.ask(method, msgspec.json.encode(params)))
 
 
@@ -53,7 +53,7 @@ async def log(ctx: Context, levels: list[str]) -> None:
 
 @server.tool
 async def touch(first: int, last: int) -> None:
-    """Say that resources have changed, and on standard error when everybody was told."""
+    """Update resources, and write to standard error once the listeners have been told."""
     for number in range(first, last):
         server.resource_updated(f"watched://{number}")
     await asyncio.sleep(0)
@@ -62,7 +62,7 @@ async def touch(first: int, last: int) -> None:
 
 @server.tool
 async def grow() -> None:
-    """Change the list of tools, twice at a stroke."""
+    """Change the list of tools twice at once."""
 
     async def grown() -> None: ...
 

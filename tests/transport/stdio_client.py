@@ -1,4 +1,4 @@
-"""A server's two pipes and the messages written into them, for the tests of stdio."""
+"""A server process, its two pipes, and messages to write into them, for the tests of stdio."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ ENVELOPE = {
 
 
 def command(server: str) -> list[str]:
-    """How a server of this folder is run over stdio."""
+    """Return the command that runs a server of this folder over stdio."""
     return [str(SCRIPTS / "portway"), "run", str(Path(__file__).with_name(server)), "--transport", "stdio"]
 
 
 class Pipes:
-    """A server and the two ends of its pipes; every read gives up after ten seconds."""
+    """A server and our ends of its pipes; a read fails after ten seconds."""
 
     def __init__(self, *command: str, env: Mapping[str, str] | None = None) -> None:
         pipe = subprocess.PIPE
@@ -48,7 +48,7 @@ class Pipes:
         self.process.stdin.flush()
 
     def receive(self) -> Any:
-        """The next message."""
+        """Return the next message."""
         assert self.process.stdout
         while b"\n" not in self._rest:
             ready, _, _ = select.select([self.process.stdout], [], [], 10)
@@ -59,7 +59,7 @@ class Pipes:
         return json.loads(line)
 
     def ask(self, message: dict[str, Any]) -> Any:
-        """Send a message; the next one received, which is the answer where nothing else is due."""
+        """Send a message and return the next one received, its answer where nothing else is due."""
         self.send(message)
         return self.receive()
 
@@ -69,7 +69,7 @@ class Pipes:
         self.send({"jsonrpc": "2.0", "method": "notifications/initialized"})
 
     def close_input(self) -> int:
-        """Leave as a client does; the server's exit status."""
+        """Close the pipe as a client does, and return the server's exit status."""
         assert self.process.stdin
         self.process.stdin.close()
         return self.process.wait(10)

@@ -1,4 +1,4 @@
-"""What a call and an import may cost, in counts: they do not depend on how busy the machine is."""
+"""What a call and an import cost, in counts, which do not depend on how busy the machine is."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def make_app(tools: int = 1) -> HttpApp:
 
 
 def make_call(app: HttpApp, *, modern: bool) -> Callable[[], None]:
-    """A function that drives one tools/call through the application, to its end, without a loop turning."""
+    """Return a function that drives one tools/call through the application without a turn of the event loop."""
     params: dict[str, Any] = {"name": "get_weather_0", "arguments": {"city": "Oslo"}}
     headers = [(b"host", b"localhost"), (b"content-type", b"application/json"), (b"accept", b"*/*")]
     if modern:
@@ -66,7 +66,7 @@ def make_call(app: HttpApp, *, modern: bool) -> Callable[[], None]:
 
 
 def count_calls(work: Callable[[], None]) -> int:
-    """How many functions, of Python and of C, `work` calls."""
+    """Count the functions, of Python and of C, that `work` calls."""
     count = 0
 
     def tick(_frame: object, event: str, _argument: object) -> None:

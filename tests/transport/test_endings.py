@@ -1,4 +1,4 @@
-"""However a call or a stream ends, its place is free again, and what it held is gone."""
+"""However a call or a stream ends, it counts towards no limit any more and holds no memory."""
 
 from __future__ import annotations
 
@@ -200,11 +200,11 @@ ENDINGS: dict[str, Callable[[Legacy], Awaitable[Any]]] = {
 
 
 @pytest.mark.parametrize("ending", ENDINGS.values(), ids=ENDINGS)
-def test_however_it_ends_its_place_is_free_again(ending: Callable[[Legacy], Awaitable[Any]]) -> None:
+def test_however_a_call_ends_it_counts_towards_no_limit_any_more(ending: Callable[[Legacy], Awaitable[Any]]) -> None:
     application = HttpApp(make_server(), limits=Limits(calls=1, streams=1))
 
     async def free(attempt: Callable[[], Awaitable[Response]]) -> None:
-        """The server learns a moment later that a client has left."""
+        """Wait until the server has seen that a client has left."""
         async with asyncio.timeout(10):
             while (response := await attempt()).status == 503:
                 await done(response)

@@ -60,7 +60,7 @@ def make_server() -> Server:
 
 
 def served(scenario: Callable[[str, HttpClient], Awaitable[None]], application: HttpApp | None = None) -> None:
-    """`posting.served`, of the fixture unless told."""
+    """Run a scenario against `application`, or the server of this file."""
     serve_app(scenario, application or HttpApp(make_server()))
 
 
@@ -347,7 +347,7 @@ def test_a_client_that_takes_only_event_streams_gets_one_and_one_that_takes_none
     served(scenario)
 
 
-def test_lines_of_a_header_that_is_a_list_are_one_and_those_of_an_mcp_header_are_refused() -> None:
+def test_repeated_accept_headers_are_joined_and_repeated_mcp_headers_are_refused() -> None:
     server = make_server()
 
     @server.tool
@@ -406,7 +406,7 @@ def test_tokens_from_the_environment_guard_the_server_and_its_scoped_tools(monke
     served(scenario, app(make_server()))
 
 
-def test_the_lifespan_is_the_servers_and_one_that_fails_stops_the_start() -> None:
+def test_the_listener_runs_the_lifespan_and_one_that_fails_stops_the_start() -> None:
     steps: list[str] = []
 
     @contextlib.asynccontextmanager

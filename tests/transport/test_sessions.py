@@ -83,7 +83,7 @@ def test_a_session_is_given_found_and_ended() -> None:
     ("sessions", "given", "without", "get"),
     [(True, True, 400, 400), ("auto", True, 200, 400), (False, False, 200, 405)],
 )
-def test_who_gets_a_session_and_needs_it_is_the_authors_word(
+def test_the_author_says_who_gets_a_session_and_who_needs_one(
     sessions: bool | str, given: bool, without: int, get: int
 ) -> None:
     async def scenario(_: str, client: HttpClient) -> None:
@@ -133,7 +133,7 @@ def test_a_modern_request_has_no_session_whatever_it_says() -> None:
     served(scenario, HttpApp(make_server()))
 
 
-def test_a_session_is_of_the_caller_who_opened_it() -> None:
+def test_a_session_belongs_to_the_caller_who_opened_it() -> None:
     application = HttpApp(make_server(), verifier=NamedTokens(TOKENS))
 
     async def scenario(_: str, client: HttpClient) -> None:
@@ -179,7 +179,7 @@ def test_a_process_with_the_keys_finds_a_session_and_knows_what_its_id_says() ->
     served(scenario, home)
 
 
-def test_keys_nobody_else_has_are_mentioned_with_the_first_session(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_first_session_under_random_keys_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     async def scenario(_: str, client: HttpClient) -> None:
         assert "PORTWAY_KEYS" not in caplog.text
         await Legacy(client).initialize()
@@ -351,7 +351,7 @@ def test_a_server_with_sessions_is_not_served_by_several_processes(run_cli: RunC
 
 
 @pytest.mark.parametrize("transport", ["http", "stdio"])
-def test_keys_that_are_none_stop_the_start_with_the_mend(run_cli: RunCli, tmp_path: Path, transport: str) -> None:
+def test_invalid_keys_stop_the_start_with_a_reason(run_cli: RunCli, tmp_path: Path, transport: str) -> None:
     (tmp_path / "server.py").write_text('from portway import Server\nserver = Server("s")\n')
     refused = run_cli("run", "server.py", "--transport", transport, "--port", "0", env={"PORTWAY_KEYS": "c2hvcnQ"})
     assert refused.returncode != 0

@@ -83,7 +83,7 @@ def test_progress_comes_before_the_result(modern: bool) -> None:
 
 @pytest.fixture(scope="module")
 def open_pipes() -> Iterator[Pipes]:
-    """A server no test opens a legacy session with: several can use it in turn."""
+    """A server with no legacy session, for several tests in turn."""
     with Pipes(*COMMAND) as pipes:
         yield pipes
 
@@ -218,7 +218,7 @@ def test_a_server_ends_with_its_parent_even_while_others_hold_its_input() -> Non
 
 
 def ended(pid: int) -> bool:
-    """Whether a process is gone; a zombie that nobody has reaped yet is."""
+    """Return whether a process has ended; a zombie has."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -46,7 +46,7 @@ def opened(version: str = "2025-11-25", **capabilities: Any) -> Pipes:
 
 
 def question(pipes: Pipes, id: int | str, **more: Any) -> Any:  # noqa: A002
-    """The request that the call `id`, sent now, makes of the client."""
+    """Send the call `id`, and return the request it makes of the client."""
     asked = pipes.ask(
         call("ask", id=id, modern=False, method="elicitation/create", params={"message": str(id)}, **more)
     )
@@ -155,7 +155,7 @@ def test_a_cancelled_call_takes_its_question_back_and_no_late_answer_is_heard() 
         assert value(pipes.ask(answer(question(pipes, 5), result={"again": 1}))) == {"again": 1}
 
 
-def test_what_is_asked_at_once_is_taken_back_at_once() -> None:
+def test_cancelling_a_call_cancels_all_its_questions() -> None:
     with opened(elicitation={}, roots={}) as pipes:
         pipes.send(call("ask_two", id=5, modern=False))
         asked = {pipes.receive()["id"], pipes.receive()["id"]}
@@ -208,7 +208,7 @@ def test_a_subscription_is_acknowledged_then_fed_and_ends_in_silence_when_cancel
 
 
 def value_of_none(id: str) -> dict[str, Any]:  # noqa: A002
-    """The modern reply of a tool that returns nothing."""
+    """Return the modern reply of a tool that returns nothing."""
     info = {"io.modelcontextprotocol/serverInfo": {"name": "fixture", "version": "0.1.0"}}
     result = {"content": [], "isError": False, "resultType": "complete", "_meta": info}
     return {"jsonrpc": "2.0", "id": id, "result": result}
@@ -247,7 +247,7 @@ def test_subscriptions_are_counted(quiet: Pipes) -> None:
     assert "error" not in quiet.ask(listen("more"))
 
 
-def test_a_session_is_not_asked_for_in_a_bare_subscription() -> None:
+def test_a_legacy_session_has_no_subscriptions_listen() -> None:
     with opened() as pipes:
         bare = request("subscriptions/listen", {"notifications": {"toolsListChanged": True}})
         assert pipes.ask(bare)["error"]["code"] == -32601
@@ -292,7 +292,7 @@ def said(message: dict[str, Any], name: str) -> Any:
 
 @pytest.fixture(scope="module")
 def quiet() -> Any:
-    """A server that several tests use in turn, and leave as it was."""
+    """A server for several tests in turn, each of which leaves it as it was."""
     with Pipes(*COMMAND) as pipes:
         yield pipes
 

@@ -31,7 +31,7 @@ QUESTION = {
 
 
 class Fixture:
-    """A server whose tools go on when they are told to."""
+    """A server with a tool that the test directs."""
 
     def __init__(self) -> None:
         self.server = server = Server("streams", sessions=True)
@@ -40,7 +40,7 @@ class Fixture:
 
         @server.tool
         async def steps(ctx: Context) -> str:
-            """Does as it is told: `say`, `close` the stream, or anything else to end with."""
+            """Take words from the test: `say`, `close` the stream, or anything else as the result."""
             told = 0
             while (step := await self.steps.get()) in ("say", "close"):
                 told += 1
@@ -84,7 +84,7 @@ def progress(event: Event | None) -> int:
     return found
 
 
-def test_a_sessions_stream_tells_of_changes_it_is_to_hear_of_and_only_once() -> None:
+def test_a_sessions_stream_brings_each_change_that_was_subscribed_to_once() -> None:
     fixture = Fixture()
 
     async def scenario(legacy: Legacy) -> None:
@@ -123,7 +123,7 @@ def test_a_sessions_stream_tells_of_changes_it_is_to_hear_of_and_only_once() -> 
 
 
 @pytest.mark.parametrize("version", ["2025-11-25", "2025-06-18"])
-def test_a_reply_that_streams_names_its_events_and_primes_only_who_understands(version: str) -> None:
+def test_a_streamed_reply_has_event_ids_and_from_2025_11_25_on_starts_with_an_empty_event(version: str) -> None:
     fixture = Fixture()
 
     async def scenario(modern: Legacy) -> None:
@@ -163,7 +163,7 @@ def test_without_a_session_events_have_no_ids_and_a_stream_is_not_ended_early() 
     fixture.serve(scenario)
 
 
-def test_a_stream_ended_early_goes_on_where_the_client_comes_back() -> None:
+def test_a_stream_ended_early_is_resumed_by_its_last_event_id() -> None:
     fixture = Fixture()
 
     async def scenario(legacy: Legacy) -> None:
@@ -313,7 +313,7 @@ def test_an_open_stream_costs_one_task_and_a_stop_ends_it() -> None:
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_signal_ends_a_listening_process_with_its_streams_last_words(tmp_path: Path, workers: str) -> None:
+def test_a_signal_ends_streams_with_their_result_and_then_the_process(tmp_path: Path, workers: str) -> None:
     (tmp_path / "server.py").write_text('from portway import Server\nserver = Server("s", sessions=False)\n')
     command = (SCRIPTS / "portway", "run", "server.py", "--transport", "http", "--port", "0", "--workers", workers)
     with started(*command, ready=r"(http://127\.0\.0\.1:\d+)/mcp", cwd=tmp_path) as child:
@@ -352,7 +352,7 @@ def test_what_a_client_does_not_read_is_not_kept_twice() -> None:
     fixture.serve(scenario)
 
 
-def test_a_stop_waits_for_no_answer_that_cannot_come() -> None:
+def test_a_stop_fails_the_questions_that_wait_for_an_answer() -> None:
     fixture = Fixture()
 
     async def scenario(legacy: Legacy) -> None:

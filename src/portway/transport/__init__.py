@@ -1,1 +1,1 @@
-"""MCP over stdio and over HTTP: where a server meets its clients."""
+"""MCP over stdio and over HTTP."""

@@ -1,4 +1,4 @@
-"""What a POST to the MCP endpoint means: a call, a notification, an answer, a batch, in either era."""
+"""Answer a POST to the MCP endpoint: a call, a notification, an answer or a batch, in either era."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from portway.sessions.http_sessions import HttpSession, Sessions
 
 _UNSAID = "2025-03-26"
-"""The revision of a legacy client that names none (2025-11-25, basic/transports, "Protocol Version Header")."""
+"""The revision of a legacy client that sends none (2025-11-25, basic/transports, "Protocol Version Header")."""
 _log = logging.getLogger("portway.transport")
 
 Fields = Mapping[bytes, bytes]

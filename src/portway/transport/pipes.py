@@ -1,4 +1,4 @@
-"""The two ends of a stdio connection: bytes in, lines out, never blocking the loop.
+"""Reading and writing the two pipes of a stdio connection without blocking the loop.
 
 O_NONBLOCK belongs to the open file, which the parent and a terminal's other users may share, so it is never set.
 Reading waits for readiness instead, and writing asks `poll` before each PIPE_BUF bytes, which then never block
@@ -17,11 +17,11 @@ from typing import NamedTuple
 
 _CHUNK = 65_536
 _BACKLOG = 8 * 1024 * 1024
-"""Bytes of replies a client may leave unread before no more requests are read."""
+"""Bytes of replies left unread beyond which no more requests are read."""
 
 
 class Wire(NamedTuple):
-    """The descriptors of the connection, out of reach of print() and of child processes."""
+    """The descriptors of the connection; print() and child processes do not have them."""
 
     reader: int
     writer: int
@@ -30,7 +30,7 @@ class Wire(NamedTuple):
 def claim() -> Wire:
     """Move standard input and output elsewhere: descriptor 0 then reads nothing, descriptor 1 is standard error."""
     try:
-        if sys.__stdin__ is None or sys.__stdout__ is None:  # Python found it closed; something else has its number now
+        if sys.__stdin__ is None or sys.__stdout__ is None:  # it was closed, and another file may have its number
             raise OSError
         wire = Wire(os.dup(0), os.dup(1))  # close-on-exec; what dup2 puts onto 0 and 1 is for children too
     except OSError:
@@ -47,7 +47,7 @@ def claim() -> Wire:
 
 
 class Lines:
-    """Splits what arrives into lines of at most `limit` bytes; a longer one is dropped and told of once."""
+    """Splits what arrives into lines of at most `limit` bytes; a longer one is dropped and reported once."""
 
     def __init__(self, limit: int, on_line: Callable[[bytes], None], on_oversize: Callable[[], None]) -> None:
         self._limit = limit
@@ -57,7 +57,7 @@ class Lines:
         self._dropping = False
 
     def feed(self, data: bytes) -> None:
-        """Take a chunk; hand on each line it completes, without its line break."""
+        """Take a chunk, and pass on each line it completes, without its line break."""
         start = 0
         while (end := data.find(b"\n", start)) >= 0:
             piece = data[start:end]
@@ -73,7 +73,7 @@ class Lines:
         self._hold(data[start:])
 
     def finish(self) -> None:
-        """The input ended: what came after the last line break is a line too."""
+        """Pass on what came after the last line break: the input has ended."""
         if self._rest and not self._dropping:
             self._on_line(bytes(self._rest))
         self._rest.clear()
@@ -89,7 +89,7 @@ class Lines:
 
 
 class Reader:
-    """Feeds a descriptor's bytes to `on_data`; b"" tells the end."""
+    """Passes a descriptor's bytes to `on_data`; b"" means the end."""
 
     def __init__(self, descriptor: int, on_data: Callable[[bytes], None]) -> None:
         self._descriptor = descriptor
@@ -113,7 +113,7 @@ class Reader:
     def _read(self) -> None:
         try:
             data = os.read(self._descriptor, _CHUNK)
-        except BlockingIOError:  # somebody who shares the descriptor was faster
+        except BlockingIOError:  # another process that shares the descriptor was faster
             return
         except OSError:  # a socket whose other end was killed
             data = b""
@@ -129,7 +129,7 @@ class Reader:
 
 
 class Writer:
-    """Writes whole messages in order; keeps what the client does not yet read."""
+    """Writes whole messages in order, and keeps what the client has not read yet."""
 
     def __init__(
         self,
@@ -152,7 +152,7 @@ class Writer:
             self._poll.register(descriptor, select.POLLOUT)
 
     def write(self, line: bytes) -> None:
-        """Write a line, now as far as possible."""
+        """Write a line: as much as possible now, the rest when the client reads."""
         if self._pending:
             self._pending += line
             if len(self._pending) > _BACKLOG and not self._full:
@@ -173,7 +173,7 @@ class Writer:
         await asyncio.shield(self._drained)
 
     def _push(self, data: bytes | bytearray) -> int:
-        """Write what does not block; the number of bytes written."""
+        """Write as much as does not block, and return the number of bytes written."""
         sent = 0
         try:
             if sys.platform == "win32":
@@ -184,7 +184,7 @@ class Writer:
                     sent += os.write(self._descriptor, data[sent : sent + select.PIPE_BUF])
         except BlockingIOError:
             pass  # the parent made the descriptor non-blocking, and it takes less than poll promised
-        except OSError:  # the client closed its end: nobody is left to tell
+        except OSError:  # the client closed its end
             self.broken = True
             self._on_broken()
         return sent

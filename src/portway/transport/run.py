@@ -1,4 +1,4 @@
-"""Chooses how a server is served, and serves it: what `Server.run()` and `portway run` share."""
+"""Choose a transport for a server and serve it, for `Server.run()` and `portway run`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _log = logging.getLogger("portway.transport")
 
 
 class UsageError(Exception):
-    """The server cannot be served as asked; the message says why and what mends it."""
+    """The server cannot be served as asked; the message says why, and what to change."""
 
 
 class Choice(NamedTuple):
@@ -33,7 +33,7 @@ class Choice(NamedTuple):
 
 
 def choose(transport: str | None, environ: Mapping[str, str], stdin: int = 0) -> Choice:
-    """Argument, then PORTWAY_TRANSPORT and PORTWAY_SOCKET, then what file descriptor `stdin` is.
+    """Choose by the argument, then by PORTWAY_TRANSPORT and PORTWAY_SOCKET, then by what file descriptor `stdin` is.
 
     Raises UsageError for a transport that is neither http nor stdio.
     """
@@ -63,7 +63,7 @@ def run(
     port: int | None = None,
     workers: int = 1,
 ) -> None:
-    """Serve until the client leaves (stdio) or a signal comes (HTTP); what `Server.run()` does.
+    """Serve until the client leaves (stdio) or a signal comes (HTTP).
 
     `host` defaults to 127.0.0.1, or to every address when PORT is set: a platform that sets it connects from outside.
     `port` defaults to PORT, then 8080; 0 takes any free one. PORTWAY_SOCKET, a path, replaces both by a Unix socket.
@@ -93,7 +93,7 @@ def serve_stdio(server: BaseServer, choice: Choice, wire: Wire | None = None) ->
 
 
 def serve_http(server: BaseServer, choice: Choice, *, host: str | None, port: int | None, workers: int) -> None:
-    """Serve over HTTP, by `workers` processes. Raises UsageError for what cannot be listened on or read."""
+    """Serve over HTTP by `workers` processes. Raises UsageError for an address or a setting that cannot be used."""
     from portway.auth.tokens import TokenSyntaxError
     from portway.http.bind import ListenError
     from portway.http.cors import OriginSyntaxError
@@ -131,7 +131,7 @@ def _bind(environ: Mapping[str, str], host: str | None, port: int | None) -> Bin
     from portway.http.bind import Bind
 
     if path := environ.get("PORTWAY_SOCKET"):
-        # Whatever the author passed: `app` leaves authentication to the gate then, so no port may be opened.
+        # Whatever the author passed: `app` leaves authentication to the gate, so no port may be opened.
         return Bind(uds=path)
     given = environ.get("PORT", "")
     if given and not (given.isdecimal() and int(given) <= _LAST_PORT):
@@ -153,5 +153,5 @@ def _configure_logs() -> None:
 
 def _announce(server: BaseServer, where: str, choice: Choice) -> None:
     if sys.stderr is None or not logging.getLogger("portway").isEnabledFor(logging.INFO):
-        return  # print() would take standard output for a closed standard error
+        return  # print() would write to standard output where standard error is closed
     print(f"portway: {server.name} on {where} ({choice.transport}: {choice.reason})", file=sys.stderr, flush=True)

@@ -1,4 +1,8 @@
-"""Several processes behind one address: each is started again when it crashes, and all end together."""
+"""Several processes that serve one address: each is started again when it crashes, and all end together.
+
+The parent is starting until a worker is ready, then serving, then stopping from the first signal on, or from the end of
+a worker before any was ready.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +26,13 @@ if TYPE_CHECKING:
 assert sys.platform != "win32", "transport.run asks for one process there"
 
 _RESTART_SECONDS = 1.0
-"""The least time between two starts of one worker."""
+"""Least time between two starts of one worker."""
 
 
 def supervise(
     app: App, bind: Bind, count: int, on_ready: Callable[[str], None], on_stop: Callable[[], None] | None = None
 ) -> int:
-    """Serve `app` by `count` forked processes until SIGTERM or SIGINT; the exit status.
+    """Serve `app` by `count` forked processes until SIGTERM or SIGINT, and return the exit status.
 
     `on_ready` gets the URL once connections are taken, `on_stop` is called in each process when it is to stop. A second
     signal stops at once. Raises ListenError.
@@ -42,15 +46,15 @@ def supervise(
 
 
 def _open(bind: Bind, count: int) -> list[socket.socket]:
-    """A listening socket for each worker, held here too: connections wait in it while a crashed worker is replaced.
+    """Open a listening socket for each worker; kept open here, it holds connections while a worker is replaced.
 
-    The kernel spreads TCP connections over sockets that share a port; a Unix socket is one that all accept from.
+    The kernel spreads TCP connections over sockets that share a port; all workers accept from one Unix socket.
     """
     first = bind.open()
     if first.family == socket.AF_UNIX or not hasattr(socket, "SO_REUSEPORT"):
         return [first] * count
     address, family = first.getsockname()[:2], first.family
-    first.close()  # it has shown that the port is free; sharing must be asked for before binding
+    first.close()  # the port is free, and sharing must be set before binding
     return [socket.create_server(address, family=family, backlog=BACKLOG, reuse_port=True) for _ in range(count)]
 
 
@@ -70,7 +74,7 @@ class _Supervisor:
         self._started: dict[int, float] = {}
         self._stopping = False
         self._ready = mmap.mmap(-1, 1)  # set by the first worker that came up; shared by all
-        # A worker's thread waits for this pipe's end: it comes however the parent ends.
+        # A worker's thread waits for the end of this pipe, which comes however the parent ends.
         self._lifeline, self._held = os.pipe()
 
     def run(self) -> int:
@@ -89,7 +93,7 @@ class _Supervisor:
             if self._stopping:
                 continue
             if not self._ready[0]:
-                failed = True  # none ever came up: starting it again would not help
+                failed = True  # none was ever ready: starting it again would not help
                 self._stop()
                 continue
             code = os.waitstatus_to_exitcode(status)
@@ -106,13 +110,13 @@ class _Supervisor:
                 os.kill(pid, signal.SIGTERM)
 
     def _close_sockets(self) -> None:
-        """A socket that anybody holds open goes on taking connections, which nobody then answers."""
+        """Close the sockets: one that stays open anywhere takes connections that nobody answers."""
         for sock in self._sockets:
             sock.close()
 
     def _start(self, index: int) -> None:
         signals = (signal.SIGTERM, signal.SIGINT)
-        # Blocked until the child is on the list, or has its own handlers: no signal may fall between.
+        # Blocked until the child is in `_slots`, or has its own handlers, so that no signal is missed.
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)
         try:
             if self._stopping:
@@ -126,12 +130,12 @@ class _Supervisor:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
 
     def _work(self, index: int) -> None:
-        """The life of a worker; does not return."""
+        """Serve in a worker; does not return."""
         status = 1
         try:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, signal.SIG_DFL)
-            os.setpgid(0, 0)  # a terminal's Ctrl-C goes to the parent, which passes it on once
+            os.setpgid(0, 0)  # so a terminal's Ctrl-C goes to the parent alone, which passes it on
             signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
             os.close(self._held)
             threading.Thread(target=self._await_orphaned, daemon=True).start()
