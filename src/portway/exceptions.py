@@ -35,9 +35,9 @@ class Suspended(BaseException):
         raise NotImplementedError
 
 
-def suspension(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return the Suspended that an author's TaskGroup wrapped in `group`, or the group itself."""
-    found: BaseException | None = group.subgroup(Suspended)
+def unwrapped(error: BaseException, kinds: tuple[type[BaseException], ...]) -> BaseException:
+    """Return the first exception of `kinds` that an author's TaskGroups wrapped in `error`, or `error` itself."""
+    found: BaseException | None = error.subgroup(kinds) if isinstance(error, BaseExceptionGroup) else None
     while isinstance(found, BaseExceptionGroup):
         found = found.exceptions[0]
-    return found or group
+    return found or error

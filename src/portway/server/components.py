@@ -51,6 +51,7 @@ class Component(msgspec.Struct, frozen=True, kw_only=True):  # at import, a data
     """What all kinds share. `listing` is the JSON of the entry in the list, `timeout` is in seconds.
 
     `homes` are the servers it belongs to, outermost first: those it was mounted in, then the one it was registered on.
+    `tells` are the exceptions whose text clients are told.
     """
 
     key: str
@@ -58,6 +59,7 @@ class Component(msgspec.Struct, frozen=True, kw_only=True):  # at import, a data
     listing: bytes
     homes: tuple[Home, ...]
     asks: bool
+    tells: tuple[type[Exception], ...]
     timeout: float | None
     plan: Plan
     questions: tuple[Asked, ...] = ()

@@ -19,3 +19,7 @@ class Home(msgspec.Struct, frozen=True, eq=False):
     lifespan: Callable[[], AbstractAsyncContextManager[Any]] | None
     middleware: list[Middleware] = []
     """The first registered is outermost."""
+    tells: tuple[type[Exception], ...] = ()
+    """The exceptions of its components whose text clients are told."""
+    hinted: set[tuple[str, str]] = set()
+    """The components, by kind and name, for which the log has said how their ValueErrors are told."""

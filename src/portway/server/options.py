@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TypedDict
 
+from portway.exceptions import RegistrationError
 from portway.plans.content import Annotations, JsonObject
 from portway.plans.plan import GivenSchema
 from portway.server.components import CacheScope, Icon, ToolAnnotations
@@ -14,7 +15,7 @@ class _Shared(TypedDict, total=False):
     """The keywords of every decorator.
 
     `scopes` are what a caller's token needs, `timeout` is in seconds. `asks`: the function asks the client during the
-    call (`ctx.elicit` and the like).
+    call (`ctx.elicit` and the like). `tells` are exceptions whose text the client is told, as it is of a ToolError.
     """
 
     name: str | None
@@ -24,6 +25,7 @@ class _Shared(TypedDict, total=False):
     icons: Sequence[Icon]
     meta: JsonObject | None
     asks: bool
+    tells: Iterable[type[Exception]]
     timeout: float | None
 
 
@@ -66,7 +68,7 @@ INSTEAD = {
     "json_response": "replies are JSON unless they stream",
     "list_page_size": "use page_size=",
     "log_level": "set PORTWAY_LOG_LEVEL",
-    "mask_error_details": "they are always masked; raise ToolError for what the client is to read",
+    "mask_error_details": "raise ToolError for what the client is to read, or name exceptions in tells=",
     "middleware": "use @server.middleware",
     "namespace": "use prefix=",
     "on_duplicate_tools": "use on_duplicate=",
@@ -99,6 +101,14 @@ INSTEAD = {
     "warn_on_duplicate_resources": 'use on_duplicate="warn"',
     "warn_on_duplicate_prompts": 'use on_duplicate="warn"',
 }
+
+
+def told_exceptions(tells: Iterable[type[Exception]]) -> tuple[type[Exception], ...]:
+    """Return the exceptions that `tells=` names; raise RegistrationError for anything else."""
+    named = tuple(tells) if isinstance(tells, Iterable) else (tells,)
+    if isinstance(tells, type) or not all(isinstance(kind, type) and issubclass(kind, Exception) for kind in named):
+        raise RegistrationError("tells is a tuple of exception types, as in tells=(ValueError,).")
+    return named
 
 
 def refuse_unknown(where: str, given: Iterable[str], known: Iterable[str]) -> None:

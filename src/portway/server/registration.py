@@ -16,7 +16,7 @@ from portway.plans.plan import Plan, compile_plan
 from portway.server.components import CacheScope, Component, Icon, Prompt, Resource, Tool, ToolAnnotations
 from portway.server.context import Context
 from portway.server.home import Home
-from portway.server.options import PromptOptions, ResourceOptions, ToolOptions
+from portway.server.options import PromptOptions, ResourceOptions, ToolOptions, told_exceptions
 from portway.server.uri_templates import UriPattern, check_uri
 
 if TYPE_CHECKING:
@@ -175,6 +175,7 @@ def _component(
         listing=listing,
         homes=(home,),
         asks=asks or bool(questions),
+        tells=(*told_exceptions(options.get("tells", ())), *home.tells),
         timeout=options.get("timeout"),
         plan=plan,
         questions=questions,

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from portway.auth.authorize import authorize
-from portway.exceptions import ArgumentError, ResourceNotFound, ToolError, suspension
+from portway.exceptions import ArgumentError, ResourceNotFound, ToolError
 from portway.plans.binding import BoundArguments
 from portway.plans.content import ResourceContents
 from portway.plans.messages import encode_messages
@@ -21,7 +21,7 @@ from portway.protocol.errors import INVALID_PARAMS, RESOURCE_NOT_FOUND, RpcError
 from portway.protocol.jsonrpc import Params
 from portway.protocol.sealing import Keys
 from portway.protocol.versions import LATEST_LEGACY, Era
-from portway.server.author_errors import result_of
+from portway.server.author_errors import relevant, result_of
 from portway.server.components import Component, Prompt, Resource, Tool
 from portway.server.context import Context
 from portway.server.lifespans import Lifespans
@@ -74,7 +74,7 @@ class Runner:
                 result = await self._manage(tool, args, kwargs, context)
             return _tool_result(plan.encode(result), exchange, tail)
         except BaseException as error:  # noqa: BLE001 - whatever an author's code raises
-            return result_of(error, "tool", tool.key, tail)
+            return result_of(error, "tool", tool, tail)
 
     async def read_resource(self, exchange: Exchange, params: Params) -> bytes:
         """Answer resources/read."""
@@ -88,10 +88,10 @@ class Runner:
         try:
             value = await self._render(resource, values, exchange)
             contents = _resource_contents(resource, uri, value)
-        except ResourceNotFound:
-            raise _no_resource(exchange, uri) from None
         except BaseException as error:  # noqa: BLE001 - whatever an author's code raises
-            return result_of(error, "resource", resource.key, tail)
+            if isinstance(relevant(error, resource), ResourceNotFound):
+                raise _no_resource(exchange, uri) from None
+            return result_of(error, "resource", resource, tail)
         hints = b"" if exchange.era is Era.LEGACY else resource.cache or self._server.cache
         return b'{"contents":[%b]%b%b}' % (contents, hints, tail)
 
@@ -112,7 +112,7 @@ class Runner:
 
                 messages = downlevel.messages(messages, exchange.version)
         except BaseException as error:  # noqa: BLE001 - whatever an author's code raises
-            return result_of(error, "prompt", prompt.key, tail)
+            return result_of(error, "prompt", prompt, tail)
         return b'{"messages":%b%b}' % (messages, tail)
 
     async def complete(self, exchange: Exchange, params: Params) -> bytes:
@@ -133,7 +133,7 @@ class Runner:
                 values = await self._invoke(completer, args, kwargs, context)
             return b"%b%b}" % (completion.encode_completion(values, component.key), tail)
         except BaseException as error:  # noqa: BLE001 - whatever an author's code raises
-            return result_of(error, "completion of", component.key, tail)
+            return result_of(error, "completion of", component, tail)
 
     def _completable(self, params: CompleteParams) -> Prompt | Resource:
         """Return what has the argument to be completed; raise RpcError where nothing has."""
@@ -186,8 +186,6 @@ class Runner:
                 return await call()
             async with limit:
                 return await call()
-        except BaseExceptionGroup as group:
-            raise suspension(group) from None
         except TimeoutError:
             if not limit.expired():
                 raise

@@ -1,7 +1,7 @@
 """What an author calls on a server: its decorators, and what adds, mounts and removes components."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any, Literal, Never, Self, TypeVar, Unpack, get_args, overload
@@ -11,7 +11,7 @@ from portway.server import registration
 from portway.server.components import CacheScope, Icon, OnDuplicate, Prompt, Resource, Table, Tool
 from portway.server.home import Home
 from portway.server.middleware import Middleware, checked
-from portway.server.options import PromptOptions, ResourceOptions, ToolOptions, refuse_unknown
+from portway.server.options import PromptOptions, ResourceOptions, ToolOptions, refuse_unknown, told_exceptions
 from portway.sessions.changes import Change, Changes
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -37,6 +37,7 @@ class BaseServer:
         cache_ttl: float = 0,
         cache_scope: CacheScope = "private",
         on_duplicate: OnDuplicate = "error",
+        tells: Iterable[type[Exception]] = (),
         **unknown: Never,
     ) -> None:
         refuse_unknown("Server()", unknown, BaseServer.__init__.__kwdefaults__ or ())
@@ -62,7 +63,7 @@ class BaseServer:
         """The JSON of the `Implementation` that clients see."""
         self.cache = registration.cache_hints(cache_ttl, cache_scope)
         self.changes = Changes()
-        self.home = Home(name, None if lifespan is None else partial(lifespan, self))
+        self.home = Home(name, None if lifespan is None else partial(lifespan, self), tells=told_exceptions(tells))
         self.tools: Table[Tool] = Table("tool", "tools", "tools", self.changes, on_duplicate)
         self.resources: Table[Resource] = Table("resource", "resources", "resources", self.changes, on_duplicate)
         self.templates: Table[Resource] = Table(
