@@ -328,7 +328,7 @@ class Client:
         schema = msgspec.json.encode(tool.input_schema)
         if b'"x-mcp-header"' in schema:
             from portway.exceptions import RegistrationError
-            from portway.plans.header_params import compile_params
+            from portway.plans.x_mcp_header import compile_params
 
             try:
                 self._param_headers[tool.name] = compile_params(schema)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import SplitResult, urljoin, urlsplit
 
 from msgspec import UNSET
 
@@ -66,8 +66,7 @@ class HttpChannel:
             self._client, self._target = HttpClient(Address.parse(url)), "/mcp"
         else:
             self._client = HttpClient(Address.parse(url))
-            parts = urlsplit(url)
-            self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+            self._target = _target(urlsplit(url))
         if not _fits_header(self._target):
             raise ValueError(f"{url!r} cannot be asked for: percent-encode its spaces and what is not ASCII")
         if token and not _fits_header(token):
@@ -169,7 +168,7 @@ class HttpChannel:
             parts = None
         if parts is None or parts.netloc != here or not _fits_header(location):
             raise ClientError(f"{self._url} redirects to {location[:100]}: give that address instead")
-        self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        self._target = _target(parts)
 
     def _legacy_headers(self, version: str | None) -> list[tuple[bytes, bytes]]:
         headers = [(VERSION, version.encode())] if version else []
@@ -262,6 +261,10 @@ class HttpChannel:
 
 def _is_stream(response: Response) -> bool:
     return response.status == 200 and response.header(b"content-type").startswith(_EVENTS[1])
+
+
+def _target(url: SplitResult) -> str:
+    return (url.path or "/") + (f"?{url.query}" if url.query else "")
 
 
 def _fits_header(text: str) -> bool:

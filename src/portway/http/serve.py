@@ -122,6 +122,7 @@ async def serve(
 
 
 def _refuse_new(server: HttpServer, listener: asyncio.Server, bind: Bind, mark: os.stat_result | None) -> None:
+    """Close the listening socket and every idle connection, once."""
     if server.stopping:
         return
     server.stopping = True
@@ -145,6 +146,7 @@ async def _settle(server: HttpServer, seconds: float) -> None:
 
 
 async def _cancel(server: HttpServer) -> None:
+    """Cancel the requests still in flight and close every connection."""
     for connection in list(server.connections):
         connection.cut()
     tasks = list(server.running.values())

@@ -42,9 +42,9 @@ def make_tool(fn: Callable[..., Any], options: ToolOptions, home: Home) -> Tool:
         schemas += b',"outputSchema":' + plan.output_schema
     headers: tuple[Any, ...] = ()
     if b"x-mcp-header" in plan.input_schema or b"\\u00" in plan.input_schema:  # an author's schema may escape it
-        from portway.plans import header_params
+        from portway.plans import x_mcp_header
 
-        headers = header_params.compile_params(plan.input_schema)
+        headers = x_mcp_header.compile_params(plan.input_schema)
     listing = _listing({"name": name}, plan, options, annotations=options.get("annotations"))
     return _component(Tool, name, listing[:-1] + b"," + schemas + b"}", plan, options, home, headers=headers)
 

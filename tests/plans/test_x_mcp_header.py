@@ -7,9 +7,9 @@ import msgspec
 import pytest
 
 from portway.exceptions import RegistrationError
-from portway.plans.header_params import compile_params
 from portway.plans.plan import compile_plan
 from portway.plans.signature import Header
+from portway.plans.x_mcp_header import compile_params
 from portway.protocol.errors import HEADER_MISMATCH, RpcError
 from portway.protocol.param_headers import HeaderParam, verify_params
 
