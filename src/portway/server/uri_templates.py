@@ -15,6 +15,7 @@ Values = dict[str, str | list[str]]
 
 _EXPRESSION = re.compile(r"\{([^{}]*)\}")
 _INNER = re.compile(r"(?:[/?&]?\w+\*?(?:,\w+\*?)*|\+\w+)", re.ASCII)
+_QUERY = re.compile(r"(?:\?(?P<fixed>[^{}?#]*)(?=\{&)|(?=\{\?))(?P<variables>\{[?&][^{}]*\}(?:\{&[^{}]*\})*)\Z")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:")
 _UNSAFE = re.compile(r"[\\\x00-\x1f\x7f]")
 _HELP = (
@@ -52,14 +53,23 @@ class UriPattern:
     """A compiled template: `names` are its variables, `lists` those with `*`, `optional` those a URI may leave out."""
 
     def __init__(self, template: str) -> None:
-        parts = _Parser(template)
+        query = _QUERY.search(template)
+        atoms = _parse_path(template, template[: query.start()] if query else template)
         check_uri(template)
-        self._fixed, self._query = parts.fixed, parts.query
-        self._variables = [atom for atom in parts.atoms if isinstance(atom, Variable)]
-        self._path = re.compile(_expression(parts.atoms))
-        self.names = [variable.name for variable in self._variables] + list(self._query)
+        self._variables = [atom for atom in atoms if isinstance(atom, Variable)]
+        self._path = re.compile(_expression(atoms))
+        self._has_query = query is not None
+        self._fixed = query["fixed"].split("&") if query and query["fixed"] else []
+        expressions = _EXPRESSION.findall(query["variables"]) if query else []
+        in_query = [variable for inner in expressions for variable in _parse(template, inner)[1]]
+        self._query = dict(in_query)
+        self.names = [variable.name for variable in self._variables] + [name for name, _ in in_query]
+        if twice := next((name for name in self.names if self.names.count(name) > 1), None):
+            raise RegistrationError(
+                f"The template {template!r} has the variable {twice} twice; give each its own name."
+            )
         lists = [variable.name for variable in self._variables if variable.form in _SEPARATORS]
-        self.lists = frozenset(lists + [name for name, many in self._query.items() if many])
+        self.lists = frozenset(lists + [name for name, many in in_query if many])
         self.optional = frozenset(self._query) - self.lists
 
     def match(self, uri: str) -> Values | None:
@@ -68,10 +78,10 @@ class UriPattern:
         A value that would climb out of its place once decoded (`..`, a slash in a single segment, a path from the root,
         a backslash, a control character, text that is not UTF-8) does not match, nor does an empty one in the path.
         """
-        query = None
-        if self._fixed is not None:
-            uri, mark, rest = uri.partition("?")
-            query = rest if mark else None
+        pairs: list[str] = []
+        if self._has_query:
+            uri, mark, query = uri.partition("?")
+            pairs = query.split("&") if mark else []
         found = self._path.fullmatch(uri)
         if found is None:
             return None
@@ -80,13 +90,12 @@ class UriPattern:
             for variable, raw in zip(self._variables, found.groups(), strict=True):
                 if not _put(values, variable, raw):
                     return None
-            return values if self._match_query(query, values) else None
+            return values if self._match_query(pairs, values) else None
         except UnicodeError:
             return None
 
-    def _match_query(self, query: str | None, values: Values) -> bool:
-        pairs = [] if query is None else query.split("&")
-        for fixed in self._fixed or ():
+    def _match_query(self, pairs: list[str], values: Values) -> bool:
+        for fixed in self._fixed:
             if fixed not in pairs:
                 return False
             pairs.remove(fixed)
@@ -104,93 +113,61 @@ class UriPattern:
         return True
 
 
-class _Parser:
-    """Reads a template into the atoms of its path and the variables of its query; raises RegistrationError.
+def _parse(template: str, inner: str) -> tuple[str, list[tuple[str, bool]]]:
+    """Return the operator of an expression, and its variables, each with whether it has a `*`."""
+    if not _INNER.fullmatch(inner):
+        raise RegistrationError(f"The template {template!r} has the expression {{{inner}}}; {_HELP}.")
+    operator = inner[0] if inner[0] in "+/?&" else ""
+    return operator, [(name.removesuffix("*"), name.endswith("*")) for name in inner.removeprefix(operator).split(",")]
 
-    `fixed` are the literal pairs of a query that has variables, None without such a query.
-    """
 
-    def __init__(self, template: str) -> None:
-        self._template = template
-        self._names: set[str] = set()
-        self.atoms: list[Atom] = []
-        self.fixed: list[str] | None = None
-        self.query: dict[str, bool] = {}
-        for index, part in enumerate(_EXPRESSION.split(template)):  # text and expressions take turns
-            if index % 2:
-                self._expression(part)
-            else:
-                self._text(part)
-        opened = [atom.name for atom in self.atoms if isinstance(atom, Variable) and atom.is_open]
-        if len(opened) > 1:
-            raise RegistrationError(
-                f"The template {template!r} leaves open where {opened[0]} and {opened[1]} end; use one "
-                "{+name} or {name*} at most."
-            )
-        for first, second in pairwise(self.atoms):
-            if isinstance(first, Variable) and isinstance(second, Variable) and second.form != "{/x*}":
-                raise RegistrationError(
-                    f"The template {template!r} leaves open where {first.name} ends; put text between it and "
-                    f"{second.name}."
-                )
-
-    def _text(self, text: str) -> None:
-        if not text:
-            return
-        if "{" in text or "}" in text:
-            raise RegistrationError(f"The template {self._template!r} has a brace without its partner.")
-        if self.fixed is not None:
-            raise RegistrationError(f"The template {self._template!r} goes on after its query; put that last.")
-        if self.atoms and isinstance(self.atoms[-1], str):
-            text = self.atoms.pop() + text  # type: ignore[operator]
-        self.atoms.append(text)
-
-    def _expression(self, inner: str) -> None:
-        if not _INNER.fullmatch(inner):
-            raise RegistrationError(f"The template {self._template!r} has the expression {{{inner}}}; {_HELP}.")
-        operator = inner[0] if inner[0] in "+/?&" else ""
+def _parse_path(template: str, path: str) -> list[Atom]:
+    """Return texts and variables, no two texts beside each other; raises RegistrationError."""
+    atoms: list[Atom] = []
+    for index, part in enumerate(_EXPRESSION.split(path)):  # texts and expressions take turns
+        if index % 2 == 0:
+            if "{" in part or "}" in part:
+                raise RegistrationError(f"The template {template!r} has a brace without its partner.")
+            _add_text(atoms, part)
+            continue
+        operator, variables = _parse(template, part)
         if operator in {"?", "&"}:
-            self._open_query(operator)
-        for index, spelt in enumerate(inner.removeprefix(operator).split(",")):
-            name, star = spelt.removesuffix("*"), "*" if spelt.endswith("*") else ""
-            if name in self._names:
-                raise RegistrationError(
-                    f"The template {self._template!r} has the variable {name} twice; give each its own name."
-                )
-            self._names.add(name)
-            if operator in {"?", "&"}:
-                self.query[name] = bool(star)
-                continue
-            if operator == "/" and not star:
-                self._text("/")
-                form = "{x}"
+            raise _misplaced_query(template)
+        for position, (name, many) in enumerate(variables):
+            if operator == "/" and not many:
+                _add_text(atoms, "/")
+                atoms.append(Variable(name, "{x}"))
             else:
-                self._text("," if index and not operator else "")
-                form = f"{{{operator}x{star}}}"
-            if self.fixed is not None:
-                self._text(inner)  # refused: nothing follows a query
-            self.atoms.append(Variable(name, form))
-
-    def _open_query(self, operator: str) -> None:
-        if operator == "&" and self.fixed is not None:
-            return
-        texts = [atom for atom in self.atoms if isinstance(atom, str) and ("?" in atom or "#" in atom)]
-        if operator == "?":
-            if texts or self.fixed is not None:
-                raise RegistrationError(
-                    f"The template {self._template!r} begins its query twice; use {{?name,other}} once, and nothing "
-                    "after it but {&name}."
-                )
-            self.fixed = []
-        elif texts and texts[-1] is self.atoms[-1] and len(texts) == 1:
-            path, _, pairs = texts[0].partition("?")
-            self.atoms[-1:] = [path] if path else []
-            self.fixed = pairs.split("&")
-        else:
+                _add_text(atoms, "," if position and not operator else "")
+                atoms.append(Variable(name, f"{{{operator}x{'*' if many else ''}}}"))
+    if path != template and any(isinstance(atom, str) and ("?" in atom or "#" in atom) for atom in atoms):
+        raise _misplaced_query(template)
+    opened = [atom.name for atom in atoms if isinstance(atom, Variable) and atom.is_open]
+    if len(opened) > 1:
+        raise RegistrationError(
+            f"The template {template!r} leaves open where {opened[0]} and {opened[1]} end; use one "
+            "{+name} or {name*} at most."
+        )
+    for first, second in pairwise(atoms):
+        if isinstance(first, Variable) and isinstance(second, Variable) and second.form != "{/x*}":
             raise RegistrationError(
-                f"The template {self._template!r} has {{&…}} without a query of plain text before it; use "
-                "{?name,other}."
+                f"The template {template!r} leaves open where {first.name} ends; put text between it and {second.name}."
             )
+    return atoms
+
+
+def _add_text(atoms: list[Atom], text: str) -> None:
+    if atoms and isinstance(atoms[-1], str):
+        atoms[-1] += text
+    elif text:
+        atoms.append(text)
+
+
+def _misplaced_query(template: str) -> RegistrationError:
+    return RegistrationError(
+        f"The template {template!r} must end with its only query: {{?name,other}}, or plain text and {{&name}}, as in "
+        "?lang=en{&name}."
+    )
 
 
 def _expression(atoms: list[Atom]) -> str:
@@ -199,9 +176,8 @@ def _expression(atoms: list[Atom]) -> str:
     Before the open variable (without one, the last), each one ends where the text after it first occurs; after it, each
     one begins where the text before it last occurs.
     """
-    places = [index for index, atom in enumerate(atoms) if isinstance(atom, Variable)]
-    opened = [index for index in places if atoms[index][1] != "{x}"]
-    pivot = (opened or places or [len(atoms)])[0 if opened else -1]
+    variables = [(index, atom) for index, atom in enumerate(atoms) if isinstance(atom, Variable)]
+    pivot = next((index for index, variable in variables if variable.is_open), variables[-1][0] if variables else 0)
     parts = []
     for index, atom in enumerate(atoms):
         if isinstance(atom, str):
