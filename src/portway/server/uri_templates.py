@@ -59,7 +59,7 @@ class UriPattern:
         self._variables = [atom for atom in atoms if isinstance(atom, Variable)]
         self._path = re.compile(_expression(atoms))
         self._has_query = query is not None
-        self._fixed = query["fixed"].split("&") if query and query["fixed"] else []
+        self._fixed = query["fixed"].split("&") if query and query["fixed"] is not None else []
         expressions = _EXPRESSION.findall(query["variables"]) if query else []
         in_query = [variable for inner in expressions for variable in _parse(template, inner)[1]]
         self._query = dict(in_query)
@@ -185,9 +185,9 @@ def _expression(atoms: list[Atom]) -> str:
         elif index == pivot:
             parts.append(f"({_PATTERNS[atom.form]})")
         elif index < pivot:
-            after = atoms[index + 1]
-            stop = f"(?!{re.escape(after)})" if isinstance(after, str) else ""
-            parts.append(f"({_CHARACTER}(?:{stop}{_CHARACTER})*+)")
+            after = atoms[index + 1]  # the list that may follow at once begins with a slash, or is empty
+            rest = f"(?:(?!{re.escape(after)}){_CHARACTER})*+" if isinstance(after, str) else f"{_CHARACTER}*"
+            parts.append(f"({_CHARACTER}{rest})")
         else:
             before = atoms[index - 1]
             assert isinstance(before, str)
