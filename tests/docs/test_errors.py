@@ -26,6 +26,7 @@ PARTS = {
 INTERNAL = {
     # Texts that no user sees: text -> reason.
     "the request was given up": "ends a connection that nobody uses any more",
+    "The client has left.": "is for a client that is not there",
     "the client was closed": "ends a connection nobody waits on",
     "it was idle for too long": "ends a connection nobody waits on",
     "the peer spoke out of turn": "ends a connection nobody waits on",

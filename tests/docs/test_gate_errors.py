@@ -1,4 +1,4 @@
-"""The replies of a host's gate in docs/errors-protocol.md, and the lines of its log in docs/errors-host.md."""
+"""The replies of a host's gate and the lines of its log, in docs/errors-host.md and docs/errors-protocol.md."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from portway.host import routing_table
-from portway.host.gate import gate_call, relay
+from portway.host.gate import in_flight, relay
 from portway.host.gate.call_record import CallRecord
 from portway.host.paths import Paths
 from tests.docs.test_wire_errors import pattern
@@ -84,7 +84,7 @@ def test_other_methods_and_too_many_streams_are_refused_with_the_documented_text
 def test_an_app_that_stays_silent_is_given_up_with_the_documented_text(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gate_call, "_SILENCE", 0.05)
+    monkeypatch.setattr(in_flight, "_SILENCE", 0.05)
 
     async def test() -> Any:
         async def silent(seen: Seen, writer: asyncio.StreamWriter) -> None:

@@ -12,6 +12,8 @@ REQUEST_CANCELLED = -32800
 HEADER_MISMATCH = -32020
 MISSING_CAPABILITY = -32021
 UNSUPPORTED_VERSION = -32022
+REQUEST_CANCELLED = -32800
+"""A cancelled call over HTTP, whose client waits for a reply all the same (the code is that of LSP)."""
 REFUSED = 1000
 """Portway's own refusals (authentication, scopes, limits, no instance). The HTTP status tells which.
 

@@ -37,8 +37,8 @@ class Gate:
         self._routes = routes
         secret = paths.secret.read_bytes()
         self._record = CallRecord(paths.calls, secret)
-        self._control_socket = ControlSocket(routes, metrics, paths.routes, paths.gate_socket)
         self._app = GateApp(routes, self._record, metrics, secret)
+        self._control_socket = ControlSocket(routes, self._app.use, metrics, paths.routes, paths.gate_socket)
         self.end_streams = self._app.end_streams
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:

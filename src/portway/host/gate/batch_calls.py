@@ -1,6 +1,5 @@
 """JSON-RPC batches, which only revision 2025-03-26 has: each element is handled as a call of its own."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 
 from portway.host.gate.event_stream import one_line
@@ -41,8 +40,9 @@ class _Replies:
 class _Element:
     """One element of a batch in the role of an HTTP request: its `receive` and `send` (ASGI)."""
 
-    def __init__(self, body: bytes, replies: _Replies) -> None:
+    def __init__(self, body: bytes, receive: Receive, replies: _Replies) -> None:
         self._body: bytes | None = body
+        self._receive = receive
         self._replies = replies
         self._reply = b""
         self._events: EventParser | None = None
@@ -50,7 +50,7 @@ class _Element:
     async def receive(self) -> Message:
         body, self._body = self._body, None
         if body is None:
-            await asyncio.Event().wait()  # an element never disconnects; the waiter is cancelled with the call
+            return await self._receive()  # which tells of the client's leaving
         return {"type": "http.request", "body": body, "more_body": False}
 
     async def send(self, message: Message) -> None:
@@ -67,17 +67,20 @@ class _Element:
             await self._replies.add(self._reply)
 
 
-async def answer(body: bytes, serve: Callable[[Receive, Send], Awaitable[None]], stream: EventStream) -> bytes:
+async def answer(
+    body: bytes, serve: Callable[[Receive, Send], Awaitable[None]], receive: Receive, stream: EventStream
+) -> bytes:
     """Answer the batch in `body`; return the array of replies, empty when there are none or `stream` carried them.
 
-    `serve` answers one element. Raises RpcError when `body` is not a valid batch.
+    `serve` answers one element; `receive` is that of the batch, whose body has been read. Raises RpcError when `body`
+    is not a valid batch.
     """
     replies = _Replies(stream)
     for part, message in split(body):
         if isinstance(message, UnreadableMessage):
             await replies.add(encode_error(message.request_id, message))
             continue
-        element = _Element(part, replies)
+        element = _Element(part, receive, replies)
         await serve(element.receive, element.send)
     if stream.opened:
         await stream.close()

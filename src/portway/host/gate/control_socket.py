@@ -9,13 +9,14 @@ Anything else, or a failure: {"ok": false, "error": SENTENCE}
 """
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
-from portway.host import routing_table as table
 from portway.host.gate.metrics import Metrics
 from portway.host.gate.routing import Routes
+from portway.host.routing_table import Table, load
 from portway.http.bind import Bind
 
 _POLL = 0.02
@@ -30,8 +31,12 @@ class _Request(msgspec.Struct):
 class ControlSocket:
     """Answers the requests on gate.sock."""
 
-    def __init__(self, routes: Routes, metrics: Metrics, table_file: Path, socket: Path) -> None:
+    def __init__(
+        self, routes: Routes, use: Callable[[Table], None], metrics: Metrics, table_file: Path, socket: Path
+    ) -> None:
+        """`use` puts a table in use."""
         self._routes = routes
+        self._use = use
         self._metrics = metrics
         self._table_file = table_file
         self._socket = socket
@@ -43,7 +48,7 @@ class ControlSocket:
         Raises OSError, ListenError or msgspec.DecodeError.
         """
         self._server = await asyncio.start_unix_server(self._serve, sock=Bind(uds=str(self._socket)).open())
-        self._routes.replace(table.load(self._table_file))
+        self._use(load(self._table_file))
 
     def stop(self) -> None:
         if self._server is not None:
@@ -64,7 +69,7 @@ class ControlSocket:
         try:
             request = msgspec.json.decode(line, type=_Request)
             if request.op == "table":
-                self._routes.replace(table.load(self._table_file))
+                self._use(load(self._table_file))
                 return {"ok": True, "version": self._routes.version}
             if request.op == "drain":
                 return {"ok": True, "in_flight": await self._drain(request.instance, request.seconds)}
@@ -88,6 +93,6 @@ class ControlSocket:
         apps: dict[str, object] = {}
         for name, route in self._routes.apps.items():
             calls, errors = self._metrics.totals(name)
-            counts = {"in_flight": route.in_flight, "streams": route.streams, "calls": calls, "errors": errors}
+            counts = {"in_flight": route.calls.taken, "streams": route.streams.taken, "calls": calls, "errors": errors}
             apps[name] = counts
         return {"ok": True, "version": self._routes.version, "apps": apps, "unauthorized": self._metrics.refused}

@@ -25,6 +25,10 @@ class RelayedStream(EventStream):
         if self._timer is not None:
             self._timer.cancel()
 
+    async def remark(self, text: str) -> None:
+        """Send a comment that a person may read; clients ignore it."""
+        await self._write(b": %b\n\n" % text.encode())
+
     async def relay(self, event: Event) -> None:
         """Send an event, whose data is one line; wait while the client is slow to read."""
         self._quiet = False

@@ -5,6 +5,8 @@ from portway.host.gate.session_ids import HEADER as SESSION
 from portway.host.gate.session_ids import SessionIds
 from portway.http.asgi import Headers
 
+LAST_EVENT_ID = b"last-event-id"
+
 # These belong to one connection (RFC 9110 section 7.6.1), or are made anew for the next one.
 _HOP = frozenset(
     b"connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer transfer-encoding "
@@ -45,6 +47,10 @@ def forwarded(headers: Headers, fields: dict[bytes, bytes], call: GateCall, sche
         kept = [item for item in kept if item[0] != SESSION]
         if call.session is not None:
             kept.append((SESSION, call.session.upstream))
+    if LAST_EVENT_ID in fields and call.session is not None:
+        kept = [item for item in kept if item[0] != LAST_EVENT_ID]
+        if call.after:
+            kept.append((LAST_EVENT_ID, call.after))
     kept += (
         call.caller.header,
         (b"x-forwarded-host", fields[b"host"]),

@@ -9,7 +9,6 @@ import asyncio
 import itertools
 import os
 from time import perf_counter
-from zlib import crc32
 
 from msgspec import UNSET
 
@@ -17,18 +16,21 @@ from portway.auth.tokens import bearer
 from portway.host.gate import batch_calls
 from portway.host.gate.call_record import CallRecord, now
 from portway.host.gate.event_stream import RelayedStream
-from portway.host.gate.forwarded_headers import forwarded
-from portway.host.gate.gate_call import GateCall, InFlight
+from portway.host.gate.forwarded_headers import LAST_EVENT_ID, forwarded
+from portway.host.gate.gate_call import DEFERRED, GateCall
+from portway.host.gate.in_flight import InFlight
+from portway.host.gate.instance_ids import answer, decode_place, progress
 from portway.host.gate.metrics import Metrics
-from portway.host.gate.relay import DEFERRED, Relay
+from portway.host.gate.relay import Relay, accept
 from portway.host.gate.routing import Caller, Route, Routes
 from portway.host.gate.session_ids import HEADER as SESSION
 from portway.host.gate.session_ids import SessionIds
+from portway.host.routing_table import Table
 from portway.http.asgi import Headers, Receive, Scope, Send
 from portway.http.request_body import BodyTooLarge, ClientDisconnected, read_body
 from portway.http.response import JSON, cut_short, send_bytes
 from portway.protocol.era import classify
-from portway.protocol.errors import REFUSED, RpcError
+from portway.protocol.errors import REFUSED, REQUEST_CANCELLED, RpcError
 from portway.protocol.headers import VERSION, refuse_repeated, routed_name, verify
 from portway.protocol.jsonrpc import Message, UnreadableMessage, decode, encode_error
 from portway.protocol.versions import Era
@@ -64,9 +66,14 @@ class GateApp:
         self._metrics = metrics
         self._in_flight = InFlight()
         self._session_ids = SessionIds(secret)
-        self._relay = Relay(self._session_ids)
+        self._relay = Relay(self._session_ids, self._in_flight)
         self.end_streams = self._in_flight.end_streams
         self._prefix, self._numbers = os.urandom(6).hex() + "-", itertools.count(1)  # for request ids
+
+    def use(self, table: Table) -> None:
+        """Use a new routing table: end what it does not allow any more, and move streams to new instances."""
+        self._routes.replace(table)
+        self._in_flight.review(lambda call: call.route.objection(call.caller))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""
@@ -119,8 +126,10 @@ class GateApp:
         path: str,
     ) -> None:
         """Serve an authenticated request, and add its line to the call record."""
-        call = GateCall(route, caller, self._prefix + str(next(self._numbers)), receive)
-        route.in_flight += 1
+        client = scope["client"]
+        holder = caller.identity if caller.app or client is None else client[0]
+        call = GateCall(route, caller, holder, self._prefix + str(next(self._numbers)), receive)
+        route.calls.take(holder)
         try:
             await self._serve(call, scope, send, fields, path)
         except UnreadableMessage as error:
@@ -136,15 +145,15 @@ class GateApp:
         except asyncio.CancelledError:
             await self._answer_ended(call, send)
         finally:
-            self._in_flight.leave(call)
             if call.stream is not None:
                 call.stream.abandon()
             if call.held:
                 call.let_go()
+            self._in_flight.leave(call)
             if call.is_stream:
-                route.streams -= 1
-            else:
-                route.in_flight -= 1
+                route.streams.give(holder)
+            elif not call.detached_at:
+                route.calls.give(holder)
                 if call.backend is not None:
                     call.backend.in_flight -= 1
             self._finish(call)
@@ -158,7 +167,7 @@ class GateApp:
         if is_mcp and method != "POST":
             await self._serve_session(call, scope, send, fields)
             return
-        if call.route.in_flight > 2 * call.route.limits.in_flight:
+        if call.route.calls.taken > 2 * call.route.limits.in_flight:
             self._check_capacity(call)  # before its body takes memory
         if b"content-encoding" in fields and is_mcp and fields[b"content-encoding"] != b"identity":
             raise RpcError(REFUSED, "The body must be sent as it is, without a Content-Encoding.", status=415)
@@ -178,16 +187,16 @@ class GateApp:
         else:
             line.era, line.method, line.name = "http", method, path
         self._check_capacity(call)
-        upstream = forwarded(headers, fields, call, scope["scheme"].encode())
+        call.headers = forwarded(headers, fields, call, scope["scheme"].encode())
         self._in_flight.enter(call)
         if message is None:
             query = scope["query_string"]
             target = scope["raw_path"].decode("ascii") + ("?" + query.decode("ascii") if query else "")
-            await self._relay.plain(call, method, target, upstream, body, send)
-        elif call.request_id is None or message.method is UNSET:
-            await self._forward_other(call, message, upstream, body, send)
+            await self._relay.plain(call, method, target, body, send)
+        elif call.request_id is None:
+            await self._forward_other(call, message, body, send)
         else:
-            await self._relay.call(call, upstream, body, call.request_id, send)
+            await self._relay.call(call, body, call.request_id, send)
 
     async def _serve_session(self, call: GateCall, scope: Scope, send: Send, fields: dict[bytes, bytes]) -> None:
         """Serve the GET stream and the DELETE of a session; the instance may refuse either."""
@@ -200,27 +209,38 @@ class GateApp:
             return
         if SESSION in fields:
             self._find_session(call, fields[SESSION])
+            if method == "DELETE" and call.session is not None:
+                call.pinned = call.route.instances.get(call.session.instance, call.pinned)
+            elif LAST_EVENT_ID in fields:
+                self._find_stream(call, fields[LAST_EVENT_ID])
         if method == "GET":
             _count_as_stream(call)
         self._check_capacity(call)
-        upstream = forwarded(scope["headers"], fields, call, scope["scheme"].encode())
+        call.headers = forwarded(scope["headers"], fields, call, scope["scheme"].encode())
         self._in_flight.enter(call)
-        if method == "GET":
-            await self._relay.follow(call, upstream, send)
+        if method == "DELETE":
+            await self._relay.end(call, send)
+        elif call.resumes is not None and call.pinned is None:
+            await self._relay.lose(call, send)
         else:
-            await self._relay.end(call, upstream, send)
+            await self._relay.follow(call, send)
 
     def _find_session(self, call: GateCall, token: bytes) -> None:
-        """Set the call's session, and the instance that must get it. Raises RpcError (404) for another caller's."""
+        """Set the call's session, and the instance for its new calls. Raises RpcError (404) for another caller's."""
         call.session = self._session_ids.open(call.route.name, call.caller, token)
-        home, backends = self._routes.backends.get(call.session.instance), call.route.backends
-        is_new_call = call.request_id is not None and call.line.method != "response"
-        if home in backends or (
-            home is not None and not is_new_call
-        ):  # the call it belongs to may run on a draining instance
-            call.pinned = home
-        elif backends:  # its instance is gone: the same other one for all messages of the session
-            call.pinned = backends[crc32(token) % len(backends)]
+        call.pinned = call.route.home(call.session.instance, token)
+
+    def _find_stream(self, call: GateCall, last_event_id: bytes) -> None:
+        """Set the instance whose stream a GET resumes, and the instance's own id of the event."""
+        place = decode_place(last_event_id)
+        if place is None:
+            call.after = last_event_id
+            return
+        backend = call.route.instances.get(place.instance)
+        call.resumes_call, call.resumes = place.is_of_call, place.call
+        if place.is_of_call or backend in call.route.backends:
+            call.pinned, call.after = backend, place.event
+        # else the session's own stream goes on at the instance that serves it now, from its beginning
 
     async def _batch(self, call: GateCall, scope: Scope, body: bytes, fields: dict[bytes, bytes], send: Send) -> None:
         """Answer a batch; each element is limited and recorded as a call, and has a fresh id."""
@@ -230,6 +250,7 @@ class GateApp:
         replies = await batch_calls.answer(
             body,
             lambda receive, keep: self._admit(scope, receive, keep, call.route, call.caller, fields, "/mcp"),
+            call.receive,
             call.stream,
         )
         line.outcome, line.status = "ok", 200 if replies or call.stream.opened else 202
@@ -239,7 +260,7 @@ class GateApp:
     def _read_message(self, call: GateCall, message: Message, fields: dict[bytes, bytes]) -> None:
         """Note era, method, name and arguments of a message; verify the headers of a modern one. Raises RpcError."""
         version, line = fields.get(VERSION), call.line
-        if message.id is not UNSET:
+        if message.id is not UNSET and message.method is not UNSET:
             call.request_id = message.id
         era = classify(message, None if version is None else version.decode("latin-1").strip(" \t"))
         line.era = "modern" if era is Era.MODERN else "legacy"
@@ -258,44 +279,62 @@ class GateApp:
     def _check_capacity(self, call: GateCall) -> None:
         if self._record.failing:
             raise RpcError(REFUSED, "The host cannot keep its call record and takes no calls until it can.", status=503)
-        excess = call.route.in_flight - call.route.limits.in_flight
-        if excess <= 0 or call.is_stream:
+        calls, limit = call.route.calls, call.route.limits.in_flight
+        if calls.taken <= limit or call.is_stream:
             return
-        is_call = call.request_id is not None and call.line.method != "response"
-        if is_call or excess > call.route.limits.in_flight:  # the others answer or cancel calls that hold places
+        is_call = call.request_id is not None  # anything else may answer or cancel a call that holds a place
+        if calls.taken > 2 * limit or (is_call and not calls.admits(call.holder, limit)):
             raise RpcError(REFUSED, f"The app {call.route.name!r} is busy with as many calls as it takes.", status=429)
 
-    async def _forward_other(self, call: GateCall, message: Message, headers: Headers, body: bytes, send: Send) -> None:
+    async def _forward_other(self, call: GateCall, message: Message, body: bytes, send: Send) -> None:
         """Pass on a notification or a client's response.
 
         A cancellation names an id that the client chose. Without a session, two clients with one token may use the same
         id, so it is dropped. A modern client cancels by closing its request.
         """
-        params = message.params
-        if call.line.method != "notifications/cancelled":
-            await self._relay.plain(call, "POST", "/mcp", headers, body, send)
-        elif call.session is None or params is UNSET or params.request_id is UNSET:
-            call.line.outcome, call.line.status = "ok", 202
-            await send_bytes(send, 202, b"", [])
+        params, instance = message.params, None
+        if call.line.method == "notifications/cancelled":
+            if call.session is None or params is UNSET or params.request_id is UNSET:
+                await accept(call, send)
+            else:
+                await self._relay.cancel(call, body, params.request_id, send)
+            return
+        if call.session is not None and message.method is UNSET:
+            instance, body = answer(message, body) or (None, body)
+        elif call.session is not None and call.line.method == "notifications/progress":
+            instance, body = progress(body) or (None, body)
+        if instance is None:
+            await self._relay.plain(call, "POST", "/mcp", body, send)
+        elif (backend := call.route.instances.get(instance)) is None:
+            await accept(call, send)  # the call that asked has ended with its instance
         else:
-            await self._relay.cancel(call, headers, body, params.request_id, send)
+            await self._relay.deliver(call, backend, body, send)
 
     async def _answer_ended(self, call: GateCall, send: Send) -> None:
         """Answer a call whose task was cancelled: by this gate, or because its process stops."""
-        if call.task is None or not (call.client_left or call.expired):
+        is_ours = call.client_left or call.expired or call.cancelled or call.ended is not None
+        if call.task is None or not is_ours:
             call.line.outcome = "cut"  # the process stops
             raise asyncio.CancelledError
         call.task.uncancel()
-        if call.is_stream and (call.client_left or call.stream is not None):
-            call.line.outcome = "ok"
-            if call.stream is not None and not call.client_left:
-                await call.stream.close()
-            return
-        call.line.outcome = "cancelled" if call.client_left else "cut"
-        has_begun = call.line.status and call.stream is None
-        if call.expired and not call.client_left and not has_begun:
+        error = call.ended
+        if error is not None:
+            call.line.outcome = "revoked" if error.status == 401 else "cancelled" if call.detached_at else "cut"
+        elif call.client_left or (call.is_stream and call.stream is not None):
+            call.line.outcome = "ok" if call.is_stream else "cancelled"
+        elif call.cancelled:
+            call.line.outcome, error = "cancelled", RpcError(REQUEST_CANCELLED, "Request cancelled", status=200)
+        else:
+            call.line.outcome = "cut"
             error = RpcError(REFUSED, f"The app {call.route.name!r} did not answer in time.", status=504)
+        if call.stream is not None and call.line.method == "GET":
+            if error is not None:
+                await call.stream.remark(error.message)
+            await call.stream.close()
+        elif error is not None and (call.stream is not None or not call.line.status):
             await _refuse(call, send, error)
+        elif call.stream is not None and call.is_stream:
+            await call.stream.close()
         else:
             cut_short(send)
 
@@ -313,11 +352,11 @@ class GateApp:
 def _count_as_stream(call: GateCall) -> None:
     """Count a long-lived stream as a stream instead of a call. Raises RpcError (503) over the app's limit."""
     route = call.route
-    if route.streams >= route.limits.streams:
-        raise RpcError(REFUSED, f"The app {route.name!r} has as many streams open as it takes.", status=503)
     call.is_stream = True
-    route.in_flight -= 1
-    route.streams += 1
+    route.calls.give(call.holder)
+    route.streams.take(call.holder)
+    if not route.streams.admits(call.holder, route.limits.streams):
+        raise RpcError(REFUSED, f"The app {route.name!r} has as many streams open as it takes.", status=503)
 
 
 async def _refuse(call: GateCall, send: Send, error: RpcError) -> None:
@@ -332,4 +371,6 @@ async def _refuse(call: GateCall, send: Send, error: RpcError) -> None:
     headers = [JSON, (b"x-request-id", call.line.request.encode())]
     if error.status in (429, 503):
         headers.append((b"retry-after", b"1"))
+    elif error.status == 401:
+        headers.append(_INVALID_TOKEN)
     await send_bytes(send, error.status, body, headers)

@@ -35,14 +35,11 @@ class _Result(msgspec.Struct):
     isError: bool = False
 
 
-class _Cancelled(msgspec.Struct):
-    params: dict[str, Raw]
-
-
 _params = msgspec.json.Decoder(_Params).decode
 _reply = msgspec.json.Decoder(_Reply).decode
 _error = msgspec.json.Decoder(_Error).decode
 _result = msgspec.json.Decoder(_Result).decode
+_id = msgspec.json.Decoder(int | str).decode
 _encode = msgspec.json.encode
 
 # The start time in the high bits keeps the ids apart from those of an earlier gate that may be in use. Below 2^53.
@@ -121,7 +118,7 @@ def restore_resumed(message: bytes) -> tuple[bytes, int | str] | None:
         reply = _reply(message)
         if reply.method is not UNSET or not isinstance(reply.id, str) or not reply.id.startswith(_MARK):
             return None
-        original = msgspec.json.decode(reply.id.split(".", 2)[-1], type=int | str)
+        original = _id(reply.id.split(".", 2)[-1])
     except UNREADABLE:
         return None
     head = b'{"jsonrpc":"2.0","id":%b,' % encode_id(original)
@@ -134,9 +131,3 @@ def restore_subscription(message: bytes, fresh: int, original: int | str) -> byt
     """Replace the fresh id by the client's in the `subscriptionId` of an event of a `subscriptions/listen` stream."""
     ours, theirs = b"%d" % fresh, encode_id(original)
     return _SUBSCRIPTION.sub(lambda found: found[1] + theirs if found[2] == ours else found[0], message)
-
-
-def cancellation(body: bytes, fresh: str) -> bytes:
-    """Return the `notifications/cancelled` in `body` with the id `fresh`, by which the instance knows the call."""
-    params = msgspec.json.decode(body, type=_Cancelled).params | {"requestId": Raw(_encode(fresh))}
-    return b'{"jsonrpc":"2.0","method":"notifications/cancelled","params":%b}' % _encode(params)

@@ -5,9 +5,8 @@ import contextlib
 
 from portway.host.gate.event_stream import RelayedStream, one_line
 from portway.host.gate.forwarded_headers import returned
-from portway.host.gate.gate_call import GateCall
+from portway.host.gate.gate_call import DEFERRED, GateCall
 from portway.host.gate.ids import (
-    cancellation,
     marker,
     restore,
     restore_resumed,
@@ -15,13 +14,16 @@ from portway.host.gate.ids import (
     with_fresh_id,
     with_fresh_session_id,
 )
+from portway.host.gate.in_flight import LONGEST_ID, InFlight
+from portway.host.gate.instance_ids import EventPlace, cancellation, encode_place, name_instance
 from portway.host.gate.routing import Backend
-from portway.host.gate.session_ids import RunningCalls, SessionIds
+from portway.host.gate.session_ids import SessionIds
 from portway.http.asgi import Headers, Send
 from portway.http.event_stream import EventParser
 from portway.http.http_client import BrokenResponse, ConnectFailed, Response, UpstreamError
 from portway.http.response import cut_short, send_bytes
-from portway.protocol.errors import REFUSED, RpcError
+from portway.protocol.errors import REFUSED, REQUEST_CANCELLED, RpcError
+from portway.protocol.jsonrpc import encode_error
 
 _START_SECONDS = 10.0  # a call waits for an app that is being started
 _RETRY_SECONDS = 0.5  # between attempts to connect, unless a new table comes first
@@ -40,26 +42,23 @@ _REPEATABLE = frozenset(
         "prompts/list",
     )
 )
-DEFERRED = "deferred"  # the outcome of a call whose reply the client fetches on another stream
 _OF_STREAMS = (b"content-type", b"cache-control", b"x-accel-buffering")  # written by EventStream
 
 
 class Relay:
     """Sends requests to instances and replies to clients. Methods raise RpcError, for the client, on failure."""
 
-    def __init__(self, session_ids: SessionIds) -> None:
+    def __init__(self, session_ids: SessionIds, in_flight: InFlight) -> None:
         self._session_ids = session_ids
-        self._running = RunningCalls()
+        self._in_flight = in_flight
 
-    async def call(self, call: GateCall, headers: Headers, body: bytes, request_id: int | str, send: Send) -> None:
+    async def call(self, call: GateCall, body: bytes, request_id: int | str, send: Send) -> None:
         """Proxy a JSON-RPC request; the instance replies with JSON or an event stream."""
-        session = call.session
-        if session is None:
+        if call.session is None:
             call.fresh, body = with_fresh_id(body, call.line.method)
         else:
             call.fresh, body = with_fresh_session_id(body, call.line.method, request_id)
-            self._running.add(session, request_id, call.fresh)
-        response = await _request(call, "POST", "/mcp", headers, body, repeatable=call.line.method in _REPEATABLE)
+        response = await _request(call, "POST", "/mcp", body, repeatable=call.line.method in _REPEATABLE)
         try:
             content_type, kept = returned(response.headers, call, self._session_ids)
             if content_type.startswith(b"text/event-stream"):
@@ -78,8 +77,6 @@ class Relay:
         except UpstreamError as error:
             raise _cut(call, error) from None
         finally:
-            if session is not None and not call.client_left and call.line.outcome != DEFERRED:
-                self._running.drop(session, request_id)
             if not response.complete:
                 await response.close()
         call.line.status, call.line.bytes_out = response.status, len(reply)
@@ -91,20 +88,46 @@ class Relay:
         await send({"type": "http.response.body", "body": reply, "more_body": True})
         await send({"type": "http.response.body", "body": b""})  # waits until the client has read the rest
 
-    async def cancel(self, call: GateCall, headers: Headers, body: bytes, request_id: int | str, send: Send) -> None:
+    async def cancel(self, call: GateCall, body: bytes, request_id: int | str, send: Send) -> None:
         """Pass on the cancellation of a session's call `request_id`; accept that of an unknown call without effect."""
         assert call.session is not None
-        fresh = self._running.find(call.session, request_id)
-        if fresh is None:
-            call.line.outcome, call.line.status = "ok", 202
-            await send_bytes(send, 202, b"", [])
+        target = self._in_flight.find(call.session, request_id)
+        if target is None or target.fresh is None or target.backend is None:
+            await accept(call, send)
         else:
-            await self.plain(call, "POST", "/mcp", headers, cancellation(body, fresh), send)
+            await self.deliver(call, target.backend, cancellation(body, target.fresh), send)
+        if target is not None:
+            self._in_flight.cancel(target)
 
-    async def follow(self, call: GateCall, headers: Headers, send: Send) -> None:
+    async def deliver(self, call: GateCall, backend: Backend, body: bytes, send: Send) -> None:
+        """Pass a notification or an answer to the one instance it is for. Accept it where nobody waits for it any more.
+
+        A refusal would make the official client 1.x give its session up; only 404 says that the session has ended.
+        """
+        try:
+            response = await backend.client.request("POST", "/mcp", call.headers, body)
+        except ConnectFailed:
+            await accept(call, send)
+            return
+        except UpstreamError as error:
+            raise _cut(call, error) from None
+        call.backend = backend
+        backend.in_flight += 1
+        if 400 <= response.status < 500 and response.status != 404:  # it came too late
+            await response.close()
+            await accept(call, send)
+            return
+        _, kept = returned(response.headers, call, self._session_ids)
+        await self._pass(call, response, send, kept)
+
+    async def follow(self, call: GateCall, send: Send) -> None:
         """Proxy a GET of the endpoint: a session's own stream, or the rest of one that was cut (Last-Event-ID)."""
-        response = await _request(call, "GET", "/mcp", headers, b"", repeatable=True)
+        response = await _request(call, "GET", "/mcp", b"", repeatable=True)
         content_type, kept = returned(response.headers, call, self._session_ids)
+        if call.resumes is not None and response.status in (400, 410):
+            await response.close()
+            await self.lose(call, send)
+            return
         if response.status != 200 or not content_type.startswith(b"text/event-stream"):
             await self._pass(call, response, send, kept)
             return
@@ -117,22 +140,32 @@ class Relay:
         finally:
             await response.close()
 
-    async def end(self, call: GateCall, headers: Headers, send: Send) -> None:
+    async def lose(self, call: GateCall, send: Send) -> None:
+        """Answer a GET that asks for a reply that no instance has any more: with an error under the call's own id."""
+        assert call.resumes is not None
+        text = "The reply to this call is lost, as its instance has ended or keeps it no more. The call may have run."
+        call.line.outcome, call.line.status = "cut", 200
+        call.stream = RelayedStream(send, [(b"x-request-id", call.line.request.encode())])
+        await call.stream.event(encode_error(call.resumes, RpcError(REFUSED, text)))
+        await call.stream.close()
+
+    async def end(self, call: GateCall, send: Send) -> None:
         """Proxy the DELETE of a session. Where the instance cannot end it (405), the gate refuses its id."""
-        response = await _request(call, "DELETE", "/mcp", headers, b"", repeatable=False)
+        response = await _request(call, "DELETE", "/mcp", b"", repeatable=False)
         if call.session is None or not (response.status < 300 or response.status == 405):
             _, kept = returned(response.headers, call, self._session_ids)
             await self._pass(call, response, send, kept)
             return
         self._session_ids.end(call.session)
+        self._in_flight.end_session(call.session)
         await response.close()
         call.line.outcome, call.line.status = "ok", 204
         await send({"type": "http.response.start", "status": 204, "headers": []})
         await send({"type": "http.response.body", "body": b""})
 
-    async def plain(self, call: GateCall, method: str, target: str, headers: Headers, body: bytes, send: Send) -> None:
+    async def plain(self, call: GateCall, method: str, target: str, body: bytes, send: Send) -> None:
         """Proxy a request that has no JSON-RPC reply; its response is streamed unchanged."""
-        response = await _request(call, method, target, headers, body, repeatable=method in ("GET", "HEAD", "OPTIONS"))
+        response = await _request(call, method, target, body, repeatable=method in ("GET", "HEAD", "OPTIONS"))
         _, kept = returned(response.headers, call, self._session_ids)
         await self._pass(call, response, send, kept)
 
@@ -181,10 +214,13 @@ class Relay:
                         data = self._resumed(call, data)
                     elif mark in data or (b'"method"' not in data and not event.name):
                         data, final = _restore_event(call, data)
+                    if call.session is not None and call.backend is not None and b'"method"' in data:
+                        data = name_instance(data, call.backend.instance.id)
                     event.data = data
                     call.line.bytes_out += len(data)
                 if event.id and call.session is not None:
                     call.resumable = True
+                    event.id = _client_event_id(call, event.id)
                 await stream.relay(event)
                 if final:
                     await stream.close()
@@ -195,7 +231,7 @@ class Relay:
             elif parser.held > _LONG and not call.held:
                 await call.hold(REPLY_BYTES)
         if call.fresh is not None:
-            if not call.resumable:
+            if call.cancelled or not call.resumable:
                 raise BrokenResponse("its stream ended without the reply")
             call.line.outcome = DEFERRED
         await stream.close()
@@ -206,7 +242,7 @@ class Relay:
         if restored is None:
             return data
         if call.session is not None:
-            self._running.drop(call.session, restored[1])
+            self._in_flight.fetched(call.session, restored[1])
         return restored[0]
 
 
@@ -220,9 +256,24 @@ async def _whole(call: GateCall, response: Response) -> bytes:
     return await response.read(REPLY_BYTES)
 
 
-async def _request(
-    call: GateCall, method: str, target: str, headers: Headers, body: bytes, *, repeatable: bool
-) -> Response:
+def _client_event_id(call: GateCall, event_id: bytes) -> bytes:
+    """Return the event id for the client, which leads back to the instance and, on a call's stream, to the call."""
+    assert call.backend is not None
+    is_of_call, request_id = call.resumes_call, call.resumes
+    if call.request_id is not None:
+        is_of_call, request_id = True, call.request_id
+    if isinstance(request_id, str) and len(request_id) > LONGEST_ID:
+        request_id = None
+    return encode_place(EventPlace(call.backend.instance.id, event_id, is_of_call, request_id))
+
+
+async def accept(call: GateCall, send: Send) -> None:
+    """Accept a message that needs no reply."""
+    call.line.outcome, call.line.status = "ok", 202
+    await send_bytes(send, 202, b"", [])
+
+
+async def _request(call: GateCall, method: str, target: str, body: bytes, *, repeatable: bool) -> Response:
     """Send the request to the instance that must get it, else to the least busy; to the next if it is unreachable.
 
     While none can be reached, wait: the table names a dead instance until control has replaced it. Raises RpcError.
@@ -235,7 +286,7 @@ async def _request(
             if not call.is_stream:
                 backend.in_flight += 1
             try:
-                return await backend.client.request(method, target, headers, body, repeatable=repeatable)
+                return await backend.client.request(method, target, call.headers, body, repeatable=repeatable)
             except ConnectFailed:
                 if not call.is_stream:
                     backend.in_flight -= 1
@@ -269,5 +320,8 @@ def _restore_event(call: GateCall, data: bytes) -> tuple[bytes, bool]:
 
 
 def _cut(call: GateCall, error: UpstreamError) -> RpcError:
+    if call.cancelled:
+        call.line.outcome = "cancelled"
+        return RpcError(REQUEST_CANCELLED, "Request cancelled", status=200)
     call.line.outcome = "cut"
     return RpcError(REFUSED, f"The app {call.route.name!r} did not answer properly: {error}.", status=502)

@@ -2,14 +2,17 @@
 
 import asyncio
 from collections.abc import Iterable
+from zlib import crc32
 
 from portway.auth.caller_header import HEADER, relay
 from portway.auth.principal import ANONYMOUS, Principal
 from portway.auth.tokens import bearer, digest
+from portway.host.gate.places import Places
 from portway.host.gate.reply_memory import ReplyMemory
 from portway.host.routing_table import App, Instance, Limits, Table, Token
 from portway.http.host_and_origin import Guard
 from portway.http.http_client import Address, HttpClient
+from portway.protocol.errors import REFUSED, RpcError
 
 _KNOWN_HOSTS = 1024  # Host values whose route is remembered until the next table
 _KNOWN_TOKENS = 1024
@@ -33,22 +36,40 @@ class Route:
         self.public = False
         self.state = "stopped"
         self.limits = Limits()
-        self.in_flight = 0
-        self.streams = 0
+        self.calls, self.streams, self.detached = Places(), Places(), Places()
         self.reply_memory = ReplyMemory()
-        self.backends: list[Backend] = []
+        self.backends: list[Backend] = []  # the instances for new calls
+        self.instances: dict[str, Backend] = {}  # by id: those, and the draining ones
         self.changed = asyncio.Event()  # set, and replaced, when the next table comes
 
     def update(self, app: App, backends: dict[str, Backend]) -> None:
         self.release, self.public, self.state, self.limits = app.release, app.access == "public", app.state, app.limits
         self.backends = [backends[instance.id] for instance in app.instances]
+        current = {backend.instance.id: backend for backend in self.backends}
+        self.instances = {each: backends[each] for each in self.instances if each in backends} | current
         self.changed.set()
         self.changed = asyncio.Event()
 
+    def objection(self, caller: "Caller") -> RpcError | None:
+        """Return why a request of `caller` may not go on, None when it may."""
+        if self.state == "removed":
+            return RpcError(REFUSED, f"The app {self.name!r} has been removed from this host.", status=401)
+        if not caller.app and not self.public:
+            return RpcError(REFUSED, f"The app {self.name!r} takes only callers with a token now.", status=401)
+        return None
+
     def close(self) -> None:
         """Mark the app as removed and wake the calls that wait for it."""
-        self.backends, self.state = [], "stopped"
+        self.backends, self.state = [], "removed"
         self.changed.set()
+
+    def home(self, instance: str, token: bytes) -> Backend | None:
+        """Return the instance for a session's new calls: its own or, when that serves no more, always the same one."""
+        backends = self.backends
+        for backend in backends:
+            if backend.instance.id == instance:
+                return backend
+        return backends[crc32(token) % len(backends)] if backends else None
 
     def pick(self, tried: Iterable[Backend]) -> Backend | None:
         """Return the least busy instance that was not tried yet, None when there is none."""

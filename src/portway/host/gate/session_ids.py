@@ -15,8 +15,6 @@ from portway.protocol.errors import REFUSED, RpcError
 
 HEADER = b"mcp-session-id"
 _LONGEST = 4096  # bytes of an instance's own session id
-_LONGEST_ID = 256  # characters of the id of a call that can be cancelled
-_MOST_CALLS = 10_000
 _MOST_ENDED = 10_000
 
 
@@ -26,29 +24,6 @@ class Session(msgspec.Struct, frozen=True):
     token: bytes
     upstream: bytes
     instance: str
-
-
-class RunningCalls:
-    """The fresh ids of the sessions' calls that their clients may still cancel.
-
-    Bounded: the oldest are forgotten first, and calls whose ids are long are not kept.
-    """
-
-    def __init__(self) -> None:
-        self._fresh: dict[tuple[bytes, int | str], str] = {}
-
-    def add(self, session: Session, original: int | str, fresh: str) -> None:
-        if isinstance(original, str) and len(original) > _LONGEST_ID:
-            return
-        if len(self._fresh) >= _MOST_CALLS:
-            del self._fresh[next(iter(self._fresh))]
-        self._fresh[session.token, original] = fresh
-
-    def drop(self, session: Session, original: int | str) -> None:
-        self._fresh.pop((session.token, original), None)
-
-    def find(self, session: Session, original: int | str) -> str | None:
-        return self._fresh.get((session.token, original))
 
 
 class SessionIds:

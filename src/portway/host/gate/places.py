@@ -1,0 +1,40 @@
+"""The places of one app at the gate (for calls, for streams, for detached calls), and who holds them."""
+
+
+class Places:
+    """Counts the places that each holder has: a caller's identity or, without a token, the client's address."""
+
+    __slots__ = ("_held", "taken")
+
+    def __init__(self) -> None:
+        self.taken = 0
+        self._held: dict[str, int] = {}
+
+    def take(self, holder: str) -> None:
+        self.taken += 1
+        if holder in self._held:
+            self._held[holder] += 1
+        else:
+            self._held[holder] = 1
+
+    def give(self, holder: str) -> None:
+        """Give one place back."""
+        self.taken -= 1
+        if self._held[holder] == 1:
+            del self._held[holder]
+        else:
+            self._held[holder] -= 1
+
+    def admits(self, holder: str, limit: int) -> bool:
+        """Whether `holder` may keep the place it took last.
+
+        `limit` places are for anybody. When they are taken, as many again are only for those who hold no more than an
+        equal share of `limit`, so that one caller who holds them all does not keep the others out.
+        """
+        if self.taken <= limit:
+            return True
+        return self.taken <= 2 * limit and self._held[holder] * len(self._held) <= limit
+
+    def greediest(self) -> str:
+        """Return the holder of the most places; there must be one."""
+        return max(self._held, key=lambda holder: self._held[holder])
