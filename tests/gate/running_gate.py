@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from portway.auth.tokens import digest
 from portway.host import routing_table
 from portway.host.gate.__main__ import Gate
-from portway.host.paths import Paths
+from portway.host.paths import Paths, run_directory
 from portway.http.http_client import Address, HttpClient, Response
 from portway.http.serve import Bind, Limits, serve
 
@@ -155,7 +155,8 @@ def record(paths: Paths) -> list[dict[str, Any]]:
 
 def prepare(directory: Path, addresses: list[str], **limits: int) -> Paths:
     """A data directory whose table has apps `a` (tokens `secret`, `other`) and `p` (public) on those addresses."""
-    paths = Paths(directory / "data", directory / "run")
+    data = directory / "data"
+    paths = Paths(data, directory / run_directory(data.resolve()).name)
     paths.prepare()
     instances = [routing_table.Instance(f"i{number}", address) for number, address in enumerate(addresses)]
     apps = {
