@@ -177,6 +177,23 @@ def prepare(directory: Path, addresses: list[str], **limits: int) -> Paths:
 
 
 @asynccontextmanager
+async def running(paths: Paths) -> AsyncIterator[Rig]:
+    """A gate on a prepared data directory."""
+    stop, ready, gate = asyncio.Event(), asyncio.get_running_loop().create_future(), Gate(paths)
+    serving = asyncio.create_task(
+        serve(gate, Bind(port=0), Limits(shutdown_seconds=2), on_ready=ready.set_result, stop=stop)
+    )
+    url = await ready
+    client = HttpClient(Address.parse(url))
+    try:
+        yield Rig(paths, client, url, gate)
+    finally:
+        await client.close()
+        stop.set()
+        await serving
+
+
+@asynccontextmanager
 async def rig(
     directory: Path, *upstreams: Upstream, addresses: tuple[str, ...] = (), **limits: int
 ) -> AsyncIterator[Rig]:
@@ -187,15 +204,4 @@ async def rig(
             stack.callback(server.close)
             upstream.address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         paths = prepare(directory, [*(upstream.address for upstream in upstreams), *addresses], **limits)
-        stop, ready, gate = asyncio.Event(), asyncio.get_running_loop().create_future(), Gate(paths)
-        serving = asyncio.create_task(
-            serve(gate, Bind(port=0), Limits(shutdown_seconds=2), on_ready=ready.set_result, stop=stop)
-        )
-        url = await ready
-        client = HttpClient(Address.parse(url))
-        try:
-            yield Rig(paths, client, url, gate)
-        finally:
-            await client.close()
-            stop.set()
-            await serving
+        yield await stack.enter_async_context(running(paths))

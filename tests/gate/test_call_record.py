@@ -15,7 +15,7 @@ import pytest
 
 from portway.host.gate.call_record import CallRecord, Line
 from portway.http.http_client import Address, HttpClient
-from tests.gate.running_gate import JSON, Seen, Upstream, call, echo, modern, prepare, record, result, rig
+from tests.gate.running_gate import JSON, Seen, Upstream, call, echo, modern, prepare, record, result, rig, running
 from tests.support import clean_env, eventually
 
 if TYPE_CHECKING:
@@ -171,10 +171,32 @@ def test_control_has_a_new_table_put_in_force_and_an_instance_drained(tmp_path: 
             assert await drained == {"ok": True, "in_flight": 0}
             assert (await old)[0] == 200
             gate.paths.routes.write_text("{damaged")
-            assert (await gate.op(op="table"))["ok"] is False
+            text = "The routing table is missing or damaged; the last one stays in use."
+            assert await gate.op(op="table") == {"ok": False, "error": text}
+            gate.paths.routes.unlink()
+            assert await gate.op(op="table") == {"ok": False, "error": text}
             assert (await gate.op(op="nonsense"))["ok"] is False
             assert (await gate.answer(call("new")))[0] == 200  # the last good table stays in force
             server.close()
+
+    asyncio.run(asyncio.wait_for(test(), 20))
+
+
+def test_a_gate_without_a_table_asks_callers_to_wait_and_serves_the_next_one(tmp_path: Path) -> None:
+    async def test() -> None:
+        upstream = Upstream(echo)
+        async with rig(tmp_path, upstream) as gate:
+            table = gate.paths.routes.read_bytes()
+        for damaged in (b"", b"{", None):
+            gate.paths.routes.write_bytes(damaged or b"")
+            if damaged is None:
+                gate.paths.routes.unlink()
+            async with running(gate.paths) as again:
+                status, answer = await again.answer(call())
+                assert (status, answer["error"]["message"]) == (503, "The host is starting; try again soon.")
+                gate.paths.routes.write_bytes(table)
+                await again.op(op="table")
+                assert (await again.answer(call(), token="wrong"))[0] == 401
 
     asyncio.run(asyncio.wait_for(test(), 20))
 

@@ -62,12 +62,17 @@ class Table(msgspec.Struct, frozen=True):
 _decoder = msgspec.json.Decoder(Table)
 
 
-def load(path: Path) -> Table:
-    """Return the table at `path`; an empty one when it is missing or damaged, as control writes it when it starts."""
+def read(path: Path) -> Table | None:
+    """Return the table at `path`; None when it is missing or damaged, which control mends."""
     try:
         return _decoder.decode(path.read_bytes())
     except (FileNotFoundError, msgspec.DecodeError):
-        return Table()
+        return None
+
+
+def load(path: Path) -> Table:
+    """Return the table at `path`; an empty one when it is missing or damaged."""
+    return read(path) or Table()
 
 
 def save(path: Path, table: Table) -> None:

@@ -10,8 +10,6 @@ import resource
 import sys
 from collections.abc import Awaitable
 
-import msgspec
-
 from portway import log_config
 from portway.host.gate.call_record import CallRecord
 from portway.host.gate.control_socket import ControlSocket
@@ -50,7 +48,7 @@ class Gate:
             await receive()
             try:
                 await self._control_socket.start()
-            except (OSError, ListenError, msgspec.DecodeError) as error:
+            except (OSError, ListenError) as error:
                 await send({"type": "lifespan.startup.failed", "message": str(error)})
                 return
             await send({"type": "lifespan.startup.complete"})

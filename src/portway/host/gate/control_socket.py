@@ -16,7 +16,7 @@ import msgspec
 
 from portway.host.gate.metrics import Metrics
 from portway.host.gate.routing import Routes
-from portway.host.routing_table import Table, load
+from portway.host.routing_table import Table, read
 from portway.http.bind import Bind
 
 _POLL = 0.02
@@ -45,10 +45,11 @@ class ControlSocket:
     async def start(self) -> None:
         """Listen, then read the table: whoever writes a newer one after that reaches this gate.
 
-        Raises OSError, ListenError or msgspec.DecodeError.
+        Raises OSError or ListenError.
         """
         self._server = await asyncio.start_unix_server(self._serve, sock=Bind(uds=str(self._socket)).open())
-        self._use(load(self._table_file))
+        if (table := read(self._table_file)) is not None:
+            self._use(table)
 
     def stop(self) -> None:
         if self._server is not None:
@@ -69,7 +70,9 @@ class ControlSocket:
         try:
             request = msgspec.json.decode(line, type=_Request)
             if request.op == "table":
-                self._use(load(self._table_file))
+                if (table := read(self._table_file)) is None:
+                    return {"ok": False, "error": "The routing table is missing or damaged; the last one stays in use."}
+                self._use(table)
                 return {"ok": True, "version": self._routes.version}
             if request.op == "drain":
                 return {"ok": True, "in_flight": await self._drain(request.instance, request.seconds)}

@@ -41,6 +41,7 @@ _TEXT = (b"content-type", b"text/plain")
 _UNAUTHORIZED = encode_error(
     None, RpcError(REFUSED, "A valid bearer token for this app is needed in the Authorization header.")
 )
+_NO_TABLE = encode_error(None, RpcError(REFUSED, "The host is starting; try again soon."))
 _NO_SUCH_PATH = encode_error(
     None, RpcError(REFUSED, "There is nothing at this path; the MCP endpoint of an app is /<app>/mcp.")
 )
@@ -104,6 +105,9 @@ class GateApp:
             path = "/mcp"
         caller = routes.caller(route, fields.get(b"authorization"))
         if route is None or caller is None:
+            if routes.version < 0:
+                await self._turn_away(send, 503, _NO_TABLE, (b"retry-after", b"1"))
+                return
             self._metrics.refused += 1
             challenge = _CHALLENGE if bearer(fields.get(b"authorization")) is None else _INVALID_TOKEN  # RFC 6750 §3.1
             await self._turn_away(send, 401, _UNAUTHORIZED, challenge)
