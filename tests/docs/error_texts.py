@@ -26,7 +26,7 @@ PAGES = [
     )
 ]
 SENDERS = {
-    *("_refuse", "refuse", "_answer", "Refusal"),  # replies of the listener and the transport
+    *("refuse", "_answer", "Refusal"),  # replies of the listener and the transport
     *("fail", "_end", "_show", "_say", "say", "_abandon"),  # ends of connections, of servers and of instances
     *("error", "exception", "warning", "print", "write"),  # lines of a log
     "send",  # an ASGI lifespan gives the reason of a failure as "message"

@@ -46,6 +46,14 @@ _MEDIA: dict[bytes, tuple[bool, bool]] = {}
 _log = logging.getLogger("portway.transport")
 
 
+class _Refusal(RpcError):
+    """A request refused before it is read as a message, and the header fields that say more."""
+
+    def __init__(self, status: int, message: str, *headers: tuple[bytes, bytes]) -> None:
+        super().__init__(REFUSED, message, status=status)
+        self.headers = headers
+
+
 class HttpApp:
     """The ASGI application of one server.
 
@@ -101,7 +109,7 @@ class HttpApp:
             return
         refusal = self._guard.check(scope)
         if refusal is not None:
-            await _refuse(send, refusal.status, refusal.message)
+            await _send_refusal(send, RpcError(REFUSED, refusal.message, status=refusal.status))
             return
         if self._cors:
             preflight = self._cors.preflight(scope)
@@ -109,27 +117,29 @@ class HttpApp:
                 await send_bytes(send, 204, b"", preflight)
                 return
             send = self._cors.sender(scope, send)
+        try:
+            await self._answer(path, scope, receive, send)
+        except RpcError as error:
+            await _send_refusal(send, error)
+
+    async def _answer(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request. Raises RpcError for one that is refused before it is read as a message."""
         if path.rstrip("/") != PATH:
             text = f"There is nothing at this path; the MCP endpoint is {PATH}."
             if path.startswith(_OAUTH):
                 text = _NO_OAUTH if self._verifier is not None else _NO_LOGIN
-            await _refuse(send, 404, text)
-            return
+            raise _Refusal(404, text)
         fields = dict(scope["headers"])
         if len(fields) != len(scope["headers"]):
-            try:
-                refuse_repeated(scope["headers"])
-            except RpcError as error:
-                await send_bytes(send, error.status, encode_error(None, error), [JSON])
-                return
+            refuse_repeated(scope["headers"])
             # Join repeated Accept headers.
             accepted = [value for name, value in scope["headers"] if name == b"accept"]
             fields |= {b"accept": b",".join(accepted)} if accepted else {}
         principal = await self._authenticate(fields)
         if principal is None:
             challenge = _CHALLENGE if bearer(fields.get(b"authorization")) is None else _INVALID_TOKEN  # RFC 6750 §3.1
-            await _refuse(send, 401, "This server needs a valid bearer token in the Authorization header.", challenge)
-        elif scope["method"] == "POST":
+            raise _Refusal(401, "This server needs a valid bearer token in the Authorization header.", challenge)
+        if scope["method"] == "POST":
             await self._post(scope, receive, send, fields, principal)
         else:
             await self._session_itself(scope, receive, send, fields, principal)
@@ -147,24 +157,20 @@ class HttpApp:
     ) -> None:
         accepts_json, accepts_events = _accepted(fields.get(b"accept", b"*/*"))
         if not (accepts_json or accepts_events):
-            await _refuse(send, 406, "The Accept header must allow application/json or text/event-stream.")
-            return
+            raise _Refusal(406, "The Accept header must allow application/json or text/event-stream.")
         if fields.get(b"content-type", b"").split(b";", 1)[0].strip().lower() != b"application/json":
-            await _refuse(send, 415, "The Content-Type header must be application/json.")
-            return
+            raise _Refusal(415, "The Content-Type header must be application/json.")
         if fields.get(b"content-encoding", b"identity") != b"identity":
-            await _refuse(send, 415, "The body must be sent as it is, without a Content-Encoding.")
-            return
+            raise _Refusal(415, "The body must be sent as it is, without a Content-Encoding.")
+        limit = self._limits.body_bytes
         try:
-            body = await read_body(fields.get(b"content-length"), receive, self._limits.body_bytes)
+            body = await read_body(fields.get(b"content-length"), receive, limit)
         except BodyTooLarge:
-            limit = self._limits.body_bytes
-            await _refuse(send, 413, f"The body is larger than the {limit} bytes this server takes.")
+            raise _Refusal(413, f"The body is larger than the {limit} bytes this server takes.") from None
         except ClientDisconnected:
             return
-        else:
-            reply = Reply(receive, send, accepts_json, accepts_events)
-            await self._endpoint.answer(Post(body, fields, principal, reply, self._loop_state()))
+        reply = Reply(receive, send, accepts_json, accepts_events)
+        await self._endpoint.answer(Post(body, fields, principal, reply, self._loop_state()))
 
     async def _session_itself(
         self, scope: Scope, receive: Receive, send: Send, fields: Mapping[bytes, bytes], principal: Principal
@@ -172,30 +178,23 @@ class HttpApp:
         """Serve a legacy session's stand-alone stream (GET), or end the session (DELETE)."""
         method, version = scope["method"], fields.get(VERSION)
         if self._sessions is None:
-            await _refuse(send, 405, "The MCP endpoint takes POST only: this server keeps no sessions.", self._allow)
-            return
+            raise _Refusal(405, "The MCP endpoint takes POST only: this server keeps no sessions.", self._allow)
         if version is not None and version.decode("latin-1").strip(" \t") not in LEGACY_VERSIONS:
             text = "The MCP endpoint takes POST only from clients of this MCP-Protocol-Version."
-            await _refuse(send, 405, text, (b"allow", b"POST"))
-            return
+            raise _Refusal(405, text, (b"allow", b"POST"))
         if method not in self._methods:
             text = f"The MCP endpoint does not take {method}; the Allow header says what it takes."
-            await _refuse(send, 405, text, self._allow)
-            return
+            raise _Refusal(405, text, self._allow)
         if method == "GET" and not _accepted(fields.get(b"accept", b"*/*"))[1]:
-            await _refuse(send, 406, "The Accept header must allow text/event-stream.")
+            raise _Refusal(406, "The Accept header must allow text/event-stream.")
+        session = self._endpoint.session(fields, principal, needed=True)
+        assert session is not None
+        if method == "DELETE":
+            self._sessions.end(session)
+            await send_bytes(send, 204, b"", [])
             return
-        try:
-            session = self._endpoint.session(fields, principal, needed=True)
-            assert session is not None
-            if method == "DELETE":
-                self._sessions.end(session)
-                await send_bytes(send, 204, b"", [])
-                return
-            with self._loop_state().streams.held(principal):
-                await follow(session, fields.get(b"last-event-id"), receive, send)
-        except RpcError as error:
-            await _refuse(send, error.status, error.message)
+        with self._loop_state().streams.held(principal):
+            await follow(session, fields.get(b"last-event-id"), receive, send)
 
     def _loop_state(self) -> LoopState:
         return self._by_loop.get(asyncio.get_running_loop()) or self._new_loop_state()
@@ -273,6 +272,6 @@ def _accepted(accept: bytes) -> tuple[bool, bool]:
     return known
 
 
-async def _refuse(send: Send, status: int, message: str, *extra: tuple[bytes, bytes]) -> None:
-    body = encode_error(None, RpcError(REFUSED, message))
-    await send_bytes(send, status, body, [JSON, *extra])
+async def _send_refusal(send: Send, error: RpcError) -> None:
+    headers = error.headers if isinstance(error, _Refusal) else ()
+    await send_bytes(send, error.status, encode_error(None, error), [JSON, *headers])
