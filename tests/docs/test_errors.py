@@ -46,6 +46,7 @@ FAULTS = {
     "AttributeError": "Python's own answer to a misspelt import",
 }
 UNPROVOKED = {
+    "… could not be started beside the old instance: …": "its socket is removed and its program fails at once",
     # Texts that no test here can provoke: text -> reason.
     "Port … needs privileges. Choose one above 1023 with --port or PORT.": "the tests may run as root",
     "Unix sockets are not supported on Windows. Use --host and --port.": "Windows",

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -166,3 +169,50 @@ def test_a_low_limit_of_open_files_is_raised_and_told(run_cli: RunCli, tmp_path:
         "portway: the limit of open files is raised from 300 to 512\n",
         "portway: 512 open files are allowed, for about 256 connections: raise `ulimit -Hn`\n",
     ]
+
+
+def ping(running: Host) -> object:
+    return running.call("placed", "ping", running.ready["token"])
+
+
+@pytest.mark.parametrize("what", ["the run directory", "gate.sock", "control.sock", "an instance's", "routes.json"])
+def test_what_is_removed_while_a_host_runs_is_made_again(placed: Host, what: str) -> None:
+    paths, before = placed.paths, placed.instance("placed")
+    assert before is not None
+    removed = {
+        "the run directory": paths.run,
+        "gate.sock": paths.gate_socket,
+        "control.sock": paths.control_socket,
+        "an instance's": paths.instance_socket(before.id),
+        "routes.json": paths.routes,
+    }[what]
+    restarts = placed.status("placed").restarts
+    if removed.is_dir():
+        shutil.rmtree(removed)
+    else:
+        removed.unlink()
+    assert ping(placed) == {"result": "pong"}
+    eventually(lambda: paths.gate_socket.exists() and paths.control_socket.exists())
+    if before.id in str(removed) or removed == paths.run:
+        placed.child.wait_for("the socket of placed was removed: another instance takes its calls", within=10)
+        eventually(lambda: placed.instance("placed") not in (before, None))
+    assert placed.portway("token", "create", "placed", what).returncode == 0
+    assert placed.portway("token", "revoke", "placed", what).returncode == 0
+    assert ping(placed) == {"result": "pong"}
+    assert placed.status("placed").restarts == restarts, "no instance had to end for it"
+    assert paths.routes.exists()
+
+
+@pytest.fixture(scope="module")
+def placed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    base = tmp_path_factory.mktemp("host")
+    with host(base / "data", [app(base / "placed")]) as running:
+        yield running
+
+
+def test_nothing_is_left_when_launcher_gate_control_and_log_writer_are_killed_together(tmp_path: Path) -> None:
+    with host(tmp_path / "data", [app(tmp_path / "placed")]) as running:
+        assert ping(running) == {"result": "pong"}
+        for pid in (running.child.process.pid, *map(running.process, ("gate", "control", "logs"))):
+            os.kill(pid, signal.SIGKILL)
+        eventually(lambda: running.processes() == {}, within=20)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
+import sys
 
 import click
+
+_LAST_SECONDS = 40.0  # calls get 30 s
 
 
 @click.command(short_help="Serve a Python file's server over HTTP or stdio.")
@@ -28,6 +33,7 @@ def command(target: str, transport: str | None, host: str | None, port: int | No
     try:
         choice = choose(transport, os.environ)
         if choice.transport == "http":
+            _end_with_host()
             serve_http(load(target), choice, host=host, port=port, workers=workers)
             return
         from portway.transport.pipes import claim
@@ -36,3 +42,24 @@ def command(target: str, transport: str | None, host: str | None, port: int | No
         serve_stdio(load(target), choice, wire)
     except (LoadError, UsageError) as error:
         raise click.ClickException(str(error)) from None
+
+
+def _end_with_host() -> None:
+    """Watch the pipe PORTWAY_LIFELINE of a host, whose launcher alone holds its other end."""
+    if lifeline := os.environ.pop("PORTWAY_LIFELINE", ""):
+        import threading
+
+        os.set_inheritable(int(lifeline), False)
+        threading.Thread(target=_await_end, args=(int(lifeline),), daemon=True).start()
+
+
+def _await_end(lifeline: int) -> None:
+    """Once the host's launcher has ended, end as at SIGTERM, and at the latest when that has had its time."""
+    import time
+
+    with contextlib.suppress(OSError):  # the author's code has closed it
+        os.read(lifeline, 1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_LAST_SECONDS)
+        if sys.platform != "win32":  # where no host runs
+            os.killpg(0, signal.SIGKILL)

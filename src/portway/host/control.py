@@ -18,7 +18,7 @@ from portway.host.instances.runtime import Limits as InstanceLimits
 from portway.host.instances.starter import Starter
 from portway.host.launcher import FAILED
 from portway.host.management.management_server import ManagementServer
-from portway.host.paths import Paths, locate
+from portway.host.paths import PathError, Paths, locate
 from portway.host.processes import end_strays
 from portway.host.releases.deploy import Deployer
 from portway.host.store import Store, StoreError
@@ -30,10 +30,11 @@ _log = logging.getLogger("portway.host")
 _SHUTDOWN_SECONDS = 2.0  # for calls of the command line in flight; a deploy is cancelled after it
 _GATE_SECONDS = 40.0  # a gate that is stopped ends within 30 s
 _POLL_SECONDS = 0.05
+_LOOK_SECONDS = 1.0  # between looks for sockets that were removed
 _TOKEN = "up"  # noqa: S105  # the name of a token
 
 
-async def run(paths: Paths, url: str, domain: str, folders: list[Path], *, announce: bool) -> int:
+async def run(paths: Paths, url: str, domain: str, folders: list[Path], *, announce: bool, lifeline: int | None) -> int:
     """Deploy `folders`, print the ready line if `announce`, and serve until a signal; return the exit code.
 
     At SIGTERM the gate ends first, whose calls need the instances; these then end theirs. SIGINT kills them.
@@ -53,7 +54,7 @@ async def run(paths: Paths, url: str, domain: str, folders: list[Path], *, annou
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, end_after_gate)
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, end_now)
     store = Store(paths.database)
-    runtime = ProcessRuntime(paths)
+    runtime = ProcessRuntime(paths, lifeline)
     starter = Starter(runtime, store, InstanceLimits())
     running = RunningApps(paths, store, runtime, starter, domain)
     deployer = Deployer(paths, store, running, starter)
@@ -63,9 +64,8 @@ async def run(paths: Paths, url: str, domain: str, folders: list[Path], *, annou
         start = asyncio.create_task(_start(management, running, paths, url, folders, announce=announce))
         start.add_done_callback(lambda task: stop.set() if _failed(task) else None)
         app = HttpApp(management.server())
-        bind, limits = Bind(uds=str(paths.control_socket)), Limits(shutdown_seconds=_SHUTDOWN_SECONDS)
         ending = asyncio.create_task(_end_streams(app, stop))
-        await serve(app, bind, limits, on_ready=lambda _: None, stop=stop)
+        await _serve(app, paths, running, stop)
         ending.cancel()
         failed = _failed(start)
         start.cancel()
@@ -101,6 +101,32 @@ async def _start(
     return True
 
 
+async def _serve(app: HttpApp, paths: Paths, running: RunningApps, stop: asyncio.Event) -> None:
+    """Serve the management API until `stop` is set. Make anew the sockets and directories that someone removes."""
+    stopping = asyncio.create_task(stop.wait())
+    serving = [await _listen(app, paths, stop)]
+    while not stop.is_set() and not serving[-1].done():
+        await asyncio.wait((stopping,), timeout=_LOOK_SECONDS)
+        with contextlib.suppress(PathError):
+            paths.prepare_run()
+        if not paths.control_socket.exists() and not stop.is_set():
+            serving.append(await _listen(app, paths, stop))
+        running.replace_unreachable()
+    stopping.cancel()
+    await asyncio.gather(*serving)
+
+
+async def _listen(app: HttpApp, paths: Paths, stop: asyncio.Event) -> asyncio.Task[None]:
+    """Begin to serve on control's socket; return once it accepts connections, or has failed."""
+    ready = asyncio.Event()
+    bind, limits = Bind(uds=str(paths.control_socket)), Limits(shutdown_seconds=_SHUTDOWN_SECONDS)
+    serving = asyncio.create_task(serve(app, bind, limits, on_ready=lambda _: ready.set(), stop=stop))
+    waiting = asyncio.create_task(ready.wait())
+    await asyncio.wait((serving, waiting), return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    return serving
+
+
 async def _stop_after_gate(gate: GateClient, stop: asyncio.Event) -> None:
     """Set `stop` once the gate has ended. If it does not, somebody has signalled control alone: go on as before."""
     with contextlib.suppress(TimeoutError):
@@ -130,10 +156,20 @@ def main() -> int:
     parser.add_argument("--domain", required=True)
     parser.add_argument("--deploy", action="append", default=[], type=Path)
     parser.add_argument("--announce", action="store_true")
+    parser.add_argument("--lifeline", type=int)
     given = parser.parse_args()
     configure()
     try:
-        return asyncio.run(run(locate(given.data), given.url, given.domain, given.deploy, announce=given.announce))
+        return asyncio.run(
+            run(
+                locate(given.data),
+                given.url,
+                given.domain,
+                given.deploy,
+                announce=given.announce,
+                lifeline=given.lifeline,
+            )
+        )
     except (StoreError, ListenError) as error:
         say(f"portway: {error}")
         return FAILED

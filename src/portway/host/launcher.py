@@ -58,6 +58,8 @@ class Launcher:
         """Take the lock and the port. Raises `LaunchError` when another process has one of them."""
         self._paths = paths
         self._lock = _lock(paths)
+        # Instances read from this pipe, which ends when the launcher does, however that is. Only it can write to it.
+        self._lifeline, self._held = os.pipe()
         try:
             self._listener = Bind(port=port).open()
         except ListenError as error:
@@ -102,12 +104,13 @@ class Launcher:
     def _start(self, name: str) -> None:
         self._started[name] = time.monotonic()
         arguments = ["--data", str(self._paths.data)]
-        kept = self._lock
+        kept = [self._lock]
         if name == "gate":
-            kept = self._listener.fileno()
-            arguments += ["--fd", str(kept)]
+            kept = [self._listener.fileno()]
+            arguments += ["--fd", str(kept[0])]
         elif name == "control":
-            arguments += ["--url", self._url, "--domain", self._domain]
+            kept.append(self._lifeline)
+            arguments += ["--url", self._url, "--domain", self._domain, "--lifeline", str(self._lifeline)]
         if name == "control" and not self._paths.announced.exists():
             arguments += [
                 "--announce",
@@ -116,7 +119,7 @@ class Launcher:
         child = subprocess.Popen(
             [sys.executable, "-m", f"portway.host.{name}", *arguments],
             stdin=subprocess.DEVNULL,
-            pass_fds=(kept,),
+            pass_fds=kept,
             process_group=0,  # a terminal's Ctrl-C goes to the launcher alone, which stops them in order
             preexec_fn=_ends_with(os.getpid()),  # noqa: PLW1509  # this process has one thread
         )

@@ -9,6 +9,7 @@ Anything else, or a failure: {"ok": false, "error": SENTENCE}
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,9 +18,10 @@ import msgspec
 from portway.host.gate.metrics import Metrics
 from portway.host.gate.routing import Routes
 from portway.host.routing_table import Table, read
-from portway.http.bind import Bind
+from portway.http.bind import Bind, ListenError
 
 _POLL = 0.02
+_LOOK_SECONDS = 1.0
 
 
 class _Request(msgspec.Struct):
@@ -47,14 +49,30 @@ class ControlSocket:
 
         Raises OSError or ListenError.
         """
+        await self._listen()
+        self._watching = asyncio.create_task(self._listen_again())
+
+    def stop(self) -> None:
+        if self._server is not None:
+            self._watching.cancel()
+            self._server.close()
+            self._socket.unlink(missing_ok=True)
+
+    async def _listen(self) -> None:
         self._server = await asyncio.start_unix_server(self._serve, sock=Bind(uds=str(self._socket)).open())
         if (table := read(self._table_file)) is not None:
             self._use(table)
 
-    def stop(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            self._socket.unlink(missing_ok=True)
+    async def _listen_again(self) -> None:
+        """Listen on a new socket whenever someone removes it; control makes its directory anew."""
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            if not self._socket.exists() and self._socket.parent.exists():
+                former = self._server
+                with contextlib.suppress(OSError, ListenError):
+                    await self._listen()
+                    if former is not None:
+                        former.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

@@ -74,6 +74,9 @@ class ProcessInstance:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.address.removeprefix("unix:"))
 
+    def is_reachable(self) -> bool:
+        return os.path.exists(self.address.removeprefix("unix:"))
+
     def stats(self) -> Stats:
         tree = [fields for fields in map(stat_fields, descendants(self._pid)) if fields]
         ticks = sum(int(fields[11]) + int(fields[12]) for fields in tree)
@@ -104,10 +107,13 @@ class ProcessRuntime:
 
     isolation = "none"
 
-    def __init__(self, paths: Paths) -> None:
+    def __init__(self, paths: Paths, lifeline: int | None = None) -> None:
+        """`lifeline` is a pipe whose end tells instances to end; without one they outlive the host."""
         self._paths = paths
+        self._lifeline = lifeline
 
     async def start(self, release: Release, env: Mapping[str, str], limits: Limits) -> Instance:
+        self._paths.prepare_run()
         identity = secrets.token_hex(4)
         path = self._paths.instance_socket(identity)
         own = {
@@ -117,6 +123,8 @@ class ProcessRuntime:
             "PORTWAY_RELEASE": str(release.number),
             "PORTWAY_INSTANCE": identity,
         }
+        if self._lifeline is not None:
+            own["PORTWAY_LIFELINE"] = str(self._lifeline)
         command = [str(release.venv / "bin" / "portway"), "run", release.server, "--transport", "http"]
         with LogPipe(self._paths.log_pipes, release.log) as pipe:
             child = subprocess.Popen(  # noqa: ASYNC220  # returns at exec; asyncio's own would tie it to this loop
@@ -127,6 +135,7 @@ class ProcessRuntime:
                 stdout=pipe.descriptor,
                 stderr=pipe.descriptor,
                 start_new_session=True,
+                pass_fds=() if self._lifeline is None else (self._lifeline,),
             )
         mark = instance_mark(self._paths, identity)
         mark.put_on(child.pid)

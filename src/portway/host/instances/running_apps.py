@@ -33,6 +33,7 @@ class RunningApps:
         self._gate = GateClient(paths.gate_socket)
         self._version = routing_table.load(paths.routes).version
         self._publishing = asyncio.Lock()
+        self._replaced: set[str] = set()  # ids of instances that another is started for
         self._stale = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -63,12 +64,20 @@ class RunningApps:
     def serves(self, app: str) -> bool:
         return app in self.keepers
 
-    async def switch(self, release: Release, instance: Instance) -> None:
+    async def switch(self, release: Release, instance: Instance, restarts: int = 0) -> None:
         """Send the app's calls to `instance`; in the background, drain and stop the one that served them before."""
         old = self.keepers.pop(release.app, None)
-        self._keep(release, instance)
+        self._keep(release, instance, restarts)
         await self._publish_surely()
         self._spawn(self._retire(old, release))
+
+    def replace_unreachable(self) -> None:
+        """Start another instance for each whose socket someone has removed."""
+        for keeper in self.keepers.values():
+            instance = keeper.instance
+            if instance is not None and instance.id not in self._replaced and not instance.is_reachable():
+                self._replaced.add(instance.id)
+                self._spawn(self._replace(keeper))
 
     async def remove(self, app: str) -> None:
         """Take the app off the routing table, let its calls end, stop it."""
@@ -119,6 +128,20 @@ class RunningApps:
         keeper = Keeper(release, self._starter, self._stale.set, restarts)
         self.keepers[release.app] = keeper
         keeper.begin(instance)
+
+    async def _replace(self, keeper: Keeper) -> None:
+        release = keeper.release
+        _log.warning("the socket of %s was removed: another instance takes its calls", release.app)
+        try:
+            instance = await self._starter.start(release)
+            await until_ready(instance, release.log)
+        except (NotReady, OSError, StoreError) as error:
+            _log.error("%s could not be started beside the old instance: %s", release.app, error)  # no traceback
+            return
+        if self.keepers.get(release.app) is keeper:
+            await self.switch(release, instance, keeper.restarts)
+        else:  # a deploy was quicker
+            await self._starter.stop(instance)
 
     async def _adopt(self, record: InstanceRecord, live: Release | None) -> Instance | None:
         if live is None or live.number != record.release:

@@ -48,6 +48,9 @@ class Instance(Protocol):
     async def wait(self) -> str:
         """Wait for its end and return it in words: "exit code 1", "signal SIGKILL". May be awaited again."""
 
+    def is_reachable(self) -> bool:
+        """Return whether its address still leads to it; someone may have removed its socket."""
+
     def stats(self) -> Stats: ...
 
 
