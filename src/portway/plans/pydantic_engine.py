@@ -1,5 +1,6 @@
 """The pydantic engine: decodes one parameter, checks and encodes one result. The only module that imports pydantic."""
 
+import contextlib
 import re
 from collections.abc import Callable
 from typing import Any, NotRequired
@@ -12,6 +13,7 @@ from typing_extensions import TypedDict
 
 from portway.exceptions import OutputError
 from portway.plans.faults import Fault, Lost, Refused, step_into
+from portway.plans.given_schema import GivenSchema
 from portway.plans.output import check_finite
 from portway.plans.schema import REF_PREFIX, Schema, without_class_titles
 from portway.plans.signature import Parameter
@@ -87,12 +89,27 @@ def compile_result(annotation: Any, name: str) -> tuple[Callable[[object], bytes
     if schema.get("title") == getattr(annotation, "__name__", None):
         schema.pop("title", None)
 
+    always_held = _is_customised(adapter.core_schema)
+    given: list[GivenSchema] = []  # made when it is first needed
+
+    def dump(valid: object) -> bytes:
+        """Encode a result; hold it to the schema where its JSON may differ from that."""
+        with contextlib.suppress(pydantic_core.PydanticSerializationError):
+            if not always_held:
+                return adapter.dump_json(valid, by_alias=True, warnings="error")  # raises for most that differs
+        body = adapter.dump_json(valid, by_alias=True, warnings=False)
+        if not given:
+            given.append(GivenSchema("output_schema", name, schema | {"$defs": defs}))
+        if problems := given[0].problems(msgspec.json.decode(body)):
+            raise OutputError(f"{name} broke its declared return type: {'; '.join(problems)}")
+        return body
+
     def to_json(result: object) -> bytes:
         try:
             valid = adapter.validate_python(result, by_alias=True, by_name=True)
-            body = adapter.dump_json(valid, by_alias=True)
+            body = dump(valid)
             if b"null" in body:
-                check_finite(adapter.dump_python(valid, by_alias=True), name)
+                check_finite(adapter.dump_python(valid, by_alias=True, warnings=False), name)
             return body
         except pydantic.ValidationError as error:
             said = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'result'}: {e['msg']}" for e in error.errors())
@@ -101,3 +118,29 @@ def compile_result(annotation: Any, name: str) -> tuple[Callable[[object], bytes
             raise OutputError(f"{name} returned what JSON cannot express: {error}") from None
 
     return to_json, schema, defs
+
+
+def _is_customised(node: object) -> bool:
+    """Tell whether a core schema has code or schemas of the author's that may part what is sent from what is shown."""
+    if isinstance(node, list | tuple):
+        return any(map(_is_customised, node))
+    if not isinstance(node, dict):
+        return False
+    serialization, metadata = node.get("serialization"), node.get("metadata")
+    functions = [serialization.get("function")] if isinstance(serialization, dict) else []
+    if isinstance(metadata, dict):
+        functions += metadata.get("pydantic_js_functions", []) + metadata.get("pydantic_js_annotation_functions", [])
+    extra = isinstance(metadata, dict) and metadata.get("pydantic_js_extra")
+    duck_typed = isinstance(serialization, dict) and serialization["type"] == "any"  # SerializeAsAny
+    if extra or duck_typed or getattr(node.get("cls"), "model_config", {}).get("json_schema_extra"):
+        return True
+    inner = [item for key, item in node.items() if key != "metadata"]
+    return any(map(_is_authors, functions)) or any(map(_is_customised, inner))
+
+
+def _is_authors(function: Any) -> bool:  # noqa: ANN401 - any callable, or None
+    """Tell whether a function of a core schema, or the JSON schema it gives, is not pydantic's own."""
+    function = getattr(function, "func", function)  # of a partial
+    module, name = getattr(function, "__module__", None) or "", getattr(function, "__qualname__", "")
+    own = function is None or module.partition(".")[0] in {"pydantic", "pydantic_core"}
+    return not own or name.startswith("WithJsonSchema")
