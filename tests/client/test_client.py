@@ -109,7 +109,7 @@ def test_every_page_is_read_and_a_repeated_cursor_is_an_error() -> None:
     async def scenario(client: Client) -> None:
         assert [tool.name for tool in await client.list_tools()] == ["tNone", "t", "tb"]
         cursors["b"] = ""
-        with pytest.raises(ClientError, match="never end"):
+        with pytest.raises(ClientError, match="do not end"):
             await client.list_tools()
 
     use(Legacy(tools_list=tools), scenario)
@@ -168,10 +168,10 @@ def _answer(body: Any, status: int = 200, **headers: str) -> Callable[[Request],
 @pytest.mark.parametrize(
     ("answer", "error", "message"),
     [
-        (lambda r: Reply(result(r, {}) | {"id": 99}), ClientError, "no reply to it"),
-        (lambda r: Reply(result(r, {}) | {"id": str(r.message["id"])}), ClientError, "no reply to it"),
+        (lambda r: Reply(result(r, {}) | {"id": 99}), ClientError, "not its reply"),
+        (lambda r: Reply(result(r, {}) | {"id": str(r.message["id"])}), ClientError, "not its reply"),
         (_answer({"jsonrpc": "2.0", "id": 3}), ClientError, "neither a result nor an error"),
-        (_answer("not an object"), ClientError, "no JSON-RPC message"),
+        (_answer("not an object"), ClientError, "not a JSON-RPC message"),
         (lambda r: Reply(result(r, {"content": "text"})), ClientError, "malformed"),
         (_answer([{"jsonrpc": "2.0", "method": "notifications/x"}]), ClientError, "closed the stream before"),
         (_answer({"oops": 1}, 500), ClientError, "HTTP status 500"),
@@ -182,8 +182,8 @@ def _answer(body: Any, status: int = 200, **headers: str) -> Callable[[Request],
             ClientError,
             "http://elsewhere.example/mcp: give that",
         ),
-        (_answer(None, 307, location="/mcp"), ClientError, "without end"),
-        (_answer(None, 307, location="?a=b"), ClientError, "without end"),
+        (_answer(None, 307, location="/mcp"), ClientError, "too often"),
+        (_answer(None, 307, location="?a=b"), ClientError, "too often"),
         (_answer(None, 307, location="http://["), ClientError, r"redirects to http://\["),
         (_answer(None, 307, location="/a b"), ClientError, "redirects to /a b: give that"),
     ],

@@ -245,9 +245,9 @@ def test_a_descriptor_that_is_no_socket_gives_the_documented_text() -> None:
     [
         ("… is no command: it opens a quotation that it does not close", ["'", "f"]),
         ("… is not an address: write http://host:port, https://host:port or unix:/path", ["http://[::1/mcp", "f"]),
-        ("… cannot be asked for: percent-encode its spaces and what is not ASCII", ["http://127.0.0.1:1/a b", "f"]),
+        ("… is not a usable URL: percent-encode spaces and non-ASCII characters", ["http://127.0.0.1:1/a b", "f"]),
         (
-            "the token holds a space, a line break or what is not ASCII: give it as it was shown",
+            "the token has a space, a line break or a non-ASCII character: pass it exactly as it was shown",
             ["http://127.0.0.1:1/mcp", "f", "--token", "a\nb"],
         ),
         ("cannot start …: …", ["no-such-command-anywhere", "f"]),
@@ -314,7 +314,7 @@ def redirected(to: str) -> Answer:
     [
         ("… answered … with HTTP status …", answering(lambda _: Reply(None, 500)), "modern"),
         ("… redirects to …://…: give that address instead", answering(redirected("http://else.test/")), "auto"),
-        ("… redirects without end", answering(redirected("/mcp")), "auto"),
+        ("… redirects too often", answering(redirected("/mcp")), "auto"),
         (
             "the server speaks no version of the modern era (…)",
             answering(lambda _: {"supportedVersions": ["2025-11-25"], "resultType": "complete"}),
@@ -336,12 +336,12 @@ def redirected(to: str) -> Answer:
             "auto",
         ),
         (
-            "the server asks what cannot be answered: …",
+            "the server asks something that this client cannot answer: …",
             answering(modern, "tools/list", lambda _: {"resultType": "input_required", "inputRequests": ASKED}),
             "auto",
         ),
         (
-            "the server's pages of … never end: it gave one cursor twice",
+            "the server's pages of … do not end: it sent one cursor twice",
             answering(modern, "tools/list", lambda _: {"resultType": "complete", "tools": [], "nextCursor": "x"}),
             "auto",
         ),

@@ -54,7 +54,9 @@ class Changes:
             self._pending[change] = None
             self._wake.set()
         else:
-            self.end(ClientError(f"more than {_PENDING} changes were left untaken: read anew, and listen again"))
+            self.end(
+                ClientError(f"more than {_PENDING} changes were waiting: read everything again, then listen again")
+            )
 
     def end(self, error: ClientError | RpcError | None = None) -> None:
         """End the iteration, with `error` if there is one."""

@@ -88,9 +88,9 @@ def read_reply(data: bytes, call: OutgoingCall) -> Incoming:
     try:
         reply = decode_incoming(data)
     except UNREADABLE as error:
-        raise ClientError(f"the server's answer to {call.method} is no JSON-RPC message: {error}") from None
+        raise ClientError(f"the server's answer to {call.method} is not a JSON-RPC message: {error}") from None
     if not is_reply(reply, call):
-        raise ClientError(f"the server answered {call.method} with a message that is no reply to it (id {reply.id!r})")
+        raise ClientError(f"the server answered {call.method} with a message that is not its reply (id {reply.id!r})")
     return reply
 
 

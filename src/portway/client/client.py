@@ -182,7 +182,7 @@ class Client:
         entered is missed.
         """
         if not uris and not self._kinds():
-            raise ClientError("the server does not tell when its lists change; name the resources to listen to")
+            raise ClientError("the server does not announce changes of its lists; name resources to listen to")
         changes = Changes(uris)
         async with AsyncExitStack() as stack:
             if self.era is Era.MODERN:
@@ -319,7 +319,7 @@ class Client:
             if page.next_cursor is None:
                 return pages
             if page.next_cursor in seen:
-                raise ClientError(f"the server's pages of {method} never end: it gave one cursor twice")
+                raise ClientError(f"the server's pages of {method} do not end: it sent one cursor twice")
             seen.add(page.next_cursor)
             params = {"cursor": page.next_cursor}
 

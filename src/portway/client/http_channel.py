@@ -68,9 +68,11 @@ class HttpChannel:
             self._client = HttpClient(Address.parse(url))
             self._target = _target(urlsplit(url))
         if not _fits_header(self._target):
-            raise ValueError(f"{url!r} cannot be asked for: percent-encode its spaces and what is not ASCII")
+            raise ValueError(f"{url!r} is not a usable URL: percent-encode spaces and non-ASCII characters")
         if token and not _fits_header(token):
-            raise ValueError("the token holds a space, a line break or what is not ASCII: give it as it was shown")
+            raise ValueError(
+                "the token has a space, a line break or a non-ASCII character: pass it exactly as it was shown"
+            )
         self._url = url
         self._authorization = [(b"authorization", b"Bearer " + token.encode())] if token else []
         self._handler = handler
@@ -157,7 +159,7 @@ class HttpChannel:
                 return response
             await response.close()
             self._follow(location.decode("latin-1"))
-        raise ClientError(f"{self._url} redirects without end")
+        raise ClientError(f"{self._url} redirects too often")
 
     def _follow(self, location: str) -> None:
         """Follow a redirect to another path. Raise ClientError for another host: it would get the token."""

@@ -246,7 +246,9 @@ class Rpc:
             try:
                 answers = await asyncio.gather(*tasks)
             except RpcError as error:
-                raise ClientError(f"the server asks what cannot be answered: {error.message}") from None
+                raise ClientError(
+                    f"the server asks something that this client cannot answer: {error.message}"
+                ) from None
             finally:  # when one fails the request fails, and the others must not keep asking the user
                 for task in tasks:
                     task.cancel()

@@ -16,7 +16,7 @@ KEEP_ALIVE = 15.0  # seconds of silence after which a comment is sent, so that p
 _STREAM_HEADERS = (
     (b"content-type", b"text/event-stream"),
     (b"cache-control", b"no-store"),
-    (b"x-accel-buffering", b"no"),  # nginx and its kin would hold events back
+    (b"x-accel-buffering", b"no"),  # nginx and other proxies would buffer events
 )
 
 

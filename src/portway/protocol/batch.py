@@ -19,7 +19,7 @@ def is_batch(body: bytes) -> bool:
 
 
 def join(replies: Sequence[bytes]) -> bytes:
-    """Return the batch of these replies; empty where there are none, for then none is sent."""
+    """Return the batch of these replies, empty bytes if there are none."""
     return b"[%b]" % b",".join(replies) if replies else b""
 
 

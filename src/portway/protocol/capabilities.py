@@ -42,7 +42,7 @@ class _ClientInfo(msgspec.Struct):
 
 
 class DeclaredClient(msgspec.Struct, frozen=True):
-    """What a client says of itself at `initialize`: its capabilities, and its software's name and version, or ""."""
+    """Capabilities, and name and version of the software (or ""), as a client declares them in `initialize`."""
 
     capabilities: Capability = Capability.NONE
     name: str = ""
@@ -73,7 +73,7 @@ def read(declared: Raw | bytes | UnsetType) -> Capability:
 
 
 def declared(initialize: bytes) -> DeclaredClient:
-    """Return what the client says in an `initialize` message. Raises RpcError where its params are no object."""
+    """Return what an `initialize` message declares. Raise RpcError if its params are no object."""
     params = decode_params(initialize, _Initialize)
     try:
         info = msgspec.json.decode(params.client_info, type=_ClientInfo)

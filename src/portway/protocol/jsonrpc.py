@@ -180,7 +180,7 @@ def _read_object(body: bytes) -> dict[str, object]:
 
 
 def _read_leniently(body: bytes) -> object:
-    """Decode JSON whose strings may hold anything, half a surrogate pair for one; None for what is no JSON."""
+    """Decode JSON whose strings may be invalid, such as half a surrogate pair. Return None for anything else."""
     import json  # for this alone
 
     try:
@@ -190,7 +190,7 @@ def _read_leniently(body: bytes) -> object:
 
 
 def _id_in(value: object) -> int | str | None:
-    """Return the id of a message, None where it has none that UTF-8 can carry back."""
+    """Return the id of a message, None if it has no id that UTF-8 can encode."""
     raw_id = value.get("id") if isinstance(value, dict) else None
     if isinstance(raw_id, bool) or not isinstance(raw_id, (int, str)):
         return None
@@ -210,7 +210,7 @@ def encode_result(request_id: int | str, result: bytes) -> bytes:
 
 
 def encode_error(request_id: int | str | None, error: RpcError) -> bytes:
-    """Return an error reply; its id is null where none could be read (JSON-RPC 2.0 §5)."""
+    """Return an error reply. The id is null if it could not be read (JSON-RPC 2.0 §5)."""
     body: dict[str, object] = {"code": error.code, "message": error.message}
     if error.data is not None:
         body["data"] = error.data
