@@ -79,6 +79,7 @@ class ResourceContents(Wire):
     mime_type: str | None = None
     text: str | None = None
     blob: str | None = None
+    meta: dict[str, Any] | None = field(name="_meta", default=None)
 
 
 class Content(Wire):
@@ -90,7 +91,13 @@ class Content(Wire):
     mime_type: str | None = None
     uri: str | None = None
     name: str | None = None
+    title: str | None = None
+    description: str | None = None
+    size: int | None = None
     resource: ResourceContents | None = None
+    annotations: dict[str, Any] | None = None
+    icons: list[dict[str, Any]] | None = None
+    meta: dict[str, Any] | None = field(name="_meta", default=None)
 
 
 class CallResult(Wire):

@@ -138,4 +138,10 @@ class ToolResult(msgspec.Struct, frozen=True):
     is_error: bool = False
 
 
-CONTENT_TYPES = (Text, ImageContent, AudioContent, ResourceLink, EmbeddedResource, Image, Audio)
+class SdkBlock(msgspec.Struct, frozen=True):
+    """A content block of another library; `block` encodes to its JSON."""
+
+    block: object
+
+
+CONTENT_TYPES = (Text, ImageContent, AudioContent, ResourceLink, EmbeddedResource, Image, Audio, SdkBlock)

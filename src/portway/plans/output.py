@@ -9,14 +9,15 @@ from typing import Any
 import msgspec
 
 from portway.exceptions import OutputError
-from portway.plans.content import CONTENT_TYPES, Audio, Image, ToolResult
+from portway.plans import sdk_content
+from portway.plans.content import CONTENT_TYPES, Audio, Image, SdkBlock, ToolResult
 from portway.plans.schema import Schema
 from portway.plans.signature import EMPTY
 from portway.protocol.jsonrpc import PREFIX
 
 _TEXT = b'[{"type":"text","text":'
 _END = b"}]"
-_MEDIA = (Image, Audio)
+_HOLDERS = (Image, Audio, SdkBlock)
 _SERVER_INFO = PREFIX + "serverInfo"
 _NO_SCHEMA = (EMPTY, None, type(None), Any, object, list, tuple, Sequence, typing.NoReturn, typing.Never)
 
@@ -52,6 +53,8 @@ class Output:
         """Encode one result; raises OutputError."""
         if isinstance(result, ToolResult):
             return self._explicit(result)
+        if (passed_on := sdk_content.result_of(result)) is not None:
+            return self._explicit(passed_on, any_json=True)
         if self._to_json is None:
             return self._by_value(result)
         body = self._to_json(result)
@@ -69,10 +72,11 @@ class Output:
     def _blocks(self, result: object) -> bytes | None:
         """Encode content blocks, alone or in a list with other items; return None for plain data."""
         items = result if isinstance(result, list | tuple) else [result]
-        return self._each(items) if any(isinstance(item, CONTENT_TYPES) for item in items) else None
+        return self._each(items) if any(map(_is_content, set(map(type, items)))) else None
 
     def _each(self, items: Sequence[object]) -> bytes:
         """Encode each item as one block: content as it is, other data as text. None is left out."""
+        items = [sdk_content.block_of(item) or item for item in items]
         blocks = [
             encode_json(_block(item), self._name)
             if isinstance(item, CONTENT_TYPES)
@@ -81,13 +85,14 @@ class Output:
         ]
         return b"[" + b",".join(filter(None, blocks)) + b"]"
 
-    def _explicit(self, result: ToolResult) -> Encoded:
+    def _explicit(self, result: ToolResult, *, any_json: bool = False) -> Encoded:
+        """Encode a result part by part; `any_json`: structured content that no type declares may be no object."""
         structured = None
         if self._to_json is not None and not result.is_error:
             structured = self._declared(result.structured)
         elif result.structured is not None:
             structured = encode_json(result.structured, self._name)
-            if not structured.startswith(b"{"):
+            if not any_json and not structured.startswith(b"{"):
                 raise OutputError(f"{self._name}: ToolResult.structured must be an object")
         if result.content is None:
             content = _mirror(structured or b"null")
@@ -134,7 +139,9 @@ def is_data(annotation: object) -> bool:
         return all(part is type(None) or is_data(part) for part in parts)
     if origin in {list, tuple, Sequence}:
         return all(part is Ellipsis or is_data(part) for part in parts)
-    return not (isinstance(annotation, type) and issubclass(annotation, (*CONTENT_TYPES, ToolResult)))
+    return not isinstance(annotation, type) or not (
+        _is_content(annotation) or issubclass(annotation, ToolResult) or sdk_content.kind_of(annotation) == "result"
+    )
 
 
 def encode_json(value: object, name: str, verb: str = "returned") -> bytes:
@@ -168,8 +175,12 @@ def _mirror(body: bytes) -> bytes:
     return _TEXT + _encode(body.decode()) + _END
 
 
+def _is_content(cls: type) -> bool:
+    return issubclass(cls, CONTENT_TYPES) or sdk_content.kind_of(cls) in ("block", "image", "audio")
+
+
 def _block(item: object) -> object:
-    return item.block if isinstance(item, _MEDIA) else item
+    return item.block if isinstance(item, _HOLDERS) else item
 
 
 def _plain(value: object) -> object:

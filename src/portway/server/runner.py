@@ -17,6 +17,7 @@ from portway.plans.content import ResourceContents
 from portway.plans.messages import encode_messages
 from portway.plans.output import Encoded, encode_json
 from portway.plans.plan import Plan
+from portway.plans.sdk_content import kind_of, to_wire
 from portway.protocol.errors import INVALID_PARAMS, RESOURCE_NOT_FOUND, RpcError
 from portway.protocol.jsonrpc import Params
 from portway.protocol.sealing import Keys
@@ -234,18 +235,26 @@ def _bind(plan: Plan, arguments: Raw | UnsetType, context: Context | None) -> Bo
 
 def _resource_contents(resource: Resource, uri: str, value: object) -> bytes:
     """Encode the entries of resources/read, without brackets; raise OutputError for what JSON cannot express."""
-    if isinstance(value, list | tuple) and value and all(isinstance(item, ResourceContents) for item in value):
+    if kind_of(type(value)) == "resource":
+        value = value.contents  # type: ignore[attr-defined]
+    if isinstance(value, list | tuple) and value and all(map(_is_contents, set(map(type, value)))):
         return b",".join(_resource_contents(resource, uri, item) for item in value)
     name, mime_type = resource.plan.name, resource.mime_type
     if isinstance(value, str):
         value = ResourceContents(uri, mime_type or "text/plain", text=str(value))
     elif isinstance(value, bytes | bytearray | memoryview):
         value = ResourceContents(uri, mime_type or "application/octet-stream", blob=bytes(value))
+    elif kind_of(type(value)) == "contents":
+        value = to_wire(value)
     elif not isinstance(value, ResourceContents):
         value = ResourceContents(uri, mime_type or "application/json", text=encode_json(value, name).decode())
     elif not value.uri:
         value = msgspec.structs.replace(value, uri=uri)
     return encode_json(value, name)
+
+
+def _is_contents(cls: type) -> bool:
+    return issubclass(cls, ResourceContents) or kind_of(cls) == "contents"
 
 
 def _tool_result(encoded: Encoded, exchange: Exchange, tail: bytes) -> bytes:
