@@ -57,7 +57,7 @@ REGISTERED = [
     ("… is not JSON (…).", "@server.tool(input_schema='{')\ndef f(a: dict) -> None: ..."),
     ("The icon … must have an https: or data: URI.", "Icon('logo.png')"),
     ("… has no …=: ….", "server.prompt(tags=['a'])"),
-    ("What describes … is wrong: ….", "@server.tool(title=5)\ndef f() -> None: ..."),
+    ("The metadata of … is wrong: ….", "@server.tool(title=5)\ndef f() -> None: ..."),
     ("… takes a name by its keyword: …(name=…).", "server.tool('f')"),
     ("… is one of …, not ….", "Server(on_duplicate='no')"),
     ("… cannot be mounted in itself.", "server.mount(server)"),

@@ -79,7 +79,7 @@ def matches(text: str, output: str) -> bool:
         ),
         ("… exists and is not a socket. Remove it, or choose another path.", "", {"PORTWAY_SOCKET": "server.txt"}),
         ("Cannot listen on …:…: …. Use another --host or --port.", "--host=192.0.2.1", {}),
-        ("no PORTWAY_TOKENS is set: whoever reaches …:… may call every tool", "--host=192.0.2.1", {}),
+        ("no PORTWAY_TOKENS is set: anyone who reaches …:… may call every tool", "--host=192.0.2.1", {}),
         ("PORTWAY_TOKENS entry … is not name:token[:scope+scope].", "", {"PORTWAY_TOKENS": "planted"}),
         ("PORTWAY_TOKENS entry … has a token no header can carry: use ASCII.", "", {"PORTWAY_TOKENS": "a:plantéd"}),
         ("PORTWAY_TOKENS entry … repeats the token of an earlier one.", "", {"PORTWAY_TOKENS": "a:planted,b:planted"}),
@@ -243,7 +243,7 @@ def test_a_descriptor_that_is_no_socket_gives_the_documented_text() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("… is no command: it opens a quotation that it does not close", ["'", "f"]),
+        ("… is no command: a quotation is not closed", ["'", "f"]),
         ("… is not an address: write http://host:port, https://host:port or unix:/path", ["http://[::1/mcp", "f"]),
         ("… is not a usable URL: percent-encode spaces and non-ASCII characters", ["http://127.0.0.1:1/a b", "f"]),
         (

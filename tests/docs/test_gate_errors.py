@@ -40,7 +40,7 @@ INITIALIZE = PING.replace(b"ping", b"initialize")
             {},
         ),
         ("The … header is sent twice.", PING, ((b"content-type", b"application/json"),), {}),
-        ("The app … has crashed and is being looked after; try again soon.", call(), (), {"path": "/down/mcp"}),
+        ("The app … has crashed and is being restarted; try again soon.", call(), (), {"path": "/down/mcp"}),
         ("The app … is starting; try again soon.", call(), (), {"path": "/soon/mcp"}),
         ("The app … cannot be reached; try again soon.", call(), (), {}),
         ("The app … is busy with as many calls as it takes.", call(), (), {"path": "/full/mcp"}),
@@ -121,7 +121,7 @@ def test_a_record_that_cannot_be_written_stops_calls_and_is_logged_with_the_docu
     record = CallRecord(tmp_path / "calls", b"key")
     eventually(lambda: caplog.text.count("calls are refused until it can") == 2)
     is_full = False
-    eventually(lambda: "the call record is written again; calls are taken" in caplog.text)
+    eventually(lambda: "the call record is written again; calls are accepted" in caplog.text)
     record.close()
 
 
@@ -130,7 +130,7 @@ def test_a_record_that_ends_in_half_a_line_is_repaired_with_the_documented_text(
 ) -> None:
     (tmp_path / "000000000001.jsonl").write_text('{"seq":1,"time":"t"}\n{"seq":2,"ti')
     CallRecord(tmp_path, b"key").close()
-    assert re.search(pattern("the call record ended in a torn line: … bytes of … cut"), caplog.text)
+    assert re.search(pattern("the call record ended in half a line: … bytes of … cut"), caplog.text)
 
 
 def test_a_gate_without_its_data_prints_the_documented_text(tmp_path: Path) -> None:

@@ -58,22 +58,22 @@ REFUSED: list[tuple[Any, str]] = [
     (lambda s: s.resource("a://b", timeout="5")(f), "timeout is a number of seconds above 0, not '5'."),
     (
         lambda s: s.tool(description=5)(f),
-        "What describes 'f' is wrong: Expected str | null, got int - at $.description.",
+        "The metadata of 'f' is wrong: Expected str | null, got int - at $.description.",
     ),
-    (lambda s: s.tool(icons=Icon("https://x"))(f), "What describes 'f' is wrong: Expected array | null, got object"),
+    (lambda s: s.tool(icons=Icon("https://x"))(f), "The metadata of 'f' is wrong: Expected array | null, got object"),
     (lambda s: s.tool(icons=[{"src": "javascript:x"}])(f), "The icon 'javascript:x' must have an https: or data: URI."),
     (
         lambda s: s.tool(annotations={"readOnlyHint": "no"})(f),
         "Expected bool, got str - at $.annotations.readOnlyHint.",
     ),
-    (lambda s: s.resource("a://b", size=-1)(f), "What describes 'f' is wrong: Expected int >= 0 - at $.size."),
+    (lambda s: s.resource("a://b", size=-1)(f), "The metadata of 'f' is wrong: Expected int >= 0 - at $.size."),
     (lambda s: s.tool(meta={"a": NAN})(f), "what describes 'f' holds NaN or an infinity, which JSON cannot express"),
     (lambda s: s.prompt(title=HALF)(f), "what describes 'f' holds what JSON cannot express: "),
     (lambda s: s.resource("a://{b, c}")(f), "The template 'a://{b, c}' has the expression {b, c}; use {name}"),
     (lambda s: s.resource(5), '@server.resource needs its URI: @server.resource("config://settings").'),
     (lambda s: s.mount(Server("b"), prefix="a b"), "'a b' cannot be a prefix: use letters, digits, '_', '-' or '.'."),
     (lambda s: s.mount(s, prefix="again"), "shop cannot be mounted in itself."),
-    (lambda _: Server(5), "What describes 5 is wrong: Expected str, got int - at $.name."),  # type: ignore[arg-type]
+    (lambda _: Server(5), "The metadata of 5 is wrong: Expected str, got int - at $.name."),  # type: ignore[arg-type]
     (lambda _: Server("b", icons=Icon("https://x")), "Expected array | null, got object - at $.icons."),  # type: ignore[arg-type]
 ]
 

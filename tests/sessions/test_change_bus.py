@@ -178,7 +178,7 @@ def test_the_uris_of_all_listeners_have_a_bounded_length(monkeypatch: pytest.Mon
         bus = Bus(Changes())
         first, second = bus.listen(uris=["test://0123"]), bus.listen()
         second.want("test://0123")
-        with pytest.raises(RpcError, match="as many resources as it can take"):
+        with pytest.raises(RpcError, match="as many resource subscriptions as it takes"):
             second.want("test://4567")
         first.unwant("test://else")
         first.close()

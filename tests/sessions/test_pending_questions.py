@@ -120,11 +120,13 @@ def test_no_client_is_asked_without_end_nor_after_it_has_gone() -> None:
         client = Client()
         asked = [client.ask() for _ in range(QUESTION_LIMIT)]
         await asyncio.sleep(0)
-        with pytest.raises(RpcError, match=f"^The client has {QUESTION_LIMIT} questions to answer already"):
+        with pytest.raises(RpcError, match=f"^The client has {QUESTION_LIMIT} unanswered questions already"):
             await client.ask()
         client.pending.close()
         for question in [*asked, client.ask()]:
-            with pytest.raises(RpcError, match=r"^The client has gone, or the server stops: it cannot be asked.$"):
+            with pytest.raises(
+                RpcError, match=r"^The client cannot be asked: it has disconnected, or the server is stopping.$"
+            ):
                 await question
 
     asyncio.run(scenario())

@@ -166,7 +166,7 @@ def test_a_process_with_the_keys_finds_a_session_and_knows_what_its_id_says() ->
             assert json.loads(body)["result"]["content"][0]["text"] == "2025-06-18 False True"
             answer = await legacy.raw({"jsonrpc": "2.0", "id": "asked-at-home", "result": {}})
             assert answer.status == 400
-            assert b"another process" in await answer.read(999)
+            assert b"reached a process that did not ask" in await answer.read(999)
             assert (await legacy.get("0123456789abcdef-1-1")).status == 400, "a reply nobody here knows of"
 
         async def from_a_stranger(_: str, client: HttpClient) -> None:

@@ -360,7 +360,7 @@ def test_a_stop_fails_the_questions_that_wait_for_an_answer() -> None:
         stream = Events(await legacy.call("ask"))
         assert (await stream.message())["method"] == "elicitation/create"
         fixture.app.end_streams()
-        assert "the server stops" in (await stream.message())["error"]["message"]
+        assert "the server is stopping" in (await stream.message())["error"]["message"]
 
     fixture.serve(scenario)
 

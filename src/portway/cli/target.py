@@ -59,4 +59,4 @@ def resolve(target: list[str]) -> str | list[str]:
     try:
         return shlex.split(text)
     except ValueError:
-        raise click.ClickException(f"{text!r} is no command: it opens a quotation that it does not close") from None
+        raise click.ClickException(f"{text!r} is no command: a quotation is not closed") from None

@@ -115,7 +115,7 @@ class Rpc:
                     f"the server answered {method} with {outcome.result_type!r}, which this client cannot serve"
                 )
             asked = params | await self._input(outcome)
-        raise ClientError(f"the server asked for input {ROUNDS} times in one {method} and was not done")
+        raise ClientError(f"the server asked for input {ROUNDS} times in one {method} without finishing")
 
     async def notify(self, method: str) -> None:
         """Send a legacy notification without params. Raise ClientError."""

@@ -178,7 +178,7 @@ class Launcher:
             self._stop()
         elif often:  # the other children go on
             pause = min(2 ** (runs - _SHORT_RUNS), _LONGEST_PAUSE_SECONDS)
-            _say(f"{name} ended ({exit_in_words(code)}), as often before; it is started again in {pause} s")
+            _say(f"{name} ended ({exit_in_words(code)}), as often before; it is restarted in {pause} s")
             self._waiting[name] = now + pause
         else:
             _say(f"{name} ended ({exit_in_words(code)}) and is started again")

@@ -46,7 +46,7 @@ def compile_params(input_schema: bytes) -> tuple[HeaderParam, ...]:
     if len(params) != _count(schema):
         raise RegistrationError(
             f"{_KEYWORD} stands where a header cannot: only plain members of objects have one, not what is in lists, "
-            "alternatives (anyOf and its kin) or references."
+            "alternatives (such as anyOf) or references."
         )
     return tuple(params)
 

@@ -61,7 +61,7 @@ INSTEAD = {
     "debug": "set PORTWAY_LOG_LEVEL=debug",
     "dependencies": "list them in pyproject.toml",
     "event_store": "resuming needs none",
-    "enabled": "use server.remove_tool() and its kin",
+    "enabled": "use server.remove_tool() and similar methods",
     "exclude_args": "give the function a parameter of type Context, or bind the argument with functools.partial",
     "extensions": "protocol extensions are not offered",
     "host": "give it to run()",

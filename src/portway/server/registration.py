@@ -137,7 +137,7 @@ def encode_metadata(metadata: Mapping[str, object]) -> bytes:
     except OutputError as error:
         raise RegistrationError(str(error)) from None
     except msgspec.ValidationError as error:
-        raise RegistrationError(f"What describes {name!r} is wrong: {str(error).replace('`', '')}.") from None
+        raise RegistrationError(f"The metadata of {name!r} is wrong: {str(error).replace('`', '')}.") from None
     return encoded
 
 

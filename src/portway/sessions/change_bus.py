@@ -104,7 +104,7 @@ class Bus:
     def add(self, listener: Listener, uri: str) -> None:
         """Index a listener under a URI (for `Listener`). Raises RpcError over ROOM."""
         if self._characters + len(uri) > ROOM:
-            text = "The server is listened to for as many resources as it can take; try again later."
+            text = "The server has as many resource subscriptions as it takes; try again later."
             raise RpcError(REFUSED, text, status=503)
         self._characters += len(uri)
         self._by_uri.setdefault(uri, set()).add(listener)

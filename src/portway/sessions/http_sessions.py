@@ -108,7 +108,7 @@ class HttpSession(LegacySession):
             return
         text = "No question waits for this answer: it was answered already, or given up."
         if self._sealed.home != self._sessions.home:
-            text = "This answer reached another process than asked: route a session's requests by their Mcp-Session-Id."
+            text = "This answer reached a process that did not ask: route a session's requests by their Mcp-Session-Id."
         raise RpcError(REFUSED, text, status=400)
 
     @property

@@ -43,12 +43,12 @@ class PendingQuestions:
 
         When the asking task is cancelled or the time is up, `notifications/cancelled` follows.
         Raises RpcError: the client's own error; or the client has gone, did not answer in time, or has QUESTION_LIMIT
-        questions to answer already.
+        unanswered questions already.
         """
         if self._closed:
             raise _gone()
         if len(self._waiting) >= QUESTION_LIMIT:
-            text = f"The client has {QUESTION_LIMIT} questions to answer already; no more are asked until it has."
+            text = f"The client has {QUESTION_LIMIT} unanswered questions already; no more are asked until it answers."
             raise RpcError(REFUSED, text, status=429)
         self._asked += 1
         question_id = f"{self._prefix}-{self._asked}"
@@ -109,4 +109,6 @@ class PendingQuestions:
 
 
 def _gone() -> RpcError:
-    return RpcError(INTERNAL_ERROR, "The client has gone, or the server stops: it cannot be asked.", status=200)
+    return RpcError(
+        INTERNAL_ERROR, "The client cannot be asked: it has disconnected, or the server is stopping.", status=200
+    )

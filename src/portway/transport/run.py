@@ -110,7 +110,7 @@ def serve_http(server: BaseServer, choice: Choice, *, host: str | None, port: in
         application = app(server)
         bind = _bind(os.environ, host, port)
         if not (bind.uds or os.environ.get("PORTWAY_TOKENS") or bind.host in _LOCAL):
-            _log.warning("no PORTWAY_TOKENS is set: whoever reaches %s:%d may call every tool", bind.host, bind.port)
+            _log.warning("no PORTWAY_TOKENS is set: anyone who reaches %s:%d may call every tool", bind.host, bind.port)
         if workers > 1 and application.keeps_sessions:
             raise UsageError(
                 "this server gives legacy clients sessions, which one process must hold: leave --workers out, "

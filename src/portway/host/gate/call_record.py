@@ -133,7 +133,7 @@ class CallRecord:
                 batch.clear()
                 if self.failing:
                     self.failing = False
-                    logger.warning("the call record is written again; calls are taken")
+                    logger.warning("the call record is written again; calls are accepted")
         if self._fd >= 0:
             os.close(self._fd)
 
@@ -196,7 +196,7 @@ def _repair(directory: Path) -> int:
                 end = begin
             if start + end < size:
                 logger.warning(
-                    "the call record ended in a torn line: %d bytes of %s cut", size - start - end, path.name
+                    "the call record ended in half a line: %d bytes of %s cut", size - start - end, path.name
                 )
                 file.truncate(start + end)
                 os.fsync(file.fileno())

@@ -302,7 +302,7 @@ async def _request(call: GateCall, method: str, target: str, body: bytes, *, rep
             await asyncio.wait_for(route.changed.wait(), _RETRY_SECONDS)
         tried.clear()
     call.line.outcome = "refused"
-    state = {"starting": "is starting", "crashed": "has crashed and is being looked after"}.get(call.route.state)
+    state = {"starting": "is starting", "crashed": "has crashed and is being restarted"}.get(call.route.state)
     raise RpcError(REFUSED, f"The app {call.route.name!r} {state or 'cannot be reached'}; try again soon.", status=503)
 
 

@@ -152,7 +152,7 @@ class RunningApps:
         try:
             await until_ready(instance, live.log, _ADOPT_SECONDS)
         except NotReady as error:
-            _log.warning("%s was running but is started anew: %s", record.app, error.args[0])
+            _log.warning("%s was running but is restarted: %s", record.app, error.args[0])
             await instance.stop()
             return None
         return instance
