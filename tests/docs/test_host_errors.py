@@ -138,7 +138,7 @@ def test_a_host_that_is_gone_is_reported_with_the_documented_text(
         locate(tmp_path).run.mkdir(parents=True)
         dying.bind(str(locate(tmp_path).control_socket))
         dying.listen()
-        threading.Thread(target=lambda: [dying.accept()[0].close() for _ in range(2)], daemon=True).start()
+        threading.Thread(target=lambda: [dying.accept()[0].close() for _ in range(3)], daemon=True).start()
         done = CliRunner().invoke(cli, ["ps", "--data", str(tmp_path)])
     assert matches("the host on … did not answer (…): is it still up?", done.output)
 

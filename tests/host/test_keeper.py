@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from portway.host.health_probe import until_silent
 from portway.host.instances.keeper import Keeper
 from portway.host.instances.process_runtime import ProcessRuntime
-from portway.host.instances.readiness import until_silent
 from portway.host.instances.runtime import Limits
 from portway.host.instances.starter import Starter
 from portway.host.paths import Paths

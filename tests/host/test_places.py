@@ -216,3 +216,17 @@ def test_nothing_is_left_when_launcher_gate_control_and_log_writer_are_killed_to
         for pid in (running.child.process.pid, *map(running.process, ("gate", "control", "logs"))):
             os.kill(pid, signal.SIGKILL)
         eventually(lambda: running.processes() == {}, within=20)
+
+
+@pytest.mark.parametrize("module", ["gate", "control", "logs"])
+def test_a_process_of_the_host_that_hangs_is_replaced(placed: Host, module: str) -> None:
+    hung = placed.process(module)
+    os.kill(hung, signal.SIGSTOP)
+    if module == "control":
+        told = placed.portway("ps")
+        assert told.returncode == 1, told
+        assert "does not answer: try again in half a minute, or look at `portway up`" in told.stderr
+    eventually(lambda: placed.process(module) != hung, within=50)
+    placed.child.wait_for(f"portway: {module} no longer answers", within=10)
+    assert ping(placed) == {"result": "pong"}
+    assert placed.portway("ps").returncode == 0

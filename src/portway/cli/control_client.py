@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import click
 
@@ -15,6 +15,8 @@ from portway.host.paths import PathError, Paths, locate
 
 T = TypeVar("T")
 _START_SECONDS, _RESTART_SECONDS = 2.0, 10.0
+_ANSWER_SECONDS = 4.0  # for control to show that it lives, before it is asked for anything
+_PROBE_SECONDS, _PROBES = 10.0, 2  # while it is at work
 
 
 class HostUnreachable(click.ClickException):
@@ -39,6 +41,7 @@ def ask_control(
     import msgspec
 
     from portway.client import CallResult, Client, ClientError, Progress
+    from portway.host.health_probe import is_alive
     from portway.protocol.errors import RpcError
 
     try:
@@ -53,11 +56,19 @@ def ask_control(
             on_step(done.message)
 
     async def call() -> CallResult:
-        async with Client(f"unix:{paths.control_socket}", era="modern", timeout=seconds) as client:
-            return await client.call_tool(tool, arguments, on_progress=progress if on_step else None)
+        address = f"unix:{paths.control_socket}"
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            await is_alive(address)
+        async with Client(address, era="modern", timeout=seconds) as client:
+            call = client.call_tool(tool, arguments, on_progress=progress if on_step else None)
+            return await _unless_it_hangs(address, call)
 
     try:
         result = asyncio.run(call())
+    except TimeoutError:
+        raise HostUnreachable(
+            f"the host on {paths.data} does not answer: try again in half a minute, or look at `portway up`"
+        ) from None
     except ClientError as error:
         raise HostUnreachable(f"the host on {paths.data} did not answer ({error}): is it still up?") from None
     except RpcError as error:
@@ -65,6 +76,24 @@ def ask_control(
     if result.is_error:
         raise click.ClickException(result.text)
     return msgspec.convert(result.structured, kind) if kind is not type(None) else None
+
+
+async def _unless_it_hangs(address: str, call: Coroutine[Any, Any, T]) -> T:
+    """Return the result of `call`. Raises `TimeoutError` once control shows no sign of life meanwhile."""
+    import asyncio
+
+    from portway.host.health_probe import until_silent
+
+    work = asyncio.ensure_future(call)
+    silence = asyncio.ensure_future(until_silent(address, _PROBE_SECONDS, _PROBES))
+    try:
+        await asyncio.wait((work, silence), return_when=asyncio.FIRST_COMPLETED)
+        if not work.done():
+            raise TimeoutError
+        return work.result()
+    finally:
+        work.cancel()
+        silence.cancel()
 
 
 def _listens(paths: Paths) -> bool:

@@ -3,7 +3,7 @@
 A child is in one of three states:
 
     running → waiting    it ended after five short runs in a row: its next start waits 1, 2, 4 … 32 s
-    running → running    it ended otherwise, and is started again at once
+    running → running    it ended otherwise, and is started again at once; one that hangs is ended
     waiting → running    the wait is over
 
 The launcher as a whole:
@@ -20,6 +20,7 @@ import fcntl
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -27,6 +28,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from portway.host.console import say
+from portway.host.liveness import BellProbe, HttpProbe, Probe
 from portway.host.paths import Paths
 from portway.host.processes import children, end_strays, exit_in_words
 from portway.http.bind import Bind, ListenError
@@ -44,7 +46,7 @@ _LONGEST_PAUSE_SECONDS = 32
 _FIRST_SECONDS = 60.0  # within them, a child that keeps failing ends the host
 _ONE_STOP_SECONDS = 1.0  # signals within it are one: a service manager sends them to every process
 _TICK_SECONDS = 1.0
-_LONG_SECONDS = 3600.0
+_MOST_SILENCES = 15  # looks at a child, a tick apart, without an answer: then it hangs
 
 
 class LaunchError(Exception):
@@ -68,6 +70,7 @@ class Launcher:
         self._folders = folders
         self._url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self._children: dict[int, str] = {}
+        self._probes: dict[str, Probe] = {}
         self._started: dict[str, float] = {}
         self._short_runs = dict.fromkeys(_CHILDREN, 0)
         self._begun = time.monotonic()
@@ -90,8 +93,9 @@ class Launcher:
         for name in _CHILDREN:
             self._start(name)
         while self._children or self._waiting:
-            if (found := signal.sigtimedwait(signals, _TICK_SECONDS if self._waiting else _LONG_SECONDS)) is None:
+            if (found := signal.sigtimedwait(signals, _TICK_SECONDS)) is None:
                 self._start_due()
+                self._end_silent()
             elif found.si_signo == signal.SIGCHLD:
                 self._reap()
             else:
@@ -101,7 +105,22 @@ class Launcher:
         self._paths.forget_run()
         return self._code
 
+    def _probe(self, name: str) -> Probe:
+        if name == "logs":
+            return BellProbe(self._paths.log_pipes)
+        if name == "control":
+            return HttpProbe(socket.AF_UNIX, str(self._paths.control_socket), "/health")
+        return HttpProbe(socket.AF_INET, self._listener.getsockname(), "/_portway/health")
+
+    def _end_silent(self) -> None:
+        """Kill each child that hangs, so that another is started in its place."""
+        for pid, name in self._children.items():
+            if not self._stopping and self._probes[name].look() == _MOST_SILENCES:
+                _say(f"{name} no longer answers")
+                os.kill(pid, signal.SIGKILL)
+
     def _start(self, name: str) -> None:
+        self._probes[name] = self._probe(name)
         self._started[name] = time.monotonic()
         arguments = ["--data", str(self._paths.data)]
         kept = [self._lock]

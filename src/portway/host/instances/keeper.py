@@ -15,7 +15,8 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from portway.host.instances.readiness import NotReady, until_ready, until_silent
+from portway.host.health_probe import until_silent
+from portway.host.instances.readiness import NotReady, until_ready
 from portway.host.instances.restart_delays import RestartDelays
 from portway.host.instances.runtime import Instance
 from portway.host.instances.starter import Starter

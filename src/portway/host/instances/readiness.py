@@ -1,7 +1,6 @@
-"""Probes of an instance: whether it is ready, what it offers (its contract), and whether it still answers."""
+"""Whether an instance is ready, and what it then offers, its contract."""
 
 import asyncio
-import contextlib
 import json
 from collections.abc import Coroutine
 from pathlib import Path
@@ -12,7 +11,6 @@ import msgspec
 from portway.client import Client, ClientError
 from portway.host.instances.runtime import Instance
 from portway.host.logs.log_reader import last_lines
-from portway.http.http_client import Address, BrokenResponse, ConnectFailed, HttpClient
 from portway.protocol.errors import RpcError
 
 READY_SECONDS = 60.0
@@ -41,26 +39,6 @@ async def until_ready(instance: Instance, log: Path, seconds: float = READY_SECO
 async def read_contract(instance: Instance, log: Path) -> bytes:
     """Return its listings as an anonymous caller sees them: canonical JSON, by era. Raises `NotReady`."""
     return await _unless_it_ends(instance, log, READY_SECONDS, _contract(instance))
-
-
-async def until_silent(address: str, seconds: float, probes: int) -> None:
-    """Wait until so many probes in a row got no answer, each within `seconds`.
-
-    Any answer counts, be it an error or a closed connection: a probe tells only whether the event loop turns.
-    """
-    silences = 0
-    while silences < probes:
-        await asyncio.sleep(seconds)
-        client = HttpClient(Address.parse(address))
-        try:
-            async with asyncio.timeout(seconds):
-                with contextlib.suppress(BrokenResponse):
-                    await (await client.request("GET", "/health")).close()
-            silences = 0
-        except (ConnectFailed, TimeoutError):
-            silences += 1
-        finally:
-            await client.close()
 
 
 def tool_count(contract: bytes) -> int:

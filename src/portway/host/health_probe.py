@@ -1,0 +1,34 @@
+"""Whether an HTTP server still answers, be it an instance or control."""
+
+import asyncio
+
+from portway.http.http_client import Address, BrokenResponse, ConnectFailed, HttpClient
+
+
+async def is_alive(address: str) -> bool:
+    """Wait for any answer, be it an error or a closed connection; return False when nobody listens.
+
+    A probe tells only whether the event loop turns.
+    """
+    client = HttpClient(Address.parse(address))
+    try:
+        await (await client.request("GET", "/health")).close()
+    except BrokenResponse:
+        pass
+    except ConnectFailed:
+        return False
+    finally:
+        await client.close()
+    return True
+
+
+async def until_silent(address: str, seconds: float, probes: int) -> None:
+    """Wait until so many probes in a row got no answer, each within `seconds` and as long after the one before."""
+    silences = 0
+    while silences < probes:
+        await asyncio.sleep(seconds)
+        try:
+            async with asyncio.timeout(seconds):
+                silences = 0 if await is_alive(address) else silences + 1
+        except TimeoutError:
+            silences += 1
