@@ -55,6 +55,7 @@ class Dispatcher:
         self.keys = keys or Keys.random()
         self.keeps_sessions = _keeps_sessions(server)
         components = _components(server)
+        self._is_opened = False
         self._lifespans = Lifespans([server.home, *(component.home for component in components)])
         info = server.info
         instructions = b"" if server.instructions is None else b',"instructions":' + _encode(server.instructions)
@@ -90,6 +91,7 @@ class Dispatcher:
 
     async def open(self) -> None:
         """Enter the lifespans, as a request before it would; raise what a lifespan raises."""
+        self._is_opened = True
         await self._lifespans.enter()
 
     async def close(self) -> None:
@@ -112,7 +114,7 @@ class Dispatcher:
             _checked_level(params.meta.log_level)
         try:
             if not self._lifespans.ready:
-                await self._lifespans.enter()
+                await self._enter_late()
             return encode_result(message.id, await method(exchange, params))
         except Forbidden as error:
             data = {"requiredScopes": sorted(error.missing)}
@@ -123,6 +125,16 @@ class Dispatcher:
             log.exception("request failed")  # a bug of ours; the client must still get a reply
             text = "The server failed to answer; its log has the cause."
             raise RpcError(INTERNAL_ERROR, text, status=200) from None
+
+    async def _enter_late(self) -> None:
+        """Enter the lifespans at a request; log it where nothing will leave them."""
+        if not self._is_opened:
+            self._is_opened = True
+            log.warning(
+                "what mounts %s does not run its lifespan: pass on asgi().lifespan, or it is never left",
+                self.server.name,
+            )
+        await self._lifespans.enter()
 
     def subscribe(self, bus: Bus, exchange: Exchange) -> Subscription:
         """Start a `subscriptions/listen`. Raises RpcError as `Subscription`."""

@@ -4,9 +4,10 @@ Specification: basic/transports, 2025-11-25 (Streamable HTTP) and 2026-07-28.
 """
 
 import asyncio
+import contextlib
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 
 from portway.auth.caller_header import HEADER as CALLER
 from portway.auth.caller_header import relayed
@@ -91,6 +92,18 @@ class HttpApp:
     def keeps_sessions(self) -> bool:
         """Whether legacy clients are given sessions, which one process must serve."""
         return self._sessions is not None
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self, _parent: object = None) -> AsyncIterator[None]:
+        """Enter the server's lifespans, and leave them at the end: what an application that mounts this one runs.
+
+        Starlette and FastAPI take it as `lifespan=`, and run no other for what they mount.
+        """
+        await self._dispatcher.open()
+        try:
+            yield
+        finally:
+            await self._stop()
 
     def end_streams(self) -> None:
         """End what only waits, as the listener stops: streams of the running event loop, questions to clients."""

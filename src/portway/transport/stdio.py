@@ -8,6 +8,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import signal
+import sys
+import threading
 from typing import TYPE_CHECKING
 
 from portway.protocol.errors import INVALID_REQUEST, RpcError
@@ -19,6 +22,8 @@ from portway.transport.pipes import Lines, Reader, Wire, Writer, claim
 from portway.transport.stdio_connection import StdioConnection
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from portway.server.server import BaseServer
 
 LINE_BYTES = 16 * 1024 * 1024
@@ -31,9 +36,10 @@ _log = logging.getLogger("portway.transport")
 
 
 def serve(server: BaseServer, wire: Wire | None = None, keys: Keys | None = None) -> None:
-    """Serve the client at standard input and output until it closes them or dies. Blocking.
+    """Serve the client at standard input and output until it closes them or dies, or a signal comes. Blocking.
 
-    Raises SystemExit when a lifespan fails to start.
+    SIGTERM and SIGINT cancel the calls and leave the lifespans; a second signal ends the process at once. Raises
+    SystemExit when a lifespan fails to start, or a signal comes before it has.
     """
     wire = wire or claim()
     parent_watch.watch(wire.reader)
@@ -45,13 +51,28 @@ def serve(server: BaseServer, wire: Wire | None = None, keys: Keys | None = None
 
 async def _serve(server: BaseServer, wire: Wire, keys: Keys) -> None:
     dispatcher = Dispatcher(server, keys)
+    ended, stopped = asyncio.Event(), asyncio.Event()
+    serving = asyncio.current_task()
+    assert serving is not None
+
+    def stop() -> None:
+        stopped.set()
+        ended.set()
+        if not is_open:
+            serving.cancel()
+
+    is_open = False
+    _on_first_signal(stop)
     try:
         await dispatcher.open()
+        is_open = True
+    except asyncio.CancelledError:
+        await dispatcher.close()
+        raise SystemExit(1) from None
     except Exception as error:  # noqa: BLE001 - whatever an author's code raises
         _log.exception("the lifespan of %s failed", server.name)
         text = f"the lifespan of {server.name} raised {type(error).__name__}: {error}"
         raise SystemExit(f"portway: {text}") from None
-    ended = asyncio.Event()
 
     def arrived(data: bytes) -> None:
         if data:
@@ -69,8 +90,24 @@ async def _serve(server: BaseServer, wire: Wire, keys: Keys) -> None:
     connection = StdioConnection(dispatcher, writer)
     lines = Lines(LINE_BYTES, connection.take, refuse_oversize)
     await ended.wait()
-    await connection.finish(0 if writer.broken else _FINISH_SECONDS)
+    await connection.finish(0 if writer.broken or stopped.is_set() else _FINISH_SECONDS)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_DRAIN_SECONDS):
             await writer.drained()
     await dispatcher.close()
+
+
+def _on_first_signal(stop: Callable[[], None]) -> None:
+    """Call `stop` at the first SIGTERM or SIGINT, and let the system act on a second one, which ends the process."""
+    if sys.platform == "win32" or threading.current_thread() is not threading.main_thread():
+        return
+    loop, numbers = asyncio.get_running_loop(), (signal.SIGTERM, signal.SIGINT)
+
+    def first() -> None:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
+        stop()
+
+    for number in numbers:
+        loop.add_signal_handler(number, first)
