@@ -12,6 +12,7 @@ from portway.auth.tokens import digest
 from portway.host import routing_table
 from portway.host.gate.__main__ import Gate
 from portway.host.paths import Paths, run_directory
+from portway.host.token_table import Token, TokenWriter
 from portway.http.http_client import Address, HttpClient, Response
 from portway.http.serve import Bind, Limits, serve
 
@@ -166,13 +167,10 @@ def prepare(directory: Path, addresses: list[str], **limits: int) -> Paths:
         for name, access in (("a", "token"), ("p", "public"))
     }
     apps["down"] = routing_table.App("down", 1, "public", "crashed")
-    tokens = [
-        routing_table.Token(digest("secret"), "a", "alice", 1, ["read", "write"]),
-        routing_table.Token(digest("other"), "a", "bob", 2, ["read", "write"]),
-    ]
-    routing_table.save(
-        paths.routes, routing_table.Table(1, "localhost", apps, {token.digest: token for token in tokens})
-    )
+    names = {"secret": "alice", "other": "bob"}
+    tokens = [Token(digest(token), "a", name, n, ["read", "write"]) for n, (token, name) in enumerate(names.items())]
+    TokenWriter(paths.tokens).write(tokens)
+    routing_table.save(paths.routes, routing_table.Table(1, "localhost", apps))
     return paths
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
+from portway.auth.tokens import digest
+from portway.host.token_table import Change, Token, TokenWriter, apply
 from tests.gate.running_gate import META, STREAM, Rig, Seen, Upstream, call, event, modern, rig
-from tests.gate.test_sessions import Client, data_of, message, minting, run, text_until
+from tests.gate.test_sessions import Client, data_of, initialize, message, minting, run, text_until
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -65,8 +69,10 @@ async def ends(gate: Rig, client: Client, path: str, end: Callable[[], Awaitable
     for number, waiting in ((1, silent), (2, legacy)):
         response = await waiting
         said = json.loads(await response.read(1000))
-        assert (response.status, said["id"], said["error"]["message"]) == (401, number, reason)
-        assert dict(response.headers)[b"www-authenticate"] == b'Bearer error="invalid_token"'
+        assert (said["id"], said["error"]["message"]) == (number, reason)
+        challenge = dict(response.headers).get(b"www-authenticate")
+        is_narrowed = "narrowed" in reason
+        assert (response.status, challenge) == ((403, None) if is_narrowed else (401, b'Bearer error="invalid_token"'))
     for number, stream in zip((4, 3), streams, strict=False):
         (said,) = data_of(await stream.read(1000))
         assert (said["id"], said["error"]["message"]) == (number, reason)
@@ -97,5 +103,81 @@ def test_an_app_that_is_destroyed_or_made_private_ends_what_its_callers_have_ope
             while len(instance.cancelled) < 2:
                 await gate.op(op="stats")
             assert (await gate.answer(call(), path="/p/mcp", token=""))[0] == 401
+
+    run(test())
+
+
+TOKENS = {
+    "revoked": [Change(drop=digest("secret"))],
+    "renamed": [Change(Token(digest("secret"), "a", "carol", 0, ["read", "write"]))],
+    "narrowed": [Change(Token(digest("secret"), "a", "alice", 0, ["read"]))],
+    "widened": [Change(Token(digest("secret"), "a", "alice", 0, ["read", "write", "admin"]))],
+}
+
+
+@pytest.mark.parametrize("anew", [False, True])
+@pytest.mark.parametrize("how", ["revoked", "renamed", "narrowed"])
+def test_a_token_that_is_revoked_or_narrowed_ends_what_its_owner_has_open_and_nothing_else(
+    tmp_path: Path, how: str, anew: bool
+) -> None:
+    async def test() -> None:
+        instance = Instance()
+        async with rig(tmp_path, instance.upstream) as gate:
+            alice, bob = await initialize(gate), await initialize(gate, "other")
+            stays = await bob.ask("GET")
+            writer = TokenWriter(gate.paths.tokens)
+
+            async def end() -> None:
+                if anew:
+                    tokens = {"other": Token(digest("other"), "a", "bob", 1, ["read", "write"])}
+                    apply(TOKENS[how], tokens)
+                    writer.write(tokens.values())
+                else:
+                    with gate.paths.tokens.open("ab") as file:
+                        file.write(msgspec.json.Encoder().encode_lines(TOKENS[how]))
+                assert await gate.op(op="tokens") == {"ok": True}
+
+            reason = (
+                "The scopes of the token have been narrowed." if how == "narrowed" else "The token has been revoked."
+            )
+            await ends(gate, alice, "/a/mcp", end, reason)
+            await text_until(stays, b"notifications/x")
+            assert (await gate.op(op="stats"))["apps"]["a"]["streams"] == 1
+            again = await gate.post(message("initialize", 1))
+            assert again.status == (401 if how == "revoked" else 200)
+
+    run(test())
+
+
+def test_a_token_that_may_do_more_than_before_ends_nothing(tmp_path: Path) -> None:
+    async def test() -> None:
+        instance = Instance()
+        async with rig(tmp_path, instance.upstream) as gate:
+            stream = await (await initialize(gate)).ask("GET")
+            await text_until(stream, b"notifications/x")
+            with gate.paths.tokens.open("ab") as file:
+                file.write(msgspec.json.Encoder().encode_lines(TOKENS["widened"]))
+            await gate.op(op="tokens")
+            await initialize(gate)
+            assert (await gate.op(op="stats"))["apps"]["a"]["streams"] == 1
+            caller = json.loads(base64.urlsafe_b64decode(instance.upstream.requests[-1].headers["portway-caller"]))
+            assert caller["scopes"] == ["admin", "read", "write"]
+
+    run(test())
+
+
+def test_tokens_whose_file_is_lost_or_torn_stay_good_until_it_is_whole_again(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with rig(tmp_path, Instance().upstream) as gate:
+            whole = gate.paths.tokens.read_bytes()
+            for damage in (b"", b"\0" * 4096 + b"\n", whole[: len(whole) // 2]):
+                gate.paths.tokens.unlink()
+                await gate.op(op="tokens")
+                gate.paths.tokens.write_bytes(damage)
+                await gate.op(op="tokens")
+                TokenWriter(gate.paths.tokens).write([])
+                gate.paths.tokens.write_bytes(whole)
+                await gate.op(op="tokens")
+                await initialize(gate)
 
     run(test())

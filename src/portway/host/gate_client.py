@@ -18,6 +18,10 @@ class GateClient:
         """Have the table read again; return True once the gate uses it, False when no gate answers."""
         return bool((await self._ask({"op": "table"}, _LINE_SECONDS)).get("ok"))
 
+    async def tokens(self) -> None:
+        """Have the changes of the tokens read; return once the gate uses them."""
+        await self._ask({"op": "tokens"}, _LINE_SECONDS)
+
     async def drain(self, instance: str, seconds: float) -> int:
         """Wait until no call to the instance is in flight, at most `seconds`; return the number still in flight."""
         answer = await self._ask({"op": "drain", "instance": instance, "seconds": seconds}, seconds + _LINE_SECONDS)

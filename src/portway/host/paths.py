@@ -34,6 +34,10 @@ class Paths:
         return self.data / "routes.json"
 
     @property
+    def tokens(self) -> Path:
+        return self.data / "tokens.jsonl"
+
+    @property
     def calls(self) -> Path:
         return self.data / "calls"
 

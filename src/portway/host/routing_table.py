@@ -40,23 +40,12 @@ class App(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
-class Token(msgspec.Struct, frozen=True):
-    """A bearer token. `digest` is its SHA-256 in hex; the token itself is stored nowhere."""
-
-    digest: str
-    app: str
-    name: str
-    id: int
-    scopes: list[str] = []
-
-
 class Table(msgspec.Struct, frozen=True):
-    """The whole table: apps by name, tokens by digest. A greater `version` is newer."""
+    """The whole table: apps by name. A greater `version` is newer."""
 
     version: int = 0
     domain: str = "localhost"
     apps: dict[str, App] = {}
-    tokens: dict[str, Token] = {}
 
 
 _decoder = msgspec.json.Decoder(Table)

@@ -36,7 +36,7 @@ class Gate:
         secret = paths.secret.read_bytes()
         self._record = CallRecord(paths.calls, secret)
         self._app = GateApp(routes, self._record, metrics, secret)
-        self._control_socket = ControlSocket(routes, self._app.use, metrics, paths.routes, paths.gate_socket)
+        self._control_socket = ControlSocket(self._app, routes, metrics, paths)
         self.end_streams = self._app.end_streams
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:

@@ -1,6 +1,7 @@
 """The server of gate.sock, which control and the CLI ask. One JSON object per line, one line in answer.
 
-{"op": "table"}    read routes.json again        {"ok": true, "version": N} once it is in use
+{"op": "table"}    read the table and the tokens again      {"ok": true, "version": N} once they are in use
+{"op": "tokens"}   read the changes of the tokens           {"ok": true} once they are in use
 {"op": "drain", "instance": ID, "seconds": S}    {"ok": true, "in_flight": n} when n is 0, or S seconds have passed
 {"op": "stats"}    {"ok": true, "version": N, "apps": {NAME: {"in_flight", "streams", "calls", "errors"}},
                     "unauthorized": n}
@@ -10,14 +11,15 @@ Anything else, or a failure: {"ok": false, "error": SENTENCE}
 
 import asyncio
 import contextlib
-from collections.abc import Callable
-from pathlib import Path
 
 import msgspec
 
+from portway.host.gate.gate_app import GateApp
 from portway.host.gate.metrics import Metrics
 from portway.host.gate.routing import Routes
-from portway.host.routing_table import Table, read
+from portway.host.paths import Paths
+from portway.host.routing_table import read
+from portway.host.token_table import Token, TokenReader, apply
 from portway.http.bind import Bind, ListenError
 
 _POLL = 0.02
@@ -33,15 +35,14 @@ class _Request(msgspec.Struct):
 class ControlSocket:
     """Answers the requests on gate.sock."""
 
-    def __init__(
-        self, routes: Routes, use: Callable[[Table], None], metrics: Metrics, table_file: Path, socket: Path
-    ) -> None:
-        """`use` puts a table in use."""
+    def __init__(self, app: GateApp, routes: Routes, metrics: Metrics, paths: Paths) -> None:
+        self._app = app
         self._routes = routes
-        self._use = use
         self._metrics = metrics
-        self._table_file = table_file
-        self._socket = socket
+        self._table_file = paths.routes
+        self._socket = paths.gate_socket
+        self._tokens = TokenReader(paths.tokens)
+        self._reading = asyncio.Lock()
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
@@ -57,11 +58,31 @@ class ControlSocket:
             self._watching.cancel()
             self._server.close()
             self._socket.unlink(missing_ok=True)
+        self._tokens.close()
 
     async def _listen(self) -> None:
         self._server = await asyncio.start_unix_server(self._serve, sock=Bind(uds=str(self._socket)).open())
+        await self._read_tokens()
         if (table := read(self._table_file)) is not None:
-            self._use(table)
+            self._app.use(table)
+
+    async def _read_tokens(self) -> None:
+        """Read the tokens that are new, or all of a file written anew; calls go on in between."""
+        async with self._reading:
+            try:
+                fresh: dict[str, Token] | None = {} if self._tokens.is_anew() else None
+                for changes in self._tokens.pieces():
+                    if fresh is None:
+                        self._routes.callers.change(changes)
+                    else:
+                        apply(changes, fresh)
+                    await asyncio.sleep(0)
+            except (OSError, msgspec.DecodeError):
+                self._tokens.close()  # control writes the file anew
+                return
+            if fresh is not None:
+                self._routes.callers.replace(fresh)
+        self._app.review()
 
     async def _listen_again(self) -> None:
         """Listen on a new socket whenever someone removes it; control makes its directory anew."""
@@ -88,10 +109,14 @@ class ControlSocket:
         try:
             request = msgspec.json.decode(line, type=_Request)
             if request.op == "table":
+                await self._read_tokens()
                 if (table := read(self._table_file)) is None:
                     return {"ok": False, "error": "The routing table is missing or damaged; the last one stays in use."}
-                self._use(table)
+                self._app.use(table)
                 return {"ok": True, "version": self._routes.version}
+            if request.op == "tokens":
+                await self._read_tokens()
+                return {"ok": True}
             if request.op == "drain":
                 return {"ok": True, "in_flight": await self._drain(request.instance, request.seconds)}
             if request.op == "stats":

@@ -15,6 +15,7 @@ from msgspec import UNSET
 from portway.auth.tokens import bearer
 from portway.host.gate import batch_calls
 from portway.host.gate.call_record import CallRecord, now
+from portway.host.gate.callers import Caller
 from portway.host.gate.event_stream import RelayedStream
 from portway.host.gate.forwarded_headers import LAST_EVENT_ID, forwarded
 from portway.host.gate.gate_call import DEFERRED, GateCall
@@ -22,7 +23,7 @@ from portway.host.gate.in_flight import InFlight
 from portway.host.gate.instance_ids import answer, decode_place, progress
 from portway.host.gate.metrics import Metrics
 from portway.host.gate.relay import Relay, accept
-from portway.host.gate.routing import Caller, Route, Routes
+from portway.host.gate.routing import Route, Routes
 from portway.host.gate.session_ids import HEADER as SESSION
 from portway.host.gate.session_ids import SessionIds
 from portway.host.routing_table import Table
@@ -74,6 +75,10 @@ class GateApp:
     def use(self, table: Table) -> None:
         """Use a new routing table: end what it does not allow any more, and move streams to new instances."""
         self._routes.replace(table)
+        self.review()
+
+    def review(self) -> None:
+        """End the requests that the table or the tokens do not allow any more."""
         self._in_flight.review(lambda call: call.route.objection(call.caller))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -105,7 +110,7 @@ class GateApp:
             path = "/mcp"
         caller = routes.caller(route, fields.get(b"authorization"))
         if route is None or caller is None:
-            if routes.version < 0:
+            if not routes.complete:
                 await self._turn_away(send, 503, _NO_TABLE, (b"retry-after", b"1"))
                 return
             self._metrics.refused += 1
@@ -323,7 +328,7 @@ class GateApp:
         call.task.uncancel()
         error = call.ended
         if error is not None:
-            call.line.outcome = "revoked" if error.status == 401 else "cancelled" if call.detached_at else "cut"
+            call.line.outcome = "revoked" if error.status in (401, 403) else "cancelled" if call.detached_at else "cut"
         elif call.client_left or (call.is_stream and call.stream is not None):
             call.line.outcome = "ok" if call.is_stream else "cancelled"
         elif call.cancelled:

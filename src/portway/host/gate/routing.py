@@ -4,18 +4,15 @@ import asyncio
 from collections.abc import Iterable
 from zlib import crc32
 
-from portway.auth.caller_header import HEADER, relay
-from portway.auth.principal import ANONYMOUS, Principal
-from portway.auth.tokens import bearer, digest
+from portway.host.gate.callers import NOBODY, Caller, Callers
 from portway.host.gate.places import Places
 from portway.host.gate.reply_memory import ReplyMemory
-from portway.host.routing_table import App, Instance, Limits, Table, Token
+from portway.host.routing_table import App, Instance, Limits, Table
 from portway.http.host_and_origin import Guard
 from portway.http.http_client import Address, HttpClient
 from portway.protocol.errors import REFUSED, RpcError
 
 _KNOWN_HOSTS = 1024  # Host values whose route is remembered until the next table
-_KNOWN_TOKENS = 1024
 
 
 class Backend:
@@ -50,13 +47,13 @@ class Route:
         self.changed.set()
         self.changed = asyncio.Event()
 
-    def objection(self, caller: "Caller") -> RpcError | None:
+    def objection(self, caller: Caller) -> RpcError | None:
         """Return why a request of `caller` may not go on, None when it may."""
         if self.state == "removed":
             return RpcError(REFUSED, f"The app {self.name!r} has been removed from this host.", status=401)
         if not caller.app and not self.public:
             return RpcError(REFUSED, f"The app {self.name!r} takes only callers with a token now.", status=401)
-        return None
+        return caller.revoked
 
     def close(self) -> None:
         """Mark the app as removed and wake the calls that wait for it."""
@@ -79,21 +76,6 @@ class Route:
         return min((b for b in backends if b not in tried), key=lambda backend: backend.in_flight, default=None)
 
 
-class Caller:
-    """The owner of a token: its `name` in the call record, `identity` for sessions, `header` for instances."""
-
-    __slots__ = ("app", "header", "identity", "name")
-
-    def __init__(self, app: str, principal: Principal) -> None:
-        self.app = app
-        self.name = principal.subject
-        self.identity = f"{principal.issuer}\0{principal.subject}"
-        self.header = (HEADER, relay(principal))
-
-
-_ANONYMOUS = Caller("", ANONYMOUS)
-
-
 class Routes:
     """A routing table compiled for look-up by host, path and token."""
 
@@ -106,8 +88,7 @@ class Routes:
         self._names: dict[bytes, Route] = {}
         self._suffix = b""
         self._hosts: dict[bytes, tuple[bool, Route | None]] = {}
-        self._callers: dict[str, Caller] = {}
-        self._by_header: dict[bytes, Caller] = {}  # by valid Authorization value, to save hashing
+        self.callers = Callers()
 
     def replace(self, table: Table) -> None:
         """Use `table` from now on; calls in flight are not disturbed."""
@@ -130,8 +111,11 @@ class Routes:
         self._names = {name.lower().encode() + self._suffix: route for name, route in apps.items()}
         self._names |= {host.lower().encode(): apps[name] for name, app in table.apps.items() for host in app.hosts}
         self._hosts = {}
-        self._by_header = {}
-        self._callers = {hexdigest: _caller(token) for hexdigest, token in table.tokens.items()}
+
+    @property
+    def complete(self) -> bool:
+        """Whether a table and the tokens have been read; before, an unknown token or app may be a good one."""
+        return self.version >= 0 and self.callers.known
 
     def known(self, host: bytes | None) -> tuple[bool, Route | None] | None:
         """Return the `by_host` of a Host value that the guard has let pass before, else None."""
@@ -154,15 +138,7 @@ class Routes:
 
     def caller(self, route: Route | None, authorization: bytes | None) -> Caller | None:
         """Return who calls `route`; None when they may not, or when `route` is None (there is no such app)."""
-        caller = None if authorization is None else self._by_header.get(authorization)
-        if caller is None and (token := bearer(authorization)) is not None:
-            caller = self._callers.get(digest(token))
-            if caller is not None and authorization is not None and len(self._by_header) < _KNOWN_TOKENS:
-                self._by_header[authorization] = caller
+        caller = None if authorization is None else self.callers.find(authorization)
         if route is None or (caller is not None and caller.app == route.name):
             return caller if route is not None else None
-        return _ANONYMOUS if route.public else None
-
-
-def _caller(token: Token) -> Caller:
-    return Caller(token.app, Principal("portway", token.name, token.name, frozenset(token.scopes)))
+        return NOBODY if route.public else None

@@ -10,7 +10,7 @@ from hashlib import blake2b
 
 import msgspec
 
-from portway.host.gate.routing import Caller
+from portway.host.gate.callers import Caller
 from portway.protocol.errors import REFUSED, RpcError
 
 HEADER = b"mcp-session-id"

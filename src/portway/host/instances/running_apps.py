@@ -1,7 +1,9 @@
 """The running side of all apps: a keeper for each, and the routing table that tells the gate where they are."""
 
 import asyncio
+import contextlib
 import logging
+import os
 from collections.abc import Coroutine
 from typing import Any
 
@@ -13,10 +15,12 @@ from portway.host.instances.runtime import Instance, Runtime
 from portway.host.instances.starter import Starter
 from portway.host.paths import Paths
 from portway.host.releases.release import Release
-from portway.host.store import InstanceRecord, Store, StoreError
+from portway.host.store import InstanceRecord, Store, StoreError, TokenRecord
+from portway.host.token_table import Change, Token, TokenWriter
 
 _ADOPT_SECONDS = 5.0
 _KEPT_RELEASES = 5
+_CHECK_SECONDS = 1.0  # between looks at the files that the gate reads
 _log = logging.getLogger("portway.host")
 
 
@@ -32,6 +36,8 @@ class RunningApps:
         self._domain = domain
         self._gate = GateClient(paths.gate_socket)
         self._version = routing_table.load(paths.routes).version
+        self._written: os.stat_result | None = None  # the table's file, as it was written last
+        self._tokens = TokenWriter(paths.tokens)
         self._publishing = asyncio.Lock()
         self._replaced: set[str] = set()  # ids of instances that another is started for
         self._stale = asyncio.Event()
@@ -100,8 +106,21 @@ class RunningApps:
         """Write the table and have the gate read it. Return False when no gate answered: it reads it when it starts."""
         async with self._publishing:
             self._version += 1
+            self.write_tokens()
             routing_table.save(self._paths.routes, self._table())
+            self._written = self._paths.routes.stat()
             return await self._gate.table()
+
+    def write_tokens(self, *changes: Change) -> None:
+        """Write a change of the store's tokens, or all of them if the file is not whole. Raises OSError."""
+        if not self._tokens.append(changes):
+            self._tokens.write(as_token(record) for record in self._store.tokens())
+
+    async def publish_tokens(self, *changes: Change) -> None:
+        """Write a change of the store's tokens and have the gate read it. Raises OSError."""
+        async with self._publishing:
+            self.write_tokens(*changes)
+            await self._gate.tokens()
 
     def release(self, app: str, number: int) -> Release:
         """Return the release of that number, as the store knows it."""
@@ -118,11 +137,17 @@ class RunningApps:
                 apps[app.name] = routing_table.App(
                     app.name, keeper.release.number, app.access, keeper.state, instances, reason=keeper.reason
                 )
-        tokens = {
-            token.digest: routing_table.Token(token.digest, token.app, token.name, token.id, list(token.scopes))
-            for token in self._store.tokens()
-        }
-        return routing_table.Table(self._version, self._domain, apps, tokens)
+        return routing_table.Table(self._version, self._domain, apps)
+
+    def _is_published(self) -> bool:
+        """Whether the files the gate reads are as they were written: it needs them when it starts."""
+        try:
+            found = self._paths.routes.stat()
+        except OSError:
+            return False
+        written = self._written
+        is_whole = written is None or (os.path.samestat(found, written) and found.st_size == written.st_size)
+        return is_whole and self._tokens.is_intact()
 
     def _keep(self, release: Release, instance: Instance | None, restarts: int = 0) -> None:
         keeper = Keeper(release, self._starter, self._stale.set, restarts)
@@ -181,11 +206,13 @@ class RunningApps:
             await self._gate.drain(keeper.instance.id, self._starter.limits.stop_seconds)
 
     async def _follow(self) -> None:
-        """Publish whenever a keeper has changed; changes of one moment become one table."""
+        """Publish whenever a keeper has changed, or a file is lost; changes of one moment become one table."""
         while True:
-            await self._stale.wait()
-            self._stale.clear()
-            await self._publish_surely()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stale.wait(), _CHECK_SECONDS)
+            if self._stale.is_set() or not self._is_published():
+                self._stale.clear()
+                await self._publish_surely()
 
     async def _publish_surely(self) -> None:
         """Publish, and try again until the table is written.
@@ -205,3 +232,8 @@ class RunningApps:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def as_token(record: TokenRecord) -> Token:
+    """Return a token as the gate reads it."""
+    return Token(record.digest, record.app, record.name, record.id, list(record.scopes))

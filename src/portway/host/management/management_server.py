@@ -9,7 +9,7 @@ from portway.exceptions import ToolError
 from portway.host.builds.folder_source import FolderSource
 from portway.host.files import remove_tree
 from portway.host.instances.keeper import Keeper
-from portway.host.instances.running_apps import RunningApps
+from portway.host.instances.running_apps import RunningApps, as_token
 from portway.host.logs.log_reader import LogLines, last_lines, read_log
 from portway.host.management.management_types import (
     AppList,
@@ -23,6 +23,7 @@ from portway.host.paths import Paths
 from portway.host.releases.deploy import Deployer, DeployError, Report, new_token
 from portway.host.routing_table import Access
 from portway.host.store import AppRecord, Store, StoreError
+from portway.host.token_table import Change
 from portway.server.context import Context
 
 
@@ -99,12 +100,14 @@ class ManagementServer:
             raise ToolError("give the token a name of 1 to 100 printable characters")
         token = new_token()
         try:
-            if rotate:
+            before = self._store.token(app, name)
+            changes = [Change(drop=before.digest)] if before is not None and rotate else []
+            if changes:
                 self._store.drop_token(app, name)
-            self._store.add_token(app, name, digest(token), scopes or [])
-        except StoreError as error:
+            added = self._store.add_token(app, name, digest(token), scopes or [])
+            await self._running.publish_tokens(*changes, Change(as_token(added)))
+        except (StoreError, OSError) as error:
             raise ToolError(str(error)) from None
-        await self._running.publish()
         return NewToken(app, name, token, scopes or [], self.url_of(app))
 
     async def list_tokens(self, app: str) -> TokenList:
@@ -118,23 +121,26 @@ class ManagementServer:
         """Revoke a token; calls with it are refused from now on."""
         self._app(app)
         try:
-            found = self._store.drop_token(app, name)
-        except StoreError as error:
+            found = self._store.token(app, name)
+            if found is None:
+                raise ToolError(f"{app} has no token named {name!r}: see `portway token list {app}`")
+            self._store.drop_token(app, name)
+            await self._running.publish_tokens(Change(drop=found.digest))
+        except (StoreError, OSError) as error:
             raise ToolError(str(error)) from None
-        if not found:
-            raise ToolError(f"{app} has no token named {name!r}: see `portway token list {app}`")
-        await self._running.publish()
 
     async def destroy(self, app: str) -> None:
         """Stop an app and delete its releases, logs and tokens."""
         self._app(app)
         try:
             with self._deployer.exclusive(app):
+                dropped = [Change(drop=token.digest) for token in self._store.tokens(app)]
                 self._store.forget_tokens(app)
+                self._running.write_tokens(*dropped)
                 await self._running.remove(app)
                 self._store.destroy(app)
                 await asyncio.to_thread(remove_tree, self._paths.app(app))
-        except (DeployError, StoreError) as error:
+        except (DeployError, StoreError, OSError) as error:
             raise ToolError(str(error)) from None
 
     def url_of(self, app: str) -> str:

@@ -21,12 +21,13 @@ from portway.host.builds.build import build
 from portway.host.builds.recipe import BuildError, read_recipe
 from portway.host.builds.source import Source, SourceError, app_name
 from portway.host.instances.readiness import NotReady, read_contract, tool_count
-from portway.host.instances.running_apps import RunningApps
+from portway.host.instances.running_apps import RunningApps, as_token
 from portway.host.instances.starter import Starter
 from portway.host.paths import Paths
 from portway.host.releases.release import Release
 from portway.host.routing_table import Access
 from portway.host.store import Store, StoreError
+from portway.host.token_table import Change
 
 Report = Callable[[str], Awaitable[None]]
 """Is given one line for each step of a deploy."""
@@ -130,7 +131,8 @@ class Deployer:
         is_new = not self._running.serves(name) or before.access == "public"
         if is_new and (access or before.access) == "token" and not self._store.tokens(name):
             token = new_token()
-            self._store.add_token(name, "default", digest(token), ())
+            added = self._store.add_token(name, "default", digest(token), ())
+            self._running.write_tokens(Change(as_token(added)))
         shown = contract.decode()
         self._store.finish_release(name, release.number, server=release.server, contract=shown, access=access)
         return token

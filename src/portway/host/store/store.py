@@ -21,6 +21,7 @@ from sqlalchemy import (
     func,
     insert,
     select,
+    true,
     update,
 )
 from sqlalchemy.exc import SQLAlchemyError
@@ -138,26 +139,33 @@ class Store:
         self._run(delete(instances).where(instances.c.id == identity))
 
     def tokens(self, app: str | None = None) -> list[TokenRecord]:
+        return self._tokens(true() if app is None else tokens.c.app == app)
+
+    def _tokens(self, where: ColumnElement[bool]) -> list[TokenRecord]:
         columns = (tokens.c[name] for name in TokenRecord.__dataclass_fields__)
-        query = select(*columns).order_by(tokens.c.app, tokens.c.name)
-        if app is not None:
-            query = query.where(tokens.c.app == app)
+        query = select(*columns).where(where).order_by(tokens.c.app, tokens.c.name)
         return [
             TokenRecord(id_, app_, name, digest, tuple(scopes), created)
             for id_, app_, name, digest, scopes, created in self._all(query)
         ]
 
-    def add_token(self, app: str, name: str, digest: str, scopes: Sequence[str]) -> None:
+    def add_token(self, app: str, name: str, digest: str, scopes: Sequence[str]) -> TokenRecord:
         """Add a token. Raises `StoreError` when the app has one of that name."""
         row = {"app": app, "name": name, "digest": digest, "scopes": list(scopes), "created": int(time.time())}
-        if any(token.name == name for token in self.tokens(app)):
+        if self._all(select(tokens.c.id).where(_token(app, name))):
             raise StoreError(f"{app} already has a token named {name!r}: revoke it first, or choose another name")
         self._run(insert(tokens).values(row))
+        added = self.token(app, name)
+        assert added is not None
+        return added
+
+    def token(self, app: str, name: str) -> TokenRecord | None:
+        return next(iter(self._tokens(_token(app, name))), None)
 
     def drop_token(self, app: str, name: str) -> bool:
         """Delete a token; return False when there is none of that name."""
         with self._begin() as connection:
-            return bool(connection.execute(delete(tokens).where(tokens.c.app == app, tokens.c.name == name)).rowcount)
+            return bool(connection.execute(delete(tokens).where(_token(app, name))).rowcount)
 
     def forget_tokens(self, app: str) -> None:
         self._run(delete(tokens).where(tokens.c.app == app))
@@ -177,6 +185,10 @@ class Store:
     def _run(self, statement: Executable) -> None:
         with self._begin() as connection:
             connection.execute(statement)
+
+
+def _token(app: str, name: str) -> ColumnElement[bool]:
+    return (tokens.c.app == app) & (tokens.c.name == name)
 
 
 def _release(app: str, number: int) -> ColumnElement[bool]:

@@ -1,0 +1,79 @@
+"""The callers the gate knows, by their tokens."""
+
+from collections.abc import Iterable
+
+from portway.auth.caller_header import HEADER, relay
+from portway.auth.principal import ANONYMOUS, Principal
+from portway.auth.tokens import bearer, digest
+from portway.host.token_table import Change, Token
+from portway.protocol.errors import REFUSED, RpcError
+
+_KNOWN_HEADERS = 1024
+
+
+class Caller:
+    """The owner of a token: its `name` in the call record, `identity` for sessions, `header` for instances."""
+
+    __slots__ = ("app", "header", "identity", "name", "revoked")
+
+    def __init__(self, app: str, principal: Principal) -> None:
+        self.app = app
+        self.name = principal.subject
+        self.identity = f"{principal.issuer}\0{principal.subject}"
+        self.header = (HEADER, relay(principal))
+        self.revoked: RpcError | None = None  # why the requests of this caller may not go on
+
+
+NOBODY = Caller("", ANONYMOUS)
+"""The caller without a token, whom public apps admit."""
+
+
+class Callers:
+    """All tokens by digest. A caller is made from its token at its first call."""
+
+    def __init__(self) -> None:
+        self.known = False  # the tokens have been read once
+        self._tokens: dict[str, Token] = {}
+        self._callers: dict[str, Caller] = {}
+        self._by_header: dict[bytes, Caller] = {}  # by valid Authorization value, to save hashing
+
+    def find(self, authorization: bytes) -> Caller | None:
+        """Return the caller of an Authorization value, None when it has no valid token."""
+        caller = self._by_header.get(authorization)
+        if caller is not None or (token := bearer(authorization)) is None:
+            return caller
+        key = digest(token)
+        caller = self._callers.get(key)
+        if caller is None and (found := self._tokens.get(key)) is not None:
+            principal = Principal("portway", found.name, found.name, frozenset(found.scopes))
+            caller = self._callers[key] = Caller(found.app, principal)
+        if caller is not None and len(self._by_header) < _KNOWN_HEADERS:
+            self._by_header[authorization] = caller
+        return caller
+
+    def replace(self, tokens: dict[str, Token]) -> None:
+        """Use exactly these tokens, by digest, from now on."""
+        before, self._tokens, self.known = self._tokens, tokens, True
+        for key in list(self._callers):
+            self._revise(key, before[key], tokens.get(key))
+
+    def change(self, changes: Iterable[Change]) -> None:
+        """Add and drop tokens."""
+        for change in changes:
+            if change.add is not None:
+                before = self._tokens.get(change.add.digest)
+                self._tokens[change.add.digest] = change.add
+                if before is not None:
+                    self._revise(before.digest, before, change.add)
+            elif (before := self._tokens.pop(change.drop, None)) is not None:
+                self._revise(before.digest, before, None)
+
+    def _revise(self, key: str, before: Token, after: Token | None) -> None:
+        """Forget the caller of a token that has changed, and mark one that may do less than before."""
+        if before == after or (caller := self._callers.pop(key, None)) is None:
+            return
+        self._by_header.clear()
+        if after is None or (after.app, after.name) != (before.app, before.name):
+            caller.revoked = RpcError(REFUSED, "The token has been revoked.", status=401)
+        elif not set(before.scopes) <= set(after.scopes):
+            caller.revoked = RpcError(REFUSED, "The scopes of the token have been narrowed.", status=403)

@@ -1,0 +1,119 @@
+"""Tokens, and what one more of them costs the host: it does not depend on how many there are."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import pytest
+
+from portway.auth.tokens import digest
+from portway.host.instances.process_runtime import ProcessRuntime
+from portway.host.instances.running_apps import RunningApps
+from portway.host.instances.runtime import Limits
+from portway.host.instances.starter import Starter
+from portway.host.management.management_server import ManagementServer
+from portway.host.paths import claim
+from portway.host.releases.deploy import Deployer
+from portway.host.store import Store
+from portway.host.token_table import Change, Token, TokenReader, TokenWriter, apply
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MOST = 1.3
+"""What a token may cost beside 20,000 others, in multiples of what it costs alone."""
+
+
+def management(data: Path) -> ManagementServer:
+    """The management of a host with an app `a`, without instances and without a gate."""
+    paths = claim(data)
+    store = Store(paths.database)
+    store.begin_release("a", "folder")
+    runtime = ProcessRuntime(paths)
+    starter = Starter(runtime, store, Limits())
+    running = RunningApps(paths, store, runtime, starter, "localhost")
+    running.write_tokens()
+    return ManagementServer(paths, store, running, Deployer(paths, store, running, starter), "http://127.0.0.1:1")
+
+
+def read(reader: TokenReader, tokens: dict[str, Token]) -> None:
+    """Bring the tokens up to date, as the gate does."""
+    if reader.is_anew():
+        tokens.clear()
+    for changes in reader.pieces():
+        apply(changes, tokens)
+
+
+def test_creating_and_revoking_a_token_costs_the_same_beside_twenty_thousand_others(tmp_path: Path) -> None:
+    count = 0
+
+    def tick(_frame: FrameType, event: str, _argument: object) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    async def cost(host: ManagementServer, name: str) -> tuple[int, int]:
+        """The function calls and the bytes of a creation and a revocation."""
+        nonlocal count
+        before, count = host._paths.tokens.stat().st_size, 0
+        sys.setprofile(tick)
+        try:
+            await host.create_token("a", name)
+            await host.revoke_token("a", name)
+        finally:
+            sys.setprofile(None)
+        return count, host._paths.tokens.stat().st_size - before
+
+    async def test() -> None:
+        host = management(tmp_path / "data")
+        await cost(host, "caches")
+        calls, size = await cost(host, "one")
+        tokens = [(f"t{number}", digest(f"secret {number}")) for number in range(20_000)]
+        with host._store._begin() as connection:
+            text = "INSERT INTO tokens (app, name, digest, scopes, created) VALUES ('a', ?, ?, '[]', 1)"
+            connection.exec_driver_sql(text, tokens)
+        host._running._tokens.write([])
+        host._running.write_tokens()
+        more_calls, more_size = await cost(host, "two")
+        assert more_calls <= MOST * calls
+        assert more_size <= MOST * size
+        host._store.close()
+
+    asyncio.run(asyncio.wait_for(test(), 60))
+
+
+def test_what_is_written_is_read_in_order_also_when_the_file_is_written_anew(tmp_path: Path) -> None:
+    writer, reader, tokens = TokenWriter(tmp_path / "tokens"), TokenReader(tmp_path / "tokens"), dict[str, Token]()
+    many = [Token(f"{number:064x}", "a", f"n{number}", number) for number in range(5000)]
+    with pytest.raises(OSError, match="No such file"):
+        reader.is_anew()
+    writer.write(many)
+    read(reader, tokens)
+    assert list(tokens.values()) == many
+    assert writer.append([Change(drop=many[0].digest), Change(Token("new", "a", "new", 1))])
+    read(reader, tokens)
+    assert (many[0].digest in tokens, tokens["new"].name, len(tokens)) == (False, "new", 5000)
+    writer.write(many[:2])
+    read(reader, tokens)
+    assert list(tokens.values()) == many[:2]
+    reader.close()
+
+
+def test_the_file_is_written_anew_once_most_of_its_lines_are_outdated_or_it_is_not_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "tokens"
+    writer = TokenWriter(path)
+    assert not writer.append([])
+    writer.write([])
+    appended = 0
+    while writer.append([Change(drop="x")]):
+        appended += 1
+    assert appended == 1001
+    writer.write([])
+    path.write_bytes(b"")
+    assert writer.append([]), "as it was"
+    path.write_bytes(b"more")
+    assert not writer.append([])
+    path.unlink()
+    assert not writer.append([])
