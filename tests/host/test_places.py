@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from portway.host.paths import PathError, claim, locate
+from portway.protocol.errors import RpcError
 from tests.conftest import RunCli
 from tests.host.running_host import Host, build_environment, host
 from tests.support import SCRIPTS, clean_env, eventually
@@ -175,7 +176,9 @@ def ping(running: Host) -> object:
     return running.call("placed", "ping", running.ready["token"])
 
 
-@pytest.mark.parametrize("what", ["the run directory", "gate.sock", "control.sock", "an instance's", "routes.json"])
+@pytest.mark.parametrize(
+    "what", ["the run directory", "gate.sock", "control.sock", "an instance's", "routes.json", "tokens.jsonl"]
+)
 def test_what_is_removed_while_a_host_runs_is_made_again(placed: Host, what: str) -> None:
     paths, before = placed.paths, placed.instance("placed")
     assert before is not None
@@ -185,6 +188,7 @@ def test_what_is_removed_while_a_host_runs_is_made_again(placed: Host, what: str
         "control.sock": paths.control_socket,
         "an instance's": paths.instance_socket(before.id),
         "routes.json": paths.routes,
+        "tokens.jsonl": paths.tokens,
     }[what]
     restarts = placed.status("placed").restarts
     if removed.is_dir():
@@ -201,6 +205,26 @@ def test_what_is_removed_while_a_host_runs_is_made_again(placed: Host, what: str
     assert ping(placed) == {"result": "pong"}
     assert placed.status("placed").restarts == restarts, "no instance had to end for it"
     assert paths.routes.exists()
+    assert paths.tokens.exists()
+
+
+@pytest.mark.parametrize("damage", [None, b"", b"{"])
+def test_a_gate_that_is_killed_finds_its_tables_whole_again(placed: Host, damage: bytes | None) -> None:
+    paths = placed.paths
+    whole = {path: path.read_bytes() for path in (paths.routes, paths.tokens)}
+    for path in whole:
+        path.unlink() if damage is None else path.write_bytes(damage)
+    placed.kill("gate")
+
+    def answers() -> bool:
+        try:
+            return ping(placed) == {"result": "pong"}
+        except RpcError as error:
+            assert error.message == "The host is starting; try again soon."
+            return False
+
+    eventually(answers)
+    assert all(path.stat().st_size for path in whole)
 
 
 @pytest.fixture(scope="module")

@@ -118,9 +118,12 @@ class RunningApps:
 
     async def publish_tokens(self, *changes: Change) -> None:
         """Write a change of the store's tokens and have the gate read it. Raises OSError."""
+        is_whole = self._is_published()
         async with self._publishing:
             self.write_tokens(*changes)
             await self._gate.tokens()
+        if not is_whole:
+            await self.publish()
 
     def release(self, app: str, number: int) -> Release:
         """Return the release of that number, as the store knows it."""
