@@ -254,3 +254,58 @@ def test_a_process_of_the_host_that_hangs_is_replaced(placed: Host, module: str)
     placed.child.wait_for(f"portway: {module} no longer answers", within=10)
     assert ping(placed) == {"result": "pong"}
     assert placed.portway("ps").returncode == 0
+
+
+INTERPRETER = """
+import sys, subprocess
+@mcp.tool
+def places() -> list[str]:
+    script = subprocess.run(["where"], capture_output=True, text=True, check=True).stdout.strip()
+    return [sys.prefix, sys.executable, script, subprocess.run(["python", "-c", "print(1)"], text=True,
+            capture_output=True, check=True).stdout.strip()]
+"""
+PROJECT = """
+[build-system]
+requires = []
+build-backend = "backend"
+backend-path = ["."]
+[project]
+name = "where"
+version = "1"
+"""
+BACKEND = """
+import os, zipfile
+def build_wheel(folder, config_settings=None, metadata_directory=None):
+    with zipfile.ZipFile(os.path.join(folder, "where-1-py3-none-any.whl"), "w") as archive:
+        archive.writestr("where.py", "import sys\\ndef main(): print(sys.prefix)\\n")
+        archive.writestr("where-1.dist-info/METADATA", "Metadata-Version: 2.1\\nName: where\\nVersion: 1\\n")
+        archive.writestr("where-1.dist-info/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+        archive.writestr("where-1.dist-info/entry_points.txt", "[console_scripts]\\nwhere = where:main\\n")
+        archive.writestr("where-1.dist-info/RECORD", "")
+    return "where-1-py3-none-any.whl"
+"""
+
+
+def test_a_moved_and_a_copied_data_directory_are_whole_hosts_of_their_own(tmp_path: Path) -> None:
+    folder = app(tmp_path / "placed")
+    (folder / "server.py").write_text(SERVER + INTERPRETER)
+    (folder / "requirements.txt").write_text("./where\n")
+    (folder / "where").mkdir()
+    (folder / "where" / "pyproject.toml").write_text(PROJECT)
+    (folder / "where" / "backend.py").write_text(BACKEND)
+    with host(tmp_path / "data", [folder]) as first:
+        token = first.ready["token"]
+    (tmp_path / "data").rename(tmp_path / "moved")
+    shutil.copytree(tmp_path / "moved", tmp_path / "copy", symlinks=True)
+    with host(tmp_path / "moved") as moved, host(tmp_path / "copy") as copy:
+        for running in (moved, copy):
+            eventually(lambda: running.status("placed").state == "up", within=20)  # noqa: B023
+            venv = str(running.paths.release("placed", 1) / "venv")
+            found = running.call("placed", "places", token)["result"]
+            assert found == [venv, f"{venv}/bin/python", venv, "1"]
+            assert running.deploy(folder, "placed").release == 2
+        pid = moved.instance("placed")
+        copy.child.process.terminate()
+        assert copy.child.process.wait(20) == 0
+        assert moved.instance("placed") == pid
+        assert moved.call("placed", "ping", token) == {"result": "pong"}

@@ -21,6 +21,7 @@ from portway.host.management.management_server import ManagementServer
 from portway.host.paths import PathError, Paths, locate
 from portway.host.processes import end_strays
 from portway.host.releases.deploy import Deployer
+from portway.host.releases.relocate import relocate
 from portway.host.store import Store, StoreError
 from portway.http.serve import Bind, Limits, ListenError, serve
 from portway.log_config import configure
@@ -60,6 +61,7 @@ async def run(paths: Paths, url: str, domain: str, folders: list[Path], *, annou
     deployer = Deployer(paths, store, running, starter)
     management = ManagementServer(paths, store, running, deployer, url)
     try:
+        await asyncio.to_thread(relocate, paths)
         await running.resume()
         start = asyncio.create_task(_start(management, running, paths, url, folders, announce=announce))
         start.add_done_callback(lambda task: stop.set() if _failed(task) else None)

@@ -56,6 +56,11 @@ class Paths:
         return self.data / "cache"
 
     @property
+    def location(self) -> Path:
+        """Holds the path of this directory as it was when the host last started, so that a move is seen."""
+        return self.data / "location"
+
+    @property
     def wheels(self) -> Path:
         return self.data / "wheels"
 
