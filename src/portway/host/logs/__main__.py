@@ -14,8 +14,9 @@ import sys
 import time
 from pathlib import Path
 
+from portway.host.logs.bell import bell_of, ring
 from portway.host.logs.log_file import LogFile
-from portway.host.logs.log_pipe import bell_of, link_of, ring
+from portway.host.logs.log_pipe import link_of
 from portway.host.paths import locate
 
 _READ_BYTES = 64 * 1024

@@ -12,6 +12,8 @@ import secrets
 from pathlib import Path
 from typing import Self
 
+from portway.host.logs.bell import ring
+
 _DRAIN_SECONDS = 2.0
 _POLL_SECONDS = 0.01
 
@@ -47,16 +49,3 @@ class LogPipe:
 def link_of(pipe: Path) -> Path:
     """Return the link that names a pipe's log."""
     return pipe.with_suffix(".log")
-
-
-def bell_of(directory: Path) -> Path:
-    """Return the FIFO by which the log writer is told of a new pipe."""
-    return directory / "bell"
-
-
-def ring(directory: Path) -> None:
-    """Have the log writer look for new pipes; without one, the next one looks when it starts."""
-    with contextlib.suppress(OSError):
-        bell = os.open(bell_of(directory), os.O_WRONLY | os.O_NONBLOCK)
-        os.write(bell, b"\0")
-        os.close(bell)

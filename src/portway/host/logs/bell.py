@@ -1,0 +1,18 @@
+"""The bell, a FIFO by which the log writer is told of a new pipe."""
+
+import contextlib
+import os
+from pathlib import Path
+
+
+def bell_of(directory: Path) -> Path:
+    """Return the bell of a directory of pipes."""
+    return directory / "bell"
+
+
+def ring(directory: Path) -> None:
+    """Have the log writer look for new pipes; without one, the next one looks when it starts."""
+    with contextlib.suppress(OSError):
+        bell = os.open(bell_of(directory), os.O_WRONLY | os.O_NONBLOCK)
+        os.write(bell, b"\0")
+        os.close(bell)
