@@ -9,7 +9,7 @@ import termios
 from pathlib import Path
 from typing import Protocol
 
-from portway.host.logs.bell import bell_of
+from portway.host.logs.pipe_directory import bell_of
 
 _CONNECT_SECONDS = 0.2
 

@@ -14,9 +14,8 @@ import sys
 import time
 from pathlib import Path
 
-from portway.host.logs.bell import bell_of, ring
 from portway.host.logs.log_file import LogFile
-from portway.host.logs.log_pipe import link_of
+from portway.host.logs.pipe_directory import bell_of, link_of, ring
 from portway.host.paths import locate
 
 _READ_BYTES = 64 * 1024

@@ -12,7 +12,7 @@ import secrets
 from pathlib import Path
 from typing import Self
 
-from portway.host.logs.bell import ring
+from portway.host.logs.pipe_directory import link_of, ring
 
 _DRAIN_SECONDS = 2.0
 _POLL_SECONDS = 0.01
@@ -44,8 +44,3 @@ class LogPipe:
             async with asyncio.timeout(_DRAIN_SECONDS):
                 while self._path.exists():  # noqa: ASYNC110  # another process removes it, which sends no event
                     await asyncio.sleep(_POLL_SECONDS)
-
-
-def link_of(pipe: Path) -> Path:
-    """Return the link that names a pipe's log."""
-    return pipe.with_suffix(".log")

@@ -1,8 +1,13 @@
-"""The bell, a FIFO by which the log writer is told of a new pipe."""
+"""The directory of the pipes: their links, and the bell, a FIFO by which the log writer is told of a new pipe."""
 
 import contextlib
 import os
 from pathlib import Path
+
+
+def link_of(pipe: Path) -> Path:
+    """Return the link that names a pipe's log."""
+    return pipe.with_suffix(".log")
 
 
 def bell_of(directory: Path) -> Path:
