@@ -48,8 +48,8 @@ def f() -> Any:
 
 
 REFUSED: list[tuple[Any, str]] = [
-    (lambda s: s.tool("named"), "@server.tool takes a name by its keyword: @server.tool(name='named')."),
-    (lambda s: s.prompt("named"), "@server.prompt takes a name by its keyword: @server.prompt(name='named')."),
+    (lambda s: s.tool("a", name="b"), "@server.tool has two names, 'a' and 'b'; give one."),
+    (lambda s: s.prompt("a", name="b"), "@server.prompt has two names, 'a' and 'b'; give one."),
     (lambda s: s.tool(name="")(f), "'' cannot name a tool: use 1 to 128 letters, digits, '_', '-' or '.'"),
     (lambda s: s.tool(name=5)(f), "5 cannot name a tool"),
     (lambda s: s.tool(Owner.__dict__["made"]), "made is a method without its object; register obj.made of an instance"),

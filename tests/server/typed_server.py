@@ -83,7 +83,7 @@ def misused() -> None:
     Server("shop", titel="Shop")  # type: ignore[arg-type]
     server.mount(server, namespace="shop")  # type: ignore[arg-type]
     server.run(show_banner=False)  # type: ignore[arg-type]
-    server.tool("name")  # type: ignore[call-overload]
+    server.tool(5)  # type: ignore[call-overload]
     server.tool(timeout="5")  # type: ignore[call-overload]
     server.middleware(bare)  # type: ignore[type-var]
     server.resource(bare)  # type: ignore[arg-type]

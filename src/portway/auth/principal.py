@@ -19,8 +19,11 @@ class Principal:
     subject: str
     client: str | None = None
     scopes: frozenset[str] = frozenset()
-    claims: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
+    claims: Mapping[str, object] = field(default_factory=dict, hash=False)
     expires: float | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "claims", MappingProxyType(dict(self.claims)))
 
     @property
     def identity(self) -> tuple[str, str, str | None]:

@@ -27,7 +27,7 @@ def signature(schema: Schema) -> str:
     parts = []
     for name, prop in schema.get("properties", {}).items():
         part = f"{name}: {describe(prop, schema)}"
-        if "default" in prop:
+        if isinstance(prop, Mapping) and "default" in prop:
             part += f" = {json.dumps(prop['default'], ensure_ascii=False)}"
         elif name not in required:
             part += "?"
@@ -43,6 +43,9 @@ def describe(schema: Schema, root: Schema) -> str:
     branches = schema.get("anyOf") or schema.get("oneOf")
     if branches:
         return " | ".join(dict.fromkeys(describe(branch, root) for branch in branches))
+    if places := schema.get("prefixItems"):
+        rest = [f"{describe(schema['items'], root)}…"] if schema.get("items") else []
+        return f"[{', '.join([*(describe(place, root) for place in places), *rest])}]"
     if schema.get("type") == "array" and "items" in schema:
         return f"array of {describe(schema['items'], root)}"
     return " | ".join(sorted(_types(schema, root))) or "any"
@@ -93,6 +96,8 @@ def _types(schema: Schema, root: Schema) -> set[str]:
 def _resolved(schema: Schema, root: Schema) -> Schema:
     """Return the schema at the end of a chain of local `$ref`s; an empty one for a reference that leads nowhere."""
     for _ in range(8):
+        if not isinstance(schema, Mapping):  # true or false
+            return {}
         reference = schema.get("$ref")
         if reference is None:
             return schema

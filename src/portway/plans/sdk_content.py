@@ -6,7 +6,7 @@ client library it calls another server with.
 
 import functools
 from collections.abc import Callable
-from typing import Any, Literal, cast
+from typing import Any, Literal, Protocol, cast
 
 from msgspec import UNSET
 
@@ -55,6 +55,13 @@ def _kind_of(cls: type) -> Kind | None:
 
 kind_of = cast("Callable[[type], Kind | None]", functools.lru_cache(maxsize=1024)(_kind_of))
 """Returns what a class, or one that it extends, is in these libraries; None if it is none of theirs."""
+
+
+class SdkModel(Protocol):
+    """A model of `mcp.types`, by what type checkers need to know of it."""
+
+    def model_dump_json(self) -> str:
+        """Return its JSON."""
 
 
 def to_wire(value: Any) -> object:  # noqa: ANN401 - an object of one of these classes

@@ -5,7 +5,7 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -125,7 +125,7 @@ def parse(fn: Callable[..., object], context_type: type) -> Signature:
         name=name,
         description=description,
         parameters=tuple(parameters),
-        returns=hints.get("return", raw.return_annotation),
+        returns=_awaited(hints.get("return", raw.return_annotation)),
         is_async=is_async,
         context=context,
         context_index=context_index,
@@ -248,6 +248,14 @@ def _parameter(raw: inspect.Parameter, annotation: object, documented: str | Non
         keyword_only=keyword_only,
         header=next((item.name for item in metadata if isinstance(item, Header)), None),
     )
+
+
+def _awaited(annotation: Any) -> Any:  # noqa: ANN401 - a type expression
+    """Return the T of a function that is annotated to return an awaitable of T."""
+    origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
+    if isinstance(origin, type) and issubclass(origin, Awaitable) and parts:
+        return parts[-1]
+    return annotation
 
 
 def _text(metadata: object) -> str | None:

@@ -136,14 +136,18 @@ class Table(msgspec.Struct, Generic[Kinds]):
     edition: int = 0
     """Grows with every change; cached lists compare it."""
 
+    def check(self, component: Kinds) -> None:
+        """Raise RegistrationError where `add` would."""
+        if component.key in self.items and self.on_duplicate == "error":
+            raise RegistrationError(
+                f"There is already a {self.kind} {component.key!r} on this server; give one of the two another name."
+            )
+
     def add(self, component: Kinds) -> None:
         """Add a component; `on_duplicate` says what happens where its name is taken."""
+        self.check(component)
         key = component.key
         if key in self.items:
-            if self.on_duplicate == "error":
-                raise RegistrationError(
-                    f"There is already a {self.kind} {key!r} on this server; give one of the two another name."
-                )
             if self.on_duplicate == "ignore":
                 return
             if self.on_duplicate == "warn":

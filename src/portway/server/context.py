@@ -16,6 +16,7 @@ from portway.protocol.capabilities import NAMES, Capability
 from portway.protocol.jsonrpc import PREFIX, encode_notification
 from portway.protocol.log_levels import LEVELS, level_index
 from portway.protocol.versions import Era
+from portway.server.read_only import read_only
 from portway.sessions.exchange import Exchange
 
 if TYPE_CHECKING:
@@ -105,8 +106,9 @@ class Context(Generic[State]):
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """The arguments of the tool or prompt as the client sent them."""
-        return self._exchange.params(_Arguments).arguments or {}
+        """The arguments of the tool or prompt as the client sent them; a change of them raises TypeError."""
+        arguments: dict[str, Any] = read_only(self._exchange.params(_Arguments).arguments or {})
+        return arguments
 
     @property
     def protocol_version(self) -> str:
@@ -115,8 +117,10 @@ class Context(Generic[State]):
 
     @property
     def meta(self) -> dict[str, Any]:
-        """The request's `_meta`, as the client sent it."""
-        return {} if self._exchange.message.meta is None else self._exchange.params(_Meta).meta
+        """The request's `_meta`, as the client sent it; a change of it raises TypeError."""
+        meta = {} if self._exchange.message.meta is None else self._exchange.params(_Meta).meta
+        kept: dict[str, Any] = read_only(meta)
+        return kept
 
     @property
     def headers(self) -> Mapping[str, str]:

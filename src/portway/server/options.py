@@ -8,6 +8,7 @@ from typing import TypedDict
 from portway.exceptions import RegistrationError
 from portway.plans.content import Annotations, JsonObject
 from portway.plans.plan import GivenSchema
+from portway.plans.sdk_content import SdkModel
 from portway.server.components import CacheScope, Icon, ToolAnnotations
 
 
@@ -22,7 +23,7 @@ class _Shared(TypedDict, total=False):
     title: str | None
     description: str | None
     scopes: Iterable[str]
-    icons: Sequence[Icon]
+    icons: Sequence[Icon | SdkModel]
     meta: JsonObject | None
     asks: bool
     tells: Iterable[type[Exception]]
@@ -32,7 +33,7 @@ class _Shared(TypedDict, total=False):
 class ToolOptions(_Shared, total=False):
     """The keywords of `@server.tool`; the schemas are served as given, in place of those from the signature."""
 
-    annotations: ToolAnnotations | None
+    annotations: ToolAnnotations | SdkModel | None
     input_schema: GivenSchema | None
     output_schema: GivenSchema | None
 
@@ -45,7 +46,7 @@ class ResourceOptions(_Shared, total=False):
     """The keywords of `@server.resource`; `size` is in bytes, `cache_ttl` in seconds."""
 
     mime_type: str | None
-    annotations: Annotations | None
+    annotations: Annotations | SdkModel | None
     size: int | None
     cache_ttl: float
     cache_scope: CacheScope

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
 import msgspec
 
 from portway.exceptions import OutputError, RegistrationError
-from portway.plans.content import JsonObject
+from portway.plans import faults
+from portway.plans.content import Annotations, JsonObject
 from portway.plans.output import encode_json
 from portway.plans.plan import Plan, compile_plan
+from portway.plans.sdk_content import to_wire
 from portway.server.components import CacheScope, Component, Icon, Prompt, Resource, Tool, ToolAnnotations
 from portway.server.context import Context
 from portway.server.home import Home
@@ -45,7 +47,8 @@ def make_tool(fn: Callable[..., Any], options: ToolOptions, home: Home) -> Tool:
         from portway.plans import x_mcp_header
 
         headers = x_mcp_header.compile_params(plan.input_schema)
-    listing = _listing({"name": name}, plan, options, annotations=options.get("annotations"))
+    annotations = _checked_annotations(name, options.get("annotations"), ToolAnnotations)
+    listing = _listing({"name": name}, plan, options, annotations=annotations)
     return _component(Tool, name, listing[:-1] + b"," + schemas + b"}", plan, options, home, headers=headers)
 
 
@@ -70,7 +73,7 @@ def make_resource(uri: str, fn: Callable[..., Any], options: ResourceOptions, ho
     if "{" in uri:
         from portway.server.completion import choice_completers
 
-        pattern, completers = UriPattern(uri), choice_completers(plan)
+        pattern, completers = UriPattern(_with_open_texts(uri, plan)), choice_completers(plan)
     else:
         check_uri(uri)
     _match_parameters(uri, pattern, plan)
@@ -78,9 +81,8 @@ def make_resource(uri: str, fn: Callable[..., Any], options: ResourceOptions, ho
     mime_type, cache = options.get("mime_type"), None
     if "cache_ttl" in options or "cache_scope" in options:
         cache = cache_hints(options.get("cache_ttl", 0), options.get("cache_scope", "private"))
-    listing = _listing(
-        identity, plan, options, mimeType=mime_type, annotations=options.get("annotations"), size=options.get("size")
-    )
+    annotations = _checked_annotations(uri, options.get("annotations"), Annotations)
+    listing = _listing(identity, plan, options, mimeType=mime_type, annotations=annotations, size=options.get("size"))
     return _component(
         Resource,
         uri,
@@ -129,16 +131,32 @@ class _Metadata(msgspec.Struct, rename="camel"):
 def encode_metadata(metadata: Mapping[str, object]) -> bytes:
     """Return the JSON of `metadata` without its Nones; raise RegistrationError for what clients could not read."""
     name = metadata["name"]
+    plain = {key: _plain(value) for key, value in metadata.items() if value is not None}
     try:
-        encoded = encode_json(
-            {key: value for key, value in metadata.items() if value is not None}, f"what describes {name!r}", "holds"
-        )
+        encoded = encode_json(plain, f"what describes {name!r}", "holds")
         msgspec.json.decode(encoded, type=_Metadata)
     except OutputError as error:
         raise RegistrationError(str(error)) from None
     except msgspec.ValidationError as error:
         raise RegistrationError(f"The metadata of {name!r} is wrong: {str(error).replace('`', '')}.") from None
     return encoded
+
+
+def _plain(value: object) -> object:
+    """Return annotations and icons of `mcp.types`, which are pydantic models, as JSON has them."""
+    return list(map(to_wire, value)) if isinstance(value, list | tuple) else to_wire(value)
+
+
+def _checked_annotations(name: str, given: object, kind: type) -> object:
+    """Return annotations as JSON has them; raise RegistrationError for a member that `kind` has not."""
+    plain = None if given is None else to_wire(given)
+    if isinstance(plain, dict):
+        known = getattr(kind, "__struct_encode_fields__", None) or tuple(kind.__annotations__)
+        for member in plain:
+            if member not in known:
+                said = faults.unknown(("annotations", member), known)
+                raise RegistrationError(f"The metadata of {name!r} is wrong: {said}.")
+    return plain
 
 
 def _listing(identity: Mapping[str, object], plan: Plan, options: Options, **own: object) -> bytes:
@@ -181,6 +199,20 @@ def _component(
         questions=questions,
         **own,
     )
+
+
+def _with_open_texts(template: str, plan: Plan) -> str:
+    """Return the template with {+name} for each {name*} whose parameter is text: FastMCP writes paths that way."""
+    if "*}" not in template:
+        return template
+    properties = msgspec.json.decode(plan.input_schema)["properties"]
+
+    def expression(found: re.Match[str]) -> str:
+        schema = properties.get(found[1], {})
+        kinds = {option.get("type") for option in schema.get("anyOf", [schema])}
+        return f"{{+{found[1]}}}" if "string" in kinds and "array" not in kinds else found[0]
+
+    return re.sub(r"\{(\w+)\*\}", expression, template)
 
 
 def _match_parameters(uri: str, pattern: UriPattern | None, plan: Plan) -> None:

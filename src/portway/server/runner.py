@@ -199,13 +199,13 @@ class Runner:
             return await plan.fn(*args, **kwargs)
         pool = self._pools.get(asyncio.get_running_loop()) or self._open_pool()
         running = pool.run(partial(plan.fn, **kwargs) if kwargs else plan.fn, *args)
-        if context is None:
-            return await running
         try:
-            return await running
+            result = await running
         except asyncio.CancelledError:
-            context.cancelled = True
+            if context is not None:
+                context.cancelled = True
             raise
+        return await result if hasattr(type(result), "__await__") else result  # a lambda may return a coroutine
 
     def _open_pool(self) -> ThreadPool:
         """Make the threads of this event loop. An application may be served by several loops, in turn or at once."""

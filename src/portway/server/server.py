@@ -8,7 +8,7 @@ from typing import Any, Literal, Never, Self, TypeVar, Unpack, get_args, overloa
 
 from portway.exceptions import RegistrationError
 from portway.server import registration
-from portway.server.components import CacheScope, Icon, OnDuplicate, Prompt, Resource, Table, Tool
+from portway.server.components import CacheScope, Component, Icon, OnDuplicate, Prompt, Resource, Table, Tool
 from portway.server.home import Home
 from portway.server.middleware import Middleware, checked
 from portway.server.options import PromptOptions, ResourceOptions, ToolOptions, refuse_unknown, told_exceptions
@@ -16,6 +16,7 @@ from portway.sessions.changes import Change, Changes
 
 F = TypeVar("F", bound=Callable[..., Any])
 M = TypeVar("M", bound=Middleware)
+Named = TypeVar("Named", ToolOptions, PromptOptions)
 
 
 class BaseServer:
@@ -73,11 +74,11 @@ class BaseServer:
         self._mounted: list[BaseServer] = []
 
     @overload
-    def tool(self, fn: F, /) -> F: ...
+    def tool(self, fn: F, /, **options: Unpack[ToolOptions]) -> F: ...
     @overload
-    def tool(self, /, **options: Unpack[ToolOptions]) -> Callable[[F], F]: ...
-    def tool(self, fn: F | None = None, /, **options: Unpack[ToolOptions]) -> F | Callable[[F], F]:
-        """Register a function as a tool and return it unchanged; use it as `@server.tool` or `@server.tool(…)`.
+    def tool(self, name: str | None = None, /, **options: Unpack[ToolOptions]) -> Callable[[F], F]: ...
+    def tool(self, fn: F | str | None = None, /, **options: Unpack[ToolOptions]) -> F | Callable[[F], F]:
+        """Register a function as a tool and return it unchanged: `@server.tool`, `@server.tool("name", …)`.
 
         The signature gives the input schema, the return annotation the output schema, the docstring the description;
         `input_schema` and `output_schema` replace them and are served as given. A `def` runs on a thread, an
@@ -85,7 +86,8 @@ class BaseServer:
         Raises RegistrationError for a signature that no schema can describe.
         """
         refuse_unknown("@server.tool", options, ToolOptions.__annotations__)
-        _refuse_text("@server.tool", fn)
+        if isinstance(fn, str):
+            options, fn = _named("@server.tool", fn, options), None
 
         def register(fn: F) -> F:
             self.tools.add(registration.make_tool(fn, options, self.home))
@@ -110,13 +112,14 @@ class BaseServer:
         return register
 
     @overload
-    def prompt(self, fn: F, /) -> F: ...
+    def prompt(self, fn: F, /, **options: Unpack[PromptOptions]) -> F: ...
     @overload
-    def prompt(self, /, **options: Unpack[PromptOptions]) -> Callable[[F], F]: ...
-    def prompt(self, fn: F | None = None, /, **options: Unpack[PromptOptions]) -> F | Callable[[F], F]:
+    def prompt(self, name: str | None = None, /, **options: Unpack[PromptOptions]) -> Callable[[F], F]: ...
+    def prompt(self, fn: F | str | None = None, /, **options: Unpack[PromptOptions]) -> F | Callable[[F], F]:
         """Register a function as a prompt; it returns a string, a `Message`, or a list of either."""
         refuse_unknown("@server.prompt", options, PromptOptions.__annotations__)
-        _refuse_text("@server.prompt", fn)
+        if isinstance(fn, str):
+            options, fn = _named("@server.prompt", fn, options), None
 
         def register(fn: F) -> F:
             self.prompts.add(registration.make_prompt(fn, options, self.home))
@@ -173,7 +176,8 @@ class BaseServer:
     def mount(self, other: "BaseServer", prefix: str | None = None, **unknown: Never) -> None:
         """Offer all that `other` has now: its tools and prompts as `prefix_name`, its resources under their URIs.
 
-        They keep its lifespan and its middleware, which runs inside this server's. Raises RegistrationError.
+        They keep its lifespan and its middleware, which runs inside this server's. Raises RegistrationError, and adds
+        nothing then.
         """
         refuse_unknown("server.mount()", unknown, ("prefix",))
         if prefix and not registration.NAME.match(prefix):
@@ -184,13 +188,18 @@ class BaseServer:
         def named(key: str) -> str:
             return registration.checked_name("tool", f"{prefix}_{key}") if prefix else key
 
-        for tool in list(other.tools.items.values()):
-            self.tools.add(tool.mounted(named(tool.key), self.home))
-        for prompt in list(other.prompts.items.values()):
-            self.prompts.add(prompt.mounted(named(prompt.key), self.home))
-        for table, theirs in ((self.resources, other.resources), (self.templates, other.templates)):
-            for resource in list(theirs.items.values()):
-                table.add(resource.mounted(resource.key, self.home))
+        pairs: list[tuple[Table[Any], Table[Any]]] = [
+            *((self.tools, other.tools), (self.prompts, other.prompts)),
+            *((self.resources, other.resources), (self.templates, other.templates)),
+        ]
+        added: list[tuple[Table[Any], Component]] = []
+        for table, theirs in pairs:
+            for item in list(theirs.items.values()):
+                key = item.key if isinstance(item, Resource) else named(item.key)
+                added.append((table, item.mounted(key, self.home)))
+                table.check(added[-1][1])
+        for table, component in added:
+            table.add(component)
         if other not in self._mounted:
             self._mounted.append(other)
             other.changes.listen(self._pass_on)
@@ -235,9 +244,11 @@ class BaseServer:
             self.changes.publish(change)
 
 
-def _refuse_text(decorator: str, fn: object) -> None:
-    if isinstance(fn, str):
-        raise RegistrationError(f"{decorator} takes a name by its keyword: {decorator}(name={fn!r}).")
+def _named(decorator: str, name: str, options: Named) -> Named:
+    if options.get("name") is not None:
+        raise RegistrationError(f"{decorator} has two names, {name!r} and {options['name']!r}; give one.")
+    options["name"] = name
+    return options
 
 
 def _refuse_other(keyword: str, value: object, known: Sequence[object]) -> None:

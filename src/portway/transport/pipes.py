@@ -42,7 +42,7 @@ def claim() -> Wire:
     if sys.stdout is not None:
         sys.stdout.flush()  # what was printed before now goes to standard error too
         if hasattr(sys.stdout, "reconfigure"):
-            sys.stdout.reconfigure(line_buffering=True)
+            sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # print("✓") in any locale
     return wire
 
 

@@ -149,6 +149,8 @@ def _configure_logs() -> None:
         log_config.configure()
     except ValueError as error:
         raise UsageError(str(error)) from None
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a print() fails no call, whatever the locale
 
 
 def _announce(server: BaseServer, where: str, choice: Choice) -> None:
