@@ -15,6 +15,7 @@ from portway.plans.content import Annotations, JsonObject
 from portway.plans.output import encode_json
 from portway.plans.plan import Plan, compile_plan
 from portway.plans.sdk_content import to_wire
+from portway.protocol.uris import normalised_template
 from portway.server.components import CacheScope, Component, Icon, Prompt, Resource, Tool, ToolAnnotations
 from portway.server.context import Context
 from portway.server.home import Home
@@ -73,7 +74,7 @@ def make_resource(uri: str, fn: Callable[..., Any], options: ResourceOptions, ho
     if "{" in uri:
         from portway.server.completion import choice_completers
 
-        pattern, completers = UriPattern(_with_open_texts(uri, plan)), choice_completers(plan)
+        pattern, completers = UriPattern(normalised_template(_with_open_texts(uri, plan))), choice_completers(plan)
     else:
         check_uri(uri)
     _match_parameters(uri, pattern, plan)

@@ -21,6 +21,7 @@ from portway.plans.sdk_content import kind_of, to_wire
 from portway.protocol.errors import INVALID_PARAMS, RESOURCE_NOT_FOUND, RpcError
 from portway.protocol.jsonrpc import Params
 from portway.protocol.sealing import Keys
+from portway.protocol.uris import normalised_template
 from portway.protocol.versions import LATEST_LEGACY, Era
 from portway.server.author_errors import relevant, result_of
 from portway.server.components import Component, Prompt, Resource, Tool
@@ -144,6 +145,12 @@ class Runner:
             key, component = ref.name, server.prompts.items.get(ref.name)
         else:
             key, component = ref.uri, server.templates.items.get(ref.uri) or server.resources.items.get(ref.uri)
+            if component is None:
+                wanted = normalised_template(ref.uri)
+                same = (
+                    item for item in tuple(server.templates.items.values()) if normalised_template(item.key) == wanted
+                )
+                component = next(same, None)
         if component is None:
             kind = "prompt" if ref.type == "ref/prompt" else "resource template"
             raise RpcError(INVALID_PARAMS, f"There is no {kind} {key[:200]!r} to complete.")

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, Literal, Never, Self, TypeVar, Unpack, get_args, overload
 
 from portway.exceptions import RegistrationError
+from portway.protocol.uris import normalised
 from portway.server import registration
 from portway.server.components import CacheScope, Component, Icon, OnDuplicate, Prompt, Resource, Table, Tool
 from portway.server.home import Home
@@ -72,6 +73,7 @@ class BaseServer:
         )
         self.prompts: Table[Prompt] = Table("prompt", "prompts", "prompts", self.changes, on_duplicate)
         self._mounted: list[BaseServer] = []
+        self._normal: tuple[int, Mapping[str, Resource]] = (0, {})  # of an edition of the resources
 
     @overload
     def tool(self, fn: F, /, **options: Unpack[ToolOptions]) -> F: ...
@@ -225,12 +227,24 @@ class BaseServer:
         resource = self.resources.items.get(uri)
         if resource is not None:
             return resource, {}
+        uri = normalised(uri)
+        resource = self._resources_by_normal_uri().get(uri)
+        if resource is not None:
+            return resource, {}
         for template in tuple(self.templates.items.values()):  # another thread may add one
             assert template.pattern is not None
             values = template.pattern.match(uri)
             if values is not None:
                 return template, values
         return None, {}
+
+    def _resources_by_normal_uri(self) -> Mapping[str, Resource]:
+        edition, found = self._normal
+        if edition != self.resources.edition:
+            edition = self.resources.edition
+            found = {normalised(key): resource for key, resource in list(self.resources.items.items())}
+            self._normal = edition, found
+        return found
 
     def _add_resource(self, uri: str, fn: Callable[..., Any], options: ResourceOptions) -> None:
         resource = registration.make_resource(uri, fn, options, self.home)

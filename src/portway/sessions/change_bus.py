@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from portway.protocol.errors import INVALID_PARAMS, REFUSED, RpcError
+from portway.protocol.uris import normalised
+from portway.sessions.changes import Change
 
 if TYPE_CHECKING:
-    from portway.sessions.changes import Change, Changes
+    from portway.sessions.changes import Changes
 
 LIST_KINDS = ("tools", "prompts", "resources")
 """The kinds of `Change` that concern a list; the fourth, "resource", concerns one URI."""
@@ -40,7 +42,7 @@ class Bus:
     def __init__(self, changes: Changes) -> None:
         self._loop = asyncio.get_running_loop()
         self._by_kind: dict[str, set[Listener]] = {kind: set() for kind in LIST_KINDS}
-        self._by_uri: dict[str, set[Listener]] = {}
+        self._by_uri: dict[str, set[tuple[Listener, str]]] = {}  # by the normal form; each with its own spelling
         self._listeners: set[Listener] = set()
         self._characters = 0
         self._burst: dict[Change, None] = {}
@@ -80,7 +82,9 @@ class Bus:
 
     def _publish(self, change: Change) -> None:
         """Take a change, on any thread, unless nobody wants it: so the listeners bound the burst."""
-        wanted = change.uri in self._by_uri if change.kind == "resource" else self._by_kind[change.kind]
+        if change.uri is not None:
+            change = Change("resource", normalised(change.uri))
+        wanted = self._by_kind[change.kind] if change.uri is None else change.uri in self._by_uri
         if not wanted:
             return
         with self._lock:
@@ -97,9 +101,12 @@ class Bus:
             burst, self._burst = self._burst, {}
         self._bursts += 1
         for change in burst:
-            listeners = self._by_kind[change.kind] if change.uri is None else self._by_uri.get(change.uri, ())
-            for listener in tuple(listeners):
-                listener.take(change, self._bursts)
+            if change.uri is None:
+                for listener in tuple(self._by_kind[change.kind]):
+                    listener.take(change, self._bursts)
+            else:
+                for listener, uri in tuple(self._by_uri.get(change.uri, ())):
+                    listener.take(Change("resource", uri), self._bursts)
 
     def add(self, listener: Listener, uri: str) -> None:
         """Index a listener under a URI (for `Listener`). Raises RpcError over ROOM."""
@@ -107,16 +114,17 @@ class Bus:
             text = "The server has as many resource subscriptions as it takes; try again later."
             raise RpcError(REFUSED, text, status=503)
         self._characters += len(uri)
-        self._by_uri.setdefault(uri, set()).add(listener)
+        self._by_uri.setdefault(normalised(uri), set()).add((listener, uri))
 
     def discard(self, listener: Listener, uri: str) -> None:
         """Take a listener out of the index of a URI (for `Listener`)."""
-        listeners = self._by_uri.get(uri)
-        if listeners is not None and listener in listeners:
+        normal = normalised(uri)
+        listeners = self._by_uri.get(normal)
+        if listeners is not None and (listener, uri) in listeners:
             self._characters -= len(uri)
-            listeners.discard(listener)
+            listeners.discard((listener, uri))
             if not listeners:
-                del self._by_uri[uri]
+                del self._by_uri[normal]
 
     def forget(self, listener: Listener) -> None:
         """Take a listener out of every index (for `Listener`)."""
