@@ -211,9 +211,8 @@ async def serve(server: Server) -> AsyncIterator[str]:
     loop = asyncio.get_running_loop()
     url: asyncio.Future[str] = loop.create_future()
     stop = asyncio.Event()
-    app = server.asgi()
     serving = loop.create_task(
-        listen(app, Bind(port=0), Limits(shutdown_seconds=1), on_ready=url.set_result, stop=stop)
+        listen(server.asgi(), Bind(port=0), Limits(shutdown_seconds=1), on_ready=url.set_result, stop=stop)
     )
     try:
         await asyncio.wait((url, serving), return_when=asyncio.FIRST_COMPLETED)
@@ -222,7 +221,6 @@ async def serve(server: Server) -> AsyncIterator[str]:
         yield url.result() + PATH
     finally:
         stop.set()
-        app.end_streams()
         await serving
 
 

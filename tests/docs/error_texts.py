@@ -29,7 +29,6 @@ SENDERS = {
     *("refuse", "_answer", "Refusal"),  # replies of the listener and the transport
     *("fail", "_end", "_show", "_say", "say", "_abandon"),  # ends of connections, of servers and of instances
     *("error", "exception", "warning", "print", "write"),  # lines of a log
-    "send",  # an ASGI lifespan gives the reason of a failure as "message"
 }
 _CLICK = {"ClickException", "UsageError", "BadParameter"}
 _BUILTIN = {name for name, value in vars(builtins).items() if isinstance(value, type) and issubclass(value, Exception)}

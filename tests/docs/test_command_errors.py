@@ -20,15 +20,13 @@ from click.testing import CliRunner
 from portway import Context, Server, testing
 from portway.cli.main import cli
 from portway.client import Client, ClientError
-from portway.http.asgi import Receive, Scope, Send
-from portway.http.asgi_lifespan import StartupError
+from portway.http.asgi import LifespanError, Receive, Scope, Send
 from portway.http.bind import Bind, ListenError
 from portway.http.limits import Limits
-from portway.http.serve import serve
 from tests.client.scripted_server import Reply, Request, scripted
 from tests.conftest import RunCli
 from tests.docs.test_wire_errors import pattern
-from tests.http.running_listener import Listener
+from tests.http.running_listener import Listener, Plain
 from tests.support import SCRIPTS, clean_env
 
 SERVER = """
@@ -162,17 +160,11 @@ def test_an_application_that_fails_is_logged_with_the_documented_text(
     async def failing(scope: Scope, receive: Receive, send: Send) -> None:
         raise ValueError
 
-    async def unwilling(scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "lifespan.startup.failed"})
-
     listener = Listener(failing, Limits())
     listener.talk(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
     listener.stop()
     listener.join()
     assert "The application failed." in caplog.messages
-    with pytest.raises(StartupError) as refused:
-        asyncio.run(serve(unwilling, Bind(port=0), on_ready=print, stop=asyncio.Event()))
-    assert str(refused.value) == "The application failed to start."
 
 
 @pytest.mark.parametrize("ends", [True, False])
@@ -180,18 +172,19 @@ def test_an_application_that_does_not_shut_down_is_logged_with_the_documented_te
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, ends: bool
 ) -> None:
     if not ends:
-        monkeypatch.setattr("portway.http.asgi_lifespan.STOP_SECONDS", 0.05)
+        monkeypatch.setattr("portway.http.serve.LEAVE_SECONDS", 0.05)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await receive()
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
-        if ends:
-            await send({"type": "lifespan.shutdown.failed", "message": "the reason"})
-        else:
-            await asyncio.Event().wait()
+        pass
 
-    listener = Listener(app, Limits())
+    @contextlib.asynccontextmanager
+    async def lifespan() -> AsyncIterator[None]:
+        yield
+        if ends:
+            raise LifespanError("the reason")
+        await asyncio.Event().wait()
+
+    listener = Listener(Plain(app, lifespan), Limits())
     listener.stop()
     listener.join()
     text = "the application failed to shut down: …" if ends else "the application did not shut down within … seconds"

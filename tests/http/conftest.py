@@ -7,7 +7,7 @@ import pytest
 import uvloop
 
 from portway.http.serve import Bind, Limits
-from tests.http.running_listener import Listener
+from tests.http.running_listener import Listener, Plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def listen(request: pytest.FixtureRequest) -> Iterator[Callable[..., Listener]]:
     started: list[Listener] = []
 
-    def start(app: App, bind: Bind | None = None, **limits: float) -> Listener:
+    def start(app: App | Plain, bind: Bind | None = None, **limits: float) -> Listener:
         listener = Listener(app, Limits(**limits), bind, request.param)  # type: ignore[arg-type]
         started.append(listener)
         return listener

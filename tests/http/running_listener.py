@@ -6,23 +6,43 @@ import asyncio
 import contextlib
 import socket
 import threading
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from portway.http.serve import Bind, Limits, serve
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
-    from portway.http.asgi import App
+    from portway.http.asgi import App, Receive, Scope, Send
 
     NewLoop = Callable[[], asyncio.AbstractEventLoop]
 
 PATIENCE = 8.0
 
 
+@dataclass
+class Plain:
+    """An ASGI function as the listener takes it, with a lifespan of the test's and no streams to end."""
+
+    app: App
+    lifespan: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        return self.app(scope, receive, send)
+
+    def end_streams(self) -> None:
+        pass
+
+
 class Listener:
     def __init__(
-        self, app: App, limits: Limits, bind: Bind | None = None, new_loop: NewLoop = asyncio.new_event_loop
+        self,
+        app: App | Plain,
+        limits: Limits,
+        bind: Bind | None = None,
+        new_loop: NewLoop = asyncio.new_event_loop,
     ) -> None:
         self.url = ""
         self.failure: BaseException | None = None
@@ -33,13 +53,14 @@ class Listener:
         self._thread.start()
         assert self._ready.wait(PATIENCE)
 
-    def _run(self, app: App, bind: Bind, limits: Limits) -> None:
+    def _run(self, app: App | Plain, bind: Bind, limits: Limits) -> None:
         def on_ready(url: str) -> None:
             self.url = url
             self._ready.set()
 
         try:
-            self._loop.run_until_complete(serve(app, bind, limits, on_ready=on_ready, stop=self._stop))
+            served = app if isinstance(app, Plain) else Plain(app)
+            self._loop.run_until_complete(serve(served, bind, limits, on_ready=on_ready, stop=self._stop))
         except Exception as error:  # noqa: BLE001 - the test looks at it
             self.failure = error
         finally:

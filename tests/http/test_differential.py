@@ -69,7 +69,7 @@ class Seen:
 
         async def echo(scope: Scope, receive: Receive, send: Send) -> None:
             kept = "type", "http_version", "method", "scheme", "path", "raw_path", "query_string", "root_path", "server"
-            seen: list[object] = [*(scope[key] for key in (*kept, "client", "state")), list(scope["headers"]), b"", ""]
+            seen: list[object] = [*(scope[key] for key in (*kept, "client")), list(scope["headers"]), b"", ""]
             self.requests.append(seen)
             body, more, sized = b"", b"/early" not in scope["raw_path"], b"/stream" not in scope["raw_path"]
             while more:

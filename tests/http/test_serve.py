@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from portway.http import asgi_lifespan
+from portway.http import serve
 from portway.http.event_stream import EventStream
 from portway.http.request_body import ClientDisconnected, read_body
 from portway.http.response import send_bytes
-from portway.http.serve import Bind, ListenError, StartupError
-from tests.http.running_listener import read_all, read_until
+from portway.http.serve import Bind, LifespanError, ListenError
+from tests.http.running_listener import Plain, read_all, read_until
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from portway.http.asgi import Message, Receive, Scope, Send
@@ -512,24 +513,24 @@ def test_a_request_that_outlasts_the_grace_period_is_cancelled_and_answered_503(
     assert not caplog.records
 
 
-def test_the_lifespan_begins_before_and_ends_after_requests_and_its_state_reaches_them(listen) -> None:
+def test_the_lifespan_begins_before_and_ends_after_requests(listen) -> None:
     seen: list[str] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            for kind in ("startup", "shutdown"):
-                seen.append((await receive())["type"])
-                scope["state"]["who"] = b"state"
-                await send({"type": f"lifespan.{kind}.complete"})
-        else:
-            seen.append("request")
-            await send_bytes(send, 200, scope["state"]["who"], TEXT)
+        seen.append("request")
+        await send_bytes(send, 200, b"answer", TEXT)
 
-    listener = listen(app)
-    assert listener.talk(get()).endswith(b"state")
+    @contextlib.asynccontextmanager
+    async def lifespan() -> AsyncIterator[None]:
+        seen.append("entered")
+        yield
+        seen.append("left")
+
+    listener = listen(Plain(app, lifespan))
+    assert listener.talk(get()).endswith(b"answer")
     listener.stop()
     listener.join()
-    assert seen == ["lifespan.startup", "request", "lifespan.shutdown"]
+    assert seen == ["entered", "request", "left"]
 
 
 def test_an_open_event_stream_is_cut_when_the_grace_period_ends(listen) -> None:
@@ -556,24 +557,25 @@ def test_an_open_event_stream_is_cut_when_the_grace_period_ends(listen) -> None:
 
 
 def test_a_lifespan_that_fails_to_start_fails_the_listener_with_its_message(listen) -> None:
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await receive()
-        await send({"type": "lifespan.startup.failed", "message": "no database"})
+    @contextlib.asynccontextmanager
+    async def lifespan() -> AsyncIterator[None]:
+        raise LifespanError("no database")
+        yield
 
-    failure = listen(app).failure
-    assert isinstance(failure, StartupError)
+    failure = listen(Plain(echo, lifespan)).failure
+    assert isinstance(failure, LifespanError)
     assert str(failure) == "no database"
 
 
 def test_an_app_that_does_not_shut_down_is_cancelled(listen, caplog, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asgi_lifespan, "STOP_SECONDS", 0.05)
+    monkeypatch.setattr(serve, "LEAVE_SECONDS", 0.05)
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await receive()
-        await send({"type": "lifespan.startup.complete"})
+    @contextlib.asynccontextmanager
+    async def lifespan() -> AsyncIterator[None]:
+        yield
         await asyncio.Event().wait()
 
-    listener = listen(app)
+    listener = listen(Plain(echo, lifespan))
     listener.stop()
     listener.join()
     assert "the application did not shut down within 0.05 seconds" in caplog.text
@@ -618,14 +620,18 @@ def test_an_address_that_cannot_be_listened_on_is_one_sentence_that_says_what_to
 
 
 PROCESS = """
-import asyncio
-from portway.http import asgi_lifespan
+import asyncio, contextlib
 from portway.http.serve import Bind, Limits, run
-async def app(scope, receive, send):
-    assert scope["type"] == "http"
-    print("entered", flush=True)
-    await asyncio.Event().wait()
-run(app, Bind(port=0), on_ready=lambda url: print(url, flush=True), on_stop=lambda: print("stopping", flush=True))
+class App:
+    async def __call__(self, scope, receive, send):
+        print("entered", flush=True)
+        await asyncio.Event().wait()
+    @contextlib.asynccontextmanager
+    async def lifespan(self):
+        yield
+    def end_streams(self):
+        print("stopping", flush=True)
+run(App(), Bind(port=0), on_ready=lambda url: print(url, flush=True))
 """
 
 
@@ -633,7 +639,7 @@ LATER = "from portway.http import serve\nserve.ONE_STOP_SECONDS = 0.0  # any sec
 
 
 def test_a_signal_ends_an_app_that_has_not_started_yet() -> None:
-    code = PROCESS.replace('assert scope["type"] == "http"', "pass")
+    code = PROCESS.replace("        yield", "        print('entered', flush=True); await asyncio.Event().wait(); yield")
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "entered\n"
@@ -679,8 +685,8 @@ def test_a_signal_stops_a_process_cleanly_and_a_later_one_now(number: signal.Sig
 ANSWERING = PROCESS.replace(
     "await asyncio.Event().wait()",
     """await asyncio.sleep(0.3)
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]})
-    await send({"type": "http.response.body", "body": b"done"})""",
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]})
+        await send({"type": "http.response.body", "body": b"done"})""",
 )
 
 

@@ -14,7 +14,7 @@ from mcp import Client
 
 from portway import Context, Header, Server, ToolError
 from portway.auth.tokens import NamedTokens
-from portway.http.serve import Bind, StartupError, serve
+from portway.http.serve import Bind, LifespanError, serve
 from portway.transport.http_app import HttpApp, app
 from tests.transport.http_client import MODERN, envelope, post
 from tests.transport.http_client import served as serve_app
@@ -425,5 +425,5 @@ def test_the_listener_runs_the_lifespan_and_one_that_fails_stops_the_start() -> 
     served(scenario, HttpApp(server))
     assert steps == ["entered", "called", "left"]
     failing = serve(HttpApp(server), Bind("127.0.0.1", 0), on_ready=steps.append, stop=asyncio.Event())
-    with pytest.raises(StartupError, match="the lifespan of fixture raised RuntimeError: no database"):
+    with pytest.raises(LifespanError, match="the lifespan of fixture raised RuntimeError: no database"):
         asyncio.run(failing)

@@ -81,6 +81,7 @@ class Recorder:
     def __init__(self, application: Any) -> None:
         self.sent: list[tuple[str, Json]] = []
         self._application = application
+        self.lifespan, self.end_streams = application.lifespan, application.end_streams
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         async def recording() -> Any:

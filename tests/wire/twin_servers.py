@@ -31,6 +31,7 @@ from pydantic import BaseModel
 from sse_starlette import EventSourceResponse
 
 from portway import Ask, Context, Image, Root, Sampled, Server, ToolError, list_roots, sample
+from tests.http.running_listener import Plain
 
 WORDS = ("dry", "wry")
 EventSourceResponse.DEFAULT_PING_INTERVAL = 0.1  # the SDK sends the headers of a GET stream with its first ping
@@ -132,7 +133,8 @@ def official(*, sessions: bool = False) -> Any:
 
     if sessions:
         add_session_handlers(server)
-    return server.streamable_http_app(stateless_http=not sessions, json_response=not sessions)
+    starlette = server.streamable_http_app(stateless_http=not sessions, json_response=not sessions)
+    return Plain(starlette, lambda: starlette.router.lifespan_context(starlette))
 
 
 def add_session_handlers(server: MCPServer) -> None:

@@ -66,9 +66,7 @@ async def run(paths: Paths, url: str, domain: str, folders: list[Path], *, annou
         start = asyncio.create_task(_start(management, running, paths, url, folders, announce=announce))
         start.add_done_callback(lambda task: stop.set() if _failed(task) else None)
         app = HttpApp(management.server())
-        ending = asyncio.create_task(_end_streams(app, stop))
         await _serve(app, paths, running, stop)
-        ending.cancel()
         failed = _failed(start)
         start.cancel()
         await asyncio.gather(start, return_exceptions=True)
@@ -136,11 +134,6 @@ async def _stop_after_gate(gate: GateClient, stop: asyncio.Event) -> None:
             while await gate.is_running():  # noqa: ASYNC110  # the end of another process sends no event
                 await asyncio.sleep(_POLL_SECONDS)
             stop.set()
-
-
-async def _end_streams(app: HttpApp, stop: asyncio.Event) -> None:
-    await stop.wait()
-    app.end_streams()
 
 
 def _failed(start: asyncio.Task[bool]) -> bool:

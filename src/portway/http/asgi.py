@@ -1,7 +1,8 @@
 """The names of ASGI 3 (https://asgi.readthedocs.io); its messages and scopes are dicts of mixed values, hence `Any`."""
 
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -9,3 +10,20 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
+
+
+class Application(Protocol):
+    """What the listener serves: an ASGI application with what it needs before, and what it ends after."""
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send, /) -> Awaitable[None]:
+        """Answer one request."""
+
+    def lifespan(self) -> AbstractAsyncContextManager[None]:
+        """Return what is entered before the first request and left after the last. Entering may raise."""
+
+    def end_streams(self) -> None:
+        """End what only waits, as the listener stops."""
+
+
+class LifespanError(Exception):
+    """The application could not start, or not end. The message is for the operator."""

@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
 import httptools
@@ -61,7 +61,6 @@ class HttpServer:
     app: App
     limits: Limits
     loop: asyncio.AbstractEventLoop
-    state: dict[str, Any] = field(default_factory=dict)  # the app's, from its lifespan
     context: Context = field(default_factory=copy_context)  # every request starts with a copy of it
     now: float = 0.0
     stopping: bool = False
@@ -290,7 +289,6 @@ class Connection(asyncio.Protocol):
             "headers": headers,
             "server": self._local,
             "client": self._remote,
-            "state": self.server.state.copy(),
         }
         self._headers = []  # later headers are trailers, which must not reach the app's list
         self._newest = cycle

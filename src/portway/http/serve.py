@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -11,49 +12,49 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from portway.http.asgi_lifespan import Lifespan, StartupError
+from portway.http.asgi import LifespanError
 from portway.http.bind import Bind, ListenError, url_of
 from portway.http.connection import Connection, HttpServer
 from portway.http.limits import Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
+    from contextlib import AbstractAsyncContextManager
 
-    from portway.http.asgi import App
+    from portway.http.asgi import Application
 
-__all__ = ["Bind", "Limits", "ListenError", "StartupError", "run", "serve"]
+__all__ = ["Bind", "LifespanError", "Limits", "ListenError", "run", "serve"]
+
+_log = logging.getLogger("portway.http")
 
 ONE_STOP_SECONDS = 1.0  # a service manager signals all processes of a host, whose parent then does so again
+LEAVE_SECONDS = 10.0  # for the app to leave its lifespan
 CANCEL_SECONDS = 2.0  # for cancelled requests to clean up
 OTHER_DESCRIPTORS = 256  # open files besides the connections that count, including connections that are leaving
 
 
 def run(
-    app: App,
+    app: Application,
     bind: Bind,
     limits: Limits = Limits(),  # noqa: B008 - frozen
     *,
     on_ready: Callable[[str], None],
-    on_stop: Callable[[], None] | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then stop as `serve` does.
 
     A second signal, or one before the app has started, stops at once with exit status 1; signals within a second are
-    one. `on_ready` gets the URL when
-    connections are accepted. `on_stop` is called at the first signal, so that the app can end its open streams.
-    Raise ListenError or StartupError, before `on_ready`.
+    one. `on_ready` gets the URL when connections are accepted. Raise ListenError, or what the app's lifespan raises,
+    before `on_ready`.
     """
     _raise_descriptor_limit(limits.connections + OTHER_DESCRIPTORS)
     loop_factory: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
     with contextlib.suppress(ImportError):
         from uvloop import new_event_loop as loop_factory
     with asyncio.Runner(loop_factory=loop_factory) as runner:
-        runner.run(_run(app, bind, limits, on_ready, on_stop))
+        runner.run(_run(app, bind, limits, on_ready))
 
 
-async def _run(
-    app: App, bind: Bind, limits: Limits, on_ready: Callable[[str], None], on_stop: Callable[[], None] | None
-) -> None:
+async def _run(app: Application, bind: Bind, limits: Limits, on_ready: Callable[[str], None]) -> None:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     is_ready, stopped_at = False, 0.0
 
@@ -72,8 +73,6 @@ async def _run(
             return
         stopped_at = loop.time()
         stop.set()
-        if on_stop is not None:
-            on_stop()
 
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -85,7 +84,7 @@ async def _run(
 
 
 async def serve(
-    app: App,
+    app: Application,
     bind: Bind,
     limits: Limits = Limits(),  # noqa: B008 - frozen
     *,
@@ -94,31 +93,43 @@ async def serve(
 ) -> None:
     """Serve until `stop` is set.
 
-    Then new connections are refused, idle ones are closed, and requests in flight, including open streams, get
+    Then the app ends its streams, new connections are refused, idle ones are closed, and requests in flight get
     `limits.shutdown_seconds` before they are cancelled. The app's lifespan ends last. When cancelled, do the same
-    without that time. Raise ListenError or StartupError, before `on_ready`.
+    without that time. Raise ListenError, or what the lifespan raises, before `on_ready`.
     """
     sock = bind.open()
     mark = os.stat(bind.uds) if bind.uds is not None else None
     loop = asyncio.get_running_loop()
     server = HttpServer(app, _within_descriptors(limits), loop)
-    lifespan = Lifespan(app)
-    listener: asyncio.Server | None = None
+    with contextlib.closing(sock):
+        async with _bounded(app.lifespan()):
+            create = loop.create_unix_server if isinstance(sock.getsockname(), str) else loop.create_server
+            listener = await create(lambda: Connection(server), sock=sock)
+            try:
+                on_ready(url_of(sock))
+                await stop.wait()
+                app.end_streams()
+                _refuse_new(server, listener, bind, mark)
+                await _settle(server, limits.shutdown_seconds)
+            finally:
+                _refuse_new(server, listener, bind, mark)
+                await _cancel(server)
+
+
+@contextlib.asynccontextmanager
+async def _bounded(lifespan: AbstractAsyncContextManager[None]) -> AsyncIterator[None]:
+    """Enter a lifespan, and leave it within LEAVE_SECONDS; log when that is not enough, and what it raises then."""
+    await lifespan.__aenter__()
     try:
-        await lifespan.start()
-        server.state = lifespan.state
-        create = loop.create_unix_server if isinstance(sock.getsockname(), str) else loop.create_server
-        listener = await create(lambda: Connection(server), sock=sock)
-        on_ready(url_of(sock))
-        await stop.wait()
-        _refuse_new(server, listener, bind, mark)
-        await _settle(server, limits.shutdown_seconds)
+        yield
     finally:
-        if listener is not None:
-            _refuse_new(server, listener, bind, mark)
-        await _cancel(server)
-        await lifespan.stop()
-        sock.close()
+        try:
+            async with asyncio.timeout(LEAVE_SECONDS):
+                await lifespan.__aexit__(None, None, None)
+        except TimeoutError:
+            _log.warning("the application did not shut down within %g seconds", LEAVE_SECONDS)
+        except Exception as error:  # noqa: BLE001 - whatever an app raises
+            _log.error("the application failed to shut down: %s", error)
 
 
 def _refuse_new(server: HttpServer, listener: asyncio.Server, bind: Bind, mark: os.stat_result | None) -> None:

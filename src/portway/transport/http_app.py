@@ -7,13 +7,13 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 from portway.auth.caller_header import HEADER as CALLER
 from portway.auth.caller_header import relayed
 from portway.auth.principal import ANONYMOUS, Principal
 from portway.auth.tokens import NamedTokens, TokenVerifier, bearer
-from portway.http.asgi import Receive, Scope, Send
+from portway.http.asgi import LifespanError, Receive, Scope, Send
 from portway.http.cors import Cors
 from portway.http.host_and_origin import Guard
 from portway.http.limits import Limits
@@ -99,11 +99,11 @@ class HttpApp:
 
         Starlette and FastAPI take it as `lifespan=`, and run no other for what they mount.
         """
-        await self._dispatcher.open()
+        await self._step(self._dispatcher.open)
         try:
             yield
         finally:
-            await self._stop()
+            await self._step(self._stop)
 
     def end_streams(self) -> None:
         """End what only waits, as the listener stops: streams of the running event loop, questions to clients."""
@@ -224,16 +224,22 @@ class HttpApp:
             await send({"type": "websocket.close", "code": 1000})
             return
         for step, action in (("startup", self._dispatcher.open), ("shutdown", self._stop)):
-            while (await receive())["type"] != f"lifespan.{step}":
-                pass
+            await receive()  # lifespan.startup, then lifespan.shutdown
             try:
-                await action()
-            except Exception as error:  # noqa: BLE001 - whatever an author's lifespan raises
-                _log.exception("the lifespan of %s failed", self._server.name)
-                text = f"the lifespan of {self._server.name} raised {type(error).__name__}: {error}"
-                await send({"type": f"lifespan.{step}.failed", "message": text})
+                await self._step(action)
+            except LifespanError as error:
+                await send({"type": f"lifespan.{step}.failed", "message": str(error)})
                 return
             await send({"type": f"lifespan.{step}.complete"})
+
+    async def _step(self, action: Callable[[], Awaitable[None]]) -> None:
+        """Enter or leave the server's lifespans; log what one of them raises, and raise LifespanError."""
+        try:
+            await action()
+        except Exception as error:
+            _log.exception("the lifespan of %s failed", self._server.name)
+            text = f"the lifespan of {self._server.name} raised {type(error).__name__}: {error}"
+            raise LifespanError(text) from error
 
     async def _stop(self) -> None:
         self.end_streams()

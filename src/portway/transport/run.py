@@ -97,7 +97,7 @@ def serve_http(server: BaseServer, choice: Choice, *, host: str | None, port: in
     from portway.auth.tokens import TokenSyntaxError
     from portway.http.bind import ListenError
     from portway.http.cors import OriginSyntaxError
-    from portway.http.serve import StartupError
+    from portway.http.serve import LifespanError
     from portway.http.serve import run as listen
     from portway.protocol.sealing import KeySyntaxError
     from portway.transport.http_app import PATH, app
@@ -120,10 +120,10 @@ def serve_http(server: BaseServer, choice: Choice, *, host: str | None, port: in
             if sys.platform != "win32":
                 from portway.transport.workers import supervise
 
-                raise SystemExit(supervise(application, bind, workers, announce, application.end_streams))
+                raise SystemExit(supervise(application, bind, workers, announce))
             raise UsageError("several workers need a system that can fork; leave --workers out")
-        listen(application, bind, on_ready=announce, on_stop=application.end_streams)
-    except (ListenError, StartupError, TokenSyntaxError, KeySyntaxError, OriginSyntaxError) as error:
+        listen(application, bind, on_ready=announce)
+    except (ListenError, LifespanError, TokenSyntaxError, KeySyntaxError, OriginSyntaxError) as error:
         raise UsageError(str(error)) from None
 
 

@@ -18,10 +18,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from portway.http.bind import BACKLOG, Bind, url_of
-from portway.http.serve import StartupError, run
+from portway.http.serve import LifespanError, run
 
 if TYPE_CHECKING:
-    from portway.http.asgi import App
+    from portway.http.asgi import Application
 
 assert sys.platform != "win32", "transport.run asks for one process there"
 
@@ -29,16 +29,13 @@ _RESTART_SECONDS = 1.0
 """Least time between two starts of one worker."""
 
 
-def supervise(
-    app: App, bind: Bind, count: int, on_ready: Callable[[str], None], on_stop: Callable[[], None] | None = None
-) -> int:
+def supervise(app: Application, bind: Bind, count: int, on_ready: Callable[[str], None]) -> int:
     """Serve `app` by `count` forked processes until SIGTERM or SIGINT, and return the exit status.
 
-    `on_ready` gets the URL once connections are taken, `on_stop` is called in each process when it is to stop. A second
-    signal stops at once. Raises ListenError.
+    `on_ready` gets the URL once connections are taken. A second signal stops at once. Raises ListenError.
     """
     sockets = _open(bind, count)
-    status = _Supervisor(app, sockets, on_ready, on_stop).run()
+    status = _Supervisor(app, sockets, on_ready).run()
     if bind.uds is not None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(bind.uds)
@@ -59,17 +56,10 @@ def _open(bind: Bind, count: int) -> list[socket.socket]:
 
 
 class _Supervisor:
-    def __init__(
-        self,
-        app: App,
-        sockets: list[socket.socket],
-        on_ready: Callable[[str], None],
-        on_stop: Callable[[], None] | None,
-    ) -> None:
+    def __init__(self, app: Application, sockets: list[socket.socket], on_ready: Callable[[str], None]) -> None:
         self._app = app
         self._sockets = sockets
         self._on_ready = on_ready
-        self._on_stop = on_stop
         self._slots: dict[int, int] = {}  # process id -> index of its socket
         self._started: dict[int, float] = {}
         self._stopping = False
@@ -141,9 +131,9 @@ class _Supervisor:
             threading.Thread(target=self._await_orphaned, daemon=True).start()
             bind = Bind(fd=os.dup(self._sockets[index].fileno()))
             self._close_sockets()
-            run(self._app, bind, on_ready=lambda _: self._ready.__setitem__(0, 1), on_stop=self._on_stop)
+            run(self._app, bind, on_ready=lambda _: self._ready.__setitem__(0, 1))
             status = 0
-        except StartupError as error:
+        except LifespanError as error:
             print(f"portway: {error}", file=sys.stderr)
         except SystemExit as exit_:
             status = exit_.code if isinstance(exit_.code, int) else 1

@@ -4,11 +4,12 @@ On SIGTERM it takes no new connections, finishes the calls in flight and writes 
 """
 
 import argparse
+import contextlib
 import gc
 import logging
 import resource
 import sys
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
 
 from portway import log_config
 from portway.host.gate.call_record import CallRecord
@@ -18,7 +19,7 @@ from portway.host.gate.metrics import Metrics
 from portway.host.gate.routing import Routes
 from portway.host.paths import Paths, locate
 from portway.http.asgi import Receive, Scope, Send
-from portway.http.serve import Bind, Limits, ListenError, StartupError, run
+from portway.http.serve import Bind, Limits, ListenError, run
 
 logger = logging.getLogger("portway.gate")
 
@@ -27,7 +28,7 @@ _DESCRIPTORS = 2 * _CONNECTIONS + 512  # each client connection may need one to 
 
 
 class Gate:
-    """The ASGI application of the process: the gate app, and what starts and stops with the process."""
+    """What the listener of the process serves: the gate app, and what starts and stops with the process."""
 
     def __init__(self, paths: Paths) -> None:
         """Read the secret and open the call record. Raises OSError when the data directory cannot be read."""
@@ -40,26 +41,18 @@ class Gate:
         self.end_streams = self._app.end_streams
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        """Pass an HTTP request on without a coroutine of its own; handle the lifespan."""
-        return self._app(scope, receive, send) if scope["type"] == "http" else self._lifespan(scope, receive, send)
+        """Pass a request on without a coroutine of its own."""
+        return self._app(scope, receive, send)
 
-    async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await receive()
-            try:
-                await self._control_socket.start()
-            except (OSError, ListenError) as error:
-                await send({"type": "lifespan.startup.failed", "message": str(error)})
-                return
-            await send({"type": "lifespan.startup.complete"})
-            await receive()
-            self._control_socket.stop()
-            for backend in self._routes.backends.values():
-                await backend.client.close()
-            self._record.close()
-            await send({"type": "lifespan.shutdown.complete"})
-        else:
-            await send({"type": "websocket.close", "code": 1000})
+    @contextlib.asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        """Answer control while the block lasts. Raises OSError and ListenError."""
+        await self._control_socket.start()
+        yield
+        self._control_socket.stop()
+        for backend in self._routes.backends.values():
+            await backend.client.close()
+        self._record.close()
 
 
 def main() -> int:
@@ -86,9 +79,8 @@ def main() -> int:
             bind,
             Limits(connections=_CONNECTIONS),
             on_ready=lambda url: logger.info("the gate listens on %s", url),
-            on_stop=gate.end_streams,
         )
-    except (OSError, ListenError, StartupError) as error:
+    except (OSError, ListenError) as error:
         logger.error("the gate cannot start: %s", error)  # noqa: TRY400  # one sentence for the operator, without a traceback
         return 1
     return 0
