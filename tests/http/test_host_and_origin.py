@@ -12,7 +12,7 @@ from portway.http.response import send_bytes
 if TYPE_CHECKING:
     from portway.http.asgi import Receive, Scope, Send
 
-ALLOWED = ("api.example.com", "*.apps.example.com", "dev.example.com:8443")
+ALLOWED = ("API.example.com.", "*.apps.example.com", "dev.example.com:8443")
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,7 @@ ALLOWED = ("api.example.com", "*.apps.example.com", "dev.example.com:8443")
         ("[2001:db8::1]:80", None, None),
         ("API.example.com", None, None),
         ("api.example.com:443", None, None),
+        ("myapi.example.com", None, 421),
         ("a.apps.example.com", None, None),
         ("apps.example.com", None, 421),
         ("evilapps.example.com", None, 421),
@@ -49,6 +50,7 @@ ALLOWED = ("api.example.com", "*.apps.example.com", "dev.example.com:8443")
         ("localhost", "http://192.168.1.4", 403),
         ("localhost", "https://attacker.example", 403),
         ("localhost", "http://localhost.attacker.example", 403),
+        ("localhost", "http://127.attacker.example", 403),
         ("localhost", "http://localhost@attacker.example", 403),
         ("localhost", "null", 403),
         ("localhost", "", 403),
@@ -80,7 +82,8 @@ def test_host_and_origin_are_judged_by_name(host: str, origin: str | None, statu
 def test_a_missing_or_repeated_header_or_a_target_without_a_path_is_refused(
     path: str, names: list[bytes], status: int
 ) -> None:
-    refusal = Guard(["*"]).check({"path": path, "headers": [(name, b"localhost") for name in names]})
+    values = {b"host": b"localhost", b"origin": b"http://localhost"}
+    refusal = Guard(["*"]).check({"path": path, "headers": [(name, values[name]) for name in names]})
     assert refusal is not None
     assert refusal.status == status
 
@@ -94,11 +97,24 @@ def test_a_star_allows_every_name_but_not_a_null_origin() -> None:
     assert refusal.status == 403
 
 
+def test_the_verdict_on_a_page_is_not_that_of_the_same_page_at_another_host() -> None:
+    guard = Guard()
+    statuses = []
+    for host in (b"localhost", b"rebound.attacker.example", b"localhost"):
+        refusal = guard.check({"path": "/", "headers": [(b"host", host), (b"origin", b"http://localhost")]})
+        statuses.append(refusal.status if refusal else None)
+    assert statuses == [None, 421, None]
+
+
 def test_the_cache_of_verdicts_is_bounded() -> None:
     guard = Guard()
     for number in range(5000):
         guard.check({"path": "/", "headers": [(b"host", b"h%d.example" % number)]})
-    assert len(guard._verdicts) <= 1024
+    assert 500 < len(guard._verdicts) <= 1024
+    before = set(guard._verdicts)
+    for host, origin in ((b"h" * 300, b""), (b"h", b"o" * 300), (b"h" * 150, b"o" * 150)):
+        guard.check({"path": "/", "headers": [(b"host", host), (b"origin", origin)]})
+    assert set(guard._verdicts) == before
 
 
 @pytest.mark.parametrize(

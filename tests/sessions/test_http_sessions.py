@@ -62,6 +62,8 @@ def test_an_id_is_read_wherever_one_of_the_keys_is_and_nowhere_else() -> None:
     [
         (Principal("i", "s", "c"), True),
         (Principal("i", "s", "c", frozenset(["more"]), expires=1.0), True),
+        (Principal("j", "s", "c"), False),
+        (Principal("i", "t", "c"), False),
         (Principal("i", "s", "d"), False),
         (Principal("i", "s"), False),
         (Principal("is", "", "c"), False),

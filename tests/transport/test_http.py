@@ -406,6 +406,32 @@ def test_tokens_from_the_environment_guard_the_server_and_its_scoped_tools(monke
     served(scenario, app(make_server()))
 
 
+@pytest.mark.parametrize(
+    ("scopes", "missing"),
+    [("", "read write"), ("read", "write"), ("write", "read"), ("reader+rewrite", "read write"), ("write+x+read", "")],
+)
+def test_a_tool_that_needs_two_scopes_is_for_callers_with_both(scopes: str, missing: str) -> None:
+    server = Server("fixture")
+
+    @server.tool(scopes=["write", "read"])
+    async def move() -> str:
+        return "moved"
+
+    async def scenario(_: str, client: HttpClient) -> None:
+        headers = {"mcp_protocol_version": MODERN, "mcp_method": "tools/call", "mcp_name": "move"}
+        response = await post(client, envelope("tools/call", {"name": "move"}), authorization="Bearer t", **headers)
+        reply = json.loads(await response.read(9999))
+        if missing:
+            said = f"The token lacks a scope this needs: {missing}."
+            assert (response.status, reply["error"]["message"]) == (403, said)
+            challenge = dict(response.headers)[b"www-authenticate"].decode()
+            assert challenge == f'Bearer error="insufficient_scope", scope="{missing}"'
+        else:
+            assert (response.status, reply["result"]["content"][0]["text"]) == (200, "moved")
+
+    served(scenario, HttpApp(server, verifier=NamedTokens(f"ada:t:{scopes}")))
+
+
 def test_the_listener_runs_the_lifespan_and_one_that_fails_stops_the_start() -> None:
     steps: list[str] = []
 

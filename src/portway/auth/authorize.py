@@ -13,5 +13,5 @@ class Forbidden(Exception):
 
 def authorize(principal: Principal, required: frozenset[str]) -> None:
     """Raise Forbidden unless `principal` has all scopes in `required`. Both eras and all transports call this."""
-    if required and not required <= principal.scopes:
+    if not required <= principal.scopes:
         raise Forbidden(required - principal.scopes)

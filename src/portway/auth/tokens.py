@@ -15,7 +15,7 @@ class TokenVerifier(Protocol):
 
 def digest(token: str) -> str:
     """Return the hex SHA-256 under which a token is kept; tokens are random, so it needs no salt or stretching."""
-    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
+    return hashlib.sha256(token.encode()).hexdigest()
 
 
 def bearer(authorization: bytes | None) -> str | None:

@@ -49,7 +49,7 @@ class Guard:
     ) -> None:
         self._cors = cors or Cors()
         self._local_pages = local_pages
-        self._names = frozenset(name.strip().lower().rstrip(".") for name in allowed_hosts if name.strip())
+        self._names = frozenset(name.lower().rstrip(".") for name in allowed_hosts)
         self._suffixes = tuple(name[1:] for name in self._names if name.startswith("*."))
         self._any = "*" in self._names
         self._verdicts: dict[object, Refusal | None] = {}
@@ -99,9 +99,8 @@ class Guard:
         return None if self._local_pages and (_is_local_name(caller[0]) or _is_loopback(caller[0])) else _BAD_ORIGIN
 
     def _is_named(self, name: str, port: str) -> bool:
-        if self._any or name in self._names or name.endswith(self._suffixes):
-            return True
-        return bool(port) and f"{name}:{port}" in self._names
+        names = self._names
+        return self._any or name in names or f"{name}:{port}" in names or name.endswith(self._suffixes)
 
 
 def _split(authority: bytes) -> tuple[str, str] | None:
