@@ -13,6 +13,8 @@ import pytest
 from mcp import Client
 
 from portway import Context, Header, Server, ToolError
+from portway.auth.caller_header import relay
+from portway.auth.principal import ANONYMOUS, Principal
 from portway.auth.tokens import NamedTokens
 from portway.http.serve import Bind, LifespanError, serve
 from portway.transport.http_app import HttpApp, app
@@ -430,6 +432,42 @@ def test_a_tool_that_needs_two_scopes_is_for_callers_with_both(scopes: str, miss
             assert (response.status, reply["result"]["content"][0]["text"]) == (200, "moved")
 
     served(scenario, HttpApp(server, verifier=NamedTokens(f"ada:t:{scopes}")))
+
+
+ADA = Principal("portway", "ad\u00e0", "her-token", frozenset({"read", "admin"}))
+
+
+@pytest.mark.parametrize("behind_gate", [True, False])
+@pytest.mark.parametrize(
+    ("header", "caller"),
+    [
+        (relay(ADA), ADA),
+        (relay(Principal("i", "bob")), Principal("i", "bob")),
+        (b"", ANONYMOUS),
+        (b"bm90IEpTT04=", ANONYMOUS),
+        (b"no base64!", ANONYMOUS),
+        (None, ANONYMOUS),
+    ],
+)
+def test_the_caller_is_whom_the_gate_names_and_without_a_gate_nobody_is_named(
+    header: bytes | None, caller: Principal, behind_gate: bool
+) -> None:
+    seen: list[Principal] = []
+    server = make_server()
+
+    @server.tool
+    async def record(ctx: Context) -> None:
+        seen.append(ctx.caller)
+
+    async def scenario(_: str, client: HttpClient) -> None:
+        named = {} if header is None else {"portway_caller": header.decode()}
+        for tool, allowed in (("record", True), ("whoami", behind_gate and caller is ADA)):
+            headers = {"mcp_protocol_version": MODERN, "mcp_method": "tools/call", "mcp_name": tool} | named
+            response = await post(client, envelope("tools/call", {"name": tool}), **headers)
+            assert response.status == (200 if allowed else 403), await response.read(9999)
+
+    served(scenario, HttpApp(server, behind_gate=behind_gate))
+    assert seen == [caller if behind_gate else ANONYMOUS]
 
 
 def test_the_listener_runs_the_lifespan_and_one_that_fails_stops_the_start() -> None:

@@ -4,7 +4,6 @@ Processes with the same keys, such as replicas or a restarted server, read each 
 """
 
 import base64
-import binascii
 import hashlib
 import hmac
 import os
@@ -97,7 +96,7 @@ def _to_text(data: bytes) -> str:
 def _from_text(text: str) -> bytes:
     """Decode base64url without padding; b"" for text that `_to_text` does not write, such as a second spelling."""
     try:
-        data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError):
+        data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except ValueError:
         return b""
     return data if _to_text(data) == text else b""
