@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from portway.exceptions import ArgumentError, RegistrationError
 from portway.plans.plan import Plan, compile_plan
+from portway.protocol.errors import PARSE_ERROR, RpcError
 
 T = TypeVar("T")
 
@@ -337,7 +338,8 @@ def test_one_argument_with_two_faults_counts_once():
     [
         (b"[]", "expected an object, got []"),
         (b"{", "not readable as JSON"),
-        (b'{"value": "\xff"}', "not readable as JSON"),
+        (b'{"value": [1e999]}', "value: a number is out of range (1.8e308, 4300 digits)"),
+        (b'{"value": %b}' % (b"9" * 5000), "value: a number is out of range (1.8e308, 4300 digits)"),
         (b'{"value":' + b"[" * 100_000, "not readable as JSON"),
     ],
 )
@@ -633,9 +635,9 @@ def test_types_of_one_name_keep_their_own_definitions_whichever_engine_describes
     assert not validator.is_valid({"a": ours, "b": {"value": 1, "children": [{"label": "y"}]}, "c": ours})
 
 
-@pytest.mark.parametrize("sent", [b'{"value": "\xff"}', b'{"value": {"a": "\xff"}}', b'{"value": "\\ud800"}'])
+@pytest.mark.parametrize("sent", [b'{"value": "\xff"}', b'{"value": {"a": "\xff"}}'])
 @pytest.mark.parametrize("annotation", [str, Path, Any, Annotated[Any, pydantic.Field(title="A")], Person])
 def test_text_that_is_not_utf_8_is_refused_by_either_engine(annotation, sent):
-    with pytest.raises(ArgumentError) as caught:
+    with pytest.raises(RpcError, match="The message is not valid JSON in UTF-8") as caught:
         returning(annotation).bind(sent, None)
-    assert caught.value.problems == ["not readable as JSON"]
+    assert caught.value.code == PARSE_ERROR

@@ -71,7 +71,7 @@ FAULTS = [
         "name: expected a string (at least 2 characters), got 1; home: expected an object",
     ),
     ("[1]", "expected an object, got [1]"),
-    ('{"n": 1e999}', "not readable as JSON"),
+    ('{"n": 1e999}', "n: a number is out of range (1.8e308, 4300 digits)"),
     ('{"n": ' + "[" * 3000 + "]" * 3000 + "}", "not readable as JSON"),
 ]
 
@@ -84,11 +84,11 @@ def test_all_that_is_wrong_with_the_arguments_is_named(arguments, problem):
     assert problem in str(caught.value)
 
 
-def test_one_error_names_at_most_twenty_faults():
+def test_one_error_names_at_most_ten_faults():
     schema = properties(rows={"type": "array", "items": {"type": "integer"}})
     with pytest.raises(ArgumentError) as caught:
         plan(lambda rows: rows, schema).bind(json.dumps({"rows": ["x"] * 1000}).encode(), None)
-    assert len(caught.value.problems) == 20
+    assert len(caught.value.problems) == 10
     assert caught.value.problems[1] == 'rows[1]: expected an integer, got "x"'
 
 

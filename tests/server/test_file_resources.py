@@ -7,6 +7,7 @@ import socket
 import pytest
 
 from portway import RegistrationError, Server
+from portway.server import file_resources
 from tests.server.one_request import ask
 
 PNG = b"\x89PNG\r\n\x1a\n\x00"
@@ -157,3 +158,65 @@ def test_a_relative_path_is_resolved_at_registration(folder, tmp_path, monkeypat
     assert [read(server, uri)["result"]["contents"][0]["text"] for uri in ("docs://index.md", "file://index")] == [
         "# Hé"
     ] * 2
+
+
+@pytest.mark.parametrize("level", ["guide", "guide/deep"])
+def test_a_folder_swapped_for_a_link_while_it_is_read_leads_nowhere(folder, tmp_path, monkeypatch, level):
+    (folder / "guide" / "deep").mkdir()
+    (folder / "guide" / "deep" / "x.txt").write_text("inside")
+    outside = tmp_path / "elsewhere"
+    (outside / "deep").mkdir(parents=True)
+    for place in (outside, outside / "deep"):
+        (place / "x.txt").write_text("planted")
+    server = Server("files")
+    server.add_folder("docs://{+path}", folder)
+    original = file_resources._inside
+
+    def swapped(directory, path):
+        found = original(directory, path)  # the path is judged, then the folder is replaced
+        (folder / level).rename(tmp_path / "moved")
+        (folder / level).symlink_to(outside)
+        return found
+
+    assert read(server, "docs://guide/deep/x.txt")["result"]["contents"][0]["text"] == "inside"
+    monkeypatch.setattr(file_resources, "_inside", swapped)
+    assert read(server, "docs://guide/deep/x.txt")["error"]["code"] == -32002
+
+
+def test_a_folder_swapped_for_a_link_is_not_listed_by_completion(folder, tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "planted").write_text("planted")
+    original = file_resources._inside
+
+    def swapped(directory, path):
+        found = original(directory, path)
+        if path == "guide" and not (folder / "guide").is_symlink():
+            (folder / "guide").rename(tmp_path / "moved")
+            (folder / "guide").symlink_to(tmp_path / "elsewhere")
+        return found
+
+    complete = file_resources.path_completer(str(folder))
+    assert "guide/one.txt" in complete("guide/")
+    monkeypatch.setattr(file_resources, "_inside", swapped)
+    assert complete("guide/") == []
+
+
+def test_files_whose_names_are_not_utf_8_break_no_list_and_no_completion(folder):
+    odd = os.fsdecode(b"odd\xff.txt")
+    (folder / odd).write_text("odd")
+    server = Server("files")
+    server.add_folder("docs://{+path}", folder)
+    server.add_file("file://odd", folder / odd)
+    params = {"ref": {"type": "ref/resource", "uri": "docs://{+path}"}, "argument": {"name": "path", "value": "o"}}
+    assert ask(server, "completion/complete", params)["result"]["completion"]["values"] == ["old.tar.gz"]
+    assert ask(server, "resources/list")["result"]["resources"][0]["name"] == "odd\ufffd.txt"
+    assert read(server, "file://odd")["result"]["contents"][0]["text"] == "odd"
+    assert read(server, "docs://odd%FF.txt")["error"]["code"] == -32002
+
+
+def test_a_path_longer_than_any_is_not_found_without_a_walk(server, monkeypatch):
+    walked = []
+    original = os.path.realpath
+    monkeypatch.setattr(os.path, "realpath", lambda path, **options: walked.append(path) or original(path, **options))
+    assert "error" in read(server, f"docs://{'a/' * 20_000}b")
+    assert all(len(path) < 4096 for path in map(str, walked))

@@ -10,6 +10,7 @@ from portway.plans import faults
 from portway.plans.engines import Engine
 from portway.plans.schema import Shape, show
 from portway.plans.signature import Parameter, Signature
+from portway.protocol.errors import PARSE_ERROR, RpcError
 
 JsonBytes = bytes | memoryview | msgspec.Raw
 BoundArguments = tuple[tuple[object, ...], dict[str, object]]  # fn(*args, **kwargs)
@@ -89,30 +90,57 @@ class Binder:
                 decoded.append(_decode_one(engine, raw[name], values[name]))
             except faults.Refused as refused:
                 problems[name] = faults.describe(shape, name, values[name], refused.faults)
-        known = shape.properties
-        problems |= {name: [faults.unknown((name,), known)] for name in values if name not in known}
-        if problems:
-            count = "1 argument is" if len(problems) == 1 else f"{len(problems)} arguments are"
-            raise ArgumentError(
-                f"{count} wrong for {self._name}", [line for lines in problems.values() for line in lines]
-            )
+        unknown = [name for name in values if name not in shape.properties]
+        if problems or unknown:
+            lines = [line for lines in problems.values() for line in lines]
+            total = len(lines) + len(unknown)
+            lines = lines[: faults.MAX_FAULTS]
+            lines += [faults.unknown((name,), shape.properties) for name in unknown[: faults.MAX_FAULTS - len(lines)]]
+            if total > len(lines):
+                lines.append(f"and {total - len(lines)} more")
+            raise ArgumentError(f"{_count(len(problems) + len(unknown))} wrong for {self._name}", lines)
         return tuple(decoded)
 
 
 def read_object(arguments: JsonBytes | None, name: str) -> dict[str, object]:
     """Decode a JSON object of arguments for `name` (None and null: no arguments) into plain data.
 
-    Raises ArgumentError.
+    Raises ArgumentError, and RpcError for what is not UTF-8.
     """
     try:
         values = msgspec.json.decode(b"null" if arguments is None else arguments)
+    except UnicodeDecodeError as error:
+        raise RpcError(PARSE_ERROR, f"The message is not valid JSON in UTF-8: {error}.") from None
     except _REFUSED:
-        raise ArgumentError(f"the arguments for {name} are wrong", ["not readable as JSON"]) from None
+        lines = _out_of_range(arguments or b"")
+        raise ArgumentError(f"the arguments for {name} are wrong", lines or ["not readable as JSON"]) from None
     if values is None:
         return {}
     if not isinstance(values, dict):
         raise ArgumentError(f"the arguments for {name} are wrong", [f"expected an object, got {show(values)}"])
     return values
+
+
+def _out_of_range(arguments: JsonBytes) -> list[str]:
+    """Return a sentence for each argument with a number that no float or int of Python's can be."""
+    lines: list[str] = []
+    try:
+        members = msgspec.json.decode(arguments, type=dict[str, msgspec.Raw])
+    except _REFUSED:
+        return []
+    for name, raw in members.items():
+        try:
+            msgspec.json.decode(raw)
+        except msgspec.ValidationError:  # without a type, only a number can be wrong
+            if len(lines) < faults.MAX_FAULTS:
+                lines.append(f"{faults.spell((name,))}: a number is out of range (1.8e308, 4300 digits)")
+        except _REFUSED:
+            return []
+    return lines
+
+
+def _count(arguments: int) -> str:
+    return "1 argument is" if arguments == 1 else f"{arguments} arguments are"
 
 
 def _decode_one(engine: Engine, raw: msgspec.Raw, value: object) -> object:

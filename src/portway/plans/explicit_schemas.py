@@ -55,7 +55,7 @@ class SchemaBinder:
         problems = self._given.problems(values)
         if self._whole is None and not problems:
             unknown = [name for name in values if name not in self._declared]
-            problems = [faults.unknown((name,), self._declared) for name in unknown]
+            problems = [faults.unknown((name,), self._declared) for name in unknown[: faults.MAX_FAULTS]]
         if problems:
             raise ArgumentError(f"the arguments for {self._name} are wrong", problems)
         keywords: dict[str, object] = dict(values) if self._whole is None else {self._whole: values}

@@ -8,6 +8,10 @@ import msgspec
 
 from portway.plans.schema import Path, Shape, show
 
+MAX_FAULTS = 10
+"""Faults that one error names; what a client sends may have any number."""
+_LONGEST = 100  # characters of a name for which a near one is sought
+
 
 class Fault(msgspec.Struct, frozen=True):
     """One thing wrong inside one argument. `path` leads there from the argument; `said` is the engine's own message.
@@ -37,7 +41,8 @@ def unknown(path: Path, names: Iterable[str]) -> str:
     """Return the sentence for an argument or field that is not one of `names`, with the nearest one of them."""
     import difflib  # only a call that fails needs it
 
-    near = difflib.get_close_matches(str(path[-1]), list(names), n=1)
+    name = str(path[-1])
+    near = difflib.get_close_matches(name, list(names), n=1) if len(name) <= _LONGEST else []
     return f"{spell(path)}: unknown, did you mean {near[0]}?" if near else f"{spell(path)}: unknown"
 
 
@@ -46,6 +51,8 @@ def describe(shape: Shape, name: str, value: object, faults: Sequence[Fault]) ->
     lines: dict[Path, str] = {}
     for fault in faults:
         path = (name, *fault.path)
+        if len(lines) == MAX_FAULTS:
+            break
         if path in lines:
             continue
         if fault.kind == "missing":
@@ -89,6 +96,11 @@ def _invalid(path: Path, expected: str, value: object, fault: Fault) -> str:
 
 
 def spell(path: Path) -> str:
-    """Write the way to a value as code does: rows[2].name."""
+    """Write the way to a value as code does: rows[2].name. A long name is cut."""
     first, *rest = path
-    return str(first) + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in rest)
+    return _cut(first) + "".join(f"[{step}]" if isinstance(step, int) else f".{_cut(step)}" for step in rest)
+
+
+def _cut(step: str | int) -> str:
+    text = str(step)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

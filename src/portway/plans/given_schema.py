@@ -6,7 +6,9 @@ is ever fetched.
 
 from __future__ import annotations
 
+import contextvars
 import re
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -19,7 +21,11 @@ from portway.plans.schema import LIMITS, Path, Schema, Shape, show, subschemas
 
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 64
-_MAX_FAULTS = 20  # named in one error; a list of a million wrong items has no more to say
+MAX_STEPS = 1_000_000
+"""Keywords applied to one value: seconds of work."""
+MAX_PATTERN_CHARACTERS = 64 * 1024
+"""The longest text that a pattern is tried on: a regular expression may take time that grows with its square."""
+_MAX_SECONDS = 5.0
 
 _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 _DESCRIBED = frozenset({"type", "enum", "const", "anyOf", "oneOf", "format", *LIMITS})
@@ -60,14 +66,17 @@ class GivenSchema:
         lines: dict[Path, str] = {}
         try:
             validator = self._validator or self._compiled()
+            _budget.set(_Budget())
             for error in validator.iter_errors(value):
                 for path, line in self._sentences(error):
                     lines.setdefault(path, line)
-                    if len(lines) == _MAX_FAULTS:
+                    if len(lines) == faults.MAX_FAULTS:
                         return list(lines.values())
         except Unresolvable as error:
             reference = f"#{getattr(error, 'anchor', None) or error.ref}"
             raise RegistrationError(f"{self._where} refers to {show(reference)}, which is not in it.") from None
+        except _TooMuchWork:
+            return ["too large, or too much work, to be held to the schema"]
         except RecursionError:
             return ["nested too deeply"]
         except OverflowError:
@@ -103,6 +112,7 @@ class GivenSchema:
         try:
             kind.check_schema(self.data)
             validator = kind(self.data, registry=Registry())
+            _budget.set(_Budget())
             list(validator.iter_errors({}))
         except jsonschema.SchemaError as error:
             place = f"at {faults.spell(tuple(error.absolute_path))} " if error.absolute_path else ""
@@ -155,7 +165,48 @@ def _bounded(validator: Any) -> Any:  # noqa: ANN401 - a class of `jsonschema`
             if len(seen) < len(value):
                 yield ValidationError("has equal items")
 
-    return validators.extend(validator, {"anyOf": any_of, "oneOf": one_of, "uniqueItems": unique_items})
+    keywords = validator.VALIDATORS | {"anyOf": any_of, "oneOf": one_of, "uniqueItems": unique_items}
+    return validators.extend(validator, {name: _paid(name, keyword) for name, keyword in keywords.items()})
+
+
+class _TooMuchWork(Exception):
+    """A value takes more work than MAX_STEPS or _MAX_SECONDS allow."""
+
+
+class _Budget:
+    """What may still be spent on one value."""
+
+    def __init__(self) -> None:
+        self._steps = MAX_STEPS
+        self._until = time.monotonic() + _MAX_SECONDS
+
+    def spend(self, steps: int) -> None:
+        """Take `steps`; raises _TooMuchWork where none are left."""
+        self._steps -= steps
+        if self._steps < 0 or time.monotonic() > self._until:
+            raise _TooMuchWork
+
+
+_budget: contextvars.ContextVar[_Budget] = contextvars.ContextVar("budget")
+_LINEAR = frozenset({"uniqueItems", "enum", "const", "propertyNames", "patternProperties", "additionalProperties"})
+"""Keywords that look at a whole array or object themselves."""
+_BY_PATTERN = frozenset({"patternProperties", "additionalProperties"})
+
+
+def _paid(name: str, keyword: Any) -> Any:  # noqa: ANN401 - a function of `jsonschema`
+    """Return the function of a keyword, which takes its steps from the budget first."""
+
+    def apply(within: Any, wanted: Any, value: Any, schema: Any) -> Iterator[Exception]:  # noqa: ANN401
+        large = isinstance(value, list | dict | str) and len(value)
+        _budget.get().spend(1 + large if name in _LINEAR else 1)
+        if name == "pattern" and large > MAX_PATTERN_CHARACTERS:
+            raise _TooMuchWork
+        by_pattern = name in _BY_PATTERN and isinstance(value, dict) and "patternProperties" in schema
+        if by_pattern and any(len(key) > MAX_PATTERN_CHARACTERS for key in value):
+            raise _TooMuchWork
+        yield from keyword(within, wanted, value, schema) or ()
+
+    return apply
 
 
 def _whole_floats(value: object) -> object:

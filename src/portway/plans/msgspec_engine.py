@@ -23,7 +23,7 @@ from portway.plans.schema import REF_PREFIX, Path, Schema, without_class_titles
 from portway.plans.signature import Parameter, is_pydantic
 
 _REF_TEMPLATE = REF_PREFIX + "{name}"
-_AT = re.compile(r"(?P<said>.*?)(?: - at (?P<key>`key` in )?`\$(?P<path>.*)`)?", re.DOTALL)
+_AT = re.compile(r"(?P<key>`key` in )?`\$(?P<path>.*)`", re.DOTALL)
 _STEP = re.compile(r"\[(\d+)\]|\[\.\.\.\]|\.([^.\[]+)")
 _FIELD = re.compile(r"Object (missing required|contains unknown) field `(.*)`", re.DOTALL)
 _FORMATS: dict[object, Any] = {
@@ -127,8 +127,9 @@ class Engine:
 
 
 def _fault(text: str) -> Fault:
-    match = _AT.fullmatch(text)
-    said, where = (match["said"], match["path"] or "") if match else (text, "")
+    begun, _, place = text.rpartition(" - at ")
+    match = _AT.fullmatch(place)
+    said, where = (begun, match["path"]) if match else (text, "")
     path: Path = tuple(int(index) if index else name or "*" for index, name in _STEP.findall(where))
     if field := _FIELD.fullmatch(said):
         return Fault("missing" if field[1].startswith("missing") else "unknown", (*path, field[2]))

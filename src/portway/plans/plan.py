@@ -43,6 +43,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Bind the JSON of the arguments (None: no arguments), and the context; raises ArgumentError."""
     bind_values: Callable[..., BoundArguments]
     """Bind plain values by their names, such as the strings of a prompt or of a URI; raises ArgumentError."""
+    binds_slowly: bool
+    """Whether binding many arguments takes long enough to leave the event loop: they are held to an author's schema."""
     encode: Callable[[object], Encoded]
     """Encode what the function returned; raises OutputError."""
 
@@ -88,6 +90,7 @@ def compile_plan(
         output_schema=output_json,
         bind=binder.bind,
         bind_values=binder.bind_values,
+        binds_slowly=input_schema is not None,
         encode=encode,
     )
 

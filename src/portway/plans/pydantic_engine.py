@@ -25,6 +25,7 @@ _SCHEMA_SAYS = re.compile(
     r"(greater|less)_than\w*|multiple_of|string_pattern_mismatch|literal_error|enum"
 )
 """The kinds of error whose reason is in the schema; of the others pydantic's own words are shown."""
+_MAX_DETAILS = 1000  # pydantic gives details of all faults or of none, and a million take seconds
 
 
 class _Untitled(GenerateJsonSchema):
@@ -62,6 +63,8 @@ class Engine:
         try:
             return self.finish(msgspec.Raw(raw))
         except pydantic.ValidationError as error:
+            if (places := error.error_count()) > _MAX_DETAILS:
+                raise Refused([Fault("invalid", (), f"{places} places are wrong", says_more=True)]) from None
             value = msgspec.json.decode(raw)
             raise Refused([_fault(detail, value) for detail in error.errors(include_url=False)]) from None
 

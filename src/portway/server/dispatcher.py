@@ -234,4 +234,4 @@ def _checked_level(name: str) -> int:
 
 def _unknown_method(method: str, era: Era) -> RpcError:
     data = {"supported": list(MODERN_VERSIONS)} if era is Era.MODERN and method == "initialize" else None
-    return RpcError(METHOD_NOT_FOUND, f"Method not found: {method}", data, status=404)
+    return RpcError(METHOD_NOT_FOUND, f"Method not found: {method[:200]}", data, status=404)

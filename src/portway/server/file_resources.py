@@ -29,6 +29,8 @@ _ABSENT = {
 }
 # Does not follow a link that has replaced the file since its path was resolved; does not wait for a pipe's writer.
 _FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY", "O_BINARY"))
+_FOLDER_FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_DIRECTORY", "O_NOFOLLOW"))
+_MAX_PATH = 4096  # characters
 _ADDED_TYPES = {  # common in folders of documents, unknown to Python 3.11
     ".md": "text/markdown",
     ".toml": "application/toml",
@@ -45,7 +47,7 @@ def described(path: str, options: ResourceOptions) -> ResourceOptions:
     """Return the options of a file's resource with its name and type filled in; raise RegistrationError for no file."""
     if not os.path.isfile(path):
         raise RegistrationError(f"add_file: there is no file {path!r}.")
-    defaults: ResourceOptions = {"name": os.path.basename(path), "mime_type": _type_of(path)}
+    defaults: ResourceOptions = {"name": _shown(os.path.basename(path)), "mime_type": _type_of(path)}
     return {**defaults, **options}
 
 
@@ -53,7 +55,7 @@ def file_reader(path: str, mime_type: str | None) -> Callable[[], str | bytes]:
     """Return the function that reads one file, as `str` where its type and its bytes are text."""
 
     def read() -> str | bytes:
-        return _as_text(_read(os.path.realpath(path), os.path.basename(path)), mime_type)
+        return _as_text(_read(lambda: os.open(os.path.realpath(path), _FLAGS), os.path.basename(path)), mime_type)
 
     return read
 
@@ -73,7 +75,7 @@ def folder_reader(template: str, directory: str) -> Callable[..., ResourceConten
     def read(given: str | list[str]) -> ResourceContents:
         path = given if isinstance(given, str) else "/".join(given)
         mime_type = _type_of(path)
-        data = _as_text(_read(_inside(directory, path), path), mime_type)
+        data = _as_text(_read_inside(directory, path), mime_type)
         if isinstance(data, str):
             return ResourceContents(uri="", mime_type=mime_type or "text/plain", text=data)
         return ResourceContents(uri="", mime_type=mime_type or "application/octet-stream", blob=data)
@@ -83,28 +85,31 @@ def folder_reader(template: str, directory: str) -> Callable[..., ResourceConten
     parameter = inspect.Parameter(name, kind, annotation=list[str] if name in pattern.lists else str)
     read.__signature__ = inspect.Signature([parameter])  # type: ignore[attr-defined]
     read.__annotations__.clear()
-    read.__name__ = os.path.basename(directory)
+    read.__name__ = _shown(os.path.basename(directory))
     return read
 
 
 def path_completer(directory: str) -> Callable[[str], list[str]]:
-    """Return the function that completes a path under `directory` level by level; folders end with a slash."""
+    """Return the function that completes a path under `directory` level by level; folders end with a slash.
+
+    A name that is not UTF-8 is left out: no URI can name it.
+    """
 
     def complete(value: str) -> list[str]:
         folder, slash, begun = value.rpartition("/")
         try:
-            base = _inside(directory, folder) if slash else os.path.realpath(directory)
-            with os.scandir(base) as entries:
-                names = sorted(entry.name for entry in entries if entry.name.startswith(begun))
+            root, names = _inside(directory, folder) if slash else (os.path.realpath(directory), [])
+            names = sorted(name for name in _listed(root, names) if name.startswith(begun) and name == _shown(name))
         except (ResourceNotFound, OSError):
             return []
         found = []
         for name in names:
             path = f"{folder}{slash}{name}"
             try:
-                target = _inside(directory, path)
+                root, inner = _inside(directory, path)
             except ResourceNotFound:
                 continue
+            target = os.path.join(root, *inner)
             if os.path.isdir(target):
                 found.append(f"{path}/")
             elif os.path.isfile(target):
@@ -114,23 +119,67 @@ def path_completer(directory: str) -> Callable[[str], list[str]]:
     return complete
 
 
-def _inside(directory: str, path: str) -> str:
-    """Return the real path of `path` under `directory`; raise ResourceNotFound if it is outside or hidden."""
+def _inside(directory: str, path: str) -> tuple[str, list[str]]:
+    """Return the real path of `directory`, and the names that lead from there to `path`, none of them a link.
+
+    Raises ResourceNotFound if `path` is outside, hidden, or longer than a path can be.
+    """
+    if len(path) > _MAX_PATH:
+        raise ResourceNotFound(path)
     root = os.path.realpath(directory)
     try:
         target = os.path.realpath(os.path.join(root, *path.split("/")))
         inside = os.path.commonpath([root, target]) == root
     except ValueError:  # a NUL, or another drive
         raise ResourceNotFound(path) from None
-    names = [*path.split("/"), *os.path.relpath(target, root).split(os.sep)] if inside else [""]
-    if any(not name or name.startswith(".") for name in names):
+    names = os.path.relpath(target, root).split(os.sep) if inside else [""]
+    if any(not name or name.startswith(".") for name in (*path.split("/"), *names)):
         raise ResourceNotFound(path)
-    return target
+    return root, names
 
 
-def _read(path: str, shown: str) -> bytes:
+def _open_inside(root: str, names: list[str], flags: int) -> int:
+    """Open what `names` lead to from `root`, each relative to the folder before, so that no link is followed.
+
+    A folder that has been replaced by a link since `_inside` looked is an OSError.
+    """
+    if os.open not in os.supports_dir_fd:  # Windows
+        return os.open(os.path.join(root, *names), flags)
+    folder = os.open(root, _FOLDER_FLAGS)
     try:
-        file = os.open(path, _FLAGS)
+        for name in names[:-1]:
+            inner = os.open(name, _FOLDER_FLAGS, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        return os.open(names[-1] if names else ".", flags, dir_fd=folder)
+    finally:
+        os.close(folder)
+
+
+def _listed(root: str, names: list[str]) -> list[str]:
+    """Return the names in a folder inside `root`."""
+    if os.scandir not in os.supports_fd:  # Windows
+        return os.listdir(os.path.join(root, *names))
+    folder = _open_inside(root, names, _FOLDER_FLAGS)
+    try:
+        return os.listdir(folder)
+    finally:
+        os.close(folder)
+
+
+def _shown(name: str) -> str:
+    """Return a file's name as UTF-8 can carry it."""
+    return os.fsencode(name).decode(errors="replace")
+
+
+def _read_inside(directory: str, path: str) -> bytes:
+    root, names = _inside(directory, path)
+    return _read(lambda: _open_inside(root, names, _FLAGS), path)
+
+
+def _read(open_file: Callable[[], int], shown: str) -> bytes:
+    try:
+        file = open_file()
     except OSError as error:
         if error.errno in _ABSENT:
             raise ResourceNotFound(shown) from None

@@ -69,7 +69,11 @@ class Runner:
         tail = self._tails[exchange.era]
         try:
             context = self._context(tool, exchange)
-            args, kwargs = _bind(plan, params.arguments, context)
+            if plan.binds_slowly and _is_large(params.arguments):
+                pool = self._pools.get(asyncio.get_running_loop()) or self._open_pool()
+                args, kwargs = await pool.run(_bind, plan, params.arguments, context)
+            else:
+                args, kwargs = _bind(plan, params.arguments, context)
             if context is None:
                 result = await self._invoke(plan, args, kwargs, None)
             else:
@@ -222,7 +226,12 @@ class Runner:
         return pool
 
 
+_SMALL_BYTES = 4096  # of arguments that are held to an author's schema on the event loop
 _prompt_arguments = msgspec.json.Decoder(dict[str, str] | None).decode
+
+
+def _is_large(arguments: Raw | UnsetType) -> bool:
+    return arguments is not UNSET and memoryview(arguments).nbytes > _SMALL_BYTES
 
 
 def _bind(plan: Plan, arguments: Raw | UnsetType, context: Context | None) -> BoundArguments:
@@ -284,4 +293,4 @@ def _no_resource(exchange: Exchange, uri: str) -> RpcError:
 def _unknown(kind: str, name: str | UnsetType) -> RpcError:
     if name is UNSET:
         return RpcError(INVALID_PARAMS, f"params.name must name a {kind}.")
-    return RpcError(INVALID_PARAMS, f"Unknown {kind}: {name}")
+    return RpcError(INVALID_PARAMS, f"Unknown {kind}: {name[:200]}")

@@ -16,6 +16,7 @@ from portway.server.options import PromptOptions, ResourceOptions, ToolOptions, 
 from portway.sessions.changes import Change, Changes
 
 F = TypeVar("F", bound=Callable[..., Any])
+_MAX_URI = 64 * 1024  # characters; no longer one is taken apart
 M = TypeVar("M", bound=Middleware)
 Named = TypeVar("Named", ToolOptions, PromptOptions)
 
@@ -227,6 +228,8 @@ class BaseServer:
         resource = self.resources.items.get(uri)
         if resource is not None:
             return resource, {}
+        if len(uri) > _MAX_URI:
+            return None, {}
         uri = normalised(uri)
         resource = self._resources_by_normal_uri().get(uri)
         if resource is not None:
