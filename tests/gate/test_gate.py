@@ -348,13 +348,20 @@ def test_a_compressed_body_is_refused_with_415(tmp_path: Path, encoding: bytes) 
     run(test())
 
 
-def test_health_answers_a_probe_of_http_1_0_without_a_host(tmp_path: Path) -> None:
+def test_health_answers_probes_without_a_host_and_of_absolute_form(tmp_path: Path) -> None:
     async def test() -> None:
         async with rig(tmp_path, Upstream(echo)) as gate:
-            for path, status in (("/_portway/health", b"200"), ("/a/mcp", b"400")):
+            for head, status in (
+                ("GET /_portway/health HTTP/1.0", b"200"),
+                ("HEAD /_portway/health HTTP/1.0", b"200"),
+                (f"GET {gate.url}/_portway/health HTTP/1.0", b"200"),
+                (f"GET {gate.url}/_portway/health HTTP/1.1\r\nhost: balancer\r\nconnection: close", b"200"),
+                ("GET http://evil.com/_portway/health HTTP/1.1\r\nhost: localhost\r\nconnection: close", b"421"),
+                ("GET /a/mcp HTTP/1.0", b"400"),
+            ):
                 reader, writer = await asyncio.open_connection("127.0.0.1", int(gate.url.rpartition(":")[2]))
-                writer.write(b"GET %b HTTP/1.0\r\n\r\n" % path.encode())
-                assert (await reader.read()).split(b" ")[1] == status
+                writer.write(head.encode() + b"\r\n\r\n")
+                assert (await reader.read()).split(b" ")[1] == status, head
                 writer.close()
 
     run(test())

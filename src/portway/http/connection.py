@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from portway.http.asgi import App, Headers, Scope
     from portway.http.limits import Limits
 
-LEAVING_LIMIT = 128  # refused connections that may still read their answer
 PIPELINE_LIMIT = 64  # requests of one connection that wait for their turn
 LINGER_SECONDS = 2.0  # for a refused client to read its answer: closing at once would reset the connection
 LINGER_BYTES = 16 * 1024 * 1024  # many clients read the answer only after sending all of a body that is too large
@@ -65,7 +64,7 @@ class HttpServer:
     now: float = 0.0
     stopping: bool = False
     connections: set[Connection] = field(default_factory=set)
-    leaving: set[Connection] = field(default_factory=set)
+    leaving: dict[Connection, None] = field(default_factory=dict)  # the longest first
     running: dict[RequestCycle, asyncio.Task[None]] = field(default_factory=dict)
     emptied: asyncio.Event = field(default_factory=asyncio.Event)  # after a stop: the last connection has closed
     _timer: asyncio.TimerHandle | None = None
@@ -153,16 +152,19 @@ class Connection(asyncio.Protocol):
         self._remote = remote[:2] if isinstance(remote, tuple) else None
         server.start_ticking()
         self._since = server.now
-        taken = len(server.connections) + max(0, len(server.leaving) - LEAVING_LIMIT)  # each holds an open file
-        if taken > self._limits.connections or server.stopping:
+        limits = self._limits
+        taken = len(server.connections) + max(0, len(server.leaving) - limits.leaving)  # each holds an open file
+        if taken > limits.connections or server.stopping:
             self.refuse(503, "The server has as many connections as it takes. Try again in a moment.")
-            if len(server.leaving) > LEAVING_LIMIT:
-                transport.abort()
+            if len(server.leaving) > limits.leaving:  # the first has had the most time to read its answer
+                oldest = next(iter(server.leaving))
+                del server.leaving[oldest]
+                oldest.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         server = self.server
         server.connections.discard(self)
-        server.leaving.discard(self)
+        server.leaving.pop(self, None)
         self._pipeline.clear()
         for cycle in (self._active, self._newest):
             if cycle is not None:
@@ -413,7 +415,7 @@ class Connection(asyncio.Protocol):
         self._unread_bytes = self.transport.get_write_buffer_size()
         self._pipeline.clear()
         self.server.connections.discard(self)
-        self.server.leaving.add(self)
+        self.server.leaving[self] = None
         if linger and self.transport.can_write_eof() and not self.transport.is_closing():
             self.transport.write_eof()
             self.resume_reading()

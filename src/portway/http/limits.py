@@ -20,6 +20,7 @@ class Limits:
     stall_seconds: float = 30.0  # without progress of a request (408), or of its answer (cut)
     idle_seconds: float = 60.0  # between two requests of a connection, which is then closed
     connections: int = 16_384  # 503; less if the process may not open so many files
+    leaving: int = 128  # refused connections that may still read their answer; less as with `connections`
     calls: int = 4096  # in flight: 503
     calls_each: int = 1024  # of one authenticated caller: 429
     streams: int = 16_384  # open event streams without a call: 503

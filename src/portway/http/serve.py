@@ -177,8 +177,10 @@ def _within_descriptors(limits: Limits) -> Limits:
     import resource
 
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    room = limits.connections if soft == resource.RLIM_INFINITY else max(soft - OTHER_DESCRIPTORS, soft // 2)
-    return limits if room >= limits.connections else replace(limits, connections=room)
+    if soft == resource.RLIM_INFINITY:
+        return limits
+    room = max(soft - OTHER_DESCRIPTORS, soft // 2)
+    return replace(limits, connections=min(limits.connections, room), leaving=min(limits.leaving, soft // 8))
 
 
 def _raise_descriptor_limit(wanted: int) -> None:

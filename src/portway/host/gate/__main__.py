@@ -25,6 +25,7 @@ logger = logging.getLogger("portway.gate")
 
 _CONNECTIONS = 4096
 _DESCRIPTORS = 2 * _CONNECTIONS + 512  # each client connection may need one to an instance
+_OTHER_DESCRIPTORS = 28  # sockets and files of the gate's own, control's requests
 
 
 class Gate:
@@ -55,6 +56,18 @@ class Gate:
         self._record.close()
 
 
+def _connections() -> int:
+    """Raise the soft limit of open files as far as needed; return how many clients' connections it allows for."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
+    if soft == resource.RLIM_INFINITY or soft >= _DESCRIPTORS:
+        return _CONNECTIONS
+    return max(1, (soft - soft // 8 - _OTHER_DESCRIPTORS) // 2)
+
+
 def main() -> int:
     """Run the gate until a signal ends it; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m portway.host.gate", description="The gate of a Portway host.")
@@ -64,10 +77,6 @@ def main() -> int:
     where.add_argument("--port", type=int, help="a port of 127.0.0.1 to listen on")
     options = parser.parse_args()
     log_config.configure()
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     paths = locate(options.data)
     try:
         gate = Gate(paths)
@@ -77,7 +86,7 @@ def main() -> int:
         run(
             gate,
             bind,
-            Limits(connections=_CONNECTIONS),
+            Limits(connections=_connections()),
             on_ready=lambda url: logger.info("the gate listens on %s", url),
         )
     except (OSError, ListenError) as error:
