@@ -181,3 +181,26 @@ def test_tokens_whose_file_is_lost_or_torn_stay_good_until_it_is_whole_again(tmp
                 await initialize(gate)
 
     run(test())
+
+
+def test_a_call_whose_token_is_revoked_while_its_body_arrives_is_refused(tmp_path: Path) -> None:
+    async def test() -> None:
+        instance = Instance()
+        async with rig(tmp_path, instance.upstream) as gate:
+            body = call(1)
+            head = b"POST /a/mcp HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer secret\r\nconnection: close\r\n"
+            reader, writer = await asyncio.open_connection("127.0.0.1", int(gate.url.rpartition(":")[2]))
+            writer.write(head + b"content-length: %d\r\n\r\n%b" % (len(body), body[:9]))
+            while not (await gate.op(op="stats"))["apps"]["a"]["in_flight"]:
+                pass
+            with gate.paths.tokens.open("ab") as file:
+                file.write(msgspec.json.Encoder().encode_lines(TOKENS["revoked"]))
+            await gate.op(op="tokens")
+            writer.write(body[9:])
+            answer = await reader.read()
+            assert answer.startswith(b"HTTP/1.1 401 ")
+            assert b"The token has been revoked." in answer
+            assert not instance.upstream.requests
+            writer.close()
+
+    run(test())

@@ -35,20 +35,19 @@ class Callers:
         self.known = False  # the tokens have been read once
         self._tokens: dict[str, Token] = {}
         self._callers: dict[str, Caller] = {}
-        self._by_header: dict[bytes, Caller] = {}  # by valid Authorization value, to save hashing
+        self.by_header: dict[bytes, Caller] = {}  # by valid Authorization value, to save hashing
 
     def find(self, authorization: bytes) -> Caller | None:
         """Return the caller of an Authorization value, None when it has no valid token."""
-        caller = self._by_header.get(authorization)
-        if caller is not None or (token := bearer(authorization)) is None:
-            return caller
+        if (token := bearer(authorization)) is None:
+            return None
         key = digest(token)
         caller = self._callers.get(key)
         if caller is None and (found := self._tokens.get(key)) is not None:
             principal = Principal("portway", found.name, found.name, frozenset(found.scopes))
             caller = self._callers[key] = Caller(found.app, principal)
-        if caller is not None and len(self._by_header) < _KNOWN_HEADERS:
-            self._by_header[authorization] = caller
+        if caller is not None and len(self.by_header) < _KNOWN_HEADERS:
+            self.by_header[authorization] = caller
         return caller
 
     def replace(self, tokens: dict[str, Token]) -> None:
@@ -72,7 +71,7 @@ class Callers:
         """Forget the caller of a token that has changed, and mark one that may do less than before."""
         if before == after or (caller := self._callers.pop(key, None)) is None:
             return
-        self._by_header.clear()
+        self.by_header.clear()
         if after is None or (after.app, after.name) != (before.app, before.name):
             caller.revoked = RpcError(REFUSED, "The token has been revoked.", status=401)
         elif not set(before.scopes) <= set(after.scopes):

@@ -55,7 +55,7 @@ def forwarded(headers: Headers, fields: dict[bytes, bytes], call: GateCall, sche
         call.caller.header,
         (b"x-forwarded-host", fields[b"host"]),
         (b"x-forwarded-proto", scheme),
-        (b"x-request-id", call.line.request.encode()),
+        call.identity,
     )
     return kept
 
@@ -63,7 +63,7 @@ def forwarded(headers: Headers, fields: dict[bytes, bytes], call: GateCall, sche
 def returned(headers: Headers, call: GateCall, session_ids: SessionIds) -> tuple[bytes, Headers]:
     """Return the content type of an instance's reply, in lower case, and the headers of the reply to the client."""
     content_type = b""
-    kept = [(b"x-request-id", call.line.request.encode())]
+    kept = [call.identity]
     if call.line.era == "http":
         kept += [item for item in headers if item[0] not in _STAYS_THERE]
         return content_type, kept

@@ -55,6 +55,7 @@ _OTHER_ORIGIN = encode_error(
 _CHALLENGE = (b"www-authenticate", b"Bearer")
 _INVALID_TOKEN = (b"www-authenticate", b'Bearer error="invalid_token"')
 _WRONG_METHOD = encode_error(None, RpcError(REFUSED, "The MCP endpoint takes POST, GET and DELETE."))
+_SCHEMES = {"http": b"http", "https": b"https"}
 _LISTEN = "subscriptions/listen"
 _SUCCESSES = ("ok", DEFERRED)
 
@@ -86,7 +87,9 @@ class GateApp:
         routes, path = self._routes, scope["path"]
         headers: Headers = scope["headers"]
         fields = dict(headers)
-        host = None if b"origin" in fields or len(fields) != len(headers) else routes.known(fields.get(b"host"))
+        host = (
+            None if b"origin" in fields or len(fields) != len(headers) else routes.hosts.get(fields.get(b"host", b""))
+        )
         if host is None:
             if path == HEALTH and b"host" not in fields:  # the probes of HTTP/1.0
                 await send_bytes(send, 200, b"ok\n", [_TEXT])
@@ -196,7 +199,9 @@ class GateApp:
         else:
             line.era, line.method, line.name = "http", method, path
         self._check_capacity(call)
-        call.headers = forwarded(headers, fields, call, scope["scheme"].encode())
+        if call.caller.revoked is not None:  # while the body arrived
+            raise call.caller.revoked.with_traceback(None)
+        call.headers = forwarded(headers, fields, call, _SCHEMES[scope["scheme"]])
         self._in_flight.enter(call)
         if message is None:
             query = scope["query_string"]
@@ -213,8 +218,7 @@ class GateApp:
         line.era, line.method = "legacy", method
         if method not in ("GET", "DELETE"):
             line.status = 405
-            identity = (b"x-request-id", line.request.encode())
-            await send_bytes(send, 405, _WRONG_METHOD, [JSON, identity, (b"allow", b"POST, GET, DELETE")])
+            await send_bytes(send, 405, _WRONG_METHOD, [JSON, call.identity, (b"allow", b"POST, GET, DELETE")])
             return
         if SESSION in fields:
             self._find_session(call, fields[SESSION])
@@ -225,7 +229,7 @@ class GateApp:
         if method == "GET":
             _count_as_stream(call)
         self._check_capacity(call)
-        call.headers = forwarded(scope["headers"], fields, call, scope["scheme"].encode())
+        call.headers = forwarded(scope["headers"], fields, call, _SCHEMES[scope["scheme"]])
         self._in_flight.enter(call)
         if method == "DELETE":
             await self._relay.end(call, send)
@@ -255,7 +259,7 @@ class GateApp:
         """Answer a batch; each element is limited and recorded as a call, and has a fresh id."""
         line = call.line
         line.method = "batch"
-        call.stream = RelayedStream(send, [(b"x-request-id", line.request.encode())])
+        call.stream = RelayedStream(send, [call.identity])
         replies = await batch_calls.answer(
             body,
             lambda receive, keep: self._admit(scope, receive, keep, call.route, call.caller, fields, "/mcp"),
@@ -377,7 +381,7 @@ async def _refuse(call: GateCall, send: Send, error: RpcError) -> None:
         await call.stream.close()
         return
     call.line.status = error.status
-    headers = [JSON, (b"x-request-id", call.line.request.encode())]
+    headers = [JSON, call.identity]
     if error.status in (429, 503):
         headers.append((b"retry-after", b"1"))
     elif error.status == 401:

@@ -46,6 +46,7 @@ class GateCall:
         self.receive = receive
         self.headers: Headers = []  # as they are sent to the instance
         self.started = self.quiet_since = perf_counter()
+        self.identity = (b"x-request-id", request.encode())  # a header of the request to the instance and of the reply
         self.line = Line(app=route.name, release=route.release, principal=caller.name, request=request)
 
     async def hold(self, size: int) -> None:

@@ -145,7 +145,7 @@ class Relay:
         assert call.resumes is not None
         text = "The reply to this call is lost, as its instance has ended or keeps it no more. The call may have run."
         call.line.outcome, call.line.status = "cut", 200
-        call.stream = RelayedStream(send, [(b"x-request-id", call.line.request.encode())])
+        call.stream = RelayedStream(send, [call.identity])
         await call.stream.event(encode_error(call.resumes, RpcError(REFUSED, text)))
         await call.stream.close()
 

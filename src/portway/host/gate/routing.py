@@ -87,7 +87,7 @@ class Routes:
         self._paths: dict[str, Route] = {}
         self._names: dict[bytes, Route] = {}
         self._suffix = b""
-        self._hosts: dict[bytes, tuple[bool, Route | None]] = {}
+        self.hosts: dict[bytes, tuple[bool, Route | None]] = {}  # `by_host` of Host values that the guard let pass
         self.callers = Callers()
 
     def replace(self, table: Table) -> None:
@@ -110,27 +110,23 @@ class Routes:
         self._suffix = b"." + domain.encode()
         self._names = {name.lower().encode() + self._suffix: route for name, route in apps.items()}
         self._names |= {host.lower().encode(): apps[name] for name, app in table.apps.items() for host in app.hosts}
-        self._hosts = {}
+        self.hosts = {}
 
     @property
     def complete(self) -> bool:
         """Whether a table and the tokens have been read; before, an unknown token or app may be a good one."""
         return self.version >= 0 and self.callers.known
 
-    def known(self, host: bytes | None) -> tuple[bool, Route | None] | None:
-        """Return the `by_host` of a Host value that the guard has let pass before, else None."""
-        return None if host is None else self._hosts.get(host)
-
     def by_host(self, host: bytes) -> tuple[bool, Route | None]:
         """Return whether a Host value is the name of an app, and its route (None when there is no such app)."""
-        found = self._hosts.get(host)
+        found = self.hosts.get(host)
         if found is None:
             name = host.rpartition(b":")[0] if host[-1:].isdigit() and b":" in host else host
             name = name.lower().rstrip(b".")
             route = self._names.get(name)
             found = (route is not None or name.endswith(self._suffix), route)
-            if len(self._hosts) < _KNOWN_HOSTS:
-                self._hosts[host] = found
+            if len(self.hosts) < _KNOWN_HOSTS:
+                self.hosts[host] = found
         return found
 
     def by_path(self, path: str) -> Route | None:
@@ -138,7 +134,9 @@ class Routes:
 
     def caller(self, route: Route | None, authorization: bytes | None) -> Caller | None:
         """Return who calls `route`; None when they may not, or when `route` is None (there is no such app)."""
-        caller = None if authorization is None else self.callers.find(authorization)
+        caller = None
+        if authorization is not None:
+            caller = self.callers.by_header.get(authorization) or self.callers.find(authorization)
         if route is None or (caller is not None and caller.app == route.name):
             return caller if route is not None else None
         return NOBODY if route.public else None
