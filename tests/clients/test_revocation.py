@@ -38,7 +38,7 @@ def test_the_calls_of_a_token_that_ends_end_with_the_reason(running: Host, mode:
 
     def end() -> None:
         if how == "rotate":
-            ask(data, "create_token", named | {"rotate": True, "scopes": []}, NewToken)
+            ask_control(data, "create_token", named | {"rotate": True, "scopes": []}, NewToken)
         else:
             command = ("destroy", "deployed", "--yes") if how == "destroy" else ("token", "revoke", *named.values())
             assert running.portway(*command).returncode == 0
