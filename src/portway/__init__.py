@@ -32,34 +32,28 @@ if TYPE_CHECKING:
     from portway.server.context import Context as Context
     from portway.server.middleware import CallNext as CallNext
 
-_HOME = {
-    "Annotations": "portway.plans.content",
-    "Answer": "portway.asking.questions",
-    "Ask": "portway.plans.signature",
-    "Audio": "portway.plans.content",
-    "CallNext": "portway.server.middleware",
-    "Context": "portway.server.context",
-    "EmbeddedResource": "portway.plans.content",
-    "Header": "portway.plans.signature",
-    "Icon": "portway.server.components",
-    "Image": "portway.plans.content",
-    "Message": "portway.plans.messages",
-    "Principal": "portway.auth.principal",
-    "RegistrationError": "portway.exceptions",
-    "ResourceContents": "portway.plans.content",
-    "ResourceLink": "portway.plans.content",
-    "ResourceNotFound": "portway.exceptions",
-    "Root": "portway.asking.questions",
-    "Sampled": "portway.asking.questions",
-    "Server": "portway.app",
-    "Text": "portway.plans.content",
-    "ToolError": "portway.exceptions",
-    "ToolResult": "portway.plans.content",
-    "elicit": "portway.asking.questions",
-    "elicit_url": "portway.asking.questions",
-    "list_roots": "portway.asking.questions",
-    "sample": "portway.asking.questions",
+_NAMES = {
+    "portway.app": ("Server",),
+    "portway.asking.questions": ("Answer", "Root", "Sampled", "elicit", "elicit_url", "list_roots", "sample"),
+    "portway.auth.principal": ("Principal",),
+    "portway.exceptions": ("RegistrationError", "ResourceNotFound", "ToolError"),
+    "portway.plans.content": (
+        "Annotations",
+        "Audio",
+        "EmbeddedResource",
+        "Image",
+        "ResourceContents",
+        "ResourceLink",
+        "Text",
+        "ToolResult",
+    ),
+    "portway.plans.messages": ("Message",),
+    "portway.plans.signature": ("Ask", "Header"),
+    "portway.server.components": ("Icon",),
+    "portway.server.context": ("Context",),
+    "portway.server.middleware": ("CallNext",),
 }
+_HOME = {name: module for module, names in _NAMES.items() for name in names}
 __all__ = sorted(_HOME)  # noqa: PLE0605 - the table above is the one list of public names
 
 

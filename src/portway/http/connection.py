@@ -85,33 +85,7 @@ class HttpServer:
 
 
 class Connection(asyncio.Protocol):
-    """One connection. It has slots, and keeps nothing of a running request: there may be 10,000 connections."""
-
-    __slots__ = (
-        "_active",
-        "_expects_continue",
-        "_headers",
-        "_idle_limit",
-        "_in_head",
-        "_is_leaving",
-        "_limits",
-        "_local",
-        "_newest",
-        "_parser",
-        "_pipeline",
-        "_read_paused",
-        "_refusal",
-        "_remote",
-        "_says_connection",
-        "_since",
-        "_unread_bytes",
-        "_unused_bytes",
-        "_upgrade",
-        "_url",
-        "server",
-        "transport",
-        "write_paused",
-    )
+    """One connection of a client. There may be 10,000 of them, so each attribute counts."""
 
     transport: asyncio.Transport
 

@@ -109,14 +109,14 @@ class EventStream:
     which the client can resume.
     """
 
-    __slots__ = ("_closed", "_comment", "_extra_headers", "_prime", "_quiet", "_send", "_timer", "opened")
+    __slots__ = ("_comment", "_extra_headers", "_prime", "_quiet", "_send", "_timer", "closed", "opened")
 
     def __init__(self, send: Send, extra_headers: Sequence[tuple[bytes, bytes]] = (), prime: bytes = b"") -> None:
         self.opened = False
         self._prime = prime
         self._send = send
         self._extra_headers = extra_headers
-        self._closed = False
+        self.closed = False  # the response has ended
         self._quiet = True  # nothing was sent since the timer last ran
         self._timer: asyncio.TimerHandle | None = None
         self._comment: asyncio.Task[None] | None = None
@@ -125,15 +125,10 @@ class EventStream:
         """Send one event. Raise ValueError if `data` has a line break, RuntimeError if the stream is closed."""
         if 10 in data or 13 in data:  # a line feed or a carriage return
             raise ValueError("an event's data is one line")
-        if self._closed:
+        if self.closed:
             raise RuntimeError("the event stream is closed")
         self._quiet = False
         await self._write(Event(data, event_id).encode())
-
-    @property
-    def closed(self) -> bool:
-        """Whether the response has ended."""
-        return self._closed
 
     async def retry(self, milliseconds: int) -> None:
         """Tell the client how long to wait before it reconnects; open the stream."""
@@ -141,14 +136,14 @@ class EventStream:
 
     async def comment(self) -> None:
         """Send a comment, which clients ignore, unless the stream is closed; open the stream."""
-        if not self._closed:
+        if not self.closed:
             await self._write(b":\n\n")
 
     async def close(self) -> None:
         """End the response. Do nothing if it never began or has ended."""
-        if self._closed:
+        if self.closed:
             return
-        self._closed = True
+        self.closed = True
         if self._timer is not None:
             self._timer.cancel()
         if self.opened:

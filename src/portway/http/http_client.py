@@ -150,24 +150,6 @@ class Response:
 class _Connection(asyncio.Protocol):
     """One connection, idle or with one request and its response."""
 
-    __slots__ = (
-        "_client",
-        "_ended",
-        "_head_only",
-        "_headers",
-        "_overhead",
-        "_parser",
-        "_paused",
-        "_poll",
-        "_response",
-        "_transport",
-        "_until_eof",
-        "keep_until",
-        "loop",
-        "reset",
-        "silent",
-    )
-
     def __init__(self, client: "HttpClient") -> None:
         self.keep_until = 0.0  # loop time until which it may be reused; while active, the seconds it may then idle
         self.silent = False  # it was lost before any byte of the response

@@ -74,25 +74,6 @@ class RequestCycle:
     system call. Futures are made only when something waits.
     """
 
-    __slots__ = (
-        "_body",
-        "_chunked",
-        "_connection",
-        "_expects_continue",
-        "_has_body",
-        "_head",
-        "_is_head",
-        "_knows_chunks",
-        "_left",
-        "_news",
-        "_waiters",
-        "disconnected",
-        "keep_alive",
-        "more_body",
-        "response_complete",
-        "response_started",
-    )
-
     def __init__(
         self,
         connection: ClientConnection,

@@ -7,8 +7,6 @@ INVALID_PARAMS = -32602
 INTERNAL_ERROR = -32603
 RESOURCE_NOT_FOUND = -32002
 """Legacy only; the modern era uses INVALID_PARAMS (2026-07-28, server/resources)."""
-REQUEST_CANCELLED = -32800
-"""The code of the Language Server Protocol; MCP has none for it."""
 HEADER_MISMATCH = -32020
 MISSING_CAPABILITY = -32021
 UNSUPPORTED_VERSION = -32022
