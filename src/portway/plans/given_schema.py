@@ -19,8 +19,6 @@ from portway.plans import faults
 from portway.plans.output import encode_json
 from portway.plans.schema import LIMITS, Path, Schema, Shape, show, subschemas
 
-MAX_BYTES = 256 * 1024
-MAX_DEPTH = 64
 MAX_STEPS = 1_000_000
 """Keywords applied to one value: seconds of work."""
 MAX_PATTERN_CHARACTERS = 64 * 1024
@@ -47,10 +45,6 @@ class GivenSchema:
             raise RegistrationError(f"{self._where} must be an object.")
         if keyword == "input_schema" and self.data.get("type") != "object":
             raise RegistrationError(f'{self._where} must have "type": "object" at its top, as MCP asks of tools.')
-        if _is_deeper(self.data, MAX_DEPTH):
-            raise RegistrationError(
-                f"{self._where} is nested more than {MAX_DEPTH} levels deep; move parts of it into $defs."
-            )
         for reference in _references(self.data):
             if not reference.startswith("#"):
                 raise RegistrationError(
@@ -87,18 +81,12 @@ class GivenSchema:
         try:
             if isinstance(schema, str | bytes):
                 msgspec.json.decode(schema)  # `format` looks at the structure only
-                compact = msgspec.json.format(schema.encode() if isinstance(schema, str) else schema, indent=-1)
-            else:
-                compact = encode_json(dict(schema) if isinstance(schema, Mapping) else schema, self._where, "holds")
+                return msgspec.json.format(schema.encode() if isinstance(schema, str) else schema, indent=-1)
+            return encode_json(dict(schema) if isinstance(schema, Mapping) else schema, self._where, "holds")
         except OutputError as error:
             raise RegistrationError(str(error)) from None
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             raise RegistrationError(f"{self._where} is not JSON ({error}).") from None
-        if len(compact) > MAX_BYTES:
-            raise RegistrationError(
-                f"{self._where} has {len(compact)} bytes, more than the {MAX_BYTES} a schema may have."
-            )
-        return compact
 
     def _compiled(self) -> Any:  # noqa: ANN401 - jsonschema has no types
         """Compile the validator, at the first call: importing its library takes longer than the rest of a server.
@@ -118,7 +106,7 @@ class GivenSchema:
             place = f"at {faults.spell(tuple(error.absolute_path))} " if error.absolute_path else ""
             raise RegistrationError(f"{self._where} is no valid JSON Schema: {place}{error.message[:200]}.") from None
         except RecursionError:
-            raise RegistrationError(f"{self._where} refers to itself without end.") from None
+            raise RegistrationError(f"{self._where} is nested too deeply, or refers to itself without end.") from None
         self._validator = validator
         return validator
 
@@ -216,13 +204,6 @@ def _whole_floats(value: object) -> object:
     if isinstance(value, dict):
         return {key: _whole_floats(item) for key, item in value.items()}
     return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _is_deeper(node: object, levels: int) -> bool:
-    if not isinstance(node, dict | list):
-        return False
-    inner = node.values() if isinstance(node, dict) else node
-    return levels == 0 or any(_is_deeper(item, levels - 1) for item in inner)
 
 
 def _references(schema: Schema) -> Iterator[str]:

@@ -10,6 +10,7 @@ Schema = dict[str, Any]  # Any: JSON Schema is an open format, and authors' own 
 Path = tuple[str | int, ...]
 
 REF_PREFIX = "#/$defs/"
+_REFERENCE = re.compile(rf'"\$ref":"{re.escape(REF_PREFIX)}([^"]+)"')
 _INLINE_NODES = 2000  # beyond this, shared definitions stay shared: a schema must not grow without bound
 _SHOWN = 60  # characters of a refused value that an error repeats
 _MAX_WORDS = 200  # characters of what an error says was expected
@@ -194,13 +195,5 @@ def _reachable(schema: Schema, defs: Mapping[str, Schema]) -> set[str]:
     return found
 
 
-def _references(node: object) -> set[str]:
-    if isinstance(node, list):
-        return set().union(*map(_references, node))
-    if not isinstance(node, dict):
-        return set()
-    found = set().union(*map(_references, node.values()))
-    reference = node.get("$ref")
-    if isinstance(reference, str) and reference.startswith(REF_PREFIX):
-        found.add(reference.removeprefix(REF_PREFIX))
-    return found
+def _references(schema: Schema) -> set[str]:
+    return set(_REFERENCE.findall(msgspec.json.encode(schema).decode()))

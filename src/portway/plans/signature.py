@@ -15,25 +15,19 @@ from portway.exceptions import RegistrationError
 EMPTY: Any = inspect.Parameter.empty  # Any: it stands where an annotation or a default would
 
 
-class Ask:
+class Ask(msgspec.Struct, frozen=True, eq=False):
     """Marks a parameter as asked of the client before the function runs: `Annotated[bool, Ask("Really?")]`.
 
     The text stands for a form of the parameter's type; any other question is given itself, as in `Ask(list_roots())`.
     """
 
-    __slots__ = ("question",)
-
-    def __init__(self, question: Any) -> None:  # noqa: ANN401 - a str or a Question, which stands in a higher layer
-        self.question = question
+    question: Any  # a str or a Question, which stands in a higher layer
 
 
-class Header:
+class Header(msgspec.Struct, frozen=True):
     """Marks an argument modern clients repeat in a header: `Annotated[str, Header("Region")]` (Mcp-Param-Region)."""
 
-    __slots__ = ("name",)
-
-    def __init__(self, name: str) -> None:
-        self.name = name
+    name: str
 
 
 class Parameter(msgspec.Struct, frozen=True):
