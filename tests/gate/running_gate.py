@@ -13,7 +13,7 @@ from portway.host import routing_table
 from portway.host.gate.__main__ import Gate
 from portway.host.paths import Paths, run_directory
 from portway.host.token_table import Token, TokenWriter
-from portway.http.http_client import Address, HttpClient, Response
+from portway.http.http_client import HttpClient, Response
 from portway.http.serve import Bind, Limits, serve
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ async def running(paths: Paths) -> AsyncIterator[Rig]:
         serve(gate, Bind(port=0), Limits(shutdown_seconds=2), on_ready=ready.set_result, stop=stop)
     )
     url = await ready
-    client = HttpClient(Address.parse(url))
+    client = HttpClient(url)
     try:
         yield Rig(paths, client, url, gate)
     finally:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from portway.host.gate.call_record import CallRecord, Line
-from portway.http.http_client import Address, HttpClient
+from portway.http.http_client import HttpClient
 from tests.gate.running_gate import JSON, Seen, Upstream, call, echo, modern, prepare, record, result, rig, running
 from tests.support import clean_env, eventually
 
@@ -84,7 +84,7 @@ def test_numbers_go_on_without_a_gap_after_a_kill_and_no_connection_is_refused_m
         server = await asyncio.start_server(upstream.serve, "127.0.0.1", 0)
         paths = prepare(tmp_path, [f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"])
         with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
-            client = HttpClient(Address.parse(f"http://127.0.0.1:{listener.getsockname()[1]}"))
+            client = HttpClient(f"http://127.0.0.1:{listener.getsockname()[1]}")
 
             async def ask(number: int) -> int:
                 headers = [JSON, (b"authorization", b"Bearer secret")]
@@ -124,7 +124,7 @@ def test_sigterm_lets_a_call_in_flight_end(tmp_path: Path) -> None:
         server = await asyncio.start_server(Upstream(held).serve, "127.0.0.1", 0)
         paths = prepare(tmp_path, [f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"])
         with socket.create_server(("127.0.0.1", 0)) as listener:
-            client = HttpClient(Address.parse(f"http://127.0.0.1:{listener.getsockname()[1]}"))
+            client = HttpClient(f"http://127.0.0.1:{listener.getsockname()[1]}")
             gate = GateProcess(paths.data, listener)
             answer = asyncio.create_task(client.request("POST", "/p/mcp", [JSON], call()))
             await asked.wait()

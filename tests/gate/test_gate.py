@@ -325,7 +325,7 @@ def test_of_an_apps_reply_only_the_headers_of_the_protocol_reach_the_shared_orig
             initialize = b'{"jsonrpc":"2.0","id":1,"method":"initialize","params":{}}'
             session = dict((await gate.post(initialize, legacy)).headers)[b"mcp-session-id"]
             assert session != b"unsealed", "the id of a new session passes, under the gate's seal"
-            gate.client._host = b"host: a.localhost"
+            gate.client._host_header = b"host: a.localhost"
             page = await gate.client.request("GET", "/page", [bearer])
             assert {b"location", b"access-control-allow-origin"} <= dict(page.headers).keys(), "its own origin"
 
@@ -510,7 +510,7 @@ def test_a_host_name_leads_to_its_app_with_every_path_and_a_path_only_to_its_end
             async def ask(
                 host: str, method: str, target: str, *headers: tuple[bytes, bytes], body: bytes = b""
             ) -> tuple[int, bytes]:
-                gate.client._host = f"host: {host}".encode()
+                gate.client._host_header = f"host: {host}".encode()
                 response = await gate.client.request(method, target, headers, body)
                 return response.status, await response.read(100_000)
 

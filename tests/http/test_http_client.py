@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from portway.http.http_client import Address, BrokenResponse, ConnectFailed, HttpClient
+from portway.http.http_client import BrokenResponse, ConnectFailed, HttpClient
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -33,7 +33,7 @@ async def peer(script: Script) -> AsyncIterator[HttpClient]:
             writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    client = HttpClient(Address.parse(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"))
+    client = HttpClient(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
     try:
         yield client
     finally:
@@ -278,19 +278,19 @@ def test_unix_sockets_work_and_dead_addresses_raise(tmp_path: Path) -> None:
             writer.close()
 
         server = await asyncio.start_unix_server(script, str(tmp_path / "s"))
-        client = HttpClient(Address.parse(f"unix:{tmp_path}/s"))
+        client = HttpClient(f"unix:{tmp_path}/s")
         assert await (await client.request("GET", "/")).read(10) == b"ok"
         server.close()
         for dead in (f"unix:{tmp_path}/none", "http://127.0.0.1:1"):
             with pytest.raises(ConnectFailed, match="cannot connect"):
-                await HttpClient(Address.parse(dead)).request("GET", "/")
+                await HttpClient(dead).request("GET", "/")
 
     asyncio.run(run())
 
 
 def test_line_breaks_in_a_target_or_header_are_refused() -> None:
     async def run() -> None:
-        client = HttpClient(Address.parse("http://127.0.0.1:1"))
+        client = HttpClient("http://127.0.0.1:1")
         for target, headers in (
             ("/a\r\nx: y", []),
             ("/a b", []),
@@ -315,7 +315,7 @@ def test_line_breaks_in_a_target_or_header_are_refused() -> None:
     ],
 )
 def test_an_address_has_the_host_header_of_its_url(text: str, authority: str) -> None:
-    assert Address.parse(text).authority == authority
+    assert HttpClient(text).authority == authority
 
 
 @pytest.mark.parametrize(
@@ -323,4 +323,4 @@ def test_an_address_has_the_host_header_of_its_url(text: str, authority: str) ->
 )
 def test_an_invalid_address_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
-        Address.parse(text)
+        HttpClient(text)

@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from portway.http.event_stream import Event, EventParser
-from portway.http.http_client import Address, HttpClient, Response
+from portway.http.http_client import HttpClient, Response
 from portway.http.serve import Bind, serve
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def served(scenario: Callable[[str, HttpClient], Awaitable[None]], application: 
         stop = asyncio.Event()
         listening = asyncio.create_task(serve(application, Bind("127.0.0.1", 0), on_ready=ready.set_result, stop=stop))
         url = await ready
-        client = HttpClient(Address.parse(url))
+        client = HttpClient(url)
         try:
             await scenario(url, client)
         finally:

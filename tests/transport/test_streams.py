@@ -12,7 +12,7 @@ import pytest
 
 from portway import Context, Server
 from portway.http.event_stream import Event
-from portway.http.http_client import Address, HttpClient
+from portway.http.http_client import HttpClient
 from portway.protocol.errors import RpcError
 from portway.transport.http_app import HttpApp
 from tests.support import SCRIPTS, started
@@ -318,10 +318,10 @@ def test_a_signal_ends_streams_with_their_result_and_then_the_process(tmp_path: 
     command = (SCRIPTS / "portway", "run", "server.py", "--transport", "http", "--port", "0", "--workers", workers)
     with started(*command, ready=r"(http://127\.0\.0\.1:\d+)/mcp", cwd=tmp_path) as child:
         assert child.match is not None
-        address = Address.parse(child.match[1])
+        url = child.match[1]
 
         async def scenario() -> None:
-            client = HttpClient(address)
+            client = HttpClient(url)
             stream = Events(await listen(client, toolsListChanged=True))
             await stream.message()
             child.process.send_signal(signal.SIGTERM)

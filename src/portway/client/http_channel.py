@@ -20,7 +20,7 @@ from portway.client.channel import (
 )
 from portway.client.errors import ClientError, SessionLost
 from portway.http.event_stream import EventParser
-from portway.http.http_client import Address, HttpClient, Response, UpstreamError
+from portway.http.http_client import HttpClient, Response, UpstreamError
 from portway.protocol.headers import SESSION, VERSION, request_headers
 from portway.protocol.jsonrpc import UNREADABLE
 
@@ -62,11 +62,8 @@ class HttpChannel:
     has_headers = True
 
     def __init__(self, url: str, token: str | None, handler: Handler) -> None:
-        if url.startswith("unix:"):
-            self._client, self._target = HttpClient(Address.parse(url)), "/mcp"
-        else:
-            self._client = HttpClient(Address.parse(url))
-            self._target = _target(urlsplit(url))
+        self._client = HttpClient(url)
+        self._target = "/mcp" if url.startswith("unix:") else _target(urlsplit(url))
         if not _fits_header(self._target):
             raise ValueError(f"{url!r} is not a usable URL: percent-encode spaces and non-ASCII characters")
         if token and not _fits_header(token):
@@ -163,7 +160,7 @@ class HttpChannel:
 
     def _follow(self, location: str) -> None:
         """Follow a redirect to another path. Raise ClientError for another host: it would get the token."""
-        here = self._client.address.authority
+        here = self._client.authority
         try:
             parts = urlsplit(urljoin(f"http://{here}{self._target}", location))
         except ValueError:

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from portway.http.http_client import Address, BrokenResponse, ConnectFailed, HttpClient
+from portway.http.http_client import BrokenResponse, ConnectFailed, HttpClient
 
 
 async def is_alive(address: str) -> bool:
@@ -10,7 +10,7 @@ async def is_alive(address: str) -> bool:
 
     A probe tells only whether the event loop turns.
     """
-    client = HttpClient(Address.parse(address))
+    client = HttpClient(address)
     try:
         await (await client.request("GET", "/health")).close()
     except BrokenResponse:

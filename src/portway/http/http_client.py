@@ -11,7 +11,6 @@ import select
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
@@ -30,37 +29,6 @@ _CONNECT_SECONDS = 5.0
 _HEAD_BYTES = 65_536  # of a response: everything but its body
 _LF, _CR, _NUL = b"\n\r\0"  # numbers: looking for bytes in bytes is five times as slow
 _BUFFERED = 65_536  # bytes of body that may wait for the reader before the peer is paused
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """The address of a peer: a host and port (`tls` for https), or a Unix socket if `path` is set."""
-
-    host: str
-    port: int = 0
-    tls: bool = False
-    path: str = ""
-
-    @classmethod
-    def parse(cls, text: str) -> "Address":
-        """Parse `http://host[:port]`, `https://host[:port]` or `unix:/path`. Raise ValueError for anything else."""
-        if text.startswith("unix:/"):
-            return cls("localhost", path=text.removeprefix("unix:"))
-        try:
-            parts = urlsplit(text)
-            scheme, host, port = parts.scheme, parts.hostname, parts.port
-            usable = scheme in ("http", "https") and parts.username is None and text.isascii()
-        except ValueError:  # an open bracket, an invalid port
-            usable, scheme, host, port = False, "", None, None
-        if not usable or not host:
-            raise ValueError(f"{text!r} is not an address: write http://host:port, https://host:port or unix:/path")
-        return cls(host, port or (443 if scheme == "https" else 80), scheme == "https")
-
-    @property
-    def authority(self) -> str:
-        """The value of the Host header."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.path or self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
 
 
 class UpstreamError(Exception):
@@ -172,7 +140,7 @@ class _Connection(asyncio.Protocol):
         """Return whether not to reuse an idle connection: it is too old, closed, or has unexpected data to read."""
         if self._ended or now > self.keep_until:
             return True
-        return sys.platform != "win32" and not self._client.address.tls and bool(self._poll.poll(0))
+        return sys.platform != "win32" and not self._client.is_tls and bool(self._poll.poll(0))
 
     def send(self, head: bytes, body: bytes, *, head_only: bool) -> Response:
         self._response = response = Response(self)
@@ -289,14 +257,33 @@ def _reason(error: OSError) -> str:
 
 
 class HttpClient:
-    """Sends requests to one peer, over pooled connections."""
+    """Sends requests to one peer, over pooled connections.
 
-    def __init__(self, address: Address) -> None:
-        self.address = address
+    `address` is `http://host[:port]`, `https://host[:port]` or `unix:/path`; what follows host and port is ignored.
+    Raises ValueError for anything else. `authority` is the value of the Host header.
+    """
+
+    def __init__(self, address: str) -> None:
         self.closed = False
         self._idle: deque[_Connection] = deque(maxlen=_IDLE_CONNECTIONS)
+        self._path = address.removeprefix("unix:") if address.startswith("unix:/") else ""  # of a Unix socket
+        url = "http://localhost" if self._path else address
+        wrong = ValueError(f"{address!r} is not an address: write http://host:port, https://host:port or unix:/path")
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname, parts.port
+        except ValueError:  # an open bracket, an invalid port
+            raise wrong from None
+        if not host or parts.scheme not in ("http", "https") or parts.username is not None or not url.isascii():
+            raise wrong
+        self.is_tls = parts.scheme == "https"
+        usual = 443 if self.is_tls else 80
+        self._host, self._port = host, port or usual
+        self.authority = f"[{host}]" if ":" in host else host
+        if self._port != usual:
+            self.authority += f":{self._port}"
+        self._host_header = f"host: {self.authority}".encode("ascii")
         self._tls: ssl.SSLContext | None = None
-        self._host = f"host: {address.authority}".encode("ascii")
 
     async def request(
         self, method: str, target: str, headers: Headers = (), body: bytes = b"", *, repeatable: bool = False
@@ -331,7 +318,7 @@ class HttpClient:
             self._idle.popleft().fail("the client was closed")
 
     def _head(self, method: str, target: str, headers: Headers, body: bytes) -> bytes:
-        lines = [f"{method} {target} HTTP/1.1".encode("ascii"), self._host, *map(b": ".join, headers)]
+        lines = [f"{method} {target} HTTP/1.1".encode("ascii"), self._host_header, *map(b": ".join, headers)]
         if body or method in ("POST", "PUT", "PATCH"):
             lines.append(b"content-length: %d" % len(body))
         text = b"".join(lines)
@@ -349,21 +336,20 @@ class HttpClient:
         return None
 
     async def _connect(self) -> _Connection:
-        loop, address = asyncio.get_running_loop(), self.address
-        if address.tls and self._tls is None:
+        loop = asyncio.get_running_loop()
+        if self.is_tls and self._tls is None:
             import ssl
 
             self._tls = ssl.create_default_context()
         try:
             async with asyncio.timeout(_CONNECT_SECONDS):
-                if address.path:
-                    return (await loop.create_unix_connection(lambda: _Connection(self), address.path))[1]
+                if self._path:
+                    return (await loop.create_unix_connection(lambda: _Connection(self), self._path))[1]
                 # Not every resolver knows that names under localhost are this machine (RFC 6761 section 6.3).
-                where = "localhost" if address.host.endswith(".localhost") else address.host, address.port
-                return (await loop.create_connection(lambda: _Connection(self), *where, ssl=self._tls))[1]
+                host = "localhost" if self._host.endswith(".localhost") else self._host
+                return (await loop.create_connection(lambda: _Connection(self), host, self._port, ssl=self._tls))[1]
         except (OSError, TimeoutError) as error:
-            peer = address.path or address.authority
-            raise ConnectFailed(f"cannot connect to {peer}: {_reason(error)}") from error
+            raise ConnectFailed(f"cannot connect to {self._path or self.authority}: {_reason(error)}") from error
 
     def release(self, connection: _Connection) -> None:
         """Keep a connection for the next request."""

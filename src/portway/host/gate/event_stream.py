@@ -21,7 +21,7 @@ class RelayedStream(EventStream):
 
     def abandon(self) -> None:
         """Stop writing, without an end. The listener cuts a response that has not ended."""
-        self._closed = True
+        self.closed = True
         if self._timer is not None:
             self._timer.cancel()
 

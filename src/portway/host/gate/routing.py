@@ -9,7 +9,7 @@ from portway.host.gate.places import Places
 from portway.host.gate.reply_memory import ReplyMemory
 from portway.host.routing_table import App, Instance, Limits, Table
 from portway.http.host_and_origin import Guard
-from portway.http.http_client import Address, HttpClient
+from portway.http.http_client import HttpClient
 from portway.protocol.errors import REFUSED, RpcError
 
 _KNOWN_HOSTS = 1024  # Host values whose route is remembered until the next table
@@ -20,7 +20,7 @@ class Backend:
 
     def __init__(self, instance: Instance) -> None:
         self.instance = instance
-        self.client = HttpClient(Address.parse(instance.address))
+        self.client = HttpClient(instance.address)
         self.in_flight = 0
 
 
