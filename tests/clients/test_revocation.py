@@ -13,6 +13,7 @@ import pytest
 from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
 
+from portway.cli.control_client import ask_control
 from portway.host.management.management_types import NewToken
 from tests.host.running_host import Host, host
 
