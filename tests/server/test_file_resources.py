@@ -1,6 +1,8 @@
 """Files and folders as resources: what is inside the folder is served, any path that leads outside is not."""
 
 import base64
+import errno
+import mimetypes
 import os
 import socket
 
@@ -24,6 +26,8 @@ def folder(tmp_path):
     (root / "guide" / "Ž").write_text("plain")
     (root / "logo.png").write_bytes(PNG)
     (root / "latin.txt").write_bytes(b"\xe9")
+    (root / "123").write_text("named by a number")
+    (root / "nul.txt").write_bytes(b"a\0b")
     (root / "blob").write_bytes(b"a\0b")
     (root / "old.tar.gz").write_bytes(b"\x1f\x8b")
     (root / ".env").write_text("TOKEN=planted")
@@ -62,6 +66,8 @@ SERVED = [  # path, type, text or bytes
     ("guide/%C5%BD", "text/plain", "plain"),
     ("logo.png", "image/png", PNG),
     ("latin.txt", "text/plain", b"\xe9"),
+    ("123", "text/plain", "named by a number"),
+    ("nul.txt", "text/plain", "a\0b"),
     ("blob", "application/octet-stream", b"a\0b"),
     ("old.tar.gz", "application/gzip", b"\x1f\x8b"),
 ]
@@ -91,8 +97,47 @@ def test_what_is_no_file_or_hidden_or_outside_is_not_found(server, path):
     }
 
 
+@pytest.mark.parametrize(
+    ("name", "mime_type", "is_text"),
+    [
+        ("a.toml", "application/toml", True),
+        ("a.yaml", "application/yaml", True),
+        ("a.yml", "application/yaml", True),
+        ("a.html", "text/html", True),
+        ("a.xsl", "application/xml", True),
+        ("a.sh", "application/x-sh", True),
+        ("a.js", mimetypes.types_map[".js"], True),
+        ("a.svg", "image/svg+xml", True),
+        ("a.webmanifest", "application/manifest+json", True),
+        ("a.pdf", "application/pdf", False),
+        ("a.txt.bz2", "application/x-bzip2", False),
+        ("a.txt.gz", "application/gzip", False),
+        ("a.odd", "text/plain", True),
+    ],
+)
+def test_the_type_of_a_file_comes_from_its_name_and_says_whether_it_is_text(server, folder, name, mime_type, is_text):
+    (folder / name).write_text("text")
+    (entry,) = read(server, f"docs://{name}")["result"]["contents"]
+    assert (entry["mimeType"], "text" in entry) == (mime_type, is_text)
+
+
+@pytest.mark.parametrize(("number", "code"), [(errno.EACCES, -32002), (errno.EPERM, -32002), (errno.EIO, -32603)])
+def test_a_file_that_may_not_be_read_is_not_found_and_a_broken_disk_is_an_error(server, monkeypatch, number, code):
+    original = os.open
+
+    def refused(path, *arguments, **options):
+        if path == "index.md":
+            raise OSError(number, os.strerror(number))
+        return original(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", refused)
+    monkeypatch.setattr(os, "supports_dir_fd", {refused})
+    assert read(server, "docs://index.md")["error"]["code"] == code
+
+
 def test_a_folder_can_be_a_list_of_segments(server):
     assert read(server, "list://docs/guide/one.txt")["result"]["contents"][0]["text"] == "one"
+    assert read(server, "list://docs/index.md")["result"]["contents"][0]["text"] == "# Hé"
     assert "error" in read(server, "list://docs")
 
 
@@ -112,6 +157,38 @@ def test_a_file_beyond_the_bound_is_an_error_that_says_so(server, folder):
     assert reply["error"]["message"] == "big.bin is larger than 16 MiB, the most this server reads of a file."
 
 
+def test_a_file_is_read_up_to_the_bound_however_large_it_was_said_to_be(server, folder, monkeypatch):
+    monkeypatch.setattr(file_resources, "MAX_BYTES", 10)
+    original = os.fstat
+    for size in (10, 11):
+        (folder / "index.md").write_bytes(b"x" * size)
+        for said in (size, 5):  # one that grows while it is read was smaller
+
+            def stat(file, said=said):
+                status = list(original(file))
+                status[6] = said
+                return os.stat_result(status)
+
+            with monkeypatch.context() as patch:
+                patch.setattr(os, "fstat", stat)
+                assert ("error" in read(server, "docs://index.md")) is (size == 11)
+
+
+def test_no_descriptor_stays_open(server, folder):
+    def ask_all():
+        for path, _, _ in SERVED:
+            read(server, f"docs://{path}")
+        for path in NOT_THERE:
+            read(server, f"docs://{path}")
+        for begun, values in COMPLETED:
+            assert file_resources.path_completer(str(folder))(begun) == values
+
+    ask_all()
+    before = len(os.listdir("/dev/fd"))
+    ask_all()
+    assert len(os.listdir("/dev/fd")) == before
+
+
 def test_the_lists_name_the_file_and_the_folder(server):
     (file,) = ask(server, "resources/list")["result"]["resources"]
     assert file == {"uri": "file://index", "name": "inside.md", "title": "The index", "mimeType": "text/markdown"}
@@ -121,7 +198,7 @@ def test_the_lists_name_the_file_and_the_folder(server):
 
 
 COMPLETED = [
-    ("", ["blob", "guide/", "index.md", "inside.md", "latin.txt", "logo.png", "old.tar.gz"]),
+    ("", ["123", "blob", "guide/", "index.md", "inside.md", "latin.txt", "logo.png", "nul.txt", "old.tar.gz"]),
     ("in", ["index.md", "inside.md"]),
     ("guide/", ["guide/one.txt", "guide/two words.json", "guide/Ž"]),
     ("guide/t", ["guide/two words.json"]),
@@ -160,8 +237,10 @@ def test_a_relative_path_is_resolved_at_registration(folder, tmp_path, monkeypat
     ] * 2
 
 
-@pytest.mark.parametrize("level", ["guide", "guide/deep"])
-def test_a_folder_swapped_for_a_link_while_it_is_read_leads_nowhere(folder, tmp_path, monkeypatch, level):
+@pytest.mark.parametrize(
+    ("level", "target"), [("guide", "."), ("guide/deep", "."), ("guide/deep/x.txt", "x.txt"), ("guide/deep/x.txt", ".")]
+)
+def test_what_is_swapped_for_a_link_while_it_is_read_leads_nowhere(folder, tmp_path, monkeypatch, level, target):
     (folder / "guide" / "deep").mkdir()
     (folder / "guide" / "deep" / "x.txt").write_text("inside")
     outside = tmp_path / "elsewhere"
@@ -175,7 +254,7 @@ def test_a_folder_swapped_for_a_link_while_it_is_read_leads_nowhere(folder, tmp_
     def swapped(directory, path):
         found = original(directory, path)  # the path is judged, then the folder is replaced
         (folder / level).rename(tmp_path / "moved")
-        (folder / level).symlink_to(outside)
+        (folder / level).symlink_to(outside / target)
         return found
 
     assert read(server, "docs://guide/deep/x.txt")["result"]["contents"][0]["text"] == "inside"

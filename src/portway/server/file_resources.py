@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 16 * 1024 * 1024
 _ABSENT = {
-    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM),
+    *(errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM),
     *(errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO),
 }
 # Does not follow a link that has replaced the file since its path was resolved; does not wait for a pipe's writer.
@@ -82,9 +82,8 @@ def folder_reader(template: str, directory: str) -> Callable[..., ResourceConten
 
     name = pattern.names[0]
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    parameter = inspect.Parameter(name, kind, annotation=list[str] if name in pattern.lists else str)
+    parameter = inspect.Parameter(name, kind)
     read.__signature__ = inspect.Signature([parameter])  # type: ignore[attr-defined]
-    read.__annotations__.clear()
     read.__name__ = _shown(os.path.basename(directory))
     return read
 
@@ -129,10 +128,9 @@ def _inside(directory: str, path: str) -> tuple[str, list[str]]:
     root = os.path.realpath(directory)
     try:
         target = os.path.realpath(os.path.join(root, *path.split("/")))
-        inside = os.path.commonpath([root, target]) == root
+        names = os.path.relpath(target, root).split(os.sep)  # begins with ".." if it is outside
     except ValueError:  # a NUL, or another drive
         raise ResourceNotFound(path) from None
-    names = os.path.relpath(target, root).split(os.sep) if inside else [""]
     if any(not name or name.startswith(".") for name in (*path.split("/"), *names)):
         raise ResourceNotFound(path)
     return root, names
