@@ -1,4 +1,4 @@
-"""The exceptions of an author's functions: those they raise, and those raised about them."""
+"""The exceptions of an author's functions, raised by them or about them, and of the settings of a process."""
 
 from collections.abc import Sequence
 
@@ -25,6 +25,10 @@ class OutputError(Exception):
 
 class ResourceNotFound(Exception):
     """Raised by a resource's function: nothing exists at the URI it was called for."""
+
+
+class SettingError(ValueError):
+    """An environment variable has a value that cannot be used. The message says why and shows no secret."""
 
 
 class Suspended(BaseException):

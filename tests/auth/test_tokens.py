@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from portway.auth.principal import Principal
-from portway.auth.tokens import NamedTokens, TokenSyntaxError
+from portway.auth.tokens import NamedTokens
+from portway.exceptions import SettingError
 
 
 def test_every_entry_names_a_caller_with_its_scopes() -> None:
@@ -34,6 +35,6 @@ def test_every_entry_names_a_caller_with_its_scopes() -> None:
     ],
 )
 def test_an_entry_that_cannot_be_read_is_refused_by_its_number_without_its_token(entry: str, fault: str) -> None:
-    with pytest.raises(TokenSyntaxError, match=f"^PORTWAY_TOKENS entry 2 {fault}") as refused:
+    with pytest.raises(SettingError, match=f"^PORTWAY_TOKENS entry 2 {fault}") as refused:
         NamedTokens(f"ada:one,{entry}")
     assert "planted" not in str(refused.value)

@@ -4,7 +4,8 @@ import base64
 
 import pytest
 
-from portway.protocol.sealing import Keys, KeySyntaxError
+from portway.exceptions import SettingError
+from portway.protocol.sealing import Keys
 
 KEY, OTHER = (base64.urlsafe_b64encode(key).decode() for key in (bytes(range(32)), b"\xff" * 32))
 SEALED = "kyJRwihdI7DarrJ4IhyOHm08aCR9epd1cHCXaJAqqY5hZGE"
@@ -50,6 +51,6 @@ def test_keys_may_have_padding_and_spaces_and_only_given_ones_are_shared() -> No
 
 @pytest.mark.parametrize("entry", ["", "planted", KEY[:-3], f"AAAA{KEY}", OTHER.replace("_", "/"), "é" * 43])
 def test_a_key_that_is_not_32_bytes_of_base64url_is_refused_by_its_number_and_not_shown(entry: str) -> None:
-    with pytest.raises(KeySyntaxError, match=r"^PORTWAY_KEYS: key 2 is not 32 bytes in base64url") as refused:
+    with pytest.raises(SettingError, match=r"^PORTWAY_KEYS: key 2 is not 32 bytes in base64url") as refused:
         Keys.parse(f"{KEY},{entry}")
     assert not entry or entry not in str(refused.value)

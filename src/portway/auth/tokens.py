@@ -4,6 +4,7 @@ import hashlib
 from typing import Protocol
 
 from portway.auth.principal import Principal
+from portway.exceptions import SettingError
 
 
 class TokenVerifier(Protocol):
@@ -25,12 +26,8 @@ def bearer(authorization: bytes | None) -> str | None:
     return authorization[7:].strip(b" \t").decode("latin-1") or None
 
 
-class TokenSyntaxError(ValueError):
-    """PORTWAY_TOKENS cannot be read. The message does not show any token."""
-
-
 class NamedTokens:
-    """The tokens of PORTWAY_TOKENS: `name:token[:scope+scope],…`.
+    """The tokens of PORTWAY_TOKENS: `name:token[:scope+scope],…`. Raises SettingError for another text.
 
     They are looked up by digest, so the time it takes reveals nothing of a token.
     """
@@ -41,12 +38,12 @@ class NamedTokens:
             name, _, rest = entry.partition(":")
             token, _, scopes = rest.partition(":")
             if not name or not token:
-                raise TokenSyntaxError(f"PORTWAY_TOKENS entry {position} is not name:token[:scope+scope].")
+                raise SettingError(f"PORTWAY_TOKENS entry {position} is not name:token[:scope+scope].")
             if not token.isascii() or not token.isprintable() or " " in token:
-                raise TokenSyntaxError(f"PORTWAY_TOKENS entry {position} has a token no header can carry: use ASCII.")
+                raise SettingError(f"PORTWAY_TOKENS entry {position} has a token no header can carry: use ASCII.")
             principal = Principal("portway", name, name, frozenset(filter(None, scopes.split("+"))))
             if self._by_digest.setdefault(digest(token), principal) is not principal:
-                raise TokenSyntaxError(f"PORTWAY_TOKENS entry {position} repeats the token of an earlier one.")
+                raise SettingError(f"PORTWAY_TOKENS entry {position} repeats the token of an earlier one.")
 
     async def verify(self, token: str) -> Principal | None:
         """Return the caller named with `token`; None for an unknown token."""

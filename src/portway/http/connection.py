@@ -24,7 +24,7 @@ from urllib.parse import unquote
 import httptools
 
 from portway.http.request_cycle import RequestCycle
-from portway.http.request_head import INVALID, HeadRefused, check_coding, check_head, check_version, origin_form
+from portway.http.request_head import INVALID, HeadRefused, check_head, origin_form
 
 if TYPE_CHECKING:
     from portway.http.asgi import App, Headers, Scope
@@ -218,8 +218,8 @@ class Connection(asyncio.Protocol):
                 self._says_connection = True
             elif name == b"expect":
                 self._expects_continue = self._expects_continue or value.lower() == b"100-continue"
-            elif self._in_head:  # else it is a trailer
-                check_coding(value)
+            elif self._in_head and value.strip(b" \t").lower() != b"chunked":  # outside the head it is a trailer
+                raise HeadRefused(501, "The Transfer-Encoding of the request is not supported: only chunked is.")
         self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
@@ -238,7 +238,8 @@ class Connection(asyncio.Protocol):
         keep_alive = parser.should_keep_alive()
         # Only HTTP/1.1 is kept alive without a Connection header; asking the parser costs as much as four headers.
         version = "1.1" if keep_alive and not self._says_connection else parser.get_http_version()
-        check_version(version)
+        if version not in ("1.1", "1.0"):
+            raise HeadRefused(505, f"HTTP/{version} is not supported here. Send HTTP/1.1.")
         is_current = version == "1.1"
         cycle = RequestCycle(
             self,

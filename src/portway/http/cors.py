@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from portway.exceptions import SettingError
 from portway.http.asgi import Headers, Message, Scope, Send
 
 _NAMED = re.compile(r"(https?)://(\[[0-9a-f:.]+\]|[a-z0-9_](?:[a-z0-9._-]*))(?::([0-9]{1,5}))?/?")
@@ -31,12 +32,8 @@ _MAX_AGE = (b"access-control-max-age", b"600")
 _VARY = (b"vary", b"Origin")
 
 
-class OriginSyntaxError(ValueError):
-    """An entry of PORTWAY_ALLOWED_ORIGINS is no origin."""
-
-
 class Cors:
-    """The pages that may call, by exact scheme, host and port. Raises OriginSyntaxError for what is no origin."""
+    """The pages that may call, by exact scheme, host and port. Raises SettingError for what is no origin."""
 
     def __init__(self, origins: Iterable[str] = ()) -> None:
         self._origins = frozenset(map(_origin, origins))
@@ -83,7 +80,7 @@ def _origin(text: str) -> bytes:
     """Write an origin as browsers do: in lower case, without the scheme's own port."""
     match = _NAMED.fullmatch(text.strip().lower())
     if match is None:
-        raise OriginSyntaxError(
+        raise SettingError(
             f"PORTWAY_ALLOWED_ORIGINS: {text.strip()!r} is not an origin; write scheme, host and port, as in "
             "https://app.example.com or http://localhost:6274"
         )

@@ -33,18 +33,6 @@ def check_head(target: bytes, headers: Headers, limits: Limits, received: int) -
             raise HeadRefused(431, f"The request headers are larger than {limits.header_bytes} bytes.")
 
 
-def check_version(version: str) -> None:
-    """Raise HeadRefused (505) for a version other than HTTP/1.1 and HTTP/1.0."""
-    if version not in ("1.1", "1.0"):
-        raise HeadRefused(505, f"HTTP/{version} is not supported here. Send HTTP/1.1.")
-
-
-def check_coding(transfer_encoding: bytes) -> None:
-    """Raise HeadRefused (501) for a Transfer-Encoding other than chunked."""
-    if transfer_encoding.strip(b" \t").lower() != b"chunked":
-        raise HeadRefused(501, "The Transfer-Encoding of the request is not supported: only chunked is.")
-
-
 def origin_form(target: bytes, headers: Headers) -> tuple[bytes, Headers]:
     """Return path and query of an absolute target, and the headers with its authority as Host (RFC 9112 §3.2.2).
 

@@ -10,13 +10,11 @@ import os
 from collections.abc import Sequence
 from typing import Self
 
+from portway.exceptions import SettingError
+
 KEY_BYTES = 32
 _MAC_BYTES = 32
 _NONCE_BYTES = 12
-
-
-class KeySyntaxError(ValueError):
-    """The text is not a list of keys; the message says what is wrong and shows no key."""
 
 
 class Keys:
@@ -29,12 +27,12 @@ class Keys:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read PORTWAY_KEYS: base64url keys of 32 bytes, comma-separated. Raises KeySyntaxError."""
+        """Read PORTWAY_KEYS: base64url keys of 32 bytes, comma-separated. Raises SettingError."""
         ring = []
         for number, part in enumerate(text.split(","), 1):
             key = _from_text(part.strip().rstrip("="))
             if len(key) != KEY_BYTES:
-                raise KeySyntaxError(
+                raise SettingError(
                     f"PORTWAY_KEYS: key {number} is not {KEY_BYTES} bytes in base64url; make one with: "
                     "python -c 'import base64, os; print(base64.urlsafe_b64encode(os.urandom(32)).decode())'"
                 )

@@ -253,7 +253,7 @@ def app(server: BaseServer) -> HttpApp:
     PORTWAY_TOKENS asks for a bearer token. PORTWAY_ALLOWED_HOSTS and RENDER_EXTERNAL_HOSTNAME name the server for the
     Host check, PORTWAY_ALLOWED_ORIGINS the pages that may call. PORTWAY_KEYS seals session ids and cursors, so that
     other processes read them too. PORTWAY_SOCKET (set by a host) leaves authentication to the gate.
-    Raises TokenSyntaxError, KeySyntaxError and OriginSyntaxError.
+    Raises SettingError.
     """
     tokens = os.environ.get("PORTWAY_TOKENS", "")
     behind_gate = bool(os.environ.get("PORTWAY_SOCKET"))

@@ -80,13 +80,14 @@ def run(
 
 def serve_stdio(server: BaseServer, choice: Choice, wire: Wire | None = None) -> None:
     """Serve over standard input and output, or over the `wire` claimed from them earlier."""
-    from portway.protocol.sealing import Keys, KeySyntaxError
+    from portway.exceptions import SettingError
+    from portway.protocol.sealing import Keys
     from portway.transport import stdio
 
     _configure_logs()
     try:
         keys = Keys.parse(text) if (text := os.environ.get("PORTWAY_KEYS")) else None
-    except KeySyntaxError as error:
+    except SettingError as error:
         raise UsageError(str(error)) from None
     _announce(server, "stdio", choice)
     stdio.serve(server, wire, keys)
@@ -94,12 +95,10 @@ def serve_stdio(server: BaseServer, choice: Choice, wire: Wire | None = None) ->
 
 def serve_http(server: BaseServer, choice: Choice, *, host: str | None, port: int | None, workers: int) -> None:
     """Serve over HTTP by `workers` processes. Raises UsageError for an address or a setting that cannot be used."""
-    from portway.auth.tokens import TokenSyntaxError
+    from portway.exceptions import SettingError
     from portway.http.bind import ListenError
-    from portway.http.cors import OriginSyntaxError
     from portway.http.serve import LifespanError
     from portway.http.serve import run as listen
-    from portway.protocol.sealing import KeySyntaxError
     from portway.transport.http_app import PATH, app
 
     def announce(url: str) -> None:
@@ -123,7 +122,7 @@ def serve_http(server: BaseServer, choice: Choice, *, host: str | None, port: in
                 raise SystemExit(supervise(application, bind, workers, announce))
             raise UsageError("several workers need a system that can fork; leave --workers out")
         listen(application, bind, on_ready=announce)
-    except (ListenError, LifespanError, TokenSyntaxError, KeySyntaxError, OriginSyntaxError) as error:
+    except (ListenError, LifespanError, SettingError) as error:
         raise UsageError(str(error)) from None
 
 
