@@ -29,6 +29,12 @@ INITIALIZE = PING.replace(b"ping", b"initialize")
     ("text", "body", "headers", "options"),
     [
         ("There is nothing at this path; the MCP endpoint of an app is /<app>/mcp.", PING, (), {"path": "/a/sse"}),
+        (
+            "This Origin is not allowed. `portway deploy --allow-origin` names the pages of an app.",
+            PING,
+            ((b"origin", b"https://evil.test"),),
+            {},
+        ),
         ("A valid bearer token for this app is needed in the Authorization header.", PING, (), {"token": "planted"}),
         ("The body is larger than … bytes.", b" " * 2000, (), {}),
         ("A batch must be a JSON array of 1 to … messages.", b"[]", (), {}),

@@ -536,7 +536,10 @@ def test_a_host_name_leads_to_its_app_with_every_path_and_a_path_only_to_its_end
             status, said = await ask("evil.com", "GET", "/a/mcp", bearer)
             assert (status, b"This host does not answer to that name" in said) == (421, True)
             status, said = await ask("127.0.0.1", "GET", "/p/mcp", (b"origin", b"https://evil.com"))
-            assert (status, b"a page may call the host that it came from" in said) == (403, True)
+            assert (
+                status,
+                b"This Origin is not allowed. `portway deploy --allow-origin` names the pages of an app." in said,
+            ) == (403, True)
             assert len(upstream.requests) == count + 1
 
     run(test())

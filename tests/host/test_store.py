@@ -10,7 +10,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine
 
-from portway.host.store import InstanceRecord, Store, StoreError
+from portway.host.store import AppSettings, InstanceRecord, Store, StoreError
 from portway.host.store.schema import metadata
 from portway.protocol.sealing import Keys
 
@@ -32,7 +32,7 @@ def test_release_numbers_are_never_used_twice(store: Store) -> None:
 
 def test_only_a_finished_release_is_live(store: Store) -> None:
     store.begin_release("a", "/a")
-    store.finish_release("a", 1, server="server.py", contract="{}")
+    store.finish_release("a", 1, server="server.py", contract="{}", settings=AppSettings())
     store.begin_release("a", "/a")
     store.fail_release("a", 2, "it did not build")
 
@@ -64,11 +64,18 @@ def test_an_apps_keys_are_its_own_and_stay(store: Store) -> None:
     assert keys not in repr(store.apps()), "they are listed nowhere"
 
 
-def test_access_changes_with_the_release_that_serves(store: Store) -> None:
-    for number, (access, expected) in enumerate([(None, "token"), ("public", "public"), (None, "public")], 1):
+def test_settings_change_with_the_release_that_serves(store: Store) -> None:
+    page = ["https://app.example.com"]
+    changes = [
+        (AppSettings(), ("token", [])),
+        (AppSettings("public", page), ("public", page)),
+        (AppSettings(), ("public", page)),
+        (AppSettings(origins=[]), ("public", [])),
+    ]
+    for number, (settings, expected) in enumerate(changes, 1):
         store.begin_release("a", "/a")
-        store.finish_release("a", number, server="", contract="{}", access=access)
-        assert [app.access for app in store.apps()] == [expected]
+        store.finish_release("a", number, server="", contract="{}", settings=settings)
+        assert [(app.access, app.origins) for app in store.apps()] == [expected]
 
 
 def test_a_destroyed_app_leaves_nothing(store: Store) -> None:

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import psutil
 import pytest
 
@@ -452,3 +453,35 @@ def test_up_with_a_folder_that_cannot_be_deployed_ends_with_its_reason(tmp_path:
     assert refused.returncode == 1
     assert "there is no server.py" in refused.stderr
     assert "ready" not in refused.stdout
+
+
+def test_a_deploy_names_the_pages_that_may_call_the_app(running: Host, tmp_path: Path) -> None:
+    folder, page, other = thing(tmp_path / "app"), "https://app.example.com", "http://localhost:6274"
+
+    def asked(origin: str, method: str = "OPTIONS") -> httpx2.Response:
+        headers = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+        return httpx2.request(method, f"{running.ready['url']}/paged/mcp", headers=headers)
+
+    refused = running.portway("deploy", folder, "--name", "paged", "--allow-origin", "app.example.com")
+    assert "'app.example.com' is not an origin; write scheme, host and port" in refused.stderr
+    assert refused.returncode == 1
+    done = running.portway("deploy", folder, "--name", "paged", "--public", "--allow-origin", page)
+    assert done.returncode == 0, done.stderr
+    preflight = asked(page)
+    assert (preflight.status_code, preflight.headers["access-control-allow-origin"]) == (204, page)
+    assert asked(page, "POST").headers["access-control-expose-headers"].startswith("Mcp-Session-Id")
+    for method in ("OPTIONS", "POST"):
+        assert asked(other, method).status_code == 403, "a public app is closed to local pages that are not named"
+    assert running.portway("deploy", folder, "--name", "paged", "--private").returncode == 0
+    assert asked(page).status_code == 204, "a later deploy leaves them as they are"
+    unauthorized = asked(page, "POST")
+    assert (unauthorized.status_code, unauthorized.headers["access-control-allow-origin"]) == (401, page)
+    assert running.portway("deploy", folder, "--name", "paged", "--allow-origin", "").returncode == 0
+    assert asked(page).status_code == 403
+
+
+def test_a_client_that_looks_for_a_login_is_told_how_to_call_an_app(running: Host) -> None:
+    for path in ("/register", "/.well-known/oauth-protected-resource/thing/mcp"):
+        reply = httpx2.get(running.ready["url"] + path)
+        assert reply.status_code == 404
+        assert "an app takes a bearer token in the Authorization header, which `portway token create`" in reply.text

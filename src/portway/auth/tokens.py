@@ -6,6 +6,9 @@ from typing import Protocol
 from portway.auth.principal import Principal
 from portway.exceptions import SettingError
 
+OAUTH_PATHS = ("/.well-known/oauth-", "/.well-known/openid-", "/register", "/authorize", "/token")
+"""The beginnings of the paths at which clients look for OAuth (RFC 7591, RFC 8414, RFC 9728)."""
+
 
 class TokenVerifier(Protocol):
     """Verifies bearer tokens; an extension point."""

@@ -19,9 +19,18 @@ _SECONDS = 1800.0
     default=None,
     help="Let anybody call it, or only callers with a token. Default: as it is; a new app is private.",
 )
+@click.option(
+    "--allow-origin",
+    "origins",
+    multiple=True,
+    metavar="ORIGIN",
+    help="A web page that may call it, by scheme, host and port; repeatable, '' for none. Default: as it is.",
+)
 @data_option
 @output_option
-def command(path: Path, name: str | None, public: bool | None, data: str | None, output: str) -> None:
+def command(
+    path: Path, name: str | None, public: bool | None, origins: tuple[str, ...], data: str | None, output: str
+) -> None:
     """Deploy the folder PATH, which holds a Portway server in server.py, main.py or app.py, to the running host.
 
     A new private app's token is shown once. When the deploy fails, the previous release goes on serving, and the exit
@@ -30,7 +39,8 @@ def command(path: Path, name: str | None, public: bool | None, data: str | None,
     from portway.host.management.management_types import Deployment
 
     access = None if public is None else "public" if public else "token"
-    arguments = {"path": os.path.abspath(path), "name": name, "access": access}
+    pages = [origin for origin in origins if origin] if origins else None
+    arguments = {"path": os.path.abspath(path), "name": name, "access": access, "origins": pages}
     done = ask_control(data, "deploy", arguments, Deployment, on_step=_print_step, seconds=_SECONDS)
     if output == "json":
         print_json(done)

@@ -22,7 +22,7 @@ from portway.host.paths import PathError, Paths, locate
 from portway.host.processes import end_strays
 from portway.host.releases.deploy import Deployer
 from portway.host.releases.relocate import relocate
-from portway.host.store import Store, StoreError
+from portway.host.store import AppSettings, Store, StoreError
 from portway.http.serve import Bind, Limits, ListenError, serve
 from portway.log_config import configure
 from portway.transport.http_app import HttpApp
@@ -85,7 +85,7 @@ async def _start(
     apps = {}
     for folder in folders:
         try:
-            done = await management.deploy_folder(folder, None, _print_step)
+            done = await management.deploy_folder(folder, None, _print_step, AppSettings())
             token = done.token or (await management.create_token(done.app, _TOKEN, rotate=True)).token
         except ToolError as error:
             say(f"portway: {folder} could not be deployed: {error}")

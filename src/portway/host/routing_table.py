@@ -28,7 +28,10 @@ class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class App(msgspec.Struct, frozen=True):
-    """An app. `hosts` are its names beside `<name>.<domain>`; `reason` says in a sentence why `state` is "crashed"."""
+    """An app. `hosts` are its names beside `<name>.<domain>`, `origins` the web pages that may call it.
+
+    `reason` says in a sentence why `state` is "crashed".
+    """
 
     name: str
     release: int
@@ -38,6 +41,7 @@ class App(msgspec.Struct, frozen=True):
     hosts: list[str] = []
     limits: Limits = Limits()
     reason: str = ""
+    origins: list[str] = []
 
 
 class Table(msgspec.Struct, frozen=True):

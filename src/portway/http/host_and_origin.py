@@ -40,8 +40,8 @@ class Guard:
 
     `allowed_hosts` are host names, each with an optional port; `*.example.com` stands for all names below one, `*` for
     any. IP literals and localhost (and names below it) are always allowed as Host: rebinding needs the attacker's name.
-    An Origin is allowed if `cors` names it, its host is in `allowed_hosts`, or it equals the Host; with `local_pages`,
-    also if it is on this machine.
+    An Origin is allowed if `cors` names it, it equals the Host, or its host is in `allowed_hosts`; one on this machine
+    only if `cors` names it, it equals the Host, or with `local_pages`.
     """
 
     def __init__(
@@ -94,9 +94,10 @@ class Guard:
         caller = _split(match[1]) if match else None
         if caller is None:
             return _BAD_ORIGIN
-        if caller == called or self._is_named(*caller):
+        if caller == called:
             return None
-        return None if self._local_pages and (_is_local_name(caller[0]) or _is_loopback(caller[0])) else _BAD_ORIGIN
+        local = _is_local_name(caller[0]) or _is_loopback(caller[0])
+        return None if (self._local_pages if local else self._is_named(*caller)) else _BAD_ORIGIN
 
     def _is_named(self, name: str, port: str) -> bool:
         names = self._names

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from portway.auth.caller_header import HEADER as CALLER
 from portway.auth.caller_header import relayed
 from portway.auth.principal import ANONYMOUS, Principal
-from portway.auth.tokens import NamedTokens, TokenVerifier, bearer
+from portway.auth.tokens import OAUTH_PATHS, NamedTokens, TokenVerifier, bearer
 from portway.http.asgi import LifespanError, Receive, Scope, Send
 from portway.http.cors import Cors
 from portway.http.host_and_origin import Guard
@@ -36,8 +36,6 @@ PATH, HEALTH = "/mcp", "/health"
 
 _CHALLENGE = (b"www-authenticate", b"Bearer")
 _INVALID_TOKEN = (b"www-authenticate", b'Bearer error="invalid_token"')
-_OAUTH = ("/.well-known/oauth-", "/.well-known/openid-", "/register", "/authorize", "/token")
-"""Where clients look for OAuth (RFC 8414, RFC 9728, RFC 7591), below the root."""
 _NO_OAUTH = (
     "This server has no OAuth: it takes a bearer token in the Authorization header; ask its operator for one "
     "(PORTWAY_TOKENS)."
@@ -139,7 +137,7 @@ class HttpApp:
         """Answer a request. Raises RpcError for one that is refused before it is read as a message."""
         if path.rstrip("/") != PATH:
             text = f"There is nothing at this path; the MCP endpoint is {PATH}."
-            if path.startswith(_OAUTH):
+            if path.startswith(OAUTH_PATHS):
                 text = _NO_OAUTH if self._verifier is not None else _NO_LOGIN
             raise _Refusal(404, text)
         fields = dict(scope["headers"])

@@ -12,7 +12,7 @@ from time import perf_counter
 
 from msgspec import UNSET
 
-from portway.auth.tokens import bearer
+from portway.auth.tokens import OAUTH_PATHS, bearer
 from portway.host.gate import batch_calls
 from portway.host.gate.call_record import CallRecord, now
 from portway.host.gate.callers import Caller
@@ -50,7 +50,15 @@ _OTHER_HOST = encode_error(
     None, RpcError(REFUSED, "This host does not answer to that name; `portway up --domain` says to which it does.")
 )
 _OTHER_ORIGIN = encode_error(
-    None, RpcError(REFUSED, "This Origin is not allowed; a page may call the host that it came from.")
+    None, RpcError(REFUSED, "This Origin is not allowed. `portway deploy --allow-origin` names the pages of an app.")
+)
+_NO_OAUTH = encode_error(
+    None,
+    RpcError(
+        REFUSED,
+        "This host has no OAuth: an app takes a bearer token in the Authorization header, which `portway token create` "
+        "makes.",
+    ),
 )
 _CHALLENGE = (b"www-authenticate", b"Bearer")
 _INVALID_TOKEN = (b"www-authenticate", b'Bearer error="invalid_token"')
@@ -94,7 +102,7 @@ class GateApp:
             if path == HEALTH and b"host" not in fields:  # the probes of HTTP/1.0
                 await send_bytes(send, 200, b"ok\n", [_TEXT])
                 return
-            refusal = routes.guard.check(scope)
+            refusal = routes.guard_of(scope["path"], fields).check(scope)
             if refusal is not None:
                 body = {421: _OTHER_HOST, 403: _OTHER_ORIGIN}.get(refusal.status)
                 body = body or encode_error(None, RpcError(REFUSED, refusal.message))
@@ -108,9 +116,15 @@ class GateApp:
                 return
             route = routes.by_path(path)
             if route is None and not (path.rstrip("/").endswith("/mcp") and path.count("/") <= 3):
-                await self._turn_away(send, 404, _NO_SUCH_PATH)
+                await self._turn_away(send, 404, _NO_OAUTH if path.startswith(OAUTH_PATHS) else _NO_SUCH_PATH)
                 return
             path = "/mcp"
+        if route is not None and route.cors:
+            preflight = route.cors.preflight(scope)
+            if preflight is not None:
+                await send_bytes(send, 204, b"", preflight)
+                return
+            send = route.cors.sender(scope, send)
         caller = routes.caller(route, fields.get(b"authorization"))
         if route is None or caller is None:
             if not routes.complete:

@@ -1,13 +1,14 @@
 """The routing table in use: finds the app of a request, its caller and the instance that answers."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from zlib import crc32
 
 from portway.host.gate.callers import NOBODY, Caller, Callers
 from portway.host.gate.places import Places
 from portway.host.gate.reply_memory import ReplyMemory
 from portway.host.routing_table import App, Instance, Limits, Table
+from portway.http.cors import Cors
 from portway.http.host_and_origin import Guard
 from portway.http.http_client import HttpClient
 from portway.protocol.errors import REFUSED, RpcError
@@ -31,6 +32,8 @@ class Route:
         self.name = name
         self.release = 0
         self.public = False
+        self.cors = Cors()
+        self.guard = Guard()
         self.state = "stopped"
         self.limits = Limits()
         self.calls, self.streams, self.detached = Places(), Places(), Places()
@@ -41,6 +44,7 @@ class Route:
 
     def update(self, app: App, backends: dict[str, Backend]) -> None:
         self.release, self.public, self.state, self.limits = app.release, app.access == "public", app.state, app.limits
+        self.cors = Cors(app.origins)
         self.backends = [backends[instance.id] for instance in app.instances]
         current = {backend.instance.id: backend for backend in self.backends}
         self.instances = {each: backends[each] for each in self.instances if each in backends} | current
@@ -104,7 +108,10 @@ class Routes:
             self.apps[name].close()
         domain = table.domain.lower()
         hosts = [host.lower() for app in table.apps.values() for host in app.hosts]
-        self.guard = Guard([domain, f"*.{domain}", *hosts])
+        names = [domain, f"*.{domain}", *hosts]
+        self.guard = Guard(names)
+        for route in apps.values():
+            route.guard = Guard(names, route.cors, local_pages=not route.public)
         self.apps, self.version = apps, table.version
         self._paths = {path: route for name, route in apps.items() for path in (f"/{name}/mcp", f"/{name}/mcp/")}
         self._suffix = b"." + domain.encode()
@@ -117,17 +124,29 @@ class Routes:
         """Whether a table and the tokens have been read; before, an unknown token or app may be a good one."""
         return self.version >= 0 and self.callers.known
 
+    def guard_of(self, path: str, fields: Mapping[bytes, bytes]) -> Guard:
+        """Return the guard of the app that a web page asks for, which knows the app's pages; else that of the host."""
+        if b"origin" not in fields:
+            return self.guard
+        by_name, route = self._find(fields.get(b"host", b""))
+        if not by_name:
+            route = self.by_path(path)
+        return self.guard if route is None else route.guard
+
     def by_host(self, host: bytes) -> tuple[bool, Route | None]:
         """Return whether a Host value is the name of an app, and its route (None when there is no such app)."""
         found = self.hosts.get(host)
         if found is None:
-            name = host.rpartition(b":")[0] if host[-1:].isdigit() and b":" in host else host
-            name = name.lower().rstrip(b".")
-            route = self._names.get(name)
-            found = (route is not None or name.endswith(self._suffix), route)
+            found = self._find(host)
             if len(self.hosts) < _KNOWN_HOSTS:
                 self.hosts[host] = found
         return found
+
+    def _find(self, host: bytes) -> tuple[bool, Route | None]:
+        name = host.rpartition(b":")[0] if host[-1:].isdigit() and b":" in host else host
+        name = name.lower().rstrip(b".")
+        route = self._names.get(name)
+        return (route is not None or name.endswith(self._suffix), route)
 
     def by_path(self, path: str) -> Route | None:
         return self._paths.get(path)

@@ -138,7 +138,13 @@ class RunningApps:
                     [routing_table.Instance(keeper.instance.id, keeper.instance.address)] if keeper.instance else []
                 )
                 apps[app.name] = routing_table.App(
-                    app.name, keeper.release.number, app.access, keeper.state, instances, reason=keeper.reason
+                    app.name,
+                    keeper.release.number,
+                    app.access,
+                    keeper.state,
+                    instances,
+                    reason=keeper.reason,
+                    origins=app.origins,
                 )
         return routing_table.Table(self._version, self._domain, apps)
 

@@ -22,8 +22,9 @@ from portway.host.management.management_types import (
 from portway.host.paths import Paths
 from portway.host.releases.deploy import Deployer, DeployError, Report, new_token
 from portway.host.routing_table import Access
-from portway.host.store import AppRecord, Store, StoreError
+from portway.host.store import AppRecord, AppSettings, Store, StoreError
 from portway.host.token_table import Change
+from portway.http.cors import Cors, OriginSyntaxError
 from portway.server.context import Context
 
 
@@ -50,11 +51,17 @@ class ManagementServer:
         return server
 
     async def deploy(
-        self, path: str, ctx: Context, name: str | None = None, access: Access | None = None
+        self,
+        path: str,
+        ctx: Context,
+        name: str | None = None,
+        access: Access | None = None,
+        origins: list[str] | None = None,
     ) -> Deployment:
         """Build the folder at `path` (absolute, on the host) and serve it as `name`, by default the folder's name.
 
         `access` says who may call it: only callers with a token (a new app's default), or anybody.
+        `origins` are the web pages that may call it, by scheme, host and port, as in "https://app.example.com".
         """
         steps = 0
 
@@ -63,15 +70,14 @@ class ManagementServer:
             steps += 1
             await ctx.report_progress(steps, message=step)
 
-        return await self.deploy_folder(Path(path), name, report, access)
+        return await self.deploy_folder(Path(path), name, report, AppSettings(access, origins))
 
-    async def deploy_folder(
-        self, folder: Path, name: str | None, report: Report, access: Access | None = None
-    ) -> Deployment:
+    async def deploy_folder(self, folder: Path, name: str | None, report: Report, settings: AppSettings) -> Deployment:
         """Do what `deploy` does, with each step given to `report`. Raises `ToolError`."""
         try:
-            done = await self._deployer.deploy(FolderSource(folder), name, report, access)
-        except DeployError as error:
+            Cors(settings.origins or ())
+            done = await self._deployer.deploy(FolderSource(folder), name, report, settings)
+        except (DeployError, OriginSyntaxError) as error:
             raise ToolError(str(error)) from None
         return Deployment(done.app, done.release, self.url_of(done.app), done.token, done.tools, done.duration_ms)
 

@@ -25,8 +25,7 @@ from portway.host.instances.running_apps import RunningApps, as_token
 from portway.host.instances.starter import Starter
 from portway.host.paths import Paths
 from portway.host.releases.release import Release
-from portway.host.routing_table import Access
-from portway.host.store import Store, StoreError
+from portway.host.store import AppSettings, Store, StoreError
 from portway.host.token_table import Change
 
 Report = Callable[[str], Awaitable[None]]
@@ -58,17 +57,17 @@ class Deployer:
         self._starter = starter
         self._busy: set[str] = set()
 
-    async def deploy(self, source: Source, name: str | None, report: Report, access: Access | None = None) -> Deployed:
+    async def deploy(self, source: Source, name: str | None, report: Report, settings: AppSettings) -> Deployed:
         """Build a release of `source`, start it and switch the app's calls to it. Raises `DeployError`.
 
-        `access` is the app's from then on; None leaves it as it is, and a new app asks for a token.
+        The settings are the app's from then on; a new app asks for a token unless they say otherwise.
         """
         try:
             app = app_name(source, name)
         except SourceError as error:
             raise DeployError(str(error)) from None
         with self.exclusive(app):
-            return await self._deploy(app, source, report, access)
+            return await self._deploy(app, source, report, settings)
 
     @contextlib.contextmanager
     def exclusive(self, app: str) -> Iterator[None]:
@@ -81,7 +80,7 @@ class Deployer:
         finally:
             self._busy.discard(app)
 
-    async def _deploy(self, app: str, source: Source, report: Report, access: Access | None) -> Deployed:
+    async def _deploy(self, app: str, source: Source, report: Report, settings: AppSettings) -> Deployed:
         steps = _Steps(report)
         try:
             number = self._store.begin_release(app, source.location, after=self._paths.newest_release(app))
@@ -94,7 +93,7 @@ class Deployer:
             try:
                 contract = await read_contract(instance, release.log)
                 await steps.done("ready", f"{tool_count(contract)} tools")
-                token = self._make_live(release, contract, access)
+                token = self._make_live(release, contract, settings)
             except BaseException:
                 await self._starter.stop(instance)
                 raise
@@ -120,7 +119,7 @@ class Deployer:
         await steps.done("build", server)
         return replace(release, server=server)
 
-    def _make_live(self, release: Release, contract: bytes, access: Access | None) -> str | None:
+    def _make_live(self, release: Release, contract: bytes, settings: AppSettings) -> str | None:
         """Make the release the live one. Return a first token for an app that asks for tokens and is new or was public.
 
         Only its digest is kept.
@@ -129,12 +128,12 @@ class Deployer:
         before = self._store.app(name)
         assert before is not None
         is_new = not self._running.serves(name) or before.access == "public"
-        if is_new and (access or before.access) == "token" and not self._store.tokens(name):
+        if is_new and (settings.access or before.access) == "token" and not self._store.tokens(name):
             token = new_token()
             added = self._store.add_token(name, "default", digest(token), ())
             self._running.write_tokens(Change(as_token(added)))
         shown = contract.decode()
-        self._store.finish_release(name, release.number, server=release.server, contract=shown, access=access)
+        self._store.finish_release(name, release.number, server=release.server, contract=shown, settings=settings)
         return token
 
     async def _abandon(self, release: Release, error: str) -> None:

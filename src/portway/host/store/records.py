@@ -16,6 +16,15 @@ class AppRecord:
     access: Access
     live: int | None
     created: int
+    origins: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class AppSettings:
+    """What a deploy sets of an app: who may call it, and from which web pages. None leaves it as it is."""
+
+    access: Access | None = None
+    origins: list[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

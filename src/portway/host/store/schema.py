@@ -2,7 +2,7 @@
 
 from sqlalchemy import JSON, Column, ForeignKey, Integer, MetaData, String, Table, Text, UniqueConstraint
 
-HEAD = "0003"
+HEAD = "0004"
 
 metadata = MetaData()
 
@@ -15,6 +15,7 @@ apps = Table(
     Column("last_release", Integer, nullable=False),
     Column("created", Integer, nullable=False),
     Column("sealing_keys", Text, nullable=False, server_default=""),
+    Column("origins", JSON, nullable=False, server_default="[]"),
 )
 
 releases = Table(

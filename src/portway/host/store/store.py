@@ -26,9 +26,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import SQLAlchemyError
 
-from portway.host.routing_table import Access
 from portway.host.store.migrate import upgrade
-from portway.host.store.records import AppRecord, InstanceRecord, ReleaseRecord, TokenRecord
+from portway.host.store.records import AppRecord, AppSettings, InstanceRecord, ReleaseRecord, TokenRecord
 from portway.host.store.schema import apps, instances, releases, tokens, variables
 
 
@@ -52,7 +51,7 @@ class Store:
         self._engine.dispose()
 
     def apps(self) -> list[AppRecord]:
-        query = select(apps.c.name, apps.c.access, apps.c.live, apps.c.created).order_by(apps.c.name)
+        query = select(apps.c.name, apps.c.access, apps.c.live, apps.c.created, apps.c.origins).order_by(apps.c.name)
         return [AppRecord(*row) for row in self._all(query)]
 
     def app(self, name: str) -> AppRecord | None:
@@ -88,15 +87,14 @@ class Store:
             connection.execute(insert(releases).values(row))
         return int(number)
 
-    def finish_release(
-        self, app: str, number: int, *, server: str, contract: str, access: Access | None = None
-    ) -> None:
-        """Make the release the live one of its app, and set the app's `access` if it is given."""
+    def finish_release(self, app: str, number: int, *, server: str, contract: str, settings: AppSettings) -> None:
+        """Make the release the live one of its app, and give the app its settings."""
         with self._begin() as connection:
             values = {"status": "ready", "server": server, "contract": contract}
             connection.execute(update(releases).where(_release(app, number)).values(values))
-            changed = {"live": number} | ({} if access is None else {"access": access})
-            connection.execute(update(apps).where(apps.c.name == app).values(changed))
+            given = {"access": settings.access, "origins": settings.origins}
+            changed = {name: value for name, value in given.items() if value is not None}
+            connection.execute(update(apps).where(apps.c.name == app).values(live=number, **changed))
 
     def fail_release(self, app: str, number: int, error: str) -> None:
         with self._begin() as connection:
