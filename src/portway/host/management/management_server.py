@@ -5,7 +5,7 @@ from pathlib import Path
 
 from portway.app import Server
 from portway.auth.tokens import digest
-from portway.exceptions import ToolError
+from portway.exceptions import SettingError, ToolError
 from portway.host.builds.folder_source import FolderSource
 from portway.host.files import remove_tree
 from portway.host.instances.keeper import Keeper
@@ -24,7 +24,7 @@ from portway.host.releases.deploy import Deployer, DeployError, Report, new_toke
 from portway.host.routing_table import Access
 from portway.host.store import AppRecord, AppSettings, Store, StoreError
 from portway.host.token_table import Change
-from portway.http.cors import Cors, OriginSyntaxError
+from portway.http.cors import Cors
 from portway.server.context import Context
 
 
@@ -77,7 +77,7 @@ class ManagementServer:
         try:
             Cors(settings.origins or ())
             done = await self._deployer.deploy(FolderSource(folder), name, report, settings)
-        except (DeployError, OriginSyntaxError) as error:
+        except (DeployError, SettingError) as error:
             raise ToolError(str(error)) from None
         return Deployment(done.app, done.release, self.url_of(done.app), done.token, done.tools, done.duration_ms)
 
