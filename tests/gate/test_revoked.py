@@ -12,7 +12,7 @@ import pytest
 
 from portway.auth.tokens import digest
 from portway.host.token_table import Change, Token, TokenWriter, apply
-from tests.gate.running_gate import META, STREAM, Rig, Seen, Upstream, call, event, modern, rig
+from tests.gate.running_gate import META, STREAM, Rig, Seen, Upstream, call, event, modern, rig, running
 from tests.gate.test_sessions import Client, data_of, initialize, message, minting, run, text_until
 
 if TYPE_CHECKING:
@@ -162,6 +162,21 @@ def test_a_token_that_may_do_more_than_before_ends_nothing(tmp_path: Path) -> No
             assert (await gate.op(op="stats"))["apps"]["a"]["streams"] == 1
             caller = json.loads(base64.urlsafe_b64decode(instance.upstream.requests[-1].headers["portway-caller"]))
             assert caller["scopes"] == ["admin", "read", "write"]
+
+    run(test())
+
+
+def test_a_gate_that_finds_no_whole_file_of_tokens_asks_callers_to_wait(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with rig(tmp_path, Instance().upstream) as gate:
+            whole, paths = gate.paths.tokens.read_bytes(), gate.paths
+        for damage in (None, b""):
+            paths.tokens.unlink() if damage is None else paths.tokens.write_bytes(damage)
+            async with running(paths) as gate:
+                assert (await gate.answer(call()))[0] == 503
+                paths.tokens.write_bytes(whole)
+                await gate.op(op="tokens")
+                assert (await gate.answer(b"{"))[0] == 400
 
     run(test())
 

@@ -34,6 +34,10 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True):
     drop: str = ""
 
 
+_FIRST = Change()
+"""The first line, by which an empty file is told from one without tokens."""
+
+
 def apply(changes: Iterable[Change], tokens: dict[str, Token]) -> None:
     """Make changes to the tokens, by digest."""
     for change in changes:
@@ -53,7 +57,7 @@ class TokenWriter:
 
     def write(self, tokens: Iterable[Token]) -> None:
         """Write the file anew. Raises OSError."""
-        lines = [Change(token) for token in tokens]
+        lines = [_FIRST, *(Change(token) for token in tokens)]
         write_durably(self._path, msgspec.json.Encoder().encode_lines(lines))
         self._appended, self._most = 0, max(_LEAST_LINES, len(lines))
         self._written = self._path.stat()
@@ -90,12 +94,19 @@ class TokenReader:
         self._file: BinaryIO | None = None
 
     def is_anew(self) -> bool:
-        """Whether the file is another than last time, to be read from its beginning. Raises OSError: there is none."""
+        """Whether the file is another than last time, to be read from its beginning.
+
+        Raises OSError when it is missing or empty.
+        """
         file = self._file
         if file is not None and os.path.samestat(os.fstat(file.fileno()), self._path.stat()):
             return False
         self.close()
-        self._file = self._path.open("rb")
+        file = self._path.open("rb")
+        if not file.readline():
+            file.close()
+            raise FileNotFoundError(self._path)
+        self._file = file
         return True
 
     def pieces(self) -> Iterator[list[Change]]:

@@ -33,6 +33,7 @@ class Callers:
 
     def __init__(self) -> None:
         self.known = False  # the tokens have been read once
+        self.revoked = 0  # callers whose requests had to end, so far
         self._tokens: dict[str, Token] = {}
         self._callers: dict[str, Caller] = {}
         self.by_header: dict[bytes, Caller] = {}  # by valid Authorization value, to save hashing
@@ -73,6 +74,8 @@ class Callers:
             return
         self.by_header.clear()
         if after is None or (after.app, after.name) != (before.app, before.name):
+            self.revoked += 1
             caller.revoked = RpcError(REFUSED, "The token has been revoked.", status=401)
         elif not set(before.scopes) <= set(after.scopes):
+            self.revoked += 1
             caller.revoked = RpcError(REFUSED, "The scopes of the token have been narrowed.", status=403)

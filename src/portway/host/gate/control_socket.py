@@ -68,21 +68,25 @@ class ControlSocket:
 
     async def _read_tokens(self) -> None:
         """Read the tokens that are new, or all of a file written anew; calls go on in between."""
+        callers = self._routes.callers
         async with self._reading:
+            revoked = callers.revoked
+            fresh: dict[str, Token] | None = None
             try:
-                fresh: dict[str, Token] | None = {} if self._tokens.is_anew() else None
+                fresh = {} if self._tokens.is_anew() else None
                 for changes in self._tokens.pieces():
                     if fresh is None:
-                        self._routes.callers.change(changes)
+                        callers.change(changes)
                     else:
                         apply(changes, fresh)
                     await asyncio.sleep(0)
             except (OSError, msgspec.DecodeError):
                 self._tokens.close()  # control writes the file anew
-                return
+                fresh = None
             if fresh is not None:
-                self._routes.callers.replace(fresh)
-        self._app.review()
+                callers.replace(fresh)
+            if callers.revoked > revoked:
+                self._app.review()
 
     async def _listen_again(self) -> None:
         """Listen on a new socket whenever someone removes it; control makes its directory anew."""
