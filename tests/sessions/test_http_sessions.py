@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
+from msgspec import UNSET
 
 from portway.auth.principal import ANONYMOUS, Principal
 from portway.protocol.capabilities import Capability, DeclaredClient
@@ -126,6 +127,38 @@ def test_what_is_remembered_of_a_session_goes_when_it_is_idle_but_not_while_its_
         assert sessions.find(newcomer.id, ANONYMOUS) is not None
         assert levels() == [INFO, 7]
         assert session.listen().uris == {"test://a"}
+
+    with_bus(scenario)
+
+
+def test_a_session_with_a_call_in_flight_is_remembered_and_one_whose_stream_has_closed_is_not() -> None:
+    class Open:
+        def wake(self) -> None: ...
+        def end(self, retry: int | None) -> None: ...
+
+    def scenario(bus: Bus) -> None:
+        clock = Clock()
+        sessions = Sessions(Keys.random(), lambda: bus, now=clock)
+        ids = [sessions.mint(ANONYMOUS, "2025-11-25", DeclaredClient()).id for _ in range(3)]
+        calling, left, newcomer = ids
+        cancelled: list[str] = []
+        for session_id in (calling, left):
+            session = sessions.find(session_id, ANONYMOUS)
+            assert session is not None
+            session.level = 7
+            if session_id == calling:
+                session.calls[1] = lambda: cancelled.append("1")
+            else:
+                carrier = Open()
+                session.log.standalone.attach(carrier)
+                session.log.standalone.detach(carrier)
+        clock.now += IDLE_SECONDS
+        found = [sessions.find(session_id, ANONYMOUS) for session_id in (newcomer, calling, left)]
+        assert [session.level for session in found if session is not None] == [INFO, 7, INFO]
+        assert found[1] is not None
+        for request_id in (2, "1", UNSET, 1, 1):
+            found[1].cancel(request_id)
+        assert cancelled == ["1"]
 
     with_bus(scenario)
 

@@ -31,7 +31,7 @@ class SessionIds:
 
     def __init__(self, secret: bytes) -> None:
         self._ended: dict[bytes, None] = {}
-        self._keyed = blake2b(key=secret[:64], digest_size=18, person=b"portway-session")
+        self._keyed = blake2b(key=secret, digest_size=18, person=b"portway-session")
 
     def seal(self, app: str, caller: Caller, instance: str, upstream: bytes) -> bytes | None:
         """Return the client's id of a session of `instance`; None when the instance's id is not visible ASCII."""
