@@ -128,6 +128,60 @@ def test_credentials_end_at_the_gate_and_only_the_gate_says_who_calls(tmp_path: 
     run(test())
 
 
+HOP = ("keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer", "upgrade")
+ENDS_HERE = ("cookie", "expect", "forwarded", "portway-any", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+
+
+def test_an_instance_gets_no_header_of_the_connection_or_of_another_proxy(tmp_path: Path) -> None:
+    async def test() -> None:
+        upstream = Upstream(echo)
+        async with rig(tmp_path, upstream) as gate:
+            named = [
+                (name.encode(), b"planted") for name in (*HOP, *ENDS_HERE, "x-mine", "last-event-id", "x-of-connection")
+            ]
+            named += [(b"x-forwarded-proto", b"gopher"), (b"x-request-id", b"planted")]
+            await (await gate.post(call(), (b"connection", b"X-Of-Connection , x-other"), *named)).read(999)
+            await (await gate.post(call(), (b"x-of-connection", b"planted"))).read(999)
+            first, second = ({name for name, _ in seen.headers.items()} for seen in upstream.requests)
+            assert upstream.requests[0].head.count(b"planted") == 2, "x-mine and last-event-id"
+        own = {"host", "content-type", "content-length", "portway-caller", "x-request-id"}
+        own |= {"x-forwarded-host", "x-forwarded-proto"}
+        assert (first - {"accept-encoding", "accept"}, second - {"accept-encoding", "accept"}) == (
+            own | {"x-mine", "last-event-id"},
+            own | {"x-of-connection"},
+        )
+
+    run(test())
+
+
+OF_ENDPOINT = {"allow", "cache-control", "content-encoding", "mcp-protocol-version", "retry-after"}
+OF_PAGES = {"access-control-allow-origin", "alt-svc", "location", "www-authenticate", "x-own"}
+
+
+@pytest.mark.parametrize(
+    ("host", "path", "kept"),
+    [("localhost", "/a/mcp", OF_ENDPOINT), ("a.example.org", "/page", OF_ENDPOINT | OF_PAGES)],
+)
+def test_the_headers_of_the_protocol_alone_leave_an_endpoint_and_no_cookie_leaves_an_app(
+    tmp_path: Path, host: str, path: str, kept: set[str]
+) -> None:
+    async def test() -> None:
+        names = (*OF_ENDPOINT, *OF_PAGES, *HOP, "set-cookie", "server", "date", "x-request-id")
+
+        async def decorated(seen: Seen, writer: asyncio.StreamWriter) -> None:
+            fields = b"".join(b"\r\n%b: planted" % name.encode() for name in names)
+            writer.write(result(seen, {}).replace(b"\r\n\r\n", fields + b"\r\n\r\n", 1))
+
+        async with rig(tmp_path, Upstream(decorated)) as gate:
+            gate.client._host_header = f"host: {host}".encode()
+            response = await gate.post(call(), path=path)
+            assert {name.decode() for name, value in response.headers if value == b"planted"} == kept
+            assert dict(response.headers)[b"content-type"] == b"application/json"
+            assert json.loads(await response.read(999))["id"] == 1
+
+    run(test())
+
+
 def test_events_pass_as_they_come_and_the_reply_gets_its_id_back(tmp_path: Path) -> None:
     async def test() -> None:
         more = asyncio.Event()

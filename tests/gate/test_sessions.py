@@ -141,6 +141,26 @@ def test_a_session_is_its_callers_alone(tmp_path: Path) -> None:
     run(test())
 
 
+def test_an_instance_may_repeat_or_change_the_id_of_a_session_and_gives_none_outside_one(tmp_path: Path) -> None:
+    async def test() -> None:
+        named = b"own"
+
+        async def repeating(seen: Seen, writer: asyncio.StreamWriter) -> None:
+            writer.write(result(seen, {}).replace(b"\r\n", b"\r\nMcp-Session-Id: %b\r\n" % named, 1))
+
+        async with rig(tmp_path, Upstream(minting(b"own", repeating))) as gate:
+            client = await initialize(gate)
+            assert dict((await client.post(call())).headers)[SESSION] == client.session
+            named = b"changed"
+            changed = dict((await client.post(call())).headers)[SESSION]
+            assert changed != client.session
+            assert (await Client(gate, "secret", changed).answer(call()))[0] == 200
+            for body, headers in ((call(), []), modern()):
+                assert SESSION not in dict((await gate.post(body, *headers)).headers)
+
+    run(test())
+
+
 def test_eight_sessions_with_one_id_each_get_their_own_answer(tmp_path: Path) -> None:
     async def test() -> None:
         barrier = asyncio.Barrier(8)
@@ -175,6 +195,7 @@ def test_a_resumed_stream_brings_the_reply_under_the_clients_id_also_through_a_g
                 writer.write(chunk(b"id: s-1\ndata: \n\n") + chunk(b"retry: 250\n\n"))
             else:
                 assert seen.headers["last-event-id"] == "s-1"
+                assert seen.head.lower().count(b"last-event-id") == 1
                 late = {"jsonrpc": "2.0", "id": fresh, "result": {"n": 1}}
                 writer.write(chunk(b"event: message\nid: s-2\ndata: %b\n\n" % json.dumps(late).encode()))
             writer.write(b"0\r\n\r\n")
