@@ -1,0 +1,172 @@
+"""The routing table in use: which app, caller and instance a request gets, and what a new table changes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from portway.auth.tokens import digest
+from portway.host.gate.callers import NOBODY, Callers
+from portway.host.gate.routing import Backend, Routes
+from portway.host.routing_table import App, Instance, Table
+from portway.host.token_table import Change, Token
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def app(name: str, *instances: str, access: str = "token", hosts: tuple[str, ...] = ()) -> App:
+    given = [Instance(each, f"unix:/{each}") for each in instances]
+    return App(name, 1, access, "up", given, list(hosts))  # type: ignore[arg-type]
+
+
+def routes_of(*apps: App, domain: str = "Example.com", version: int = 1) -> Routes:
+    routes = Routes()
+    routes.replace(Table(version, domain, {each.name: each for each in apps}))
+    return routes
+
+
+def test_an_app_is_found_by_its_names_in_any_case_with_or_without_a_port() -> None:
+    routes = routes_of(app("Ab", hosts=("Own.example.org",)), app("c"))
+    ab, c = routes.apps["Ab"], routes.apps["c"]
+    for host, found in (
+        (b"ab.example.com", (True, ab)),
+        (b"AB.Example.Com.:8080", (True, ab)),
+        (b"own.EXAMPLE.org", (True, ab)),
+        (b"c.example.com:1", (True, c)),
+        (b"none.example.com", (True, None)),
+        (b"example.com:80", (False, None)),
+        (b"xexample.com", (False, None)),
+        (b"[::1]", (False, None)),
+        (b"[::1]:80", (False, None)),
+        (b"127.0.0.1", (False, None)),
+    ):
+        assert [routes.by_host(host) for _ in range(2)] == [found] * 2, host  # found, then remembered
+        assert routes.hosts[host] == found
+    for number in range(2000):
+        routes.by_host(b"h%d.example.com" % number)
+    assert len(routes.hosts) == 1024
+    for path, route in (("/Ab/mcp", ab), ("/Ab/mcp/", ab), ("/ab/mcp", None), ("/Ab", None), ("/c/mcp", c)):
+        assert routes.by_path(path) is route
+    for host, status in (("example.com", None), ("X.example.com", None), ("own.example.org", None), ("b.org", 421)):
+        refusal = routes.guard.check({"path": "/", "headers": [(b"host", host.encode())]})
+        assert (refusal.status if refusal else None) == status
+    routes.replace(Table(2, "example.com", {"c": app("c")}))
+    assert (routes.by_host(b"ab.example.com"), routes.by_path("/Ab/mcp")) == ((True, None), None)
+
+
+def test_a_token_is_good_for_its_app_and_a_public_app_admits_everyone() -> None:
+    routes = routes_of(app("a"), app("p", access="public"))
+    a, p = routes.apps["a"], routes.apps["p"]
+    routes.callers.replace(
+        {digest(token): Token(digest(token), name, token, 1, ["s"]) for token, name in (("one", "a"), ("two", "p"))}
+    )
+    for _ in range(2):  # looked up, then remembered
+        alice = routes.caller(a, b"Bearer one")
+        assert alice is not None
+        assert (alice.app, alice.name) == ("a", "one")
+        assert [routes.caller(a, each) for each in (b"Bearer two", b"Bearer no", b"one", None)] == [None] * 4
+        assert [routes.caller(p, each) for each in (b"Bearer one", b"Bearer no", b"", None)] == [NOBODY] * 4
+        assert routes.caller(None, b"Bearer one") is None
+        bob = routes.caller(p, b"bearer  two")
+        assert bob is not None
+        assert bob.name == "two"
+    assert (a.objection(alice), p.objection(NOBODY)) == (None, None)
+    routes.replace(Table(2, "example.com", {"p": app("p")}))
+    for route, caller, said in ((p, NOBODY, "only callers with a token now"), (a, alice, "has been removed")):
+        objection = route.objection(caller)
+        assert objection is not None
+        assert (objection.status, said in objection.message) == (401, True)
+    assert p.objection(bob) is None
+    assert routes.caller(p, None) is None
+
+
+def ids(backends: list[Backend]) -> list[str]:
+    return [backend.instance.id for backend in backends]
+
+
+def test_an_instance_that_is_busy_or_unchanged_is_kept_by_a_new_table() -> None:
+    routes = routes_of(app("a", "i0", "i1"), app("b", "i2"))
+    a, (i0, i1) = routes.apps["a"], routes.apps["a"].backends
+    i0.in_flight = 1
+    waits = a.changed
+    routes.replace(Table(2, "example.com", {"a": app("a", "i1", "i3")}))
+    assert routes.apps == {"a": a}
+    assert (ids(a.backends), a.backends[0] is i1, waits.is_set(), a.changed.is_set()) == (
+        ["i1", "i3"],
+        True,
+        True,
+        False,
+    )
+    assert a.instances == {"i0": i0, "i1": i1, "i3": a.backends[1]}, "i0 drains, and answers for its own calls"
+    assert routes.backends.keys() == {"i0", "i1", "i3"}
+    i0.in_flight = 0
+    moved = App("a", 2, "token", "crashed", [Instance("i1", "unix:/elsewhere")])
+    routes.replace(Table(3, "example.com", {"a": moved}))
+    assert (a.release, a.state, a.instances.keys(), routes.version) == (2, "crashed", {"i1"}, 3)
+    assert a.backends[0].instance.address == "unix:/elsewhere"
+    waits = a.changed
+    routes.replace(Table(4))
+    assert (waits.is_set(), a.state, a.backends, routes.apps) == (True, "removed", [], {})
+
+
+def test_a_call_goes_to_the_least_busy_instance_and_a_session_to_its_own_or_always_the_same() -> None:
+    route = routes_of(app("a", "i0", "i1", "i2")).apps["a"]
+    i0, i1, i2 = route.backends
+    i0.in_flight, i1.in_flight, i2.in_flight = 2, 1, 3
+    assert [route.pick(tried) for tried in ([], [i1], [i1, i0], [i0, i1, i2])] == [i1, i0, i2, None]
+    assert route.home("i2", b"any") is i2
+    homes = {token: route.home("gone", token) for token in (b"a", b"b", b"c", b"d", b"e", b"f", b"g", b"h")}
+    assert set(homes.values()) == {i0, i1, i2}
+    assert {token: route.home("gone", token) for token in homes} == homes
+    alone = routes_of(app("a", "i0")).apps["a"]
+    assert [alone.pick(tried) for tried in ([], alone.backends)] == [alone.backends[0], None]
+    none = routes_of(app("a")).apps["a"]
+    assert (none.pick([]), none.home("i0", b"")) == (None, None)
+
+
+def test_a_table_is_complete_once_apps_and_tokens_have_been_read() -> None:
+    routes = Routes()
+    assert (routes.version, routes.complete) == (-1, False)
+    routes.replace(Table(0))
+    assert not routes.complete
+    routes.callers.replace({})
+    assert routes.complete
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        (lambda callers: callers.change([Change(drop=digest("t"))]), 401),
+        (lambda callers: callers.replace({}), 401),
+        (lambda callers: callers.change([Change(drop="another")]), None),
+        (lambda callers: callers.change([Change(add=token("a", "ada", "r", "w", "x"))]), None),
+        (lambda callers: callers.replace({digest("t"): token("a", "ada", "w", "r")}), None),
+        (lambda callers: callers.change([Change(add=token("a", "ada", "r", "x"))]), 403),
+        (lambda callers: callers.replace({digest("t"): token("a", "bob", "r", "w")}), 401),
+        (lambda callers: callers.replace({digest("t"): token("b", "ada", "r", "w")}), 401),
+    ],
+)
+def test_a_caller_is_told_when_its_token_may_do_less(change: Callable[[Callers], None], status: int | None) -> None:
+    callers = Callers()
+    callers.replace({digest("t"): token("a", "ada", "r", "w")})
+    caller = callers.find(b"Bearer t")
+    assert caller is not None
+    assert caller.revoked is None
+    change(callers)
+    assert (caller.revoked.status if caller.revoked else None) == status
+    again = callers.find(b"Bearer t")
+    assert again is None or again.revoked is None
+
+
+def token(app_name: str, name: str, *scopes: str) -> Token:
+    return Token(digest("t"), app_name, name, 1, list(scopes))
+
+
+def test_the_authorization_values_that_are_remembered_are_bounded() -> None:
+    callers = Callers()
+    callers.replace({digest("t"): token("a", "ada")})
+    for spaces in range(2000):
+        assert callers.find(b"Bearer " + b" " * spaces + b"t") is not None
+    assert len(callers.by_header) == 1024
