@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from portway.auth.caller_header import relayed
+from portway.auth.principal import Principal
 from portway.auth.tokens import digest
 from portway.host.gate.callers import NOBODY, Callers
 from portway.host.gate.routing import Backend, Routes
@@ -28,13 +30,15 @@ def routes_of(*apps: App, domain: str = "Example.com", version: int = 1) -> Rout
 
 
 def test_an_app_is_found_by_its_names_in_any_case_with_or_without_a_port() -> None:
-    routes = routes_of(app("Ab", hosts=("Own.example.org",)), app("c"))
+    routes = routes_of(app("Ab", hosts=("Own.example.org", "own2")), app("c"))
     ab, c = routes.apps["Ab"], routes.apps["c"]
     for host, found in (
         (b"ab.example.com", (True, ab)),
         (b"AB.Example.Com.:8080", (True, ab)),
         (b"own.EXAMPLE.org", (True, ab)),
         (b"c.example.com:1", (True, c)),
+        (b"own2", (True, ab)),
+        (b"own2:2", (True, ab)),
         (b"none.example.com", (True, None)),
         (b"example.com:80", (False, None)),
         (b"xexample.com", (False, None)),
@@ -54,6 +58,35 @@ def test_an_app_is_found_by_its_names_in_any_case_with_or_without_a_port() -> No
         assert (refusal.status if refusal else None) == status
     routes.replace(Table(2, "example.com", {"c": app("c")}))
     assert (routes.by_host(b"ab.example.com"), routes.by_path("/Ab/mcp")) == ((True, None), None)
+
+
+@pytest.mark.parametrize(
+    ("host", "path", "origin", "status"),
+    [
+        ("example.com", "/a/mcp", "https://page.example", None),
+        ("a.example.com", "/any", "https://page.example", None),
+        ("example.com", "/p/mcp", "https://page.example", 403),
+        ("p.example.com", "/a/mcp", "https://page.example", 403),
+        ("example.com", "/none", "https://page.example", 403),
+        ("none.example.com", "/a/mcp", "https://page.example", 403),
+        ("example.com", "/a/mcp", "http://localhost:1", None),
+        ("example.com", "/p/mcp", "http://localhost:1", 403),
+        ("b.org", "/a/mcp", "https://page.example", 421),
+        ("example.com", "/p/mcp", None, None),
+    ],
+)
+def test_a_page_may_call_the_apps_that_name_it_and_a_local_one_those_that_ask_for_tokens(
+    host: str, path: str, origin: str | None, status: int | None
+) -> None:
+    named = App("a", 1, origins=["https://page.example"])
+    routes = routes_of(named, app("p", access="public"))
+    fields = {b"host": host.encode()} | ({b"origin": origin.encode()} if origin else {})
+    guard = routes.guard_of(path, fields)
+    refusal = guard.check({"path": path, "headers": list(fields.items())})
+    assert (refusal.status if refusal else None) == status
+    assert (guard is routes.guard) is (origin is None or "none" in host + path)
+    assert routes.apps["a"].cors.allows(b"https://page.example")
+    assert routes.guard_of(path, {}) is routes.guard
 
 
 def test_a_token_is_good_for_its_app_and_a_public_app_admits_everyone() -> None:
@@ -79,6 +112,8 @@ def test_a_token_is_good_for_its_app_and_a_public_app_admits_everyone() -> None:
         assert objection is not None
         assert (objection.status, said in objection.message) == (401, True)
     assert p.objection(bob) is None
+    routes.callers.replace({})
+    assert p.objection(bob) is bob.revoked is not None
     assert routes.caller(p, None) is None
 
 
@@ -116,7 +151,8 @@ def test_a_call_goes_to_the_least_busy_instance_and_a_session_to_its_own_or_alwa
     i0, i1, i2 = route.backends
     i0.in_flight, i1.in_flight, i2.in_flight = 2, 1, 3
     assert [route.pick(tried) for tried in ([], [i1], [i1, i0], [i0, i1, i2])] == [i1, i0, i2, None]
-    assert route.home("i2", b"any") is i2
+    for token in (b"a", b"b", b"c", b"d"):
+        assert [route.home(each, token) for each in ("i0", "i1", "i2")] == [i0, i1, i2]
     homes = {token: route.home("gone", token) for token in (b"a", b"b", b"c", b"d", b"e", b"f", b"g", b"h")}
     assert set(homes.values()) == {i0, i1, i2}
     assert {token: route.home("gone", token) for token in homes} == homes
@@ -133,6 +169,9 @@ def test_a_table_is_complete_once_apps_and_tokens_have_been_read() -> None:
     assert not routes.complete
     routes.callers.replace({})
     assert routes.complete
+    early = Routes()
+    early.callers.replace({})
+    assert not early.complete
 
 
 @pytest.mark.parametrize(
@@ -156,6 +195,8 @@ def test_a_caller_is_told_when_its_token_may_do_less(change: Callable[[Callers],
     assert caller.revoked is None
     change(callers)
     assert (caller.revoked.status if caller.revoked else None) == status
+    assert callers.revoked == (status is not None)
+    assert all(each.revoked is None for each in callers.by_header.values())
     again = callers.find(b"Bearer t")
     assert again is None or again.revoked is None
 
@@ -164,9 +205,30 @@ def token(app_name: str, name: str, *scopes: str) -> Token:
     return Token(digest("t"), app_name, name, 1, list(scopes))
 
 
+def test_a_token_that_is_added_is_good_at_once_and_a_changed_one_as_changed() -> None:
+    callers = Callers()
+    callers.change([Change(add=token("a", "ada", "r"))])
+    first = callers.find(b"Bearer t")
+    callers.change([Change(add=token("a", "ada", "r", "w")), Change(drop="unknown")])
+    second = callers.find(b"Bearer t")
+    callers.change([Change(add=token("b", "bob"))])
+    third = callers.find(b"Bearer t")
+    principals = [each and relayed(each.header[1]) for each in (first, second, third)]
+    assert principals == [
+        Principal("portway", "ada", "ada", frozenset("r")),
+        Principal("portway", "ada", "ada", frozenset("rw")),
+        Principal("portway", "bob", "bob"),
+    ]
+    assert third is not None
+    assert (third.app, third.name, third.identity) == ("b", "bob", "portway\0bob")
+
+
 def test_the_authorization_values_that_are_remembered_are_bounded() -> None:
     callers = Callers()
     callers.replace({digest("t"): token("a", "ada")})
+    for number in range(2000):
+        assert callers.find(b"Bearer %d" % number) is None
+    assert not callers.by_header, "made-up tokens take no room"
     for spaces in range(2000):
         assert callers.find(b"Bearer " + b" " * spaces + b"t") is not None
     assert len(callers.by_header) == 1024

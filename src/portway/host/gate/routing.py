@@ -98,7 +98,7 @@ class Routes:
         """Use `table` from now on; calls in flight are not disturbed."""
         backends = {each: backend for each, backend in self.backends.items() if backend.in_flight}
         for instance in (instance for app in table.apps.values() for instance in app.instances):
-            known = backends.get(instance.id) or self.backends.get(instance.id)
+            known = self.backends.get(instance.id)
             backends[instance.id] = known if known is not None and known.instance == instance else Backend(instance)
         self.backends = backends
         apps = {name: self.apps.get(name) or Route(name) for name in table.apps}
@@ -107,8 +107,7 @@ class Routes:
         for name in self.apps.keys() - apps.keys():
             self.apps[name].close()
         domain = table.domain.lower()
-        hosts = [host.lower() for app in table.apps.values() for host in app.hosts]
-        names = [domain, f"*.{domain}", *hosts]
+        names = [domain, f"*.{domain}", *(host for app in table.apps.values() for host in app.hosts)]
         self.guard = Guard(names)
         for route in apps.values():
             route.guard = Guard(names, route.cors, local_pages=not route.public)
@@ -143,8 +142,7 @@ class Routes:
         return found
 
     def _find(self, host: bytes) -> tuple[bool, Route | None]:
-        name = host.rpartition(b":")[0] if host[-1:].isdigit() and b":" in host else host
-        name = name.lower().rstrip(b".")
+        name = host.partition(b":")[0].lower().rstrip(b".")
         route = self._names.get(name)
         return (route is not None or name.endswith(self._suffix), route)
 
