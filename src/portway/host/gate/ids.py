@@ -88,7 +88,7 @@ def restore(
         if reply.error is not UNSET and (any_error or reply.id in (fresh, None, UNSET)):
             outcome = f"error {_error(reply.error).code}"
             return b'{"jsonrpc":"2.0","id":%b,"error":%b}' % (encode_id(original), reply.error), outcome
-        if reply.result is not UNSET and reply.id == fresh and type(reply.id) is type(fresh):
+        if reply.result is not UNSET and reply.id == fresh:
             result = bytes(reply.result)
             outcome = "isError" if _is_error(result) else "ok"
             return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (encode_id(original), result), outcome
