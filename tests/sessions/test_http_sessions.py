@@ -14,9 +14,10 @@ from msgspec import UNSET
 from portway.auth.principal import ANONYMOUS, Principal
 from portway.protocol.capabilities import Capability, DeclaredClient
 from portway.protocol.errors import RpcError
+from portway.protocol.jsonrpc import Message, decode
 from portway.protocol.log_levels import INFO
 from portway.protocol.sealing import Keys
-from portway.sessions import event_log
+from portway.sessions import event_log, http_sessions
 from portway.sessions.change_bus import Bus
 from portway.sessions.changes import Changes
 from portway.sessions.http_sessions import IDLE_SECONDS, LIFE_SECONDS, Sessions
@@ -41,11 +42,11 @@ def no_bus() -> Bus:
 
 
 def test_an_id_is_read_wherever_one_of_the_keys_is_and_nowhere_else() -> None:
-    minted = Sessions(Keys.parse(OLD), no_bus).mint(ANONYMOUS, "2025-06-18", DeclaredClient(ASKED, "é" * 200, "1"))
+    minted = Sessions(Keys.parse(OLD), no_bus).mint(ANONYMOUS, "2025-06-18", DeclaredClient(ASKED, "é" * 200, "1" * 99))
     rotated = Sessions(Keys.parse(f"{NEW},{OLD}"), no_bus)
     found = rotated.find(minted.id, ANONYMOUS)
     assert found is not None
-    assert (found.version, found.client) == ("2025-06-18", DeclaredClient(ASKED, "é" * 100, "1"))
+    assert (found.version, found.client) == ("2025-06-18", DeclaredClient(ASKED, "é" * 100, "1" * 40))
     assert Sessions(Keys.parse(NEW), no_bus).find(minted.id, ANONYMOUS) is None
     for forged in (
         minted.id[:-2] + "AA",
@@ -54,6 +55,7 @@ def test_an_id_is_read_wherever_one_of_the_keys_is_and_nowhere_else() -> None:
         "é",
         Keys.parse(OLD).seal(b"session", b"\1" + b"x" * 51),
         Keys.parse(OLD).seal(b"session", msgspec.msgpack.encode(["2025-06-18"])),
+        Keys.parse(OLD).seal(b"session", msgspec.msgpack.encode(["v" * 999, 0, "", "", 1, b"", b"", b""])),
     ):
         assert rotated.find(forged, ANONYMOUS) is None
 
@@ -161,6 +163,92 @@ def test_a_session_with_a_call_in_flight_is_remembered_and_one_whose_stream_has_
         assert cancelled == ["1"]
 
     with_bus(scenario)
+
+
+def test_sessions_are_remembered_in_bounded_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_sessions, "LIVE_LIMIT", 3)
+    monkeypatch.setattr(http_sessions, "ENDED_LIMIT", 3)
+    sessions = Sessions(Keys.random(), no_bus)
+    ids = [sessions.mint(ANONYMOUS, "2025-11-25", DeclaredClient()).id for _ in range(5)]
+    for level, session_id in enumerate(ids, 10):
+        session = sessions.find(session_id, ANONYMOUS)
+        assert session is not None
+        session.level = level
+    levels = [session.level for each in reversed(ids) if (session := sessions.find(each, ANONYMOUS)) is not None]
+    assert levels == [14, 13, 12, INFO, INFO]
+    for session_id in ids:
+        session = sessions.find(session_id, ANONYMOUS)
+        assert session is not None
+        sessions.end(session)
+    assert [sessions.find(each, ANONYMOUS) is None for each in ids] == [False, False, True, True, True]
+
+
+def test_all_that_a_session_does_ends_with_it_or_when_it_expires() -> None:
+    def scenario(bus: Bus) -> None:
+        clock = Clock()
+        sessions = Sessions(Keys.random(), lambda: bus, now=clock)
+        listeners, streams = [], []
+        for ends in (True, False):
+            session = sessions.find(sessions.mint(ANONYMOUS, "2025-11-25", DeclaredClient()).id, ANONYMOUS)
+            assert session is not None
+            listeners.append(session.listen())
+            streams.append(session.log.standalone)
+            streams[-1].add(b"said")
+            assert replayed(session.log, streams[-1].id(0)) == [b"said"]
+            if ends:
+                sessions.end(session)
+            else:
+                clock.now += LIFE_SECONDS
+                assert sessions.find(session.id, ANONYMOUS) is None
+            assert replayed(session.log, streams[-1].id(0)) in (None, [])
+        assert [listener.ended for listener in listeners] == [True, True]
+
+    with_bus(scenario)
+
+
+def test_a_question_is_answered_once_and_fails_when_the_server_stops() -> None:
+    async def main() -> None:
+        sessions = Sessions(Keys.random(), no_bus)
+        session = sessions.find(sessions.mint(ANONYMOUS, "2025-11-25", DeclaredClient()).id, ANONYMOUS)
+        assert session is not None
+        asked: asyncio.Queue[bytes] = asyncio.Queue()
+        sessions.give_up_questions()
+        first = asyncio.ensure_future(session.questions.ask(asked.put, "roots/list", b"{}"))
+        taken = reply_to(await asked.get())
+        session.answer(taken)
+        assert bytes(await first) == b"{}"
+        with pytest.raises(RpcError, match="it was answered already, or given up") as again:
+            session.answer(taken)
+        assert again.value.status == 400
+        second = asyncio.ensure_future(session.questions.ask(asked.put, "roots/list", b"{}"))
+        given_up = reply_to(await asked.get())
+        sessions.give_up_questions()
+        with pytest.raises(RpcError):
+            await second
+        with pytest.raises(RpcError):
+            session.answer(given_up)
+
+    asyncio.run(main())
+
+
+def reply_to(question: bytes) -> Message:
+    message = decode(
+        b'{"jsonrpc":"2.0","id":%b,"result":{}}' % msgspec.json.encode(msgspec.json.decode(question)["id"])
+    )
+    assert isinstance(message, Message)
+    return message
+
+
+def test_a_reply_that_is_not_kept_is_refused_and_any_other_event_leads_to_the_stream_of_now() -> None:
+    sessions = Sessions(Keys.random(), no_bus)
+    session = sessions.mint(ANONYMOUS, "2025-11-25", DeclaredClient())
+    session.log.standalone.add(b"said")
+    for event_id in (None, b"", b"gone", b"gone-0-1"):
+        assert session.resume(event_id) == (session.log.standalone, session.log.standalone.last)
+    assert session.resume(session.log.standalone.id(0)) == (session.log.standalone, 0)
+    with pytest.raises(RpcError, match="not kept here any more: send the request again") as refused:
+        session.resume(b"0123456789abcdef-1-1")
+    assert refused.value.status == 400
 
 
 def test_a_session_subscribes_to_a_bounded_number_of_resources() -> None:
