@@ -154,6 +154,13 @@ def test_an_instance_gets_no_header_of_the_connection_or_of_another_proxy(tmp_pa
     run(test())
 
 
+def test_the_names_of_headers_that_are_remembered_are_bounded() -> None:
+    passes = _Passes()
+    for number in range(2000):
+        assert passes[b"x-%d" % number]
+    assert len(passes) == 1024
+
+
 OF_ENDPOINT = {"allow", "cache-control", "content-encoding", "mcp-protocol-version", "retry-after"}
 OF_PAGES = {"access-control-allow-origin", "alt-svc", "location", "www-authenticate", "x-own"}
 
