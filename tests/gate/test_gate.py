@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from portway.host.gate.forwarded_headers import _Passes
 from tests.gate.running_gate import STREAM, Seen, Upstream, call, echo, event, modern, reply, result, rig
 
 if TYPE_CHECKING:
