@@ -152,14 +152,14 @@ def test_a_call_goes_to_the_least_busy_instance_and_a_session_to_its_own_or_alwa
     i0.in_flight, i1.in_flight, i2.in_flight = 2, 1, 3
     assert [route.pick(tried) for tried in ([], [i1], [i1, i0], [i0, i1, i2])] == [i1, i0, i2, None]
     for token in (b"a", b"b", b"c", b"d"):
-        assert [route.home(each, token) for each in ("i0", "i1", "i2")] == [i0, i1, i2]
-    homes = {token: route.home("gone", token) for token in (b"a", b"b", b"c", b"d", b"e", b"f", b"g", b"h")}
+        assert [route.instance_for(each, token) for each in ("i0", "i1", "i2")] == [i0, i1, i2]
+    homes = {token: route.instance_for("gone", token) for token in (b"a", b"b", b"c", b"d", b"e", b"f", b"g", b"h")}
     assert set(homes.values()) == {i0, i1, i2}
-    assert {token: route.home("gone", token) for token in homes} == homes
+    assert {token: route.instance_for("gone", token) for token in homes} == homes
     alone = routes_of(app("a", "i0")).apps["a"]
     assert [alone.pick(tried) for tried in ([], alone.backends)] == [alone.backends[0], None]
     none = routes_of(app("a")).apps["a"]
-    assert (none.pick([]), none.home("i0", b"")) == (None, None)
+    assert (none.pick([]), none.instance_for("i0", b"")) == (None, None)
 
 
 def test_a_table_is_complete_once_apps_and_tokens_have_been_read() -> None:

@@ -90,7 +90,7 @@ class Host:
         found = {}
         for pid in filter(str.isdigit, os.listdir("/proc")):
             with contextlib.suppress(OSError):
-                command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+                command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
                 if self.ready["data"] in command and int(pid) != self.child.process.pid:
                     found[int(pid)] = command
         return found

@@ -37,7 +37,7 @@ class Unfit(Exception):
 
 
 class Form(msgspec.Struct, frozen=True):
-    """A compiled form. `whole`: the answer is the object, not its only field. Without an engine there are no fields."""
+    """A compiled form. `whole`: the answer is its object, else its single field. `engine`: None without fields."""
 
     properties: dict[str, Schema]
     required: list[str]

@@ -73,7 +73,7 @@ class Interview:
             self._state = states.unseal(self._keys, params.state, principal=self._principal, call=self._call, now=now)
 
     async def ask(self, questions: Mapping[str, Question]) -> dict[str, Any]:
-        """Ask all `questions` at once and return the answers by the same names; the name "" is one without a key.
+        """Ask all `questions` at once and return the answers by the same names. The name "" is a single question's.
 
         Raises Suspended where a modern client must answer first, ToolError where a legacy client cannot or does not.
         """
@@ -121,7 +121,7 @@ class Interview:
     def _next_key(self) -> str:
         """Return the key of a question that has none: its place in the order of a handler's questions."""
         self._order += 1
-        return f"q-{self._order}"  # no keyword of `ctx.ask` is spelled so
+        return f"q-{self._order}"  # keywords cannot contain "-", so this never clashes with one of `ctx.ask`
 
     def _answer(self, key: str, question: Question) -> Any:  # noqa: ANN401 - each kind of question has its own
         """Return the answer to a question, or _MISSING; raise Suspended for one that has not the shape of an answer."""

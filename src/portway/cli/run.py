@@ -54,7 +54,7 @@ def _end_with_host() -> None:
 
 
 def _await_end(lifeline: int) -> None:
-    """Once the host's launcher has ended, end as at SIGTERM, and at the latest when that has had its time."""
+    """When the launcher has ended, send this process SIGTERM; after `_LAST_SECONDS`, kill its process group."""
     import time
 
     with contextlib.suppress(OSError):  # the author's code has closed it

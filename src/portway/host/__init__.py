@@ -1,1 +1,1 @@
-"""The Host half: builds, runs and guards MCP servers. Its processes, control and gate, share `paths` and `routes`."""
+"""The Host half: builds and runs MCP servers. Control and gate share `paths`, `routing_table` and `token_table`."""

@@ -45,6 +45,7 @@ _SHORT_RUNS = 5  # after so many in a row the next start waits, longer each time
 _LONGEST_PAUSE_SECONDS = 32
 _FIRST_SECONDS = 60.0  # within them, a child that keeps failing ends the host
 _ONE_STOP_SECONDS = 1.0  # signals within it are one: a service manager sends them to every process
+_STOP_SECONDS = 60.0  # a child that needs longer to end is killed; the gate and control take up to 30 s by themselves
 _TICK_SECONDS = 1.0
 _MOST_SILENCES = 15  # looks at a child, a tick apart, without an answer: then it hangs
 
@@ -76,7 +77,7 @@ class Launcher:
         self._begun = time.monotonic()
         self._waiting: dict[str, float] = {}
         self._stopping, self._stopped_at = False, 0.0
-        self._ending = ""
+        self._ending, self._ending_since = "", 0.0
         self._code = 0
 
     def run(self) -> int:
@@ -113,7 +114,9 @@ class Launcher:
         return HttpProbe(socket.AF_INET, self._listener.getsockname(), "/_portway/health")
 
     def _end_silent(self) -> None:
-        """Kill each child that hangs, so that another is started in its place."""
+        """Kill each child that hangs, so that another is started in its place, and one that does not end."""
+        if self._stopping and time.monotonic() - self._ending_since >= _STOP_SECONDS:
+            self._send(self._ending, signal.SIGKILL)
         for pid, name in self._children.items():
             if not self._stopping and self._probes[name].look() == _MOST_SILENCES:
                 _say(f"{name} no longer answers")
@@ -175,7 +178,7 @@ class Launcher:
         """Stop the first child that is left. The log writer, by then without writers, need not wait for them."""
         left = next((name for name in _CHILDREN if name in self._children.values()), "")
         if left != self._ending:  # a second signal would not let it finish
-            self._ending = left
+            self._ending, self._ending_since = left, time.monotonic()
             self._send(left, signal.SIGINT if left == "logs" else signal.SIGTERM)
 
     def _send(self, name: str, number: signal.Signals) -> None:
@@ -245,6 +248,7 @@ def _ends_with(parent: int) -> Callable[[], None]:
 
     def tie() -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background job ignores it, and so would a child
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
         if os.getppid() != parent:
             os._exit(1)

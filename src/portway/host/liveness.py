@@ -1,4 +1,4 @@
-"""Whether the launcher's children still work. No look waits: the answer is there by the next look, or is not."""
+"""Whether the launcher's children still work. A look never waits: it asks, and reads the answer to the look before."""
 
 import contextlib
 import fcntl

@@ -87,7 +87,7 @@ class TokenWriter:
 
 
 class TokenReader:
-    """The gate's end of the file. It keeps the file open, so that a file written anew is told from the old one."""
+    """The gate's end of the file. It keeps the file open, so that it can tell when the file has been replaced."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -42,9 +42,9 @@ def run(
 ) -> None:
     """Serve until SIGTERM or SIGINT, then stop as `serve` does.
 
-    A second signal, or one before the app has started, stops at once with exit status 1; signals within a second are
-    one. `on_ready` gets the URL when connections are accepted. Raise ListenError, or what the app's lifespan raises,
-    before `on_ready`.
+    A second signal, or one before the app has started, stops at once with exit status 1. Signals less than a second
+    apart count as one. `on_ready` gets the URL when connections are accepted. Raise ListenError, or what the app's
+    lifespan raises, before `on_ready`.
     """
     _raise_descriptor_limit(limits.connections + OTHER_DESCRIPTORS)
     loop_factory: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop

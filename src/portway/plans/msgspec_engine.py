@@ -166,18 +166,20 @@ def _with_defaults(value: Any) -> Any:  # noqa: ANN401 - any value that msgspec 
 
 @functools.lru_cache(maxsize=256)
 def _fields(kind: Any) -> tuple[list[dataclasses.Field[Any]], list[str]]:  # noqa: ANN401 - a class
-    """Return the fields of a class that msgspec may leave to it, and the names of those whose values may have such."""
+    """Return the fields that msgspec leaves to the class, and the names of those whose values may hold such objects."""
     hints = {} if getattr(kind, "__module__", "") == "builtins" else typing.get_type_hints(kind, include_extras=True)
     return _left_to_class(kind), [name for name, hint in hints.items() if _finisher(hint)]
 
 
 def _left_to_class(annotation: Any) -> list[dataclasses.Field[Any]]:  # noqa: ANN401 - a type expression
-    """Return the fields of a dataclass that msgspec does not set when they are absent: the class has the attribute."""
+    """Return the fields of a dataclass that msgspec leaves unset: their default is a class attribute."""
     kind = typing.get_origin(annotation) or annotation
     if not dataclasses.is_dataclass(kind) or not getattr(kind, "__dictoffset__", 0):
         return []
     fields = [(field, getattr(kind, field.name, MISSING)) for field in dataclasses.fields(kind)]
-    return [field for field, own in fields if own is not MISSING and not hasattr(own, "__set__")]  # which a slot has
+    return [
+        field for field, own in fields if own is not MISSING and not hasattr(own, "__set__")
+    ]  # a slot's descriptor has it
 
 
 def compile_result(annotation: Any, name: str) -> tuple[Callable[[object], bytes], Schema, dict[str, Schema]]:  # noqa: ANN401

@@ -86,7 +86,7 @@ class Output:
         return b"[" + b",".join(filter(None, blocks)) + b"]"
 
     def _explicit(self, result: ToolResult, *, any_json: bool = False) -> Encoded:
-        """Encode a result part by part; `any_json`: structured content that no type declares may be no object."""
+        """Encode a result part by part; with `any_json`, undeclared structured content need not be an object."""
         structured = None
         if self._to_json is not None and not result.is_error:
             structured = self._declared(result.structured)
@@ -121,7 +121,7 @@ class Output:
 
 
 def wrapped(schema: Schema) -> Schema:
-    """Return the schema of the object that a result which is no object is wrapped in."""
+    """Return the schema of `{"result": …}`, which wraps a result that is no object."""
     return {"type": "object", "properties": {"result": schema}, "required": ["result"], "x-fastmcp-wrap-result": True}
 
 

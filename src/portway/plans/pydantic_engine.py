@@ -124,7 +124,7 @@ def compile_result(annotation: Any, name: str) -> tuple[Callable[[object], bytes
 
 
 def _is_customised(node: object) -> bool:
-    """Tell whether a core schema has code or schemas of the author's that may part what is sent from what is shown."""
+    """Tell whether the author's own code or schema may make the sent JSON differ from the listed schema."""
     if isinstance(node, list | tuple):
         return any(map(_is_customised, node))
     if not isinstance(node, dict):

@@ -18,7 +18,7 @@ EMPTY: Any = inspect.Parameter.empty  # Any: it stands where an annotation or a 
 class Ask(msgspec.Struct, frozen=True, eq=False):
     """Marks a parameter as asked of the client before the function runs: `Annotated[bool, Ask("Really?")]`.
 
-    The text stands for a form of the parameter's type; any other question is given itself, as in `Ask(list_roots())`.
+    A text asks by a form of the parameter's type. For any other question pass the question, as in `Ask(list_roots())`.
     """
 
     question: Any  # a str or a Question, which stands in a higher layer
@@ -82,7 +82,7 @@ def parse(fn: Callable[..., object], context_type: type) -> Signature:
     name = str(getattr(inner, "__name__", None) or type(inner).__name__)
     if inspect.isgeneratorfunction(target) or inspect.isasyncgenfunction(target):
         raise RegistrationError(f"{name} is a generator; return a list, or report progress through the context")
-    # A wrapper made with functools.wraps is what it wraps.
+    # Of a wrapper made with functools.wraps, the wrapped function is inspected.
     is_async = inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(inspect.unwrap(target))
     raw = _signature(fn, name)
     hints = _hints(target, name)

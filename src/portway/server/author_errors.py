@@ -11,7 +11,7 @@
 | any other           | error result, an id    | INTERNAL_ERROR, an id            |
 
 An id is in the server's log, beside the cause, which the client does not see. Of an exception
-group, the first exception of the upper rows counts. ResourceNotFound of a resource is the runner's affair.
+group, the first exception of a kind in `relevant` counts. The runner converts ResourceNotFound of a resource.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ LIST_KINDS = ("tools", "prompts", "resources")
 PENDING_LIMIT = 256
 """Different changes that may wait for a listener that is slow; one more ends it."""
 BURST_LIMIT = 8
-"""Bursts, at most one a turn of the loop, after which a listener that has not taken the first is slow."""
+"""Bursts, at most one a turn of the loop, during which a listener that takes nothing counts as slow."""
 URI_LIMIT = 1000
 """URIs of one listener."""
 URI_LENGTH = 4096
@@ -81,7 +81,7 @@ class Bus:
             listener.close()
 
     def _publish(self, change: Change) -> None:
-        """Take a change, on any thread, unless nobody wants it: so the listeners bound the burst."""
+        """Take a change, on any thread. It is dropped if nobody listens for it, which bounds a burst."""
         if change.uri is not None:
             change = Change("resource", normalised(change.uri))
         wanted = self._by_kind[change.kind] if change.uri is None else change.uri in self._by_uri

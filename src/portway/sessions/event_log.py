@@ -99,7 +99,7 @@ class Event(NamedTuple):
 
 
 class EventLog:
-    """The streams of one session in one process, and their latest events. `name` begins its ids, and no other log's."""
+    """The streams of one session in one process, and their latest events. `name`, unique to it, begins its ids."""
 
     __slots__ = ("_bytes", "_closed", "_events", "_opened", "_shelf", "_streams", "name")
 
@@ -164,7 +164,7 @@ class EventLog:
         self._shelf.resize(self, 0)
 
     def close(self) -> None:
-        """Forget every event, and end the connections; what calls in flight say yet takes no room of the shelf."""
+        """Forget every event, and end the connections; messages that running calls send after this are not kept."""
         self.clear()
         self._closed = True
         for stream in tuple(self._streams.values()):

@@ -40,9 +40,9 @@ class LegacySession:
         return self._questions
 
     def listen(self) -> Listener:
-        """Return what hears of every list and of the resources subscribed to, made anew when it has ended.
+        """Return the listener for all lists and the subscribed resources; make a new one if it has ended.
 
-        It never overflows: its limit is the number of different changes there are for it.
+        It cannot overflow: it has room for every distinct change.
         """
         listener = self._listener
         if listener is None or listener.ended:

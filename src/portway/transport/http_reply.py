@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from portway.transport.concurrency_limits import ConcurrencyLimit
 
 WATCH_AFTER = 0.005
-"""Seconds after which a call is watched: most that use a thread are done by then."""
+"""Seconds after which a call is watched: most `def` handlers have finished by then."""
 POLLING = "2025-11-25"
 """The first revision whose clients understand an empty event, and come back for the rest of a stream."""
 RETRY = 1000

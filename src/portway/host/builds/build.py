@@ -32,7 +32,7 @@ async def build(release: Release, recipe: Recipe, paths: Paths, variables: Mappi
     requirements = await _requirements(commands, uv, release, recipe)
     await commands.run(_install(uv, release, requirements, wheel), "install its requirements")
     finder = BuildCommands(release, release.environment() | dict(variables), paths)
-    # -P: the app's files shadow no more than they do under `portway run`.
+    # -P keeps the app's folder off sys.path: its files shadow no more modules than under `portway run`.
     command = [str(release.venv / "bin" / "python"), "-P", "-m", "portway.cli.find_server", str(release.source)]
     found = await finder.run(command, "find its server", seconds=_IMPORT_SECONDS)
     await asyncio.to_thread(_freeze, release)

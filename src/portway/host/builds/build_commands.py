@@ -30,7 +30,7 @@ class BuildCommands:
     async def run(self, command: list[str], purpose: str, *, seconds: float = _SECONDS) -> str:
         """Return what the command wrote to stdout. Raises `BuildError` when it fails or takes longer than `seconds`.
 
-        It is over when the command itself ends: what it has left behind is ended then, and holds up nothing.
+        Processes that the command leaves behind are killed and not waited for.
         """
         log = self._release.build_log
         begun = log.stat().st_size if log.exists() else 0

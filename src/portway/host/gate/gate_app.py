@@ -255,7 +255,7 @@ class GateApp:
     def _find_session(self, call: GateCall, token: bytes) -> None:
         """Set the call's session, and the instance for its new calls. Raises RpcError (404) for another caller's."""
         call.session = self._session_ids.open(call.route.name, call.caller, token)
-        call.pinned = call.route.home(call.session.instance, token)
+        call.pinned = call.route.instance_for(call.session.instance, token)
 
     def _find_stream(self, call: GateCall, last_event_id: bytes) -> None:
         """Set the instance whose stream a GET resumes, and the instance's own id of the event."""
@@ -309,7 +309,7 @@ class GateApp:
         calls, limit = call.route.calls, call.route.limits.in_flight
         if calls.taken <= limit or call.is_stream:
             return
-        is_call = call.request_id is not None  # anything else may answer or cancel a call that holds a place
+        is_call = call.request_id is not None  # answers and cancellations may free a place
         if calls.taken > 2 * limit or (is_call and not calls.admits(call.holder, limit)):
             raise RpcError(REFUSED, f"The app {call.route.name!r} is busy with as many calls as it takes.", status=429)
 

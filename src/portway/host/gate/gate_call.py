@@ -24,8 +24,8 @@ class GateCall:
     pinned: Backend | None = None  # the instance that gets it, unless it cannot be reached
     backend: Backend | None = None
     after = b""  # of a GET that resumes a stream: the instance's id of the last event
-    resumes_call = False  # it is a GET that resumes a call's stream,
-    resumes: int | str | None = None  # and the client chose this id for the call, unless it is long
+    resumes_call = False  # a GET that resumes a call's stream
+    resumes: int | str | None = None  # the client's id of that call; None if it was too long to keep
     is_stream = False  # a long-lived stream (GET or subscriptions/listen), counted apart from calls
     resumable = False  # the instance keeps the events, and the client can fetch them on another stream
     cancels = False  # closing the request cancels the call (modern era)

@@ -2,8 +2,8 @@
 
 States of a call: attached, while its client waits on the request; detached, when a legacy client has left or the
 instance has ended the stream early (2025-11-25, basic/transports: a disconnect is no cancellation, and the client may
-resume the stream). A detached call has no place among the app's calls but one among its detached calls, of which there
-are as many; over that, the oldest of the caller that holds the most is ended. It ends with its reply, its client's
+resume the stream). A detached call counts against a second limit of the same size. Over it, the caller with the most
+detached calls loses its oldest. A detached call ends with its reply, its client's
 cancellation, its session, a time limit, or its caller's token. A modern client that leaves cancels its call
 (2026-07-28, basic/patterns/cancellation). Long-lived streams may be silent; they end with their client, instance or
 gate.
@@ -164,7 +164,7 @@ class InFlight:
             self._forget(call)
         else:
             call.task.cancel()
-            self._detached.pop(call, None)  # the oldest is another now; its place is given back when the task ends
+            self._detached.pop(call, None)  # so that it is not ended twice; its place is released with its task
 
     def _close_stream(self, call: GateCall) -> None:
         if call.task is not None and not call.client_left:

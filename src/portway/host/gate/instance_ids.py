@@ -52,7 +52,7 @@ _encode = msgspec.json.encode
 
 
 def name_instance(message: bytes, instance: str) -> bytes:
-    """Return a request or notification of an instance, its question's id and progress token naming the instance."""
+    """Return an instance's request or notification with the instance's name added to its id and progress token."""
     try:
         sent = _from_instance(message)
         if sent.id is not UNSET:
@@ -96,7 +96,7 @@ def answer(message: Message, body: bytes) -> tuple[str, bytes] | None:
 
 
 def progress(body: bytes) -> tuple[str, bytes] | None:
-    """Return the instance that a client's `notifications/progress` is for, and it with the instance's own token."""
+    """Return the instance a `notifications/progress` is for, and the notification with the token it chose."""
     try:
         sent = _notification(body)
         found = _asked_by(_id(sent.params["progressToken"]))

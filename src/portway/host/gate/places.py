@@ -28,7 +28,7 @@ class Places:
     def admits(self, holder: str, limit: int) -> bool:
         """Whether `holder` may keep the place it took last.
 
-        `limit` places are for anybody. When they are taken, as many again are only for those who hold no more than an
+        Up to `limit` places, anybody is admitted. From there to `2 * limit`, only those are who hold no more than an
         equal share of `limit`, so that one caller who holds them all does not keep the others out.
         """
         if self.taken <= limit:

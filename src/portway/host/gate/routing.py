@@ -64,7 +64,7 @@ class Route:
         self.backends, self.state = [], "removed"
         self.changed.set()
 
-    def home(self, instance: str, token: bytes) -> Backend | None:
+    def instance_for(self, instance: str, token: bytes) -> Backend | None:
         """Return the instance for a session's new calls: its own or, when that serves no more, always the same one."""
         backends = self.backends
         for backend in backends:

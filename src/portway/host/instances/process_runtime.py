@@ -40,7 +40,7 @@ class ProcessInstance:
         mark: Mark,
         pipe: LogPipe | None = None,
     ) -> None:
-        """`process` is a child, or an earlier control's token for one: `ProcessLookupError` when that is gone.
+        """`process` is a child, or the token that an earlier control stored. Raises ProcessLookupError if it has ended.
 
         `mark` is on it and on all it starts; `pipe` takes a child's output.
         """
@@ -51,7 +51,7 @@ class ProcessInstance:
         self._pipe = pipe
         self._child = None if isinstance(process, str) else process
         self._pid = int(process.partition(":")[0]) if isinstance(process, str) else process.pid
-        # The pidfd first: it goes on naming this very process, and the start time says whether that is ours.
+        # The pidfd first: pids are reused, pidfds are not. The start time then shows whether it is ours.
         self._pidfd = os.pidfd_open(self._pid)
         self.token = f"{self._pid}:{start_time(self._pid)}"
         if isinstance(process, str) and not (process == self.token and mark.is_on(self._pid)):

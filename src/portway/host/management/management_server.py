@@ -39,7 +39,7 @@ class ManagementServer:
         self._url = url
 
     def server(self) -> Server:
-        """Return the MCP server that has them as its tools."""
+        """Return an MCP server with this class's methods as its tools."""
         server = Server("portway-control", instructions="Manages the apps of one Portway host.")
         server.tool(self.deploy)
         server.tool(self.list_apps)

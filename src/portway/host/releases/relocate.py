@@ -44,7 +44,7 @@ def _rewrite(folder: Path, there: bytes, here: bytes) -> None:
 
 
 def _replace(path: Path, there: bytes, here: bytes) -> None:
-    """Write a file anew, not in place: it may be one with that of another venv or of uv's cache."""
+    """Write a file anew, not in place: it may be a hard link shared with another venv or uv's cache."""
     if path.stat().st_size > _LARGEST:
         return
     content = path.read_bytes()
