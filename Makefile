@@ -8,7 +8,7 @@ QUIET_PIP = $(PY) -m pip install --quiet --disable-pip-version-check --no-input 
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url --no-emit-find-links
 # The marks of the tests that `make test` leaves out.
-SLOW = slow or conformance or clients or soak or chaos or install
+SLOW = slow or conformance or clients or soak or install
 # Client families, each in an environment of its own: .venv-clients/NAME, from locks/client-NAME.txt.
 FAMILIES = mcp1 fastmcp3 fastmcp4
 CLIENTS = $(FAMILIES:%=.venv-clients/%/.stamp)
