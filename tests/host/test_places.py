@@ -242,6 +242,7 @@ def test_nothing_is_left_when_launcher_gate_control_and_log_writer_are_killed_to
         eventually(lambda: running.processes() == {}, within=20)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["gate", "control", "logs"])
 def test_a_process_of_the_host_that_hangs_is_replaced(placed: Host, module: str) -> None:
     hung = placed.process(module)
