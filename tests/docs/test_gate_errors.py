@@ -66,7 +66,7 @@ def test_the_gate_refuses_with_the_documented_text(
         async with rig(tmp_path, addresses=(f"unix:{tmp_path}/none.sock",), body_bytes=1000) as gate:
             table = routing_table.load(gate.paths.routes)
             table.apps["soon"] = routing_table.App("soon", 1, "public", "starting")
-            table.apps["full"] = routing_table.App("full", 1, "public", limits=routing_table.Limits(in_flight=0))
+            table.apps["full"] = routing_table.App("full", 1, "public", limits=routing_table.AppLimits(in_flight=0))
             routing_table.save(gate.paths.routes, routing_table.Table(2, table.domain, table.apps))
             await gate.op(op="table")
             _, answer = await gate.answer(body, *headers, **options)

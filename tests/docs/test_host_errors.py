@@ -28,8 +28,7 @@ from portway.host.builds.recipe import BuildError
 from portway.host.builds.source import SourceError
 from portway.host.instances.keeper import Keeper
 from portway.host.instances.readiness import NotReady, read_contract
-from portway.host.instances.runtime import Instance
-from portway.host.instances.runtime import Limits as InstanceLimits
+from portway.host.instances.runtime import Instance, InstanceLimits
 from portway.host.instances.starter import Starter
 from portway.host.paths import PathError, claim, locate
 from portway.host.releases.release import Release

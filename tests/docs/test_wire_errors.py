@@ -220,7 +220,10 @@ def test_a_wrong_session_is_answered_with_the_documented_text() -> None:
         opened = re.search(rb"(?i)mcp-session-id: \S+", listener.talk(legacy("initialize", greeting)))
         assert opened
         asking = legacy("tools/call", {"name": "asking"}).replace(TOKEN, opened[0] + b"\r\nAccept: application/json")
-        text = "The client cannot be asked: that needs a session, an Accept with text/event-stream, a call under way."
+        text = (
+            "The client cannot be asked: this needs a session, a running call, and text/event-stream in the Accept "
+            "header."
+        )
         assert text in error_text(listener.talk(asking))
     finally:
         listener.stop()

@@ -159,10 +159,10 @@ def prepare(directory: Path, addresses: list[str], **limits: int) -> Paths:
     data = directory / "data"
     paths = Paths(data, directory / run_directory(data.resolve()).name)
     paths.prepare()
-    instances = [routing_table.Instance(f"i{number}", address) for number, address in enumerate(addresses)]
+    instances = [routing_table.InstanceAddress(f"i{number}", address) for number, address in enumerate(addresses)]
     apps = {
         name: routing_table.App(
-            name, 1, access, "up", instances, [f"{name}.example.org"], routing_table.Limits(**limits)
+            name, 1, access, "up", instances, [f"{name}.example.org"], routing_table.AppLimits(**limits)
         )
         for name, access in (("a", "token"), ("p", "public"))
     }

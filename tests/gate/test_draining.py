@@ -14,7 +14,7 @@ from tests.gate.test_sessions import Client, data_of, initialize, message, minti
 if TYPE_CHECKING:
     from pathlib import Path
 
-LOST = "The reply to this call is lost, as its instance has ended or keeps it no more. The call may have run."
+LOST = "The reply to this call is lost: its instance has ended or no longer keeps it. The call may have run."
 
 
 class Instance:

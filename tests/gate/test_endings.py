@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from portway.host.gate.event_stream import RelayedStream
+from portway.host.gate.reply_stream import RelayedStream
 from tests.gate.running_gate import META, STREAM, Rig, Seen, Upstream, call, chunk, echo, event, modern, result, rig
 from tests.gate.test_sessions import SESSION, Client, initialize, message, minting, run, text_until
 

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from portway.auth.tokens import digest
-from portway.host.token_table import Change, Token, TokenWriter, apply
+from portway.host.token_table import Token, TokenChange, TokenWriter, apply
 from tests.gate.running_gate import META, STREAM, Rig, Seen, Upstream, call, event, modern, rig, running
 from tests.gate.test_sessions import Client, data_of, initialize, message, minting, run, text_until
 
@@ -108,10 +108,10 @@ def test_an_app_that_is_destroyed_or_made_private_ends_what_its_callers_have_ope
 
 
 TOKENS = {
-    "revoked": [Change(drop=digest("secret"))],
-    "renamed": [Change(Token(digest("secret"), "a", "carol", 0, ["read", "write"]))],
-    "narrowed": [Change(Token(digest("secret"), "a", "alice", 0, ["read"]))],
-    "widened": [Change(Token(digest("secret"), "a", "alice", 0, ["read", "write", "admin"]))],
+    "revoked": [TokenChange(drop=digest("secret"))],
+    "renamed": [TokenChange(Token(digest("secret"), "a", "carol", 0, ["read", "write"]))],
+    "narrowed": [TokenChange(Token(digest("secret"), "a", "alice", 0, ["read"]))],
+    "widened": [TokenChange(Token(digest("secret"), "a", "alice", 0, ["read", "write", "admin"]))],
 }
 
 

@@ -11,15 +11,15 @@ from portway.auth.principal import Principal
 from portway.auth.tokens import digest
 from portway.host.gate.callers import NOBODY, Callers
 from portway.host.gate.routing import Backend, Routes
-from portway.host.routing_table import App, Instance, Table
-from portway.host.token_table import Change, Token
+from portway.host.routing_table import App, InstanceAddress, Table
+from portway.host.token_table import Token, TokenChange
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
 def app(name: str, *instances: str, access: str = "token", hosts: tuple[str, ...] = ()) -> App:
-    given = [Instance(each, f"unix:/{each}") for each in instances]
+    given = [InstanceAddress(each, f"unix:/{each}") for each in instances]
     return App(name, 1, access, "up", given, list(hosts))  # type: ignore[arg-type]
 
 
@@ -137,7 +137,7 @@ def test_an_instance_that_is_busy_or_unchanged_is_kept_by_a_new_table() -> None:
     assert a.instances == {"i0": i0, "i1": i1, "i3": a.backends[1]}, "i0 drains, and answers for its own calls"
     assert routes.backends.keys() == {"i0", "i1", "i3"}
     i0.in_flight = 0
-    moved = App("a", 2, "token", "crashed", [Instance("i1", "unix:/elsewhere")])
+    moved = App("a", 2, "token", "crashed", [InstanceAddress("i1", "unix:/elsewhere")])
     routes.replace(Table(3, "example.com", {"a": moved}))
     assert (a.release, a.state, a.instances.keys(), routes.version) == (2, "crashed", {"i1"}, 3)
     assert a.backends[0].instance.address == "unix:/elsewhere"
@@ -177,12 +177,12 @@ def test_a_table_is_complete_once_apps_and_tokens_have_been_read() -> None:
 @pytest.mark.parametrize(
     ("change", "status"),
     [
-        (lambda callers: callers.change([Change(drop=digest("t"))]), 401),
+        (lambda callers: callers.change([TokenChange(drop=digest("t"))]), 401),
         (lambda callers: callers.replace({}), 401),
-        (lambda callers: callers.change([Change(drop="another")]), None),
-        (lambda callers: callers.change([Change(add=token("a", "ada", "r", "w", "x"))]), None),
+        (lambda callers: callers.change([TokenChange(drop="another")]), None),
+        (lambda callers: callers.change([TokenChange(add=token("a", "ada", "r", "w", "x"))]), None),
         (lambda callers: callers.replace({digest("t"): token("a", "ada", "w", "r")}), None),
-        (lambda callers: callers.change([Change(add=token("a", "ada", "r", "x"))]), 403),
+        (lambda callers: callers.change([TokenChange(add=token("a", "ada", "r", "x"))]), 403),
         (lambda callers: callers.replace({digest("t"): token("a", "bob", "r", "w")}), 401),
         (lambda callers: callers.replace({digest("t"): token("b", "ada", "r", "w")}), 401),
     ],
@@ -207,11 +207,11 @@ def token(app_name: str, name: str, *scopes: str) -> Token:
 
 def test_a_token_that_is_added_is_good_at_once_and_a_changed_one_as_changed() -> None:
     callers = Callers()
-    callers.change([Change(add=token("a", "ada", "r"))])
+    callers.change([TokenChange(add=token("a", "ada", "r"))])
     first = callers.find(b"Bearer t")
-    callers.change([Change(add=token("a", "ada", "r", "w")), Change(drop="unknown")])
+    callers.change([TokenChange(add=token("a", "ada", "r", "w")), TokenChange(drop="unknown")])
     second = callers.find(b"Bearer t")
-    callers.change([Change(add=token("b", "bob"))])
+    callers.change([TokenChange(add=token("b", "bob"))])
     third = callers.find(b"Bearer t")
     principals = [each and relayed(each.header[1]) for each in (first, second, third)]
     assert principals == [

@@ -81,7 +81,7 @@ class Host:
 
         return asyncio.run(use())
 
-    def instance(self, app: str) -> routing_table.Instance | None:
+    def instance(self, app: str) -> routing_table.InstanceAddress | None:
         found = routing_table.load(self.paths.routes).apps[app].instances
         return found[0] if found else None
 

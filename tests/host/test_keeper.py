@@ -14,7 +14,7 @@ import pytest
 from portway.host.health_probe import until_silent
 from portway.host.instances.keeper import Keeper
 from portway.host.instances.process_runtime import ProcessRuntime
-from portway.host.instances.runtime import Limits
+from portway.host.instances.runtime import InstanceLimits
 from portway.host.instances.starter import Starter
 from portway.host.paths import Paths
 from portway.host.releases.release import Release
@@ -74,7 +74,7 @@ def test_an_instance_that_no_longer_answers_is_replaced_at_once(paths: Paths, ho
         made = release(paths)
         store.begin_release("app", "/")
         changed = asyncio.Event()
-        limits = Limits(stop_seconds=1000, probe_seconds=0.3, probes=2)
+        limits = InstanceLimits(stop_seconds=1000, probe_seconds=0.3, probes=2)
         keeper = Keeper(made, Starter(ProcessRuntime(paths), store, limits), changed.set)
 
         async def state(*wanted: str) -> None:
@@ -98,7 +98,7 @@ def test_an_instance_that_no_longer_answers_is_replaced_at_once(paths: Paths, ho
         assert await first.wait() == "signal SIGKILL"
         if how == "blocked":
             writer.close()
-        keeper._starter.limits = Limits(stop_seconds=1)
+        keeper._starter.limits = InstanceLimits(stop_seconds=1)
         await keeper.end()
         store.close()
 
@@ -113,7 +113,7 @@ def test_an_instance_that_ended_on_a_full_disk_is_restarted_as_soon_as_there_is_
         made = release(paths)
         store.begin_release("app", "/")
         changed = asyncio.Event()
-        starter = Starter(ProcessRuntime(paths), store, Limits(stop_seconds=1))
+        starter = Starter(ProcessRuntime(paths), store, InstanceLimits(stop_seconds=1))
         keeper = Keeper(made, starter, changed.set)
         room = False
         monkeypatch.setattr(Starter, "has_room", lambda _: room)

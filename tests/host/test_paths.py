@@ -63,7 +63,7 @@ def test_a_planted_run_directory_is_not_trusted(tmp_path: Path) -> None:
 
 
 def test_the_routing_table_survives_the_file(tmp_path: Path) -> None:
-    instance = routing_table.Instance("i", "unix:/run/i.sock")
+    instance = routing_table.InstanceAddress("i", "unix:/run/i.sock")
     table = routing_table.Table(3, "example.org", {"weather": routing_table.App("weather", 2, instances=[instance])})
     path = tmp_path / "routes.json"
     assert routing_table.load(path) == routing_table.Table()

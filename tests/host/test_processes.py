@@ -13,13 +13,13 @@ import pytest
 
 from portway.host.instances.process_runtime import ProcessRuntime
 from portway.host.instances.readiness import NotReady, until_ready
-from portway.host.instances.runtime import Instance, Limits
+from portway.host.instances.runtime import Instance, InstanceLimits
 from portway.host.paths import Paths
 from portway.host.releases.release import Release
 from tests.host.log_writer import log_writer
 from tests.support import eventually
 
-QUICK = Limits(stop_seconds=0.2)
+QUICK = InstanceLimits(stop_seconds=0.2)
 # Says which processes it is, deaf to SIGTERM, one of them in a session of its own.
 STUBBORN = "trap '' TERM; echo $$ > pids; setsid sh -c 'echo $$ >> pids; sleep 100' & wait; sleep 100"
 

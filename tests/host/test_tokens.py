@@ -12,13 +12,13 @@ import pytest
 from portway.auth.tokens import digest
 from portway.host.instances.process_runtime import ProcessRuntime
 from portway.host.instances.running_apps import RunningApps
-from portway.host.instances.runtime import Limits
+from portway.host.instances.runtime import InstanceLimits
 from portway.host.instances.starter import Starter
 from portway.host.management.management_server import ManagementServer
 from portway.host.paths import claim
 from portway.host.releases.deploy import Deployer
 from portway.host.store import Store
-from portway.host.token_table import Change, Token, TokenReader, TokenWriter, apply
+from portway.host.token_table import Token, TokenChange, TokenReader, TokenWriter, apply
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +33,7 @@ def management(data: Path) -> ManagementServer:
     store = Store(paths.database)
     store.begin_release("a", "folder")
     runtime = ProcessRuntime(paths)
-    starter = Starter(runtime, store, Limits())
+    starter = Starter(runtime, store, InstanceLimits())
     running = RunningApps(paths, store, runtime, starter, "localhost")
     running.write_tokens()
     return ManagementServer(paths, store, running, Deployer(paths, store, running, starter), "http://127.0.0.1:1")
@@ -92,7 +92,7 @@ def test_what_is_written_is_read_in_order_also_when_the_file_is_written_anew(tmp
     writer.write(many)
     read(reader, tokens)
     assert list(tokens.values()) == many
-    assert writer.append([Change(drop=many[0].digest), Change(Token("new", "a", "new", 1))])
+    assert writer.append([TokenChange(drop=many[0].digest), TokenChange(Token("new", "a", "new", 1))])
     read(reader, tokens)
     assert (many[0].digest in tokens, tokens["new"].name, len(tokens)) == (False, "new", 5000)
     writer.write(many[:2])
@@ -107,7 +107,7 @@ def test_the_file_is_written_anew_once_most_of_its_lines_are_outdated_or_it_is_n
     assert not writer.append([])
     writer.write([])
     appended = 0
-    while writer.append([Change(drop="x")]):
+    while writer.append([TokenChange(drop="x")]):
         appended += 1
     assert appended == 1001
     writer.write([])

@@ -84,7 +84,7 @@ def test_the_application_of_a_server_has_its_lifespan() -> None:
 def test_a_parent_that_does_not_run_the_lifespan_is_told_of_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     app = Starlette(routes=[Mount("/tools", HttpApp(noting_server([])))])
     assert asyncio.run(call_mounted(app)) == "ready"
-    said = "what mounts inner does not run its lifespan: pass on asgi().lifespan, or it is never left"
+    said = "the application that mounts inner runs no lifespan: pass it asgi().lifespan, or shutdown never runs"
     assert [record.getMessage() for record in caplog.records if "mounts" in record.getMessage()] == [said]
 
 

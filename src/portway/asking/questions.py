@@ -85,7 +85,7 @@ class Malformed(Exception):
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
-    """One question. `key` identifies it in every run of the handler; without one, its place in their order does.
+    """One question. `key` identifies it in every run of the handler; without one, its position among them does.
 
     `needs` are the capabilities it needs of the client, `since` is the first protocol revision that has it.
     """

@@ -1,6 +1,6 @@
 """A lean MCP client for both eras, over Streamable HTTP, Unix sockets and stdio."""
 
-from portway.client.change_stream import Changes
+from portway.client.change_iterator import Changes
 from portway.client.client import Client
 from portway.client.errors import ClientError
 from portway.client.results import (

@@ -50,10 +50,10 @@ class OutgoingCall:
 
 
 Handler = Callable[[Incoming], None]
-"""Takes a request or notification of the server. A request is answered with `Channel.notify`."""
+"""Takes a request or notification of the server. A request is answered with `ClientChannel.notify`."""
 
 
-class Channel(Protocol):
+class ClientChannel(Protocol):
     """Carries calls to one server. Its handler gets every message that is no reply to a call."""
 
     has_headers: bool
@@ -65,7 +65,7 @@ class Channel(Protocol):
     async def notify(self, body: bytes, version: str | None) -> None:
         """Send a notification, or the answer to a request of the server. Raise ClientError."""
 
-    async def attend(self, version: str | None) -> None:
+    async def open_session_stream(self, version: str | None) -> None:
         """Receive what a legacy server sends outside any call, from now on. Return once that works."""
 
     async def close(self) -> None:

@@ -12,8 +12,8 @@ from typing import Any, Literal, Self, TypeVar
 
 import msgspec
 
-from portway.client.change_stream import Changes
-from portway.client.channel import Channel
+from portway.client.change_iterator import Changes
+from portway.client.channel import ClientChannel
 from portway.client.errors import ClientError, NoAnswer, SessionLost
 from portway.client.results import (
     CallResult,
@@ -189,7 +189,7 @@ class Client:
                 await self._rpc.listen(self._kinds(), changes)
             else:
                 self._rpc.listeners.append(changes)
-                await self._rpc.channel.attend(self.version)
+                await self._rpc.channel.open_session_stream(self.version)
             stack.push_async_callback(self._rpc.drop, changes)
             for uri in uris if self.era is Era.LEGACY else ():
                 await self.subscribe(uri)
@@ -227,7 +227,7 @@ class Client:
         """Send any request and return its raw result."""
         return await self._request(method, dict(params or {}), dict[str, Any])
 
-    async def _open(self) -> Channel:
+    async def _open(self) -> ClientChannel:
         # A stdio client does not import HTTP, nor an HTTP client subprocesses.
         if not isinstance(self._target, str):
             from portway.client.stdio_channel import StdioChannel
@@ -298,8 +298,8 @@ class Client:
         self.server, self.capabilities, self.instructions = found.server_info, found.capabilities, found.instructions
         self._handshakes += 1
         await rpc.notify("notifications/initialized")
-        if rpc.handlers.hear_unasked or rpc.listeners:
-            await rpc.channel.attend(rpc.version)
+        if rpc.handlers.wants_unsolicited or rpc.listeners:
+            await rpc.channel.open_session_stream(rpc.version)
         # Restore what the session before this one knew:
         if rpc.level is not None:
             await rpc.request("logging/setLevel", {"level": rpc.level}, dict[str, Any])

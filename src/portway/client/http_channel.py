@@ -27,7 +27,7 @@ from portway.protocol.jsonrpc import UNREADABLE
 _REDIRECTS = (307, 308)
 _REDIRECTIONS = 3
 _CLOSE_SECONDS = 2.0  # for the last messages and the DELETE
-_ATTEND_SECONDS = 2.0  # wait for the head of the session's stream; some servers send it with the first event
+_SESSION_STREAM_SECONDS = 2.0  # wait for the head of the session's stream; some servers send it with the first event
 _RETRY_SECONDS = 0.5  # before a stream is resumed, unless the server states a time
 _RETRY_LEAST, _RETRY_MOST = 0.02, 3600.0  # bounds of a stated time
 _EVENTS = (b"accept", b"text/event-stream")
@@ -76,8 +76,8 @@ class HttpChannel:
         self._session: bytes | None = None
         self._version: str | None = None
         self._background: set[asyncio.Task[None]] = set()
-        self._attending: asyncio.Task[None] | None = None
-        self._attended: bytes | None = None  # the session whose stream `_attending` reads
+        self._session_stream: asyncio.Task[None] | None = None
+        self._streamed_session: bytes | None = None  # the session whose stream `_session_stream` reads
 
     async def request(self, call: OutgoingCall) -> Incoming:
         """POST a request and return its reply, which comes as JSON or in an event stream."""
@@ -112,25 +112,25 @@ class HttpChannel:
         except UpstreamError as error:
             raise ClientError(f"{self._url}: {error}") from error
 
-    async def attend(self, version: str | None) -> None:
+    async def open_session_stream(self, version: str | None) -> None:
         """Open the session's own stream (GET), if the server has sessions and offers one."""
-        if self._session is None or self._session == self._attended:
+        if self._session is None or self._session == self._streamed_session:
             return
-        self._attended = self._session
+        self._streamed_session = self._session
         opened = asyncio.Event()
-        self._attending = asyncio.get_running_loop().create_task(self._attend(opened))
-        self._attending.add_done_callback(lambda _: opened.set())
+        self._session_stream = asyncio.get_running_loop().create_task(self._read_session_stream(opened))
+        self._session_stream.add_done_callback(lambda _: opened.set())
         try:
-            async with asyncio.timeout(_ATTEND_SECONDS):
+            async with asyncio.timeout(_SESSION_STREAM_SECONDS):
                 await opened.wait()
         except TimeoutError:
             pass
 
     async def close(self) -> None:
         """Send what is still to be sent, then end the session. Ignore a server that is gone or silent."""
-        if self._attending is not None:
-            self._attending.cancel()
-            await asyncio.gather(self._attending, return_exceptions=True)
+        if self._session_stream is not None:
+            self._session_stream.cancel()
+            await asyncio.gather(self._session_stream, return_exceptions=True)
         try:
             async with asyncio.timeout(_CLOSE_SECONDS):
                 await asyncio.gather(*self._background, return_exceptions=True)
@@ -175,7 +175,7 @@ class HttpChannel:
             headers.append((SESSION, self._session))
         return headers
 
-    async def _attend(self, opened: asyncio.Event) -> None:
+    async def _read_session_stream(self, opened: asyncio.Event) -> None:
         """Read the session's own stream, and reopen it whenever it ends."""
         position = _StreamPosition()
         while True:
@@ -241,8 +241,8 @@ class HttpChannel:
         if status == 404 and session is not None and call.method != "initialize":
             if self._session == session:
                 self._session = None
-                if self._attending is not None:
-                    self._attending.cancel()
+                if self._session_stream is not None:
+                    self._session_stream.cancel()
             raise SessionLost(f"{self._url} has ended the session", status)
         if status == 401:
             held = "refuses the token it was given" if self._authorization else "asks for a token"

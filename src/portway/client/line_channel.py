@@ -45,7 +45,7 @@ class LineChannel(ABC):
         self.post(body)
         await self.drain()
 
-    async def attend(self, version: str | None) -> None:  # noqa: B027 - not abstract: there is nothing to do
+    async def open_session_stream(self, version: str | None) -> None:  # noqa: B027 - not abstract: there is nothing to do
         """Do nothing: all messages come by themselves."""
 
     def take(self, line: bytes) -> None:

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import UNSET, Raw
 
-from portway.client.change_stream import Changes
-from portway.client.channel import Channel, Incoming, OutgoingCall, decode_params, raise_error
+from portway.client.change_iterator import Changes
+from portway.client.channel import ClientChannel, Incoming, OutgoingCall, decode_params, raise_error
 from portway.client.errors import ClientError, NoAnswer
 from portway.client.results import Outcome, Progress, ProgressParams
 from portway.client.server_requests import Handlers, change_in, tell
@@ -71,7 +71,7 @@ class Rpc:
         self.version: str | None = None
         self.level: str | None = None
         self.listeners: list[Changes] = []
-        self._channel: Channel | None = None
+        self._channel: ClientChannel | None = None
         self._ids = itertools.count(1)
         self._waiting: dict[int, _Waiting] = {}
         self._listening: dict[int | str | None, Changes] = {}
@@ -79,13 +79,13 @@ class Rpc:
         self._closed = False
 
     @property
-    def channel(self) -> Channel:
+    def channel(self) -> ClientChannel:
         """The channel to the server, once it is open."""
         assert self._channel is not None, "use the client in `async with`"
         return self._channel
 
     @channel.setter
-    def channel(self, channel: Channel) -> None:
+    def channel(self, channel: ClientChannel) -> None:
         self._channel = channel
 
     async def request(

@@ -110,7 +110,7 @@ class Handlers:
         return declared
 
     @property
-    def hear_unasked(self) -> bool:
+    def wants_unsolicited(self) -> bool:
         """Whether any function serves what a legacy server sends outside a call."""
         return any((self.on_elicit, self.on_sample, self.roots is not None, self.on_log, self.on_change))
 

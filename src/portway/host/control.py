@@ -14,7 +14,7 @@ from portway.host.console import say
 from portway.host.gate_client import GateClient
 from portway.host.instances.process_runtime import ProcessRuntime
 from portway.host.instances.running_apps import RunningApps
-from portway.host.instances.runtime import Limits as InstanceLimits
+from portway.host.instances.runtime import InstanceLimits
 from portway.host.instances.starter import Starter
 from portway.host.launcher import FAILED
 from portway.host.management.management_server import ManagementServer

@@ -27,8 +27,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from portway.host.child_probes import BellProbe, HttpProbe, Probe
 from portway.host.console import say
-from portway.host.liveness import BellProbe, HttpProbe, Probe
 from portway.host.paths import Paths
 from portway.host.processes import children, end_strays, exit_in_words
 from portway.http.bind import Bind, ListenError

@@ -12,14 +12,14 @@ Access = Literal["token", "public"]
 State = Literal["up", "starting", "crashed", "stopped"]
 
 
-class Instance(msgspec.Struct, frozen=True):
+class InstanceAddress(msgspec.Struct, frozen=True):
     """A running instance. `address` is where it serves HTTP: "unix:/path.sock" or "http://127.0.0.1:PORT"."""
 
     id: str
     address: str
 
 
-class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
+class AppLimits(msgspec.Struct, frozen=True, omit_defaults=True):
     """The limits of one app at the gate: bytes of a body, calls and long-lived streams at once."""
 
     body_bytes: int = BODY_BYTES
@@ -37,9 +37,9 @@ class App(msgspec.Struct, frozen=True):
     release: int
     access: Access = "token"
     state: State = "up"
-    instances: list[Instance] = []
+    instances: list[InstanceAddress] = []
     hosts: list[str] = []
-    limits: Limits = Limits()
+    limits: AppLimits = AppLimits()
     reason: str = ""
     origins: list[str] = []
 

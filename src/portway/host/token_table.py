@@ -27,18 +27,18 @@ class Token(msgspec.Struct, frozen=True):
     scopes: list[str] = []
 
 
-class Change(msgspec.Struct, frozen=True, omit_defaults=True):
+class TokenChange(msgspec.Struct, frozen=True, omit_defaults=True):
     """One line: a token to `add`, or the digest of one to `drop`."""
 
     add: Token | None = None
     drop: str = ""
 
 
-_FIRST = Change()
+_FIRST = TokenChange()
 """The first line, by which an empty file is told from one without tokens."""
 
 
-def apply(changes: Iterable[Change], tokens: dict[str, Token]) -> None:
+def apply(changes: Iterable[TokenChange], tokens: dict[str, Token]) -> None:
     """Make changes to the tokens, by digest."""
     for change in changes:
         if change.add is not None:
@@ -57,12 +57,12 @@ class TokenWriter:
 
     def write(self, tokens: Iterable[Token]) -> None:
         """Write the file anew. Raises OSError."""
-        lines = [_FIRST, *(Change(token) for token in tokens)]
+        lines = [_FIRST, *(TokenChange(token) for token in tokens)]
         write_durably(self._path, msgspec.json.Encoder().encode_lines(lines))
         self._appended, self._most = 0, max(_LEAST_LINES, len(lines))
         self._written = self._path.stat()
 
-    def append(self, changes: Iterable[Change]) -> bool:
+    def append(self, changes: Iterable[TokenChange]) -> bool:
         """Add changes. Return False when the file has to be written anew instead. Raises OSError."""
         if self._appended > self._most or not self.is_intact():
             return False
@@ -109,10 +109,10 @@ class TokenReader:
         self._file = file
         return True
 
-    def pieces(self) -> Iterator[list[Change]]:
+    def pieces(self) -> Iterator[list[TokenChange]]:
         """Yield the changes since the last time, some at a time. Raises `msgspec.DecodeError` on a damaged line."""
         assert self._file is not None
-        decode = msgspec.json.Decoder(Change).decode_lines
+        decode = msgspec.json.Decoder(TokenChange).decode_lines
         while data := self._file.read(_PIECE_BYTES):
             whole = data.rfind(b"\n") + 1
             self._file.seek(whole - len(data), os.SEEK_CUR)

@@ -38,7 +38,8 @@ class SchemaBinder:
         for member in properties:
             if member not in self._declared:
                 raise RegistrationError(
-                    f"{name}: input_schema has the member {member!r}, the function no such parameter; add it, {mend}."
+                    f"{name}: input_schema has the member {member!r}, but the function has no such parameter; "
+                    f"add it, {mend}."
                 )
         for parameter in signature.parameters:
             if parameter.required and parameter.name not in self._given.data.get("required", ()):

@@ -177,9 +177,8 @@ def _left_to_class(annotation: Any) -> list[dataclasses.Field[Any]]:  # noqa: AN
     if not dataclasses.is_dataclass(kind) or not getattr(kind, "__dictoffset__", 0):
         return []
     fields = [(field, getattr(kind, field.name, MISSING)) for field in dataclasses.fields(kind)]
-    return [
-        field for field, own in fields if own is not MISSING and not hasattr(own, "__set__")
-    ]  # a slot's descriptor has it
+    # A slot's descriptor has `__set__`: it is no default.
+    return [field for field, own in fields if own is not MISSING and not hasattr(own, "__set__")]
 
 
 def compile_result(annotation: Any, name: str) -> tuple[Callable[[object], bytes], Schema, dict[str, Schema]]:  # noqa: ANN401

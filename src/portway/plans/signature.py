@@ -82,7 +82,7 @@ def parse(fn: Callable[..., object], context_type: type) -> Signature:
     name = str(getattr(inner, "__name__", None) or type(inner).__name__)
     if inspect.isgeneratorfunction(target) or inspect.isasyncgenfunction(target):
         raise RegistrationError(f"{name} is a generator; return a list, or report progress through the context")
-    # Of a wrapper made with functools.wraps, the wrapped function is inspected.
+    # For a functools.wraps wrapper, inspect the wrapped function.
     is_async = inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(inspect.unwrap(target))
     raw = _signature(fn, name)
     hints = _hints(target, name)

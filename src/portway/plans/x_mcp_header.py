@@ -34,8 +34,8 @@ def compile_params(input_schema: bytes) -> tuple[HeaderParam, ...]:
         kind = member.get("type")
         if not isinstance(kind, str) or kind not in _TYPES:
             raise RegistrationError(
-                f"The argument {where} cannot have a header: only a string, an integer or a boolean can, without null; "
-                "one that may be absent has a default of its type."
+                f"The argument {where} cannot have a header: only a string, an integer or a boolean can; "
+                "null is not allowed. Give an optional argument a default of its type, not None."
             )
         other = taken.setdefault(token.lower(), where)
         if other != where:

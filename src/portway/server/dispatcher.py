@@ -131,7 +131,7 @@ class Dispatcher:
         if not self._is_opened:
             self._is_opened = True
             log.warning(
-                "what mounts %s does not run its lifespan: pass on asgi().lifespan, or it is never left",
+                "the application that mounts %s runs no lifespan: pass it asgi().lifespan, or shutdown never runs",
                 self.server.name,
             )
         await self._lifespans.enter()

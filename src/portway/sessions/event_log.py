@@ -99,7 +99,7 @@ class Event(NamedTuple):
 
 
 class EventLog:
-    """The streams of one session in one process, and their latest events. `name`, unique to it, begins its ids."""
+    """The streams of one session in one process, and their latest events. `name` begins the ids of its events only."""
 
     __slots__ = ("_bytes", "_closed", "_events", "_opened", "_shelf", "_streams", "name")
 

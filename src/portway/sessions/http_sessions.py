@@ -44,14 +44,14 @@ _PURPOSE: Final = b"session"
 
 
 class _Sealed(msgspec.Struct, array_like=True, frozen=True):
-    """What an id holds: `issued` is in seconds since the epoch, `home` the process that minted it, `owner` a digest."""
+    """What an id holds: `issued` is in seconds since the epoch, `minted_by` the process, `owner` a digest."""
 
     version: str
     capabilities: int
     name: str
     software_version: str
     issued: int
-    home: bytes
+    minted_by: bytes
     owner: bytes
     nonce: bytes
 
@@ -107,7 +107,7 @@ class HttpSession(LegacySession):
         if self.questions.answer(message):
             return
         text = "No question waits for this answer: it was answered already, or given up."
-        if self._sealed.home != self._sessions.home:
+        if self._sealed.minted_by != self._sessions.process:
             text = "This answer reached a process that did not ask: route a session's requests by their Mcp-Session-Id."
         raise RpcError(REFUSED, text, status=400)
 
@@ -140,7 +140,7 @@ class HttpSession(LegacySession):
         return log.standalone, log.standalone.last
 
     def close(self) -> None:
-        """Forget everything beside the id, and what calls in flight say yet; streams end, questions fail."""
+        """End the streams and the questions; messages that running calls send after this are not kept."""
         super().close()
         self.log.close()
 
@@ -153,7 +153,7 @@ class Sessions:
 
     def __init__(self, keys: Keys, bus: Callable[[], Bus], *, now: Callable[[], float] = time.time) -> None:
         self.bus = bus
-        self.home = os.urandom(8)
+        self.process = os.urandom(8)
         """Names this process in the ids it mints."""
         self.shelf = Shelf()
         self._keys = keys
@@ -165,7 +165,7 @@ class Sessions:
         """Return a new session. It is remembered from its first use on, not from here."""
         name, software_version = client.name[:_NAME_LENGTH], client.version[:_VERSION_LENGTH]
         issued, owner, nonce = int(self._now()), principal.digest(), os.urandom(16)
-        sealed = _Sealed(version, client.capabilities, name, software_version, issued, self.home, owner, nonce)
+        sealed = _Sealed(version, client.capabilities, name, software_version, issued, self.process, owner, nonce)
         return HttpSession(self, self._keys.seal(_PURPOSE, msgspec.msgpack.encode(sealed)), sealed)
 
     def find(self, session_id: str, principal: Principal) -> HttpSession | None:

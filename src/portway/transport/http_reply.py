@@ -177,7 +177,8 @@ class Reply:
         """Send the client a request on this stream; return the result it POSTs. Raises as `PendingQuestions.ask`."""
         if self.session is None or not self.accepts_events or self._finished:
             text = (
-                "The client cannot be asked: that needs a session, an Accept with text/event-stream, a call under way."
+                "The client cannot be asked: this needs a session, a running call, and text/event-stream in the Accept "
+                "header."
             )
             raise RpcError(INTERNAL_ERROR, text, status=200)
         return await self.session.questions.ask(self._say, method, params)

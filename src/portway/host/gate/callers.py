@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from portway.auth.caller_header import HEADER, relay
 from portway.auth.principal import ANONYMOUS, Principal
 from portway.auth.tokens import bearer, digest
-from portway.host.token_table import Change, Token
+from portway.host.token_table import Token, TokenChange
 from portway.protocol.errors import REFUSED, RpcError
 
 _KNOWN_HEADERS = 1024
@@ -57,7 +57,7 @@ class Callers:
         for key in list(self._callers):
             self._revise(key, before[key], tokens.get(key))
 
-    def change(self, changes: Iterable[Change]) -> None:
+    def change(self, changes: Iterable[TokenChange]) -> None:
         """Add and drop tokens."""
         for change in changes:
             if change.add is not None:

@@ -16,13 +16,13 @@ from portway.auth.tokens import OAUTH_PATHS, bearer
 from portway.host.gate import batch_calls
 from portway.host.gate.call_record import CallRecord, now
 from portway.host.gate.callers import Caller
-from portway.host.gate.event_stream import RelayedStream
 from portway.host.gate.forwarded_headers import LAST_EVENT_ID, forwarded
 from portway.host.gate.gate_call import DEFERRED, GateCall
 from portway.host.gate.in_flight import InFlight
 from portway.host.gate.instance_ids import answer, decode_place, progress
 from portway.host.gate.metrics import Metrics
 from portway.host.gate.relay import Relay, accept
+from portway.host.gate.reply_stream import RelayedStream
 from portway.host.gate.routing import Route, Routes
 from portway.host.gate.session_ids import HEADER as SESSION
 from portway.host.gate.session_ids import SessionIds
@@ -248,7 +248,7 @@ class GateApp:
         if method == "DELETE":
             await self._relay.end(call, send)
         elif call.resumes is not None and call.pinned is None:
-            await self._relay.lose(call, send)
+            await self._relay.answer_lost(call, send)
         else:
             await self._relay.follow(call, send)
 

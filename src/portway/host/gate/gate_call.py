@@ -5,7 +5,7 @@ from time import perf_counter
 
 from portway.host.gate.call_record import Line
 from portway.host.gate.callers import Caller
-from portway.host.gate.event_stream import RelayedStream
+from portway.host.gate.reply_stream import RelayedStream
 from portway.host.gate.routing import Backend, Route
 from portway.host.gate.session_ids import Session
 from portway.http.asgi import Headers, Receive

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 
-from portway.host.gate.event_stream import RelayedStream, one_line
 from portway.host.gate.forwarded_headers import returned
 from portway.host.gate.gate_call import DEFERRED, GateCall
 from portway.host.gate.ids import (
@@ -16,6 +15,7 @@ from portway.host.gate.ids import (
 )
 from portway.host.gate.in_flight import LONGEST_ID, InFlight
 from portway.host.gate.instance_ids import EventPlace, cancellation, encode_place, name_instance
+from portway.host.gate.reply_stream import RelayedStream, one_line
 from portway.host.gate.routing import Backend
 from portway.host.gate.session_ids import SessionIds
 from portway.http.asgi import Headers, Send
@@ -126,7 +126,7 @@ class Relay:
         content_type, kept = returned(response.headers, call, self._session_ids)
         if call.resumes is not None and response.status in (400, 410):
             await response.close()
-            await self.lose(call, send)
+            await self.answer_lost(call, send)
             return
         if response.status != 200 or not content_type.startswith(b"text/event-stream"):
             await self._pass(call, response, send, kept)
@@ -140,10 +140,10 @@ class Relay:
         finally:
             await response.close()
 
-    async def lose(self, call: GateCall, send: Send) -> None:
+    async def answer_lost(self, call: GateCall, send: Send) -> None:
         """Answer a GET that asks for a reply that no instance has any more: with an error under the call's own id."""
         assert call.resumes is not None
-        text = "The reply to this call is lost, as its instance has ended or keeps it no more. The call may have run."
+        text = "The reply to this call is lost: its instance has ended or no longer keeps it. The call may have run."
         call.line.outcome, call.line.status = "cut", 200
         call.stream = RelayedStream(send, [call.identity])
         await call.stream.event(encode_error(call.resumes, RpcError(REFUSED, text)))

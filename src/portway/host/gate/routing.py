@@ -7,7 +7,7 @@ from zlib import crc32
 from portway.host.gate.callers import NOBODY, Caller, Callers
 from portway.host.gate.places import Places
 from portway.host.gate.reply_memory import ReplyMemory
-from portway.host.routing_table import App, Instance, Limits, Table
+from portway.host.routing_table import App, AppLimits, InstanceAddress, Table
 from portway.http.cors import Cors
 from portway.http.host_and_origin import Guard
 from portway.http.http_client import HttpClient
@@ -19,7 +19,7 @@ _KNOWN_HOSTS = 1024  # Host values whose route is remembered until the next tabl
 class Backend:
     """An instance, the HTTP client for it and the number of calls it is busy with."""
 
-    def __init__(self, instance: Instance) -> None:
+    def __init__(self, instance: InstanceAddress) -> None:
         self.instance = instance
         self.client = HttpClient(instance.address)
         self.in_flight = 0
@@ -35,7 +35,7 @@ class Route:
         self.cors = Cors()
         self.guard = Guard()
         self.state = "stopped"
-        self.limits = Limits()
+        self.limits = AppLimits()
         self.calls, self.streams, self.detached = Places(), Places(), Places()
         self.reply_memory = ReplyMemory()
         self.backends: list[Backend] = []  # the instances for new calls

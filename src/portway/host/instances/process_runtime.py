@@ -9,7 +9,7 @@ import socket
 import subprocess
 from collections.abc import Mapping
 
-from portway.host.instances.runtime import Instance, Limits, Stats
+from portway.host.instances.runtime import Instance, InstanceLimits, Stats
 from portway.host.logs.log_pipe import LogPipe
 from portway.host.paths import Paths
 from portway.host.processes import (
@@ -36,7 +36,7 @@ class ProcessInstance:
         identity: str,
         address: str,
         process: subprocess.Popen[bytes] | str,
-        limits: Limits,
+        limits: InstanceLimits,
         mark: Mark,
         pipe: LogPipe | None = None,
     ) -> None:
@@ -112,7 +112,7 @@ class ProcessRuntime:
         self._paths = paths
         self._lifeline = lifeline
 
-    async def start(self, release: Release, env: Mapping[str, str], limits: Limits) -> Instance:
+    async def start(self, release: Release, env: Mapping[str, str], limits: InstanceLimits) -> Instance:
         self._paths.prepare_run()
         identity = secrets.token_hex(4)
         path = self._paths.instance_socket(identity)
@@ -141,7 +141,7 @@ class ProcessRuntime:
         mark.put_on(child.pid)
         return ProcessInstance(identity, f"unix:{path}", child, limits, mark, pipe)
 
-    async def adopt(self, identity: str, token: str, limits: Limits) -> Instance | None:
+    async def adopt(self, identity: str, token: str, limits: InstanceLimits) -> Instance | None:
         address, mark = f"unix:{self._paths.instance_socket(identity)}", instance_mark(self._paths, identity)
         try:
             return ProcessInstance(identity, address, token, limits, mark)

@@ -16,7 +16,7 @@ from portway.host.instances.starter import Starter
 from portway.host.paths import Paths
 from portway.host.releases.release import Release
 from portway.host.store import InstanceRecord, Store, StoreError, TokenRecord
-from portway.host.token_table import Change, Token, TokenWriter
+from portway.host.token_table import Token, TokenChange, TokenWriter
 
 _ADOPT_SECONDS = 5.0
 _KEPT_RELEASES = 5
@@ -111,12 +111,12 @@ class RunningApps:
             self._written = self._paths.routes.stat()
             return await self._gate.table()
 
-    def write_tokens(self, *changes: Change) -> None:
+    def write_tokens(self, *changes: TokenChange) -> None:
         """Write a change of the store's tokens, or all of them if the file is not whole. Raises OSError."""
         if not self._tokens.append(changes):
             self._tokens.write(as_token(record) for record in self._store.tokens())
 
-    async def publish_tokens(self, *changes: Change) -> None:
+    async def publish_tokens(self, *changes: TokenChange) -> None:
         """Write a change of the store's tokens and have the gate read it. Raises OSError."""
         is_whole = self._is_published()
         async with self._publishing:
@@ -135,7 +135,9 @@ class RunningApps:
         for app in self._store.apps():
             if keeper := self.keepers.get(app.name):
                 instances = (
-                    [routing_table.Instance(keeper.instance.id, keeper.instance.address)] if keeper.instance else []
+                    [routing_table.InstanceAddress(keeper.instance.id, keeper.instance.address)]
+                    if keeper.instance
+                    else []
                 )
                 apps[app.name] = routing_table.App(
                     app.name,

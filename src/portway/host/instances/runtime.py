@@ -8,7 +8,7 @@ from portway.host.releases.release import Release
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class InstanceLimits:
     """Bounds of one instance: seconds from SIGTERM to SIGKILL, and of its probes.
 
     It is probed every `probe_seconds`, has as long to answer, and is hung after `probes` probes without an answer.
@@ -59,10 +59,10 @@ class Runtime(Protocol):
 
     isolation: str
 
-    async def start(self, release: Release, env: Mapping[str, str], limits: Limits) -> Instance:
+    async def start(self, release: Release, env: Mapping[str, str], limits: InstanceLimits) -> Instance:
         """Start an instance, which is not ready yet. Raises `OSError` when it cannot even be started."""
 
-    async def adopt(self, identity: str, token: str, limits: Limits) -> Instance | None:
+    async def adopt(self, identity: str, token: str, limits: InstanceLimits) -> Instance | None:
         """Return an instance that an earlier process started, or None when it is gone."""
 
     async def sweep(self, keep: set[str]) -> None:

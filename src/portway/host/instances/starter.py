@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 
-from portway.host.instances.runtime import Instance, Limits, Runtime
+from portway.host.instances.runtime import Instance, InstanceLimits, Runtime
 from portway.host.releases.release import Release
 from portway.host.store import InstanceRecord, Store, StoreError
 
@@ -18,7 +18,7 @@ class Starter:
     `turn` bounds the starts nobody waits for: a host that comes up starts its many apps a few at a time.
     """
 
-    def __init__(self, runtime: Runtime, store: Store, limits: Limits) -> None:
+    def __init__(self, runtime: Runtime, store: Store, limits: InstanceLimits) -> None:
         self.limits = limits
         self.turn = asyncio.Semaphore(_STARTS_AT_ONCE)
         self._runtime = runtime

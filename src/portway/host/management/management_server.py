@@ -23,7 +23,7 @@ from portway.host.paths import Paths
 from portway.host.releases.deploy import Deployer, DeployError, Report, new_token
 from portway.host.routing_table import Access
 from portway.host.store import AppRecord, AppSettings, Store, StoreError
-from portway.host.token_table import Change
+from portway.host.token_table import TokenChange
 from portway.http.cors import Cors
 from portway.server.context import Context
 
@@ -107,11 +107,11 @@ class ManagementServer:
         token = new_token()
         try:
             before = self._store.token(app, name)
-            changes = [Change(drop=before.digest)] if before is not None and rotate else []
+            changes = [TokenChange(drop=before.digest)] if before is not None and rotate else []
             if changes:
                 self._store.drop_token(app, name)
             added = self._store.add_token(app, name, digest(token), scopes or [])
-            await self._running.publish_tokens(*changes, Change(as_token(added)))
+            await self._running.publish_tokens(*changes, TokenChange(as_token(added)))
         except (StoreError, OSError) as error:
             raise ToolError(str(error)) from None
         return NewToken(app, name, token, scopes or [], self.url_of(app))
@@ -131,7 +131,7 @@ class ManagementServer:
             if found is None:
                 raise ToolError(f"{app} has no token named {name!r}: see `portway token list {app}`")
             self._store.drop_token(app, name)
-            await self._running.publish_tokens(Change(drop=found.digest))
+            await self._running.publish_tokens(TokenChange(drop=found.digest))
         except (StoreError, OSError) as error:
             raise ToolError(str(error)) from None
 
@@ -140,7 +140,7 @@ class ManagementServer:
         self._app(app)
         try:
             with self._deployer.exclusive(app):
-                dropped = [Change(drop=token.digest) for token in self._store.tokens(app)]
+                dropped = [TokenChange(drop=token.digest) for token in self._store.tokens(app)]
                 self._store.forget_tokens(app)
                 self._running.write_tokens(*dropped)
                 await self._running.remove(app)

@@ -26,7 +26,7 @@ from portway.host.instances.starter import Starter
 from portway.host.paths import Paths
 from portway.host.releases.release import Release
 from portway.host.store import AppSettings, Store, StoreError
-from portway.host.token_table import Change
+from portway.host.token_table import TokenChange
 
 Report = Callable[[str], Awaitable[None]]
 """Is given one line for each step of a deploy."""
@@ -131,7 +131,7 @@ class Deployer:
         if is_new and (settings.access or before.access) == "token" and not self._store.tokens(name):
             token = new_token()
             added = self._store.add_token(name, "default", digest(token), ())
-            self._running.write_tokens(Change(as_token(added)))
+            self._running.write_tokens(TokenChange(as_token(added)))
         shown = contract.decode()
         self._store.finish_release(name, release.number, server=release.server, contract=shown, settings=settings)
         return token
