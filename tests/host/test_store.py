@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine
 
+from portway.host.paths import Paths
+from portway.host.releases.prune import prune
 from portway.host.store import AppSettings, InstanceRecord, Store, StoreError
 from portway.host.store.schema import metadata
 from portway.protocol.sealing import Keys
@@ -41,6 +44,22 @@ def test_only_a_finished_release_is_live(store: Store) -> None:
         ("ready", "server.py", ""),
         ("failed", "", "it did not build"),
     ]
+
+
+def test_the_newest_five_ready_and_the_newest_five_failed_releases_are_kept(store: Store, tmp_path: Path) -> None:
+    paths = Paths(tmp_path / "data", tmp_path / "run")
+    for number in range(1, 14):
+        assert store.begin_release("a", "/a") == number
+        if number % 2:
+            store.finish_release("a", number, server="server.py", contract="{}", settings=AppSettings())
+        else:
+            store.fail_release("a", number, "it did not build")
+        paths.release("a", number).mkdir(parents=True)
+    asyncio.run(prune(store, paths, "a"))
+
+    kept = [4, 5, 6, 7, 8, 9, 10, 11, 12, 13]
+    assert [release.number for release in store.releases("a")] == kept
+    assert [number for number in range(1, 14) if paths.release("a", number).exists()] == kept
 
 
 def test_a_token_name_is_unique_in_its_app(store: Store) -> None:

@@ -41,7 +41,7 @@ def management(data: Path) -> ManagementServer:
 
 def read(reader: TokenReader, tokens: dict[str, Token]) -> None:
     """Bring the tokens up to date, as the gate does."""
-    if reader.is_anew():
+    if reader.reopen_if_replaced():
         tokens.clear()
     for changes in reader.pieces():
         apply(changes, tokens)
@@ -88,7 +88,7 @@ def test_what_is_written_is_read_in_order_also_when_the_file_is_written_anew(tmp
     writer, reader, tokens = TokenWriter(tmp_path / "tokens"), TokenReader(tmp_path / "tokens"), dict[str, Token]()
     many = [Token(f"{number:064x}", "a", f"n{number}", number) for number in range(5000)]
     with pytest.raises(OSError, match="No such file"):
-        reader.is_anew()
+        reader.reopen_if_replaced()
     writer.write(many)
     read(reader, tokens)
     assert list(tokens.values()) == many

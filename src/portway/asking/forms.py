@@ -37,7 +37,7 @@ class Unfit(Exception):
 
 
 class Form(msgspec.Struct, frozen=True):
-    """A compiled form. `whole`: the answer is its object, else its single field. `engine`: None without fields."""
+    """A compiled form. `whole`: the answer is the whole object, not its single field. `engine`: None without fields."""
 
     properties: dict[str, Schema]
     required: list[str]

@@ -73,7 +73,7 @@ class Interview:
             self._state = states.unseal(self._keys, params.state, principal=self._principal, call=self._call, now=now)
 
     async def ask(self, questions: Mapping[str, Question]) -> dict[str, Any]:
-        """Ask all `questions` at once and return the answers by the same names. The name "" is a single question's.
+        """Ask all `questions` at once and return the answers by the same names. Use the name "" for a single question.
 
         Raises Suspended where a modern client must answer first, ToolError where a legacy client cannot or does not.
         """
@@ -119,12 +119,12 @@ class Interview:
         return msgspec.json.decode(recorded[key])
 
     def _next_key(self) -> str:
-        """Return the key of a question that has none: its place in the order of a handler's questions."""
+        """Return the key of a question without one: its position among the handler's questions."""
         self._order += 1
         return f"q-{self._order}"  # keywords cannot contain "-", so this never clashes with one of `ctx.ask`
 
     def _answer(self, key: str, question: Question) -> Any:  # noqa: ANN401 - each kind of question has its own
-        """Return the answer to a question, or _MISSING; raise Suspended for one that has not the shape of an answer."""
+        """Return the answer to a question, or _MISSING; raise Suspended for a malformed answer."""
         keyed = question.key is not None
         recorded = self._state.answers.get(key)
         if recorded is not None and (keyed or recorded.digest == question.digest()):
@@ -209,13 +209,13 @@ async def _ask_in_place(exchange: Exchange, questions: Sequence[Question]) -> li
     finally:
         for task in tasks:
             task.cancel()
-        await asyncio.wait(tasks)  # the client hears that the others are cancelled before it gets the reply
+        await asyncio.wait(tasks)  # so that the client gets the cancellations of the others before the reply
 
 
 async def _ask_legacy(exchange: Exchange, question: Question) -> Any:  # noqa: ANN401 - each question has its own answer
     params = question.params(exchange.version)
     fault = ""
-    for _ in range(2):  # a form that was filled in wrongly is shown a second time
+    for _ in range(2):  # show a wrongly filled-in form once more
         try:
             return question.read(await exchange.channel.ask(question.method, params))
         except Unfit as error:

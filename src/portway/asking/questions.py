@@ -81,11 +81,11 @@ class Sampled(msgspec.Struct, frozen=True):
 
 
 class Malformed(Exception):
-    """A client's answer has not the shape of the method's result."""
+    """A client's answer does not have the shape of the method's result."""
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
-    """One question. `key` identifies it in every run of the handler; without one, its position among them does.
+    """One question. `key` identifies it in every run of the handler; without one, its position does.
 
     `needs` are the capabilities it needs of the client, `since` is the first protocol revision that has it.
     """

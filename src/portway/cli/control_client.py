@@ -15,7 +15,7 @@ from portway.host.paths import PathError, Paths, locate
 
 T = TypeVar("T")
 _START_SECONDS, _RESTART_SECONDS = 2.0, 10.0
-_ANSWER_SECONDS = 4.0  # for control to show that it lives, before it is asked for anything
+_ANSWER_SECONDS = 4.0  # for control to show that it runs, before the actual request
 _PROBE_SECONDS, _PROBES = 10.0, 2  # while it is at work
 
 
@@ -79,7 +79,7 @@ def ask_control(
 
 
 async def _unless_it_hangs(address: str, call: Coroutine[Any, Any, T]) -> T:
-    """Return the result of `call`. Raises `TimeoutError` once control shows no sign of life meanwhile."""
+    """Return the result of `call`. Raises `TimeoutError` when control stops answering probes."""
     import asyncio
 
     from portway.host.health_probe import until_silent

@@ -45,7 +45,7 @@ def command(target: str, transport: str | None, host: str | None, port: int | No
 
 
 def _end_with_host() -> None:
-    """Watch the pipe PORTWAY_LIFELINE of a host, whose launcher alone holds its other end."""
+    """Watch the host's pipe PORTWAY_LIFELINE: it closes when the launcher ends."""
     if lifeline := os.environ.pop("PORTWAY_LIFELINE", ""):
         import threading
 

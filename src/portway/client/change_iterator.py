@@ -47,7 +47,7 @@ class Changes:
         return change
 
     def add(self, change: Change) -> None:
-        """Take a change, unless it is of another resource: a legacy server does not say which listener it is for."""
+        """Take a change. Of a legacy server, which names no listener, ignore those of other resources."""
         if self._ended or (self.carrier is None and not self._wants(change)):
             return
         if len(self._pending) < _PENDING:

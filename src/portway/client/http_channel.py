@@ -31,7 +31,7 @@ _SESSION_STREAM_SECONDS = 2.0  # wait for the head of the session's stream; some
 _RETRY_SECONDS = 0.5  # before a stream is resumed, unless the server states a time
 _RETRY_LEAST, _RETRY_MOST = 0.02, 3600.0  # bounds of a stated time
 _EVENTS = (b"accept", b"text/event-stream")
-_LINGER_SECONDS = 0.5  # for a stream to end after its reply, so that the connection can be used again
+_LINGER_SECONDS = 0.5  # wait for a stream to end after its reply, so that the connection can be reused
 
 
 class _StreamPosition:

@@ -1,4 +1,4 @@
-"""JSON-RPC with one server: requests with progress and rounds of input, and what the server asks and tells."""
+"""JSON-RPC with one server: requests with progress and rounds of input, and the server's own messages."""
 
 from __future__ import annotations
 
@@ -249,7 +249,7 @@ class Rpc:
                 raise ClientError(
                     f"the server asks something that this client cannot answer: {error.message}"
                 ) from None
-            finally:  # when one fails the request fails, and the others must not keep asking the user
+            finally:  # if one fails, the request fails: stop asking the user the others
                 for task in tasks:
                     task.cancel()
             added["inputResponses"] = dict(zip(questions, map(Raw, answers), strict=True))
@@ -264,7 +264,7 @@ class Rpc:
             return
         task = asyncio.get_running_loop().create_task(self._answer(request_id, method, params))
         self._answering[request_id] = task
-        if method != "ping":  # while a question is open the server waits for us, so our deadlines stand still
+        if method != "ping":  # the server waits for our answer, so our own deadlines are suspended
             self._move_deadlines(None)
 
         def done(_: asyncio.Task[None]) -> None:

@@ -1,4 +1,4 @@
-"""What a server asks and tells a client: elicitation, sampling and roots are answered, logs and changes handed on."""
+"""Messages from the server: answer elicitation, sampling and roots; pass logs and changes to the user's functions."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ class Handlers:
 
 
 def tell(name: str, function: Callable[[T], None], news: T) -> None:
-    """Call the user's `function`, given to the client as `name`. Log what it raises: the connection is being read."""
+    """Call the user's `function`, given as `name`. Log what it raises, so that the connection is still read."""
     try:
         function(news)
     except Exception:  # noqa: BLE001 - whatever the user's function raises

@@ -1,4 +1,4 @@
-"""Whether the launcher's children still work. A look never waits: it asks, and reads the answer to the look before."""
+"""Probes of the launcher's children. A probe never blocks: each look reads the last answer and sends a request."""
 
 import contextlib
 import fcntl
@@ -15,14 +15,14 @@ _CONNECT_SECONDS = 0.2
 
 
 class Probe(Protocol):
-    """One way to ask a child."""
+    """Checks whether one child still works."""
 
     def look(self) -> int:
-        """Return how many looks in a row have found no answer; ask again once there was one."""
+        """Return how many looks in a row found no answer; after an answer, send the next request."""
 
 
 class HttpProbe:
-    """Asks for the health of a child that serves HTTP. Any answer counts, be it an error or a closed connection."""
+    """Asks a child for /health. Any answer counts, even an error or a closed connection."""
 
     def __init__(self, family: socket.AddressFamily, address: str | tuple[str, int], path: str) -> None:
         self._family = family
@@ -59,7 +59,7 @@ class HttpProbe:
 
 
 class BellProbe:
-    """Rings the log writer's bell, and looks whether it has heard."""
+    """Writes to the log writer's bell, and checks whether it was read."""
 
     def __init__(self, directory: Path) -> None:
         self._bell = bell_of(directory)

@@ -1,14 +1,14 @@
-"""Lines that the host prints. One that cannot be printed is dropped: nobody need read them for the host to run."""
+"""Lines that the host prints. A line that cannot be printed is dropped, so that the host runs without a reader."""
 
 import contextlib
 import os
 import select
 
-_LINE_BYTES = 4096  # as much as a pipe that is ready takes without blocking (PIPE_BUF)
+_LINE_BYTES = 4096  # what a ready pipe takes without blocking (PIPE_BUF)
 
 
 def say(line: str, *, to: int = 2) -> None:
-    """Write one line to a descriptor, unless it is closed, full, or its reader is gone or reads nothing."""
+    """Write one line to a descriptor, unless it is closed or full, or has no reader."""
     data = f"{line}\n".encode(errors="replace")
     with contextlib.suppress(OSError, ValueError):
         while data and select.select([], [to], [], 0)[1]:

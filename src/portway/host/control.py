@@ -38,7 +38,7 @@ _TOKEN = "up"  # noqa: S105  # the name of a token
 async def run(paths: Paths, url: str, domain: str, folders: list[Path], *, announce: bool, lifeline: int | None) -> int:
     """Deploy `folders`, print the ready line if `announce`, and serve until a signal; return the exit code.
 
-    At SIGTERM the gate ends first, whose calls need the instances; these then end theirs. SIGINT kills them.
+    At SIGTERM the gate ends first, because its calls need the instances; then they end. SIGINT kills them.
     """
     stop = asyncio.Event()
     gate = GateClient(paths.gate_socket)
@@ -102,7 +102,7 @@ async def _start(
 
 
 async def _serve(app: HttpApp, paths: Paths, running: RunningApps, stop: asyncio.Event) -> None:
-    """Serve the management API until `stop` is set. Make anew the sockets and directories that someone removes."""
+    """Serve the management API until `stop` is set. Restore sockets and directories that someone removes."""
     stopping = asyncio.create_task(stop.wait())
     serving = [await _listen(app, paths, stop)]
     while not stop.is_set() and not serving[-1].done():
@@ -128,7 +128,7 @@ async def _listen(app: HttpApp, paths: Paths, stop: asyncio.Event) -> asyncio.Ta
 
 
 async def _stop_after_gate(gate: GateClient, stop: asyncio.Event) -> None:
-    """Set `stop` once the gate has ended. If it does not, somebody has signalled control alone: go on as before."""
+    """Set `stop` once the gate has ended. If it does not end, the signal was for control alone: go on."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_GATE_SECONDS):
             while await gate.is_running():  # noqa: ASYNC110  # the end of another process sends no event

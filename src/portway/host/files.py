@@ -1,4 +1,4 @@
-"""Files of the data directory: replaced whole, removed with all that is below."""
+"""Replaces files of the data directory durably, and removes folders."""
 
 import os
 import shutil
@@ -8,7 +8,7 @@ from pathlib import Path
 def write_durably(path: Path, content: bytes) -> None:
     """Replace the file at `path`, mode 0600. After a crash it holds the old bytes or the new ones, never a part.
 
-    A file that was not there before is there after a power cut, too.
+    A new file survives a power cut, too.
     """
     is_new = not path.exists()
     draft = path.with_suffix(".new")

@@ -1,4 +1,4 @@
-"""Control's client of the gate's socket, whose requests stand in `portway.host.gate.control_socket`."""
+"""Control's client of the gate's socket. `portway.host.gate.control_socket` lists the requests."""
 
 import asyncio
 import json
@@ -9,7 +9,7 @@ _LINE_SECONDS = 10.0
 
 
 class GateClient:
-    """Asks the gate. A gate that is down is no error: it reads the table when it starts."""
+    """Sends requests to the gate. It is no error if the gate is down: it reads the table when it starts."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

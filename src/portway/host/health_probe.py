@@ -1,4 +1,4 @@
-"""Whether an HTTP server still answers, be it an instance or control."""
+"""Whether an HTTP server, an instance or control, still answers."""
 
 import asyncio
 
@@ -6,9 +6,9 @@ from portway.http.http_client import BrokenResponse, ConnectFailed, HttpClient
 
 
 async def is_alive(address: str) -> bool:
-    """Wait for any answer, be it an error or a closed connection; return False when nobody listens.
+    """Wait for any answer, even an error or a closed connection; return False when nobody listens.
 
-    A probe tells only whether the event loop turns.
+    An answer shows only that the event loop runs.
     """
     client = HttpClient(address)
     try:
@@ -23,7 +23,7 @@ async def is_alive(address: str) -> bool:
 
 
 async def until_silent(address: str, seconds: float, probes: int) -> None:
-    """Wait until so many probes in a row got no answer, each within `seconds` and as long after the one before."""
+    """Wait until `probes` probes in a row got no answer within `seconds`; there are `seconds` between two probes."""
     silences = 0
     while silences < probes:
         await asyncio.sleep(seconds)

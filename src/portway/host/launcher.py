@@ -43,7 +43,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 _SHORT_SECONDS = 3.0  # shorter runs count as failed starts
 _SHORT_RUNS = 5  # after so many in a row the next start waits, longer each time
 _LONGEST_PAUSE_SECONDS = 32
-_FIRST_SECONDS = 60.0  # within them, a child that keeps failing ends the host
+_FIRST_SECONDS = 60.0  # in this time, a child that keeps failing ends the host
 _ONE_STOP_SECONDS = 1.0  # signals within it are one: a service manager sends them to every process
 _STOP_SECONDS = 60.0  # a child that needs longer to end is killed; the gate and control take up to 30 s by themselves
 _TICK_SECONDS = 1.0
@@ -61,7 +61,7 @@ class Launcher:
         """Take the lock and the port. Raises `LaunchError` when another process has one of them."""
         self._paths = paths
         self._lock = _lock(paths)
-        # Instances read from this pipe, which ends when the launcher does, however that is. Only it can write to it.
+        # Instances read this pipe. Only the launcher can write to it, so it closes however the launcher ends.
         self._lifeline, self._held = os.pipe()
         try:
             self._listener = Bind(port=port).open()
@@ -114,7 +114,7 @@ class Launcher:
         return HttpProbe(socket.AF_INET, self._listener.getsockname(), "/_portway/health")
 
     def _end_silent(self) -> None:
-        """Kill each child that hangs, so that another is started in its place, and one that does not end."""
+        """Kill each child that hangs, so that it is started again, and one that does not stop in time."""
         if self._stopping and time.monotonic() - self._ending_since >= _STOP_SECONDS:
             self._send(self._ending, signal.SIGKILL)
         for pid, name in self._children.items():
@@ -175,9 +175,9 @@ class Launcher:
         self._stop_next()
 
     def _stop_next(self) -> None:
-        """Stop the first child that is left. The log writer, by then without writers, need not wait for them."""
+        """Stop the first remaining child. The log writer comes last, so its pipes have no writers by then."""
         left = next((name for name in _CHILDREN if name in self._children.values()), "")
-        if left != self._ending:  # a second signal would not let it finish
+        if left != self._ending:  # a second signal would end it at once
             self._ending, self._ending_since = left, time.monotonic()
             self._send(left, signal.SIGINT if left == "logs" else signal.SIGTERM)
 
@@ -214,7 +214,7 @@ class Launcher:
 
 
 def _raise_descriptor_limit() -> None:
-    """Raise the soft limit, and say what the hard one leaves when it is too low for a full gate."""
+    """Raise the soft limit of open files, and say if the hard one is too low for a full gate."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
     if soft != resource.RLIM_INFINITY and soft < most:
@@ -225,7 +225,7 @@ def _raise_descriptor_limit() -> None:
 
 
 def _end_orphans() -> None:
-    """Kill the daemons that apps left behind. They became our children, which is all that is known of them."""
+    """Kill the daemons that apps left behind: they are our children, without being one of the three."""
     while pids := children(os.getpid()):
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
@@ -243,7 +243,7 @@ def _lock(paths: Paths) -> int:
 
 
 def _ends_with(parent: int) -> Callable[[], None]:
-    """Return what a child runs before its program: it asks the kernel for SIGTERM when its parent dies."""
+    """Return a function for a child to run before its program: it asks the kernel for SIGTERM when its parent dies."""
     libc = _libc()
 
     def tie() -> None:

@@ -57,7 +57,7 @@ class Paths:
 
     @property
     def location(self) -> Path:
-        """Holds the path of this directory as it was when the host last started, so that a move is seen."""
+        """The file with the path of this directory at the last start, by which a move is noticed."""
         return self.data / "location"
 
     @property
@@ -136,7 +136,7 @@ class Paths:
         return max(numbers, default=0)
 
     def _require_whole_files(self) -> None:
-        """Refuse what a lost or torn file would silently turn into a new host, and make the secret of a new one."""
+        """Refuse a data directory with a missing or damaged file; make the secret of a new host."""
         apps = self.data / "apps"
         if any(apps.iterdir()) and not (self.database.exists() and self.database.stat().st_size):
             raise PathError(
@@ -184,7 +184,7 @@ def locate(data: str | Path | None = None) -> Paths:
     """
     directory = _resolve(data)
     link = directory / "run"
-    if link.is_symlink() and link.readlink().name == _run_name(directory):  # that of a copied directory leads elsewhere
+    if link.is_symlink() and link.readlink().name == _run_name(directory):  # in a copied directory it leads elsewhere
         return Paths(directory, link.readlink())
     return Paths(directory, run_directory(directory))
 
@@ -211,7 +211,7 @@ def _resolve(data: str | Path | None) -> Path:
 
 
 def _require_usable(data: Path) -> None:
-    """Refuse a path that the variables and the scripts of an app cannot hold."""
+    """Refuse a path that an app's environment variables and scripts cannot contain."""
     name = str(data)
     if any(character in name for character in "\n\r:") or not name.isprintable():
         raise PathError(f"{name!r} holds a colon or what cannot be printed: give another --data")

@@ -1,8 +1,8 @@
 """Processes of this host as the kernel shows them: how one ended, which belong together, which were left behind.
 
 The processes of an instance or a build carry a mark twice: as a variable, from their very start, and as a resource
-limit, which stays with a daemon that leaves its session and sheds its environment. RLIMIT_RTTIME bounds only the time
-that a real-time process may run without a pause; every mark is longer than thirty thousand years.
+limit, which stays with a daemon that leaves its session and sheds its environment. RLIMIT_RTTIME only bounds how
+long a real-time process may run without a pause; as a limit, every mark is over thirty thousand years.
 """
 
 import contextlib
@@ -101,7 +101,7 @@ def stat_fields(pid: int) -> list[str]:
 
 
 def start_time(pid: int) -> int:
-    """Return the ticks from boot to the start of a process: with the pid, they name it for ever.
+    """Return the ticks from boot to the start of a process: with the pid, they identify it for ever.
 
     Raises `ProcessLookupError` when it is gone.
     """
@@ -126,7 +126,7 @@ def _variables(pid: int) -> list[bytes]:
 
 
 def _limit(pid: int) -> int:
-    """Return the limit that is a mark, 0 when the process has none."""
+    """Return the resource limit that is a process's mark, 0 when it has none."""
     try:
         found = resource.prlimit(pid, resource.RLIMIT_RTTIME)[1]
     except OSError:  # gone, or another user's

@@ -1,7 +1,7 @@
 """The tokens of all apps, which control writes and the gate reads: a file of changes, one JSON line each.
 
-A change is one line more, so it costs the same however many tokens there are. Control writes the file anew when it
-starts, and when most of its lines are outdated; the gate sees that, and reads it from the beginning.
+A change appends a line, so it costs the same however many tokens there are. Control replaces the file when it starts,
+and when most of its lines are outdated; the gate sees that, and reads the new file from the beginning.
 """
 
 import os
@@ -13,7 +13,7 @@ import msgspec
 
 from portway.host.files import write_durably
 
-_LEAST_LINES = 1000  # appended before the file is written anew
+_LEAST_LINES = 1000  # appended before the file is replaced
 _PIECE_BYTES = 128 * 1024  # read and decoded at a time
 
 
@@ -35,7 +35,7 @@ class TokenChange(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 _FIRST = TokenChange()
-"""The first line, by which an empty file is told from one without tokens."""
+"""The first line, so that a file without tokens is not empty."""
 
 
 def apply(changes: Iterable[TokenChange], tokens: dict[str, Token]) -> None:
@@ -56,14 +56,14 @@ class TokenWriter:
         self._written: os.stat_result | None = None
 
     def write(self, tokens: Iterable[Token]) -> None:
-        """Write the file anew. Raises OSError."""
+        """Replace the file. Raises OSError."""
         lines = [_FIRST, *(TokenChange(token) for token in tokens)]
         write_durably(self._path, msgspec.json.Encoder().encode_lines(lines))
         self._appended, self._most = 0, max(_LEAST_LINES, len(lines))
         self._written = self._path.stat()
 
     def append(self, changes: Iterable[TokenChange]) -> bool:
-        """Add changes. Return False when the file has to be written anew instead. Raises OSError."""
+        """Add changes. Return False when the file must be replaced instead. Raises OSError."""
         if self._appended > self._most or not self.is_intact():
             return False
         lines = list(changes)
@@ -93,8 +93,8 @@ class TokenReader:
         self._path = path
         self._file: BinaryIO | None = None
 
-    def is_anew(self) -> bool:
-        """Whether the file is another than last time, to be read from its beginning.
+    def reopen_if_replaced(self) -> bool:
+        """Open the file if it was replaced since the last time, and return whether it was.
 
         Raises OSError when it is missing or empty.
         """
@@ -110,7 +110,7 @@ class TokenReader:
         return True
 
     def pieces(self) -> Iterator[list[TokenChange]]:
-        """Yield the changes since the last time, some at a time. Raises `msgspec.DecodeError` on a damaged line."""
+        """Yield the changes since the last time, in batches. Raises `msgspec.DecodeError` on a damaged line."""
         assert self._file is not None
         decode = msgspec.json.Decoder(TokenChange).decode_lines
         while data := self._file.read(_PIECE_BYTES):

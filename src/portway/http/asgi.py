@@ -13,17 +13,17 @@ Headers = list[tuple[bytes, bytes]]
 
 
 class Application(Protocol):
-    """What the listener serves: an ASGI application with what it needs before, and what it ends after."""
+    """What the listener serves: an ASGI application with its lifespan and its long-lived streams."""
 
     def __call__(self, scope: Scope, receive: Receive, send: Send, /) -> Awaitable[None]:
         """Answer one request."""
 
     def lifespan(self) -> AbstractAsyncContextManager[None]:
-        """Return what is entered before the first request and left after the last. Entering may raise."""
+        """Return the context manager entered before the first request and left after the last. Entering may raise."""
 
     def end_streams(self) -> None:
-        """End what only waits, as the listener stops."""
+        """End the requests that only wait, because the listener stops."""
 
 
 class LifespanError(Exception):
-    """The application could not start, or not end. The message is for the operator."""
+    """The application could not start or end. The message is for the operator."""

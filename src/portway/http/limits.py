@@ -18,7 +18,7 @@ class Limits:
     header_seconds: float = 10.0  # from a request's first byte to its last header: 408
     body_bytes: int = BODY_BYTES  # checked by the app, with `read_body`: 413
     stall_seconds: float = 30.0  # without progress of a request (408), or of its answer (cut)
-    idle_seconds: float = 60.0  # between two requests of a connection, which is then closed
+    idle_seconds: float = 60.0  # until a connection without a request is closed
     connections: int = 16_384  # 503; less if the process may not open so many files
     leaving: int = 128  # refused connections that may still read their answer; less as with `connections`
     calls: int = 4096  # in flight: 503

@@ -27,7 +27,7 @@ __all__ = ["Bind", "LifespanError", "Limits", "ListenError", "run", "serve"]
 
 _log = logging.getLogger("portway.http")
 
-ONE_STOP_SECONDS = 1.0  # a service manager signals all processes of a host, whose parent then does so again
+ONE_STOP_SECONDS = 1.0  # a service manager signals every process, and then the host's launcher does so again
 LEAVE_SECONDS = 10.0  # for the app to leave its lifespan
 CANCEL_SECONDS = 2.0  # for cancelled requests to clean up
 OTHER_DESCRIPTORS = 256  # open files besides the connections that count, including connections that are leaving

@@ -1,4 +1,4 @@
-"""Tools whose schemas an author gives: clients get them unchanged, and arguments and results are held to them."""
+"""Tools whose schemas an author gives: clients get them unchanged, arguments and results are validated against them."""
 
 from __future__ import annotations
 

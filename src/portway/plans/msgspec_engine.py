@@ -166,7 +166,7 @@ def _with_defaults(value: Any) -> Any:  # noqa: ANN401 - any value that msgspec 
 
 @functools.lru_cache(maxsize=256)
 def _fields(kind: Any) -> tuple[list[dataclasses.Field[Any]], list[str]]:  # noqa: ANN401 - a class
-    """Return the fields that msgspec leaves to the class, and the names of those whose values may hold such objects."""
+    """Return the fields that msgspec leaves unset, and the names of all whose values may hold such objects."""
     hints = {} if getattr(kind, "__module__", "") == "builtins" else typing.get_type_hints(kind, include_extras=True)
     return _left_to_class(kind), [name for name, hint in hints.items() if _finisher(hint)]
 
@@ -177,7 +177,7 @@ def _left_to_class(annotation: Any) -> list[dataclasses.Field[Any]]:  # noqa: AN
     if not dataclasses.is_dataclass(kind) or not getattr(kind, "__dictoffset__", 0):
         return []
     fields = [(field, getattr(kind, field.name, MISSING)) for field in dataclasses.fields(kind)]
-    # A slot's descriptor has `__set__`: it is no default.
+    # The class attribute of a slot is a descriptor, not a default.
     return [field for field, own in fields if own is not MISSING and not hasattr(own, "__set__")]
 
 

@@ -156,7 +156,7 @@ def encode_json(value: object, name: str, verb: str = "returned") -> bytes:
 
 
 def check_finite(data: object, name: str, verb: str = "returned") -> None:
-    """Raise OutputError for NaN and infinities in plain data: encoders write them as null."""
+    """Raise OutputError for NaN and infinities in plain data, which encoders would write as null."""
     inner = (
         data.values() if isinstance(data, dict) else data if isinstance(data, list | tuple | set | frozenset) else ()
     )

@@ -44,7 +44,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     bind_values: Callable[..., BoundArguments]
     """Bind plain values by their names, such as the strings of a prompt or of a URI; raises ArgumentError."""
     binds_slowly: bool
-    """Whether binding many arguments takes long enough to leave the event loop: they are held to an author's schema."""
+    """Whether large arguments are bound on a thread: validating against an author's schema takes long."""
     encode: Callable[[object], Encoded]
     """Encode what the function returned; raises OutputError."""
 

@@ -24,7 +24,7 @@ _SCHEMA_SAYS = re.compile(
     r"\w+_type|(bool|int|float|decimal|date|datetime|time|time_delta|uuid)_(parsing|from)\w*|\w+_too_(short|long)|"
     r"(greater|less)_than\w*|multiple_of|string_pattern_mismatch|literal_error|enum"
 )
-"""The kinds of error whose reason is in the schema; of the others pydantic's own words are shown."""
+"""The kinds of error whose reason is in the schema; for the others, show pydantic's own message."""
 _MAX_DETAILS = 1000  # pydantic gives details of all faults or of none, and a million take seconds
 
 
@@ -70,7 +70,7 @@ class Engine:
 
 
 def _fault(detail: pydantic_core.ErrorDetails, value: object) -> Fault:
-    """Keep of a location what exists in the value: pydantic adds the names of union members and validators."""
+    """Remove from a location what pydantic adds: the names of union members and validators."""
     path: list[str | int] = []
     for step in detail["loc"][1:]:  # the first is the argument
         if (inner := step_into(value, step)) is not Lost:
@@ -96,7 +96,7 @@ def compile_result(annotation: Any, name: str) -> tuple[Callable[[object], bytes
     given: list[GivenSchema] = []  # made when it is first needed
 
     def dump(valid: object) -> bytes:
-        """Encode a result; hold it to the schema where its JSON may differ from that."""
+        """Encode a result; validate it against the schema where its JSON may differ."""
         with contextlib.suppress(pydantic_core.PydanticSerializationError):
             if not always_held:
                 return adapter.dump_json(valid, by_alias=True, warnings="error")  # raises for most that differs

@@ -86,7 +86,7 @@ def parse(fn: Callable[..., object], context_type: type) -> Signature:
     is_async = inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(inspect.unwrap(target))
     raw = _signature(fn, name)
     hints = _hints(target, name)
-    # An object's __call__ without a docstring would inherit that of `type`, which says nothing of it.
+    # Without its own docstring, an object's __call__ would inherit the one of `type`.
     text = inspect.getdoc(target) if target is fn or target.__doc__ else None
     description, documented = parse_docstring(text)
     if not inspect.isroutine(fn) and not isinstance(fn, functools.partial):
@@ -100,7 +100,7 @@ def parse(fn: Callable[..., object], context_type: type) -> Signature:
         if parameter.name in bound:  # the author has set it
             continue
         _refuse(parameter, name, target)
-        # Answers are passed by keyword, and so is all that stands after a question.
+        # Answers, and all parameters after them, are passed by keyword.
         keyword_only = bool(asked) or parameter.kind is inspect.Parameter.KEYWORD_ONLY
         annotation = hints.get(parameter.name, parameter.annotation)
         if _is_context(annotation, context_type):
@@ -259,7 +259,7 @@ def _text(metadata: object) -> str | None:
 
 
 def _or_null(annotation: Any) -> Any:  # noqa: ANN401 - a type expression
-    """Add null to what a client may send, as it may send the default that the schema shows."""
+    """Allow null: a client may send the default that the schema shows."""
     origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Annotated and any(map(is_pydantic, annotation.__metadata__)):
         return typing.Annotated[(_or_null(parts[0]), *annotation.__metadata__)]  # a Field's alias counts only outermost

@@ -10,8 +10,8 @@
 | one of `tells=`     | error result, its text | INTERNAL_ERROR, its text         |
 | any other           | error result, an id    | INTERNAL_ERROR, an id            |
 
-An id is in the server's log, beside the cause, which the client does not see. Of an exception
-group, the first exception of a kind in `relevant` counts. The runner converts ResourceNotFound of a resource.
+The server's log has the id and the cause; the client sees only the id. Of an exception group, the first exception of a
+kind in `relevant` counts. The runner converts ResourceNotFound of a resource.
 """
 
 from __future__ import annotations

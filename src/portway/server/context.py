@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 if TYPE_CHECKING:
-    from typing_extensions import TypeVar as _TypeVar  # its default allows `Context` without a parameter
+    from typing_extensions import TypeVar as _TypeVar  # its `default` allows `Context` without a parameter
 
     State = _TypeVar("State", default=Any)
 else:
@@ -43,7 +43,7 @@ class _Arguments(msgspec.Struct):
 
 
 class Client:
-    """What the calling client says of itself, "" where it says nothing. Use it for display only: nothing proves it."""
+    """What the calling client says of itself, "" where it says nothing. Unverified: use it for display only."""
 
     __slots__ = ("_capabilities", "name", "version")
 
@@ -74,7 +74,7 @@ class Context(Generic[State]):
         self.state = state
         """What the server's lifespan yielded, None without one."""
         self.cancelled = False
-        """Whether the client has cancelled the call: for a `def` handler; an `async def` is cancelled itself."""
+        """Whether the client has cancelled the call. For `def` handlers; an `async def` is cancelled itself."""
 
     @property
     def caller(self) -> Principal:
@@ -143,7 +143,7 @@ class Context(Generic[State]):
     def report_progress(
         self, progress: float, total: float | None = None, message: str | None = None
     ) -> Awaitable[None]:
-        """Tell the client how far the call is: `progress` must grow from report to report, `total` is its end.
+        """Tell the client how far the call is: `progress` must grow with each report; at `total` the call is done.
 
         Await it in an `async def` tool. In a `def` tool only call it; it returns once the report is sent. Nothing is
         sent to a client that did not ask for progress (specification: basic/utilities/progress).
@@ -275,7 +275,7 @@ class Context(Generic[State]):
         params = {"progressToken": meta.progress_token, "progress": progress, "total": total, "message": message}
         body = msgspec.json.encode({key: value for key, value in params.items() if value is not None})
         await self._exchange.channel.notify(encode_notification("notifications/progress", body))
-        await asyncio.sleep(0)  # lets other calls run between the reports of a handler that does little else
+        await asyncio.sleep(0)  # so that a handler that only reports does not block other calls
 
 
 class _Done:

@@ -90,7 +90,7 @@ class Dispatcher:
         }
 
     async def open(self) -> None:
-        """Enter the lifespans, as a request before it would; raise what a lifespan raises."""
+        """Enter the lifespans, unless a request has done so; raise what a lifespan raises."""
         self._is_opened = True
         await self._lifespans.enter()
 
@@ -127,7 +127,7 @@ class Dispatcher:
             raise RpcError(INTERNAL_ERROR, text, status=200) from None
 
     async def _enter_late(self) -> None:
-        """Enter the lifespans at a request; log it where nothing will leave them."""
+        """Enter the lifespans at a request, and warn: nothing will leave them."""
         if not self._is_opened:
             self._is_opened = True
             log.warning(
@@ -179,7 +179,7 @@ class Dispatcher:
         return any(component.completers for table in tables for component in tuple(table.items.values()))
 
     async def _complete(self, exchange: Exchange, params: Params) -> bytes:
-        if not self._completes():  # so the capability is not announced; a completer may still be registered later
+        if not self._completes():  # nor is the capability announced then; a completer may be registered later
             raise _unknown_method("completion/complete", exchange.era)
         return await self._runner.complete(exchange, params)
 
@@ -199,7 +199,7 @@ class Dispatcher:
         return b"{}"
 
     def _scopes_of(self, uri: str) -> frozenset[str]:
-        """Return the scopes that reading `uri` needs; none where no resource is, which is no secret."""
+        """Return the scopes that reading `uri` needs; none if there is no such resource, which is no secret."""
         resource, _ = self.server.find_resource(uri)
         return frozenset() if resource is None else resource.scopes
 

@@ -22,4 +22,4 @@ class Home(msgspec.Struct, frozen=True, eq=False):
     tells: tuple[type[Exception], ...] = ()
     """The exceptions of its components whose text clients are told."""
     hinted: set[tuple[str, str]] = set()
-    """The components, by kind and name, for which the log has said how their ValueErrors are told."""
+    """The components, by kind and name, for which a hint about ValueError was logged."""

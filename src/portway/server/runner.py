@@ -226,7 +226,7 @@ class Runner:
         return pool
 
 
-_SMALL_BYTES = 4096  # of arguments that are held to an author's schema on the event loop
+_SMALL_BYTES = 4096  # of arguments that are validated against an author's schema on the event loop
 _prompt_arguments = msgspec.json.Decoder(dict[str, str] | None).decode
 
 

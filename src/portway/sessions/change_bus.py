@@ -1,7 +1,7 @@
 """The change bus: what a server says has changed, fanned out to the listeners of one event loop.
 
-A listener is one small object in an index by what it wants: publishing looks only at those who asked, and 10,000 that
-wait take neither tasks nor queues. Specification: basic/patterns/subscriptions (2026-07-28),
+A listener is one small object in an index by what it listens to. Publishing looks only at those it concerns, and 10,000
+that wait need no tasks or queues. Specification: basic/patterns/subscriptions (2026-07-28),
 server/resources and the list_changed notifications (2025-11-25).
 """
 
@@ -74,7 +74,7 @@ class Bus:
         return listener
 
     def close(self) -> None:
-        """Take no more changes, and end every listener: each still gives what it holds."""
+        """Stop taking changes and end every listener; what a listener holds can still be taken."""
         self._closed = True
         self._unlisten()
         for listener in tuple(self._listeners):
@@ -158,7 +158,7 @@ class Listener:
         self.overflowed = False
 
     def want(self, uri: str) -> None:
-        """Want changes of the resource at `uri` too. Raises RpcError over URI_LIMIT of them, URI_LENGTH or ROOM."""
+        """Listen to the resource at `uri` too. Raises RpcError over URI_LIMIT of them, URI_LENGTH or ROOM."""
         if self.ended:
             return
         if len(uri) > URI_LENGTH:
@@ -175,7 +175,7 @@ class Listener:
         self.uris.add(uri)
 
     def unwant(self, uri: str) -> None:
-        """Want changes of the resource at `uri` no more."""
+        """Stop listening to the resource at `uri`."""
         if isinstance(self.uris, set):
             self.uris.discard(uri)
             self._bus.discard(self, uri)
@@ -210,7 +210,7 @@ class Listener:
             self._wake()
 
     def close(self) -> None:
-        """End: no more changes come, and `changes()` waits no more. Idempotent."""
+        """End the listener: it gets no more changes, and `changes()` stops waiting. Idempotent."""
         if not self.ended:
             self.ended = True
             self._bus.forget(self)

@@ -3,8 +3,8 @@
 Specification: basic/transports, "Resumability and Redelivery" (2025-11-25): an event id is unique in its session and
 names its stream, and only that stream's later events are sent again.
 
-A stream is open until `end()`. It is carried by the newest of the connections attached to it, by none in between. Once
-it has ended and none of its events is kept, it is forgotten.
+A stream is open until `end()`. The newest connection attached to it carries it; there may be none. Once it has
+ended and none of its events is kept, it is forgotten.
 """
 
 from __future__ import annotations

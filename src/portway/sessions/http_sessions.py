@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 LIFE_SECONDS = 24 * 3600
 """Age at which an id expires."""
 IDLE_SECONDS = 3600
-"""Time without a request after which what is remembered of a session may go."""
+"""Time without a request after which what is remembered of a session may be dropped."""
 LIVE_LIMIT = 24_000
 """Sessions remembered at a time: more than there may be calls and streams, so there is always an idle one to forget."""
 ENDED_LIMIT = 50_000
@@ -80,7 +80,7 @@ class HttpSession(LegacySession):
 
     @property
     def expires(self) -> int:
-        """When the id stops being good, in seconds since the epoch."""
+        """When the id expires, in seconds since the epoch."""
         return self._sealed.issued + LIFE_SECONDS
 
     def belongs_to(self, principal: Principal) -> bool:
@@ -184,7 +184,7 @@ class Sessions:
         return session
 
     def end(self, session: HttpSession) -> None:
-        """End a session for good, as far as this process decides."""
+        """End a session: this process refuses its id from now on."""
         self._forget(session)
         self._ended[session.id] = None
         if len(self._ended) > ENDED_LIMIT:

@@ -60,7 +60,7 @@ class LegacySession:
         self.listen().unwant(uri)
 
     def close(self) -> None:
-        """End what the client is told, and fail what it has been asked and what it is asked from now on."""
+        """End the notifications to the client, and fail every question, also those asked later."""
         self.questions.close()
         if self._listener is not None:
             self._listener.close()

@@ -1,4 +1,4 @@
-"""Questions to a legacy client: JSON-RPC requests of the server's, and the answers they wait for.
+"""Questions to a legacy client: JSON-RPC requests of the server that wait for answers.
 
 Specification: client/elicitation, client/sampling, client/roots, basic/utilities/cancellation (2025-11-25).
 """
@@ -90,7 +90,7 @@ class PendingQuestions:
         return True
 
     def close(self) -> None:
-        """Fail every question, and any asked from now on: the client has gone. Idempotent."""
+        """Fail every question, also those asked later: the client has gone. Idempotent."""
         self._closed = True
         for answer in self._waiting.values():
             if not answer.done():

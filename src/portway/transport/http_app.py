@@ -88,14 +88,14 @@ class HttpApp:
 
     @property
     def keeps_sessions(self) -> bool:
-        """Whether legacy clients are given sessions, which one process must serve."""
+        """Whether legacy clients are given sessions; then one process must serve them."""
         return self._sessions is not None
 
     @contextlib.asynccontextmanager
     async def lifespan(self, _parent: object = None) -> AsyncIterator[None]:
-        """Enter the server's lifespans, and leave them at the end: what an application that mounts this one runs.
+        """Enter the server's lifespans, and leave them at the end.
 
-        Starlette and FastAPI take it as `lifespan=`, and run no other for what they mount.
+        An application that mounts this one must run it: Starlette and FastAPI take it as `lifespan=`.
         """
         await self._step(self._dispatcher.open)
         try:
@@ -104,7 +104,7 @@ class HttpApp:
             await self._step(self._stop)
 
     def end_streams(self) -> None:
-        """End what only waits, as the listener stops: streams of the running event loop, questions to clients."""
+        """End the streams of the running event loop and the open questions, because the listener stops."""
         self._loop_state().bus.close()
         if self._sessions is not None:
             self._sessions.give_up_questions()

@@ -127,7 +127,7 @@ class Endpoint:
             await reply.run(self._dispatcher, exchange, post.loop.calls, session)
 
     async def _initialize(self, post: Post, message: Message) -> None:
-        """Answer `initialize`, which asks for a new session, even where it names one."""
+        """Answer `initialize`: it gets a new session, even if it names one."""
         version, session = _UNSAID, None
         if message.params is not UNSET and message.params.version is not UNSET:  # or else the dispatcher refuses
             version = negotiate(message.params.version)

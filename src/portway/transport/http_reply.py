@@ -1,4 +1,4 @@
-"""The reply to one POST: JSON, or an event stream from the first message before the result.
+"""The reply to one POST: JSON, or an event stream if a message has to be sent before the result.
 
 While its call runs, a reply is *silent* until its handler waits; *watched* from WATCH_AFTER seconds later; *streaming*
 from the first message before the result, at the latest KEEP_ALIVE seconds after that. It is *finished* when its last
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 WATCH_AFTER = 0.005
 """Seconds after which a call is watched: most `def` handlers have finished by then."""
 POLLING = "2025-11-25"
-"""The first revision whose clients understand an empty event, and come back for the rest of a stream."""
+"""The first revision whose clients understand an empty event, and fetch the rest of a stream."""
 RETRY = 1000
 """Milliseconds after which a client comes back for a stream that was ended early, unless the handler says."""
 
@@ -42,10 +42,10 @@ RETRY = 1000
 class Reply:
     """The reply to one POST, and the channel of the call it answers.
 
-    A handler that completes without waiting takes no task and no timer. One that waits gets a timer, which first starts
-    a task that watches for a modern client to leave, which cancels the call (2026-07-28, basic/patterns/cancellation),
-    and then opens the stream, so that proxies do not cut the connection. A legacy client may leave and come back: in a
-    session all messages go by the session's log, whichever connection carries them.
+    A handler that completes without waiting takes no task and no timer. For one that waits, a timer first starts a task
+    that cancels the call when a modern client leaves (2026-07-28, basic/patterns/cancellation), and later opens the
+    stream, so that proxies do not cut the connection. A legacy client may leave and come back: in a session
+    all messages go by the session's log, whichever connection carries them.
     """
 
     __slots__ = (
@@ -198,7 +198,7 @@ class Reply:
             await events.close()
 
     async def accept(self) -> None:
-        """Acknowledge a message that has no reply."""
+        """Acknowledge a message that needs no reply."""
         await send_bytes(self.send, 202, b"", [])
 
     async def finish(self, status: int, body: bytes, *extra: tuple[bytes, bytes]) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from portway.transport.http_reply import Reply
 
     Take = Callable[[], list[tuple[bytes, bytes]] | None]
-    """Returns the events to send now, as (id, data), the id empty where an event has none; None: no more can come."""
+    """Returns the events to send now as (id, data), where an id may be empty; None when no more can come."""
 
 
 class OpenStream:

@@ -1,7 +1,7 @@
 """Reading and writing the two pipes of a stdio connection without blocking the loop.
 
 O_NONBLOCK belongs to the open file, which the parent and a terminal's other users may share, so it is never set.
-Reading waits for readiness instead, and writing asks `poll` before each PIPE_BUF bytes, which then never block
+Reading waits for readiness instead. Writing asks `poll` before each PIPE_BUF bytes, which then do not block
 (select(2), pipe(7)).
 """
 
@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 _CHUNK = 65_536
 _BACKLOG = 8 * 1024 * 1024
-"""Bytes of replies left unread beyond which no more requests are read."""
+"""Bytes of unread replies beyond which requests are no longer read."""
 
 
 class Wire(NamedTuple):
@@ -113,7 +113,7 @@ class Reader:
     def _read(self) -> None:
         try:
             data = os.read(self._descriptor, _CHUNK)
-        except BlockingIOError:  # another process that shares the descriptor was faster
+        except BlockingIOError:  # another process that shares the descriptor has read it
             return
         except OSError:  # a socket whose other end was killed
             data = b""

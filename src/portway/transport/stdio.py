@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 LINE_BYTES = 16 * 1024 * 1024
 """The longest message taken from the client."""
 _FINISH_SECONDS = 1.5
-"""For calls in flight when the client closes its end; it waits two seconds before it sends a signal."""
+"""For calls in flight when the client closes its end: clients wait two seconds, then send a signal."""
 _DRAIN_SECONDS = 1.0
 """For the client to read what was written."""
 _log = logging.getLogger("portway.transport")

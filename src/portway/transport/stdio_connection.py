@@ -41,7 +41,7 @@ _CANCEL_SECONDS = 1.0
 
 
 class Output(Protocol):
-    """Takes what is said to the client."""
+    """Takes the messages for the client."""
 
     def write(self, line: bytes) -> None:
         """Take one message or several, a line each."""
@@ -51,7 +51,7 @@ class Output(Protocol):
 
 
 class StdioConnection:
-    """The client at the other end of `output`, who calls as `principal`."""
+    """The connection to the client that reads `output` and calls as `principal`."""
 
     def __init__(self, dispatcher: Dispatcher, output: Output, principal: Principal = ANONYMOUS) -> None:
         self.dispatcher = dispatcher
@@ -188,7 +188,7 @@ class StdioConnection:
             self._telling.cancel()
             self._telling = None
         self._session = LegacySession(lambda: self.bus, negotiate(asked), client)
-        self._session.listen()  # changes from here on are told once the client is initialized
+        self._session.listen()  # so that changes before `notifications/initialized` are not missed
 
     def _cancel_calls(self, session: LegacySession | None = None) -> None:
         """Cancel the calls in flight, or those of one session."""
@@ -254,7 +254,7 @@ class StdioCall:
             self._end(body)
 
     async def _listen(self, exchange: Exchange) -> bytes:
-        """Tell of changes until the server stops, the client cancels or is too slow to take them."""
+        """Send changes until the server stops, or the client cancels or is too slow."""
         connection = self._connection
         if connection.listens >= LISTEN_LIMIT:
             text = f"No more than {LISTEN_LIMIT} subscriptions are served at a time; cancel one first."

@@ -83,7 +83,7 @@ class _Supervisor:
             if self._stopping:
                 continue
             if not self._ready[0]:
-                failed = True  # none was ever ready: starting it again would not help
+                failed = True  # no worker was ever ready: another start would not help
                 self._stop()
                 continue
             code = os.waitstatus_to_exitcode(status)
@@ -100,13 +100,13 @@ class _Supervisor:
                 os.kill(pid, signal.SIGTERM)
 
     def _close_sockets(self) -> None:
-        """Close the sockets: one that stays open anywhere takes connections that nobody answers."""
+        """Close the sockets: an open one would take connections that nobody answers."""
         for sock in self._sockets:
             sock.close()
 
     def _start(self, index: int) -> None:
         signals = (signal.SIGTERM, signal.SIGINT)
-        # Blocked until the child is in `_slots`, or has its own handlers, so that no signal is missed.
+        # Signals are blocked until the child is in `_slots` or has its own handlers, so that none is missed.
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)
         try:
             if self._stopping:

@@ -18,7 +18,7 @@ _IMPORT_SECONDS = 60.0
 async def build(release: Release, recipe: Recipe, paths: Paths, variables: Mapping[str, str]) -> str:
     """Make `release.venv` for the copied source and return the file that holds its server. Raises `BuildError`.
 
-    The output of every command is in `release.build_log`. Cancelled, it ends what it has started.
+    The output of every command goes to `release.build_log`. When cancelled, it ends what it has started.
     """
     for folder in ("log", "home", "tmp"):
         (release.directory / folder).mkdir(exist_ok=True)
@@ -32,7 +32,7 @@ async def build(release: Release, recipe: Recipe, paths: Paths, variables: Mappi
     requirements = await _requirements(commands, uv, release, recipe)
     await commands.run(_install(uv, release, requirements, wheel), "install its requirements")
     finder = BuildCommands(release, release.environment() | dict(variables), paths)
-    # -P keeps the app's folder off sys.path: its files shadow no more modules than under `portway run`.
+    # -P keeps the app's folder off sys.path, so its files cannot shadow more modules than under `portway run`.
     command = [str(release.venv / "bin" / "python"), "-P", "-m", "portway.cli.find_server", str(release.source)]
     found = await finder.run(command, "find its server", seconds=_IMPORT_SECONDS)
     await asyncio.to_thread(_freeze, release)

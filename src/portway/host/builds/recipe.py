@@ -1,4 +1,4 @@
-"""How a source wants to be built: the interpreter, and the file that names its requirements."""
+"""How a source is built: the interpreter, and the file that names its requirements."""
 
 import platform
 import sys
@@ -13,7 +13,7 @@ class BuildError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What uv is asked for: an interpreter, and where the requirements come from ("" when there are none)."""
+    """The interpreter, and the file with the requirements ("" if there is none), as uv takes them."""
 
     python: str
     requirements: str

@@ -16,11 +16,11 @@ class Source(Protocol):
 
     @property
     def location(self) -> str:
-        """Where it is, as its author writes it; kept with the release."""
+        """Where the source is, as its author wrote it; stored with the release."""
 
     @property
     def name(self) -> str:
-        """What an app is named after when its author names none."""
+        """The name an app is named after when its author gives none."""
 
     def copy_to(self, target: Path) -> None:
         """Copy its files into the new folder `target`. Raises `SourceError`, after which `target` is removed."""

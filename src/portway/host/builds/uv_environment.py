@@ -1,4 +1,4 @@
-"""The environment of uv in a build: where packages come from, and nothing else of the host's."""
+"""The environment of uv in a build: of the host's variables, only those that say where packages come from."""
 
 import os
 
@@ -12,7 +12,7 @@ _PASSED = (
     *("UV_CACHE_DIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
     *("http_proxy", "https_proxy", "all_proxy", "no_proxy"),
 )
-# uv does not read pip's settings; a host set up for pip has chosen its index all the same.
+# uv does not read pip's settings, so the index chosen there is passed on.
 _FROM_PIP = {
     "PIP_INDEX_URL": "UV_DEFAULT_INDEX",
     "PIP_EXTRA_INDEX_URL": "UV_INDEX",

@@ -1,1 +1,1 @@
-"""The data plane: one process with one loop, through which every client request passes. It never imports `server/`."""
+"""The gate: one process with one event loop, through which every client request passes. It never imports `server/`."""

@@ -50,7 +50,7 @@ class _Element:
     async def receive(self) -> Message:
         body, self._body = self._body, None
         if body is None:
-            return await self._receive()  # which tells of the client's leaving
+            return await self._receive()  # which returns when the client leaves
         return {"type": "http.request", "body": body, "more_body": False}
 
     async def send(self, message: Message) -> None:

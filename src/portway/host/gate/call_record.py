@@ -119,7 +119,7 @@ class CallRecord:
             self._some.wait()
             self._stop.wait(_RETRY_SECONDS if self.failing else _BATCH_SECONDS)
             self._some.clear()
-            self._is_awake = False  # before the lines are taken, so that a later one wakes the writer again
+            self._is_awake = False  # reset before the lines are taken, so that a later one wakes the writer again
             while self._lines:
                 batch.append(self._lines.popleft())
             try:

@@ -1,4 +1,4 @@
-"""The callers the gate knows, by their tokens."""
+"""The callers of the gate, by their tokens."""
 
 from collections.abc import Iterable
 
@@ -21,7 +21,7 @@ class Caller:
         self.name = principal.subject
         self.identity = f"{principal.issuer}\0{principal.subject}"
         self.header = (HEADER, relay(principal))
-        self.revoked: RpcError | None = None  # why the requests of this caller may not go on
+        self.revoked: RpcError | None = None  # why the requests of this caller must end
 
 
 NOBODY = Caller("", ANONYMOUS)
@@ -33,7 +33,7 @@ class Callers:
 
     def __init__(self) -> None:
         self.known = False  # the tokens have been read once
-        self.revoked = 0  # callers whose requests had to end, so far
+        self.revoked = 0  # number of callers so far whose requests had to end
         self._tokens: dict[str, Token] = {}
         self._callers: dict[str, Caller] = {}
         self.by_header: dict[bytes, Caller] = {}  # by valid Authorization value, to save hashing

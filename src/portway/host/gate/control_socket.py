@@ -46,7 +46,7 @@ class ControlSocket:
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
-        """Listen, then read the table: whoever writes a newer one after that reaches this gate.
+        """Listen, then read the table: control can tell this gate of any table written later.
 
         Raises OSError or ListenError.
         """
@@ -67,13 +67,13 @@ class ControlSocket:
             self._app.use(table)
 
     async def _read_tokens(self) -> None:
-        """Read the tokens that are new, or all of a file written anew; calls go on in between."""
+        """Read the changes of the tokens, or all of a replaced file, in batches, so that calls go on."""
         callers = self._routes.callers
         async with self._reading:
             revoked = callers.revoked
             fresh: dict[str, Token] | None = None
             try:
-                fresh = {} if self._tokens.is_anew() else None
+                fresh = {} if self._tokens.reopen_if_replaced() else None
                 for changes in self._tokens.pieces():
                     if fresh is None:
                         callers.change(changes)
@@ -81,7 +81,7 @@ class ControlSocket:
                         apply(changes, fresh)
                     await asyncio.sleep(0)
             except (OSError, msgspec.DecodeError):
-                self._tokens.close()  # control writes the file anew
+                self._tokens.close()  # control replaces the file
                 fresh = None
             if fresh is not None:
                 callers.replace(fresh)
@@ -89,7 +89,7 @@ class ControlSocket:
                 self._app.review()
 
     async def _listen_again(self) -> None:
-        """Listen on a new socket whenever someone removes it; control makes its directory anew."""
+        """Listen on a new socket whenever someone removes it; control restores its directory."""
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             if not self._socket.exists() and self._socket.parent.exists():

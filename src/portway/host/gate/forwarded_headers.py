@@ -1,4 +1,4 @@
-"""The headers the gate passes on, in both directions."""
+"""The headers the gate forwards, in both directions."""
 
 from portway.host.gate.gate_call import GateCall
 from portway.host.gate.session_ids import HEADER as SESSION
@@ -7,7 +7,7 @@ from portway.http.asgi import Headers
 
 LAST_EVENT_ID = b"last-event-id"
 
-# These belong to one connection (RFC 9110 section 7.6.1), or are made anew for the next one.
+# These belong to one connection (RFC 9110 section 7.6.1), or are written again for the next one.
 _HOP = frozenset(
     b"connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer transfer-encoding "
     b"upgrade content-length".split()

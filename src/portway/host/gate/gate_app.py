@@ -82,12 +82,12 @@ class GateApp:
         self._prefix, self._numbers = os.urandom(6).hex() + "-", itertools.count(1)  # for request ids
 
     def use(self, table: Table) -> None:
-        """Use a new routing table: end what it does not allow any more, and move streams to new instances."""
+        """Use a new routing table: end the requests it no longer allows, and move streams to new instances."""
         self._routes.replace(table)
         self.review()
 
     def review(self) -> None:
-        """End the requests that the table or the tokens do not allow any more."""
+        """End the requests that the table or the tokens no longer allow."""
         self._in_flight.review(lambda call: call.route.objection(call.caller))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -267,7 +267,7 @@ class GateApp:
         call.resumes_call, call.resumes = place.is_of_call, place.call
         if place.is_of_call or backend in call.route.backends:
             call.pinned, call.after = backend, place.event
-        # else the session's own stream goes on at the instance that serves it now, from its beginning
+        # Otherwise the instance takes no new calls: the session's stream starts afresh at the one that does.
 
     async def _batch(self, call: GateCall, scope: Scope, body: bytes, fields: dict[bytes, bytes], send: Send) -> None:
         """Answer a batch; each element is limited and recorded as a call, and has a fresh id."""

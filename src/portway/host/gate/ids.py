@@ -46,7 +46,7 @@ _encode = msgspec.json.encode
 _fresh = itertools.count(int(time.time()) << 20)
 
 
-_MARK = "portway."  # begins the fresh ids of sessions' calls
+_MARK = "portway."  # prefix of the fresh ids of sessions' calls
 _IS_ERROR = b'"isError"'
 _SUBSCRIPTION = re.compile(rb'("io\.modelcontextprotocol\\?/subscriptionId"\s*:\s*)"?(\d+)"?')
 """Matches only members of an object: within a JSON string the quotes are escaped."""

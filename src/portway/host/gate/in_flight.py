@@ -3,10 +3,9 @@
 States of a call: attached, while its client waits on the request; detached, when a legacy client has left or the
 instance has ended the stream early (2025-11-25, basic/transports: a disconnect is no cancellation, and the client may
 resume the stream). A detached call counts against a second limit of the same size. Over it, the caller with the most
-detached calls loses its oldest. A detached call ends with its reply, its client's
-cancellation, its session, a time limit, or its caller's token. A modern client that leaves cancels its call
-(2026-07-28, basic/patterns/cancellation). Long-lived streams may be silent; they end with their client, instance or
-gate.
+detached calls loses its oldest. A detached call ends with its reply, its client's cancellation, its session, a time
+limit, or its caller's token. A modern client that leaves cancels its call (2026-07-28, basic/patterns/cancellation).
+Long-lived streams may be silent; they end with their client, instance or gate.
 """
 
 import asyncio
@@ -40,8 +39,8 @@ class InFlight:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def enter(self, call: GateCall) -> None:
-        """Watch over a request from now on."""
-        loop = self._loop = self._loop or asyncio.get_running_loop()  # which costs a system call on Python 3.11
+        """Add a request that waits for its instance."""
+        loop = self._loop = self._loop or asyncio.get_running_loop()  # a system call on Python 3.11
         call.task = asyncio.current_task(loop)
         if call.session is not None and (key := _key(call)) is not None:
             self._of_session.setdefault(call.session.token, {})[key] = call
@@ -54,7 +53,7 @@ class InFlight:
             self._timer = loop.call_later(_TICK, self._look)
 
     def leave(self, call: GateCall) -> None:
-        """The request has ended. Keep a session's call whose reply the client can still fetch, as a detached one."""
+        """Remove a request that has ended. If the client can still fetch the reply to its call, detach the call."""
         self._calls.discard(call)
         if call.watcher is not None:
             call.watcher.cancel()
@@ -69,7 +68,7 @@ class InFlight:
             if not call.detached_at:
                 self._detach(call)
             call.task = call.watcher = call.stream = None
-            del call.receive  # and with it the connection
+            del call.receive  # it refers to the connection
         else:
             self._forget(call)
 
@@ -78,7 +77,7 @@ class InFlight:
         return self._of_session.get(session.token, {}).get(request_id)
 
     def fetched(self, session: Session, request_id: int | str) -> None:
-        """The client got the reply to a call on another stream."""
+        """Note that the client got the reply to a call on another stream."""
         call = self.find(session, request_id)
         if call is not None and call.task is None:
             self._forget(call)
@@ -86,7 +85,7 @@ class InFlight:
             self._unlist(session, request_id)
 
     def cancel(self, call: GateCall) -> None:
-        """The client has cancelled a call, and its instance has been told so."""
+        """End a call that the client has cancelled; its instance has been told."""
         call.cancelled = True
         if call.task is None:
             self._forget(call)
@@ -157,14 +156,14 @@ class InFlight:
             self._end(oldest, RpcError(REFUSED, "The client has left.", status=504))
 
     def _end(self, call: GateCall, error: RpcError) -> None:
-        """End a request on the gate's own account; `error` is for the client, if it is still there."""
+        """End a request because the gate decides so; `error` is for the client, if it is still there."""
         self._tell_instance(call, error.message)
         call.ended = error
         if call.task is None:
             self._forget(call)
         else:
             call.task.cancel()
-            self._detached.pop(call, None)  # so that it is not ended twice; its place is released with its task
+            self._detached.pop(call, None)  # so that it is not ended twice; its place is released when the task ends
 
     def _close_stream(self, call: GateCall) -> None:
         if call.task is not None and not call.client_left:

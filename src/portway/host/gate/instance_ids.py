@@ -1,7 +1,7 @@
-"""Ids that name an instance to a session's client: of the instance's questions, and of the events of its streams.
+"""Ids of an instance's questions and of its streams' events, with the name of the instance added for the client.
 
-What the client sends about them later (an answer, progress, Last-Event-ID) leads to that instance, also when the
-session's new calls go to another one, and through a gate that was started since: the gate keeps no table of them.
+A later answer, progress or Last-Event-ID of the client is sent to that instance, even if the session's new calls go to
+another one or the gate was restarted: the gate keeps no table of these ids.
 """
 
 import base64
@@ -19,7 +19,7 @@ _CANCELLED = "notifications/cancelled"
 class EventPlace(msgspec.Struct, frozen=True):
     """The place of an event: the instance, and the instance's id of the `event`.
 
-    `is_of_call` tells a call's stream from the session's own; `call` is the client's id of that call, unless too long.
+    `is_of_call`: the stream is a call's, not the session's own. `call` is the client's id of the call, unless too long.
     """
 
     instance: str
@@ -64,7 +64,7 @@ def name_instance(message: bytes, instance: str) -> bytes:
             found = _notification(message)
             return _with_param(found, "requestId", _named(instance, _id(found.params["requestId"])))
     except (*UNREADABLE, KeyError):
-        pass  # the client will judge it
+        pass  # the client reports what is wrong with it
     return message
 
 

@@ -1,4 +1,4 @@
-"""The places of one app at the gate (for calls, for streams, for detached calls), and who holds them."""
+"""The places of one app at the gate, of one kind (calls, streams or detached calls), and who holds them."""
 
 
 class Places:
@@ -28,8 +28,8 @@ class Places:
     def admits(self, holder: str, limit: int) -> bool:
         """Whether `holder` may keep the place it took last.
 
-        Up to `limit` places, anybody is admitted. From there to `2 * limit`, only those are who hold no more than an
-        equal share of `limit`, so that one caller who holds them all does not keep the others out.
+        Up to `limit` places, anybody is admitted. From there to `2 * limit`, only holders with at most an equal share
+        of `limit` are, so that one caller who holds them all does not keep the others out.
         """
         if self.taken <= limit:
             return True

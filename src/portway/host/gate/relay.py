@@ -100,9 +100,9 @@ class Relay:
             self._in_flight.cancel(target)
 
     async def deliver(self, call: GateCall, backend: Backend, body: bytes, send: Send) -> None:
-        """Pass a notification or an answer to the one instance it is for. Accept it where nobody waits for it any more.
+        """Pass a notification or an answer to the one instance it is for. Accept it even if nobody waits for it.
 
-        A refusal would make the official client 1.x give its session up; only 404 says that the session has ended.
+        A refusal would make the official client 1.x give up its session; only 404 means that the session has ended.
         """
         try:
             response = await backend.client.request("POST", "/mcp", call.headers, body)
@@ -141,7 +141,7 @@ class Relay:
             await response.close()
 
     async def answer_lost(self, call: GateCall, send: Send) -> None:
-        """Answer a GET that asks for a reply that no instance has any more: with an error under the call's own id."""
+        """Answer a GET for a reply that no instance has any longer, with an error under the call's id."""
         assert call.resumes is not None
         text = "The reply to this call is lost: its instance has ended or no longer keeps it. The call may have run."
         call.line.outcome, call.line.status = "cut", 200
@@ -257,7 +257,7 @@ async def _whole(call: GateCall, response: Response) -> bytes:
 
 
 def _client_event_id(call: GateCall, event_id: bytes) -> bytes:
-    """Return the event id for the client, which leads back to the instance and, on a call's stream, to the call."""
+    """Return the event id for the client: it names the instance and, on a call's stream, the call."""
     assert call.backend is not None
     is_of_call, request_id = call.resumes_call, call.resumes
     if call.request_id is not None:

@@ -1,4 +1,4 @@
-"""The event stream the gate writes to a client: the events of an instance with their ids, which resumption needs."""
+"""The event stream the gate writes to a client: an instance's events with their ids, so that it can be resumed."""
 
 from portway.http.event_stream import Event, EventStream
 
@@ -11,7 +11,7 @@ def one_line(data: bytes) -> bytes:
 
 
 class RelayedStream(EventStream):
-    """An EventStream that also sends events as they were parsed from an instance's stream."""
+    """An EventStream that also forwards the events of an instance's stream."""
 
     __slots__ = ()
 
@@ -20,13 +20,13 @@ class RelayedStream(EventStream):
         await self._send({"type": "http.response.body", "body": b"", "more_body": True})
 
     def abandon(self) -> None:
-        """Stop writing, without an end. The listener cuts a response that has not ended."""
+        """Stop writing without ending the response; the listener then cuts it."""
         self.closed = True
         if self._timer is not None:
             self._timer.cancel()
 
     async def remark(self, text: str) -> None:
-        """Send a comment that a person may read; clients ignore it."""
+        """Send a comment for people who read the stream; clients ignore it."""
         await self._write(b": %b\n\n" % text.encode())
 
     async def relay(self, event: Event) -> None:

@@ -52,7 +52,7 @@ class Route:
         self.changed = asyncio.Event()
 
     def objection(self, caller: Caller) -> RpcError | None:
-        """Return why a request of `caller` may not go on, None when it may."""
+        """Return why a request of `caller` must end, None if it may go on."""
         if self.state == "removed":
             return RpcError(REFUSED, f"The app {self.name!r} has been removed from this host.", status=401)
         if not caller.app and not self.public:
@@ -65,7 +65,7 @@ class Route:
         self.changed.set()
 
     def instance_for(self, instance: str, token: bytes) -> Backend | None:
-        """Return the instance for a session's new calls: its own or, when that serves no more, always the same one."""
+        """Return the instance for a session's new calls: its own; if that takes none, always the same other one."""
         backends = self.backends
         for backend in backends:
             if backend.instance.id == instance:
@@ -124,7 +124,7 @@ class Routes:
         return self.version >= 0 and self.callers.known
 
     def guard_of(self, path: str, fields: Mapping[bytes, bytes]) -> Guard:
-        """Return the guard of the app that a web page asks for, which knows the app's pages; else that of the host."""
+        """Return the guard for a request of a web page: the app's, which knows its pages, else the host's."""
         if b"origin" not in fields:
             return self.guard
         by_name, route = self._find(fields.get(b"host", b""))

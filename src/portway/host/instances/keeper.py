@@ -29,10 +29,10 @@ _log = logging.getLogger("portway.host")
 
 
 class Keeper:
-    """Keeps a release running. `changed` is called whenever what the gate must know is different."""
+    """Keeps a release running. `changed` is called when the state, the instance or the reason has changed."""
 
     def __init__(self, release: Release, starter: Starter, changed: Callable[[], None], restarts: int = 0) -> None:
-        """`restarts` is how many there were under an earlier control."""
+        """`restarts` is the number of restarts under earlier controls."""
         self.release = release
         self.state: State = "starting"
         self.reason = ""
@@ -44,7 +44,7 @@ class Keeper:
         self._task: asyncio.Task[None] | None = None
 
     def begin(self, instance: Instance | None) -> None:
-        """Keep the release running from now on, first by `instance`, which is ready; None starts one."""
+        """Keep the release running, first by the ready `instance`; None starts one."""
         if instance is not None:
             self._up(instance)
         self._task = asyncio.create_task(self._keep())

@@ -85,13 +85,13 @@ class ProcessInstance:
     def _on_exit(self) -> None:
         asyncio.get_running_loop().remove_reader(self._pidfd)
         os.close(self._pidfd)
-        # A child is a zombie until `wait` below, so its group's number cannot belong to anyone else yet.
+        # A child is a zombie until `wait` below, so no other process group can have its number yet.
         self._signal(signal.SIGKILL)
         how = exit_in_words(self._child.wait()) if self._child else "an exit status lost with the control process"
         self._ending = asyncio.get_running_loop().create_task(self._finish(how))
 
     async def _finish(self, how: str) -> None:
-        """End what it started, and wait until its last words are in the log."""
+        """End what the instance started, and wait until its last output is in the log."""
         await asyncio.to_thread(end_marked, self._mark)
         if self._pipe is not None:
             await self._pipe.drained()
@@ -108,7 +108,7 @@ class ProcessRuntime:
     isolation = "none"
 
     def __init__(self, paths: Paths, lifeline: int | None = None) -> None:
-        """`lifeline` is a pipe whose end tells instances to end; without one they outlive the host."""
+        """`lifeline` is a pipe: when it closes, instances end. Without one they outlive the host."""
         self._paths = paths
         self._lifeline = lifeline
 

@@ -1,4 +1,4 @@
-"""Whether an instance is ready, and what it then offers, its contract."""
+"""Whether an instance is ready, and its contract: what it then offers."""
 
 import asyncio
 import json

@@ -1,9 +1,9 @@
-"""How long the restart of a crashed instance waits: first not at all, then longer, and a minute in a crash loop."""
+"""The delay before a crashed instance is restarted: none at first, then longer, a minute in a crash loop."""
 
 from collections import deque
 
 WINDOW_SECONDS = 60.0
-"""An instance that lived longer ends a crash loop; within a loop, a restart waits as long."""
+"""An instance that ran longer ends a crash loop; in a loop, a restart is delayed by this time."""
 CRASHES = 5
 """More crashes than this within the window are a crash loop."""
 BACK_OFF = (0.0, 1.0, 2.0, 4.0, 8.0)

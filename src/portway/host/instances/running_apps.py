@@ -14,12 +14,12 @@ from portway.host.instances.readiness import NotReady, until_ready
 from portway.host.instances.runtime import Instance, Runtime
 from portway.host.instances.starter import Starter
 from portway.host.paths import Paths
+from portway.host.releases.prune import prune
 from portway.host.releases.release import Release
 from portway.host.store import InstanceRecord, Store, StoreError, TokenRecord
 from portway.host.token_table import Token, TokenChange, TokenWriter
 
 _ADOPT_SECONDS = 5.0
-_KEPT_RELEASES = 5
 _CHECK_SECONDS = 1.0  # between looks at the files that the gate reads
 _log = logging.getLogger("portway.host")
 
@@ -36,15 +36,15 @@ class RunningApps:
         self._domain = domain
         self._gate = GateClient(paths.gate_socket)
         self._version = routing_table.load(paths.routes).version
-        self._written: os.stat_result | None = None  # the table's file, as it was written last
+        self._written: os.stat_result | None = None  # the table's file as last written
         self._tokens = TokenWriter(paths.tokens)
         self._publishing = asyncio.Lock()
-        self._replaced: set[str] = set()  # ids of instances that another is started for
+        self._replaced: set[str] = set()  # ids of instances that are being replaced
         self._stale = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def resume(self) -> None:
-        """Go on after an earlier control: adopt live instances, end those nobody keeps, start what is missing."""
+        """Continue after an earlier control: adopt live instances, end unknown ones, start missing ones."""
         await self._fail_interrupted()
         live = {app.name: self.release(app.name, app.live) for app in self._store.apps() if app.live is not None}
         records = self._store.instances()
@@ -86,7 +86,7 @@ class RunningApps:
                 self._spawn(self._replace(keeper))
 
     async def remove(self, app: str) -> None:
-        """Take the app off the routing table, let its calls end, stop it."""
+        """Remove the app from the routing table, let its calls end, stop it."""
         keeper = self.keepers.pop(app, None)
         await self.publish()
         if keeper is not None:
@@ -103,7 +103,7 @@ class RunningApps:
         await self.publish()
 
     async def publish(self) -> bool:
-        """Write the table and have the gate read it. Return False when no gate answered: it reads it when it starts."""
+        """Write the table and have the gate read it. Return False when no gate answered: one that starts reads it."""
         async with self._publishing:
             self._version += 1
             self.write_tokens()
@@ -112,7 +112,7 @@ class RunningApps:
             return await self._gate.table()
 
     def write_tokens(self, *changes: TokenChange) -> None:
-        """Write a change of the store's tokens, or all of them if the file is not whole. Raises OSError."""
+        """Write a change of the store's tokens, or all of them if the file is damaged. Raises OSError."""
         if not self._tokens.append(changes):
             self._tokens.write(as_token(record) for record in self._store.tokens())
 
@@ -151,7 +151,7 @@ class RunningApps:
         return routing_table.Table(self._version, self._domain, apps)
 
     def _is_published(self) -> bool:
-        """Whether the files the gate reads are as they were written: it needs them when it starts."""
+        """Whether the files that the gate reads when it starts are as they were written."""
         try:
             found = self._paths.routes.stat()
         except OSError:
@@ -176,7 +176,7 @@ class RunningApps:
             return
         if self.keepers.get(release.app) is keeper:
             await self.switch(release, instance, keeper.restarts)
-        else:  # a deploy was quicker
+        else:  # a deploy has replaced it already
             await self._starter.stop(instance)
 
     async def _adopt(self, record: InstanceRecord, live: Release | None) -> Instance | None:
@@ -206,18 +206,14 @@ class RunningApps:
                 await self._drain(old)
             finally:  # also when the host stops meanwhile
                 await old.end()
-        records = self._store.releases(release.app)
-        for status in ("ready", "failed"):
-            for record in [record for record in records if record.status == status][:-_KEPT_RELEASES]:
-                await asyncio.to_thread(self.release(record.app, record.number).remove, keep_log=False)
-                self._store.forget_release(record.app, record.number)
+        await prune(self._store, self._paths, release.app)
 
     async def _drain(self, keeper: Keeper) -> None:
         if keeper.instance is not None:
             await self._gate.drain(keeper.instance.id, self._starter.limits.stop_seconds)
 
     async def _follow(self) -> None:
-        """Publish whenever a keeper has changed, or a file is lost; changes of one moment become one table."""
+        """Publish whenever a keeper has changed or a file is lost; simultaneous changes become one table."""
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stale.wait(), _CHECK_SECONDS)

@@ -40,10 +40,10 @@ class Instance(Protocol):
 
     @property
     def token(self) -> str:
-        """Opaque: `Runtime.adopt` finds the instance again by it, in another process."""
+        """An opaque text with which `Runtime.adopt` finds the instance in another process."""
 
     async def stop(self, *, at_once: bool = False) -> None:
-        """Ask it to end, wait as long as its limits say unless `at_once`, then end it and all it started."""
+        """Ask it to end, wait up to its limit unless `at_once`, then kill it and all it started."""
 
     async def wait(self) -> str:
         """Wait for its end and return it in words: "exit code 1", "signal SIGKILL". May be awaited again."""

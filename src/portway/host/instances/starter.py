@@ -15,7 +15,7 @@ _STARTS_AT_ONCE = 2 * (os.cpu_count() or 1)
 class Starter:
     """Starts instances and records them, so that the next control finds them after this one was killed.
 
-    `turn` bounds the starts nobody waits for: a host that comes up starts its many apps a few at a time.
+    `turn` limits the starts nobody waits for, so that a host that comes up starts its apps a few at a time.
     """
 
     def __init__(self, runtime: Runtime, store: Store, limits: InstanceLimits) -> None:
@@ -30,7 +30,7 @@ class Starter:
         instance = await self._runtime.start(release, variables, self.limits)
         try:
             self._store.add_instance(InstanceRecord(instance.id, release.app, release.number, instance.token))
-        except StoreError:  # without its row nobody would ever end it
+        except StoreError:  # without its row it would never be ended
             await instance.stop()
             raise
         return instance
@@ -47,5 +47,5 @@ class Starter:
 
     async def stop(self, instance: Instance, *, at_once: bool = False) -> None:
         await instance.stop(at_once=at_once)
-        with contextlib.suppress(StoreError):  # the next start finds that a row too many names a dead process
+        with contextlib.suppress(StoreError):  # a row of a dead process is removed at the next start
             self._store.forget_instance(instance.id)

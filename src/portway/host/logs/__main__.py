@@ -1,7 +1,7 @@
 """`python -m portway.host.logs --data DIR`: the log writer, as `portway up` starts it.
 
-It reads the pipes of builds and instances and appends what comes to their logs. SIGTERM: it ends once no pipe is open
-any more. SIGINT: it writes what is there and ends.
+It reads the pipes of builds and instances and appends the data to their logs. At SIGTERM it ends when no pipe is open.
+At SIGINT it writes what is in the pipes and ends.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from portway.host.logs.pipe_directory import bell_of, link_of, ring
 from portway.host.paths import locate
 
 _READ_BYTES = 64 * 1024
-_LOOK_SECONDS = 1  # between looks for new pipes, should the bell not ring
+_LOOK_SECONDS = 1  # between looks for new pipes, in case the bell is lost
 
 
 class LogWriter:
@@ -53,7 +53,7 @@ class LogWriter:
             self._read(descriptor)
 
     def stop(self, *, at_once: bool) -> None:
-        """End `run` when every pipe has ended, or once what is in them is written. Fit for a signal handler."""
+        """End `run` when every pipe has ended; `at_once`: when their data is written. Safe in a signal handler."""
         self._stopping, self._stopped = True, self._stopped or at_once
         ring(self._directory)
 
@@ -69,7 +69,7 @@ class LogWriter:
                     os.close(self._bell)
                     self._bell = -1
             if self._bell < 0:
-                self._bell = os.open(bell, os.O_RDWR | os.O_NONBLOCK)  # for writing too: it never ends
+                self._bell = os.open(bell, os.O_RDWR | os.O_NONBLOCK)  # for writing too, so that reading never ends
                 self._poll.register(self._bell, select.POLLIN)
             known = {pipe for pipe, _ in self._pipes.values()}
             for entry in os.scandir(self._directory):

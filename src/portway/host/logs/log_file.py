@@ -1,4 +1,4 @@
-"""A log that is bounded as it is written: at most 10 MiB, with as much before it in `<name>.1`."""
+"""A log of bounded size: at most 10 MiB, and as much of what came before in `<name>.1`."""
 
 import contextlib
 import os
@@ -8,7 +8,7 @@ LOG_BYTES = 10 * 1024 * 1024
 
 
 class LogFile:
-    """Appends the output of one or more sources to a file. What the disk refuses is counted, not kept."""
+    """Appends the output of one or more sources to a file. Bytes that the disk refuses are counted and dropped."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -46,7 +46,7 @@ class LogFile:
             self._descriptor = -1
 
     def _open(self) -> None:
-        """Open the file, anew when it is no longer what its name says: a log may be renamed or deleted."""
+        """Open the file; open it again when someone has renamed or deleted it."""
         if self._descriptor >= 0:
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(self._descriptor), self._path.stat()):
@@ -73,5 +73,5 @@ class LogFile:
 
 
 def previous(log: Path) -> Path:
-    """Return the file that holds what was in a log before."""
+    """Return the file with the earlier part of a log."""
     return log.with_name(f"{log.name}.1")

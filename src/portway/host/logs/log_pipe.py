@@ -29,7 +29,7 @@ class LogPipe:
         os.mkfifo(draft, 0o600)
         self.descriptor = os.open(draft, os.O_RDWR)
         link_of(self._path).symlink_to(log)
-        draft.rename(self._path)  # the log writer sees it now; it is held open, or reading it would end at once
+        draft.rename(self._path)  # only now, held open, does the log writer see it: without a writer, reading would end
         ring(directory)
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""The directory of the pipes: their links, and the bell, a FIFO by which the log writer is told of a new pipe."""
+"""The directory of the pipes, with their links and the bell: a FIFO that tells the log writer of a new pipe."""
 
 import contextlib
 import os
@@ -16,7 +16,7 @@ def bell_of(directory: Path) -> Path:
 
 
 def ring(directory: Path) -> None:
-    """Have the log writer look for new pipes; without one, the next one looks when it starts."""
+    """Have the log writer look for new pipes. If none runs, the next one looks when it starts."""
     with contextlib.suppress(OSError):
         bell = os.open(bell_of(directory), os.O_WRONLY | os.O_NONBLOCK)
         os.write(bell, b"\0")

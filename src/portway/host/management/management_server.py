@@ -89,7 +89,7 @@ class ManagementServer:
         """Return the last lines of an app's log; with the `cursor` of an earlier answer, those written since."""
         record = self._app(app)
         number = record.live
-        if number is None:  # it never served: show what its last deploy printed
+        if number is None:  # it never served: show the log of its last deploy
             number = max((kept.number for kept in self._store.releases(app)), default=0)
         return read_log(self._running.release(app, number), lines, cursor)
 

@@ -29,7 +29,7 @@ from portway.host.store import AppSettings, Store, StoreError
 from portway.host.token_table import TokenChange
 
 Report = Callable[[str], Awaitable[None]]
-"""Is given one line for each step of a deploy."""
+"""Takes one line for each step of a deploy."""
 
 
 class DeployError(Exception):
@@ -106,7 +106,7 @@ class Deployer:
         except BaseException:
             await self._abandon(release, "the host failed; the log of `portway up` says how")
             raise
-        # The release is live by now: the switch is finished even when the asker leaves.
+        # The release is live now: finish the switch even when the client leaves.
         await asyncio.shield(self._running.switch(release, instance))
         await steps.done("switch", f"release {number}")
         return Deployed(app, number, token, tool_count(contract), steps.total_ms())
@@ -138,7 +138,7 @@ class Deployer:
 
     async def _abandon(self, release: Release, error: str) -> None:
         """Mark the release as failed, and delete all of it but its log."""
-        with contextlib.suppress(StoreError, OSError):  # on a full disk, too, the caller is told why the deploy failed
+        with contextlib.suppress(StoreError, OSError):  # even on a full disk, the caller is told why the deploy failed
             self._store.fail_release(release.app, release.number, error)
             await asyncio.to_thread(release.remove, keep_log=True)
             release.build_log.parent.mkdir(parents=True, exist_ok=True)

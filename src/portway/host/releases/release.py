@@ -1,4 +1,4 @@
-"""A release on disk: where its files are, and what its processes start from."""
+"""A release on disk: its files, and the environment of its processes."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,7 @@ SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """A version of an app. All in its `directory` is read-only once it is built, but the log, `home` and `tmp`."""
+    """A version of an app. Its `directory` is read-only once it is built, except for the log, `home` and `tmp`."""
 
     app: str
     number: int
@@ -31,11 +31,11 @@ class Release:
 
     @property
     def log(self) -> Path:
-        """What its instances wrote to stdout and stderr."""
+        """The log of its instances: their stdout and stderr."""
         return self.directory / "log" / "instance.log"
 
     def environment(self) -> dict[str, str]:
-        """Return the variables every process of the release starts from. None of them is the host's own."""
+        """Return the environment variables of every process of the release, none of them the host's own."""
         return {
             "PATH": f"{self.venv / 'bin'}:{SYSTEM_PATH}",
             "LANG": "C.UTF-8",
@@ -46,6 +46,6 @@ class Release:
         }
 
     def remove(self, *, keep_log: bool) -> None:
-        """Delete its files; with `keep_log` all but what its build and its instances printed."""
+        """Delete its files; with `keep_log`, keep the logs of its build and its instances."""
         for folder in ("src", "venv", "home", "tmp") if keep_log else (".",):
             remove_tree(self.directory / folder)

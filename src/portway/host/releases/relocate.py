@@ -13,9 +13,9 @@ _LARGEST = 256 * 1024  # no script of a venv is larger
 
 
 def relocate(paths: Paths) -> None:
-    """Rewrite what names the old place, if there is one, and remember the present one.
+    """Rewrite the files that name the old place, if there is one, and store the present one.
 
-    Interrupted, it is done again at the next start. uv's cache, which can be made anew, is dropped.
+    If interrupted, it is repeated at the next start. uv's cache is deleted: uv fills it again.
     """
     here = os.fsencode(paths.data)
     there = paths.location.read_bytes() if paths.location.exists() else here
@@ -44,7 +44,7 @@ def _rewrite(folder: Path, there: bytes, here: bytes) -> None:
 
 
 def _replace(path: Path, there: bytes, here: bytes) -> None:
-    """Write a file anew, not in place: it may be a hard link shared with another venv or uv's cache."""
+    """Replace a file instead of changing it: it may be a hard link shared with another venv or uv's cache."""
     if path.stat().st_size > _LARGEST:
         return
     content = path.read_bytes()

@@ -21,7 +21,7 @@ class AppRecord:
 
 @dataclass(frozen=True, slots=True)
 class AppSettings:
-    """What a deploy sets of an app: who may call it, and from which web pages. None leaves it as it is."""
+    """Settings of an app that a deploy may change: who may call it, and from which web pages. None: no change."""
 
     access: Access | None = None
     origins: list[str] | None = None

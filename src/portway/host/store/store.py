@@ -32,7 +32,7 @@ from portway.host.store.schema import apps, instances, releases, tokens, variabl
 
 
 class StoreError(Exception):
-    """The database, or its disk, refuses what was asked; the message is one sentence."""
+    """The database or its disk refuses a query; the message is one sentence."""
 
 
 class Store:
@@ -69,7 +69,7 @@ class Store:
     def begin_release(self, app: str, source: str, *, after: int = 0) -> int:
         """Add a release to `app`, and the app when it is new; return its number.
 
-        Numbers are never used twice. It is greater than `after`, for a database older than the releases on disk.
+        Numbers are never used twice. `after` is the newest on disk, which a restored database may not know.
         """
         now = int(time.time())
         with self._begin() as connection:
