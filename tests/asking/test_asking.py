@@ -248,11 +248,17 @@ def test_content_that_does_not_fit_is_asked_for_again_and_never_taken(client: Sc
 @pytest.mark.parametrize(
     ("responses", "said"),
     [
-        ({"user_name": 12345}, "params.inputResponses.user_name is no result of elicitation/create: Expected `object`"),
-        ({"user_name": None}, "params.inputResponses.user_name is no result of elicitation/create: Expected `object`"),
+        (
+            {"user_name": 12345},
+            "params.inputResponses.user_name is not a result of elicitation/create: Expected `object`",
+        ),
+        (
+            {"user_name": None},
+            "params.inputResponses.user_name is not a result of elicitation/create: Expected `object`",
+        ),
         (
             {"user_name": {"action": "yes"}},
-            "params.inputResponses.user_name is no result of elicitation/create: Invalid",
+            "params.inputResponses.user_name is not a result of elicitation/create: Invalid",
         ),
         (None, "Invalid params: Expected `object`, got `null` - at `params.inputResponses`."),
         ([], "Invalid params: Expected `object`, got `array` - at `params.inputResponses`."),
@@ -320,7 +326,7 @@ def test_a_refused_or_malformed_legacy_answer_is_an_error_the_tool_may_catch(cli
     result, _ = client.legacy("greet", RpcError(-1, "User rejected it"))
     assert text(result) == "The client did not answer elicitation/create: User rejected it"
     result, _ = client.legacy("greet", {"action": "yes"})
-    assert text(result).startswith("The client's answer is no result of elicitation/create: Invalid enum value")
+    assert text(result).startswith("The client's answer is not a result of elicitation/create: Invalid enum value")
     result, _ = client.legacy("careless", RpcError(-1, "no"))
     assert text(result) == "caught ToolError: The client did not answer elicitation/create: no"
     result, _ = client.legacy("many", accept(who="Ada"), RpcError(-1, "no"), ROOTS)

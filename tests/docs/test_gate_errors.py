@@ -40,7 +40,7 @@ INITIALIZE = PING.replace(b"ping", b"initialize")
         ("A batch must be a JSON array of 1 to … messages.", b"[]", (), {}),
         ("initialize must not be part of a batch.", b"[%b]" % INITIALIZE, (), {}),
         (
-            "There is no such session any more, or it is another caller's: initialize a new one.",
+            "The session has ended, or belongs to another caller: initialize a new one.",
             PING,
             ((b"mcp-session-id", b"x"),),
             {},
@@ -49,7 +49,7 @@ INITIALIZE = PING.replace(b"ping", b"initialize")
         ("The app … has crashed and is being restarted; try again soon.", call(), (), {"path": "/down/mcp"}),
         ("The app … is starting; try again soon.", call(), (), {"path": "/soon/mcp"}),
         ("The app … cannot be reached; try again soon.", call(), (), {}),
-        ("The app … is busy with as many calls as it takes.", call(), (), {"path": "/full/mcp"}),
+        ("The app … has reached its limit of calls.", call(), (), {"path": "/full/mcp"}),
     ],
 )
 def test_the_gate_refuses_with_the_documented_text(
@@ -84,7 +84,7 @@ def test_other_methods_and_too_many_streams_are_refused_with_the_documented_text
 
     method, streams = asyncio.run(test())
     assert b"The MCP endpoint takes POST, GET and DELETE." in method
-    assert re.search(pattern("The app … has as many streams open as it takes."), streams.decode())
+    assert re.search(pattern("The app … has reached its limit of open streams."), streams.decode())
 
 
 def test_an_app_that_stays_silent_is_given_up_with_the_documented_text(

@@ -111,7 +111,7 @@ CASES: list[tuple[str, bytes]] = [
     ("initialize must not be part of a batch.", post([{"jsonrpc": "2.0", "id": 1, "method": "initialize"}])),
     ('The message must carry "jsonrpc": "2.0".', legacy(jsonrpc="1.0")),
     ("The id must be a string or an integer.", legacy(id=None)),
-    ("The message must have one of method, result and error, and no other of them.", post({"jsonrpc": "2.0", "id": 1})),
+    ("The message must have exactly one of method, result and error.", post({"jsonrpc": "2.0", "id": 1})),
     ("The method must be a string.", legacy(5)),
     ("The params must be a JSON object.", legacy("ping", [])),
     ("Invalid params: ….", legacy("tools/call", {"name": 5})),
@@ -201,7 +201,7 @@ def test_a_wrong_session_is_answered_with_the_documented_text() -> None:
         for text, request_bytes in (
             ("This needs a session: send the Mcp-Session-Id header that came with the reply to initialize.", legacy()),
             (
-                "There is no such session any more: initialize a new one.",
+                "The session has ended or is unknown: initialize a new one.",
                 legacy().replace(TOKEN, b"Mcp-Session-Id: x"),
             ),
             ("The Accept header must allow text/event-stream.", http(b"Accept: application/json", line=b"GET /mcp")),
@@ -210,7 +210,7 @@ def test_a_wrong_session_is_answered_with_the_documented_text() -> None:
                 http(b"MCP-Protocol-Version: 2026-07-28", line=b"GET /mcp"),
             ),
             (
-                "params.inputResponses.… is no result of …: ….",
+                "params.inputResponses.… is not a result of …: ….",
                 modern("tools/call", CALL, b"Mcp-Name: asking", name="asking", inputResponses={"where": 5}),
             ),
             ("The MCP endpoint does not take …; the Allow header says what it takes.", http(line=b"PUT /mcp")),
@@ -233,7 +233,7 @@ def test_a_wrong_session_is_answered_with_the_documented_text() -> None:
 @pytest.mark.parametrize(
     ("limits", "text", "request_bytes"),
     [
-        (Limits(connections=0), "The server has as many connections as it takes. Try again in a moment.", http()),
+        (Limits(connections=0), "The server has reached its limit of connections. Try again in a moment.", http()),
         (
             Limits(header_seconds=0.05),
             "The request headers did not arrive within … seconds.",

@@ -146,7 +146,7 @@ def test_a_caller_that_holds_every_place_does_not_keep_the_others_out(tmp_path: 
 
             async def refused(token: str) -> int:
                 response = await gate.post(call("late"), token=token, path=f"/{app}/mcp")
-                assert "as many calls as it takes" in json.loads(await response.read(1000))["error"]["message"]
+                assert "limit of calls" in json.loads(await response.read(1000))["error"]["message"]
                 return response.status
 
             path = f"/{app}/mcp"

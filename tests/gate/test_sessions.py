@@ -122,7 +122,7 @@ def test_a_session_is_its_callers_alone(tmp_path: Path) -> None:
             ]
             for thief in stolen:
                 status, body = await thief.answer(call("x"))
-                assert (status, body["id"], "another caller's: initialize a new one" in body["error"]["message"]) == (
+                assert (status, body["id"], "another caller: initialize a new one" in body["error"]["message"]) == (
                     404,
                     "x",
                     True,
@@ -311,7 +311,7 @@ def test_streams_are_bounded_apart_from_calls_and_end_with_their_clients(tmp_pat
                 await text_until(each, b"id: ")
             refused = await client.ask("GET")
             assert refused.status == 503
-            assert "as many streams" in json.loads(await refused.read(1000))["error"]["message"]
+            assert "limit of open streams" in json.loads(await refused.read(1000))["error"]["message"]
             counts = (await gate.op(op="stats"))["apps"]["a"]
             assert (counts["in_flight"], counts["streams"]) == (0, 3)
             assert (await client.answer(call()))[0] == 200, "a call finds room"

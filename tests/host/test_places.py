@@ -52,7 +52,7 @@ def refused(data: str | Path, *, cwd: Path, environment: dict[str, str] | None =
 
 def test_a_data_directory_whose_name_an_app_cannot_hold_is_refused(tmp_path: Path) -> None:
     for name in ("two\nlines", "a:b", b"\xff".decode(errors="surrogateescape")):
-        assert "holds a colon or what cannot be printed: give another --data" in refused(name, cwd=tmp_path)
+        assert "contains a colon or an unprintable character: give another --data" in refused(name, cwd=tmp_path)
 
 
 def test_a_host_without_a_home_says_what_to_give(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_a_key_that_is_not_whole_is_refused(tmp_path: Path, content: bytes) -> N
     paths.forget_run()
     paths.secret.write_bytes(content)
     told = refused(paths.data, cwd=tmp_path)
-    assert "is not a whole key: restore it from a copy, or remove it, which ends every session" in told
+    assert "is not a complete key: restore it from a copy, or remove it, which ends every session" in told
 
 
 @pytest.mark.parametrize("how", ["missing", "empty"])

@@ -500,7 +500,7 @@ def twice(a: Context, b: Context): ...
         (positional, "positional: a is positional-only"),
         (unresolved, "unresolved: an annotation uses Missing, which does not exist when the program runs"),
         (incomplete, "incomplete: an annotation uses Missing, which does not exist when the program runs"),
-        (hidden, "hidden: __a is no name for an argument"),
+        (hidden, "hidden: __a cannot name an argument"),
         (callback, r"callback: parameter a .* cannot be described to a client"),
         (mixed, r"mixed: parameter a \(.*Filter \| .*Person\) cannot be described to a client"),
         (generator, "generator is a generator; return a list"),

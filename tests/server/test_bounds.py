@@ -149,7 +149,7 @@ def test_holding_arguments_to_a_schema_leaves_the_event_loop_and_is_bounded(
 
     small, large = in_client(server, talk)
     assert small == "taken"
-    assert large == ("the arguments for take are wrong: too large, or too much work, to be held to the schema")
+    assert large == ("the arguments for take are wrong: too large or too complex to be validated against the schema")
     assert threads[0] is threading.main_thread()
     assert threads[1] is not threading.main_thread()
 

@@ -83,7 +83,7 @@ def test_an_answer_that_is_no_response_fails_the_question() -> None:
         assert not client.pending.spoil(None)
         assert client.pending.spoil(question["id"])
         assert not client.pending.spoil(question["id"])
-        with pytest.raises(RpcError, match=r"^The client's answer to a question was no JSON-RPC response.$"):
+        with pytest.raises(RpcError, match=r"^The client's answer to a question was not a JSON-RPC response.$"):
             await asked
 
     asyncio.run(scenario())

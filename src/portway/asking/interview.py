@@ -138,7 +138,7 @@ class Interview:
         except Unfit:
             return _MISSING
         except Malformed as error:
-            text = f"params.inputResponses.{key} is no result of {question.method}: {error}."
+            text = f"params.inputResponses.{key} is not a result of {question.method}: {error}."
             raise Refusal(RpcError(INVALID_PARAMS, text)) from None
         self._state.answers[key] = Recorded(question.digest(), result)
         return value
@@ -221,7 +221,7 @@ async def _ask_legacy(exchange: Exchange, question: Question) -> Any:  # noqa: A
         except Unfit as error:
             fault = str(error)
         except Malformed as error:
-            raise ToolError(f"The client's answer is no result of {question.method}: {error}.") from None
+            raise ToolError(f"The client's answer is not a result of {question.method}: {error}.") from None
         except RpcError as error:
             raise ToolError(f"The client did not answer {question.method}: {error.message}") from None
     raise ToolError(f"The answer does not fit the form: {fault}.")

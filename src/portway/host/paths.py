@@ -147,7 +147,7 @@ class Paths:
             write_durably(self.secret, os.urandom(_SECRET_BYTES))
         elif self.secret.stat().st_size != _SECRET_BYTES:
             raise PathError(
-                f"{self.secret} is not a whole key: restore it from a copy, or remove it, which ends every session"
+                f"{self.secret} is not a complete key: restore it from a copy, or remove it, which ends every session"
             )
 
     def _remember_run(self) -> None:
@@ -214,7 +214,7 @@ def _require_usable(data: Path) -> None:
     """Refuse a path that an app's environment variables and scripts cannot contain."""
     name = str(data)
     if any(character in name for character in "\n\r:") or not name.isprintable():
-        raise PathError(f"{name!r} holds a colon or what cannot be printed: give another --data")
+        raise PathError(f"{name!r} contains a colon or an unprintable character: give another --data")
 
 
 def _require_private(directory: Path) -> None:

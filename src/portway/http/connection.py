@@ -129,7 +129,7 @@ class Connection(asyncio.Protocol):
         limits = self._limits
         taken = len(server.connections) + max(0, len(server.leaving) - limits.leaving)  # each holds an open file
         if taken > limits.connections or server.stopping:
-            self.refuse(503, "The server has as many connections as it takes. Try again in a moment.")
+            self.refuse(503, "The server has reached its limit of connections. Try again in a moment.")
             if len(server.leaving) > limits.leaving:  # the first has had the most time to read its answer
                 oldest = next(iter(server.leaving))
                 del server.leaving[oldest]

@@ -70,7 +70,7 @@ class GivenSchema:
             reference = f"#{getattr(error, 'anchor', None) or error.ref}"
             raise RegistrationError(f"{self._where} refers to {show(reference)}, which is not in it.") from None
         except _TooMuchWork:
-            return ["too large, or too much work, to be held to the schema"]
+            return ["too large or too complex to be validated against the schema"]
         except RecursionError:
             return ["nested too deeply"]
         except OverflowError:

@@ -198,7 +198,7 @@ def _refuse(parameter: inspect.Parameter, name: str, target: Callable[..., objec
     if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
         raise RegistrationError(f"{name}: {parameter.name} is positional-only, and clients send names; drop the '/'")
     if parameter.name.startswith("__"):
-        raise RegistrationError(f"{name}: {parameter.name} is no name for an argument; drop the underscores")
+        raise RegistrationError(f"{name}: {parameter.name} cannot name an argument; drop the underscores")
     if parameter.name in {"self", "cls"} and parameter.annotation is EMPTY and "." in target.__qualname__:
         raise _without_object(name)
 

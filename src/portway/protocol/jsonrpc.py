@@ -146,7 +146,7 @@ def _read_again(body: bytes) -> Message:
         return Message("2.0", UNSET if request_id is None else request_id, result=Raw(_encode(value["result"])))
     if kinds != 1 or method is None:
         raise UnreadableMessage(
-            INVALID_REQUEST, "The message must have one of method, result and error, and no other of them.", request_id
+            INVALID_REQUEST, "The message must have exactly one of method, result and error.", request_id
         )
     if not isinstance(method, str):
         raise UnreadableMessage(INVALID_REQUEST, "The method must be a string.", request_id)

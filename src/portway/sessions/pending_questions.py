@@ -81,11 +81,11 @@ class PendingQuestions:
         return True
 
     def spoil(self, question_id: int | str | None) -> bool:
-        """Fail the question whose answer is no JSON-RPC response; return whether one was waiting."""
+        """Fail the question whose answer is not a JSON-RPC response; return whether one was waiting."""
         answer = self._open(question_id)
         if answer is None:
             return False
-        text = "The client's answer to a question was no JSON-RPC response."
+        text = "The client's answer to a question was not a JSON-RPC response."
         answer.set_exception(RpcError(INTERNAL_ERROR, text, status=200))
         return True
 

@@ -65,7 +65,7 @@ class Endpoint:
             return None
         session = self._sessions.find(_session_id(fields), principal)
         if session is None:
-            raise RpcError(REFUSED, "There is no such session any more: initialize a new one.", status=404)
+            raise RpcError(REFUSED, "The session has ended or is unknown: initialize a new one.", status=404)
         return session
 
     async def answer(self, post: Post) -> None:

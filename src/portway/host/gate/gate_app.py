@@ -311,7 +311,7 @@ class GateApp:
             return
         is_call = call.request_id is not None  # answers and cancellations may free a place
         if calls.taken > 2 * limit or (is_call and not calls.admits(call.holder, limit)):
-            raise RpcError(REFUSED, f"The app {call.route.name!r} is busy with as many calls as it takes.", status=429)
+            raise RpcError(REFUSED, f"The app {call.route.name!r} has reached its limit of calls.", status=429)
 
     async def _forward_other(self, call: GateCall, message: Message, body: bytes, send: Send) -> None:
         """Pass on a notification or a client's response.
@@ -383,7 +383,7 @@ def _count_as_stream(call: GateCall) -> None:
     route.calls.give(call.holder)
     route.streams.take(call.holder)
     if not route.streams.admits(call.holder, route.limits.streams):
-        raise RpcError(REFUSED, f"The app {route.name!r} has as many streams open as it takes.", status=503)
+        raise RpcError(REFUSED, f"The app {route.name!r} has reached its limit of open streams.", status=503)
 
 
 async def _refuse(call: GateCall, send: Send, error: RpcError) -> None:

@@ -48,7 +48,7 @@ class SessionIds:
         name = instance.decode("latin-1")
         genuine = hmac.compare_digest(mac, self._mac(app, caller, name, upstream))
         if not genuine or token in self._ended:
-            text = "There is no such session any more, or it is another caller's: initialize a new one."
+            text = "The session has ended, or belongs to another caller: initialize a new one."
             raise RpcError(REFUSED, text, status=404)
         return Session(token, upstream, name)
 
