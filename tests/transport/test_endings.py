@@ -91,7 +91,7 @@ async def refused_by_the_user(legacy: Legacy) -> None:
 async def answered_by_no_response(legacy: Legacy) -> None:
     events, questions = await asked(legacy)
     assert (await legacy.raw({"jsonrpc": "2.0", "id": questions[0]["id"], "error": "no"})).status == 400
-    assert "no JSON-RPC response" in json.dumps([await events.message(), await events.message()])
+    assert "not a JSON-RPC response" in json.dumps([await events.message(), await events.message()])
 
 
 async def deleted_while_asking(legacy: Legacy) -> None:

@@ -139,7 +139,7 @@ def test_a_question_answered_with_an_error_fails_the_call() -> None:
     with opened() as pipes:
         for error, told in (
             ({"code": -1, "message": "User rejected"}, "User rejected"),
-            ("no", "no JSON-RPC response"),
+            ("no", "not a JSON-RPC response"),
         ):
             reply = pipes.ask(answer(question(pipes, 5), error=error))
             assert (reply["id"], told in str(reply)) == (5, True)
