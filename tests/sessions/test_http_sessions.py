@@ -145,13 +145,13 @@ def test_a_session_with_a_call_in_flight_is_remembered_and_one_whose_stream_has_
         sessions = Sessions(Keys.random(), lambda: bus, now=clock)
         ids = [sessions.mint(ANONYMOUS, "2025-11-25", DeclaredClient()).id for _ in range(3)]
         calling, left, newcomer = ids
-        cancelled: list[str] = []
+        cancelled: list[int | str] = []
         for session_id in (calling, left):
             session = sessions.find(session_id, ANONYMOUS)
             assert session is not None
             session.level = 7
             if session_id == calling:
-                session.calls[1] = lambda: cancelled.append("1")
+                session.calls[1] = cancelled.append
             else:
                 carrier = Open()
                 session.log.standalone.attach(carrier)
@@ -162,7 +162,7 @@ def test_a_session_with_a_call_in_flight_is_remembered_and_one_whose_stream_has_
         assert found[1] is not None
         for request_id in (2, "1", UNSET, 1, 1):
             found[1].cancel(request_id)
-        assert cancelled == ["1"]
+        assert cancelled == [1]
 
     with_bus(scenario)
 

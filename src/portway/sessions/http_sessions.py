@@ -75,8 +75,8 @@ class HttpSession(LegacySession):
         self._log: EventLog | None = None
         self.id = session_id
         self.used = 0.0
-        self.calls: dict[int | str, Callable[[], None]] = {}
-        """What cancels each call in flight, by its id."""
+        self.calls: dict[int | str, Callable[[int | str], None]] = {}
+        """What cancels a call in flight, by the call's id."""
 
     @property
     def expires(self) -> int:
@@ -120,9 +120,8 @@ class HttpSession(LegacySession):
 
     def cancel(self, request_id: int | str | UnsetType) -> None:
         """Cancel a call; nothing happens for one that is unknown or answered."""
-        call = None if request_id is UNSET else self.calls.pop(request_id, None)
-        if call is not None:
-            call()
+        if request_id is not UNSET and (cancel := self.calls.pop(request_id, None)) is not None:
+            cancel(request_id)
 
     def resume(self, last_event_id: bytes | None) -> tuple[Stream, int]:
         """Return the stream a GET is for, and the number of the event after which to go on.
@@ -140,7 +139,9 @@ class HttpSession(LegacySession):
         return log.standalone, log.standalone.last
 
     def close(self) -> None:
-        """End the streams and the questions; messages that running calls send after this are not kept."""
+        """Cancel the calls, and end the streams and the questions; messages sent after this are not kept."""
+        for request_id in tuple(self.calls):
+            self.cancel(request_id)
         super().close()
         self.log.close()
 

@@ -1,12 +1,17 @@
-"""How many calls and event streams callers may have at a time, counted for each event loop."""
+"""How many calls and event streams callers may have at a time, counted for each event loop.
+
+A call has a place among the calls in flight until it ends or its client leaves. Then it is detached, and has a place
+among the detached calls (see `http_reply`).
+"""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from portway.auth.principal import ANONYMOUS, Principal
+from portway.http.places import Places
 from portway.protocol.errors import REFUSED, RpcError
 from portway.sessions.change_bus import Bus
 
@@ -16,55 +21,81 @@ if TYPE_CHECKING:
     from portway.http.limits import Limits
     from portway.sessions.changes import Changes
 
+Caller = tuple[str, str, str | None] | str
+"""The identity of a principal known by a token, or the address of any other caller."""
 
-class ConcurrencyLimit:
-    """Bounds what callers have at a time: in all, and for each caller that is known by a token."""
 
-    __slots__ = ("_by_caller", "_each", "_most", "_total", "_what")
+class ConcurrencyLimit(Places):
+    """Limits what callers have at a time: all together, and each one that is known by a token."""
+
+    __slots__ = ("_each", "_most", "_what")
 
     def __init__(self, what: str, most: int, each: int) -> None:
+        super().__init__()
         self._what = what
         self._most = most
         self._each = each
-        self._total = 0
-        self._by_caller: dict[tuple[str, str, str | None], int] = {}
 
-    def enter(self, principal: Principal) -> None:
+    def enter(self, caller: Caller) -> None:
         """Count one more. Raises RpcError (503 or 429) when that is one too many."""
-        if self._total >= self._most:
-            text = f"The server has {self._most} {self._what}, as many as it takes; try again in a moment."
+        held = self.take(caller)
+        if held > self._each and isinstance(caller, tuple):
+            self.give(caller)
+            text = f"This caller has {self._each} {self._what}, as many as one may have; wait until one ends."
+            raise RpcError(REFUSED, text, status=429)
+        if self.taken > self._most and not self.admits(caller, self._most):
+            self.give(caller)
+            text = f"The server has {self.taken} {self._what}, as many as it takes; try again in a moment."
             raise RpcError(REFUSED, text, status=503)
-        if principal is not ANONYMOUS:
-            count = self._by_caller.get(principal.identity, 0)
-            if count >= self._each:
-                text = f"This caller has {self._each} {self._what}, as many as one may have; wait until one ends."
-                raise RpcError(REFUSED, text, status=429)
-            self._by_caller[principal.identity] = count + 1
-        self._total += 1
-
-    def leave(self, principal: Principal) -> None:
-        """Count one less."""
-        self._total -= 1
-        if principal is not ANONYMOUS:
-            count = self._by_caller.pop(principal.identity) - 1
-            if count:
-                self._by_caller[principal.identity] = count
 
     @contextlib.contextmanager
-    def held(self, principal: Principal) -> Iterator[None]:
+    def held(self, caller: Caller) -> Iterator[None]:
         """Count one more while the block lasts. Raises as `enter`."""
-        self.enter(principal)
+        self.enter(caller)
         try:
             yield
         finally:
-            self.leave(principal)
+            self.give(caller)
+
+
+class Detachable(Protocol):
+    """A call that goes on when its client has left."""
+
+    def give_up(self) -> None:
+        """Stop the call."""
+
+
+class DetachedCalls:
+    """The calls whose clients have left. One too many ends the oldest call of the caller that has most of them."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._places = Places()
+        self._callers: dict[Detachable, Caller] = {}  # the oldest call first
+
+    def add(self, call: Detachable, caller: Caller) -> None:
+        """Give a call a place, and end another one if there are too many."""
+        self._callers[call] = caller
+        self._places.take(caller)
+        if self._places.taken > self._most:
+            greediest = self._places.greediest()
+            oldest = next(each for each, holder in self._callers.items() if holder == greediest)
+            self.discard(oldest)
+            oldest.give_up()
+
+    def discard(self, call: Detachable) -> None:
+        """Take the place of a call, if it still has one."""
+        if call in self._callers:
+            self._places.give(self._callers.pop(call))
 
 
 class LoopState:
-    """What the requests of one event loop share: the limits on them, and the change bus."""
+    """What the requests of the running event loop share: the limits on them, and the change bus."""
 
     def __init__(self, limits: Limits, changes: Changes) -> None:
+        self.loop = asyncio.get_running_loop()
         self.calls = ConcurrencyLimit("calls in flight", limits.calls, limits.calls_each)
+        self.detached = DetachedCalls(limits.calls)
         self.streams = ConcurrencyLimit("event streams open", limits.streams, limits.streams_each)
         self._changes = changes
 

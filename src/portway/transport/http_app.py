@@ -27,7 +27,7 @@ from portway.protocol.versions import LEGACY_VERSIONS
 from portway.server.dispatcher import Dispatcher
 from portway.server.server import BaseServer
 from portway.sessions.http_sessions import Sessions
-from portway.transport.concurrency_limits import LoopState
+from portway.transport.concurrency_limits import Caller, LoopState
 from portway.transport.http_post import Endpoint, Post
 from portway.transport.http_reply import Reply
 from portway.transport.listen_streams import follow
@@ -169,7 +169,8 @@ class HttpApp:
         accepts_json, accepts_events = _accepted(fields.get(b"accept", b"*/*"))
         if not (accepts_json or accepts_events):
             raise _Refusal(406, "The Accept header must allow application/json or text/event-stream.")
-        if fields.get(b"content-type", b"").split(b";", 1)[0].strip().lower() != b"application/json":
+        media_type = fields.get(b"content-type", b"")
+        if media_type != b"application/json" and not _is_json(media_type):
             raise _Refusal(415, "The Content-Type header must be application/json.")
         if fields.get(b"content-encoding", b"identity") != b"identity":
             raise _Refusal(415, "The body must be sent as it is, without a Content-Encoding.")
@@ -181,7 +182,8 @@ class HttpApp:
         except ClientDisconnected:
             return
         reply = Reply(receive, send, accepts_json, accepts_events)
-        await self._endpoint.answer(Post(body, fields, principal, reply, self._loop_state()))
+        caller = _caller(principal, scope)
+        await self._endpoint.answer(Post(body, fields, principal, caller, reply, self._loop_state()))
 
     async def _session_itself(
         self, scope: Scope, receive: Receive, send: Send, fields: Mapping[bytes, bytes], principal: Principal
@@ -204,7 +206,7 @@ class HttpApp:
             self._sessions.end(session)
             await send_bytes(send, 204, b"", [])
             return
-        with self._loop_state().streams.held(principal):
+        with self._loop_state().streams.held(_caller(principal, scope)):
             await follow(session, fields.get(b"last-event-id"), receive, send)
 
     def _loop_state(self) -> LoopState:
@@ -270,9 +272,21 @@ def app(server: BaseServer) -> HttpApp:
     )
 
 
+def _caller(principal: Principal, scope: Scope) -> Caller:
+    """Return as whom a client is counted."""
+    if principal is not ANONYMOUS:
+        return principal.identity
+    client = scope.get("client")
+    return client[0] if client else ""
+
+
 def _listed(text: str) -> list[str]:
     """Split a comma-separated list, without its empty entries."""
     return [name for part in text.split(",") if (name := part.strip())]
+
+
+def _is_json(media_type: bytes) -> bool:
+    return media_type.split(b";", 1)[0].strip().lower() == b"application/json"
 
 
 def _accepted(accept: bytes) -> tuple[bool, bool]:

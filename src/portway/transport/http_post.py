@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -19,7 +19,7 @@ from portway.protocol.jsonrpc import Message, UnreadableMessage, decode, encode_
 from portway.protocol.versions import LATEST_MODERN, Era, negotiate
 from portway.sessions.exchange import Exchange
 from portway.sessions.subscription import LISTEN
-from portway.transport.concurrency_limits import LoopState
+from portway.transport.concurrency_limits import Caller, LoopState
 from portway.transport.http_reply import Reply
 from portway.transport.listen_streams import listen
 
@@ -40,6 +40,7 @@ class Post(msgspec.Struct, gc=False):
     body: bytes
     fields: Fields
     principal: Principal
+    caller: Caller
     reply: Reply
     loop: LoopState
 
@@ -99,12 +100,12 @@ class Endpoint:
                 if message.method == LISTEN:
                     await self._listen(post, exchange)
                 else:
-                    await reply.run(self._dispatcher, exchange, post.loop.calls)
+                    await reply.run(self._dispatcher, exchange, post.caller, post.loop)
         except RpcError as error:
             await reply.fail(message, era, error)
 
     async def _listen(self, post: Post, exchange: Exchange) -> None:
-        with post.loop.streams.held(post.principal):
+        with post.loop.streams.held(post.caller):
             if not post.reply.accepts_events:
                 text = "The Accept header must allow text/event-stream: subscriptions/listen is answered by one."
                 raise RpcError(REFUSED, text, status=406)
@@ -124,7 +125,8 @@ class Endpoint:
         else:
             version = (version or _UNSAID) if session is None else session.version
             exchange = Exchange(message, Era.LEGACY, principal, reply, post.body, version, session, post.fields)
-            await reply.run(self._dispatcher, exchange, post.loop.calls, session)
+            reply.session = session
+            await reply.run(self._dispatcher, exchange, post.caller, post.loop)
 
     async def _initialize(self, post: Post, message: Message) -> None:
         """Answer `initialize`: it gets a new session, even if it names one."""
@@ -138,7 +140,7 @@ class Endpoint:
                     self._told_of_keys = True
                     _log.info("PORTWAY_KEYS is not set: sessions, cursors and questions end with this process")
         exchange = Exchange(message, Era.LEGACY, post.principal, post.reply, post.body, version, session, post.fields)
-        await post.reply.run(self._dispatcher, exchange, post.loop.calls)
+        await post.reply.run(self._dispatcher, exchange, post.caller, post.loop)
 
     async def _answer_batch(self, post: Post, unreadable: UnreadableMessage) -> None:
         """Answer a batch, which 2025-03-26 obliges a server to receive; its requests are answered in order."""
@@ -147,12 +149,16 @@ class Endpoint:
             session = self.session(post.fields, post.principal, needed=self._needs_session)
             if session is not None and session.version != BATCH_VERSION:
                 raise unreadable
-            with post.loop.calls.held(post.principal):
-                reply.session = session
-                for part, message in split(post.body):
+            parts = split(post.body)
+            reply.session = session
+            reply.begin(_requests(parts), Era.LEGACY, post.caller, post.loop)
+            try:
+                for part, message in parts:
                     answer = await self._answer_part(post, part, message, session)
                     if answer is not None:
                         replies.append(answer)
+            finally:
+                reply.end()
         except RpcError as error:
             await reply.finish(error.status, encode_error(None, error))
             return
@@ -171,9 +177,15 @@ class Endpoint:
             return None
         exchange = Exchange(message, Era.LEGACY, post.principal, post.reply, part, BATCH_VERSION, session, post.fields)
         try:
-            return await self._dispatcher.dispatch(exchange)
+            return await post.reply.answer(self._dispatcher, exchange)
         except RpcError as fault:
             return encode_error(message.id, fault)
+
+
+def _requests(parts: Iterable[tuple[bytes, Message | UnreadableMessage]]) -> tuple[int | str, ...]:
+    """Return the ids of the requests of a batch."""
+    messages = [message for _, message in parts if not isinstance(message, UnreadableMessage)]
+    return tuple(message.id for message in messages if message.method is not UNSET and message.id is not UNSET)
 
 
 def _session_id(fields: Fields) -> str:

@@ -2,8 +2,14 @@
 
 While its call runs, a reply is *silent* until its handler waits; *watched* from WATCH_AFTER seconds later; *streaming*
 from the first message before the result, at the latest KEEP_ALIVE seconds after that. It is *finished* when its last
-message is sent. A call is cancelled by a legacy client's notification, and then answered with an error as soon as the
-handler has stopped; or by a modern client that leaves, whom nothing can be sent.
+message is sent.
+
+From the moment it is watched, a reply knows when its client leaves. It is then *detached*, and has a place among the
+detached calls instead of the calls in flight. A modern client that leaves cancels its call (2026-07-28,
+basic/patterns/cancellation). A legacy one may come back for the rest of the stream (2025-11-25, basic/transports: a
+disconnect is no cancellation), so its call goes on, until a notification or the end of the session cancels it, there
+are too many detached calls, or nobody follows its stream DETACHED_SECONDS later. A cancelled call is answered with an
+error as soon as its handler has stopped.
 """
 
 from __future__ import annotations
@@ -29,12 +35,14 @@ if TYPE_CHECKING:
     from portway.sessions.event_log import Stream
     from portway.sessions.exchange import Exchange
     from portway.sessions.http_sessions import HttpSession
-    from portway.transport.concurrency_limits import ConcurrencyLimit
+    from portway.transport.concurrency_limits import Caller, LoopState
 
 WATCH_AFTER = 0.005
 """Seconds after which a call is watched: most `def` handlers have finished by then."""
 POLLING = "2025-11-25"
 """The first revision whose clients understand an empty event, and fetch the rest of a stream."""
+DETACHED_SECONDS = 300.0
+"""Seconds after which a call is cancelled whose client has left, unless another connection carries its stream then."""
 RETRY = 1000
 """Milliseconds after which a client comes back for a stream that was ended early, unless the handler says."""
 
@@ -43,18 +51,21 @@ class Reply:
     """The reply to one POST, and the channel of the call it answers.
 
     A handler that completes without waiting takes no task and no timer. For one that waits, a timer first starts a task
-    that cancels the call when a modern client leaves (2026-07-28, basic/patterns/cancellation), and later opens the
-    stream, so that proxies do not cut the connection. A legacy client may leave and come back: in a session
-    all messages go by the session's log, whichever connection carries them.
+    that watches for the client to leave, and later opens the stream, so that proxies do not cut the connection. In a
+    session all messages go by the session's log, whichever connection carries them.
     """
 
     __slots__ = (
         "_accepts_json",
+        "_caller",
         "_cancelled",
+        "_detached",
         "_events",
         "_finished",
         "_headers",
+        "_loop_state",
         "_opening",
+        "_running",
         "_stream",
         "_task",
         "_timer",
@@ -65,84 +76,133 @@ class Reply:
         "session",
     )
 
+    _task: asyncio.Task[None]
+    _timer: asyncio.Handle
+    _caller: Caller
+    _loop_state: LoopState
+
     def __init__(self, receive: Receive, send: Send, accepts_json: bool, accepts_events: bool) -> None:
         self.accepts_events = accepts_events
         self._accepts_json = accepts_json
         self.receive = receive
         self.send = send
         self._finished = False
-        self._cancelled = False
+        self._cancelled: dict[int | str, bool] = {}  # whether each request answered here is cancelled
+        self._running: int | str | None = None
+        self._detached = False
         self._headers: tuple[tuple[bytes, bytes], ...] = ()  # beside the usual ones
         self.session: HttpSession | None = None
         self._stream: Stream | None = None  # the session's, once there is one
         self._events: EventStream | None = None
         self._opening: asyncio.Task[None] | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
         self._watcher: asyncio.Task[None] | None = None
 
-    async def run(
-        self, dispatcher: Dispatcher, exchange: Exchange, calls: ConcurrencyLimit, session: HttpSession | None = None
-    ) -> None:
-        """Have a request answered and send the answer. Raises RpcError as `dispatch` and `calls` do."""
-        calls.enter(exchange.principal)
-        request_id = exchange.message.id
-        assert request_id is not UNSET
-        loop = asyncio.get_running_loop()
-        self._task = task = asyncio.current_task(loop)
-        assert task is not None
-        waiting = loop.call_soon(self._start_waiting, loop, exchange.era)
-        if session is not None:
-            self.session = session
-            session.calls[request_id] = self.cancel
-        body = b""
+    async def run(self, dispatcher: Dispatcher, exchange: Exchange, caller: Caller, loop_state: LoopState) -> None:
+        """Have a request answered and send the answer. Raises RpcError as `dispatch` and `begin` do."""
+        assert exchange.message.id is not UNSET
+        self.begin((exchange.message.id,), exchange.era, caller, loop_state)
         try:
-            body = await dispatcher.dispatch(exchange)
-        except (asyncio.CancelledError, RpcError):
-            if not self._cancelled:
-                raise
+            body = await self.answer(dispatcher, exchange)
         finally:
-            calls.leave(exchange.principal)
-            waiting.cancel()
-            if self._timer is not None:
-                self._timer.cancel()
-            if self._watcher is not None:
-                self._watcher.cancel()
-            if session is not None and session.calls.get(request_id) == self.cancel:
-                del session.calls[request_id]
-        if self._cancelled:
-            task.uncancel()
-            if exchange.era is Era.MODERN:
-                return
-            body = encode_error(request_id, RpcError(REQUEST_CANCELLED, "Request cancelled"))
+            self.end()
         await self.finish(200, body)
 
-    def cancel(self) -> None:
-        """Stop the handler: the client does not want the result any more."""
-        self._cancelled = True
-        if self._task is not None:
-            self._task.cancel()
+    def begin(self, requests: tuple[int | str, ...], era: Era, caller: Caller, loop_state: LoopState) -> None:
+        """Take a place for the requests with these ids, which can be cancelled now. Raises RpcError without a place."""
+        loop_state.calls.enter(caller)
+        self._caller, self._loop_state = caller, loop_state
+        loop = loop_state.loop
+        task = asyncio.current_task(loop)
+        assert task is not None
+        self._task = task
+        self._timer = loop.call_soon(self._start_waiting, era)
+        for request_id in requests:
+            self._cancelled[request_id] = False
+            if self.session is not None:
+                self.session.calls[request_id] = self.cancel
+
+    async def answer(self, dispatcher: Dispatcher, exchange: Exchange) -> bytes:
+        """Return the reply to a request, an error if it is cancelled. Raises RpcError as `dispatch`."""
+        request_id, cancelled = exchange.message.id, self._cancelled
+        assert request_id is not UNSET
+        if not cancelled[request_id]:
+            body = b""
+            self._running = request_id
+            try:
+                body = await dispatcher.dispatch(exchange)
+            except (asyncio.CancelledError, RpcError):
+                if not cancelled[request_id]:
+                    raise
+            finally:
+                self._running = None
+            if not cancelled[request_id]:
+                return body
+            self._task.uncancel()
+        return encode_error(request_id, RpcError(REQUEST_CANCELLED, "Request cancelled"))
+
+    def end(self) -> None:
+        """Give the place back: every request is answered."""
+        if self._detached:
+            self._loop_state.detached.discard(self)
+        else:
+            self._loop_state.calls.give(self._caller)
+        self._timer.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
+        if self.session is not None:
+            for request_id in self._cancelled:
+                if self.session.calls.get(request_id) == self.cancel:
+                    del self.session.calls[request_id]
+
+    def cancel(self, request_id: int | str) -> None:
+        """Stop the handler of a request, or never start it: the client does not want the result any more."""
+        if not self._cancelled[request_id]:
+            self._cancelled[request_id] = True
+            if self._running == request_id:
+                self._task.cancel()
+
+    def give_up(self) -> None:
+        """Cancel every request that is not answered yet."""
+        for request_id in self._cancelled:
+            self.cancel(request_id)
 
     def name(self, session: HttpSession) -> None:
         """Send the client the id of its new session with the reply."""
         self._headers = ((SESSION, session.id.encode()),)
 
-    def _start_waiting(self, loop: asyncio.AbstractEventLoop, era: Era) -> None:
-        self._timer = loop.call_later(WATCH_AFTER, self._start_watching, loop, era)
+    def _start_waiting(self, era: Era) -> None:
+        self._timer = self._loop_state.loop.call_later(WATCH_AFTER, self._start_watching, era)
 
-    def _start_watching(self, loop: asyncio.AbstractEventLoop, era: Era) -> None:
+    def _start_watching(self, era: Era) -> None:
+        loop = self._loop_state.loop
         if self.accepts_events:
             self._timer = loop.call_later(KEEP_ALIVE, self._keep_alive)
-        if era is Era.MODERN:
-            self._watcher = loop.create_task(self._watch())
+        self._watcher = loop.create_task(self._watch(era))
 
     def _keep_alive(self) -> None:
-        self._opening = asyncio.get_running_loop().create_task(self._open().comment())
+        self._opening = self._loop_state.loop.create_task(self._open().comment())
 
-    async def _watch(self) -> None:
+    async def _watch(self, era: Era) -> None:
         while (await self.receive())["type"] != "http.disconnect":
             pass
-        self.cancel()
+        self._detached = True
+        self._loop_state.calls.give(self._caller)
+        self._loop_state.detached.add(self, self._caller)
+        if era is Era.MODERN:
+            self.give_up()
+        else:
+            self._limit_detached()
+
+    def _limit_detached(self) -> None:
+        """Cancel the call in DETACHED_SECONDS, and look again as long after that if its stream is carried then."""
+        self._timer.cancel()
+        self._timer = self._loop_state.loop.call_later(DETACHED_SECONDS, self._expire)
+
+    def _expire(self) -> None:
+        if self._stream is not None and self._stream.carriers:
+            self._limit_detached()
+        else:
+            self.give_up()
 
     def _open(self) -> EventStream:
         if self._events is None:

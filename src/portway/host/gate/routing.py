@@ -5,12 +5,12 @@ from collections.abc import Iterable, Mapping
 from zlib import crc32
 
 from portway.host.gate.callers import NOBODY, Caller, Callers
-from portway.host.gate.places import Places
 from portway.host.gate.reply_memory import ReplyMemory
 from portway.host.routing_table import App, AppLimits, InstanceAddress, Table
 from portway.http.cors import Cors
 from portway.http.host_and_origin import Guard
 from portway.http.http_client import HttpClient
+from portway.http.places import Places
 from portway.protocol.errors import REFUSED, RpcError
 
 _KNOWN_HOSTS = 1024  # Host values whose route is remembered until the next table

@@ -1,4 +1,6 @@
-"""The places of one app at the gate, of one kind (calls, streams or detached calls), and who holds them."""
+"""The places of one kind (calls, streams or detached calls), and who holds them."""
+
+from collections.abc import Hashable
 
 
 class Places:
@@ -8,16 +10,15 @@ class Places:
 
     def __init__(self) -> None:
         self.taken = 0
-        self._held: dict[str, int] = {}
+        self._held: dict[Hashable, int] = {}
 
-    def take(self, holder: str) -> None:
+    def take(self, holder: Hashable) -> int:
+        """Take one place more, and return how many `holder` has now."""
         self.taken += 1
-        if holder in self._held:
-            self._held[holder] += 1
-        else:
-            self._held[holder] = 1
+        held = self._held[holder] = self._held[holder] + 1 if holder in self._held else 1
+        return held
 
-    def give(self, holder: str) -> None:
+    def give(self, holder: Hashable) -> None:
         """Give one place back."""
         self.taken -= 1
         if self._held[holder] == 1:
@@ -25,7 +26,7 @@ class Places:
         else:
             self._held[holder] -= 1
 
-    def admits(self, holder: str, limit: int) -> bool:
+    def admits(self, holder: Hashable, limit: int) -> bool:
         """Whether `holder` may keep the place it took last.
 
         Up to `limit` places, anybody is admitted. From there to `2 * limit`, only holders with at most an equal share
@@ -35,6 +36,6 @@ class Places:
             return True
         return self.taken <= 2 * limit and self._held[holder] * len(self._held) <= limit
 
-    def greediest(self) -> str:
+    def greediest(self) -> Hashable:
         """Return the holder of the most places; there must be one."""
         return max(self._held, key=lambda holder: self._held[holder])
