@@ -28,7 +28,7 @@ class ResourceNotFound(Exception):
 
 
 class SettingError(ValueError):
-    """An environment variable has a value that cannot be used. The message says why and shows no secret."""
+    """An environment variable or an option cannot be used. The message says why and shows no secret."""
 
 
 class Suspended(BaseException):

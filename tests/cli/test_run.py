@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from portway.client import Client
-from portway.transport.run import UsageError, choose
+from portway.exceptions import SettingError
+from portway.transport.run import choose
 from tests.conftest import RunCli
 from tests.support import SCRIPTS, eventually, started
 from tests.transport.test_stdio import ended
@@ -122,7 +123,7 @@ def test_the_transport_is_chosen_by_argument_then_environment_then_input(
 
 
 def test_an_unknown_transport_is_refused() -> None:
-    with pytest.raises(UsageError, match="there is no transport carrier; use http or stdio"):
+    with pytest.raises(SettingError, match="there is no transport carrier; use http or stdio"):
         choose(None, {"PORTWAY_TRANSPORT": "carrier"})
 
 

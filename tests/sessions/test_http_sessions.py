@@ -123,7 +123,7 @@ def test_what_is_remembered_of_a_session_goes_when_it_is_idle_but_not_while_its_
             assert session is not None
             session.level = 7
             session.subscribe("test://a")
-        session.log.standalone.attach(Open())
+        session.log.standalone.carriers.append(Open())
         clock.now += IDLE_SECONDS - 1
         assert levels() == [7, 7]
         clock.now += IDLE_SECONDS + 1
@@ -154,7 +154,7 @@ def test_a_session_with_a_call_in_flight_is_remembered_and_one_whose_stream_has_
                 session.calls[1] = cancelled.append
             else:
                 carrier = Open()
-                session.log.standalone.attach(carrier)
+                session.log.standalone.carriers.append(carrier)
                 session.log.standalone.detach(carrier)
         clock.now += IDLE_SECONDS
         found = [sessions.find(session_id, ANONYMOUS) for session_id in (newcomer, calling, left)]

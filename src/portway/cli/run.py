@@ -28,7 +28,8 @@ def command(target: str, transport: str | None, host: str | None, port: int | No
     OBJECT names the portway.Server in FILE; it may be left out when FILE has only one.
     """
     from portway.cli.load_server import LoadError, load
-    from portway.transport.run import UsageError, choose, serve_http, serve_stdio
+    from portway.exceptions import SettingError
+    from portway.transport.run import choose, serve_http, serve_stdio
 
     try:
         choice = choose(transport, os.environ)
@@ -40,7 +41,7 @@ def command(target: str, transport: str | None, host: str | None, port: int | No
 
         wire = claim()  # before the import, so that what the file prints does not reach the client
         serve_stdio(load(target), choice, wire)
-    except (LoadError, UsageError) as error:
+    except (LoadError, SettingError) as error:
         raise click.ClickException(str(error)) from None
 
 

@@ -6,7 +6,8 @@ import asyncio
 import functools
 import itertools
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import msgspec
@@ -119,11 +120,8 @@ class Rpc:
 
     async def notify(self, method: str) -> None:
         """Send a legacy notification without params. Raise ClientError."""
-        try:
-            async with asyncio.timeout(self.timeout):
-                await self.channel.notify(encode_notification(method, b"{}"), self.version)
-        except TimeoutError:
-            raise NoAnswer(f"the server did not answer {method} in {self.timeout:g} seconds") from None
+        async with self._in_time(method):
+            await self.channel.notify(encode_notification(method, b"{}"), self.version)
 
     async def listen(self, kinds: Iterable[str], changes: Changes) -> None:
         """Open `subscriptions/listen` for `changes`; return when the server has acknowledged it.
@@ -137,12 +135,10 @@ class Rpc:
         self._listening[call.id] = changes
         changes.carrier = asyncio.get_running_loop().create_task(self._carry(call, changes))
         try:
-            async with asyncio.timeout(self.timeout):
+            async with self._in_time(call.method):
                 await changes.acknowledged.wait()
-        except BaseException as error:
+        except BaseException:
             await changes.close()
-            if isinstance(error, TimeoutError):
-                raise NoAnswer(f"the server did not answer {call.method} in {self.timeout:g} seconds") from None
             raise
         if changes.refusal is not None:
             raise changes.refusal
@@ -221,11 +217,9 @@ class Rpc:
     ) -> Raw:
         call = self._call(method, params, wants_progress=on_progress is not None, headers=headers)
         try:
-            async with asyncio.timeout(self.timeout) as deadline:
+            async with self._in_time(method) as deadline:
                 self._waiting[call.id] = _Waiting(on_progress, deadline)
                 reply = await self.channel.request(call)
-        except TimeoutError:
-            raise NoAnswer(f"the server did not answer {method} in {self.timeout:g} seconds") from None
         finally:
             self._waiting.pop(call.id, None)
         if reply.error is not UNSET:
@@ -233,6 +227,15 @@ class Rpc:
         if reply.result is UNSET:
             raise ClientError(f"the server's answer to {method} has neither a result nor an error")
         return reply.result
+
+    @asynccontextmanager
+    async def _in_time(self, method: str) -> AsyncIterator[asyncio.Timeout]:
+        """Raise NoAnswer if the block, which waits for the server to answer `method`, outlasts the client's timeout."""
+        try:
+            async with asyncio.timeout(self.timeout) as deadline:
+                yield deadline
+        except TimeoutError:
+            raise NoAnswer(f"the server did not answer {method} in {self.timeout:g} seconds") from None
 
     async def _input(self, outcome: Outcome) -> dict[str, Any]:
         """Answer one round of questions. Return the params to add when the request is repeated."""

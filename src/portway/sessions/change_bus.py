@@ -142,16 +142,15 @@ class Listener:
     has `overflowed`: its client cannot know what it missed, so it must come again.
     """
 
-    __slots__ = ("_bus", "_limit", "_pending", "_since", "_waiting", "ended", "kinds", "overflowed", "uris", "woken")
+    __slots__ = ("_bus", "_limit", "_pending", "_since", "ended", "kinds", "overflowed", "uris", "woken")
 
     def __init__(self, bus: Bus, kinds: tuple[str, ...], pending_limit: int) -> None:
         self._bus = bus
         self._limit = pending_limit
         self._pending: dict[Change, None] | None = None  # made for the first change
         self._since = 0  # the burst it was made in
-        self._waiting: asyncio.Future[None] | None = None
         self.woken: Callable[[], None] | None = None
-        """Called when there is something to take, or the listener has ended; for a stream without a waiting task."""
+        """Called when there is something to take, or the listener has ended."""
         self.kinds = kinds
         self.uris: set[str] | frozenset[str] = frozenset()
         self.ended = False
@@ -183,11 +182,9 @@ class Listener:
     async def changes(self) -> list[Change]:
         """Wait for changes and return those since the last time, in order; none once the listener has ended."""
         if not self._pending and not self.ended:
-            self._waiting = asyncio.get_running_loop().create_future()
-            try:
-                await self._waiting
-            finally:
-                self._waiting = None
+            woken = asyncio.Event()
+            self.woken = woken.set
+            await woken.wait()
         return self.taken()
 
     def taken(self) -> list[Change]:
@@ -217,7 +214,5 @@ class Listener:
             self._wake()
 
     def _wake(self) -> None:
-        if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_result(None)
         if self.woken is not None:
             self.woken()

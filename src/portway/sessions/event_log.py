@@ -74,10 +74,6 @@ class Stream:
         self.sent = self.last
         return events
 
-    def attach(self, carrier: Carrier) -> None:
-        """Let a connection carry the stream from here on."""
-        self.carriers.append(carrier)
-
     def detach(self, carrier: Carrier) -> None:
         """Let a connection go; the one attached before it carries the stream again."""
         self.carriers.remove(carrier)

@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from portway.http.places import Places
 from portway.protocol.errors import REFUSED, RpcError
 from portway.sessions.change_bus import Bus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from portway.http.limits import Limits
     from portway.sessions.changes import Changes
@@ -58,35 +58,31 @@ class ConcurrencyLimit(Places):
             self.give(caller)
 
 
-class Detachable(Protocol):
-    """A call that goes on when its client has left."""
-
-    def give_up(self) -> None:
-        """Stop the call."""
-
-
 class DetachedCalls:
-    """The calls whose clients have left. One too many ends the oldest call of the caller that has most of them."""
+    """The calls whose clients have left, each by the function that cancels it.
+
+    One too many cancels the oldest call of the caller that has most of them.
+    """
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._places = Places()
-        self._callers: dict[Detachable, Caller] = {}  # the oldest call first
+        self._callers: dict[Callable[[], None], Caller] = {}  # the oldest call first
 
-    def add(self, call: Detachable, caller: Caller) -> None:
-        """Give a call a place, and end another one if there are too many."""
-        self._callers[call] = caller
+    def add(self, cancel: Callable[[], None], caller: Caller) -> None:
+        """Give a call a place, and cancel the oldest one if there are too many."""
+        self._callers[cancel] = caller
         self._places.take(caller)
         if self._places.taken > self._most:
             greediest = self._places.greediest()
             oldest = next(each for each, holder in self._callers.items() if holder == greediest)
             self.discard(oldest)
-            oldest.give_up()
+            oldest()
 
-    def discard(self, call: Detachable) -> None:
+    def discard(self, cancel: Callable[[], None]) -> None:
         """Take the place of a call, if it still has one."""
-        if call in self._callers:
-            self._places.give(self._callers.pop(call))
+        if cancel in self._callers:
+            self._places.give(self._callers.pop(cancel))
 
 
 class LoopState:

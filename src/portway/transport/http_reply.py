@@ -143,7 +143,7 @@ class Reply:
     def end(self) -> None:
         """Give the place back: every request is answered."""
         if self._detached:
-            self._loop_state.detached.discard(self)
+            self._loop_state.detached.discard(self.give_up)
         else:
             self._loop_state.calls.give(self._caller)
         self._timer.cancel()
@@ -187,7 +187,7 @@ class Reply:
             pass
         self._detached = True
         self._loop_state.calls.give(self._caller)
-        self._loop_state.detached.add(self, self._caller)
+        self._loop_state.detached.add(self.give_up, self._caller)
         if era is Era.MODERN:
             self.give_up()
         else:

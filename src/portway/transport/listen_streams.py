@@ -85,7 +85,7 @@ async def follow(session: HttpSession, last_event_id: bytes | None, receive: Rec
     stream.sent = after
     response = EventStream(send, prime=stream.id(after) if session.version >= POLLING else b"")
     carrier = OpenStream(response)
-    stream.attach(carrier)
+    stream.carriers.append(carrier)
 
     def take() -> list[tuple[bytes, bytes]] | None:
         if stream.carriers[-1] is carrier:

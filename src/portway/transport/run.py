@@ -9,6 +9,8 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from portway.exceptions import SettingError
+
 if TYPE_CHECKING:
     from portway.http.bind import Bind
     from portway.server.server import BaseServer
@@ -21,10 +23,6 @@ _LOCAL = ("127.0.0.1", "::1", "localhost")
 _log = logging.getLogger("portway.transport")
 
 
-class UsageError(Exception):
-    """The server cannot be served as asked; the message says why, and what to change."""
-
-
 class Choice(NamedTuple):
     """The transport, and why in a few words for the line on stderr."""
 
@@ -35,7 +33,7 @@ class Choice(NamedTuple):
 def choose(transport: str | None, environ: Mapping[str, str], stdin: int = 0) -> Choice:
     """Choose by the argument, then by PORTWAY_TRANSPORT and PORTWAY_SOCKET, then by what file descriptor `stdin` is.
 
-    Raises UsageError for a transport that is neither http nor stdio.
+    Raises SettingError for a transport that is neither http nor stdio.
     """
     for value, reason in ((transport, "as asked"), (environ.get("PORTWAY_TRANSPORT"), "PORTWAY_TRANSPORT is set")):
         if value in ("http", "streamable-http"):  # the second is the specification's word, and other frameworks'
@@ -43,7 +41,7 @@ def choose(transport: str | None, environ: Mapping[str, str], stdin: int = 0) ->
         if value == "stdio":
             return Choice("stdio", reason)
         if value:
-            raise UsageError(f"there is no transport {value}; use http or stdio")
+            raise SettingError(f"there is no transport {value}; use http or stdio")
     if environ.get("PORTWAY_SOCKET"):
         return Choice("http", "PORTWAY_SOCKET is set")
     try:
@@ -74,28 +72,23 @@ def run(
             serve_http(server, choice, host=host, port=port, workers=workers)
         else:
             serve_stdio(server, choice)
-    except UsageError as error:
+    except SettingError as error:
         raise SystemExit(f"portway: {error}") from None
 
 
 def serve_stdio(server: BaseServer, choice: Choice, wire: Wire | None = None) -> None:
     """Serve over standard input and output, or over the `wire` claimed from them earlier."""
-    from portway.exceptions import SettingError
     from portway.protocol.sealing import Keys
     from portway.transport import stdio
 
     _configure_logs()
-    try:
-        keys = Keys.parse(text) if (text := os.environ.get("PORTWAY_KEYS")) else None
-    except SettingError as error:
-        raise UsageError(str(error)) from None
+    keys = Keys.parse(text) if (text := os.environ.get("PORTWAY_KEYS")) else None
     _announce(server, "stdio", choice)
     stdio.serve(server, wire, keys)
 
 
 def serve_http(server: BaseServer, choice: Choice, *, host: str | None, port: int | None, workers: int) -> None:
-    """Serve over HTTP by `workers` processes. Raises UsageError for an address or a setting that cannot be used."""
-    from portway.exceptions import SettingError
+    """Serve over HTTP by `workers` processes. Raises SettingError for an address or a setting that cannot be used."""
     from portway.http.bind import ListenError
     from portway.http.serve import LifespanError
     from portway.http.serve import run as listen
@@ -111,7 +104,7 @@ def serve_http(server: BaseServer, choice: Choice, *, host: str | None, port: in
         if not (bind.uds or os.environ.get("PORTWAY_TOKENS") or bind.host in _LOCAL):
             _log.warning("no PORTWAY_TOKENS is set: anyone who reaches %s:%d may call every tool", bind.host, bind.port)
         if workers > 1 and application.keeps_sessions:
-            raise UsageError(
+            raise SettingError(
                 "this server gives legacy clients sessions, which one process must hold: leave --workers out, "
                 "or write Server(sessions=False)"
             )
@@ -120,10 +113,10 @@ def serve_http(server: BaseServer, choice: Choice, *, host: str | None, port: in
                 from portway.transport.workers import supervise
 
                 raise SystemExit(supervise(application, bind, workers, announce))
-            raise UsageError("several workers need a system that can fork; leave --workers out")
+            raise SettingError("several workers need a system that can fork; leave --workers out")
         listen(application, bind, on_ready=announce)
-    except (ListenError, LifespanError, SettingError) as error:
-        raise UsageError(str(error)) from None
+    except (ListenError, LifespanError) as error:
+        raise SettingError(str(error)) from None
 
 
 def _bind(environ: Mapping[str, str], host: str | None, port: int | None) -> Bind:
@@ -134,7 +127,7 @@ def _bind(environ: Mapping[str, str], host: str | None, port: int | None) -> Bin
         return Bind(uds=path)
     given = environ.get("PORT", "")
     if given and not (given.isdecimal() and int(given) <= _LAST_PORT):
-        raise UsageError(f"PORT={given} is not a port number; use 0 to 65535")
+        raise SettingError(f"PORT={given} is not a port number; use 0 to 65535")
     everywhere = "0.0.0.0"  # noqa: S104 - a platform that sets PORT connects from outside
     return Bind(
         host or (everywhere if given else "127.0.0.1"), port if port is not None else int(given or FALLBACK_PORT)
@@ -147,7 +140,7 @@ def _configure_logs() -> None:
     try:
         log_config.configure()
     except ValueError as error:
-        raise UsageError(str(error)) from None
+        raise SettingError(str(error)) from None
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # a print() fails no call, whatever the locale
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from portway.protocol.errors import INVALID_REQUEST, RpcError
 from portway.protocol.jsonrpc import encode_error
-from portway.protocol.sealing import Keys
 from portway.server.dispatcher import Dispatcher
 from portway.transport import parent_watch
 from portway.transport.pipes import Lines, Reader, Wire, Writer, claim
@@ -24,6 +23,7 @@ from portway.transport.stdio_connection import StdioConnection
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from portway.protocol.sealing import Keys
     from portway.server.server import BaseServer
 
 LINE_BYTES = 16 * 1024 * 1024
@@ -35,7 +35,7 @@ _DRAIN_SECONDS = 1.0
 _log = logging.getLogger("portway.transport")
 
 
-def serve(server: BaseServer, wire: Wire | None = None, keys: Keys | None = None) -> None:
+def serve(server: BaseServer, wire: Wire | None, keys: Keys | None) -> None:
     """Serve the client at standard input and output until it closes them or dies, or a signal comes. Blocking.
 
     SIGTERM and SIGINT cancel the calls and leave the lifespans; a second signal ends the process at once. Raises
@@ -44,12 +44,12 @@ def serve(server: BaseServer, wire: Wire | None = None, keys: Keys | None = None
     wire = wire or claim()
     parent_watch.watch(wire.reader)
     try:
-        asyncio.run(_serve(server, wire, keys or Keys.random()))
+        asyncio.run(_serve(server, wire, keys))
     except KeyboardInterrupt:
         pass  # a terminal's Ctrl-C reaches the client too: there is nobody to answer
 
 
-async def _serve(server: BaseServer, wire: Wire, keys: Keys) -> None:
+async def _serve(server: BaseServer, wire: Wire, keys: Keys | None) -> None:
     dispatcher = Dispatcher(server, keys)
     ended, stopped = asyncio.Event(), asyncio.Event()
     serving = asyncio.current_task()

@@ -48,7 +48,7 @@ def _open(bind: Bind, count: int) -> list[socket.socket]:
     The kernel spreads TCP connections over sockets that share a port; all workers accept from one Unix socket.
     """
     first = bind.open()
-    if first.family == socket.AF_UNIX or not hasattr(socket, "SO_REUSEPORT"):
+    if first.family == socket.AF_UNIX:
         return [first] * count
     address, family = first.getsockname()[:2], first.family
     first.close()  # the port is free, and sharing must be set before binding
