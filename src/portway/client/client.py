@@ -35,7 +35,7 @@ from portway.client.rpc import OnProgress, ParamHeaders, Rpc, client_info
 from portway.client.server_requests import Handlers, OnChange, OnElicit, OnLog, OnSample, Roots
 from portway.protocol.errors import HEADER_MISMATCH, UNSUPPORTED_VERSION, RpcError
 from portway.protocol.param_headers import HeaderParam, param_headers
-from portway.protocol.versions import LATEST_LEGACY, LATEST_MODERN, LEGACY_VERSIONS, Era
+from portway.protocol.versions import LATEST_LEGACY, LATEST_MODERN, LEGACY_VERSIONS, MODERN_VERSIONS, Era
 
 T = TypeVar("T")
 _PROBE_SECONDS = 10.0
@@ -96,8 +96,7 @@ class Client:
         if self._rpc.handlers.on_change is not None:
             self._rpc.listeners.append(changes)  # a legacy server may send changes at once
         try:
-            if self._wanted == "legacy" or not await self._probe():
-                await self._initialize()
+            await self._negotiate()
             if self._rpc.listeners:
                 if self.era is Era.MODERN and self._kinds():
                     await self._rpc.listen(self._kinds(), changes)
@@ -241,24 +240,26 @@ class Client:
         except ValueError as error:
             raise ClientError(str(error)) from None
 
-    async def _probe(self) -> bool:
-        """Connect in the modern era. Return False if the legacy handshake should be tried.
+    async def _negotiate(self) -> None:
+        """Agree on the era and the version (2026-07-28, basic/versioning)."""
+        if self._wanted == "legacy" or not await self._probe():
+            await self._initialize()
 
-        Specification: basic/versioning (2026-07-28).
-        """
+    async def _probe(self) -> bool:
+        """Connect in the modern era. Return False if the legacy handshake should be tried."""
         rpc, is_last = self._rpc, self._wanted == "modern"
         rpc.era, rpc.version = Era.MODERN, LATEST_MODERN
         try:
             # A legacy server may ignore the probe: leave time for the handshake before the caller gives up.
             async with asyncio.timeout(None if is_last else _PROBE_SECONDS):
-                found = await rpc.request("server/discover", {}, DiscoverResult)
+                found = await self._discover()
         except TimeoutError:
             return False
         except (RpcError, ClientError) as error:
             if is_last or not _may_be_legacy(error):
                 raise
             return False
-        if LATEST_MODERN not in found.supported_versions:
+        if not any(version in MODERN_VERSIONS for version in found.supported_versions):
             if is_last:
                 raise ClientError(
                     f"the server speaks no version of the modern era ({', '.join(found.supported_versions)})"
@@ -272,6 +273,16 @@ class Client:
         if rpc.handlers.on_log is not None:
             rpc.level = _LOG_LEVEL
         return True
+
+    async def _discover(self) -> DiscoverResult:
+        try:
+            return await self._rpc.request("server/discover", {}, DiscoverResult)
+        except RpcError as error:
+            both = [version for version in MODERN_VERSIONS if version in _supported(error)]
+            if not both:
+                raise
+        self._rpc.version = both[-1]
+        return await self._rpc.request("server/discover", {}, DiscoverResult)
 
     async def _initialize(self) -> None:
         rpc = self._rpc
@@ -366,10 +377,15 @@ class Client:
         watcher.add_done_callback(self._watchers.discard)
 
 
+def _supported(error: RpcError) -> list[object]:
+    """Return the versions that an UNSUPPORTED_VERSION error names."""
+    named = error.data.get("supported") if error.code == UNSUPPORTED_VERSION and isinstance(error.data, dict) else None
+    return named if isinstance(named, list) else []
+
+
 def _may_be_legacy(error: RpcError | ClientError) -> bool:
     """Return whether a failed probe may come from a legacy server: it was reached and did not understand the probe."""
     if isinstance(error, RpcError):
-        data = error.data if error.code == UNSUPPORTED_VERSION else None
-        named = data.get("supported") if isinstance(data, dict) else None
-        return not (named and isinstance(named, list)) or any(version in LEGACY_VERSIONS for version in named)
+        named = _supported(error)
+        return not named or any(version in LEGACY_VERSIONS for version in named)
     return isinstance(error, NoAnswer) or error.status not in (None, 401, 403)
