@@ -193,7 +193,7 @@ def test_an_instance_that_is_no_mcp_server_is_refused_with_the_documented_text(t
         async with scripted(script) as url:
             waits = asyncio.Event().wait
             stub = cast("Instance", SimpleNamespace(address=url.removesuffix("/mcp"), wait=waits))
-            await read_contract(stub, tmp_path / "log")
+            await read_contract(stub, Release("app", 1, tmp_path), "app.localhost")
 
     with pytest.raises(NotReady) as refused:
         asyncio.run(test())
@@ -227,7 +227,7 @@ def test_an_app_that_keeps_ending_is_shown_with_the_documented_texts(
             if kept.state == "crashed":
                 looping.set()
 
-        kept = Keeper(Release("app", 1, tmp_path, "server.py"), FailingStarter(), changed)
+        kept = Keeper(Release("app", 1, tmp_path), FailingStarter(), changed)
         kept.begin(None)
         await looping.wait()
         await kept.end()

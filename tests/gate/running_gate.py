@@ -164,7 +164,7 @@ def prepare(directory: Path, addresses: list[str], **limits: int) -> Paths:
         name: routing_table.App(
             name, 1, access, "up", instances, [f"{name}.example.org"], routing_table.AppLimits(**limits)
         )
-        for name, access in (("a", "token"), ("p", "public"))
+        for name, access in (("a", "gate"), ("p", "public"))
     }
     apps["down"] = routing_table.App("down", 1, "public", "crashed")
     names = {"secret": "alice", "other": "bob"}

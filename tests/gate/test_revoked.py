@@ -91,7 +91,7 @@ def test_an_app_that_is_destroyed_or_made_private_ends_what_its_callers_have_ope
                 if how == "destroyed":
                     await change(gate, lambda apps: apps.pop("p"))
                 else:
-                    await change(gate, lambda apps: apps["p"].update(access="token"))
+                    await change(gate, lambda apps: apps["p"].update(access="gate"))
 
             texts = {
                 "destroyed": "The app 'p' has been removed from this host.",

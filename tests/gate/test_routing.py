@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def app(name: str, *instances: str, access: str = "token", hosts: tuple[str, ...] = ()) -> App:
+def app(name: str, *instances: str, access: str = "gate", hosts: tuple[str, ...] = ()) -> App:
     given = [InstanceAddress(each, f"unix:/{each}") for each in instances]
     return App(name, 1, access, "up", given, list(hosts))  # type: ignore[arg-type]
 
@@ -137,7 +137,7 @@ def test_an_instance_that_is_busy_or_unchanged_is_kept_by_a_new_table() -> None:
     assert a.instances == {"i0": i0, "i1": i1, "i3": a.backends[1]}, "i0 drains, and answers for its own calls"
     assert routes.backends.keys() == {"i0", "i1", "i3"}
     i0.in_flight = 0
-    moved = App("a", 2, "token", "crashed", [InstanceAddress("i1", "unix:/elsewhere")])
+    moved = App("a", 2, "gate", "crashed", [InstanceAddress("i1", "unix:/elsewhere")])
     routes.replace(Table(3, "example.com", {"a": moved}))
     assert (a.release, a.state, a.instances.keys(), routes.version) == (2, "crashed", {"i1"}, 3)
     assert a.backends[0].instance.address == "unix:/elsewhere"

@@ -56,9 +56,10 @@ def built(paths: Paths, files: dict[str, str]) -> tuple[Release, str]:
     for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(content)
-    release = Release("app", 1, paths.release("app", 1), "")
+    release = Release("app", 1, paths.release("app", 1))
     FolderSource(folder).copy_to(release.source)
-    return release, asyncio.run(build.build(release, read_recipe(release.source), paths, {"GREETING": "hello"}))
+    start = asyncio.run(build.build(release, read_recipe(release.source), paths, {"GREETING": "hello"}))
+    return release, start.name
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from portway.host.app_config import Start
 from portway.host.health_probe import until_silent
 from portway.host.instances.keeper import Keeper
 from portway.host.instances.process_runtime import ProcessRuntime
@@ -36,6 +37,7 @@ server = Server("blocking")
 async def block() -> None:
     time.sleep(1000)
 """
+START = Start(["portway", "run", "server.py", "--transport", "http"], "server.py", on_socket=True)
 CALL = """{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "block", "arguments": {}}}"""
 
 
@@ -49,7 +51,7 @@ def paths(tmp_path: Path) -> Iterator[Paths]:
 
 
 def release(paths: Paths) -> Release:
-    made = Release("app", 1, paths.release("app", 1), "server.py")
+    made = Release("app", 1, paths.release("app", 1), start=START)
     for folder in (made.source, made.log.parent, made.venv / "bin"):
         folder.mkdir(parents=True)
     (made.source / "server.py").write_text(BLOCKING)

@@ -22,7 +22,7 @@ from tests.support import eventually
 @pytest.fixture
 def release(tmp_path: Path) -> Release:
     (tmp_path / "log").mkdir()
-    return Release("app", 2, tmp_path, "server.py")
+    return Release("app", 2, tmp_path)
 
 
 @pytest.fixture

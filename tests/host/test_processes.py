@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from portway.host.app_config import Start
 from portway.host.instances.process_runtime import ProcessRuntime
 from portway.host.instances.readiness import NotReady, until_ready
 from portway.host.instances.runtime import Instance, InstanceLimits
@@ -34,7 +35,7 @@ def paths(tmp_path: Path) -> Iterator[Paths]:
 
 
 def release(paths: Paths, script: str) -> Release:
-    made = Release("app", 1, paths.release("app", 1), "server.py")
+    made = Release("app", 1, paths.release("app", 1), start=Start(["portway"], "server.py", on_socket=True))
     for folder in (made.source, made.log.parent, made.venv / "bin"):
         folder.mkdir(parents=True)
     program = made.venv / "bin" / "portway"
@@ -89,7 +90,7 @@ def test_an_instance_that_ends_before_it_answers_says_how_with_its_last_words(
 ) -> None:
     async def use(_: ProcessRuntime, instance: Instance, made: Release) -> None:
         with pytest.raises(NotReady) as refused:
-            await until_ready(instance, made.log)
+            await until_ready(instance, made, "app.localhost")
         assert str(refused.value) == f"the server ended ({how}) before it answered:\n  last words"
 
     with_instance(paths, f"echo last words; {script}", use)
@@ -98,7 +99,7 @@ def test_an_instance_that_ends_before_it_answers_says_how_with_its_last_words(
 def test_an_instance_that_never_answers_is_given_up(paths: Paths) -> None:
     async def use(_: ProcessRuntime, instance: Instance, made: Release) -> None:
         with pytest.raises(NotReady, match=r"did not answer server/discover or initialize within 0\.2 s"):
-            await until_ready(instance, made.log, 0.2)
+            await until_ready(instance, made, "app.localhost", 0.2)
 
     with_instance(paths, "exec sleep 100", use)
 
@@ -108,8 +109,12 @@ def test_an_instance_is_adopted_by_its_token_and_no_other_process_is(paths: Path
         again = await runtime.adopt(instance.id, instance.token, QUICK)
         assert again is not None
         assert again.address == instance.address
-        pid, _, started = instance.token.partition(":")
-        for token in (f"{pid}:{int(started) + 1}", f"{os.getpid()}:{started}", "4194304:1"):
+        pid, started, address = instance.token.split(":", 2)
+        for token in (
+            f"{pid}:{int(started) + 1}:{address}",
+            f"{os.getpid()}:{started}:{address}",
+            f"4194304:1:{address}",
+        ):
             assert await runtime.adopt(instance.id, token, QUICK) is None
         os.kill(int(pid), signal.SIGKILL)
         assert await instance.wait() == "signal SIGKILL"

@@ -9,13 +9,18 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, text
 
+from portway.host.app_config import AppConfig, Start
 from portway.host.paths import Paths
 from portway.host.releases.prune import prune
-from portway.host.store import AppSettings, InstanceRecord, Store, StoreError
+from portway.host.store import InstanceRecord, Store, StoreError
+from portway.host.store import migrate as migrations
 from portway.host.store.schema import metadata
 from portway.protocol.sealing import Keys
+
+CONFIG = AppConfig(access="public", origins=["https://app.example.com"])
+START = Start(["portway", "run", "server.py"], "server.py", on_socket=True)
 
 
 @pytest.fixture
@@ -35,14 +40,14 @@ def test_release_numbers_are_never_used_twice(store: Store) -> None:
 
 def test_only_a_finished_release_is_live(store: Store) -> None:
     store.begin_release("a", "/a")
-    store.finish_release("a", 1, server="server.py", contract="{}", settings=AppSettings())
+    store.finish_release("a", 1, config=CONFIG, start=START, contract="{}")
     store.begin_release("a", "/a")
     store.fail_release("a", 2, "it did not build")
 
     assert [app.live for app in store.apps()] == [1]
-    assert [(kept.status, kept.server, kept.error) for kept in store.releases("a")] == [
-        ("ready", "server.py", ""),
-        ("failed", "", "it did not build"),
+    assert [(kept.status, kept.config, kept.start, kept.error) for kept in store.releases("a")] == [
+        ("ready", CONFIG, START, ""),
+        ("failed", AppConfig(), None, "it did not build"),
     ]
 
 
@@ -51,7 +56,7 @@ def test_the_newest_five_ready_and_the_newest_five_failed_releases_are_kept(stor
     for number in range(1, 14):
         assert store.begin_release("a", "/a") == number
         if number % 2:
-            store.finish_release("a", number, server="server.py", contract="{}", settings=AppSettings())
+            store.finish_release("a", number, config=CONFIG, start=START, contract="{}")
         else:
             store.fail_release("a", number, "it did not build")
         paths.release("a", number).mkdir(parents=True)
@@ -83,20 +88,6 @@ def test_an_apps_keys_are_its_own_and_stay(store: Store) -> None:
     assert keys not in repr(store.apps()), "they are listed nowhere"
 
 
-def test_settings_change_with_the_release_that_serves(store: Store) -> None:
-    page = ["https://app.example.com"]
-    changes = [
-        (AppSettings(), ("token", [])),
-        (AppSettings("public", page), ("public", page)),
-        (AppSettings(), ("public", page)),
-        (AppSettings(origins=[]), ("public", [])),
-    ]
-    for number, (settings, expected) in enumerate(changes, 1):
-        store.begin_release("a", "/a")
-        store.finish_release("a", number, server="", contract="{}", settings=settings)
-        assert [(app.access, app.origins) for app in store.apps()] == [expected]
-
-
 def test_a_destroyed_app_leaves_nothing(store: Store) -> None:
     store.begin_release("a", "/a")
     store.add_token("a", "ci", "digest", [])
@@ -112,6 +103,22 @@ def test_the_migrations_make_the_tables_the_code_reads(tmp_path: Path) -> None:
         differences = compare_metadata(MigrationContext.configure(connection), metadata)
     engine.dispose()
     assert differences == []
+
+
+def test_a_release_of_an_older_database_keeps_who_may_call_it_and_how_it_is_started(tmp_path: Path) -> None:
+    path = tmp_path / "portway.db"
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        migrations.run(connection, "0004")
+        connection.execute(text("INSERT INTO apps VALUES ('a', 'public', 1, 1, 0, 'keys', '[\"https://page\"]')"))
+        connection.execute(text("INSERT INTO releases VALUES ('a', 1, 'ready', '/a', 0, 'server.py:mcp', '{}', '', 0)"))
+    engine.dispose()
+    store = Store(path)
+    release = store.release("a", 1)
+    store.close()
+    assert release is not None
+    assert release.config == AppConfig(access="public", origins=["https://page"])
+    assert release.start == Start(["portway", "run", "server.py:mcp", "--transport", "http"], "server.py:mcp", True)
 
 
 def test_alembic_is_not_imported_for_a_database_that_is_up_to_date(tmp_path: Path) -> None:

@@ -97,6 +97,7 @@ def test_an_instance_sees_its_own_environment_and_nothing_of_the_hosts(running: 
     assert set(seen) - {"LC_CTYPE"} == {
         *("PATH", "LANG", "HOME", "TMPDIR", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "PORT"),
         *("PORTWAY_SOCKET", "PORTWAY_APP", "PORTWAY_RELEASE", "PORTWAY_INSTANCE", "PORTWAY_KEYS"),
+        "RENDER_EXTERNAL_HOSTNAME",
     }
     assert seen["HOME"].startswith(running.ready["data"])
 

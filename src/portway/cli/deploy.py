@@ -26,21 +26,33 @@ _SECONDS = 1800.0
     metavar="ORIGIN",
     help="A web page that may call it, by scheme, host and port; repeatable, '' for none. Default: as it is.",
 )
+@click.option("--runtime", type=click.Choice(["python", "node"]), help="Default: by the files of the folder.")
+@click.option("--root", "root_dir", metavar="DIR", help="The folder below PATH that holds the app.")
+@click.option("--build", "build_command", metavar="COMMAND", help="Default: install what the folder requires.")
+@click.option("--start", "start_command", metavar="COMMAND", help="Serves MCP over HTTP on the port PORT.")
+@click.option("--server", metavar="FILE[:OBJECT]", help="The server to start. Default: it is looked for.")
 @data_option
 @output_option
 def command(
-    path: Path, name: str | None, public: bool | None, origins: tuple[str, ...], data: str | None, output: str
+    path: Path,
+    name: str | None,
+    public: bool | None,
+    origins: tuple[str, ...],
+    data: str | None,
+    output: str,
+    **given: str | None,
 ) -> None:
-    """Deploy the folder PATH, which holds a Portway server in server.py, main.py or app.py, to the running host.
+    """Deploy the folder PATH to the running host.
 
-    A new private app's token is shown once. When the deploy fails, the previous release goes on serving, and the exit
-    code is 1.
+    It holds a Portway server in server.py, main.py or app.py, or anything that --start serves. What is not given stays
+    as it was in the live release; '' takes a setting back. A new private app's token is shown once. When the deploy
+    fails, the previous release goes on serving, and the exit code is 1.
     """
     from portway.host.management.management_types import Deployment
 
-    access = None if public is None else "public" if public else "token"
+    access = None if public is None else "public" if public else "gate"
     pages = [origin for origin in origins if origin] if origins else None
-    arguments = {"path": os.path.abspath(path), "name": name, "access": access, "origins": pages}
+    arguments = {"path": os.path.abspath(path), "name": name, "access": access, "origins": pages, **given}
     done = ask_control(data, "deploy", arguments, Deployment, on_step=_print_step, seconds=_SECONDS)
     if output == "json":
         print_json(done)

@@ -50,7 +50,8 @@ class Client:
     `era` "auto" tries server/discover, then the handshake. `timeout` is in seconds without an answer or progress.
     `on_elicit`, `on_sample` and `roots` (URIs, or a function that returns them) answer what the server asks, and may be
     async; the server is told that this client cannot do what is left out. `on_log` and `on_change` get log messages and
-    changes. Calls raise `RpcError` when the server refuses, and `ClientError` when it cannot be reached or understood.
+    changes. `headers` are sent with every HTTP request. Calls raise `RpcError` when the server refuses, and
+    `ClientError` when it cannot be reached or understood.
     """
 
     def __init__(
@@ -65,8 +66,10 @@ class Client:
         roots: Roots | None = None,
         on_log: OnLog | None = None,
         on_change: OnChange | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         self._target = target
+        self._extra = headers or {}
         self._token = token
         self._wanted = era
         self._rpc = Rpc(Handlers(on_elicit, on_sample, roots, on_log, on_change), timeout)
@@ -236,7 +239,7 @@ class Client:
         from portway.client.http_channel import HttpChannel
 
         try:
-            return HttpChannel(self._target, self._token, self._rpc.take)
+            return HttpChannel(self._target, self._token, self._extra, self._rpc.take)
         except ValueError as error:
             raise ClientError(str(error)) from None
 

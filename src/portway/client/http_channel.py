@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from msgspec import UNSET
@@ -61,8 +61,10 @@ class HttpChannel:
 
     has_headers = True
 
-    def __init__(self, url: str, token: str | None, handler: Handler) -> None:
-        self._client = HttpClient(url)
+    def __init__(self, url: str, token: str | None, headers: Mapping[str, str], handler: Handler) -> None:
+        """Raise ValueError for a URL, a token or a header that cannot be sent."""
+        given = {name.lower(): value for name, value in headers.items()}
+        self._client = HttpClient(url, given.pop("host", None))
         self._target = "/mcp" if url.startswith("unix:") else _target(urlsplit(url))
         if not _fits_header(self._target):
             raise ValueError(f"{url!r} is not a usable URL: percent-encode spaces and non-ASCII characters")
@@ -72,6 +74,7 @@ class HttpChannel:
             )
         self._url = url
         self._authorization = [(b"authorization", b"Bearer " + token.encode())] if token else []
+        self._always = [*self._authorization, *((name.encode(), value.encode()) for name, value in given.items())]
         self._handler = handler
         self._session: bytes | None = None
         self._version: str | None = None
@@ -135,7 +138,7 @@ class HttpChannel:
             async with asyncio.timeout(_CLOSE_SECONDS):
                 await asyncio.gather(*self._background, return_exceptions=True)
                 if self._session is not None:
-                    headers = self._authorization + self._legacy_headers(self._version)
+                    headers = self._always + self._legacy_headers(self._version)
                     await (await self._client.request("DELETE", self._target, headers)).read(MESSAGE_BYTES)
         except (TimeoutError, UpstreamError):
             pass
@@ -144,7 +147,7 @@ class HttpChannel:
 
     async def _post(self, body: bytes, extra: list[tuple[bytes, bytes]]) -> Response:
         headers = [
-            *self._authorization,
+            *self._always,
             (b"content-type", b"application/json"),
             (b"accept", b"application/json, text/event-stream"),
             *extra,
@@ -193,7 +196,7 @@ class HttpChannel:
 
     async def _get(self, position: _StreamPosition) -> Response:
         """Request the session's own stream, or the rest of the stream that was read up to `position`."""
-        headers = [*self._authorization, _EVENTS, *self._legacy_headers(self._version)]
+        headers = [*self._always, _EVENTS, *self._legacy_headers(self._version)]
         if position.last_id:
             headers.append((b"last-event-id", position.last_id))
         return await self._client.request("GET", self._target, headers)

@@ -22,7 +22,7 @@ from portway.host.paths import PathError, Paths, locate
 from portway.host.processes import end_strays
 from portway.host.releases.deploy import Deployer
 from portway.host.releases.relocate import relocate
-from portway.host.store import AppSettings, Store, StoreError
+from portway.host.store import Store, StoreError
 from portway.http.serve import Bind, Limits, ListenError, serve
 from portway.log_config import configure
 from portway.transport.http_app import HttpApp
@@ -56,7 +56,7 @@ async def run(paths: Paths, url: str, domain: str, folders: list[Path], *, annou
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, end_now)
     store = Store(paths.database)
     runtime = ProcessRuntime(paths, lifeline)
-    starter = Starter(runtime, store, InstanceLimits())
+    starter = Starter(runtime, store, InstanceLimits(), domain)
     running = RunningApps(paths, store, runtime, starter, domain)
     deployer = Deployer(paths, store, running, starter)
     management = ManagementServer(paths, store, running, deployer, url)
@@ -85,7 +85,7 @@ async def _start(
     apps = {}
     for folder in folders:
         try:
-            done = await management.deploy_folder(folder, None, _print_step, AppSettings())
+            done = await management.deploy_folder(folder, None, _print_step, {})
             token = done.token or (await management.create_token(done.app, _TOKEN, rotate=True)).token
         except ToolError as error:
             say(f"portway: {folder} could not be deployed: {error}")

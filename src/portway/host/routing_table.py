@@ -5,10 +5,10 @@ from typing import Literal
 
 import msgspec
 
+from portway.host.app_config import Access
 from portway.host.files import write_durably
 from portway.http.limits import BODY_BYTES
 
-Access = Literal["token", "public"]
 State = Literal["up", "starting", "crashed", "stopped"]
 
 
@@ -30,18 +30,19 @@ class AppLimits(msgspec.Struct, frozen=True, omit_defaults=True):
 class App(msgspec.Struct, frozen=True):
     """An app. `hosts` are its names beside `<name>.<domain>`, `origins` the web pages that may call it.
 
-    `reason` says in a sentence why `state` is "crashed".
+    `path` is where its instances have their MCP endpoint. `reason` says in a sentence why `state` is "crashed".
     """
 
     name: str
     release: int
-    access: Access = "token"
+    access: Access = "gate"
     state: State = "up"
     instances: list[InstanceAddress] = []
     hosts: list[str] = []
     limits: AppLimits = AppLimits()
     reason: str = ""
     origins: list[str] = []
+    path: str = "/mcp"
 
 
 class Table(msgspec.Struct, frozen=True):

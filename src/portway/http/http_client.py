@@ -260,10 +260,10 @@ class HttpClient:
     """Sends requests to one peer, over pooled connections.
 
     `address` is `http://host[:port]`, `https://host[:port]` or `unix:/path`; what follows host and port is ignored.
-    Raises ValueError for anything else. `authority` is the value of the Host header.
+    Raises ValueError for anything else. `named` is the Host header, when it is not the address's own.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, named: str | None = None) -> None:
         self.closed = False
         self._idle: deque[_Connection] = deque(maxlen=_IDLE_CONNECTIONS)
         self._path = address.removeprefix("unix:") if address.startswith("unix:/") else ""  # of a Unix socket
@@ -282,7 +282,7 @@ class HttpClient:
         self.authority = f"[{host}]" if ":" in host else host
         if self._port != usual:
             self.authority += f":{self._port}"
-        self._host_header = f"host: {self.authority}".encode("ascii")
+        self._host_header = f"host: {named or self.authority}".encode("ascii")
         self._tls: ssl.SSLContext | None = None
 
     async def request(

@@ -38,7 +38,7 @@ class BuildCommands:
             with LogPipe(self._paths.log_pipes, log) as pipe:
                 process = await asyncio.create_subprocess_exec(
                     *command,
-                    cwd=self._release.source,
+                    cwd=self._release.folder,
                     env=self._environment,
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=answer,

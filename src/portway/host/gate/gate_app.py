@@ -331,7 +331,7 @@ class GateApp:
         elif call.session is not None and call.line.method == "notifications/progress":
             instance, body = progress(body) or (None, body)
         if instance is None:
-            await self._relay.plain(call, "POST", "/mcp", body, send)
+            await self._relay.plain(call, "POST", call.route.endpoint, body, send)
         elif (backend := call.route.instances.get(instance)) is None:
             await accept(call, send)  # the call that asked has ended with its instance
         else:

@@ -210,5 +210,7 @@ async def _cancel(call: GateCall, reason: str) -> None:
     client = call.backend.client
     with contextlib.suppress(UpstreamError, TimeoutError):
         async with asyncio.timeout(_CANCEL_SECONDS):
-            response = await client.request("POST", "/mcp", call.headers, encode_cancelled(call.fresh, reason))
+            response = await client.request(
+                "POST", call.route.endpoint, call.headers, encode_cancelled(call.fresh, reason)
+            )
             await response.close()

@@ -58,7 +58,7 @@ class Relay:
             call.fresh, body = with_fresh_id(body, call.line.method)
         else:
             call.fresh, body = with_fresh_session_id(body, call.line.method, request_id)
-        response = await _request(call, "POST", "/mcp", body, repeatable=call.line.method in _REPEATABLE)
+        response = await _request(call, "POST", call.route.endpoint, body, repeatable=call.line.method in _REPEATABLE)
         try:
             content_type, kept = returned(response.headers, call, self._session_ids)
             if content_type.startswith(b"text/event-stream"):
@@ -105,7 +105,7 @@ class Relay:
         A refusal would make the official client 1.x give up its session; only 404 means that the session has ended.
         """
         try:
-            response = await backend.client.request("POST", "/mcp", call.headers, body)
+            response = await backend.client.request("POST", call.route.endpoint, call.headers, body)
         except ConnectFailed:
             await accept(call, send)
             return
@@ -122,7 +122,7 @@ class Relay:
 
     async def follow(self, call: GateCall, send: Send) -> None:
         """Proxy a GET of the endpoint: a session's own stream, or the rest of one that was cut (Last-Event-ID)."""
-        response = await _request(call, "GET", "/mcp", b"", repeatable=True)
+        response = await _request(call, "GET", call.route.endpoint, b"", repeatable=True)
         content_type, kept = returned(response.headers, call, self._session_ids)
         if call.resumes is not None and response.status in (400, 410):
             await response.close()
@@ -151,7 +151,7 @@ class Relay:
 
     async def end(self, call: GateCall, send: Send) -> None:
         """Proxy the DELETE of a session. Where the instance cannot end it (405), the gate refuses its id."""
-        response = await _request(call, "DELETE", "/mcp", b"", repeatable=False)
+        response = await _request(call, "DELETE", call.route.endpoint, b"", repeatable=False)
         if call.session is None or not (response.status < 300 or response.status == 405):
             _, kept = returned(response.headers, call, self._session_ids)
             await self._pass(call, response, send, kept)

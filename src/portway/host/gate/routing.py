@@ -19,9 +19,10 @@ _KNOWN_HOSTS = 1024  # Host values whose route is remembered until the next tabl
 class Backend:
     """An instance, the HTTP client for it and the number of calls it is busy with."""
 
-    def __init__(self, instance: InstanceAddress) -> None:
+    def __init__(self, instance: InstanceAddress, host: str) -> None:
+        """`host` is the name that the instance's requests carry."""
         self.instance = instance
-        self.client = HttpClient(instance.address)
+        self.client = HttpClient(instance.address, host)
         self.in_flight = 0
 
 
@@ -35,6 +36,7 @@ class Route:
         self.cors = Cors()
         self.guard = Guard()
         self.state = "stopped"
+        self.endpoint = "/mcp"  # of its instances
         self.limits = AppLimits()
         self.calls, self.streams, self.detached = Places(), Places(), Places()
         self.reply_memory = ReplyMemory()
@@ -44,7 +46,7 @@ class Route:
 
     def update(self, app: App, backends: dict[str, Backend]) -> None:
         self.release, self.public, self.state, self.limits = app.release, app.access == "public", app.state, app.limits
-        self.cors = Cors(app.origins)
+        self.cors, self.endpoint = Cors(app.origins), app.path
         self.backends = [backends[instance.id] for instance in app.instances]
         current = {backend.instance.id: backend for backend in self.backends}
         self.instances = {each: backends[each] for each in self.instances if each in backends} | current
@@ -97,9 +99,11 @@ class Routes:
     def replace(self, table: Table) -> None:
         """Use `table` from now on; calls in flight are not disturbed."""
         backends = {each: backend for each, backend in self.backends.items() if backend.in_flight}
-        for instance in (instance for app in table.apps.values() for instance in app.instances):
+        for name, instance in ((app.name, instance) for app in table.apps.values() for instance in app.instances):
             known = self.backends.get(instance.id)
-            backends[instance.id] = known if known is not None and known.instance == instance else Backend(instance)
+            if known is None or known.instance != instance:
+                known = Backend(instance, f"{name}.{table.domain}")
+            backends[instance.id] = known
         self.backends = backends
         apps = {name: self.apps.get(name) or Route(name) for name in table.apps}
         for name, route in apps.items():

@@ -101,7 +101,7 @@ class Keeper:
         instance = None
         try:
             instance = await self._starter.start(self.release)
-            await until_ready(instance, self.release.log)
+            await until_ready(instance, self.release, self._starter.hostname(self.release.app))
         except (NotReady, OSError, StoreError) as error:
             if instance is not None:
                 await self._starter.stop(instance)

@@ -1,4 +1,4 @@
-"""The runtime of plain processes: an instance is a session of its own, under the host's user, on a Unix socket."""
+"""The runtime of plain processes: an instance is a session of its own, under the host's user."""
 
 import asyncio
 import contextlib
@@ -46,6 +46,7 @@ class ProcessInstance:
         """
         self.id = identity
         self.address = address
+        self._socket = address.removeprefix("unix:") if address.startswith("unix:") else ""
         self._limits = limits
         self._mark = mark
         self._pipe = pipe
@@ -53,7 +54,7 @@ class ProcessInstance:
         self._pid = int(process.partition(":")[0]) if isinstance(process, str) else process.pid
         # The pidfd first: pids are reused, pidfds are not. The start time then shows whether it is ours.
         self._pidfd = os.pidfd_open(self._pid)
-        self.token = f"{self._pid}:{start_time(self._pid)}"
+        self.token = f"{self._pid}:{start_time(self._pid)}:{address}"
         if isinstance(process, str) and not (process == self.token and mark.is_on(self._pid)):
             os.close(self._pidfd)
             raise ProcessLookupError(process)
@@ -71,11 +72,12 @@ class ProcessInstance:
         if not self._ended.done():
             self._signal(signal.SIGKILL)
             await self.wait()
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.address.removeprefix("unix:"))
+        if self._socket:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._socket)
 
     def is_reachable(self) -> bool:
-        return os.path.exists(self.address.removeprefix("unix:"))
+        return not self._socket or os.path.exists(self._socket)
 
     def stats(self) -> Stats:
         tree = [fields for fields in map(stat_fields, descendants(self._pid)) if fields]
@@ -103,7 +105,7 @@ class ProcessInstance:
 
 
 class ProcessRuntime:
-    """Starts releases of Portway servers with `portway run` from their own venv."""
+    """Starts releases by their start commands."""
 
     isolation = "none"
 
@@ -113,23 +115,25 @@ class ProcessRuntime:
         self._lifeline = lifeline
 
     async def start(self, release: Release, env: Mapping[str, str], limits: InstanceLimits) -> Instance:
+        assert release.start is not None
         self._paths.prepare_run()
-        identity = secrets.token_hex(4)
-        path = self._paths.instance_socket(identity)
+        identity, port = secrets.token_hex(4), _free_port()
+        address = f"http://127.0.0.1:{port}"
         own = {
-            "PORT": str(_free_port()),
-            "PORTWAY_SOCKET": str(path),
+            "PORT": str(port),
             "PORTWAY_APP": release.app,
             "PORTWAY_RELEASE": str(release.number),
             "PORTWAY_INSTANCE": identity,
         }
+        if release.start.on_socket:
+            path = self._paths.instance_socket(identity)
+            own["PORTWAY_SOCKET"], address = str(path), f"unix:{path}"
         if self._lifeline is not None:
             own["PORTWAY_LIFELINE"] = str(self._lifeline)
-        command = [str(release.venv / "bin" / "portway"), "run", release.server, "--transport", "http"]
         with LogPipe(self._paths.log_pipes, release.log) as pipe:
             child = subprocess.Popen(  # noqa: ASYNC220  # returns at exec; asyncio's own would tie it to this loop
-                command,
-                cwd=release.source,
+                release.start.command,
+                cwd=release.folder,
                 env=release.environment() | dict(env) | own,
                 stdin=subprocess.DEVNULL,
                 stdout=pipe.descriptor,
@@ -139,12 +143,12 @@ class ProcessRuntime:
             )
         mark = instance_mark(self._paths, identity)
         mark.put_on(child.pid)
-        return ProcessInstance(identity, f"unix:{path}", child, limits, mark, pipe)
+        return ProcessInstance(identity, address, child, limits, mark, pipe)
 
     async def adopt(self, identity: str, token: str, limits: InstanceLimits) -> Instance | None:
-        address, mark = f"unix:{self._paths.instance_socket(identity)}", instance_mark(self._paths, identity)
+        address = token.split(":", 2)[-1]
         try:
-            return ProcessInstance(identity, address, token, limits, mark)
+            return ProcessInstance(identity, address, token, limits, instance_mark(self._paths, identity))
         except ProcessLookupError:
             return None
 

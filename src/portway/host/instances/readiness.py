@@ -11,6 +11,7 @@ import msgspec
 from portway.client import Client, ClientError
 from portway.host.instances.runtime import Instance
 from portway.host.logs.log_reader import last_lines
+from portway.host.releases.release import Release
 from portway.protocol.errors import RpcError
 
 READY_SECONDS = 60.0
@@ -31,14 +32,14 @@ class NotReady(Exception):
         return "\n  ".join([f"{self.args[0]}{':' if self.log else ''}", *self.log])
 
 
-async def until_ready(instance: Instance, log: Path, seconds: float = READY_SECONDS) -> None:
-    """Wait until the instance answers as an MCP server. Raises `NotReady`, at once when it ends."""
-    await _unless_it_ends(instance, log, seconds, _first_answer(instance))
+async def until_ready(instance: Instance, release: Release, host: str, seconds: float = READY_SECONDS) -> None:
+    """Wait until the instance answers as an MCP server to the name `host`. Raises `NotReady`, at once when it ends."""
+    await _unless_it_ends(instance, release.log, seconds, _first_answer(_Endpoint(instance, release, host)))
 
 
-async def read_contract(instance: Instance, log: Path) -> bytes:
+async def read_contract(instance: Instance, release: Release, host: str) -> bytes:
     """Return its listings as an anonymous caller sees them: canonical JSON, by era. Raises `NotReady`."""
-    return await _unless_it_ends(instance, log, READY_SECONDS, _contract(instance))
+    return await _unless_it_ends(instance, release.log, READY_SECONDS, _contract(_Endpoint(instance, release, host)))
 
 
 def tool_count(contract: bytes) -> int:
@@ -66,11 +67,23 @@ async def _unless_it_ends(instance: Instance, log: Path, seconds: float, work: C
         end.cancel()
 
 
-async def _first_answer(instance: Instance) -> None:
+class _Endpoint:
+    """The MCP endpoint of an instance, as the gate reaches it."""
+
+    def __init__(self, instance: Instance, release: Release, host: str) -> None:
+        is_socket = instance.address.startswith("unix:")
+        self._target = instance.address if is_socket else instance.address + release.config.path
+        self._headers = {"host": host}
+
+    def client(self, era: Literal["auto", "modern", "legacy"] = "auto") -> Client:
+        return Client(self._target, era=era, timeout=READY_SECONDS, headers=self._headers)
+
+
+async def _first_answer(endpoint: _Endpoint) -> None:
     """Ask for the tools until there is an answer: the socket appears some time after the start."""
     while True:
         try:
-            async with Client(instance.address, timeout=READY_SECONDS) as client:
+            async with endpoint.client() as client:
                 await client.list_tools()
         except ClientError as error:
             if error.status is not None:
@@ -80,12 +93,12 @@ async def _first_answer(instance: Instance) -> None:
             return
 
 
-async def _contract(instance: Instance) -> bytes:
-    await _first_answer(instance)
+async def _contract(endpoint: _Endpoint) -> bytes:
+    await _first_answer(endpoint)
     contract = {}
     for era in _ERAS:
         try:
-            async with Client(instance.address, era=era) as client:
+            async with endpoint.client(era) as client:
                 contract[era] = {
                     "version": client.version,
                     "capabilities": client.capabilities,

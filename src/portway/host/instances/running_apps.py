@@ -128,7 +128,8 @@ class RunningApps:
     def release(self, app: str, number: int) -> Release:
         """Return the release of that number, as the store knows it."""
         known = self._store.release(app, number)
-        return Release(app, number, self._paths.release(app, number), known.server if known else "")
+        directory = self._paths.release(app, number)
+        return Release(app, number, directory, known.config, known.start) if known else Release(app, number, directory)
 
     def _table(self) -> routing_table.Table:
         apps = {}
@@ -142,11 +143,12 @@ class RunningApps:
                 apps[app.name] = routing_table.App(
                     app.name,
                     keeper.release.number,
-                    app.access,
+                    keeper.release.config.access,
                     keeper.state,
                     instances,
                     reason=keeper.reason,
-                    origins=app.origins,
+                    origins=keeper.release.config.origins,
+                    path=keeper.release.config.path,
                 )
         return routing_table.Table(self._version, self._domain, apps)
 
@@ -170,7 +172,7 @@ class RunningApps:
         _log.warning("the socket of %s was removed: another instance takes its calls", release.app)
         try:
             instance = await self._starter.start(release)
-            await until_ready(instance, release.log)
+            await until_ready(instance, release, self._starter.hostname(release.app))
         except (NotReady, OSError, StoreError) as error:
             _log.error("%s could not be started beside the old instance: %s", release.app, error)  # no traceback
             return
@@ -186,7 +188,7 @@ class RunningApps:
         if instance is None:
             return None
         try:
-            await until_ready(instance, live.log, _ADOPT_SECONDS)
+            await until_ready(instance, live, self._starter.hostname(live.app), _ADOPT_SECONDS)
         except NotReady as error:
             _log.warning("%s was running but is restarted: %s", record.app, error.args[0])
             await instance.stop()

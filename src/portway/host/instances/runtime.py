@@ -36,7 +36,7 @@ class Instance(Protocol):
 
     @property
     def address(self) -> str:
-        """Where it speaks HTTP, as the gate takes it: "unix:/path.sock"."""
+        """Where it speaks HTTP, as the gate takes it: "unix:/path.sock" or "http://127.0.0.1:PORT"."""
 
     @property
     def token(self) -> str:

@@ -18,15 +18,23 @@ class Starter:
     `turn` limits the starts nobody waits for, so that a host that comes up starts its apps a few at a time.
     """
 
-    def __init__(self, runtime: Runtime, store: Store, limits: InstanceLimits) -> None:
+    def __init__(self, runtime: Runtime, store: Store, limits: InstanceLimits, domain: str = "localhost") -> None:
         self.limits = limits
         self.turn = asyncio.Semaphore(_STARTS_AT_ONCE)
         self._runtime = runtime
         self._store = store
+        self._domain = domain
+
+    def hostname(self, app: str) -> str:
+        """Return the name of an app below the host's domain; its instances see it in the Host header."""
+        return f"{app}.{self._domain}"
 
     async def start(self, release: Release) -> Instance:
         """Start an instance, which is not ready yet. Raises `OSError` or `StoreError`."""
-        variables = {"PORTWAY_KEYS": self._store.sealing_keys(release.app)} | dict(self._store.variables(release.app))
+        variables = {
+            "PORTWAY_KEYS": self._store.sealing_keys(release.app),
+            "RENDER_EXTERNAL_HOSTNAME": self.hostname(release.app),
+        } | dict(self._store.variables(release.app))
         instance = await self._runtime.start(release, variables, self.limits)
         try:
             self._store.add_instance(InstanceRecord(instance.id, release.app, release.number, instance.token))

@@ -1,11 +1,13 @@
 """The management API: an MCP server on control's socket, whose client is the command line. There is no other API."""
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 
 from portway.app import Server
 from portway.auth.tokens import digest
 from portway.exceptions import SettingError, ToolError
+from portway.host.app_config import Access, RuntimeName
 from portway.host.builds.folder_source import FolderSource
 from portway.host.files import remove_tree
 from portway.host.instances.keeper import Keeper
@@ -21,8 +23,7 @@ from portway.host.management.management_types import (
 )
 from portway.host.paths import Paths
 from portway.host.releases.deploy import Deployer, DeployError, Report, new_token
-from portway.host.routing_table import Access
-from portway.host.store import AppRecord, AppSettings, Store, StoreError
+from portway.host.store import AppRecord, Store, StoreError
 from portway.host.token_table import TokenChange
 from portway.http.cors import Cors
 from portway.server.context import Context
@@ -57,11 +58,20 @@ class ManagementServer:
         name: str | None = None,
         access: Access | None = None,
         origins: list[str] | None = None,
+        runtime: RuntimeName | None = None,
+        root_dir: str | None = None,
+        build_command: str | None = None,
+        start_command: str | None = None,
+        server: str | None = None,
+        endpoint: str | None = None,
     ) -> Deployment:
         """Build the folder at `path` (absolute, on the host) and serve it as `name`, by default the folder's name.
 
-        `access` says who may call it: only callers with a token (a new app's default), or anybody.
+        `access` says who may call it: only callers with a token of this host (a new app's default), or anybody.
         `origins` are the web pages that may call it, by scheme, host and port, as in "https://app.example.com".
+        `build_command` and `start_command` are for a shell and run in `root_dir`, a folder of the source; `server`
+        names the file that holds a server, as FILE or FILE:OBJECT. What is empty is looked for in the source.
+        `endpoint` is the path of the MCP endpoint. What is left out stays as it is.
         """
         steps = 0
 
@@ -70,13 +80,27 @@ class ManagementServer:
             steps += 1
             await ctx.report_progress(steps, message=step)
 
-        return await self.deploy_folder(Path(path), name, report, AppSettings(access, origins))
+        given = {
+            "access": access,
+            "origins": origins,
+            "runtime": runtime,
+            "root_dir": root_dir,
+            "build_command": build_command,
+            "start_command": start_command,
+            "server": server,
+            "path": endpoint,
+        }
+        changes = {field: value for field, value in given.items() if value is not None}
+        return await self.deploy_folder(Path(path), name, report, changes)
 
-    async def deploy_folder(self, folder: Path, name: str | None, report: Report, settings: AppSettings) -> Deployment:
+    async def deploy_folder(
+        self, folder: Path, name: str | None, report: Report, changes: Mapping[str, object]
+    ) -> Deployment:
         """Do what `deploy` does, with each step given to `report`. Raises `ToolError`."""
         try:
-            Cors(settings.origins or ())
-            done = await self._deployer.deploy(FolderSource(folder), name, report, settings)
+            origins = changes.get("origins")
+            Cors(origins if isinstance(origins, list) else ())
+            done = await self._deployer.deploy(FolderSource(folder), name, report, changes)
         except (DeployError, SettingError) as error:
             raise ToolError(str(error)) from None
         return Deployment(done.app, done.release, self.url_of(done.app), done.token, done.tools, done.duration_ms)
@@ -167,7 +191,7 @@ class ManagementServer:
             state=state,
             release=app.live,
             url=self.url_of(app.name),
-            access=app.access,
+            access=keeper.release.config.access if keeper else "gate",
             isolation=self._running.isolation,
             instances=1 if instance else 0,
             restarts=restarts,

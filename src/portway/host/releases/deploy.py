@@ -13,10 +13,13 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
+import msgspec
+
 from portway.auth.tokens import digest
+from portway.host.app_config import DEFAULT, AppConfig, Start
 from portway.host.builds.build import build
 from portway.host.builds.recipe import BuildError, read_recipe
 from portway.host.builds.source import Source, SourceError, app_name
@@ -25,7 +28,7 @@ from portway.host.instances.running_apps import RunningApps, as_token
 from portway.host.instances.starter import Starter
 from portway.host.paths import Paths
 from portway.host.releases.release import Release
-from portway.host.store import AppSettings, Store, StoreError
+from portway.host.store import Store, StoreError
 from portway.host.token_table import TokenChange
 
 Report = Callable[[str], Awaitable[None]]
@@ -57,17 +60,17 @@ class Deployer:
         self._starter = starter
         self._busy: set[str] = set()
 
-    async def deploy(self, source: Source, name: str | None, report: Report, settings: AppSettings) -> Deployed:
+    async def deploy(self, source: Source, name: str | None, report: Report, changes: Mapping[str, object]) -> Deployed:
         """Build a release of `source`, start it and switch the app's calls to it. Raises `DeployError`.
 
-        The settings are the app's from then on; a new app asks for a token unless they say otherwise.
+        `changes` are fields of `AppConfig`; the others stay as they are in the live release.
         """
         try:
             app = app_name(source, name)
         except SourceError as error:
             raise DeployError(str(error)) from None
         with self.exclusive(app):
-            return await self._deploy(app, source, report, settings)
+            return await self._deploy(app, source, report, changes)
 
     @contextlib.contextmanager
     def exclusive(self, app: str) -> Iterator[None]:
@@ -80,20 +83,22 @@ class Deployer:
         finally:
             self._busy.discard(app)
 
-    async def _deploy(self, app: str, source: Source, report: Report, settings: AppSettings) -> Deployed:
+    async def _deploy(self, app: str, source: Source, report: Report, changes: Mapping[str, object]) -> Deployed:
         steps = _Steps(report)
         try:
+            config = msgspec.structs.replace(self._live_config(app), **changes)
             number = self._store.begin_release(app, source.location, after=self._paths.newest_release(app))
         except StoreError as error:
             raise DeployError(str(error)) from None
-        release = Release(app, number, self._paths.release(app, number), "")
+        release = Release(app, number, self._paths.release(app, number), config)
         try:
-            release = await self._build(release, source, steps)
+            start = await self._build(release, source, steps)
+            release = replace(release, start=start)
             instance = await self._starter.start(release)
             try:
-                contract = await read_contract(instance, release.log)
+                contract = await read_contract(instance, release, self._starter.hostname(app))
                 await steps.done("ready", f"{tool_count(contract)} tools")
-                token = self._make_live(release, contract, settings)
+                token = self._make_live(release, start, contract)
             except BaseException:
                 await self._starter.stop(instance)
                 raise
@@ -111,29 +116,32 @@ class Deployer:
         await steps.done("switch", f"release {number}")
         return Deployed(app, number, token, tool_count(contract), steps.total_ms())
 
-    async def _build(self, release: Release, source: Source, steps: "_Steps") -> Release:
-        await asyncio.to_thread(source.copy_to, release.source)
-        recipe = read_recipe(release.source)
-        await steps.done("copy", f"{release.app}: {recipe.describe()}")
-        server = await build(release, recipe, self._paths, self._store.variables(release.app))
-        await steps.done("build", server)
-        return replace(release, server=server)
+    def _live_config(self, app: str) -> AppConfig:
+        before = self._store.app(app)
+        live = None if before is None or before.live is None else self._store.release(app, before.live)
+        return live.config if live else DEFAULT
 
-    def _make_live(self, release: Release, contract: bytes, settings: AppSettings) -> str | None:
+    async def _build(self, release: Release, source: Source, steps: "_Steps") -> Start:
+        await asyncio.to_thread(source.copy_to, release.source)
+        recipe = read_recipe(release.folder)
+        await steps.done("copy", f"{release.app}: {recipe.describe()}")
+        start = await build(release, recipe, self._paths, self._store.variables(release.app))
+        await steps.done("build", start.name)
+        return start
+
+    def _make_live(self, release: Release, start: Start, contract: bytes) -> str | None:
         """Make the release the live one. Return a first token for an app that asks for tokens and is new or was public.
 
         Only its digest is kept.
         """
         token, name = None, release.app
-        before = self._store.app(name)
-        assert before is not None
-        is_new = not self._running.serves(name) or before.access == "public"
-        if is_new and (settings.access or before.access) == "token" and not self._store.tokens(name):
+        is_new = not self._running.serves(name) or self._live_config(name).access == "public"
+        if is_new and release.config.access == "gate" and not self._store.tokens(name):
             token = new_token()
             added = self._store.add_token(name, "default", digest(token), ())
             self._running.write_tokens(TokenChange(as_token(added)))
         shown = contract.decode()
-        self._store.finish_release(name, release.number, server=release.server, contract=shown, settings=settings)
+        self._store.finish_release(name, release.number, config=release.config, start=start, contract=shown)
         return token
 
     async def _abandon(self, release: Release, error: str) -> None:

@@ -14,6 +14,6 @@ async def prune(store: Store, paths: Paths, app: str) -> None:
     records = store.releases(app)
     for status in ("ready", "failed"):
         for record in [record for record in records if record.status == status][:-_KEPT]:
-            release = Release(app, record.number, paths.release(app, record.number), record.server)
+            release = Release(app, record.number, paths.release(app, record.number), record.config)
             await asyncio.to_thread(release.remove, keep_log=False)
             store.forget_release(app, record.number)

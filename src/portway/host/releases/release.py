@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from portway.host.app_config import DEFAULT, AppConfig, Start
 from portway.host.files import remove_tree
 
 SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
@@ -10,16 +11,25 @@ SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """A version of an app. Its `directory` is read-only once it is built, except for the log, `home` and `tmp`."""
+    """A version of an app. Its `directory` is read-only once it is built, except for the log, `home` and `tmp`.
+
+    `start` is known once it is built.
+    """
 
     app: str
     number: int
     directory: Path
-    server: str
+    config: AppConfig = DEFAULT
+    start: Start | None = None
 
     @property
     def source(self) -> Path:
         return self.directory / "src"
+
+    @property
+    def folder(self) -> Path:
+        """Where its commands run: the folder of the source that holds the app."""
+        return self.source / self.config.root_dir
 
     @property
     def venv(self) -> Path:

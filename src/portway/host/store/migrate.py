@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from sqlalchemy import Engine, inspect, text
+from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from portway.host.store.schema import HEAD
@@ -15,14 +15,19 @@ def upgrade(engine: Engine) -> None:
         return
     if found is not None and found > HEAD:
         raise SQLAlchemyError("a newer Portway wrote it; upgrade portway, or choose another --data")
+    with engine.begin() as connection:
+        run(connection, HEAD)
+
+
+def run(connection: Connection, revision: str) -> None:
+    """Run the migrations that lead to `revision`."""
     from alembic import command
     from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, HEAD)
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)
 
 
 def _revision(engine: Engine) -> str | None:

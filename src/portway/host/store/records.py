@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from portway.host.routing_table import Access
+from portway.host.app_config import DEFAULT, AppConfig, Start
 
 ReleaseStatus = Literal["building", "ready", "failed"]
 
@@ -13,30 +13,21 @@ class AppRecord:
     """An app. `live` is the number of the serving release, None before the first one. Times are Unix seconds."""
 
     name: str
-    access: Access
     live: int | None
     created: int
-    origins: list[str]
-
-
-@dataclass(frozen=True, slots=True)
-class AppSettings:
-    """Settings of an app that a deploy may change: who may call it, and from which web pages. None: no change."""
-
-    access: Access | None = None
-    origins: list[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ReleaseRecord:
-    """A release. `server` is the object served, "server.py:mcp"; `contract` is JSON; `error` says why it failed."""
+    """A release. `start` is known once it is built; `contract` is JSON; `error` says why it failed."""
 
     app: str
     number: int
     status: ReleaseStatus
     source: str
     created: int
-    server: str = ""
+    config: AppConfig = DEFAULT
+    start: Start | None = None
     contract: str = ""
     error: str = ""
     restarts: int = 0

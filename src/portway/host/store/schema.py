@@ -2,7 +2,7 @@
 
 from sqlalchemy import JSON, Column, ForeignKey, Integer, MetaData, String, Table, Text, UniqueConstraint
 
-HEAD = "0004"
+HEAD = "0005"
 
 metadata = MetaData()
 
@@ -10,12 +10,10 @@ apps = Table(
     "apps",
     metadata,
     Column("name", String, primary_key=True),
-    Column("access", String, nullable=False),
     Column("live", Integer),
     Column("last_release", Integer, nullable=False),
     Column("created", Integer, nullable=False),
     Column("sealing_keys", Text, nullable=False, server_default=""),
-    Column("origins", JSON, nullable=False, server_default="[]"),
 )
 
 releases = Table(
@@ -26,7 +24,8 @@ releases = Table(
     Column("status", String, nullable=False),
     Column("source", Text, nullable=False),
     Column("created", Integer, nullable=False),
-    Column("server", Text, nullable=False, server_default=""),
+    Column("config", JSON, nullable=False, server_default="{}"),
+    Column("start", JSON, nullable=False, server_default="null"),
     Column("contract", Text, nullable=False, server_default=""),
     Column("error", Text, nullable=False, server_default=""),
     Column("restarts", Integer, nullable=False, server_default="0"),

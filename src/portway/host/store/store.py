@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from sqlalchemy import (
     URL,
     ColumnElement,
@@ -26,8 +27,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import SQLAlchemyError
 
+from portway.host.app_config import AppConfig, Start
 from portway.host.store.migrate import upgrade
-from portway.host.store.records import AppRecord, AppSettings, InstanceRecord, ReleaseRecord, TokenRecord
+from portway.host.store.records import AppRecord, InstanceRecord, ReleaseRecord, TokenRecord
 from portway.host.store.schema import apps, instances, releases, tokens, variables
 
 
@@ -51,7 +53,7 @@ class Store:
         self._engine.dispose()
 
     def apps(self) -> list[AppRecord]:
-        query = select(apps.c.name, apps.c.access, apps.c.live, apps.c.created, apps.c.origins).order_by(apps.c.name)
+        query = select(apps.c.name, apps.c.live, apps.c.created).order_by(apps.c.name)
         return [AppRecord(*row) for row in self._all(query)]
 
     def app(self, name: str) -> AppRecord | None:
@@ -81,20 +83,19 @@ class Store:
             ).scalar()
             if number is None:
                 number = after + 1
-                row = {"name": app, "access": "token", "last_release": number, "created": now}
+                row = {"name": app, "last_release": number, "created": now}
                 connection.execute(insert(apps).values(row))
             row = {"app": app, "number": number, "status": "building", "source": source, "created": now}
             connection.execute(insert(releases).values(row))
         return int(number)
 
-    def finish_release(self, app: str, number: int, *, server: str, contract: str, settings: AppSettings) -> None:
-        """Make the release the live one of its app, and give the app its settings."""
+    def finish_release(self, app: str, number: int, *, config: AppConfig, start: Start, contract: str) -> None:
+        """Make the release the live one of its app."""
         with self._begin() as connection:
-            values = {"status": "ready", "server": server, "contract": contract}
+            kept = {"config": msgspec.to_builtins(config), "start": msgspec.to_builtins(start)}
+            values = {"status": "ready", "contract": contract} | kept
             connection.execute(update(releases).where(_release(app, number)).values(values))
-            given = {"access": settings.access, "origins": settings.origins}
-            changed = {name: value for name, value in given.items() if value is not None}
-            connection.execute(update(apps).where(apps.c.name == app).values(live=number, **changed))
+            connection.execute(update(apps).where(apps.c.name == app).values(live=number))
 
     def fail_release(self, app: str, number: int, error: str) -> None:
         with self._begin() as connection:
@@ -105,7 +106,15 @@ class Store:
         """Return the releases that are kept, oldest first."""
         columns = (releases.c[name] for name in ReleaseRecord.__dataclass_fields__)
         query = select(*columns).where(releases.c.app == app).order_by(releases.c.number)
-        return [ReleaseRecord(*row) for row in self._all(query)]
+        return [
+            ReleaseRecord(
+                *(app_, number, status, source, created),
+                msgspec.convert(config, AppConfig),
+                msgspec.convert(start, Start | None),
+                *others,
+            )
+            for app_, number, status, source, created, config, start, *others in self._all(query)
+        ]
 
     def release(self, app: str, number: int) -> ReleaseRecord | None:
         return next((kept for kept in self.releases(app) if kept.number == number), None)

@@ -1,0 +1,46 @@
+"""What an app is: one struct that the flags of `portway deploy` and the management API both write.
+
+A release keeps the one it was made with, so that going back to a release brings back how it was built and served.
+"""
+
+from typing import Literal
+
+import msgspec
+
+Access = Literal["gate", "public"]
+"""Who may call an app: `gate`, callers with a token of this host; `public`, anybody."""
+
+RuntimeName = Literal["python", "node"]
+
+
+class AppConfig(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How an app is built, started and served. An empty text stands for what is found in the source.
+
+    `build_command` and `start_command` are for a shell, run in `root_dir`, a folder of the source. `server` names the
+    file that holds the server, as FILE or FILE:OBJECT. `path` is where the server has its MCP endpoint.
+    `origins` are the web pages that may call the app, by scheme, host and port.
+    """
+
+    runtime: RuntimeName | None = None
+    root_dir: str = ""
+    build_command: str = ""
+    start_command: str = ""
+    server: str = ""
+    path: str = "/mcp"
+    access: Access = "gate"
+    origins: list[str] = []
+
+
+DEFAULT = AppConfig()
+
+
+class Start(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How an instance of a release is started.
+
+    The first word of `command` is looked for on the release's PATH. The instance listens on a Unix socket
+    (PORTWAY_SOCKET) if `on_socket`, else on PORT. `name` says in a word or two what is started.
+    """
+
+    command: list[str]
+    name: str
+    on_socket: bool = False
