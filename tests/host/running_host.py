@@ -64,9 +64,9 @@ class Host:
             check=False,
         )
 
-    def deploy(self, folder: Path, name: str) -> Deployment:
+    def deploy(self, folder: Path, name: str, **changes: object) -> Deployment:
         """Deploy as `portway deploy` does, without starting a process."""
-        return ask_control(self.ready["data"], "deploy", {"path": str(folder), "name": name}, Deployment)
+        return ask_control(self.ready["data"], "deploy", {"path": str(folder), "name": name} | changes, Deployment)
 
     def status(self, app: str) -> AppStatus:
         found = ask_control(self.ready["data"], "list_apps", {}, AppList)
@@ -82,8 +82,10 @@ class Host:
         return asyncio.run(use())
 
     def instance(self, app: str) -> routing_table.InstanceAddress | None:
-        found = routing_table.load(self.paths.routes).apps[app].instances
-        return found[0] if found else None
+        return next(iter(self.instances(app)), None)
+
+    def instances(self, app: str) -> list[routing_table.InstanceAddress]:
+        return routing_table.load(self.paths.routes).apps[app].instances
 
     def processes(self) -> dict[int, str]:
         """Return every process of this host but the launcher: pid and command line."""

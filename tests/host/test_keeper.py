@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from portway.host.app_config import Start
+from portway.host.app_config import AppConfig, Start
 from portway.host.health_probe import until_silent
 from portway.host.instances.keeper import Keeper
 from portway.host.instances.process_runtime import ProcessRuntime
@@ -50,8 +50,9 @@ def paths(tmp_path: Path) -> Iterator[Paths]:
             yield paths
 
 
-def release(paths: Paths) -> Release:
-    made = Release("app", 1, paths.release("app", 1), start=START)
+def release(paths: Paths, stop_seconds: int = 1) -> Release:
+    config = AppConfig(max_shutdown_delay_seconds=stop_seconds)
+    made = Release("app", 1, paths.release("app", 1), config, START)
     for folder in (made.source, made.log.parent, made.venv / "bin"):
         folder.mkdir(parents=True)
     (made.source / "server.py").write_text(BLOCKING)
@@ -73,10 +74,10 @@ async def block(address: str) -> asyncio.StreamWriter:
 def test_an_instance_that_no_longer_answers_is_replaced_at_once(paths: Paths, how: str) -> None:
     async def test() -> None:
         store = Store(paths.database)
-        made = release(paths)
+        made = release(paths, stop_seconds=1000)
         store.begin_release("app", "/")
         changed = asyncio.Event()
-        limits = InstanceLimits(stop_seconds=1000, probe_seconds=0.3, probes=2)
+        limits = InstanceLimits(probe_seconds=0.3, probes=2)
         keeper = Keeper(made, Starter(ProcessRuntime(paths), store, limits), changed.set)
 
         async def state(*wanted: str) -> None:
@@ -100,7 +101,6 @@ def test_an_instance_that_no_longer_answers_is_replaced_at_once(paths: Paths, ho
         assert await first.wait() == "signal SIGKILL"
         if how == "blocked":
             writer.close()
-        keeper._starter.limits = InstanceLimits(stop_seconds=1)
         await keeper.end()
         store.close()
 
@@ -115,7 +115,7 @@ def test_an_instance_that_ended_on_a_full_disk_is_restarted_as_soon_as_there_is_
         made = release(paths)
         store.begin_release("app", "/")
         changed = asyncio.Event()
-        starter = Starter(ProcessRuntime(paths), store, InstanceLimits(stop_seconds=1))
+        starter = Starter(ProcessRuntime(paths), store, InstanceLimits())
         keeper = Keeper(made, starter, changed.set)
         room = False
         monkeypatch.setattr(Starter, "has_room", lambda _: room)

@@ -31,6 +31,7 @@ _SECONDS = 1800.0
 @click.option("--build", "build_command", metavar="COMMAND", help="Default: install what the folder requires.")
 @click.option("--start", "start_command", metavar="COMMAND", help="Serves MCP over HTTP on the port PORT.")
 @click.option("--server", metavar="FILE[:OBJECT]", help="The server to start. Default: it is looked for.")
+@click.option("--instances", "num_instances", type=click.IntRange(1, 100), help="How many run at once. Default: 1.")
 @data_option
 @output_option
 def command(
@@ -40,7 +41,7 @@ def command(
     origins: tuple[str, ...],
     data: str | None,
     output: str,
-    **given: str | None,
+    **given: str | int | None,
 ) -> None:
     """Deploy the folder PATH to the running host.
 

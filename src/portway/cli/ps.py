@@ -10,18 +10,19 @@ from portway.cli.options import data_option, output_option, print_json
 @data_option
 @output_option
 def command(data: str | None, output: str) -> None:
-    """List the apps with their state, release, memory and CPU."""
+    """List the apps with their state, release, instances that are up, memory and CPU."""
     from portway.host.management.management_types import AppList
 
     found = ask_control(data, "list_apps", {}, AppList)
     if output == "json":
         print_json(found)
         return
-    rows = [("APP", "STATE", "RELEASE", "RESTARTS", "MEMORY", "CPU", "ISOLATION", "URL")]
+    rows = [("APP", "STATE", "RELEASE", "INSTANCES", "RESTARTS", "MEMORY", "CPU", "ISOLATION", "URL")]
     for app in found.apps:
         release = "-" if app.release is None else str(app.release)
+        up = f"{app.instances}/{app.wanted}"
         use = f"{app.memory / 2**20:.0f} MB", f"{app.cpu:.1f}s"
-        rows.append((app.app, app.state, release, str(app.restarts), *use, app.isolation, app.url))
+        rows.append((app.app, app.state, release, up, str(app.restarts), *use, app.isolation, app.url))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -18,7 +18,8 @@ class AppConfig(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `build_command` and `start_command` are for a shell, run in `root_dir`, a folder of the source. `server` names the
     file that holds the server, as FILE or FILE:OBJECT. `path` is where the server has its MCP endpoint.
-    `origins` are the web pages that may call the app, by scheme, host and port.
+    `origins` are the web pages that may call the app, by scheme, host and port. `num_instances` (1 to 100) run at once;
+    each has `max_shutdown_delay_seconds` (1 to 300) to end its calls, and as long again to end.
     """
 
     runtime: RuntimeName | None = None
@@ -29,6 +30,8 @@ class AppConfig(msgspec.Struct, frozen=True, omit_defaults=True):
     path: str = "/mcp"
     access: Access = "gate"
     origins: list[str] = []
+    num_instances: int = 1
+    max_shutdown_delay_seconds: int = 30
 
 
 DEFAULT = AppConfig()

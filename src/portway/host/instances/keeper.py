@@ -1,4 +1,4 @@
-"""Keeps one release of one app running: starts it, watches it, restarts it when it ended or hangs.
+"""Keeps one instance of a release running: starts it, watches it, restarts it when it ended or hangs.
 
 States, as `portway ps` and the gate show them:
 
@@ -16,7 +16,7 @@ import logging
 from collections.abc import Callable
 
 from portway.host.health_probe import until_silent
-from portway.host.instances.readiness import NotReady, until_ready
+from portway.host.instances.readiness import NotReady
 from portway.host.instances.restart_delays import RestartDelays
 from portway.host.instances.runtime import Instance
 from portway.host.instances.starter import Starter
@@ -29,14 +29,13 @@ _log = logging.getLogger("portway.host")
 
 
 class Keeper:
-    """Keeps a release running. `changed` is called when the state, the instance or the reason has changed."""
+    """Keeps one instance running. `changed` is called when the state, the instance or the reason has changed."""
 
-    def __init__(self, release: Release, starter: Starter, changed: Callable[[], None], restarts: int = 0) -> None:
-        """`restarts` is the number of restarts under earlier controls."""
+    def __init__(self, release: Release, starter: Starter, changed: Callable[[], None]) -> None:
         self.release = release
         self.state: State = "starting"
         self.reason = ""
-        self.restarts = restarts
+        self.restarts = 0
         self._delays = RestartDelays()
         self.instance: Instance | None = None
         self._starter = starter
@@ -44,7 +43,7 @@ class Keeper:
         self._task: asyncio.Task[None] | None = None
 
     def begin(self, instance: Instance | None) -> None:
-        """Keep the release running, first by the ready `instance`; None starts one."""
+        """Keep an instance running, first the ready `instance`; None starts one."""
         if instance is not None:
             self._up(instance)
         self._task = asyncio.create_task(self._keep())
@@ -98,18 +97,10 @@ class Keeper:
 
     async def _start(self) -> str:
         """Start an instance and wait until it is ready; return why it is not, or "" when it is."""
-        instance = None
         try:
-            instance = await self._starter.start(self.release)
-            await until_ready(instance, self.release, self._starter.hostname(self.release.app))
+            instance = await self._starter.start_ready(self.release)
         except (NotReady, OSError, StoreError) as error:
-            if instance is not None:
-                await self._starter.stop(instance)
             return str(error.args[0] if isinstance(error, NotReady) else error)
-        except asyncio.CancelledError:
-            if instance is not None:
-                await self._starter.stop(instance)
-            raise
         self._up(instance)
         return ""
 

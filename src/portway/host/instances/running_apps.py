@@ -1,14 +1,15 @@
-"""The running side of all apps: a keeper for each, and the routing table that tells the gate where they are."""
+"""The running side of all apps: their instances, and the routing table that tells the gate where they are."""
 
 import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from portway.host import routing_table
 from portway.host.gate_client import GateClient
+from portway.host.instances.instance_group import InstanceGroup
 from portway.host.instances.keeper import Keeper
 from portway.host.instances.readiness import NotReady, until_ready
 from portway.host.instances.runtime import Instance, Runtime
@@ -25,10 +26,10 @@ _log = logging.getLogger("portway.host")
 
 
 class RunningApps:
-    """Has a keeper for every app with a live release, and writes the routing table whenever one changes."""
+    """Keeps the instances of every app with a live release, and writes the routing table whenever one changes."""
 
     def __init__(self, paths: Paths, store: Store, runtime: Runtime, starter: Starter, domain: str) -> None:
-        self.keepers: dict[str, Keeper] = {}
+        self.groups: dict[str, InstanceGroup] = {}
         self._paths = paths
         self._store = store
         self._runtime = runtime
@@ -49,17 +50,18 @@ class RunningApps:
         live = {app.name: self.release(app.name, app.live) for app in self._store.apps() if app.live is not None}
         records = self._store.instances()
         found = await asyncio.gather(*(self._adopt(record, live.get(record.app)) for record in records))
-        adopted = {
-            record.app: instance for record, instance in zip(records, found, strict=True) if instance is not None
-        }
-        kept = {instance.id for instance in adopted.values()}
+        adopted: dict[str, list[Instance]] = {app: [] for app in live}
+        for record, instance in zip(records, found, strict=True):
+            if instance is not None and len(adopted[record.app]) < live[record.app].config.num_instances:
+                adopted[record.app].append(instance)
+        kept = {instance.id for instances in adopted.values() for instance in instances}
         await self._runtime.sweep(kept)
         for record in records:
             if record.id not in kept:
                 self._store.forget_instance(record.id)
         for app, release in live.items():
             known = self._store.release(app, release.number)
-            self._keep(release, adopted.get(app), known.restarts if known else 0)
+            self._keep(release, adopted[app], known.restarts if known else 0)
         await self.publish()
         self._spawn(self._follow())
 
@@ -68,37 +70,37 @@ class RunningApps:
         return self._runtime.isolation
 
     def serves(self, app: str) -> bool:
-        return app in self.keepers
+        return app in self.groups
 
-    async def switch(self, release: Release, instance: Instance, restarts: int = 0) -> None:
-        """Send the app's calls to `instance`; in the background, drain and stop the one that served them before."""
-        old = self.keepers.pop(release.app, None)
-        self._keep(release, instance, restarts)
+    async def switch(self, release: Release, instances: Sequence[Instance]) -> None:
+        """Send the app's calls to `instances`; in the background, drain and stop those that served them before."""
+        old = self.groups.pop(release.app, None)
+        self._keep(release, instances)
         await self._publish_surely()
-        self._spawn(self._retire(old, release))
+        self._spawn(self._retire(old.keepers if old else [], release))
 
     def replace_unreachable(self) -> None:
         """Start another instance for each whose socket someone has removed."""
-        for keeper in self.keepers.values():
-            instance = keeper.instance
-            if instance is not None and instance.id not in self._replaced and not instance.is_reachable():
-                self._replaced.add(instance.id)
-                self._spawn(self._replace(keeper))
+        for group in self.groups.values():
+            for keeper in group.keepers:
+                instance = keeper.instance
+                if instance is not None and instance.id not in self._replaced and not instance.is_reachable():
+                    self._replaced.add(instance.id)
+                    self._spawn(self._replace(group, keeper))
 
     async def remove(self, app: str) -> None:
         """Remove the app from the routing table, let its calls end, stop it."""
-        keeper = self.keepers.pop(app, None)
+        group = self.groups.pop(app, None)
         await self.publish()
-        if keeper is not None:
-            await self._drain(keeper)
-            await keeper.end()
+        if group is not None:
+            await self._end(group.keepers)
 
     async def close(self) -> None:
         """Stop every instance. The gate has ended by now."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.gather(*(keeper.end() for keeper in self.keepers.values()))
+        await asyncio.gather(*(keeper.end() for group in self.groups.values() for keeper in group.keepers))
         await self._runtime.sweep(set())
         await self.publish()
 
@@ -134,21 +136,16 @@ class RunningApps:
     def _table(self) -> routing_table.Table:
         apps = {}
         for app in self._store.apps():
-            if keeper := self.keepers.get(app.name):
-                instances = (
-                    [routing_table.InstanceAddress(keeper.instance.id, keeper.instance.address)]
-                    if keeper.instance
-                    else []
-                )
+            if group := self.groups.get(app.name):
                 apps[app.name] = routing_table.App(
                     app.name,
-                    keeper.release.number,
-                    keeper.release.config.access,
-                    keeper.state,
-                    instances,
-                    reason=keeper.reason,
-                    origins=keeper.release.config.origins,
-                    path=keeper.release.config.path,
+                    group.release.number,
+                    group.release.config.access,
+                    group.state,
+                    [routing_table.InstanceAddress(instance.id, instance.address) for instance in group.up],
+                    reason=group.reason,
+                    origins=group.release.config.origins,
+                    path=group.release.config.path,
                 )
         return routing_table.Table(self._version, self._domain, apps)
 
@@ -162,29 +159,28 @@ class RunningApps:
         is_whole = written is None or (os.path.samestat(found, written) and found.st_size == written.st_size)
         return is_whole and self._tokens.is_intact()
 
-    def _keep(self, release: Release, instance: Instance | None, restarts: int = 0) -> None:
-        keeper = Keeper(release, self._starter, self._stale.set, restarts)
-        self.keepers[release.app] = keeper
-        keeper.begin(instance)
+    def _keep(self, release: Release, instances: Sequence[Instance], restarts: int = 0) -> None:
+        self.groups[release.app] = InstanceGroup(release, self._starter, self._stale.set, instances, restarts)
 
-    async def _replace(self, keeper: Keeper) -> None:
-        release = keeper.release
+    async def _replace(self, group: InstanceGroup, keeper: Keeper) -> None:
+        release = group.release
         _log.warning("the socket of %s was removed: another instance takes its calls", release.app)
         try:
-            instance = await self._starter.start(release)
-            await until_ready(instance, release, self._starter.hostname(release.app))
+            instance = await self._starter.start_ready(release)
         except (NotReady, OSError, StoreError) as error:
             _log.error("%s could not be started beside the old instance: %s", release.app, error)  # no traceback
             return
-        if self.keepers.get(release.app) is keeper:
-            await self.switch(release, instance, keeper.restarts)
+        if self.groups.get(release.app) is group:
+            group.replace(keeper, instance)
+            await self._publish_surely()
+            await self._end([keeper])
         else:  # a deploy has replaced it already
             await self._starter.stop(instance)
 
     async def _adopt(self, record: InstanceRecord, live: Release | None) -> Instance | None:
         if live is None or live.number != record.release:
             return None
-        instance = await self._runtime.adopt(record.id, record.token, self._starter.limits)
+        instance = await self._runtime.adopt(record.id, record.token, self._starter.limits_of(live))
         if instance is None:
             return None
         try:
@@ -202,17 +198,23 @@ class RunningApps:
                     self._store.fail_release(app.name, record.number, "the host stopped during the deploy")
                     await asyncio.to_thread(self.release(app.name, record.number).remove, keep_log=True)
 
-    async def _retire(self, old: Keeper | None, release: Release) -> None:
-        if old is not None:
-            try:
-                await self._drain(old)
-            finally:  # also when the host stops meanwhile
-                await old.end()
+    async def _retire(self, old: Sequence[Keeper], release: Release) -> None:
+        await self._end(old)
         await prune(self._store, self._paths, release.app)
 
-    async def _drain(self, keeper: Keeper) -> None:
-        if keeper.instance is not None:
-            await self._gate.drain(keeper.instance.id, self._starter.limits.stop_seconds)
+    async def _end(self, keepers: Sequence[Keeper]) -> None:
+        """Let the calls of the keepers' instances end, then stop them."""
+
+        async def end(keeper: Keeper) -> None:
+            try:
+                if (instance := keeper.instance) is not None:
+                    await self._gate.drain(instance.id, keeper.release.config.max_shutdown_delay_seconds)
+            finally:  # also when the host stops meanwhile
+                await keeper.end()
+
+        async with asyncio.TaskGroup() as ends:
+            for keeper in keepers:
+                ends.create_task(end(keeper))
 
     async def _follow(self) -> None:
         """Publish whenever a keeper has changed or a file is lost; simultaneous changes become one table."""

@@ -3,7 +3,10 @@
 import asyncio
 import contextlib
 import os
+from collections.abc import Sequence
+from dataclasses import replace
 
+from portway.host.instances.readiness import until_ready
 from portway.host.instances.runtime import Instance, InstanceLimits, Runtime
 from portway.host.releases.release import Release
 from portway.host.store import InstanceRecord, Store, StoreError
@@ -35,13 +38,48 @@ class Starter:
             "PORTWAY_KEYS": self._store.sealing_keys(release.app),
             "RENDER_EXTERNAL_HOSTNAME": self.hostname(release.app),
         } | dict(self._store.variables(release.app))
-        instance = await self._runtime.start(release, variables, self.limits)
+        instance = await self._runtime.start(release, variables, self.limits_of(release))
         try:
             self._store.add_instance(InstanceRecord(instance.id, release.app, release.number, instance.token))
         except StoreError:  # without its row it would never be ended
             await instance.stop()
             raise
         return instance
+
+    async def start_ready(self, release: Release) -> Instance:
+        """Start an instance and wait until it is ready. Raises `NotReady`, `OSError` or `StoreError`."""
+        instance = await self.start(release)
+        try:
+            await until_ready(instance, release, self.hostname(release.app))
+        except BaseException:
+            await self.stop(instance)
+            raise
+        return instance
+
+    async def start_all_ready(self, release: Release, count: int) -> list[Instance]:
+        """Start `count` instances, a few at a time, or none when one of them does not become ready.
+
+        They do not take `turn`, so that apps that never become ready hold up no deploy. Raises as `start_ready` does.
+        """
+        turn = asyncio.Semaphore(_STARTS_AT_ONCE)
+
+        async def start_in_turn() -> Instance:
+            async with turn:
+                return await self.start_ready(release)
+
+        starts = [asyncio.create_task(start_in_turn()) for _ in range(count)]
+        try:
+            return await asyncio.gather(*starts)
+        except BaseException:
+            for start in starts:
+                start.cancel()
+            ended = await asyncio.gather(*starts, return_exceptions=True)
+            await self.stop_all([instance for instance in ended if not isinstance(instance, BaseException)])
+            raise
+
+    def limits_of(self, release: Release) -> InstanceLimits:
+        """Return the bounds of an instance of the release."""
+        return replace(self.limits, stop_seconds=float(release.config.max_shutdown_delay_seconds))
 
     def count_restart(self, release: Release) -> None:
         """Record that an instance of the release is about to be restarted."""
@@ -57,3 +95,6 @@ class Starter:
         await instance.stop(at_once=at_once)
         with contextlib.suppress(StoreError):  # a row of a dead process is removed at the next start
             self._store.forget_instance(instance.id)
+
+    async def stop_all(self, instances: Sequence[Instance]) -> None:
+        await asyncio.gather(*(self.stop(instance) for instance in instances))

@@ -3,6 +3,9 @@
 import asyncio
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
+
+from msgspec import Meta
 
 from portway.app import Server
 from portway.auth.tokens import digest
@@ -10,7 +13,7 @@ from portway.exceptions import SettingError, ToolError
 from portway.host.app_config import Access, RuntimeName
 from portway.host.builds.folder_source import FolderSource
 from portway.host.files import remove_tree
-from portway.host.instances.keeper import Keeper
+from portway.host.instances.instance_group import InstanceGroup
 from portway.host.instances.running_apps import RunningApps, as_token
 from portway.host.logs.log_reader import LogLines, last_lines, read_log
 from portway.host.management.management_types import (
@@ -64,6 +67,7 @@ class ManagementServer:
         start_command: str | None = None,
         server: str | None = None,
         endpoint: str | None = None,
+        num_instances: Annotated[int, Meta(ge=1, le=100)] | None = None,
     ) -> Deployment:
         """Build the folder at `path` (absolute, on the host) and serve it as `name`, by default the folder's name.
 
@@ -71,7 +75,7 @@ class ManagementServer:
         `origins` are the web pages that may call it, by scheme, host and port, as in "https://app.example.com".
         `build_command` and `start_command` are for a shell and run in `root_dir`, a folder of the source; `server`
         names the file that holds a server, as FILE or FILE:OBJECT. What is empty is looked for in the source.
-        `endpoint` is the path of the MCP endpoint. What is left out stays as it is.
+        `endpoint` is the path of the MCP endpoint. `num_instances` run at once. What is left out stays as it is.
         """
         steps = 0
 
@@ -89,6 +93,7 @@ class ManagementServer:
             "start_command": start_command,
             "server": server,
             "path": endpoint,
+            "num_instances": num_instances,
         }
         changes = {field: value for field, value in given.items() if value is not None}
         return await self.deploy_folder(Path(path), name, report, changes)
@@ -107,7 +112,7 @@ class ManagementServer:
 
     async def list_apps(self) -> AppList:
         """List every app with its state and what it uses."""
-        return AppList([self._status(app, self._running.keepers.get(app.name)) for app in self._store.apps()])
+        return AppList([self._status(app, self._running.groups.get(app.name)) for app in self._store.apps()])
 
     async def logs(self, app: str, lines: int = 100, cursor: str = "") -> LogLines:
         """Return the last lines of an app's log; with the `cursor` of an earlier answer, those written since."""
@@ -176,27 +181,28 @@ class ManagementServer:
     def url_of(self, app: str) -> str:
         return f"{self._url}/{app}/mcp"
 
-    def _status(self, app: AppRecord, keeper: Keeper | None) -> AppStatus:
-        if keeper is None:
+    def _status(self, app: AppRecord, group: InstanceGroup | None) -> AppStatus:
+        if group is None:
             releases = self._store.releases(app.name)
             deploying = bool(releases) and releases[-1].status == "building"
             error = releases[-1].error if releases else ""
-            state, reason, log, restarts, instance = "deploying" if deploying else "failed", error, [], 0, None
+            state, reason, log, restarts = "deploying" if deploying else "failed", error, [], 0
         else:
-            state, reason, restarts, instance = keeper.state, keeper.reason, keeper.restarts, keeper.instance
-            log = last_lines(keeper.release.log) if state == "crashed" else []
-        stats = instance.stats() if instance else None
+            state, reason, restarts = group.state, group.reason, group.restarts
+            log = last_lines(group.release.log) if state == "crashed" else []
+        stats = [instance.stats() for instance in group.up] if group else []
         return AppStatus(
             app=app.name,
             state=state,
             release=app.live,
             url=self.url_of(app.name),
-            access=keeper.release.config.access if keeper else "gate",
+            access=group.release.config.access if group else "gate",
             isolation=self._running.isolation,
-            instances=1 if instance else 0,
+            instances=len(stats),
+            wanted=group.wanted if group else 0,
             restarts=restarts,
-            memory=stats.memory if stats else 0,
-            cpu=round(stats.cpu, 2) if stats else 0.0,
+            memory=sum(each.memory for each in stats),
+            cpu=round(sum(each.cpu for each in stats), 2),
             reason=reason,
             log=log,
         )

@@ -17,7 +17,10 @@ class Deployment:
 
 @dataclass(frozen=True, slots=True)
 class AppStatus:
-    """One app. `memory` (bytes) and `cpu` (seconds) are its instances'; `log` is the last lines of a crashed one."""
+    """One app. `instances` of the `wanted` take calls; `memory` (bytes) and `cpu` (seconds) are theirs together.
+
+    `log` is the last lines of a crashed one.
+    """
 
     app: str
     state: str
@@ -26,6 +29,7 @@ class AppStatus:
     access: str
     isolation: str
     instances: int
+    wanted: int
     restarts: int
     memory: int
     cpu: float

@@ -94,13 +94,15 @@ class Deployer:
         try:
             start = await self._build(release, source, steps)
             release = replace(release, start=start)
-            instance = await self._starter.start(release)
+            instances = [await self._starter.start(release)]
             try:
-                contract = await read_contract(instance, release, self._starter.hostname(app))
-                await steps.done("ready", f"{tool_count(contract)} tools")
+                contract = await read_contract(instances[0], release, self._starter.hostname(app))
+                instances += await self._starter.start_all_ready(release, config.num_instances - 1)
+                more = f", {len(instances)} instances" if len(instances) > 1 else ""
+                await steps.done("ready", f"{tool_count(contract)} tools{more}")
                 token = self._make_live(release, start, contract)
             except BaseException:
-                await self._starter.stop(instance)
+                await self._starter.stop_all(instances)
                 raise
         except (SourceError, BuildError, NotReady, StoreError, OSError) as error:
             await self._abandon(release, str(error))
@@ -112,7 +114,7 @@ class Deployer:
             await self._abandon(release, "the host failed; the log of `portway up` says how")
             raise
         # The release is live now: finish the switch even when the client leaves.
-        await asyncio.shield(self._running.switch(release, instance))
+        await asyncio.shield(self._running.switch(release, instances))
         await steps.done("switch", f"release {number}")
         return Deployed(app, number, token, tool_count(contract), steps.total_ms())
 
