@@ -32,6 +32,13 @@ _SECONDS = 1800.0
 @click.option("--start", "start_command", metavar="COMMAND", help="Serves MCP over HTTP on the port PORT.")
 @click.option("--server", metavar="FILE[:OBJECT]", help="The server to start. Default: it is looked for.")
 @click.option("--instances", "num_instances", type=click.IntRange(1, 100), help="How many run at once. Default: 1.")
+@click.option(
+    "--storage",
+    "storage_gb",
+    type=click.IntRange(0, 100_000),
+    metavar="GB",
+    help="The size of the folder PORTWAY_STORAGE, which outlives releases; 0 for none, but its data stays.",
+)
 @data_option
 @output_option
 def command(

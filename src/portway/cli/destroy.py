@@ -16,8 +16,8 @@ _SECONDS = 120.0  # its calls may end first, then its instance
 @data_option
 @output_option
 def command(app: str, yes: bool, data: str | None, output: str) -> None:
-    """Stop APP and delete its releases, logs and tokens. This cannot be undone."""
-    if not yes and _typed_name(app) != app:
+    """Stop APP and delete its releases, logs, tokens and stored data. This cannot be undone."""
+    if not yes and _typed_name(app, _stored(app, data)) != app:
         raise click.ClickException(f"that is not {app}: nothing was deleted")
     ask_control(data, "destroy", {"app": app}, type(None), seconds=_SECONDS)
     if output == "json":
@@ -26,9 +26,19 @@ def command(app: str, yes: bool, data: str | None, output: str) -> None:
         click.echo(f"destroyed {app}", err=True)
 
 
-def _typed_name(app: str) -> str:
+def _stored(app: str, data: str | None) -> str:
+    from portway.host.management.management_types import AppList
+
+    found = ask_control(data, "list_apps", {}, AppList).apps
+    stored = next((status.stored for status in found if status.app == app), None)
+    return "" if stored is None else f" and {stored / 2**20:.1f} MB of stored data"
+
+
+def _typed_name(app: str, stored: str) -> str:
     try:
-        return str(click.prompt(f"This deletes {app} with its releases, logs and tokens. Type its name to go on"))
+        return str(
+            click.prompt(f"This deletes {app} with its releases, logs and tokens{stored}. Type its name to go on")
+        )
     except click.Abort:
         if sys.stdin is not None and sys.stdin.isatty():
             raise

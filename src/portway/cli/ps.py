@@ -1,27 +1,34 @@
 """`portway ps`: list the apps of the host."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import click
 
 from portway.cli.control_client import ask_control
 from portway.cli.options import data_option, output_option, print_json
+
+if TYPE_CHECKING:
+    from portway.host.management.management_types import AppStatus
 
 
 @click.command()
 @data_option
 @output_option
 def command(data: str | None, output: str) -> None:
-    """List the apps with their state, release, instances that are up, memory and CPU."""
+    """List the apps with their state, release, instances that are up, memory, CPU and storage."""
     from portway.host.management.management_types import AppList
 
     found = ask_control(data, "list_apps", {}, AppList)
     if output == "json":
         print_json(found)
         return
-    rows = [("APP", "STATE", "RELEASE", "INSTANCES", "RESTARTS", "MEMORY", "CPU", "ISOLATION", "URL")]
+    rows = [("APP", "STATE", "RELEASE", "INSTANCES", "RESTARTS", "MEMORY", "CPU", "STORAGE", "ISOLATION", "URL")]
     for app in found.apps:
         release = "-" if app.release is None else str(app.release)
         up = f"{app.instances}/{app.wanted}"
-        use = f"{app.memory / 2**20:.0f} MB", f"{app.cpu:.1f}s"
+        use = f"{app.memory / 2**20:.0f} MB", f"{app.cpu:.1f}s", _storage(app)
         rows.append((app.app, app.state, release, up, str(app.restarts), *use, app.isolation, app.url))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
@@ -33,3 +40,11 @@ def command(data: str | None, output: str) -> None:
             )
         for line in app.log:
             click.echo(f"  {line}", err=True)
+
+
+def _storage(app: AppStatus) -> str:
+    """Say how much of its storage an app uses."""
+    if app.storage is None and app.stored is None:
+        return "-"
+    used = "?" if app.stored is None else f"{app.stored / 2**20:.1f} MB"
+    return used if app.storage is None else f"{used} of {app.storage / 2**30:.0f} GB"

@@ -13,6 +13,14 @@ Access = Literal["gate", "public"]
 RuntimeName = Literal["python", "node"]
 
 
+class Disk(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A folder that outlives releases. `mount_path` is where a sandbox shows it; else PORTWAY_STORAGE names it."""
+
+    name: str = ""
+    mount_path: str = ""
+    size_gb: int = 10
+
+
 class AppConfig(msgspec.Struct, frozen=True, omit_defaults=True):
     """How an app is built, started and served. An empty text stands for what is found in the source.
 
@@ -32,6 +40,7 @@ class AppConfig(msgspec.Struct, frozen=True, omit_defaults=True):
     origins: list[str] = []
     num_instances: int = 1
     max_shutdown_delay_seconds: int = 30
+    disk: Disk | None = None
 
 
 DEFAULT = AppConfig()

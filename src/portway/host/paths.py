@@ -91,6 +91,10 @@ class Paths:
     def release(self, app: str, number: int) -> Path:
         return self.app(app) / "releases" / str(number)
 
+    def storages(self) -> list[Path]:
+        """Return the folders in which apps keep data from release to release."""
+        return list((self.data / "apps").glob("*/storage"))
+
     def instance_socket(self, instance: str) -> Path:
         return self.instances / f"{instance}.sock"
 

@@ -14,6 +14,7 @@ from portway.host.instances.keeper import Keeper
 from portway.host.instances.readiness import NotReady, until_ready
 from portway.host.instances.runtime import Instance, Runtime
 from portway.host.instances.starter import Starter
+from portway.host.instances.storage import StorageWatch
 from portway.host.paths import Paths
 from portway.host.releases.prune import prune
 from portway.host.releases.release import Release
@@ -30,6 +31,7 @@ class RunningApps:
 
     def __init__(self, paths: Paths, store: Store, runtime: Runtime, starter: Starter, domain: str) -> None:
         self.groups: dict[str, InstanceGroup] = {}
+        self.storage = StorageWatch(paths, self.groups)
         self._paths = paths
         self._store = store
         self._runtime = runtime
@@ -64,6 +66,7 @@ class RunningApps:
             self._keep(release, adopted[app], known.restarts if known else 0)
         await self.publish()
         self._spawn(self._follow())
+        self._spawn(self.storage.run())
 
     @property
     def isolation(self) -> str:

@@ -34,6 +34,7 @@ class Starter:
 
     async def start(self, release: Release) -> Instance:
         """Start an instance, which is not ready yet. Raises `OSError` or `StoreError`."""
+        release.make_storage()
         variables = {
             "PORTWAY_KEYS": self._store.sealing_keys(release.app),
             "RENDER_EXTERNAL_HOSTNAME": self.hostname(release.app),

@@ -10,11 +10,12 @@ from msgspec import Meta
 from portway.app import Server
 from portway.auth.tokens import digest
 from portway.exceptions import SettingError, ToolError
-from portway.host.app_config import Access, RuntimeName
+from portway.host.app_config import Access, Disk, RuntimeName
 from portway.host.builds.folder_source import FolderSource
 from portway.host.files import remove_tree
 from portway.host.instances.instance_group import InstanceGroup
 from portway.host.instances.running_apps import RunningApps, as_token
+from portway.host.instances.storage import GIGABYTE
 from portway.host.logs.log_reader import LogLines, last_lines, read_log
 from portway.host.management.management_types import (
     AppList,
@@ -30,6 +31,8 @@ from portway.host.store import AppRecord, Store, StoreError
 from portway.host.token_table import TokenChange
 from portway.http.cors import Cors
 from portway.server.context import Context
+
+_STORAGE_SECONDS = 2.0  # to measure storage; what takes longer is shown as it was last measured
 
 
 class ManagementServer:
@@ -67,6 +70,7 @@ class ManagementServer:
         start_command: str | None = None,
         server: str | None = None,
         endpoint: str | None = None,
+        storage_gb: Annotated[int, Meta(ge=0, le=100_000)] | None = None,
         num_instances: Annotated[int, Meta(ge=1, le=100)] | None = None,
     ) -> Deployment:
         """Build the folder at `path` (absolute, on the host) and serve it as `name`, by default the folder's name.
@@ -75,7 +79,8 @@ class ManagementServer:
         `origins` are the web pages that may call it, by scheme, host and port, as in "https://app.example.com".
         `build_command` and `start_command` are for a shell and run in `root_dir`, a folder of the source; `server`
         names the file that holds a server, as FILE or FILE:OBJECT. What is empty is looked for in the source.
-        `endpoint` is the path of the MCP endpoint. `num_instances` run at once. What is left out stays as it is.
+        `endpoint` is the path of the MCP endpoint. `num_instances` run at once. `storage_gb` is the size of a
+        folder that outlives releases (PORTWAY_STORAGE), 0 for none. What is left out stays as it is.
         """
         steps = 0
 
@@ -95,7 +100,9 @@ class ManagementServer:
             "path": endpoint,
             "num_instances": num_instances,
         }
-        changes = {field: value for field, value in given.items() if value is not None}
+        changes: dict[str, object] = {field: value for field, value in given.items() if value is not None}
+        if storage_gb is not None:
+            changes["disk"] = Disk(size_gb=storage_gb) if storage_gb else None
         return await self.deploy_folder(Path(path), name, report, changes)
 
     async def deploy_folder(
@@ -112,6 +119,7 @@ class ManagementServer:
 
     async def list_apps(self) -> AppList:
         """List every app with its state and what it uses."""
+        await self._running.storage.measure(_STORAGE_SECONDS)
         return AppList([self._status(app, self._running.groups.get(app.name)) for app in self._store.apps()])
 
     async def logs(self, app: str, lines: int = 100, cursor: str = "") -> LogLines:
@@ -190,6 +198,7 @@ class ManagementServer:
         else:
             state, reason, restarts = group.state, group.reason, group.restarts
             log = last_lines(group.release.log) if state == "crashed" else []
+        disk = group.release.config.disk if group else None
         stats = [instance.stats() for instance in group.up] if group else []
         return AppStatus(
             app=app.name,
@@ -203,6 +212,8 @@ class ManagementServer:
             restarts=restarts,
             memory=sum(each.memory for each in stats),
             cpu=round(sum(each.cpu for each in stats), 2),
+            storage=disk.size_gb * GIGABYTE if disk else None,
+            stored=self._running.storage.used.get(app.name),
             reason=reason,
             log=log,
         )

@@ -19,7 +19,8 @@ class Deployment:
 class AppStatus:
     """One app. `instances` of the `wanted` take calls; `memory` (bytes) and `cpu` (seconds) are theirs together.
 
-    `log` is the last lines of a crashed one.
+    `log` is the last lines of a crashed one. `storage` is what its data may use, `stored` what it uses, in bytes; None
+    without any.
     """
 
     app: str
@@ -33,6 +34,8 @@ class AppStatus:
     restarts: int
     memory: int
     cpu: float
+    storage: int | None
+    stored: int | None
     reason: str
     log: list[str]
 

@@ -127,6 +127,10 @@ class Deployer:
         await asyncio.to_thread(source.copy_to, release.source)
         recipe = read_recipe(release.folder)
         await steps.done("copy", f"{release.app}: {recipe.describe()}")
+        if (disk := release.config.disk) is not None:
+            release.make_storage()
+            no_mount = f"; there is no sandbox to show it at {disk.mount_path}" if disk.mount_path else ""
+            await steps.done("storage", f"{disk.size_gb} GB in PORTWAY_STORAGE{no_mount}")
         start = await build(release, recipe, self._paths, self._store.variables(release.app))
         await steps.done("build", start.name)
         return start

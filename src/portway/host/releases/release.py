@@ -44,9 +44,14 @@ class Release:
         """The log of its instances: their stdout and stderr."""
         return self.directory / "log" / "instance.log"
 
+    @property
+    def storage(self) -> Path | None:
+        """The app's own folder, which all its releases share; None without one."""
+        return self.directory.parents[1] / "storage" if self.config.disk else None
+
     def environment(self) -> dict[str, str]:
         """Return the environment variables of every process of the release, none of them the host's own."""
-        return {
+        variables = {
             "PATH": f"{self.venv / 'bin'}:{SYSTEM_PATH}",
             "LANG": "C.UTF-8",
             "HOME": str(self.directory / "home"),
@@ -54,6 +59,14 @@ class Release:
             "PYTHONUNBUFFERED": "1",
             "PYTHONDONTWRITEBYTECODE": "1",
         }
+        if self.storage is not None:
+            variables["PORTWAY_STORAGE"] = str(self.storage)
+        return variables
+
+    def make_storage(self) -> None:
+        """Make the app's own folder if it wants one."""
+        if self.storage is not None:
+            self.storage.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def remove(self, *, keep_log: bool) -> None:
         """Delete its files; with `keep_log`, keep the logs of its build and its instances."""
