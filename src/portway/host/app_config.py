@@ -50,9 +50,11 @@ class Start(msgspec.Struct, frozen=True, omit_defaults=True):
     """How an instance of a release is started.
 
     The first word of `command` is looked for on the release's PATH. The instance listens on a Unix socket
-    (PORTWAY_SOCKET) if `on_socket`, else on PORT. `name` says in a word or two what is started.
+    (PORTWAY_SOCKET) if `on_socket`, else on PORT. `name` says in a word or two what is started. `variables` are
+    those of its runtime.
     """
 
     command: list[str]
     name: str
     on_socket: bool = False
+    variables: dict[str, str] = {}

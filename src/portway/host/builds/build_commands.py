@@ -6,7 +6,7 @@ import os
 import signal
 import tempfile
 
-from portway.host.builds.recipe import BuildError
+from portway.host.builds.build_error import BuildError
 from portway.host.logs.log_pipe import LogPipe
 from portway.host.logs.log_reader import last_lines
 from portway.host.paths import Paths

@@ -1,67 +1,73 @@
-"""How a source is built: the interpreter, and the file that names its requirements."""
+"""How a source is built and started, found by reading its files, before anything is built."""
 
-import platform
-import sys
-import tomllib
-from dataclasses import dataclass
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
+from portway.host.app_config import AppConfig, RuntimeName
+from portway.host.builds.build_error import BuildError
+from portway.host.builds.node_recipe import NodeRecipe, read_node_recipe
+from portway.host.builds.python_recipe import PythonRecipe, read_python_recipe
+from portway.host.releases.release import SYSTEM_PATH
 
-class BuildError(Exception):
-    """The source cannot be built; the message is for its author, with the last lines of a failed command."""
+Recipe = PythonRecipe | NodeRecipe
 
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """The interpreter, and the file with the requirements ("" if there is none), as uv takes them."""
-
-    python: str
-    requirements: str
-
-    def describe(self) -> str:
-        """Return one line for a deploy's log."""
-        python = platform.python_version() if self.python == sys.executable else self.python
-        return f"python {python}, {self.requirements or 'no requirements'}"
-
-
-def read_recipe(source: Path) -> Recipe:
-    """Read it from the files of `source`. Raises `BuildError` for a pyproject.toml that is not TOML."""
-    project = {}
-    if (pyproject := source / "pyproject.toml").is_file():
-        try:
-            table = tomllib.loads(pyproject.read_text()).get("project")
-            project = table if isinstance(table, dict) else {}
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise BuildError(f"pyproject.toml is not TOML: {error}") from None
-    python = sys.executable
-    if (pinned := source / ".python-version").is_file():
-        python = (pinned.read_text(errors="replace").split() or [python])[0]
-    elif isinstance(wanted := project.get("requires-python"), str) and not _admits_ours(wanted):
-        python = wanted
-    if (source / "uv.lock").is_file() and project:
-        return Recipe(python, "uv.lock")
-    if (source / "requirements.txt").is_file():
-        return Recipe(python, "requirements.txt")
-    return Recipe(python, "pyproject.toml" if project.get("dependencies") else "")
+_PYTHON_FILES = ("requirements.txt", "pyproject.toml", "uv.lock")
+_PYTHON_WORDS = {"python", "python3", "pip", "pip3", "uv", "uvicorn", "gunicorn", "fastmcp", "mcp", "portway"}
+_NODE_WORDS = {"node", "npm", "npx", "pnpm", "yarn", "tsx"}
+_MISSING = {
+    "poetry": "leave the build command out, or say `pip install .`: uv builds Poetry's projects",
+    "pipenv": "export its lock to requirements.txt",
+    "bun": "use npm, pnpm or yarn",
+}
+# The first word of each command in a shell's line, after variables and `exec`.
+_PROGRAM = re.compile(r"(?:^|[;&|(\n])\s*(?:(?:\w+=\S*|exec|env|time|then|do|else)\s+)*([\w./+-]+)")
+_SHELL_SECONDS = 5.0
 
 
-def _admits_ours(wanted: str) -> bool:
-    """Return whether `requires-python` admits this interpreter; a specifier that is not plain is left to uv."""
-    own = sys.version_info[:3]
-    for part in wanted.replace(" ", "").split(","):
-        operator = part.rstrip("0123456789.")
-        try:
-            version = tuple(int(number) for number in part[len(operator) :].split("."))
-        except ValueError:
-            return False
-        same = own[: len(version)]
-        holds = {
-            ">=": same >= version,
-            "<": same < version,
-            "<=": same <= version,
-            ">": same > version,
-            "!=": same != version,
-        }
-        if not holds.get(operator, False):
-            return False
-    return True
+def read_recipe(folder: Path, config: AppConfig, variables: Mapping[str, str]) -> Recipe:
+    """Read it from the files in `folder`, the app's, and from its settings. Raises `BuildError`."""
+    if not folder.is_dir():
+        raise BuildError(f"there is no folder {config.root_dir} in the source: --root names the one that holds the app")
+    programs: set[str] = set()
+    for what, command in (("build", config.build_command), ("start", config.start_command)):
+        if command:
+            programs |= _programs(what, command)
+    if (config.runtime or _runtime(folder, config, programs)) == "node":
+        return read_node_recipe(folder, config, variables)
+    return read_python_recipe(folder, config, variables)
+
+
+def _runtime(folder: Path, config: AppConfig, programs: set[str]) -> RuntimeName:
+    """Return the runtime that an app does not name. Raises `BuildError` when its files allow both."""
+    if config.server:
+        return "python"
+    python = [name for name in _PYTHON_FILES if (folder / name).is_file()]
+    if not (folder / "package.json").is_file():
+        return "node" if not python and programs & _NODE_WORDS and not programs & _PYTHON_WORDS else "python"
+    is_python, is_node = bool(programs & _PYTHON_WORDS), bool(programs & _NODE_WORDS)
+    if is_python != is_node:
+        return "python" if is_python else "node"
+    if python:
+        raise BuildError(
+            f"the folder holds a Python project ({python[0]}) and a Node project (package.json): "
+            "say which with --runtime python or --runtime node"
+        )
+    return "node"
+
+
+def _programs(what: str, command: str) -> set[str]:
+    """Return the programs that a command for a shell calls. Raises `BuildError` when it cannot work here."""
+    checked = subprocess.run(
+        ["/bin/sh", "-n", "-c", command], capture_output=True, text=True, timeout=_SHELL_SECONDS, check=False
+    )
+    if checked.returncode:
+        reason = checked.stderr.strip().rpartition(": ")[2]
+        raise BuildError(f"the {what} command `{command}` is not one that a shell can read: {reason}")
+    programs = {found[1].rpartition("/")[2] for found in _PROGRAM.finditer(command)}
+    for program, mend in _MISSING.items():
+        if program in programs and shutil.which(program, path=SYSTEM_PATH) is None:
+            raise BuildError(f"the {what} command calls {program}, which the host does not have: {mend}")
+    return programs

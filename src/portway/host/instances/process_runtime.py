@@ -134,7 +134,7 @@ class ProcessRuntime:
             child = subprocess.Popen(  # noqa: ASYNC220  # returns at exec; asyncio's own would tie it to this loop
                 release.start.command,
                 cwd=release.folder,
-                env=release.environment() | dict(env) | own,
+                env=release.environment() | release.start.variables | dict(env) | own,
                 stdin=subprocess.DEVNULL,
                 stdout=pipe.descriptor,
                 stderr=pipe.descriptor,

