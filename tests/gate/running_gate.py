@@ -154,7 +154,7 @@ def record(paths: Paths) -> list[dict[str, Any]]:
     return [json.loads(line) for file in sorted(paths.calls.glob("*.jsonl")) for line in file.read_text().splitlines()]
 
 
-def prepare(directory: Path, addresses: list[str], **limits: int) -> Paths:
+def prepare(directory: Path, addresses: list[str], *, foreign: bool = False, **limits: int) -> Paths:
     """A data directory whose table has apps `a` (tokens `secret`, `other`) and `p` (public) on those addresses."""
     data = directory / "data"
     paths = Paths(data, directory / run_directory(data.resolve()).name)
@@ -162,11 +162,17 @@ def prepare(directory: Path, addresses: list[str], **limits: int) -> Paths:
     instances = [routing_table.InstanceAddress(f"i{number}", address) for number, address in enumerate(addresses)]
     apps = {
         name: routing_table.App(
-            name, 1, access, "up", instances, [f"{name}.example.org"], routing_table.AppLimits(**limits)
+            name,
+            1,
+            access,
+            instances=instances,
+            hosts=[f"{name}.example.org"],
+            limits=routing_table.AppLimits(**limits),
+            foreign=foreign,
         )
         for name, access in (("a", "gate"), ("p", "public"))
     }
-    apps["down"] = routing_table.App("down", 1, "public", "crashed")
+    apps["down"] = routing_table.App("down", 1, "public", state="crashed")
     names = {"secret": "alice", "other": "bob"}
     tokens = [Token(digest(token), "a", name, n, ["read", "write"]) for n, (token, name) in enumerate(names.items())]
     TokenWriter(paths.tokens).write(tokens)
@@ -193,7 +199,7 @@ async def running(paths: Paths) -> AsyncIterator[Rig]:
 
 @asynccontextmanager
 async def rig(
-    directory: Path, *upstreams: Upstream, addresses: tuple[str, ...] = (), **limits: int
+    directory: Path, *upstreams: Upstream, addresses: tuple[str, ...] = (), foreign: bool = False, **limits: int
 ) -> AsyncIterator[Rig]:
     async with AsyncExitStack() as stack:
         for upstream in upstreams:
@@ -201,5 +207,6 @@ async def rig(
             stack.push_async_callback(server.wait_closed)
             stack.callback(server.close)
             upstream.address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        paths = prepare(directory, [*(upstream.address for upstream in upstreams), *addresses], **limits)
+        all_addresses = [*(upstream.address for upstream in upstreams), *addresses]
+        paths = prepare(directory, all_addresses, foreign=foreign, **limits)
         yield await stack.enter_async_context(running(paths))

@@ -52,11 +52,11 @@ class Client:
     token: str
     session: bytes
 
-    async def post(self, body: bytes, **options: str) -> Response:
-        return await self.gate.post(body, (SESSION, self.session), token=self.token, **options)
+    async def post(self, body: bytes, *headers: tuple[bytes, bytes], **options: str) -> Response:
+        return await self.gate.post(body, (SESSION, self.session), *headers, token=self.token, **options)
 
-    async def answer(self, body: bytes, **options: str) -> tuple[int, dict[str, Any]]:
-        response = await self.post(body, **options)
+    async def answer(self, body: bytes, *headers: tuple[bytes, bytes], **options: str) -> tuple[int, dict[str, Any]]:
+        response = await self.post(body, *headers, **options)
         return response.status, json.loads(await response.read(100_000))
 
     async def ask(self, method: str, *headers: tuple[bytes, bytes], path: str = "/a/mcp") -> Response:

@@ -31,6 +31,7 @@ class App(msgspec.Struct, frozen=True):
     """An app. `hosts` are its names beside `<name>.<domain>`, `origins` the web pages that may call it.
 
     `path` is where its instances have their MCP endpoint. `reason` says in a sentence why `state` is "crashed".
+    `foreign`: its server is not Portway's, so a session is known to one instance only.
     """
 
     name: str
@@ -43,6 +44,7 @@ class App(msgspec.Struct, frozen=True):
     reason: str = ""
     origins: list[str] = []
     path: str = "/mcp"
+    foreign: bool = False
 
 
 class Table(msgspec.Struct, frozen=True):

@@ -71,6 +71,12 @@ class Response:
             raise BrokenResponse(f"the reply is longer than {limit} bytes")
         return self._take()
 
+    async def peek(self, limit: int) -> bytes:
+        """Return the whole body as `read` does, and keep it for the reader."""
+        body = await self.read(limit)
+        self.arrived(body)
+        return body
+
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body as it arrives. Raise BrokenResponse at the point where it is cut."""
         while self._chunks or not self.complete:

@@ -1,9 +1,9 @@
 """The headers the gate forwards, in both directions."""
 
 from portway.host.gate.gate_call import GateCall
-from portway.host.gate.session_ids import HEADER as SESSION
 from portway.host.gate.session_ids import SessionIds
 from portway.http.asgi import Headers
+from portway.protocol.headers import SESSION
 
 LAST_EVENT_ID = b"last-event-id"
 
@@ -45,7 +45,7 @@ def forwarded(headers: Headers, fields: dict[bytes, bytes], call: GateCall, sche
         kept = [item for item in kept if item[0] not in named]
     if SESSION in fields and call.line.era != "http":
         kept = [item for item in kept if item[0] != SESSION]
-        if call.session is not None:
+        if call.session is not None and not call.session.opening:
             kept.append((SESSION, call.session.upstream))
     if LAST_EVENT_ID in fields and call.session is not None:
         kept = [item for item in kept if item[0] != LAST_EVENT_ID]
@@ -79,8 +79,8 @@ def returned(headers: Headers, call: GateCall, session_ids: SessionIds) -> tuple
 
 def _client_id(call: GateCall, session_ids: SessionIds, upstream: bytes) -> bytes | None:
     """Return the client's id of an instance's session; None when the reply may not carry one, or it is not valid."""
-    if call.session is not None and upstream == call.session.upstream:
+    if call.session is not None and (call.session.opening or upstream == call.session.upstream):
         return call.session.token
     if call.backend is None or (call.session is None and call.line.method != "initialize"):
         return None
-    return session_ids.seal(call.route.name, call.caller, call.backend.instance.id, upstream)
+    return session_ids.seal(call.route.name, call.caller, call.backend.instance.id, upstream, call.opening)

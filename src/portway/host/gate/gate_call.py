@@ -21,6 +21,7 @@ class GateCall:
     request_id: int | str | None = None  # the id the client chose, of a request
     fresh: int | str | None = None  # the id the instance sees, of a request
     session: Session | None = None
+    opening = b""  # of an `initialize` to a server that is not Portway's: its params
     pinned: Backend | None = None  # the instance that gets it, unless it cannot be reached
     backend: Backend | None = None
     after = b""  # of a GET that resumes a stream: the instance's id of the last event

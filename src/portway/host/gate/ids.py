@@ -52,6 +52,12 @@ _SUBSCRIPTION = re.compile(rb'("io\.modelcontextprotocol\\?/subscriptionId"\s*:\
 """Matches only members of an object: within a JSON string the quotes are escaped."""
 
 
+def params_of(body: bytes) -> bytes:
+    """Return the params of the message in `body`, a valid one; `{}` when it has none."""
+    params = _params(body).params
+    return b"{}" if params is UNSET else bytes(params)
+
+
 def with_fresh_id(body: bytes, method: str) -> tuple[int, bytes]:
     """Return a fresh id, and the request in `body` (a valid one, of `method`) with that id."""
     fresh = next(_fresh)
@@ -64,8 +70,7 @@ def with_fresh_id(body: bytes, method: str) -> tuple[int, bytes]:
 def with_fresh_session_id(body: bytes, method: str, original: int | str) -> tuple[str, bytes]:
     """Return a fresh id that contains the `original`, and the request in `body` (of `method`) with that id."""
     fresh = f"{_MARK}{next(_fresh):x}.{encode_id(original).decode()}"
-    params = _params(body).params
-    return fresh, encode_request(fresh, method, b"{}" if params is UNSET else bytes(params))
+    return fresh, encode_request(fresh, method, params_of(body))
 
 
 def marker(fresh: int | str) -> bytes:

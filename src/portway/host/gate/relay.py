@@ -3,10 +3,12 @@
 import asyncio
 import contextlib
 
+from portway.host.gate.foreign_sessions import ForeignSessions
 from portway.host.gate.forwarded_headers import returned
 from portway.host.gate.gate_call import DEFERRED, GateCall
 from portway.host.gate.ids import (
     marker,
+    params_of,
     restore,
     restore_resumed,
     restore_subscription,
@@ -48,17 +50,22 @@ _OF_STREAMS = (b"content-type", b"cache-control", b"x-accel-buffering")  # writt
 class Relay:
     """Sends requests to instances and replies to clients. Methods raise RpcError, for the client, on failure."""
 
-    def __init__(self, session_ids: SessionIds, in_flight: InFlight) -> None:
+    def __init__(self, session_ids: SessionIds, foreign: ForeignSessions, in_flight: InFlight) -> None:
         self._session_ids = session_ids
+        self._foreign = foreign
         self._in_flight = in_flight
 
     async def call(self, call: GateCall, body: bytes, request_id: int | str, send: Send) -> None:
         """Proxy a JSON-RPC request; the instance replies with JSON or an event stream."""
         if call.session is None:
+            if call.route.foreign and call.line.method == "initialize":
+                call.opening = params_of(body)
             call.fresh, body = with_fresh_id(body, call.line.method)
         else:
             call.fresh, body = with_fresh_session_id(body, call.line.method, request_id)
-        response = await _request(call, "POST", call.route.endpoint, body, repeatable=call.line.method in _REPEATABLE)
+        response = await self._request(
+            call, "POST", call.route.endpoint, body, repeatable=call.line.method in _REPEATABLE
+        )
         try:
             content_type, kept = returned(response.headers, call, self._session_ids)
             if content_type.startswith(b"text/event-stream"):
@@ -104,6 +111,10 @@ class Relay:
 
         A refusal would make the official client 1.x give up its session; only 404 means that the session has ended.
         """
+        session = call.session
+        if session is not None and session.opening and not self._foreign.enter(call, session, backend):
+            await accept(call, send)  # the call that it is for has ended with the session there
+            return
         try:
             response = await backend.client.request("POST", call.route.endpoint, call.headers, body)
         except ConnectFailed:
@@ -122,7 +133,7 @@ class Relay:
 
     async def follow(self, call: GateCall, send: Send) -> None:
         """Proxy a GET of the endpoint: a session's own stream, or the rest of one that was cut (Last-Event-ID)."""
-        response = await _request(call, "GET", call.route.endpoint, b"", repeatable=True)
+        response = await self._request(call, "GET", call.route.endpoint, b"", repeatable=True)
         content_type, kept = returned(response.headers, call, self._session_ids)
         if call.resumes is not None and response.status in (400, 410):
             await response.close()
@@ -151,21 +162,24 @@ class Relay:
 
     async def end(self, call: GateCall, send: Send) -> None:
         """Proxy the DELETE of a session. Where the instance cannot end it (405), the gate refuses its id."""
-        response = await _request(call, "DELETE", call.route.endpoint, b"", repeatable=False)
-        if call.session is None or not (response.status < 300 or response.status == 405):
-            _, kept = returned(response.headers, call, self._session_ids)
-            await self._pass(call, response, send, kept)
-            return
-        self._session_ids.end(call.session)
-        self._in_flight.end_session(call.session)
-        await response.close()
+        session, pinned = call.session, call.pinned
+        if session is None or not session.opening or (pinned is not None and self._foreign.is_open(session, pinned)):
+            response = await self._request(call, "DELETE", call.route.endpoint, b"", repeatable=False)
+            if session is None or not (response.status < 300 or response.status == 405):
+                _, kept = returned(response.headers, call, self._session_ids)
+                await self._pass(call, response, send, kept)
+                return
+            await response.close()
+        self._foreign.end(session)
+        self._session_ids.end(session)
+        self._in_flight.end_session(session)
         call.line.outcome, call.line.status = "ok", 204
         await send({"type": "http.response.start", "status": 204, "headers": []})
         await send({"type": "http.response.body", "body": b""})
 
     async def plain(self, call: GateCall, method: str, target: str, body: bytes, send: Send) -> None:
         """Proxy a request that has no JSON-RPC reply; its response is streamed unchanged."""
-        response = await _request(call, method, target, body, repeatable=method in ("GET", "HEAD", "OPTIONS"))
+        response = await self._request(call, method, target, body, repeatable=method in ("GET", "HEAD", "OPTIONS"))
         _, kept = returned(response.headers, call, self._session_ids)
         await self._pass(call, response, send, kept)
 
@@ -245,6 +259,42 @@ class Relay:
             self._in_flight.fetched(call.session, restored[1])
         return restored[0]
 
+    async def _request(self, call: GateCall, method: str, target: str, body: bytes, *, repeatable: bool) -> Response:
+        """Send the request to the instance that must get it, else to the least busy; to the next if it is unreachable.
+
+        While none can be reached, wait: the table names a dead instance until control has replaced it. Raises RpcError.
+        """
+        route, pinned, tried, until = call.route, call.pinned, list[Backend](), 0.0
+        while True:
+            while (backend := pinned or route.pick(tried)) is not None:
+                pinned = None
+                call.backend = backend
+                if not call.is_stream:
+                    backend.in_flight += 1
+                try:
+                    if call.session is not None and call.session.opening:
+                        return await self._foreign.request(call, backend, method, target, body, repeatable=repeatable)
+                    return await backend.client.request(method, target, call.headers, body, repeatable=repeatable)
+                except ConnectFailed:
+                    if not call.is_stream:
+                        backend.in_flight -= 1
+                    call.backend = None
+                    tried.append(backend)
+                except BrokenResponse as error:
+                    raise _cut(call, error) from None
+            loop = asyncio.get_running_loop()
+            until = until or loop.time() + _START_SECONDS
+            if route.state not in ("up", "starting") or loop.time() >= until:
+                break
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(route.changed.wait(), _RETRY_SECONDS)
+            tried.clear()
+        call.line.outcome = "refused"
+        state = {"starting": "is starting", "crashed": "has crashed and is being restarted"}.get(call.route.state)
+        raise RpcError(
+            REFUSED, f"The app {call.route.name!r} {state or 'cannot be reached'}; try again soon.", status=503
+        )
+
 
 async def _whole(call: GateCall, response: Response) -> bytes:
     """Return the body of a reply that comes in pieces; a long one waits for reply memory."""
@@ -271,39 +321,6 @@ async def accept(call: GateCall, send: Send) -> None:
     """Accept a message that needs no reply."""
     call.line.outcome, call.line.status = "ok", 202
     await send_bytes(send, 202, b"", [])
-
-
-async def _request(call: GateCall, method: str, target: str, body: bytes, *, repeatable: bool) -> Response:
-    """Send the request to the instance that must get it, else to the least busy; to the next if it is unreachable.
-
-    While none can be reached, wait: the table names a dead instance until control has replaced it. Raises RpcError.
-    """
-    route, pinned, tried, until = call.route, call.pinned, list[Backend](), 0.0
-    while True:
-        while (backend := pinned or route.pick(tried)) is not None:
-            pinned = None
-            call.backend = backend
-            if not call.is_stream:
-                backend.in_flight += 1
-            try:
-                return await backend.client.request(method, target, call.headers, body, repeatable=repeatable)
-            except ConnectFailed:
-                if not call.is_stream:
-                    backend.in_flight -= 1
-                call.backend = None
-                tried.append(backend)
-            except BrokenResponse as error:
-                raise _cut(call, error) from None
-        loop = asyncio.get_running_loop()
-        until = until or loop.time() + _START_SECONDS
-        if route.state not in ("up", "starting") or loop.time() >= until:
-            break
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(route.changed.wait(), _RETRY_SECONDS)
-        tried.clear()
-    call.line.outcome = "refused"
-    state = {"starting": "is starting", "crashed": "has crashed and is being restarted"}.get(call.route.state)
-    raise RpcError(REFUSED, f"The app {call.route.name!r} {state or 'cannot be reached'}; try again soon.", status=503)
 
 
 def _restore_event(call: GateCall, data: bytes) -> tuple[bytes, bool]:

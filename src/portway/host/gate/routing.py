@@ -33,6 +33,7 @@ class Route:
         self.name = name
         self.release = 0
         self.public = False
+        self.foreign = False  # its server is not Portway's
         self.cors = Cors()
         self.guard = Guard()
         self.state = "stopped"
@@ -46,7 +47,7 @@ class Route:
 
     def update(self, app: App, backends: dict[str, Backend]) -> None:
         self.release, self.public, self.state, self.limits = app.release, app.access == "public", app.state, app.limits
-        self.cors, self.endpoint = Cors(app.origins), app.path
+        self.cors, self.endpoint, self.foreign = Cors(app.origins), app.path, app.foreign
         self.backends = [backends[instance.id] for instance in app.instances]
         current = {backend.instance.id: backend for backend in self.backends}
         self.instances = {each: backends[each] for each in self.instances if each in backends} | current

@@ -1,7 +1,9 @@
 """The session ids the gate gives to clients: the instance's own id and the instance's name, under a keyed MAC.
 
 The gate keeps no table of sessions, which a flood could fill or a restart lose: the id itself names the instance, and
-is valid only for the caller and the app it was given for. Specification: basic/transports (2025-11-25).
+is valid only for the caller and the app it was given for. Where the instance's server is not Portway's, the id also
+holds the params of the client's `initialize`, by which `foreign_sessions` opens the session again elsewhere.
+Specification: basic/transports (2025-11-25).
 """
 
 import base64
@@ -13,17 +15,21 @@ import msgspec
 from portway.host.gate.callers import Caller
 from portway.protocol.errors import REFUSED, RpcError
 
-HEADER = b"mcp-session-id"
 _LONGEST = 4096  # bytes of an instance's own session id
+_LONGEST_OPENING = 8192  # bytes of the params in an id
 _MOST_ENDED = 10_000
 
 
 class Session(msgspec.Struct, frozen=True):
-    """A client's legacy session. `token` is the id the client holds, `upstream` the instance's own."""
+    """A client's legacy session. `token` is the id the client holds, `upstream` the instance's own.
+
+    `opening` is the params of its `initialize`, empty for a server of Portway's: any instance takes its ids.
+    """
 
     token: bytes
     upstream: bytes
     instance: str
+    opening: bytes = b""
 
 
 class SessionIds:
@@ -33,10 +39,14 @@ class SessionIds:
         self._ended: dict[bytes, None] = {}
         self._keyed = blake2b(key=secret, digest_size=18, person=b"portway-session")
 
-    def seal(self, app: str, caller: Caller, instance: str, upstream: bytes) -> bytes | None:
+    def seal(self, app: str, caller: Caller, instance: str, upstream: bytes, opening: bytes = b"") -> bytes | None:
         """Return the client's id of a session of `instance`; None when the instance's id is not visible ASCII."""
-        if not 0 < len(upstream) <= _LONGEST or min(upstream) < 0x21 or max(upstream) > 0x7E:
+        if not is_session_id(upstream):
             return None
+        if opening:
+            if len(opening) > _LONGEST_OPENING:
+                opening = b"null"  # no server opens a session by that
+            instance += "~" + base64.urlsafe_b64encode(opening).decode()
         token = b"%b.%b.%b" % (self._mac(app, caller, instance, upstream), instance.encode(), upstream)
         self._ended.pop(token, None)  # an instance may use an id again
         return token
@@ -48,9 +58,9 @@ class SessionIds:
         name = instance.decode("latin-1")
         genuine = hmac.compare_digest(mac, self._mac(app, caller, name, upstream))
         if not genuine or token in self._ended:
-            text = "The session has ended, or belongs to another caller: initialize a new one."
-            raise RpcError(REFUSED, text, status=404)
-        return Session(token, upstream, name)
+            raise has_ended()
+        name, _, opening = name.partition("~")
+        return Session(token, upstream, name, base64.urlsafe_b64decode(opening))
 
     def end(self, session: Session) -> None:
         """Refuse this session from now on."""
@@ -63,3 +73,13 @@ class SessionIds:
         mac.update(f"{app}\0{caller.identity}\0{instance}\0".encode())  # a NUL is in none of them
         mac.update(upstream)
         return base64.urlsafe_b64encode(mac.digest())
+
+
+def has_ended() -> RpcError:
+    """Return the error upon which a client initializes a new session."""
+    return RpcError(REFUSED, "The session has ended, or belongs to another caller: initialize a new one.", status=404)
+
+
+def is_session_id(upstream: bytes) -> bool:
+    """Whether an instance's session id is one: visible ASCII, and not too long."""
+    return 0 < len(upstream) <= _LONGEST and min(upstream) >= 0x21 and max(upstream) <= 0x7E

@@ -149,6 +149,7 @@ class RunningApps:
                     reason=group.reason,
                     origins=group.release.config.origins,
                     path=group.release.config.path,
+                    foreign=group.release.start is not None and not group.release.start.on_socket,
                 )
         return routing_table.Table(self._version, self._domain, apps)
 
