@@ -15,6 +15,7 @@ from typing import Any
 SESSIONS = 3
 NEVER = asyncio.Event()
 Answer = Callable[[str], Awaitable[dict[str, bool]]]
+Heard = Callable[[object], Awaitable[None]]
 
 
 async def while_lasts(seconds: float) -> None:
@@ -30,7 +31,7 @@ class Mcp1:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def connect(cls, url: str, token: str, answer: Answer) -> AsyncIterator["Mcp1"]:
+    async def connect(cls, url: str, token: str, answer: Answer, heard: Heard | None = None) -> AsyncIterator["Mcp1"]:
         import httpx
         from mcp import ClientSession
         from mcp.client.streamable_http import streamable_http_client
@@ -42,7 +43,7 @@ class Mcp1:
         async with (
             httpx.AsyncClient(headers={"Authorization": f"Bearer {token}"}, timeout=40) as http,
             streamable_http_client(url, http_client=http) as (read, write, _),
-            ClientSession(read, write, elicitation_callback=elicit) as session,
+            ClientSession(read, write, elicitation_callback=elicit, message_handler=heard) as session,
         ):
             await session.initialize()
             yield cls(session)
@@ -74,7 +75,7 @@ class Mcp2:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def connect(cls, url: str, token: str, answer: Answer) -> AsyncIterator["Mcp2"]:
+    async def connect(cls, url: str, token: str, answer: Answer, heard: Heard | None = None) -> AsyncIterator["Mcp2"]:
         import httpx2
         from mcp import Client
         from mcp.client.streamable_http import streamable_http_client
@@ -89,6 +90,7 @@ class Mcp2:
                 streamable_http_client(url, http_client=http),
                 mode="legacy",
                 elicitation_callback=elicit,
+                message_handler=heard,
                 read_timeout_seconds=40,
             ) as client,
         ):
@@ -110,7 +112,9 @@ class FastMcp(Mcp2):
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def connect(cls, url: str, token: str, answer: Answer) -> AsyncIterator["FastMcp"]:
+    async def connect(
+        cls, url: str, token: str, answer: Answer, heard: Heard | None = None
+    ) -> AsyncIterator["FastMcp"]:
         from fastmcp import Client
         from fastmcp.client.transports import StreamableHttpTransport
 
@@ -119,7 +123,7 @@ class FastMcp(Mcp2):
 
         transport = StreamableHttpTransport(url, headers={"Authorization": f"Bearer {token}"})
         mode = {"mode": "legacy"} if KIND == "fastmcp4" else {}
-        async with Client(transport, elicitation_handler=elicit, timeout=40, **mode) as client:
+        async with Client(transport, elicitation_handler=elicit, message_handler=heard, timeout=40, **mode) as client:
             yield cls(client)
 
     async def cancelled(self) -> str:
