@@ -257,6 +257,21 @@ def test_a_process_of_the_host_that_hangs_is_replaced(placed: Host, module: str)
     assert placed.portway("ps").returncode == 0
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_processes_of_the_host_that_hang_before_they_listen_are_replaced(placed: Host) -> None:
+    modules = ("gate", "control", "logs")
+    killed = {module: placed.kill(module) for module in modules}
+    hung = {}
+    for module in modules:
+        hung[module] = eventually(lambda: (pid := placed.process(module)) != killed[module] and pid)  # noqa: B023
+        os.kill(hung[module], signal.SIGSTOP)
+    for module in modules:
+        eventually(lambda: placed.process(module) != hung[module], within=50)  # noqa: B023
+    assert ping(placed) == {"result": "pong"}
+    assert placed.portway("ps").returncode == 0
+
+
 INTERPRETER = """
 import sys, subprocess
 @mcp.tool

@@ -46,8 +46,7 @@ _LONGEST_PAUSE_SECONDS = 32
 _FIRST_SECONDS = 60.0  # in this time, a child that keeps failing ends the host
 _ONE_STOP_SECONDS = 1.0  # signals within it are one: a service manager sends them to every process
 _STOP_SECONDS = 60.0  # a child that needs longer to end is killed; the gate and control take up to 30 s by themselves
-_TICK_SECONDS = 1.0
-_MOST_SILENCES = 15  # looks at a child, a tick apart, without an answer: then it hangs
+_TICK_SECONDS = 1.0  # between looks at the children
 
 
 class LaunchError(Exception):
@@ -76,6 +75,7 @@ class Launcher:
         self._short_runs = dict.fromkeys(_CHILDREN, 0)
         self._begun = time.monotonic()
         self._waiting: dict[str, float] = {}
+        self._next_tick = 0.0
         self._stopping, self._stopped_at = False, 0.0
         self._ending, self._ending_since = "", 0.0
         self._code = 0
@@ -94,36 +94,37 @@ class Launcher:
         for name in _CHILDREN:
             self._start(name)
         while self._children or self._waiting:
-            if (found := signal.sigtimedwait(signals, _TICK_SECONDS)) is None:
+            found = signal.sigtimedwait(signals, _TICK_SECONDS)
+            if found is not None and found.si_signo == signal.SIGCHLD:
+                self._reap()
+            elif found is not None:
+                self._stop()
+            if time.monotonic() >= self._next_tick:  # also while orphans of an app keep ending
+                self._next_tick = time.monotonic() + _TICK_SECONDS
                 self._start_due()
                 self._end_silent()
-            elif found.si_signo == signal.SIGCHLD:
-                self._reap()
-            else:
-                self._stop()
         if not had_children:
             _end_orphans()
         self._paths.forget_run()
         return self._code
 
-    def _probe(self, name: str) -> Probe:
+    def _probe(self, name: str, pid: int) -> Probe:
         if name == "logs":
-            return BellProbe(self._paths.log_pipes)
+            return BellProbe(pid, self._paths.log_pipes)
         if name == "control":
-            return HttpProbe(socket.AF_UNIX, str(self._paths.control_socket), "/health")
-        return HttpProbe(socket.AF_INET, self._listener.getsockname(), "/_portway/health")
+            return HttpProbe(pid, socket.AF_UNIX, str(self._paths.control_socket), "/health")
+        return HttpProbe(pid, socket.AF_INET, self._listener.getsockname(), "/_portway/health")
 
     def _end_silent(self) -> None:
         """Kill each child that hangs, so that it is started again, and one that does not stop in time."""
         if self._stopping and time.monotonic() - self._ending_since >= _STOP_SECONDS:
             self._send(self._ending, signal.SIGKILL)
         for pid, name in self._children.items():
-            if not self._stopping and self._probes[name].look() == _MOST_SILENCES:
+            if not self._stopping and self._probes[name].look():
                 _say(f"{name} no longer answers")
                 os.kill(pid, signal.SIGKILL)
 
     def _start(self, name: str) -> None:
-        self._probes[name] = self._probe(name)
         self._started[name] = time.monotonic()
         arguments = ["--data", str(self._paths.data)]
         kept = [self._lock]
@@ -146,6 +147,7 @@ class Launcher:
             preexec_fn=_ends_with(os.getpid()),  # noqa: PLW1509  # this process has one thread
         )
         self._children[child.pid] = name
+        self._probes[name] = self._probe(name, child.pid)
         child.returncode = 0  # reaped by waitpid above, never by Popen
 
     def _reap(self) -> None:

@@ -100,6 +100,11 @@ def stat_fields(pid: int) -> list[str]:
         return []
 
 
+def processor_ticks(pid: int) -> int:
+    """Return the processor time that a process has used; 0 when it is gone."""
+    return sum(map(int, stat_fields(pid)[11:13]))
+
+
 def start_time(pid: int) -> int:
     """Return the ticks from boot to the start of a process: with the pid, they identify it for ever.
 

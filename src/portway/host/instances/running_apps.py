@@ -191,7 +191,7 @@ class RunningApps:
             await until_ready(instance, live, self._starter.hostname(live.app), _ADOPT_SECONDS)
         except NotReady as error:
             _log.warning("%s was running but is restarted: %s", record.app, error.args[0])
-            await instance.stop()
+            await instance.stop(at_once=True)  # no app waits for one that hangs
             return None
         return instance
 
