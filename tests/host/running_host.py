@@ -108,7 +108,7 @@ class Host:
 
 
 @contextlib.contextmanager
-def host(data: Path, folders: Sequence[Path] = ()) -> Iterator[Host]:
+def host(data: Path, folders: Sequence[Path] = (), stderr: int = subprocess.STDOUT) -> Iterator[Host]:
     """Run `portway up FOLDERS` on a free port while the block lasts."""
     with tempfile.TemporaryDirectory(dir="/tmp") as run:
         environment = build_environment() | {"XDG_RUNTIME_DIR": run}
@@ -117,7 +117,7 @@ def host(data: Path, folders: Sequence[Path] = ()) -> Iterator[Host]:
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stderr=stderr,
             text=True,
             env=clean_env(environment),
         ) as process:

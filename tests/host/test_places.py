@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -156,6 +157,20 @@ def test_a_log_that_nobody_reads_ends_no_host(tmp_path: Path) -> None:
         kill_children_and_wait(running)
         assert running.call("placed", "ping", running.ready["token"]) == {"result": "pong"}
         assert running.child.process.poll() is None
+
+
+def test_a_host_whose_standard_error_is_full_starts_and_serves(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writer, bytes(4096))
+    os.set_blocking(writer, True)  # as every process of the host finds it
+    with host(tmp_path / "data", [app(tmp_path / "placed")], stderr=writer) as running:
+        kill_children_and_wait(running)
+        assert running.call("placed", "ping", running.ready["token"]) == {"result": "pong"}
+        os.close(reader)
+    os.close(writer)
 
 
 def test_a_low_limit_of_open_files_is_raised_and_told(run_cli: RunCli, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from portway.exceptions import ToolError
-from portway.host.console import say
+from portway.host.console import never_wait_for_stderr, say
 from portway.host.gate_client import GateClient
 from portway.host.instances.process_runtime import ProcessRuntime
 from portway.host.instances.running_apps import RunningApps
@@ -153,6 +153,7 @@ def main() -> int:
     parser.add_argument("--announce", action="store_true")
     parser.add_argument("--lifeline", type=int)
     given = parser.parse_args()
+    never_wait_for_stderr()
     configure()
     try:
         return asyncio.run(

@@ -12,6 +12,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable
 
 from portway import log_config
+from portway.host.console import never_wait_for_stderr
 from portway.host.gate.call_record import CallRecord
 from portway.host.gate.control_socket import ControlSocket
 from portway.host.gate.gate_app import GateApp
@@ -76,6 +77,7 @@ def main() -> int:
     where.add_argument("--fd", type=int, help="an inherited descriptor of a bound socket")
     where.add_argument("--port", type=int, help="a port of 127.0.0.1 to listen on")
     options = parser.parse_args()
+    never_wait_for_stderr()
     log_config.configure()
     paths = locate(options.data)
     try:
