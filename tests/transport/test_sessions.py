@@ -148,7 +148,7 @@ def test_a_session_belongs_to_the_caller_who_opened_it() -> None:
     served(scenario, application)
 
 
-def test_a_process_with_the_keys_finds_a_session_and_knows_what_its_id_says() -> None:
+def test_a_process_with_the_keys_finds_a_session_and_knows_what_its_id_says(caplog: pytest.LogCaptureFixture) -> None:
     keys = [Keys.parse(KEY), Keys.parse(KEY), Keys.random()]
     home, elsewhere, stranger = (HttpApp(make_server(), verifier=NamedTokens(TOKENS), keys=each) for each in keys)
 
@@ -164,9 +164,9 @@ def test_a_process_with_the_keys_finds_a_session_and_knows_what_its_id_says() ->
             body = await (await legacy.call("about")).read(9999)
             assert b"seen by" not in body, "the level is remembered at home"
             assert json.loads(body)["result"]["content"][0]["text"] == "2025-06-18 False True"
-            answer = await legacy.raw({"jsonrpc": "2.0", "id": "asked-at-home", "result": {}})
-            assert answer.status == 400
-            assert b"reached a process that did not ask" in await answer.read(999)
+            for _ in range(2):
+                assert (await legacy.raw({"jsonrpc": "2.0", "id": "asked-at-home", "result": {}})).status == 202
+            assert caplog.text.count("a client's answer came to a process that did not ask: ") == 1
             assert (await legacy.get("0123456789abcdef-1-1")).status == 400, "a reply nobody here knows of"
 
         async def from_a_stranger(_: str, client: HttpClient) -> None:
@@ -300,11 +300,7 @@ def test_a_batch_is_for_sessions_of_its_revision() -> None:
         old, new = await Legacy(client, "2025-03-26").initialize(), await Legacy(client).initialize()
         del new.headers["mcp_protocol_version"]
         replies = await reply(await old.raw([*batch, stray, {"jsonrpc": "2.0", "method": "notifications/initialized"}]))
-        assert [(one.get("id"), one.get("error", {}).get("code")) for one in replies] == [
-            (1, None),
-            (2, -32601),
-            (None, 1000),
-        ]
+        assert [(one["id"], one.get("error", {}).get("code")) for one in replies] == [(1, None), (2, -32601)]
         assert (await new.raw(batch)).status == 400
         assert (await Legacy(client).raw(batch)).status == 400, "it names no session"
 

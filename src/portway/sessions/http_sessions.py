@@ -7,6 +7,7 @@ Specification: basic/transports, "Session Management" (2025-11-25).
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from typing import TYPE_CHECKING, Final
@@ -41,6 +42,7 @@ _SWEEP = 16  # idle sessions looked at whenever one is added
 _LONGEST_ID = 1024
 _NAME_LENGTH, _VERSION_LENGTH = 100, 40  # characters kept of what a client calls itself: an id is a header field
 _PURPOSE: Final = b"session"
+_log = logging.getLogger("portway.sessions")
 
 
 class _Sealed(msgspec.Struct, array_like=True, frozen=True):
@@ -103,13 +105,12 @@ class HttpSession(LegacySession):
             self._questions = None
 
     def answer(self, message: Message) -> None:
-        """Take the client's answer to a question. Raises RpcError (400) when none waits for it."""
-        if self.questions.answer(message):
-            return
-        text = "No question waits for this answer: it was answered already, or given up."
-        if self._sealed.minted_by != self._sessions.process:
-            text = "This answer reached a process that did not ask: route a session's requests by their Mcp-Session-Id."
-        raise RpcError(REFUSED, text, status=400)
+        """Take the client's answer to a question; nothing happens if none waits for it.
+
+        It may have come too late. A refusal would make the official client 1.x give up the session.
+        """
+        if not self.questions.answer(message) and self._sealed.minted_by != self._sessions.process:
+            self._sessions.warn_of_answers_elsewhere()
 
     @property
     def log(self) -> EventLog:
@@ -161,6 +162,7 @@ class Sessions:
         self._now = now
         self._live: dict[str, HttpSession] = {}  # the one used last is last
         self._ended: dict[str, None] = {}
+        self._warned = False
 
     def mint(self, principal: Principal, version: str, client: DeclaredClient) -> HttpSession:
         """Return a new session. It is remembered from its first use on, not from here."""
@@ -190,6 +192,15 @@ class Sessions:
         self._ended[session.id] = None
         if len(self._ended) > ENDED_LIMIT:
             del self._ended[next(iter(self._ended))]
+
+    def warn_of_answers_elsewhere(self) -> None:
+        """Log, once, that an answer came to a process that did not ask: the process that did still waits."""
+        if not self._warned:
+            self._warned = True
+            _log.warning(
+                "a client's answer came to a process that did not ask: unless this server has just been restarted, "
+                "route a session's requests by their Mcp-Session-Id"
+            )
 
     def give_up_questions(self) -> None:
         """Fail what clients have been asked: the server stops, and takes no connection that could bring an answer."""

@@ -193,7 +193,7 @@ def _session_id(fields: Fields) -> str:
 
 
 def _heed(message: Message, session: HttpSession | None) -> None:
-    """Act on a legacy notification or answer. Raises RpcError (400) for an answer that no question waits for."""
+    """Act on a legacy notification or answer. Raises RpcError (400) for an answer without a session."""
     if message.method is UNSET:
         if session is None:
             text = "No question waits for this answer: without the Mcp-Session-Id header nothing is asked."
