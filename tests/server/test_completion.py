@@ -49,13 +49,14 @@ def make() -> Server:
     return server
 
 
-def complete(ref, name, value, *, version="2025-11-25", **params):
+def complete(ref, name, value, *, server=None, version="2025-11-25", **params):
     typed = {"name": name, "value": value}
-    return ask(make(), "completion/complete", {"ref": ref, "argument": typed, **params}, version=version)
+    return ask(server or make(), "completion/complete", {"ref": ref, "argument": typed, **params}, version=version)
 
 
 PAINT = {"type": "ref/prompt", "name": "paint"}
 CITY = {"type": "ref/resource", "uri": "city://{country}/{name}"}
+DOCS = {"type": "ref/resource", "uri": "docs://{+path}"}
 CHOICES = [
     ("color", "", ["Rose", "blue", "red"]),
     ("color", "R", ["Rose", "red"]),
@@ -139,3 +140,19 @@ def test_a_function_of_the_wrong_shape_is_refused_as_a_completer():
         server.completion("none", "note")(lambda value: [])
     with pytest.raises(RegistrationError, match="'paint' has no argument 'none' to complete"):
         server.completion("paint", "none")(lambda value: [])
+
+
+@pytest.mark.parametrize(("policy", "values"), [("ignore", ["first"]), ("replace", ["second"])])
+def test_a_name_keeps_the_completer_of_the_component_that_has_it(policy, values, tmp_path):
+    outer = Server("outer", on_duplicate=policy)
+    inner = Server("inner")
+    for server, own in ((outer, "first"), (inner, "second")):
+        (tmp_path / own).mkdir()
+        (tmp_path / own / own).touch()
+        outer.add_folder("docs://{+path}", tmp_path / own)
+        server.prompt(name="pick")(lambda name: name)
+    outer.completion("pick", "name")(lambda value: ["first"])
+    inner.completion("pick", "name")(lambda value: ["second"])
+    outer.mount(inner)
+    for ref, name in (({"type": "ref/prompt", "name": "pick"}, "name"), (DOCS, "path")):
+        assert complete(ref, name, "", server=outer)["result"]["completion"]["values"] == values

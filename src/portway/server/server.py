@@ -171,10 +171,12 @@ class BaseServer:
     def add_folder(self, uri: str, path: str | os.PathLike[str], **options: Unpack[ResourceOptions]) -> None:
         """Offer the files under `path` at a template such as "docs://{+path}"; no path leads outside."""
         from portway.server import file_resources
+        from portway.server.completion import compile_completion
 
         path = os.path.abspath(path)
-        self._add_resource(uri, file_resources.folder_reader(uri, path), options)
-        self.completion(uri, self.templates.items[uri].plan.listed[0].name)(file_resources.path_completer(path))
+        folder = registration.make_resource(uri, file_resources.folder_reader(uri, path), options, self.home)
+        folder.completers[folder.plan.listed[0].name] = compile_completion(file_resources.path_completer(path))
+        self.templates.add(folder)
 
     def mount(self, other: "BaseServer", prefix: str | None = None, **unknown: Never) -> None:
         """Offer all that `other` has now: its tools and prompts as `prefix_name`, its resources under their URIs.
