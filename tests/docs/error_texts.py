@@ -18,13 +18,7 @@ from pathlib import Path
 from tests.support import ROOT
 
 SOURCE = ROOT / "src" / "portway"
-PAGES = [
-    ROOT / "docs" / f"{name}.md"
-    for name in (
-        *("troubleshooting", "errors-author", "errors-schemas"),
-        *("errors-asking", "errors-protocol", "errors-host", "errors-deploy"),
-    )
-]
+PAGES = [ROOT / "docs" / "troubleshooting.md", *sorted((ROOT / "docs").glob("errors-*.md"))]
 SENDERS = {
     *("refuse", "_answer", "Refusal"),  # replies of the listener and the transport
     *("fail", "_end", "_show", "_say", "say", "_abandon"),  # ends of connections, of servers and of instances

@@ -19,13 +19,13 @@ from portway.host.builds.source import SourceError, app_name
     ],
 )
 def test_an_app_is_named_like_its_folder_unless_told(folder: str, given: str | None, name: str) -> None:
-    assert app_name(FolderSource(Path(folder)), given) == name
+    assert app_name(folder, given) == name
 
 
 @pytest.mark.parametrize("given", ["", "9lives", "Weather", "a.b", "-a", "a-", "a/b", "_portway", "a" * 41, "a\n"])
 def test_a_name_that_cannot_be_part_of_a_host_name_is_refused(given: str) -> None:
     with pytest.raises(SourceError, match="cannot name an app: give --name"):
-        app_name(FolderSource(Path("1")), given)
+        app_name("1", given)
 
 
 def test_a_copy_leaves_out_what_is_not_the_server(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ VERBS = {
     "inspect": Verb("portway.cli.inspect", "Show what a server offers: tools, resources, prompts."),
     "call": Verb("portway.cli.call", "Call one tool and print its result."),
     "up": Verb("portway.cli.up", "Run the host in the foreground, with the given apps deployed."),
+    "check": Verb("portway.cli.check", "Validate a folder and its render.yaml without deploying."),
     "deploy": Verb("portway.cli.deploy", "Deploy a folder to the running host."),
     "ps": Verb("portway.cli.ps", "List the host's apps and their instances."),
     "logs": Verb("portway.cli.logs", "Show an app's log."),

@@ -1,4 +1,4 @@
-"""What an app is: one struct that the flags of `portway deploy` and the management API both write.
+"""What an app is: one struct that a blueprint, the flags of `portway deploy` and the management API all write.
 
 A release keeps the one it was made with, so that going back to a release brings back how it was built and served.
 """
@@ -13,6 +13,27 @@ Access = Literal["gate", "public"]
 RuntimeName = Literal["python", "node"]
 
 
+class FromService(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A value that another app has: one of its addresses (`property`) or its variable `env_var_key`."""
+
+    name: str
+    property: Literal["host", "port", "hostport"] | None = None
+    env_var_key: str = ""
+
+
+class EnvSource(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where the value of a variable comes from; exactly one field says it.
+
+    `value` stands in the blueprint, so it is no secret. With `generate_value`, the host makes a random value once and
+    keeps it. Without `sync`, a person sets the value by `portway env set`.
+    """
+
+    value: str | None = None
+    generate_value: bool = False
+    sync: bool = True
+    from_service: FromService | None = None
+
+
 class Disk(msgspec.Struct, frozen=True, omit_defaults=True):
     """A folder that outlives releases. `mount_path` is where a sandbox shows it; else PORTWAY_STORAGE names it."""
 
@@ -21,26 +42,43 @@ class Disk(msgspec.Struct, frozen=True, omit_defaults=True):
     size_gb: int = 10
 
 
+class BuildFilter(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Which changed files make a git push build the app: glob patterns below the repository's root.
+
+    `ignored_paths` wins over `paths`.
+    """
+
+    paths: list[str] = []
+    ignored_paths: list[str] = []
+
+
 class AppConfig(msgspec.Struct, frozen=True, omit_defaults=True):
     """How an app is built, started and served. An empty text stands for what is found in the source.
 
-    `build_command` and `start_command` are for a shell, run in `root_dir`, a folder of the source. `server` names the
-    file that holds the server, as FILE or FILE:OBJECT. `path` is where the server has its MCP endpoint.
-    `origins` are the web pages that may call the app, by scheme, host and port. `num_instances` (1 to 100) run at once;
-    each has `max_shutdown_delay_seconds` (1 to 300) to end its calls, and as long again to end.
+    The commands are for a shell, run in `root_dir`, a folder of the source. `server` names the file that holds the
+    server, as FILE or FILE:OBJECT. `path` is where the server has its MCP endpoint. `origins` are the web pages that may
+    call the app, by scheme, host and port. `upstream_token` names the variable with the token that the server itself
+    checks. `num_instances` (1 to 100) run at once; each has `max_shutdown_delay_seconds` (1 to 300) to end its calls, and
+    as long again to end. `env` are its variables by name, which come before those of `env_groups`.
     """
 
     runtime: RuntimeName | None = None
     root_dir: str = ""
     build_command: str = ""
+    pre_deploy_command: str = ""
     start_command: str = ""
     server: str = ""
     path: str = "/mcp"
     access: Access = "gate"
     origins: list[str] = []
-    num_instances: int = 1
+    upstream_token: str = ""
+    health_check_path: str = ""
     max_shutdown_delay_seconds: int = 30
+    num_instances: int = 1
     disk: Disk | None = None
+    env: dict[str, EnvSource] = {}
+    env_groups: list[str] = []
+    build_filter: BuildFilter | None = None
 
 
 DEFAULT = AppConfig()

@@ -26,11 +26,19 @@ class Source(Protocol):
         """Copy its files into the new folder `target`. Raises `SourceError`, after which `target` is removed."""
 
 
-def app_name(source: Source, given: str | None) -> str:
+def app_name(source: str, given: str | None) -> str:
     """Return the name given, else one made of the source's. Raises `SourceError` unless a host name can hold it."""
-    name = given or re.sub(r"[^a-z0-9]+", "-", source.name.lower()).strip("-")
+    name = given or re.sub(r"[^a-z0-9]+", "-", source.lower()).strip("-")
     if not _NAME.fullmatch(name):
         raise SourceError(
             f"{name!r} cannot name an app: give --name up to 40 lower-case letters, digits, hyphens, a letter first"
         )
     return name
+
+
+def app_folder(source: Path, root_dir: str) -> Path:
+    """Return the folder of the source that holds the app. Raises `SourceError` unless it is one, inside the source."""
+    folder = (source / root_dir).resolve()
+    if not folder.is_dir() or not folder.is_relative_to(source.resolve()):
+        raise SourceError(f"{root_dir} is no folder of the source: name the one that holds the app")
+    return folder

@@ -67,7 +67,7 @@ class Deployer:
         `changes` are fields of `AppConfig`; the others stay as they are in the live release.
         """
         try:
-            app = app_name(source, name)
+            app = app_name(source.name, name)
         except SourceError as error:
             raise DeployError(str(error)) from None
         with self.exclusive(app):

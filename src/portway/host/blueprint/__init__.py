@@ -1,0 +1,1 @@
+"""The blueprint: `render.yaml`, read offline into the configurations of apps."""

@@ -1,0 +1,234 @@
+"""Every field of a blueprint that Portway knows, as Render names it, with what it does here.
+
+This table alone decides how a file is read, what the messages say, and what docs/blueprint.md lists.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import get_args
+
+from portway.host.app_config import Access
+from portway.host.blueprint.kinds import (
+    ABSOLUTE_PATH,
+    ANYTHING,
+    FLAG,
+    FOLDER,
+    NAME,
+    TEXT,
+    TEXTS,
+    URL_PATH,
+    VARIABLE,
+    Kind,
+    choice,
+    number,
+)
+
+PLANS = ("free", "starter", "standard", "pro", "pro plus", "pro max", "pro ultra")
+TYPES = ("web", "pserv", "worker", "cron", "keyvalue", "redis")
+HOSTED_RUNTIMES = ("python", "node")
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field. `kind` is how its value is read: a kind, the fields of a mapping, or a list of such mappings.
+
+    `target` is the member of the struct that gets the value. A field without one is read for its name and kind only:
+    `instead` names the field that replaced it, `no_effect` says why it has no effect here, `not_hosted` what Portway
+    does not run, and else it is not there yet.
+    """
+
+    name: str
+    kind: Kind | Section | List
+    does: str = ""
+    target: str = ""
+    instead: str = ""
+    no_effect: str = ""
+    not_hosted: str = ""
+    is_required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A mapping with these fields. `says` names it in messages."""
+
+    says: str
+    fields: tuple[Field, ...]
+
+    def field(self, name: str) -> Field | None:
+        return next((field for field in self.fields if field.name == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class List:
+    """A list of mappings with these fields."""
+
+    section: Section
+
+
+_ONE_MACHINE = "the host runs on this machine"
+_FROM_GIT = "no git push deploys an app yet"
+_NO_PREVIEWS = "there are no previews"
+
+_FROM_SERVICE = Section(
+    "`fromService`",
+    (
+        Field("name", NAME, "the other service", "name", is_required=True),
+        Field("type", choice("web"), "its type", "type"),
+        Field("property", choice("host", "port", "hostport"), "an address of it", "property"),
+        Field("envVarKey", VARIABLE, "a variable of it", "env_var_key"),
+    ),
+)
+_GROUP_VARIABLE = (
+    Field("key", VARIABLE, "the variable's name", "key"),
+    Field("value", TEXT, "its value", "value"),
+    Field("generateValue", FLAG, "`true`: a random value, made once and kept", "generate_value"),
+    Field("sync", FLAG, "`false`: `portway env set` gives the value", "sync"),
+    Field("previewValue", TEXT, no_effect=_NO_PREVIEWS),
+)
+ENV_VARS = List(
+    Section(
+        "a variable",
+        (
+            *_GROUP_VARIABLE,
+            Field("fromGroup", NAME, "all variables of a group", "from_group"),
+            Field("fromService", _FROM_SERVICE, "what another service has", "from_service"),
+            Field("fromDatabase", ANYTHING, target="from_database", not_hosted="a database"),
+        ),
+    )
+)
+_DISK = Section(
+    "a disk",
+    (
+        Field("name", NAME, "its name", "name", is_required=True),
+        Field("mountPath", ABSOLUTE_PATH, "where the app sees it", "mount_path", is_required=True),
+        Field("sizeGB", number(1, 100_000), "its size", "size_gb"),
+    ),
+)
+_BUILD_FILTER = Section(
+    "a build filter",
+    (
+        Field("paths", TEXTS, "only changes of these build", "paths"),
+        Field("ignoredPaths", TEXTS, "changes of these do not", "ignored_paths"),
+    ),
+)
+_SCALING = Section(
+    "`scaling`",
+    (
+        Field("minInstances", number(1, 100), "how many instances run", "num_instances", is_required=True),
+        Field("maxInstances", number(1, 100), no_effect="the number of instances does not follow the load yet"),
+        Field("targetCPUPercent", number(1, 90), no_effect="the number of instances does not follow the load yet"),
+        Field("targetMemoryPercent", number(1, 90), no_effect="the number of instances does not follow the load yet"),
+    ),
+)
+PORTWAY = Section(
+    "`x-portway`",
+    (
+        Field("access", choice(*get_args(Access)), "who may call: callers with a token, or anybody", "access"),
+        Field("path", URL_PATH, "where the server has its MCP endpoint", "path"),
+        Field("server", NAME, "the server to start, as FILE or FILE:OBJECT", "server"),
+        Field("origins", TEXTS, "the web pages that may call", "origins"),
+        Field("upstreamToken", VARIABLE),
+        Field("routes", ANYTHING),
+        Field("smoke", ANYTHING),
+        Field("limits", ANYTHING),
+        Field("storage", ANYTHING),
+    ),
+)
+SERVICE = Section(
+    "a service",
+    (
+        Field(
+            "type",
+            choice("web", "pserv", "worker", "cron", "keyvalue", "redis"),
+            "`web` runs",
+            "type",
+            is_required=True,
+        ),
+        Field("name", NAME, "the app's name, a part of its URL", "name", is_required=True),
+        Field(
+            "runtime",
+            choice(*HOSTED_RUNTIMES, "elixir", "go", "ruby", "rust", "docker", "image", "static"),
+            "`python` or `node`; by default it is found in the source",
+            "runtime",
+        ),
+        Field("env", ANYTHING, instead="runtime"),
+        Field("rootDir", FOLDER, "the folder of the source that holds the app", "root_dir"),
+        Field("buildCommand", TEXT, "for a shell; by default what the source requires is installed", "build_command"),
+        Field("preDeployCommand", TEXT, "runs after the build, before the start", "pre_deploy_command"),
+        Field("startCommand", TEXT, "for a shell; serves MCP over HTTP on `PORT`", "start_command"),
+        Field("healthCheckPath", URL_PATH, "must answer with 2xx or 3xx before calls come", "health_check_path"),
+        Field("maxShutdownDelaySeconds", number(1, 300), "from SIGTERM to SIGKILL", "max_shutdown_delay_seconds"),
+        Field("numInstances", number(1, 100), "how many instances run", "num_instances"),
+        Field("scaling", _SCALING, "its `minInstances` takes the place of `numInstances`", "scaling"),
+        Field("disk", _DISK, "a folder that outlives releases", "disk"),
+        Field("envVars", ENV_VARS, "the variables of the app", "env_vars"),
+        Field("buildFilter", _BUILD_FILTER, "kept for deploys by a git push, which are not there yet", "build_filter"),
+        Field("x-portway", PORTWAY, "what Render does not have", "portway"),
+        Field("autoDeployTrigger", choice("commit", "checksPass", "off", also={"false": "off"}), no_effect=_FROM_GIT),
+        Field("autoDeploy", FLAG, instead="autoDeployTrigger"),
+        Field("repo", TEXT, no_effect="the source is what is deployed"),
+        Field("branch", TEXT, no_effect="the source is what is deployed"),
+        Field("plan", choice(*PLANS), no_effect=_ONE_MACHINE),
+        Field("region", choice("oregon", "ohio", "virginia", "frankfurt", "singapore"), no_effect=_ONE_MACHINE),
+        Field("domains", TEXTS, no_effect="an app has only its name below the host's domain yet"),
+        Field("domain", TEXT, instead="domains"),
+        Field("renderSubdomainPolicy", choice("enabled", "disabled"), no_effect="an app always has its URL"),
+        Field("initialDeployHook", TEXT, no_effect="there is no command for the first deploy"),
+        Field("maintenanceMode", ANYTHING, no_effect="there is no maintenance page"),
+        Field("previews", ANYTHING, no_effect=_NO_PREVIEWS),
+        Field("previewPlan", TEXT, no_effect=_NO_PREVIEWS),
+        Field("pullRequestPreviewsEnabled", FLAG, instead="previews"),
+        Field("ipAllowList", ANYTHING, not_hosted="a list of allowed addresses"),
+        Field("dockerCommand", TEXT, not_hosted="a container"),
+        Field("dockerfilePath", TEXT, not_hosted="a container"),
+        Field("dockerContext", TEXT, not_hosted="a container"),
+        Field("image", ANYTHING, not_hosted="a container"),
+        Field("registryCredential", ANYTHING, not_hosted="a container"),
+        Field("staticPublishPath", TEXT, not_hosted="a static site"),
+        Field("headers", ANYTHING, not_hosted="a static site"),
+        Field("routes", ANYTHING, not_hosted="a static site"),
+        Field("schedule", TEXT, not_hosted="a cron job"),
+        Field("maxmemoryPolicy", TEXT, not_hosted="a key-value store"),
+    ),
+)
+GROUP = Section(
+    "a group of variables",
+    (
+        Field("name", NAME, "its name, for `fromGroup`", "name", is_required=True),
+        Field("envVars", List(Section("a variable", _GROUP_VARIABLE)), "its variables", "env_vars", is_required=True),
+    ),
+)
+_RESOURCES = (
+    Field("services", List(SERVICE), "the apps", "services"),
+    Field("envVarGroups", List(GROUP), "variables that several apps share", "groups"),
+    Field("databases", ANYTHING, not_hosted="a database"),
+)
+_ENVIRONMENT = Section(
+    "an environment",
+    (
+        Field("name", NAME, "its name", "name", is_required=True),
+        *_RESOURCES,
+        Field("networking", ANYTHING, no_effect="apps do not reach each other but by their URLs"),
+        Field("permissions", ANYTHING, no_effect="who reaches the host's socket manages it"),
+    ),
+)
+_PROJECT = Section(
+    "a project",
+    (
+        Field("name", NAME, "its name", "name", is_required=True),
+        Field("environments", List(_ENVIRONMENT), "what it holds", "environments", is_required=True),
+    ),
+)
+ROOT = Section(
+    "a blueprint",
+    (
+        *_RESOURCES,
+        Field("projects", List(_PROJECT), "services by project and environment", "projects"),
+        Field("ungrouped", Section("`ungrouped`", _RESOURCES), "services of no project", "ungrouped"),
+        Field("version", choice("1"), no_effect="there is one version"),
+        Field("previews", ANYTHING, no_effect=_NO_PREVIEWS),
+        Field("previewsEnabled", FLAG, instead="previews"),
+        Field("previewsExpireAfterDays", number(1, 100_000), instead="previews"),
+    ),
+)

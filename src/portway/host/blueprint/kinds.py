@@ -1,0 +1,96 @@
+"""The kinds of value that a field of the blueprint can have, and how a node of the file is read as one."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from portway.host.blueprint.yaml_tree import Items, Node, Scalar
+
+_LONGEST = 32 * 1024
+_TRUE, _FALSE = ("true", "yes", "on"), ("false", "no", "off")  # YAML 1.1's; 1.2 has only the first of each
+
+
+class WrongValue(Exception):
+    """The node is not of the kind."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of value. `says` completes "it must be …"; `read` raises `WrongValue`."""
+
+    says: str
+    read: Callable[[Node], object]
+
+
+def matching(says: str, pattern: str) -> Kind:
+    """Return the kind of texts that match `pattern` as a whole. A number without quotation marks is a text, too."""
+    compiled = re.compile(pattern, re.DOTALL)
+
+    def read(node: Node) -> str:
+        text = _text(node)
+        if not compiled.fullmatch(text) or "\0" in text or len(text) > _LONGEST:
+            raise WrongValue
+        return text
+
+    return Kind(says, read)
+
+
+def choice(*values: str, also: dict[str, str] | None = None) -> Kind:
+    """Return the kind of one of `values`; `also` maps other spellings to one of them."""
+    spellings = {value: value for value in values} | (also or {})
+
+    def read(node: Node) -> str:
+        if (text := _text(node)) not in spellings:
+            raise WrongValue
+        return spellings[text]
+
+    listed = ", ".join(f"`{value}`" for value in values)
+    return Kind(f"one of {listed}" if len(values) > 1 else listed, read)
+
+
+def number(low: int, high: int) -> Kind:
+    def read(node: Node) -> int:
+        text = _text(node)
+        if not re.fullmatch(r"[0-9]{1,9}", text) or not low <= int(text) <= high:
+            raise WrongValue
+        return int(text)
+
+    return Kind(f"a whole number from {low} to {high}", read)
+
+
+def list_of(kind: Kind, says: str) -> Kind:
+    def read(node: Node) -> list[object]:
+        if not isinstance(node, Items):
+            raise WrongValue
+        return [kind.read(item) for item in node.nodes]
+
+    return Kind(f"a list of {says}", read)
+
+
+def _text(node: Node) -> str:
+    """Return the text of a scalar that stands for something and can be passed to a process."""
+    if not isinstance(node, Scalar) or (node.is_plain and node.text in ("", "~", "null", "Null", "NULL")):
+        raise WrongValue
+    try:
+        node.text.encode()
+    except UnicodeEncodeError:
+        raise WrongValue from None
+    return node.text
+
+
+def _flag(node: Node) -> bool:
+    text = _text(node).lower()
+    if not (isinstance(node, Scalar) and node.is_plain and text in _TRUE + _FALSE):
+        raise WrongValue
+    return text in _TRUE
+
+
+FLAG = Kind("`true` or `false`", _flag)
+TEXT = matching("a text", r".*")
+NAME = matching("a name", r"[^\n]{1,256}")
+FOLDER = matching("a folder of the repository, as in `backend`", r"(?!/)(?!(?:.*/)?\.\.(?:/|$))[^\n]*")
+URL_PATH = matching("a path that begins with `/`", r"/[!-~]*")
+ABSOLUTE_PATH = matching("a path that begins with `/`", r"/[^\n]*")
+VARIABLE = matching("a name of letters, digits and `_`, `-`, `.`, no digit first", r"[A-Za-z_][A-Za-z0-9_.-]{0,255}")
+TEXTS = list_of(TEXT, "texts")
+ANYTHING = Kind("anything", lambda _node: True)

@@ -1,0 +1,305 @@
+"""`portway check` reads a blueprint as a deploy does: what is wrong is said with its place, and nothing is ignored."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from portway.cli.main import cli
+from portway.host.blueprint.blueprint import read_blueprint
+from portway.host.blueprint.problems import BlueprintError
+
+SERVICE = "services:\n  - type: web\n    name: app\n"
+RENDER_SHAPED = """\
+services:
+  - type: web
+    name: Secure MCP
+    env: python
+    plan: starter
+    region: oregon
+    buildCommand: pip install -r requirements.txt
+    startCommand: python server.py
+    healthCheckPath: /health
+    autoDeploy: false
+    envVars:
+      - key: MCP_API_TOKEN
+        generateValue: true
+      - key: PORT
+        value: "10000"
+      - key: PYTHON_VERSION
+        value: 3.11.9
+      - key: RATE
+        value: 1.10
+      - key: WEATHER_API_KEY
+        sync: false
+      - fromGroup: shared
+"""
+
+Check = Callable[..., Result]
+
+
+@pytest.fixture
+def check(tmp_path: Path) -> Check:
+    """Write the blueprint into a folder and check it."""
+
+    def run(content: str | bytes, *options: str, file: str = "render.yaml") -> Result:
+        (tmp_path / file).write_bytes(content if isinstance(content, bytes) else content.encode())
+        return CliRunner().invoke(cli, ["check", str(tmp_path), *options])
+
+    return run
+
+
+def at(place: tuple[int, int], text: str) -> str:
+    return f"render.yaml (line {place[0]}, column {place[1]}): {text}"
+
+
+def plan(result: Result) -> dict[str, Any]:
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def service(check: Check, fields: str) -> dict[str, Any]:
+    """Return the one service of a blueprint with these fields, as it was understood."""
+    return plan(check(SERVICE + fields, "-o", "json"))["apps"][0]["service"]
+
+
+def test_a_blueprint_made_for_render_is_understood_without_an_edit(check: Check) -> None:
+    found = plan(check(RENDER_SHAPED, "-o", "json"))
+    assert found["apps"] == [
+        {
+            "app": "secure-mcp",
+            "service": {
+                "type": "web",
+                "name": "secure-mcp",
+                "runtime": "python",
+                "buildCommand": "pip install -r requirements.txt",
+                "startCommand": "python server.py",
+                "healthCheckPath": "/health",
+                "envVars": [
+                    {"key": "MCP_API_TOKEN", "generateValue": True},
+                    {"key": "PYTHON_VERSION", "value": "3.11.9"},
+                    {"key": "RATE", "value": "1.10"},
+                    {"key": "WEATHER_API_KEY", "sync": False},
+                    {"fromGroup": "shared"},
+                ],
+            },
+            "must_be_set": ["WEATHER_API_KEY"],
+        }
+    ]
+    assert found["warnings"] == [
+        at((4, 5), "`env` is an old name of `runtime`: rename it"),
+        at((5, 5), "`plan` has no effect here: the host runs on this machine"),
+        at((6, 5), "`region` has no effect here: the host runs on this machine"),
+        at((10, 5), "`autoDeploy` is an old name of `autoDeployTrigger`: rename it"),
+        at((10, 5), "`autoDeployTrigger` has no effect here: no git push deploys an app yet"),
+        at((14, 9), "`PORT` has no effect here: the host chooses the port and sets it"),
+    ]
+
+
+def test_a_plan_is_printed_for_people(check: Check) -> None:
+    done = check(RENDER_SHAPED)
+    assert done.exit_code == 0
+    assert done.stdout == (
+        "secure-mcp   (render.yaml)\n"
+        "  runtime  python\n"
+        "  build    pip install -r requirements.txt\n"
+        "  start    python server.py\n"
+        "  to set   WEATHER_API_KEY   (portway env set secure-mcp WEATHER_API_KEY=…)\n"
+    )
+    assert "`plan` has no effect here" in done.stderr
+
+
+NO_SOURCE = (
+    "a variable has one source, `value`, `generateValue: true`, `sync: false`, `fromGroup` or `fromService`: write one"
+)
+WRONG = [
+    ("buildComand: x", (4, 5), "unknown field `buildComand`; did you mean `buildCommand`?"),
+    ("start_command: x", (4, 5), "unknown field `start_command`; did you mean `startCommand`?"),
+    ("zzz: x", (4, 5), "unknown field `zzz` of a service: remove it"),
+    ("name: b", (4, 5), "`name` is given twice, first in line 3: keep one"),
+    ("? [a]\n    : b", (4, 7), "this key is no text: write the name of a field"),
+    ("rootDir: ../x", (4, 14), "`rootDir` must be a folder of the repository, as in `backend`"),
+    ("numInstances: 1.5", (4, 19), "`numInstances` must be a whole number from 1 to 100"),
+    ("healthCheckPath: health", (4, 22), "`healthCheckPath` must be a path that begins with `/`"),
+    ("buildCommand:", (4, 5), "`buildCommand` must be a text"),
+    ('buildCommand: "\\0"', (4, 19), "`buildCommand` must be a text"),
+    ('buildCommand: "\\uD800"', (4, 19), "`buildCommand` must be a text"),
+    ("buildFilter: {paths: a}", (4, 26), "`paths` must be a list of texts"),
+    ("disk: 5", (4, 11), "a disk must be a mapping, as in `name: value`"),
+    ("disk: {name: d}", (4, 11), "a disk has no `mountPath`: add it"),
+    ("envVars: {A: b}", (4, 14), "`envVars` must be a list of mappings, each after `- `"),
+    ("envVars: [{key: A}]", (4, 15), NO_SOURCE),
+    ("envVars: [{key: A, value: b, sync: false}]", (4, 15), NO_SOURCE),
+    ("envVars: [{value: b}]", (4, 15), "this variable has no name: add `key`"),
+    (
+        "envVars: [{key: 1A, value: b}]",
+        (4, 21),
+        "`key` must be a name of letters, digits and `_`, `-`, `.`, no digit first",
+    ),
+    ("envVars: [{key: A, value: b}, {key: A, value: c}]", (4, 35), "the variable `A` is there twice: keep one"),
+    ("envVars: [{key: A, fromGroup: b}]", (4, 15), "`fromGroup` brings the names of its variables: remove `key`"),
+    (
+        "envVars: [{key: A, fromService: {name: b}}]",
+        (4, 37),
+        "`fromService` names one thing: `property` or `envVarKey`",
+    ),
+    ("autoDeployTrigger: never", (4, 24), "`autoDeployTrigger` must be one of `commit`, `checksPass`, `off`"),
+    ("autoDeploy: maybe", (4, 17), "`autoDeployTrigger` must be one of `commit`, `checksPass`, `off`"),
+    (
+        "ipAllowList: []",
+        (4, 5),
+        (
+            "`ipAllowList` needs a list of allowed addresses, which is not hosted here: "
+            "remove it, or give --skip to leave it out"
+        ),
+    ),
+    ("x-portway: {smoke: []}", (4, 17), "`smoke` is not there yet: remove it"),
+    ("x-portway: {access: off}", (4, 25), "`access` must be one of `gate`, `public`"),
+    ("repo: *up", (4, 11), "`*up` stands for nothing above it: give `&up` first"),
+    ("disk: &d {name: *d}", (4, 21), "`*d` stands for nothing above it: give `&d` first"),
+    ("<<: [a]", (4, 10), "`<<` takes in a mapping: name one by `*`"),
+    ("repo: !env X", (4, 11), "the tag `!env` has no meaning here: leave it out"),
+    ("repo: @x", (4, 11), "this is not YAML: found character '@' that cannot start any token"),
+    ("repo: " + "[" * 40 + "]" * 40, (4, 41), "this is nested more than 32 deep: no field is"),
+    (
+        "disk: {name: d, mountPath: /d}\n    numInstances: 2",
+        (5, 5),
+        "a service with a disk runs one instance: remove this",
+    ),
+    ("\n  - {type: web, name: App}", (5, 17), "the service `app` is there twice: keep one, or rename it"),
+    (
+        "\n  - {type: web, name: 9a}",
+        (5, 17),
+        "'9a' cannot name an app: give --name up to 40 lower-case letters, digits, hyphens, a letter first",
+    ),
+    (
+        "\nenvVarGroups: [{name: g, envVars: []}, {name: g, envVars: []}]",
+        (5, 40),
+        "the group `g` is there twice: keep one, or rename it",
+    ),
+    (
+        "\n  - {type: cron, name: c}",
+        (5, 6),
+        "the service `c` of type `cron` is not hosted here: remove it, or give --skip to leave it out",
+    ),
+    (
+        "\n  - {type: web, name: s, runtime: static}",
+        (5, 26),
+        "the service `s` of runtime `static` is not hosted here: remove it, or give --skip to leave it out",
+    ),
+]
+
+
+@pytest.mark.parametrize(("fields", "place", "text"), WRONG, ids=[fields[:30] for fields, _, _ in WRONG])
+@pytest.mark.parametrize("output", ["text", "json"])
+def test_what_is_wrong_is_said_with_its_place_and_fails_in_every_output_mode(
+    check: Check, fields: str, place: tuple[int, int], text: str, output: str
+) -> None:
+    done = check(f"{SERVICE}    {fields}\n", "-o", output)
+    assert done.exit_code == 1
+    said = json.loads(done.stdout)["errors"] if output == "json" else done.stderr.removeprefix("Error: ").splitlines()
+    assert said == [at(place, text)]
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("", "the file is empty: list your services in it"),
+        ("services: []", "no service of type `web` is here: list one under `services`"),
+        ("- a", "a blueprint must be a mapping, as in `name: value`"),
+        (SERVICE + "---\na: b\n", "a second document begins here: keep one"),
+        (b"a: \xff", "this is not UTF-8: save the file as UTF-8"),
+        (b"#" * 10_000_000, "the file is larger than 256 KB: keep only the services in it"),
+        ("a: [" + "b, " * 30_000 + "]", "the file holds more than 20000 values: keep only the services in it"),
+        (
+            "a0: &a0 {x: 1}\n"
+            + "".join(f"a{n + 1}: &a{n + 1}\n  y{n}: 1\n  <<: [{f'*a{n}, ' * 9}]\n" for n in range(400)),
+            "the file holds more than 20000 values: keep only the services in it",
+        ),
+    ],
+    ids=["empty", "no service", "list", "two documents", "bytes", "10 MB", "many values", "a billion laughs"],
+)
+def test_a_file_that_is_no_blueprint_is_refused(check: Check, content: str | bytes, text: str) -> None:
+    done = check(content)
+    assert done.exit_code == 1
+    assert text in done.stderr
+    assert done.stderr.count("\n") <= 20
+
+
+def test_two_blueprints_are_refused(check: Check) -> None:
+    check(SERVICE)
+    done = check(SERVICE, file="portway.yaml")
+    assert "render.yaml and portway.yaml are both here, and say the same things: remove one of them" in done.stderr
+
+
+def test_a_blueprint_may_be_named_after_portway(check: Check) -> None:
+    assert plan(check(SERVICE, "-o", "json", file="portway.yaml"))["file"] == "portway.yaml"
+
+
+def test_with_skip_what_is_not_hosted_is_left_out_and_said(check: Check) -> None:
+    more = "  - {type: cron, name: c, schedule: '* * * * *', docker: x}\ndatabases: [{name: d}]\n"
+    found = plan(check(SERVICE + more, "--skip", "-o", "json"))
+    assert [app["app"] for app in found["apps"]] == ["app"]
+    assert found["warnings"] == [
+        at((4, 6), "the service `c` of type `cron` is not hosted here: it is left out"),
+        at((5, 1), "`databases` needs a database, which is not hosted here: it is left out"),
+    ]
+
+
+def test_what_has_no_effect_is_said_once_for_all_services(check: Check) -> None:
+    two = SERVICE + "    plan: free\n  - {type: web, name: b, plan: free}\n"
+    assert len(plan(check(two, "-o", "json"))["warnings"]) == 1
+
+
+@pytest.mark.parametrize("spelling", ["off", "'off'", "false", "False", "OFF", "no"])
+def test_booleans_of_yaml_1_1_are_understood(check: Check, spelling: str) -> None:
+    fields = f"    envVars: [{{key: A, sync: {spelling.strip(chr(39))}}}]\n"
+    assert service(check, fields)["envVars"] == [{"key": "A", "sync": False}]
+    if spelling in {"off", "'off'", "false"}:
+        plan(check(f"{SERVICE}    autoDeployTrigger: {spelling}\n", "-o", "json"))
+
+
+def test_anchors_and_merges_are_followed(check: Check) -> None:
+    content = "x-common: &common\n  numInstances: 2\n  buildCommand: &build make\n"
+    content += SERVICE + "    <<: *common\n    numInstances: 3\n    startCommand: *build\n"
+    found = plan(check(content.replace("x-common", "previews"), "-o", "json"))["apps"][0]["service"]
+    assert (found["numInstances"], found["buildCommand"], found["startCommand"]) == (3, "make", "make")
+
+
+def test_a_name_given_for_several_services_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "render.yaml").write_text(SERVICE + "  - {type: web, name: b}")
+    with pytest.raises(BlueprintError) as refused:
+        read_blueprint(tmp_path, name="c")
+    assert str(refused.value) == at((4, 5), "--name is for one service, and here are several: leave it out")
+
+
+def test_a_folder_that_is_none_of_the_source_is_refused(check: Check) -> None:
+    done = check(SERVICE + "    rootDir: x")
+    assert "x is no folder of the source: name the one that holds the app" in done.stderr
+
+
+def test_services_of_projects_are_apps_too(check: Check) -> None:
+    content = """
+projects:
+  - name: p
+    environments:
+      - name: production
+        services: [{type: web, name: a}]
+        envVarGroups: [{name: g, envVars: [{key: A, value: b}]}]
+ungrouped:
+  services: [{type: web, name: b, scaling: {minInstances: 2, maxInstances: 3}, numInstances: 5}]
+"""
+    found = plan(check(content, "-o", "json"))
+    assert [app["app"] for app in found["apps"]] == ["b", "a"]
+    assert found["apps"][0]["service"]["numInstances"] == 2
+    assert at((9, 80), "`numInstances` has no effect here: `scaling` takes its place") in found["warnings"]
+
+
+def test_what_portway_adds_stands_under_x_portway(check: Check) -> None:
+    ours = {"access": "public", "path": "/", "server": "main.py:mcp", "origins": ["https://a.example"]}
+    assert service(check, f"    x-portway: {json.dumps(ours)}\n")["x-portway"] == ours
