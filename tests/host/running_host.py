@@ -17,7 +17,7 @@ from typing import Any
 from portway.cli.control_client import ask_control
 from portway.client import Client
 from portway.host import routing_table
-from portway.host.management.management_types import AppList, AppStatus, Deployment
+from portway.host.management.management_types import AppList, AppStatus, Deployment, Deployments
 from portway.host.paths import Paths, locate
 from tests.support import ROOT, SCRIPTS, Started, clean_env, eventually
 
@@ -66,7 +66,8 @@ class Host:
 
     def deploy(self, folder: Path, name: str, **changes: object) -> Deployment:
         """Deploy as `portway deploy` does, without starting a process."""
-        return ask_control(self.ready["data"], "deploy", {"path": str(folder), "name": name} | changes, Deployment)
+        arguments = {"path": str(folder), "name": name} | changes
+        return ask_control(self.ready["data"], "deploy", arguments, Deployments).apps[0]
 
     def status(self, app: str) -> AppStatus:
         found = ask_control(self.ready["data"], "list_apps", {}, AppList)

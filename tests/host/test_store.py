@@ -14,7 +14,7 @@ from sqlalchemy import create_engine, text
 from portway.host.app_config import AppConfig, Start
 from portway.host.paths import Paths
 from portway.host.releases.prune import prune
-from portway.host.store import InstanceRecord, Store, StoreError
+from portway.host.store import FinishedRelease, InstanceRecord, Store, StoreError
 from portway.host.store import migrate as migrations
 from portway.host.store.schema import metadata
 from portway.protocol.sealing import Keys
@@ -40,7 +40,7 @@ def test_release_numbers_are_never_used_twice(store: Store) -> None:
 
 def test_only_a_finished_release_is_live(store: Store) -> None:
     store.begin_release("a", "/a")
-    store.finish_release("a", 1, config=CONFIG, start=START, contract="{}")
+    store.finish_releases([FinishedRelease("a", 1, CONFIG, START, "{}")])
     store.begin_release("a", "/a")
     store.fail_release("a", 2, "it did not build")
 
@@ -56,7 +56,7 @@ def test_the_newest_five_ready_and_the_newest_five_failed_releases_are_kept(stor
     for number in range(1, 14):
         assert store.begin_release("a", "/a") == number
         if number % 2:
-            store.finish_release("a", number, config=CONFIG, start=START, contract="{}")
+            store.finish_releases([FinishedRelease("a", number, CONFIG, START, "{}")])
         else:
             store.fail_release("a", number, "it did not build")
         paths.release("a", number).mkdir(parents=True)

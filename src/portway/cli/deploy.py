@@ -39,6 +39,7 @@ _SECONDS = 1800.0
     metavar="GB",
     help="The size of the folder PORTWAY_STORAGE, which outlives releases; 0 for none, but its data stays.",
 )
+@click.option("--skip", is_flag=True, help="Leave out what of its render.yaml is not hosted here.")
 @data_option
 @output_option
 def command(
@@ -46,31 +47,33 @@ def command(
     name: str | None,
     public: bool | None,
     origins: tuple[str, ...],
+    skip: bool,
     data: str | None,
     output: str,
     **given: str | int | None,
 ) -> None:
     """Deploy the folder PATH to the running host.
 
-    It holds a Portway server in server.py, main.py or app.py, or anything that --start serves. What is not given stays
-    as it was in the live release; '' takes a setting back. A new private app's token is shown once. When the deploy
+    It holds a Portway server in server.py, main.py or app.py, or anything that --start serves. What is not given is as
+    its render.yaml says; without one, it stays as it was in the live release, and '' takes a setting back. A new
+    private app's token is shown once. When the deploy
     fails, the previous release goes on serving, and the exit code is 1.
     """
-    from portway.host.management.management_types import Deployment
+    from portway.host.management.management_types import Deployments
 
     access = None if public is None else "public" if public else "gate"
     pages = [origin for origin in origins if origin] if origins else None
-    arguments = {"path": os.path.abspath(path), "name": name, "access": access, "origins": pages, **given}
-    done = ask_control(data, "deploy", arguments, Deployment, on_step=_print_step, seconds=_SECONDS)
+    arguments = {"path": os.path.abspath(path), "name": name, "access": access, "origins": pages, "skip": skip, **given}
+    done = ask_control(data, "deploy", arguments, Deployments, on_step=_print_step, seconds=_SECONDS)
     if output == "json":
-        print_json(done)
+        print_json(done.apps[0] if len(done.apps) == 1 else done)
         return
-    click.echo(
-        f"=====> {done.url}   release {done.release}, {done.tools} tools, {done.duration_ms / 1000:.1f}s", err=True
-    )
-    click.echo(done.url)
-    if done.token:
-        click.echo(f"token {done.token}   (shown once; more with `portway token create {done.app} NAME`)")
+    for app in done.apps:
+        seconds = app.duration_ms / 1000
+        click.echo(f"=====> {app.url}   release {app.release}, {app.tools} tools, {seconds:.1f}s", err=True)
+        click.echo(app.url)
+        if app.token:
+            click.echo(f"token {app.token}   (shown once; more with `portway token create {app.app} NAME`)")
 
 
 def _print_step(step: str) -> None:

@@ -23,6 +23,7 @@ VERBS = {
     "check": Verb("portway.cli.check", "Validate a folder and its render.yaml without deploying."),
     "deploy": Verb("portway.cli.deploy", "Deploy a folder to the running host."),
     "ps": Verb("portway.cli.ps", "List the host's apps and their instances."),
+    "config": Verb("portway.cli.config", "Print what an app is, as a service of a render.yaml."),
     "logs": Verb("portway.cli.logs", "Show an app's log."),
     "token": Verb("portway.cli.token", "Create, list and revoke an app's tokens."),
     "destroy": Verb("portway.cli.destroy", "Remove an app with its releases and tokens."),

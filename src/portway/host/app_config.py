@@ -56,10 +56,10 @@ class AppConfig(msgspec.Struct, frozen=True, omit_defaults=True):
     """How an app is built, started and served. An empty text stands for what is found in the source.
 
     The commands are for a shell, run in `root_dir`, a folder of the source. `server` names the file that holds the
-    server, as FILE or FILE:OBJECT. `path` is where the server has its MCP endpoint. `origins` are the web pages that may
-    call the app, by scheme, host and port. `upstream_token` names the variable with the token that the server itself
-    checks. `num_instances` (1 to 100) run at once; each has `max_shutdown_delay_seconds` (1 to 300) to end its calls, and
-    as long again to end. `env` are its variables by name, which come before those of `env_groups`.
+    server, as FILE or FILE:OBJECT. `path` is where the server has its MCP endpoint. `origins` are the web pages that
+    may call the app, by scheme, host and port. `upstream_token` names the variable with the token that the server
+    itself checks. `num_instances` (1 to 100) run at once; each has `max_shutdown_delay_seconds` (1 to 300) to end its
+    calls, and as long again to end. `env` are its variables by name, which come before those of `env_groups`.
     """
 
     runtime: RuntimeName | None = None

@@ -85,12 +85,12 @@ async def _start(
     apps = {}
     for folder in folders:
         try:
-            done = await management.deploy_folder(folder, None, _print_step, {})
-            token = done.token or (await management.create_token(done.app, _TOKEN, rotate=True)).token
+            for done in (await management.deploy_folder(folder, None, _print_step, {})).apps:
+                token = done.token or (await management.create_token(done.app, _TOKEN, rotate=True)).token
+                apps[done.app] = {"url": done.url, "token": token}
         except ToolError as error:
             say(f"portway: {folder} could not be deployed: {error}")
             return False
-        apps[done.app] = {"url": done.url, "token": token}
     if announce:
         while not await running.publish():  # noqa: ASYNC110  # another process's start sends no event
             await asyncio.sleep(0.05)

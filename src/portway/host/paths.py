@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import secrets
 import shutil
 import stat
 from dataclasses import dataclass
@@ -65,6 +66,11 @@ class Paths:
         return self.data / "wheels"
 
     @property
+    def drafts(self) -> Path:
+        """Copies of sources whose deploys have not begun to build; emptied at a start."""
+        return self.data / "drafts"
+
+    @property
     def control_socket(self) -> Path:
         return self.run / "control.sock"
 
@@ -87,6 +93,10 @@ class Paths:
 
     def app(self, app: str) -> Path:
         return self.data / "apps" / app
+
+    def draft(self) -> Path:
+        """Return a new path for a copy of a source."""
+        return self.drafts / secrets.token_hex(8)
 
     def release(self, app: str, number: int) -> Path:
         return self.app(app) / "releases" / str(number)

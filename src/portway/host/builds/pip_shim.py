@@ -17,6 +17,7 @@ _LEFT_OUT_WITH_VALUE = {
     *("--root-user-action", "--progress-bar", "--retries", "--timeout", "--default-timeout", "--upgrade-strategy"),
     *("--log", "--cache-dir", "--exists-action", "--use-feature", "--use-deprecated", "--report", "--src"),
 }
+CONSTRAINT = "PORTWAY_CONSTRAINT"  # names the file with the version of portway that apps get
 _KNOWN = {"install", "uninstall", "list", "freeze", "show", "check"}
 
 
@@ -50,6 +51,8 @@ def main() -> None:
     options.remove(verb)
     translated = translate(verb, options)
     if translated is not None:
+        if verb == "install" and CONSTRAINT in os.environ:
+            translated += ["--constraint", os.environ[CONSTRAINT]]
         os.execvp("uv", ["uv", "pip", verb, "--python", sys.executable, *translated])  # noqa: S606  # the same
 
 

@@ -35,6 +35,7 @@ async def build_python(release: Release, recipe: PythonRecipe, paths: Paths, var
             "VIRTUAL_ENV": str(release.venv),
             "UV_PROJECT_ENVIRONMENT": str(release.venv),
             "PYTHONPATH": str(shims),
+            pip_shim.CONSTRAINT: str(await _constraint(release, paths)),
         }
         shell = BuildCommands(release, dict(variables) | build_environment(paths) | own, paths)
         await shell.run(["/bin/sh", "-c", config.build_command], f"run its build command `{config.build_command}`")
@@ -84,13 +85,18 @@ async def _requirements(commands: BuildCommands, uv: str, release: Release, reci
 
 
 async def _install(commands: BuildCommands, uv: str, release: Release, paths: Paths, required: list[str]) -> None:
-    # As a constraint, so that `portway[pydantic]` keeps its extra and no index's `portway` can take this one's place.
-    wheel = await asyncio.to_thread(running_wheel, paths.wheels)
-    constraint = release.directory / "tmp" / "constraints.txt"
-    constraint.write_text(f"portway @ {wheel.as_uri()}\n")
+    constraint = await _constraint(release, paths)
     python = str(release.venv / "bin" / "python")
     install = [uv, "pip", "install", "--python", python, "--constraint", str(constraint), *required]
     await commands.run(install, "install its requirements")
+
+
+async def _constraint(release: Release, paths: Paths) -> Path:
+    """Return a file that makes `portway[pydantic]` keep its extra, and no index's `portway` take this one's place."""
+    wheel = await asyncio.to_thread(running_wheel, paths.wheels)
+    constraint = release.directory / "tmp" / "constraints.txt"
+    constraint.write_text(f"portway @ {wheel.as_uri()}\n")
+    return constraint
 
 
 def _add_pip(release: Release) -> Path:

@@ -8,6 +8,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from portway.host import routing_table
+from portway.host.files import remove_tree
 from portway.host.gate_client import GateClient
 from portway.host.instances.instance_group import InstanceGroup
 from portway.host.instances.keeper import Keeper
@@ -196,6 +197,7 @@ class RunningApps:
         return instance
 
     async def _fail_interrupted(self) -> None:
+        await asyncio.to_thread(remove_tree, self._paths.drafts)
         for app in self._store.apps():
             for record in self._store.releases(app.name):
                 if record.status == "building":

@@ -11,6 +11,7 @@ from portway.app import Server
 from portway.auth.tokens import digest
 from portway.exceptions import SettingError, ToolError
 from portway.host.app_config import Access, Disk, RuntimeName
+from portway.host.blueprint.document import service_document
 from portway.host.builds.folder_source import FolderSource
 from portway.host.files import remove_tree
 from portway.host.instances.instance_group import InstanceGroup
@@ -19,8 +20,10 @@ from portway.host.instances.storage import GIGABYTE
 from portway.host.logs.log_reader import LogLines, last_lines, read_log
 from portway.host.management.management_types import (
     AppList,
+    AppService,
     AppStatus,
     Deployment,
+    Deployments,
     NewToken,
     TokenInfo,
     TokenList,
@@ -50,6 +53,7 @@ class ManagementServer:
         server = Server("portway-control", instructions="Manages the apps of one Portway host.")
         server.tool(self.deploy)
         server.tool(self.list_apps)
+        server.tool(self.config)
         server.tool(self.logs)
         server.tool(self.create_token)
         server.tool(self.list_tokens)
@@ -72,15 +76,20 @@ class ManagementServer:
         endpoint: str | None = None,
         storage_gb: Annotated[int, Meta(ge=0, le=100_000)] | None = None,
         num_instances: Annotated[int, Meta(ge=1, le=100)] | None = None,
-    ) -> Deployment:
+        skip: bool = False,  # noqa: FBT002  # a tool's caller names its arguments
+    ) -> Deployments:
         """Build the folder at `path` (absolute, on the host) and serve it as `name`, by default the folder's name.
+
+        A render.yaml in it says what each of its services is; they become apps, all of them or none. With `skip`, what
+        of it is not hosted here is left out.
 
         `access` says who may call it: only callers with a token of this host (a new app's default), or anybody.
         `origins` are the web pages that may call it, by scheme, host and port, as in "https://app.example.com".
         `build_command` and `start_command` are for a shell and run in `root_dir`, a folder of the source; `server`
         names the file that holds a server, as FILE or FILE:OBJECT. What is empty is looked for in the source.
         `endpoint` is the path of the MCP endpoint. `num_instances` run at once. `storage_gb` is the size of a
-        folder that outlives releases (PORTWAY_STORAGE), 0 for none. What is left out stays as it is.
+        folder that outlives releases (PORTWAY_STORAGE), 0 for none. What is left out is as the
+        blueprint says, or stays as it is.
         """
         steps = 0
 
@@ -103,24 +112,36 @@ class ManagementServer:
         changes: dict[str, object] = {field: value for field, value in given.items() if value is not None}
         if storage_gb is not None:
             changes["disk"] = Disk(size_gb=storage_gb) if storage_gb else None
-        return await self.deploy_folder(Path(path), name, report, changes)
+        return await self.deploy_folder(Path(path), name, report, changes, skip=skip)
 
     async def deploy_folder(
-        self, folder: Path, name: str | None, report: Report, changes: Mapping[str, object]
-    ) -> Deployment:
+        self, folder: Path, name: str | None, report: Report, changes: Mapping[str, object], *, skip: bool = False
+    ) -> Deployments:
         """Do what `deploy` does, with each step given to `report`. Raises `ToolError`."""
         try:
             origins = changes.get("origins")
             Cors(origins if isinstance(origins, list) else ())
-            done = await self._deployer.deploy(FolderSource(folder), name, report, changes)
+            done = await self._deployer.deploy(FolderSource(folder), name, report, changes, skip=skip)
         except (DeployError, SettingError) as error:
             raise ToolError(str(error)) from None
-        return Deployment(done.app, done.release, self.url_of(done.app), done.token, done.tools, done.duration_ms)
+        return Deployments(
+            [
+                Deployment(one.app, one.release, self.url_of(one.app), one.token, one.tools, one.duration_ms)
+                for one in done
+            ]
+        )
 
     async def list_apps(self) -> AppList:
         """List every app with its state and what it uses."""
         await self._running.storage.measure(_STORAGE_SECONDS)
         return AppList([self._status(app, self._running.groups.get(app.name)) for app in self._store.apps()])
+
+    async def config(self, app: str) -> AppService:
+        """Return what an app is, with the names of a blueprint."""
+        record = self._app(app)
+        if record.live is None:
+            raise ToolError(f"{app} has no live release, so no configuration: deploy it")
+        return AppService(app, service_document(app, self._running.release(app, record.live).config))
 
     async def logs(self, app: str, lines: int = 100, cursor: str = "") -> LogLines:
         """Return the last lines of an app's log; with the `cursor` of an earlier answer, those written since."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """A deploy that succeeded. `token` is shown here and never again; None for an app that had one."""
+    """One app of a deploy that succeeded. `token` is shown here and never again; None for an app that had one."""
 
     app: str
     release: int
@@ -13,6 +13,21 @@ class Deployment:
     token: str | None
     tools: int
     duration_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Deployments:
+    """A deploy that succeeded, of every app of its source."""
+
+    apps: list[Deployment]
+
+
+@dataclass(frozen=True, slots=True)
+class AppService:
+    """What an app is: the service of a blueprint that stands for it, without secret values."""
+
+    app: str
+    service: dict[str, object]
 
 
 @dataclass(frozen=True, slots=True)

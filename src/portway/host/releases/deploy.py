@@ -7,29 +7,39 @@ A release is in one of three states, which the store keeps:
     building → failed    a step failed, the deploy was cancelled, or the host stopped; its files go, its log stays
 
 The steps, each reported when it is done: copy, build, ready, switch. After `building → ready` nothing is undone.
+
+A source with a blueprint may hold several apps. Each is built and started before any of them is made live, all at
+once; if one of them fails, all stay as they were.
 """
 
 import asyncio
 import contextlib
 import secrets
+import shutil
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 
 import msgspec
 
 from portway.auth.tokens import digest
 from portway.host.app_config import DEFAULT, AppConfig, Start
+from portway.host.blueprint.blueprint import read_blueprint
+from portway.host.blueprint.problems import BlueprintError
 from portway.host.builds.build import build
 from portway.host.builds.build_error import BuildError
 from portway.host.builds.recipe import read_recipe
-from portway.host.builds.source import Source, SourceError, app_name
+from portway.host.builds.source import Source, SourceError, app_folder, app_name
+from portway.host.files import remove_tree
 from portway.host.instances.readiness import NotReady, read_contract, tool_count
 from portway.host.instances.running_apps import RunningApps, as_token
+from portway.host.instances.runtime import Instance
 from portway.host.instances.starter import Starter
 from portway.host.paths import Paths
 from portway.host.releases.release import Release
-from portway.host.store import Store, StoreError
+from portway.host.store import FinishedRelease, Store, StoreError
 from portway.host.token_table import TokenChange
 
 Report = Callable[[str], Awaitable[None]]
@@ -51,6 +61,20 @@ class Deployed:
     duration_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Staged:
+    """A release that is built and whose instances answer, but is not live yet."""
+
+    release: Release
+    instances: list[Instance]
+    contract: bytes
+
+    def finished(self) -> FinishedRelease:
+        release = self.release
+        assert release.start is not None
+        return FinishedRelease(release.app, release.number, release.config, release.start, self.contract.decode())
+
+
 class Deployer:
     """Runs deploys, one at a time for each app."""
 
@@ -61,17 +85,29 @@ class Deployer:
         self._starter = starter
         self._busy: set[str] = set()
 
-    async def deploy(self, source: Source, name: str | None, report: Report, changes: Mapping[str, object]) -> Deployed:
-        """Build a release of `source`, start it and switch the app's calls to it. Raises `DeployError`.
+    async def deploy(
+        self, source: Source, name: str | None, report: Report, changes: Mapping[str, object], *, skip: bool = False
+    ) -> list[Deployed]:
+        """Build a release of each app of `source`, start them and switch their calls to them. Raises `DeployError`.
 
-        `changes` are fields of `AppConfig`; the others stay as they are in the live release.
+        `changes` are fields of `AppConfig`; the others are as the blueprint says, or, without one, as in the live
+        release. With `skip`, what of a blueprint is not hosted here is left out.
         """
+        steps = _Steps(report)
+        copy = self._paths.draft()
         try:
-            app = app_name(source.name, name)
-        except SourceError as error:
+            await asyncio.to_thread(source.copy_to, copy)
+            configs = await self._configs(source, copy, name, report, changes, skip=skip)
+            with contextlib.ExitStack() as stack:
+                for app in configs:
+                    stack.enter_context(self.exclusive(app))
+                staged = await self._stage_all(configs, source.location, copy, steps)
+                # The releases are live now: finish the switch even when the client leaves.
+                return await asyncio.shield(self._switch_all(staged, steps))
+        except (SourceError, BlueprintError, StoreError, OSError) as error:
             raise DeployError(str(error)) from None
-        with self.exclusive(app):
-            return await self._deploy(app, source, report, changes)
+        finally:
+            await asyncio.to_thread(remove_tree, copy)
 
     @contextlib.contextmanager
     def exclusive(self, app: str) -> Iterator[None]:
@@ -84,28 +120,62 @@ class Deployer:
         finally:
             self._busy.discard(app)
 
-    async def _deploy(self, app: str, source: Source, report: Report, changes: Mapping[str, object]) -> Deployed:
-        steps = _Steps(report)
+    async def _configs(
+        self, source: Source, copy: Path, name: str | None, report: Report, changes: Mapping[str, object], *, skip: bool
+    ) -> dict[str, AppConfig]:
+        """Return the configuration of each app of a copied source."""
+        blueprint = await asyncio.to_thread(read_blueprint, copy, name=name, skip=skip)
+        if blueprint is None:
+            app = app_name(source.name, name)
+            configs = {app: self._live_config(app)}
+        else:
+            configs = blueprint.apps
+            for warning in blueprint.warnings:
+                await report(f"note  {warning}")
+        if changes and len(configs) > 1:
+            raise DeployError("the flags are for one service, and the blueprint has several: write them into it")
+        configs = {app: msgspec.structs.replace(config, **changes) for app, config in configs.items()}
+        for config in configs.values():
+            app_folder(copy, config.root_dir)
+        return configs
+
+    async def _stage_all(
+        self, configs: Mapping[str, AppConfig], location: str, copy: Path, steps: "_Steps"
+    ) -> list[tuple[_Staged, str | None]]:
+        """Build and start a release of each app, then make all of them live, or none."""
+        staged: list[_Staged] = []
         try:
-            config = msgspec.structs.replace(self._live_config(app), **changes)
-            number = self._store.begin_release(app, source.location, after=self._paths.newest_release(app))
-        except StoreError as error:
-            raise DeployError(str(error)) from None
-        release = Release(app, number, self._paths.release(app, number), config)
+            for app, config in configs.items():
+                number = self._store.begin_release(app, location, after=self._paths.newest_release(app))
+                release = Release(app, number, self._paths.release(app, number), config)
+                staged.append(await self._stage(release, copy, steps, is_last=len(staged) == len(configs) - 1))
+            return self._make_live(staged)
+        except BaseException as error:
+            is_cancelled = isinstance(error, asyncio.CancelledError)
+            for stage in staged:
+                await self._starter.stop_all(stage.instances)
+                await self._abandon(
+                    stage.release, "the deploy was cancelled" if is_cancelled else f"not made live: {error}"
+                )
+            if isinstance(error, DeployError) and len(configs) > 1:
+                raise DeployError(f"{list(configs)[len(staged)]}: {error}") from None
+            raise
+
+    async def _stage(self, release: Release, copy: Path, steps: "_Steps", *, is_last: bool) -> _Staged:
+        """Build and start a release. If that fails, nothing of it is left but its log."""
         try:
-            start = await self._build(release, source, steps)
+            start = await self._build(release, copy, steps, is_last=is_last)
             release = replace(release, start=start)
             instances = [await self._starter.start(release)]
             try:
-                contract = await read_contract(instances[0], release, self._starter.hostname(app))
-                instances += await self._starter.start_all_ready(release, config.num_instances - 1)
+                contract = await read_contract(instances[0], release, self._starter.hostname(release.app))
+                instances += await self._starter.start_all_ready(release, release.config.num_instances - 1)
                 more = f", {len(instances)} instances" if len(instances) > 1 else ""
                 await steps.done("ready", f"{tool_count(contract)} tools{more}")
-                token = self._make_live(release, start, contract)
             except BaseException:
                 await self._starter.stop_all(instances)
                 raise
-        except (SourceError, BuildError, NotReady, StoreError, OSError) as error:
+        except (BuildError, NotReady, StoreError, OSError) as error:
             await self._abandon(release, str(error))
             raise DeployError(str(error)) from None
         except asyncio.CancelledError:
@@ -114,18 +184,27 @@ class Deployer:
         except BaseException:
             await self._abandon(release, "the host failed; the log of `portway up` says how")
             raise
-        # The release is live now: finish the switch even when the client leaves.
-        await asyncio.shield(self._running.switch(release, instances))
-        await steps.done("switch", f"release {number}")
-        return Deployed(app, number, token, tool_count(contract), steps.total_ms())
+        return _Staged(release, instances, contract)
+
+    async def _switch_all(self, staged: list[tuple[_Staged, str | None]], steps: "_Steps") -> list[Deployed]:
+        done = []
+        for stage, token in staged:
+            release = stage.release
+            await self._running.switch(release, stage.instances)
+            await steps.done("switch", f"release {release.number}")
+            done.append(Deployed(release.app, release.number, token, tool_count(stage.contract), steps.total_ms()))
+        return done
 
     def _live_config(self, app: str) -> AppConfig:
         before = self._store.app(app)
         live = None if before is None or before.live is None else self._store.release(app, before.live)
         return live.config if live else DEFAULT
 
-    async def _build(self, release: Release, source: Source, steps: "_Steps") -> Start:
-        await asyncio.to_thread(source.copy_to, release.source)
+    async def _build(self, release: Release, copy: Path, steps: "_Steps", *, is_last: bool) -> Start:
+        """Build the copied source; the last app that needs the copy takes it."""
+        release.directory.mkdir(parents=True)
+        take = copy.rename if is_last else partial(shutil.copytree, copy, symlinks=True)
+        await asyncio.to_thread(take, release.source)
         variables = self._store.variables(release.app)
         recipe = read_recipe(release.folder, release.config, variables)
         await steps.done("copy", f"{release.app}: {recipe.describe()}")
@@ -137,19 +216,23 @@ class Deployer:
         await steps.done("build", start.name)
         return start
 
-    def _make_live(self, release: Release, start: Start, contract: bytes) -> str | None:
-        """Make the release the live one. Return a first token for an app that asks for tokens and is new or was public.
+    def _make_live(self, staged: list[_Staged]) -> list[tuple[_Staged, str | None]]:
+        """Make the releases the live ones, all at once.
 
-        Only its digest is kept.
+        Return each with a first token if its app asks for tokens and is new or was public. Only its digest is kept.
         """
-        token, name = None, release.app
+        tokens = [self._first_token(stage.release) for stage in staged]
+        self._store.finish_releases([stage.finished() for stage in staged])
+        return list(zip(staged, tokens, strict=True))
+
+    def _first_token(self, release: Release) -> str | None:
+        name = release.app
         is_new = not self._running.serves(name) or self._live_config(name).access == "public"
-        if is_new and release.config.access == "gate" and not self._store.tokens(name):
-            token = new_token()
-            added = self._store.add_token(name, "default", digest(token), ())
-            self._running.write_tokens(TokenChange(as_token(added)))
-        shown = contract.decode()
-        self._store.finish_release(name, release.number, config=release.config, start=start, contract=shown)
+        if not is_new or release.config.access != "gate" or self._store.tokens(name):
+            return None
+        token = new_token()
+        added = self._store.add_token(name, "default", digest(token), ())
+        self._running.write_tokens(TokenChange(as_token(added)))
         return token
 
     async def _abandon(self, release: Release, error: str) -> None:

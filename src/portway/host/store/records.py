@@ -34,6 +34,17 @@ class ReleaseRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class FinishedRelease:
+    """A release that is built and answers; `contract` is JSON."""
+
+    app: str
+    number: int
+    config: AppConfig
+    start: Start
+    contract: str
+
+
+@dataclass(frozen=True, slots=True)
 class InstanceRecord:
     """A running instance. `token` is what its runtime needs to find it again."""
 

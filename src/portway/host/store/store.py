@@ -5,7 +5,7 @@ import os
 import sqlite3
 import time
 from base64 import urlsafe_b64encode
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from portway.host.app_config import AppConfig, Start
 from portway.host.store.migrate import upgrade
-from portway.host.store.records import AppRecord, InstanceRecord, ReleaseRecord, TokenRecord
+from portway.host.store.records import AppRecord, FinishedRelease, InstanceRecord, ReleaseRecord, TokenRecord
 from portway.host.store.schema import apps, instances, releases, tokens, variables
 
 
@@ -89,13 +89,14 @@ class Store:
             connection.execute(insert(releases).values(row))
         return int(number)
 
-    def finish_release(self, app: str, number: int, *, config: AppConfig, start: Start, contract: str) -> None:
-        """Make the release the live one of its app."""
+    def finish_releases(self, finished: Iterable[FinishedRelease]) -> None:
+        """Make each release the live one of its app; all of them, or none."""
         with self._begin() as connection:
-            kept = {"config": msgspec.to_builtins(config), "start": msgspec.to_builtins(start)}
-            values = {"status": "ready", "contract": contract} | kept
-            connection.execute(update(releases).where(_release(app, number)).values(values))
-            connection.execute(update(apps).where(apps.c.name == app).values(live=number))
+            for release in finished:
+                kept = {"config": msgspec.to_builtins(release.config), "start": msgspec.to_builtins(release.start)}
+                values = {"status": "ready", "contract": release.contract} | kept
+                connection.execute(update(releases).where(_release(release.app, release.number)).values(values))
+                connection.execute(update(apps).where(apps.c.name == release.app).values(live=release.number))
 
     def fail_release(self, app: str, number: int, error: str) -> None:
         with self._begin() as connection:

@@ -1,0 +1,25 @@
+"""`portway config`: print what an app is."""
+
+import click
+
+from portway.cli.control_client import ask_control
+from portway.cli.options import data_option, output_option, print_json
+
+
+@click.command()
+@click.argument("app")
+@data_option
+@output_option
+def command(app: str, data: str | None, output: str) -> None:
+    """Print what APP is, with the names of a render.yaml, into which the text can be pasted.
+
+    Values that `portway env` keeps are not shown.
+    """
+    from portway.host.blueprint.document import as_yaml
+    from portway.host.management.management_types import AppService
+
+    found = ask_control(data, "config", {"app": app}, AppService)
+    if output == "json":
+        print_json(found.service)
+    else:
+        click.echo(as_yaml({"services": [found.service]}), nl=False)

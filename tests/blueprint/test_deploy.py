@@ -1,0 +1,104 @@
+"""A deploy follows the blueprint of its source."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.host.running_host import Host, host
+from tests.host.test_start_commands import SERVER
+from tests.support import WEATHER
+
+TWO = """
+services:
+  - type: web
+    name: first
+    rootDir: app
+    startCommand: python main.py
+    x-portway: {access: public}
+  - type: web
+    name: second
+    rootDir: app
+    startCommand: python main.py
+"""
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    with host(tmp_path_factory.mktemp("blueprint") / "data") as started:
+        yield started
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "main.py").write_text(SERVER)
+    return tmp_path
+
+
+def test_services_of_one_blueprint_become_apps_all_or_none(running: Host, folder: Path) -> None:
+    (folder / "render.yaml").write_text(TWO)
+    done = json.loads(running.portway("deploy", folder, "-o", "json").stdout)["apps"]
+    assert [app["app"] for app in done] == ["first", "second"]
+    assert done[0]["token"] is None
+    assert running.call("second", "whoami", done[1]["token"])["host"] == "second.localhost"
+
+    (folder / "render.yaml").write_text(
+        TWO.replace("main.py\n    x", "main.py --better\n    x") + "    buildCommand: exit 3\n"
+    )
+    failed = running.portway("deploy", folder)
+    assert failed.returncode == 1
+    assert "second: could not run its build command `exit 3`" in failed.stderr
+    assert [running.status(app).release for app in ("first", "second")] == [1, 1]
+    kept_back = running.paths.release("first", 2) / "log" / "build.log"
+    assert "not made live: could not run its build command" in kept_back.read_text()
+    assert "better" not in running.portway("config", "first").stdout
+
+    assert "the flags are for one service" in running.portway("deploy", folder, "--public").stderr
+    (folder / "render.yaml").write_text(TWO)
+    again = json.loads(running.portway("deploy", folder, "-o", "json").stdout)["apps"]
+    assert [app["release"] for app in again] == [3, 3]
+
+
+def test_flags_stand_above_the_blueprint_and_the_blueprint_above_the_live_release(running: Host, folder: Path) -> None:
+    blueprint = folder / "portway.yaml"
+    blueprint.write_text("services:\n- {type: web, name: one, rootDir: app, startCommand: python main.py, plan: free}")
+    done = running.portway("deploy", folder, "--name", "uno", "--public", "--start", "exec python main.py")
+    assert "note  portway.yaml (line 2, column 70): `plan` has no effect here" in done.stderr
+    assert running.portway("config", "uno").stdout == (
+        "services:\n"
+        "  - type: web\n"
+        "    name: uno\n"
+        "    rootDir: app\n"
+        "    startCommand: exec python main.py\n"
+        "    x-portway:\n"
+        "      access: public\n"
+    )
+    assert running.portway("deploy", folder, "--name", "uno").returncode == 0
+    shown = json.loads(running.portway("config", "uno", "-o", "json").stdout)
+    assert (shown["startCommand"], "x-portway" in shown) == ("python main.py", False)
+    blueprint.unlink()
+    assert running.portway("deploy", folder, "--name", "uno").returncode == 0
+    assert json.loads(running.portway("config", "uno", "-o", "json").stdout) == shown
+
+
+def test_a_blueprint_that_cannot_be_used_deploys_nothing(running: Host, folder: Path) -> None:
+    (folder / "render.yaml").write_text("services:\n- {type: web, name: bad, start: x}\n- {type: cron, name: c}")
+    failed = running.portway("deploy", folder, "-o", "json")
+    assert (failed.returncode, failed.stdout) == (1, "")
+    assert "(line 2, column 26): unknown field `start`" in failed.stderr
+    assert "(line 3, column 4): the service `c` of type `cron` is not hosted here" in failed.stderr
+    assert "bad" not in running.portway("ps").stdout
+
+    assert running.portway("deploy", folder / "app", "--name", "dead", "--start", "false").returncode == 1
+    never = running.portway("config", "dead").stderr
+    assert "dead has no live release, so no configuration: deploy it" in never
+
+
+def test_the_example_is_deployed_as_its_blueprint_says(running: Host) -> None:
+    done = json.loads(running.portway("deploy", WEATHER.parent, "-o", "json").stdout)
+    assert running.call("weather", "get_weather", done["token"], city="Oslo")["city"] == "Oslo"
+    assert running.portway("logs", "weather").stdout
