@@ -280,7 +280,7 @@ def test_a_name_given_for_several_services_is_refused(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_none_of_the_source_is_refused(check: Check) -> None:
     done = check(SERVICE + "    rootDir: x")
-    assert "x is no folder of the source: name the one that holds the app" in done.stderr
+    assert "there is no folder x in the source: name the one that holds the app" in done.stderr
 
 
 def test_services_of_projects_are_apps_too(check: Check) -> None:

@@ -167,11 +167,6 @@ def test_a_folder_that_cannot_be_started_is_refused_with_the_mend(
     assert re.fullmatch(re.escape(message).replace("…", ".*?"), str(refused.value), re.DOTALL), refused.value
 
 
-def test_a_folder_that_is_not_in_the_source_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BuildError, match="there is no folder x in the source: --root names the one that holds the app"):
-        read_recipe(tmp_path / "x", AppConfig(root_dir="x"), {})
-
-
 @pytest.mark.parametrize(
     ("files", "config", "found"),
     [

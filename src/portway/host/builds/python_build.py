@@ -28,6 +28,7 @@ async def build_python(release: Release, recipe: PythonRecipe, paths: Paths, var
     commands = BuildCommands(release, build_environment(paths), paths)
     venv = [uv, "venv", "--quiet", "--no-project", f"--python={recipe.python}", str(release.venv)]
     await commands.run(venv, "make its environment")
+    constraint = await _constraint(release, paths)
     if config.build_command:
         shims = _add_pip(release)
         own = {
@@ -35,18 +36,18 @@ async def build_python(release: Release, recipe: PythonRecipe, paths: Paths, var
             "VIRTUAL_ENV": str(release.venv),
             "UV_PROJECT_ENVIRONMENT": str(release.venv),
             "PYTHONPATH": str(shims),
-            pip_shim.CONSTRAINT: str(await _constraint(release, paths)),
+            pip_shim.CONSTRAINT: str(constraint),
         }
         shell = BuildCommands(release, dict(variables) | build_environment(paths) | own, paths)
         await shell.run(["/bin/sh", "-c", config.build_command], f"run its build command `{config.build_command}`")
         if recipe.portway:
-            await _install(commands, uv, release, paths, ["portway"])
+            await _install(commands, uv, release, constraint, ["portway"])
     else:
         required = await _requirements(commands, uv, release, recipe)
         if recipe.portway:
             required.append("portway")
         if required:
-            await _install(commands, uv, release, paths, required)
+            await _install(commands, uv, release, constraint, required)
     python = str(release.venv / "bin" / "python")
     if config.start_command:
         return Start(["/bin/sh", "-c", config.start_command], config.start_command)
@@ -84,8 +85,7 @@ async def _requirements(commands: BuildCommands, uv: str, release: Release, reci
     return ["--requirement", str(temporary), *own]
 
 
-async def _install(commands: BuildCommands, uv: str, release: Release, paths: Paths, required: list[str]) -> None:
-    constraint = await _constraint(release, paths)
+async def _install(commands: BuildCommands, uv: str, release: Release, constraint: Path, required: list[str]) -> None:
     python = str(release.venv / "bin" / "python")
     install = [uv, "pip", "install", "--python", python, "--constraint", str(constraint), *required]
     await commands.run(install, "install its requirements")

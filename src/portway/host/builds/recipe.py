@@ -29,8 +29,6 @@ _SHELL_SECONDS = 5.0
 
 def read_recipe(folder: Path, config: AppConfig, variables: Mapping[str, str]) -> Recipe:
     """Read it from the files in `folder`, the app's, and from its settings. Raises `BuildError`."""
-    if not folder.is_dir():
-        raise BuildError(f"there is no folder {config.root_dir} in the source: --root names the one that holds the app")
     programs: set[str] = set()
     for what, command in (("build", config.build_command), ("start", config.start_command)):
         if command:

@@ -40,5 +40,5 @@ def app_folder(source: Path, root_dir: str) -> Path:
     """Return the folder of the source that holds the app. Raises `SourceError` unless it is one, inside the source."""
     folder = (source / root_dir).resolve()
     if not folder.is_dir() or not folder.is_relative_to(source.resolve()):
-        raise SourceError(f"{root_dir} is no folder of the source: name the one that holds the app")
+        raise SourceError(f"there is no folder {root_dir} in the source: name the one that holds the app")
     return folder
