@@ -7,6 +7,7 @@ import os
 import signal
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -45,10 +46,16 @@ def release(paths: Paths, script: str) -> Release:
 
 
 def with_instance(
-    paths: Paths, script: str, use: Callable[[ProcessRuntime, Instance, Release], Awaitable[None]]
+    paths: Paths,
+    script: str,
+    use: Callable[[ProcessRuntime, Instance, Release], Awaitable[None]],
+    *,
+    on_socket: bool = True,
 ) -> None:
     async def run() -> None:
         made, runtime = release(paths, script), ProcessRuntime(paths)
+        if not on_socket:
+            made = replace(made, start=Start(["portway"], "server.py"))
         instance = await runtime.start(made, {}, QUICK)
         try:
             await use(runtime, instance, made)
@@ -102,6 +109,15 @@ def test_an_instance_that_never_answers_is_given_up(paths: Paths) -> None:
             await until_ready(instance, made, "app.localhost", 0.2)
 
     with_instance(paths, "exec sleep 100", use)
+
+
+def test_an_instance_that_never_listens_is_told_so(paths: Paths) -> None:
+    async def use(_: ProcessRuntime, instance: Instance, made: Release) -> None:
+        message = "the server listened on no port within 0.2 s: it must serve HTTP on the port PORT, not stdio"
+        with pytest.raises(NotReady, match=message):
+            await until_ready(instance, made, "app.localhost", 0.2)
+
+    with_instance(paths, "exec sleep 100", use, on_socket=False)
 
 
 def test_an_instance_is_adopted_by_its_token_and_no_other_process_is(paths: Paths) -> None:

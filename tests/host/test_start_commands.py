@@ -7,19 +7,35 @@ from pathlib import Path
 
 import pytest
 
+from tests.docs.test_host_errors import matches
 from tests.host.running_host import Host, host
 
 SERVER = """
 import json, os
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+only = os.environ.get("ONLY", "")
 TOOL = {"name": "whoami", "inputSchema": {"type": "object"}}
 
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
+    def do_GET(self):
+        is_stream = self.path == "/sse" and only == "/sse"
+        self.send_response(200 if is_stream else 404)
+        self.send_header("content-type", "text/event-stream" if is_stream else "text/plain")
+        self.send_header("content-length", "0")
+        self.end_headers()
+
     def do_POST(self):
+        status = os.environ.get("STATUS") or ("404" if only not in ("", self.path) else "")
+        if status:
+            self.rfile.read(int(self.headers["content-length"]))
+            self.send_response(int(status))
+            self.send_header("content-length", "0")
+            self.end_headers()
+            return
         call = json.loads(self.rfile.read(int(self.headers["content-length"])))
         seen = {"host": self.headers["host"], "for": self.headers["x-forwarded-host"], "path": self.path}
         result = {
@@ -67,3 +83,43 @@ def test_a_server_of_any_framework_is_built_and_started_by_its_own_commands(runn
     assert seen["for"] == running.ready["url"].removeprefix("http://")
     assert running.portway("deploy", folder).returncode == 0, "what is not given stays as it was"
     assert running.call("plain", "whoami", token)["path"] == "/mcp"
+
+
+@pytest.mark.parametrize(
+    ("start", "refused"),
+    [
+        (
+            "true",
+            "the start command ended (exit code 0): it must stay in the foreground and serve HTTP on the port PORT",
+        ),
+        ("setsid python main.py & exit 0", "the start command ended (exit code 0): it must stay in the foreground"),
+        (
+            "no-such-program",
+            "the server ended (exit code 127) before it answered:\n  /bin/sh: 1: no-such-program: not found",
+        ),
+        ("PORT=0 exec python main.py", "the server listens on 127.0.0.1:…, not on the port that PORT names"),
+        ("STATUS=421 exec python main.py", "the server refuses its own name as Host (421): let it allow RENDER_"),
+        ("ONLY=/x exec python main.py", "it has no MCP endpoint at /mcp or /: serve it at /mcp, or name its path"),
+        (
+            "ONLY=/sse exec python main.py",
+            "it speaks HTTP+SSE at /sse, which is too old: serve Streamable HTTP instead",
+        ),
+    ],
+)
+def test_a_start_command_that_does_not_serve_is_answered_with_one_sentence(
+    running: Host, tmp_path: Path, start: str, refused: str
+) -> None:
+    (tmp_path / "main.py").write_text(SERVER)
+    done = running.portway("deploy", tmp_path, "--name", "wrong", "--start", start)
+    assert done.returncode == 1
+    assert matches(refused, done.stderr)
+
+
+@pytest.mark.parametrize(("start", "path"), [("sleep 1; exec python main.py", "/mcp"), ("ONLY=/ python main.py", "/")])
+def test_a_server_may_listen_late_and_have_its_endpoint_at_the_root(
+    running: Host, tmp_path: Path, start: str, path: str
+) -> None:
+    (tmp_path / "main.py").write_text(SERVER)
+    done = running.portway("deploy", tmp_path, "--name", "late", "--public", "--start", start)
+    assert done.returncode == 0, done.stderr
+    assert running.call("late", "whoami", "")["path"] == path

@@ -1,6 +1,7 @@
 """Makes the environment of a Python app with uv, and says how its server is started."""
 
 import asyncio
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -55,7 +56,9 @@ async def build_python(release: Release, recipe: PythonRecipe, paths: Paths, var
         script = release.tools / Path(serve_object.__file__).name
         shutil.copyfile(serve_object.__file__, script)
         file = str(recipe.server.file.relative_to(release.folder))
-        return Start([python, str(script), file, recipe.server.name, *config.origins], f"{file}:{recipe.server.name}")
+        # Both are found from the app's folder and its PATH, so that the data directory can be moved.
+        program = ["python", os.path.relpath(script, release.folder)]  # noqa: ASYNC240  # it reads no disk
+        return Start([*program, file, recipe.server.name, *config.origins], f"{file}:{recipe.server.name}")
     finder = BuildCommands(release, release.environment() | dict(variables), paths)
     # -P keeps the app's folder off sys.path, so its files cannot shadow more modules than under `portway run`.
     command = [python, "-P", "-m", "portway.cli.find_server", str(release.folder), *recipe.portway]

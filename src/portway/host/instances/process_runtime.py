@@ -9,6 +9,7 @@ import socket
 import subprocess
 from collections.abc import Mapping
 
+from portway.host.instances.listening import listening
 from portway.host.instances.runtime import Instance, InstanceLimits, Stats
 from portway.host.logs.log_pipe import LogPipe
 from portway.host.paths import Paths
@@ -83,6 +84,9 @@ class ProcessInstance:
         tree = [fields for fields in map(stat_fields, descendants(self._pid)) if fields]
         ticks = sum(int(fields[11]) + int(fields[12]) for fields in tree)
         return Stats(sum(int(fields[21]) for fields in tree) * _PAGE, ticks / _TICKS, len(tree))
+
+    def listening(self) -> dict[int, str]:
+        return listening(descendants(self._pid))
 
     def _on_exit(self) -> None:
         asyncio.get_running_loop().remove_reader(self._pidfd)

@@ -1,8 +1,10 @@
 """Whether an instance is ready, and its contract: what it then offers."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Coroutine
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -12,10 +14,15 @@ from portway.client import Client, ClientError
 from portway.host.instances.runtime import Instance
 from portway.host.logs.log_reader import last_lines
 from portway.host.releases.release import Release
+from portway.http.http_client import HttpClient, UpstreamError
 from portway.protocol.errors import RpcError
 
 READY_SECONDS = 60.0
 _RETRY_SECONDS = 0.02
+_LOOK_SECONDS = 1.0  # between looks for other ports, and for an answer there
+_PATHS = ("/mcp", "/")
+_NOT_HERE = (404, 405)
+_NOT_YET = (502, 503, 504)
 _ERAS: tuple[Literal["modern"], Literal["legacy"]] = ("modern", "legacy")
 
 T = TypeVar("T")
@@ -34,12 +41,20 @@ class NotReady(Exception):
 
 async def until_ready(instance: Instance, release: Release, host: str, seconds: float = READY_SECONDS) -> None:
     """Wait until the instance answers as an MCP server to the name `host`. Raises `NotReady`, at once when it ends."""
-    await _unless_it_ends(instance, release.log, seconds, _first_answer(_Endpoint(instance, release, host)))
+    endpoint = _Endpoint(instance, host, release.config.path)
+    await _unless_it_ends(endpoint, release.log, seconds, _first_answer(endpoint))
+
+
+async def find_path(instance: Instance, release: Release, host: str) -> str:
+    """Wait like `until_ready`, and return the path of the MCP endpoint: the release's, "/mcp" or "/"."""
+    endpoint = _Endpoint(instance, host, release.config.path)
+    return await _unless_it_ends(endpoint, release.log, READY_SECONDS, _find_path(endpoint))
 
 
 async def read_contract(instance: Instance, release: Release, host: str) -> bytes:
     """Return its listings as an anonymous caller sees them: canonical JSON, by era. Raises `NotReady`."""
-    return await _unless_it_ends(instance, release.log, READY_SECONDS, _contract(_Endpoint(instance, release, host)))
+    endpoint = _Endpoint(instance, host, release.config.path)
+    return await _unless_it_ends(endpoint, release.log, READY_SECONDS, _contract(endpoint))
 
 
 def tool_count(contract: bytes) -> int:
@@ -47,50 +62,121 @@ def tool_count(contract: bytes) -> int:
     return max(len(era["tools"]) for era in json.loads(contract).values())
 
 
-async def _unless_it_ends(instance: Instance, log: Path, seconds: float, work: Coroutine[Any, Any, T]) -> T:
+@dataclass(frozen=True, slots=True)
+class _Endpoint:
+    """The MCP endpoint of an instance, as the gate reaches it: by the Host header `host`."""
+
+    instance: Instance
+    host: str
+    path: str
+
+    @property
+    def is_socket(self) -> bool:
+        return self.instance.address.startswith("unix:")
+
+    def client(self, era: Literal["auto", "modern", "legacy"] = "auto", port: int | None = None) -> Client:
+        address = self.instance.address if port is None else f"http://127.0.0.1:{port}"
+        target = address if self.is_socket else address + self.path
+        return Client(target, era=era, timeout=READY_SECONDS, headers={"host": self.host})
+
+
+async def _unless_it_ends(endpoint: _Endpoint, log: Path, seconds: float, work: Coroutine[Any, Any, T]) -> T:
     task = asyncio.ensure_future(work)
-    end = asyncio.ensure_future(instance.wait())
+    end = asyncio.ensure_future(endpoint.instance.wait())
+    wrong = asyncio.ensure_future(_wrong_port(endpoint))
     try:
-        await asyncio.wait((task, end), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((task, end, wrong), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         if end.done():
-            raise NotReady(f"the server ended ({end.result()}) before it answered", last_lines(log))
+            raise NotReady(_ended(end.result(), is_own=endpoint.is_socket), last_lines(log))
+        if wrong.done():
+            raise NotReady(f"the server listens on {wrong.result()}, not on the port that PORT names", last_lines(log))
         if not task.done():
-            raise NotReady(
-                f"the server did not answer server/discover or initialize within {seconds:g} s", last_lines(log)
-            )
+            raise NotReady(_silent(endpoint, seconds), last_lines(log))
         try:
             return task.result()
         except (ClientError, RpcError) as error:
-            raise NotReady(f"the server answers, but not as MCP asks: {error}", last_lines(log)) from None
+            raise NotReady(_refused(error), last_lines(log)) from None
     finally:
-        task.cancel()
-        end.cancel()
+        for each in (task, end, wrong):
+            each.cancel()
 
 
-class _Endpoint:
-    """The MCP endpoint of an instance, as the gate reaches it."""
+def _ended(how: str, *, is_own: bool) -> str:
+    if how == "exit code 0" and not is_own:
+        return "the start command ended (exit code 0): it must stay in the foreground and serve HTTP on the port PORT"
+    return f"the server ended ({how}) before it answered"
 
-    def __init__(self, instance: Instance, release: Release, host: str) -> None:
-        is_socket = instance.address.startswith("unix:")
-        self._target = instance.address if is_socket else instance.address + release.config.path
-        self._headers = {"host": host}
 
-    def client(self, era: Literal["auto", "modern", "legacy"] = "auto") -> Client:
-        return Client(self._target, era=era, timeout=READY_SECONDS, headers=self._headers)
+def _refused(error: ClientError | RpcError) -> str:
+    if isinstance(error, ClientError) and error.status == 421:
+        return (
+            "the server refuses its own name as Host (421): let it allow RENDER_EXTERNAL_HOSTNAME, or listen on 0.0.0.0"
+        )
+    return f"the server answers, but not as MCP asks: {error}"
+
+
+def _silent(endpoint: _Endpoint, seconds: float) -> str:
+    """Say what an instance does that has not answered in time."""
+    if not endpoint.is_socket and not endpoint.instance.listening():
+        return f"the server listened on no port within {seconds:g} s: it must serve HTTP on the port PORT, not stdio"
+    return f"the server did not answer server/discover or initialize within {seconds:g} s"
+
+
+async def _wrong_port(endpoint: _Endpoint) -> str:
+    """Wait until the instance answers as an MCP server on another port than its own; return that address."""
+    own = endpoint.instance.address.rpartition(":")[2]
+    asked: set[int] = set()
+    while True:
+        await asyncio.sleep(_LOOK_SECONDS)
+        if endpoint.is_socket:
+            continue
+        others = await asyncio.to_thread(endpoint.instance.listening)
+        if int(own) in others:
+            continue
+        for port in others.keys() - asked:
+            asked.add(port)
+            with contextlib.suppress(ClientError, RpcError):
+                async with asyncio.timeout(_LOOK_SECONDS), endpoint.client(port=port) as client:
+                    await client.list_tools()
+                return others[port]
 
 
 async def _first_answer(endpoint: _Endpoint) -> None:
-    """Ask for the tools until there is an answer: the socket appears some time after the start."""
+    """Ask for the tools until there is an answer: the instance listens some time after its start."""
     while True:
         try:
             async with endpoint.client() as client:
                 await client.list_tools()
         except ClientError as error:
-            if error.status is not None:
+            if not isinstance(error.__cause__, UpstreamError) and error.status not in _NOT_YET:
                 raise
             await asyncio.sleep(_RETRY_SECONDS)
         else:
             return
+
+
+async def _find_path(endpoint: _Endpoint) -> str:
+    if endpoint.is_socket:
+        await _first_answer(endpoint)
+        return endpoint.path
+    paths = dict.fromkeys((endpoint.path, *_PATHS))
+    for path in paths:
+        try:
+            await _first_answer(replace(endpoint, path=path))
+        except ClientError as error:
+            if error.status not in _NOT_HERE:
+                raise
+        else:
+            return path
+    client = HttpClient(endpoint.instance.address, endpoint.host)
+    try:
+        response = await client.request("GET", "/sse", [(b"accept", b"text/event-stream")])
+        await response.close()
+    finally:
+        await client.close()
+    if response.status == 200 and response.header(b"content-type").startswith(b"text/event-stream"):
+        raise ClientError("it speaks HTTP+SSE at /sse, which is too old: serve Streamable HTTP instead")
+    raise ClientError(f"it has no MCP endpoint at {' or '.join(paths)}: serve it at /mcp, or name its path")
 
 
 async def _contract(endpoint: _Endpoint) -> bytes:

@@ -53,6 +53,9 @@ class Instance(Protocol):
 
     def stats(self) -> Stats: ...
 
+    def listening(self) -> dict[int, str]:
+        """Return the TCP ports on which it listens, each with its address as in "0.0.0.0:8000"."""
+
 
 class Runtime(Protocol):
     """Starts instances. `isolation` names what keeps an instance from the host, as `portway ps` shows it."""

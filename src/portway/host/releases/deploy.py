@@ -33,7 +33,7 @@ from portway.host.builds.build_error import BuildError
 from portway.host.builds.recipe import read_recipe
 from portway.host.builds.source import Source, SourceError, app_folder, app_name
 from portway.host.files import remove_tree
-from portway.host.instances.readiness import NotReady, read_contract, tool_count
+from portway.host.instances.readiness import NotReady, find_path, read_contract, tool_count
 from portway.host.instances.running_apps import RunningApps, as_token
 from portway.host.instances.runtime import Instance
 from portway.host.instances.starter import Starter
@@ -168,6 +168,8 @@ class Deployer:
             release = replace(release, start=start)
             instances = [await self._starter.start(release)]
             try:
+                path = await find_path(instances[0], release, self._starter.hostname(release.app))
+                release = replace(release, config=msgspec.structs.replace(release.config, path=path))
                 contract = await read_contract(instances[0], release, self._starter.hostname(release.app))
                 instances += await self._starter.start_all_ready(release, release.config.num_instances - 1)
                 more = f", {len(instances)} instances" if len(instances) > 1 else ""

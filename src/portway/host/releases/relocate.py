@@ -20,8 +20,9 @@ def relocate(paths: Paths) -> None:
     here = os.fsencode(paths.data)
     there = paths.location.read_bytes() if paths.location.exists() else here
     if there != here:
-        for venv in paths.data.glob("apps/*/releases/*/venv"):
-            for folder in (venv, venv / "bin", *venv.glob("lib/python*/site-packages")):
+        releases = paths.data / "apps"
+        for pattern in ("venv", "venv/bin", "venv/lib/python*/site-packages", "bin"):
+            for folder in releases.glob(f"*/releases/*/{pattern}"):
                 _rewrite(folder, there, here)
         for folder in paths.cache.glob(".local/share/uv/python"):  # interpreters that uv has fetched
             _rewrite(folder, there, here)
