@@ -23,6 +23,7 @@ pytestmark = [pytest.mark.conformance, pytest.mark.timeout(300)]
 
 SUITE = ROOT / "tests" / "node" / "node_modules" / "@modelcontextprotocol" / "conformance"
 EVERYTHING = ROOT / "examples" / "everything" / "server.py"
+FOREIGN = ("--start", f"exec {SCRIPTS}/portway run server.py --transport http")
 REQUIRED = {"2025-11-25": 30, "2026-07-28": 37}
 OPTIONAL = {
     "2025-11-25": {"server-session-lifecycle", "json-schema-2020-12", "server-sse-polling"},
@@ -88,12 +89,13 @@ def test_every_check_of_every_scenario_succeeds(revision: str, tmp_path: Path) -
     assert succeeded(checks) >= MUST_SUCCEED[revision]
 
 
-@pytest.fixture(scope="module")
-def hosted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of the everything server as a public app of a host."""
+@pytest.fixture(scope="module", params=[(), FOREIGN], ids=["own", "foreign"])
+def hosted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of the everything server as a public app of a host, once by a command of its own."""
     data = tmp_path_factory.mktemp("data")
     with started(SCRIPTS / "portway", "up", "--port", "0", "--data", data, ready=r"^ready \{"):
-        command = [SCRIPTS / "portway", "deploy", EVERYTHING.parent, "--public", "--data", data, "-o", "json"]
+        start = request.param
+        command = [SCRIPTS / "portway", "deploy", EVERYTHING.parent, "--public", *start, "--data", data, "-o", "json"]
         done = subprocess.run(command, env=clean_env(), capture_output=True, text=True, check=True)
         yield json.loads(done.stdout)["url"].replace("127.0.0.1", "localhost")
 

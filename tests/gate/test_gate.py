@@ -108,6 +108,7 @@ def test_credentials_end_at_the_gate_and_only_the_gate_says_who_calls(tmp_path: 
             (b"portway-x", b"y"),
             (b"x-forwarded-host", b"evil"),
             (b"x-request-id", b"mine"),
+            (b"origin", b"http://localhost:6274"),
             (b"proxy-authorization", b"Basic x"),
             (b"x-fine", b"kept"),
         ]
@@ -119,9 +120,9 @@ def test_credentials_end_at_the_gate_and_only_the_gate_says_who_calls(tmp_path: 
         assert b"set-cookie" not in names
         assert b"secret" not in got.head + got.body
         assert got.head.lower().count(b"portway-caller") == 1
-        assert not {"authorization", "cookie", "portway-x", "proxy-authorization"} & got.headers.keys()
+        assert not {"authorization", "cookie", "origin", "portway-x", "proxy-authorization"} & got.headers.keys()
         assert (got.headers["x-fine"], got.headers["x-forwarded-proto"]) == ("kept", "http")
-        assert got.headers["x-forwarded-host"] == gate.client.authority
+        assert (got.headers["x-forwarded-host"], got.headers["x-forwarded-for"]) == (gate.client.authority, "127.0.0.1")
         assert got.headers["x-request-id"] != "mine"
         caller = json.loads(base64.urlsafe_b64decode(got.headers["portway-caller"]))
         assert caller == {"issuer": "portway", "subject": "alice", "client": "alice", "scopes": ["read", "write"]}
@@ -146,7 +147,7 @@ def test_an_instance_gets_no_header_of_the_connection_or_of_another_proxy(tmp_pa
             first, second = ({name for name, _ in seen.headers.items()} for seen in upstream.requests)
             assert upstream.requests[0].head.count(b"planted") == 2, "x-mine and last-event-id"
         own = {"host", "content-type", "content-length", "portway-caller", "x-request-id"}
-        own |= {"x-forwarded-host", "x-forwarded-proto"}
+        own |= {"x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"}
         assert (first - {"accept-encoding", "accept"}, second - {"accept-encoding", "accept"}) == (
             own | {"x-mine", "last-event-id"},
             own | {"x-of-connection"},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 
 from tests.docs.test_host_errors import matches
 from tests.host.running_host import Host, host
+from tests.support import clean_env
 
 SERVER = """
 import json, os
@@ -37,7 +40,8 @@ class Handler(BaseHTTPRequestHandler):
             self.end_headers()
             return
         call = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        seen = {"host": self.headers["host"], "for": self.headers["x-forwarded-host"], "path": self.path}
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        seen = {"headers": headers, "path": self.path, "environment": dict(os.environ)}
         result = {
             "initialize": {"protocolVersion": "2025-11-25", "capabilities": {"tools": {}},
                            "serverInfo": {"name": "plain", "version": "1"}},
@@ -71,6 +75,13 @@ def test_a_server_of_any_framework_is_built_and_started_by_its_own_commands(runn
     folder = tmp_path / "plain"
     (folder / "app").mkdir(parents=True)
     (folder / "app" / "main.py").write_text(SERVER)
+    for command in (
+        "init -qb prod",
+        "remote add origin git@forge.example:team/plain.git",
+        "commit -qm a --allow-empty",
+    ):
+        git = ["git", "-c", "user.name=a", "-c", "user.email=a@example.com", *command.split()]
+        subprocess.run(git, cwd=folder, env=clean_env(), check=True)
     commands = ["--root", "app", "--build", "echo built > built", "--start", "cat built && exec python main.py"]
 
     done = running.portway("deploy", folder, *commands)
@@ -79,8 +90,28 @@ def test_a_server_of_any_framework_is_built_and_started_by_its_own_commands(runn
 
     token = running.portway("token", "create", "plain", "t").stdout.split()[0]
     seen = running.call("plain", "whoami", token)
-    assert seen["host"] == "plain.localhost"
-    assert seen["for"] == running.ready["url"].removeprefix("http://")
+    headers, environment, url = seen["headers"], seen["environment"], running.ready["url"]
+    assert headers["host"] == "plain.localhost"
+    assert headers["x-forwarded-host"] == url.removeprefix("http://")
+    assert (headers["x-forwarded-for"], headers["x-forwarded-proto"]) == ("127.0.0.1", "http")
+    own = f"http://plain.localhost:{url.rpartition(':')[2]}"
+    commit = environment.pop("RENDER_GIT_COMMIT")
+    assert len(commit) == 40
+    assert {name: value for name, value in environment.items() if "RENDER" in name or "ALLOWED" in name} == {
+        "RENDER": "true",
+        "RENDER_CPU_COUNT": str(os.cpu_count()),
+        "RENDER_EXTERNAL_HOSTNAME": "plain.localhost",
+        "RENDER_EXTERNAL_URL": own,
+        "RENDER_GIT_BRANCH": "prod",
+        "RENDER_GIT_REPO_SLUG": "team/plain",
+        "RENDER_INSTANCE_ID": f"srv-plain-{environment['PORTWAY_INSTANCE']}",
+        "RENDER_SERVICE_ID": "srv-plain",
+        "RENDER_SERVICE_NAME": "plain",
+        "RENDER_SERVICE_TYPE": "web",
+        "RENDER_WEB_CONCURRENCY": "1",
+        "PORTWAY_ALLOWED_HOSTS": "plain.localhost,localhost",
+        "PORTWAY_ALLOWED_ORIGINS": own,
+    }
     assert running.portway("deploy", folder).returncode == 0, "what is not given stays as it was"
     assert running.call("plain", "whoami", token)["path"] == "/mcp"
 

@@ -460,8 +460,13 @@ def test_a_deploy_names_the_pages_that_may_call_the_app(running: Host, tmp_path:
     folder, page, other = thing(tmp_path / "app"), "https://app.example.com", "http://localhost:6274"
 
     def asked(origin: str, method: str = "OPTIONS") -> httpx2.Response:
-        headers = {"Origin": origin, "Access-Control-Request-Method": "POST"}
-        return httpx2.request(method, f"{running.ready['url']}/paged/mcp", headers=headers)
+        headers = {
+            "Origin": origin,
+            "Access-Control-Request-Method": "POST",
+            "Accept": "application/json, text/event-stream",
+        }
+        ping = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
+        return httpx2.request(method, f"{running.ready['url']}/paged/mcp", headers=headers, json=ping)
 
     refused = running.portway("deploy", folder, "--name", "paged", "--allow-origin", "app.example.com")
     assert "'app.example.com' is not an origin; write scheme, host and port" in refused.stderr
@@ -470,7 +475,9 @@ def test_a_deploy_names_the_pages_that_may_call_the_app(running: Host, tmp_path:
     assert done.returncode == 0, done.stderr
     preflight = asked(page)
     assert (preflight.status_code, preflight.headers["access-control-allow-origin"]) == (204, page)
-    assert asked(page, "POST").headers["access-control-expose-headers"].startswith("Mcp-Session-Id")
+    answered = asked(page, "POST")
+    assert answered.status_code == 200, answered.text
+    assert answered.headers["access-control-expose-headers"].startswith("Mcp-Session-Id")
     for method in ("OPTIONS", "POST"):
         assert asked(other, method).status_code == 403, "a public app is closed to local pages that are not named"
     assert running.portway("deploy", folder, "--name", "paged", "--private").returncode == 0

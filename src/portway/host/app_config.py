@@ -89,7 +89,7 @@ class Start(msgspec.Struct, frozen=True, omit_defaults=True):
 
     The first word of `command` is looked for on the release's PATH. The instance listens on a Unix socket
     (PORTWAY_SOCKET) if `on_socket`, else on PORT. `name` says in a word or two what is started. `variables` are
-    those of its runtime.
+    those of its runtime and of its source.
     """
 
     command: list[str]

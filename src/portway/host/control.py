@@ -56,7 +56,7 @@ async def run(paths: Paths, url: str, domain: str, folders: list[Path], *, annou
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, end_now)
     store = Store(paths.database)
     runtime = ProcessRuntime(paths, lifeline)
-    starter = Starter(runtime, store, InstanceLimits(), domain)
+    starter = Starter(runtime, store, InstanceLimits(), domain, url)
     running = RunningApps(paths, store, runtime, starter, domain)
     deployer = Deployer(paths, store, running, starter)
     management = ManagementServer(paths, store, running, deployer, url)

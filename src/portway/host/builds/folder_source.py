@@ -5,6 +5,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from portway.host.builds.git_variables import git_variables
 from portway.host.builds.source import SourceError
 
 _SKIPPED = {
@@ -27,6 +28,9 @@ class FolderSource:
     @property
     def name(self) -> str:
         return self.folder.name
+
+    async def variables(self) -> dict[str, str]:
+        return await git_variables(self.folder)
 
     def copy_to(self, target: Path) -> None:
         """Raise `SourceError` for a link out of the folder, a special file, or more than 512 MB."""

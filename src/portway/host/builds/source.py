@@ -22,6 +22,9 @@ class Source(Protocol):
     def name(self) -> str:
         """The name an app is named after when its author gives none."""
 
+    async def variables(self) -> dict[str, str]:
+        """Return the environment variables by which an app knows its source."""
+
     def copy_to(self, target: Path) -> None:
         """Copy its files into the new folder `target`. Raises `SourceError`, after which `target` is removed."""
 

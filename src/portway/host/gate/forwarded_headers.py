@@ -2,7 +2,7 @@
 
 from portway.host.gate.gate_call import GateCall
 from portway.host.gate.session_ids import SessionIds
-from portway.http.asgi import Headers
+from portway.http.asgi import Headers, Scope
 from portway.protocol.headers import SESSION
 
 LAST_EVENT_ID = b"last-event-id"
@@ -21,6 +21,7 @@ _STAYS_THERE = _HOP | frozenset((b"set-cookie", b"x-request-id", b"server", b"da
 # All apps share the origin of their MCP endpoints, so only the headers of the protocol pass there.
 _OF_ENDPOINT = frozenset(b"allow cache-control content-encoding content-type mcp-protocol-version retry-after".split())
 _KNOWN_NAMES = 1024
+_SCHEMES = {"http": b"http", "https": b"https"}
 
 
 class _Passes(dict[bytes, bool]):
@@ -36,13 +37,18 @@ class _Passes(dict[bytes, bool]):
 _passes = _Passes()
 
 
-def forwarded(headers: Headers, fields: dict[bytes, bytes], call: GateCall, scheme: bytes) -> Headers:
+def forwarded(scope: Scope, fields: dict[bytes, bytes], call: GateCall) -> Headers:
     """Return the headers of the request to the instance."""
+    headers: Headers = scope["headers"]
     kept = [item for item in headers if _passes[item[0]]]
     connection = fields.get(b"connection")
     if connection is not None and connection not in (b"keep-alive", b"close"):
         named = {name.strip().lower() for name in connection.split(b",")}
         kept = [item for item in kept if item[0] not in named]
+    if (
+        b"origin" in fields and call.line.era != "http"
+    ):  # the gate has judged it, and the Host that it goes with is changed
+        kept = [item for item in kept if item[0] != b"origin"]
     if SESSION in fields and call.line.era != "http":
         kept = [item for item in kept if item[0] != SESSION]
         if call.session is not None and not call.session.opening:
@@ -54,9 +60,11 @@ def forwarded(headers: Headers, fields: dict[bytes, bytes], call: GateCall, sche
     kept += (
         call.caller.header,
         (b"x-forwarded-host", fields[b"host"]),
-        (b"x-forwarded-proto", scheme),
+        (b"x-forwarded-proto", _SCHEMES[scope["scheme"]]),
         call.identity,
     )
+    if (client := scope["client"]) is not None:
+        kept.append((b"x-forwarded-for", client[0].encode()))
     return kept
 
 

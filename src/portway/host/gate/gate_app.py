@@ -63,7 +63,6 @@ _NO_OAUTH = encode_error(
 _CHALLENGE = (b"www-authenticate", b"Bearer")
 _INVALID_TOKEN = (b"www-authenticate", b'Bearer error="invalid_token"')
 _WRONG_METHOD = encode_error(None, RpcError(REFUSED, "The MCP endpoint takes POST, GET and DELETE."))
-_SCHEMES = {"http": b"http", "https": b"https"}
 _LISTEN = "subscriptions/listen"
 _SUCCESSES = ("ok", DEFERRED)
 
@@ -216,7 +215,7 @@ class GateApp:
         self._check_capacity(call)
         if call.caller.revoked is not None:  # while the body arrived
             raise call.caller.revoked.with_traceback(None)
-        call.headers = forwarded(headers, fields, call, _SCHEMES[scope["scheme"]])
+        call.headers = forwarded(scope, fields, call)
         self._in_flight.enter(call)
         if message is None:
             query = scope["query_string"]
@@ -247,7 +246,7 @@ class GateApp:
         if method == "GET":
             _count_as_stream(call)
         self._check_capacity(call)
-        call.headers = forwarded(scope["headers"], fields, call, _SCHEMES[scope["scheme"]])
+        call.headers = forwarded(scope, fields, call)
         self._in_flight.enter(call)
         if method == "DELETE":
             await self._relay.end(call, send)

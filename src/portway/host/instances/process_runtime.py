@@ -128,6 +128,7 @@ class ProcessRuntime:
             "PORTWAY_APP": release.app,
             "PORTWAY_RELEASE": str(release.number),
             "PORTWAY_INSTANCE": identity,
+            "RENDER_INSTANCE_ID": f"srv-{release.app}-{identity}",
         }
         if release.start.on_socket:
             path = self._paths.instance_socket(identity)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from portway.host.instances.readiness import until_ready
+from portway.host.instances.render_variables import render_variables
 from portway.host.instances.runtime import Instance, InstanceLimits, Runtime
 from portway.host.releases.release import Release
 from portway.host.store import InstanceRecord, Store, StoreError
@@ -21,12 +22,21 @@ class Starter:
     `turn` limits the starts nobody waits for, so that a host that comes up starts its apps a few at a time.
     """
 
-    def __init__(self, runtime: Runtime, store: Store, limits: InstanceLimits, domain: str = "localhost") -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        store: Store,
+        limits: InstanceLimits,
+        domain: str = "localhost",
+        url: str = "http://127.0.0.1:8080",
+    ) -> None:
+        """`domain` is what the apps' host names end in, `url` where the host listens."""
         self.limits = limits
         self.turn = asyncio.Semaphore(_STARTS_AT_ONCE)
         self._runtime = runtime
         self._store = store
         self._domain = domain
+        self._url = url
 
     def hostname(self, app: str) -> str:
         """Return the name of an app below the host's domain; its instances see it in the Host header."""
@@ -37,8 +47,9 @@ class Starter:
         release.make_storage()
         variables = {
             "PORTWAY_KEYS": self._store.sealing_keys(release.app),
-            "RENDER_EXTERNAL_HOSTNAME": self.hostname(release.app),
-        } | dict(self._store.variables(release.app))
+            **render_variables(release, self.hostname(release.app), self._url),
+            **self._store.variables(release.app),
+        }
         instance = await self._runtime.start(release, variables, self.limits_of(release))
         try:
             self._store.add_instance(InstanceRecord(instance.id, release.app, release.number, instance.token))

@@ -215,6 +215,7 @@ class Deployer:
             no_mount = f"; there is no sandbox to show it at {disk.mount_path}" if disk.mount_path else ""
             await steps.done("storage", f"{disk.size_gb} GB in PORTWAY_STORAGE{no_mount}")
         start = await build(release, recipe, self._paths, variables)
+        start = msgspec.structs.replace(start, variables=start.variables | await source.variables())
         await steps.done("build", start.name)
         return start
 

@@ -1,0 +1,40 @@
+"""The environment variables by which an app knows what it is: Render's, with Render's meaning, and the allow-lists.
+
+What Render sets and is not true here is left out: RENDER_DISCOVERY_SERVICE, and gunicorn's arguments with a port.
+"""
+
+import os
+from urllib.parse import urlsplit
+
+from portway.host.releases.release import Release
+
+
+def external_url(hostname: str, host_url: str) -> str:
+    """Return the URL of an app by its own host name; `host_url` is where the host listens.
+
+    Names below localhost lead there. For any other domain a proxy with TLS stands before the host.
+    """
+    if hostname.endswith(".localhost"):
+        return f"http://{hostname}:{urlsplit(host_url).port}"
+    return f"https://{hostname}"
+
+
+def render_variables(release: Release, hostname: str, host_url: str) -> dict[str, str]:
+    """Return the variables for the instances of a release, whose app is called by `hostname`."""
+    url = external_url(hostname, host_url)
+    return {
+        "RENDER": "true",
+        "IS_PULL_REQUEST": "false",
+        "RENDER_SERVICE_ID": f"srv-{release.app}",
+        "RENDER_SERVICE_NAME": release.app,
+        "RENDER_SERVICE_TYPE": "web",
+        "RENDER_EXTERNAL_HOSTNAME": hostname,
+        "RENDER_EXTERNAL_URL": url,
+        "RENDER_CPU_COUNT": str(os.cpu_count() or 1),
+        # A server keeps sessions in one process, and instances are what there may be several of.
+        "RENDER_WEB_CONCURRENCY": "1",
+        "WEB_CONCURRENCY": "1",
+        "FORWARDED_ALLOW_IPS": "*",  # X-Forwarded-* is the gate's word, as nobody else reaches an instance
+        "PORTWAY_ALLOWED_HOSTS": f"{hostname},{hostname.partition('.')[2]}",
+        "PORTWAY_ALLOWED_ORIGINS": ",".join([url, *release.config.origins]),
+    }
