@@ -62,6 +62,15 @@ class Deployed:
 
 
 @dataclass(frozen=True, slots=True)
+class _Copy:
+    """A copied source, with where it came from and what its apps are told of it."""
+
+    path: Path
+    location: str
+    variables: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class _Staged:
     """A release that is built and whose instances answer, but is not live yet."""
 
@@ -101,7 +110,8 @@ class Deployer:
             with contextlib.ExitStack() as stack:
                 for app in configs:
                     stack.enter_context(self.exclusive(app))
-                staged = await self._stage_all(configs, source.location, copy, steps)
+                copied = _Copy(copy, source.location, await source.variables())
+                staged = await self._stage_all(configs, copied, steps)
                 # The releases are live now: finish the switch even when the client leaves.
                 return await asyncio.shield(self._switch_all(staged, steps))
         except (SourceError, BlueprintError, StoreError, OSError) as error:
@@ -140,13 +150,13 @@ class Deployer:
         return configs
 
     async def _stage_all(
-        self, configs: Mapping[str, AppConfig], location: str, copy: Path, steps: "_Steps"
+        self, configs: Mapping[str, AppConfig], copy: _Copy, steps: "_Steps"
     ) -> list[tuple[_Staged, str | None]]:
         """Build and start a release of each app, then make all of them live, or none."""
         staged: list[_Staged] = []
         try:
             for app, config in configs.items():
-                number = self._store.begin_release(app, location, after=self._paths.newest_release(app))
+                number = self._store.begin_release(app, copy.location, after=self._paths.newest_release(app))
                 release = Release(app, number, self._paths.release(app, number), config)
                 staged.append(await self._stage(release, copy, steps, is_last=len(staged) == len(configs) - 1))
             return self._make_live(staged)
@@ -161,7 +171,7 @@ class Deployer:
                 raise DeployError(f"{list(configs)[len(staged)]}: {error}") from None
             raise
 
-    async def _stage(self, release: Release, copy: Path, steps: "_Steps", *, is_last: bool) -> _Staged:
+    async def _stage(self, release: Release, copy: _Copy, steps: "_Steps", *, is_last: bool) -> _Staged:
         """Build and start a release. If that fails, nothing of it is left but its log."""
         try:
             start = await self._build(release, copy, steps, is_last=is_last)
@@ -202,10 +212,10 @@ class Deployer:
         live = None if before is None or before.live is None else self._store.release(app, before.live)
         return live.config if live else DEFAULT
 
-    async def _build(self, release: Release, copy: Path, steps: "_Steps", *, is_last: bool) -> Start:
+    async def _build(self, release: Release, copy: _Copy, steps: "_Steps", *, is_last: bool) -> Start:
         """Build the copied source; the last app that needs the copy takes it."""
         release.directory.mkdir(parents=True)
-        take = copy.rename if is_last else partial(shutil.copytree, copy, symlinks=True)
+        take = copy.path.rename if is_last else partial(shutil.copytree, copy.path, symlinks=True)
         await asyncio.to_thread(take, release.source)
         variables = self._store.variables(release.app)
         recipe = read_recipe(release.folder, release.config, variables)
@@ -215,7 +225,7 @@ class Deployer:
             no_mount = f"; there is no sandbox to show it at {disk.mount_path}" if disk.mount_path else ""
             await steps.done("storage", f"{disk.size_gb} GB in PORTWAY_STORAGE{no_mount}")
         start = await build(release, recipe, self._paths, variables)
-        start = msgspec.structs.replace(start, variables=start.variables | await source.variables())
+        start = msgspec.structs.replace(start, variables=start.variables | copy.variables)
         await steps.done("build", start.name)
         return start
 
