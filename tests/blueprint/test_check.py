@@ -15,6 +15,7 @@ from portway.host.blueprint.blueprint import read_blueprint
 from portway.host.blueprint.problems import BlueprintError
 
 SERVICE = "services:\n  - type: web\n    name: app\n"
+PORTWAY_SERVER = 'from portway import Server\nserver = Server("s")\n'
 RENDER_SHAPED = """\
 services:
   - type: web
@@ -48,6 +49,7 @@ def check(tmp_path: Path) -> Check:
     """Write the blueprint into a folder and check it."""
 
     def run(content: str | bytes, *options: str, file: str = "render.yaml") -> Result:
+        (tmp_path / "server.py").write_text(PORTWAY_SERVER)
         (tmp_path / file).write_bytes(content if isinstance(content, bytes) else content.encode())
         return CliRunner().invoke(cli, ["check", str(tmp_path), *options])
 
@@ -73,6 +75,9 @@ def test_a_blueprint_made_for_render_is_understood_without_an_edit(check: Check)
     assert found["apps"] == [
         {
             "app": "secure-mcp",
+            "runtime": "python 3.11.9, no requirements",
+            "build": "pip install -r requirements.txt",
+            "start": "python server.py",
             "service": {
                 "type": "web",
                 "name": "secure-mcp",
@@ -106,7 +111,7 @@ def test_a_plan_is_printed_for_people(check: Check) -> None:
     assert done.exit_code == 0
     assert done.stdout == (
         "secure-mcp   (render.yaml)\n"
-        "  runtime  python\n"
+        "  runtime  python 3.11.9, no requirements\n"
         "  build    pip install -r requirements.txt\n"
         "  start    python server.py\n"
         "  to set   WEATHER_API_KEY   (portway env set secure-mcp WEATHER_API_KEY=…)\n"
@@ -231,6 +236,15 @@ def test_a_file_that_is_no_blueprint_is_refused(check: Check, content: str | byt
     assert done.stderr.count("\n") <= 20
 
 
+def test_what_the_file_leaves_open_is_found_in_the_source(check: Check, tmp_path: Path) -> None:
+    assert "  start    the portway.Server in server.py\n" in check(SERVICE).stdout
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web" / "package.json").write_text('{"scripts": {"start": "node server.js"}}')
+    assert "  start    node server.js" in check(SERVICE + "    rootDir: web").stdout
+    refused = check(SERVICE + "    rootDir: web\n    runtime: python")
+    assert (refused.exit_code, "there is no server.py" in refused.stderr) == (1, True)
+
+
 def test_two_blueprints_are_refused(check: Check) -> None:
     check(SERVICE)
     done = check(SERVICE, file="portway.yaml")
@@ -301,5 +315,5 @@ ungrouped:
 
 
 def test_what_portway_adds_stands_under_x_portway(check: Check) -> None:
-    ours = {"access": "public", "path": "/", "server": "main.py:mcp", "origins": ["https://a.example"]}
+    ours = {"access": "public", "path": "/", "server": "server.py:server", "origins": ["https://a.example"]}
     assert service(check, f"    x-portway: {json.dumps(ours)}\n")["x-portway"] == ours

@@ -18,11 +18,12 @@ def command(path: Path, skip: bool, output: str) -> None:
     """
     from portway.host.blueprint.plan import read_plan
     from portway.host.blueprint.problems import BlueprintError
+    from portway.host.builds.build_error import BuildError
     from portway.host.builds.source import SourceError
 
     try:
         plan = read_plan(path, skip=skip)
-    except (BlueprintError, SourceError, OSError) as error:
+    except (BlueprintError, SourceError, BuildError, OSError) as error:
         if output == "json":
             print_json({"errors": str(error).splitlines()})
             raise SystemExit(1) from None

@@ -7,16 +7,24 @@ from pathlib import Path
 from portway.host.app_config import DEFAULT, AppConfig
 from portway.host.blueprint.blueprint import Blueprint, read_blueprint
 from portway.host.blueprint.document import Document, service_document
+from portway.host.builds.node_recipe import NodeRecipe
+from portway.host.builds.recipe import Recipe, read_recipe
 from portway.host.builds.source import app_folder, app_name
 
 
 @dataclass(frozen=True, slots=True)
 class AppPlan:
-    """One app. `service` is its configuration, `must_be_set` the variables that `portway env set` has to give."""
+    """One app. `service` is its configuration, `must_be_set` the variables that `portway env set` has to give.
+
+    `runtime`, `build` and `start` say what is found in its files, where the configuration leaves it open.
+    """
 
     app: str
-    service: Document
+    runtime: str
+    build: str
+    start: str
     must_be_set: list[str]
+    service: Document
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,25 +38,39 @@ class Plan:
     def lines(self) -> Iterator[str]:
         """Yield the plan as lines for people."""
         for app in self.apps:
-            service, found = app.service, "looked for in the source"
             yield f"{app.app}   ({self.file or 'no render.yaml'})"
-            yield f"  runtime  {service.get('runtime', found)}"
-            yield f"  build    {service.get('buildCommand', 'what the source requires is installed')}"
-            yield f"  start    {service.get('startCommand', 'the server is ' + found)}"
+            yield f"  runtime  {app.runtime}"
+            yield f"  build    {app.build}"
+            yield f"  start    {app.start}"
             for name in app.must_be_set:
                 yield f"  to set   {name}   (portway env set {app.app} {name}=…)"
 
 
 def read_plan(folder: Path, *, skip: bool) -> Plan:
-    """Return the plan for the source in `folder`. Raises `BlueprintError`, `SourceError` or `OSError`."""
+    """Return the plan for the source in `folder`.
+
+    Raises `BlueprintError`, `SourceError`, `BuildError` or `OSError`.
+    """
     blueprint = read_blueprint(folder, skip=skip)
     if blueprint is None:
         blueprint = Blueprint(None, {app_name(folder.absolute().name, None): DEFAULT})
-    for config in blueprint.apps.values():
-        app_folder(folder, config.root_dir)
-    apps = [AppPlan(app, service_document(app, config), _must_be_set(config)) for app, config in blueprint.apps.items()]
+    apps = [_plan(app, config, app_folder(folder, config.root_dir)) for app, config in blueprint.apps.items()]
     return Plan(blueprint.file, apps, blueprint.warnings)
 
 
-def _must_be_set(config: AppConfig) -> list[str]:
-    return [name for name, source in config.env.items() if not source.sync]
+def _plan(app: str, config: AppConfig, folder: Path) -> AppPlan:
+    values = {name: source.value for name, source in config.env.items() if source.value is not None}
+    recipe = read_recipe(folder, config, values)
+    build = config.build_command or "what the files require is installed"
+    must_be_set = [name for name, source in config.env.items() if not source.sync]
+    return AppPlan(app, recipe.describe(), build, _start(config, recipe), must_be_set, service_document(app, config))
+
+
+def _start(config: AppConfig, recipe: Recipe) -> str:
+    if config.start_command:
+        return config.start_command
+    if isinstance(recipe, NodeRecipe):
+        return recipe.start
+    if recipe.server is not None:
+        return f"{recipe.server.file.name}:{recipe.server.name}"
+    return f"the portway.Server in {' or '.join(recipe.portway)}"

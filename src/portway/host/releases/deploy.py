@@ -156,6 +156,7 @@ class Deployer:
         staged: list[_Staged] = []
         try:
             for app, config in configs.items():
+                steps.label = f"{app}: " if len(configs) > 1 else ""
                 number = self._store.begin_release(app, copy.location, after=self._paths.newest_release(app))
                 release = Release(app, number, self._paths.release(app, number), config)
                 staged.append(await self._stage(release, copy, steps, is_last=len(staged) == len(configs) - 1))
@@ -202,6 +203,7 @@ class Deployer:
         done = []
         for stage, token in staged:
             release = stage.release
+            steps.label = f"{release.app}: " if len(staged) > 1 else ""
             await self._running.switch(release, stage.instances)
             await steps.done("switch", f"release {release.number}")
             done.append(Deployed(release.app, release.number, token, tool_count(stage.contract), steps.total_ms()))
@@ -219,7 +221,7 @@ class Deployer:
         await asyncio.to_thread(take, release.source)
         variables = self._store.variables(release.app)
         recipe = read_recipe(release.folder, release.config, variables)
-        await steps.done("copy", f"{release.app}: {recipe.describe()}")
+        await steps.done("copy", f"{'' if steps.label else f'{release.app}: '}{recipe.describe()}")
         if (disk := release.config.disk) is not None:
             release.make_storage()
             no_mount = f"; there is no sandbox to show it at {disk.mount_path}" if disk.mount_path else ""
@@ -259,16 +261,17 @@ class Deployer:
 
 
 class _Steps:
-    """Reports each step of a deploy with the seconds it took."""
+    """Reports each step of a deploy with the seconds it took. `label` stands before its detail."""
 
     def __init__(self, report: Report) -> None:
+        self.label = ""
         self._report = report
         self._begun = self._last = time.monotonic()
 
     async def done(self, step: str, detail: str) -> None:
         now = time.monotonic()
         took, self._last = now - self._last, now
-        await self._report(f"{step} {took:.1f}s  {detail}")
+        await self._report(f"{step} {took:.1f}s  {self.label}{detail}")
 
     def total_ms(self) -> int:
         return round((time.monotonic() - self._begun) * 1000)
