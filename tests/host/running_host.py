@@ -37,7 +37,8 @@ _PIP = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_CERT", "H
 def build_environment() -> dict[str, str]:
     """Return the environment of a host whose builds share one cache."""
     passed = {name: os.environ[name] for name in (*_INDEX, *_PIP) if name in os.environ}
-    return {"UV_CACHE_DIR": str(ROOT / ".cache" / "uv")} | passed
+    caches = {"UV_CACHE_DIR": str(ROOT / ".cache" / "uv"), "npm_config_cache": str(ROOT / ".cache" / "npm")}
+    return caches | passed
 
 
 @dataclass

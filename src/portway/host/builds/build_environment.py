@@ -42,6 +42,8 @@ def build_environment(paths: Paths) -> dict[str, str]:
     for pip, uv in _FROM_PIP.items():
         if pip in os.environ:
             environment.setdefault(uv, os.environ[pip])
+    if "SSL_CERT_FILE" in environment:
+        environment.setdefault("NODE_EXTRA_CA_CERTS", environment["SSL_CERT_FILE"])
     _copy_npmrc(paths.cache / ".npmrc")
     return {
         "PATH": SYSTEM_PATH,

@@ -56,19 +56,23 @@ async def build_node(release: Release, recipe: NodeRecipe, paths: Paths, variabl
 
 async def _add_node(release: Release, recipe: NodeRecipe, commands: BuildCommands, paths: Paths) -> None:
     """Make Node, npm and npx tools of the release: those on PATH if the app admits them, else those from PyPI."""
-    node = shutil.which("node")
-    there = (await commands.run([node, "--version"], "ask for Node's version")).strip() if node else ""
-    if node and int(there.lstrip("v").partition(".")[0]) in recipe.majors:
-        for name in ("node", "npm", "npx"):
-            if path := shutil.which(name):
-                (release.tools / name).symlink_to(path)
-        return
-    package = await _fetched_node(recipe, commands, paths, f"the host has {there}" if there else "the host has none")
-    (release.tools / "node").symlink_to(package / "bin" / "node")
+    version, node = "", shutil.which("node")
+    if node:
+        ask = [node, "-p", "process.versions.node + ' ' + process.execPath"]
+        version, _, node = (await commands.run(ask, "ask for Node's version")).strip().partition(" ")
+    if not node or int(version.partition(".")[0]) not in recipe.majors:
+        here = f"the host has {version}" if version else "the host has none"
+        node = str(await _fetched_node(recipe, commands, paths, here) / "bin" / "node")
+    (release.tools / "node").symlink_to(node)
+    scripts = Path(node).parents[1] / "lib" / "node_modules" / "npm" / "bin"
     for name in ("npm", "npx"):
-        script = package / "lib" / "node_modules" / "npm" / "bin" / f"{name}-cli.js"
-        (release.tools / name).write_text(f'#!/bin/sh\nexec node "{script}" "$@"\n')
-        (release.tools / name).chmod(0o755)
+        script = scripts / f"{name}-cli.js"
+        tool = release.tools / name
+        if script.is_file():
+            tool.write_text(f'#!/bin/sh\nexec node "{script}" "$@"\n')
+            tool.chmod(0o755)
+        elif elsewhere := shutil.which(name):
+            tool.symlink_to(elsewhere)
 
 
 async def _fetched_node(recipe: NodeRecipe, commands: BuildCommands, paths: Paths, here: str) -> Path:
