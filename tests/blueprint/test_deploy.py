@@ -47,7 +47,7 @@ def test_services_of_one_blueprint_become_apps_all_or_none(running: Host, folder
     done = json.loads(told.stdout)["apps"]
     assert [app["app"] for app in done] == ["first", "second"]
     assert done[0]["token"] is None
-    assert running.call("second", "whoami", done[1]["token"])["host"] == "second.localhost"
+    assert running.call("second", "whoami", done[1]["token"])["headers"]["host"] == "second.localhost"
 
     (folder / "render.yaml").write_text(
         TWO.replace("main.py\n    x", "main.py --better\n    x") + "    buildCommand: exit 3\n"
