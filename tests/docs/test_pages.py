@@ -1,8 +1,8 @@
 """Every example of README.md and docs/ is run as written.
 
-A fence ```` ```python server.py ```` is written to that file. In a ```` ```console ```` fence bash runs each
-`$ command`, which must print the text below it; `…` matches anything. A command that ends in ` &` runs until the end of
-the page. Ports 8080 and 8090 are replaced by free ones, the home directory by one of the test.
+A fence with a file's name, as in ```` ```python server.py ````, is written to that file. In a ```` ```console ````
+fence bash runs each `$ command`, which must print the text below it; `…` matches anything. A command that ends in ` &`
+runs until the end of the page. Ports 8080 and 8090 are replaced by free ones, the home directory by one of the test.
 """
 
 from __future__ import annotations
@@ -100,7 +100,12 @@ def matches(output: str, expected: str) -> bool:
     return re.fullmatch(pattern, output.strip(), re.DOTALL) is not None
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+INSTALLS = [pytest.mark.install, pytest.mark.timeout(400)]  # from the registries, as its readers do
+
+
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, id=page.name, marks=INSTALLS if page.stem == "guide" else ()) for page in PAGES]
+)
 def test_the_examples_of_a_page_work_as_written(page: Path, tmp_path: Path) -> None:
     fences = [found.groups(default="") for found in FENCE.finditer(page.read_text())]
     with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
