@@ -163,7 +163,17 @@ WRONG = [
             "remove it, or give --skip to leave it out"
         ),
     ),
-    ("x-portway: {smoke: []}", (4, 17), "`smoke` is not there yet: remove it"),
+    ("x-portway: {limits: {}}", (4, 17), "`limits` is not there yet: remove it"),
+    (
+        "x-portway: {smoke: [{tool: a, arguments: b}]}",
+        (4, 46),
+        "`arguments` must be a mapping of arguments, as in `city: Oslo`",
+    ),
+    (
+        "disk: {name: a, mountPath: /b}\n    x-portway: {storage: {}}",
+        (5, 17),
+        "`storage` and `disk` are the same folder: keep one of them",
+    ),
     ("x-portway: {access: off}", (4, 25), "`access` must be one of `gate`, `public`"),
     ("repo: *up", (4, 11), "`*up` stands for nothing above it: give `&up` first"),
     ("disk: &d {name: *d}", (4, 21), "`*d` stands for nothing above it: give `&d` first"),

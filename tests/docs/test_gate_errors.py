@@ -48,6 +48,7 @@ INITIALIZE = PING.replace(b"ping", b"initialize")
         ("The … header is sent twice.", PING, ((b"content-type", b"application/json"),), {}),
         ("The app … has crashed and is being restarted; try again soon.", call(), (), {"path": "/down/mcp"}),
         ("The app … is starting; try again soon.", call(), (), {"path": "/soon/mcp"}),
+        ("The app … fails its health check; try again soon.", call(), (), {"path": "/ill/mcp"}),
         ("The app … cannot be reached; try again soon.", call(), (), {}),
         ("The app … has reached its limit of calls.", call(), (), {"path": "/full/mcp"}),
     ],
@@ -66,6 +67,7 @@ def test_the_gate_refuses_with_the_documented_text(
         async with rig(tmp_path, addresses=(f"unix:{tmp_path}/none.sock",), body_bytes=1000) as gate:
             table = routing_table.load(gate.paths.routes)
             table.apps["soon"] = routing_table.App("soon", 1, "public", "starting")
+            table.apps["ill"] = routing_table.App("ill", 1, "public", "unhealthy")
             table.apps["full"] = routing_table.App("full", 1, "public", limits=routing_table.AppLimits(in_flight=0))
             routing_table.save(gate.paths.routes, routing_table.Table(2, table.domain, table.apps))
             await gate.op(op="table")

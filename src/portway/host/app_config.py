@@ -3,7 +3,7 @@
 A release keeps the one it was made with, so that going back to a release brings back how it was built and served.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -52,14 +52,23 @@ class BuildFilter(msgspec.Struct, frozen=True, omit_defaults=True):
     ignored_paths: list[str] = []
 
 
+class SmokeCall(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A call that a new release must answer without an error before it serves, with the text `expect` in its answer."""
+
+    tool: str
+    arguments: dict[str, Any] = {}
+    expect: str = ""
+
+
 class AppConfig(msgspec.Struct, frozen=True, omit_defaults=True):
     """How an app is built, started and served. An empty text stands for what is found in the source.
 
     The commands are for a shell, run in `root_dir`, a folder of the source. `server` names the file that holds the
     server, as FILE or FILE:OBJECT. `path` is where the server has its MCP endpoint. `origins` are the web pages that
     may call the app, by scheme, host and port. `upstream_token` names the variable with the token that the server
-    itself checks. `num_instances` (1 to 100) run at once; each has `max_shutdown_delay_seconds` (1 to 300) to end its
-    calls, and as long again to end. `env` are its variables by name, which come before those of `env_groups`.
+    itself checks. A GET of `health_check_path` must get a status from 200 to 399. `num_instances` (1 to 100) run at
+    once; each has `max_shutdown_delay_seconds` (1 to 300) to end its calls, and as long again to end. `env` are its
+    variables by name, which come before those of `env_groups`.
     """
 
     runtime: RuntimeName | None = None
@@ -75,6 +84,7 @@ class AppConfig(msgspec.Struct, frozen=True, omit_defaults=True):
     health_check_path: str = ""
     max_shutdown_delay_seconds: int = 30
     num_instances: int = 1
+    smoke: list[SmokeCall] = []
     disk: Disk | None = None
     env: dict[str, EnvSource] = {}
     env_groups: list[str] = []

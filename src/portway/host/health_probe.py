@@ -1,8 +1,8 @@
-"""Whether an HTTP server, an instance or control, still answers."""
+"""Whether an HTTP server, an instance or control, still answers; whether an instance says that it is healthy."""
 
 import asyncio
 
-from portway.http.http_client import BrokenResponse, ConnectFailed, HttpClient
+from portway.http.http_client import BrokenResponse, ConnectFailed, HttpClient, UpstreamError
 
 
 async def is_alive(address: str) -> bool:
@@ -32,3 +32,34 @@ async def until_silent(address: str, seconds: float, probes: int) -> None:
                 silences = 0 if await is_alive(address) else silences + 1
         except TimeoutError:
             silences += 1
+
+
+class HealthCheck:
+    """The health check that an app names: a GET that is answered with a status from 200 to 399, within `seconds`.
+
+    `fault` says why it last failed. `host` is the Host header.
+    """
+
+    def __init__(self, address: str, path: str, host: str, seconds: float = 5.0) -> None:
+        self.path = path
+        self.fault = "no answer"
+        self._address = address
+        self._host = host
+        self._seconds = seconds
+
+    async def passes(self) -> bool:
+        client = HttpClient(self._address, self._host)
+        try:
+            async with asyncio.timeout(self._seconds):
+                response = await client.request("GET", self.path)
+                await response.close()
+        except TimeoutError:
+            self.fault = f"no answer within {self._seconds:g} s"
+        except UpstreamError as error:
+            self.fault = str(error)
+        else:
+            self.fault = f"status {response.status}"
+            return 200 <= response.status < 400
+        finally:
+            await client.close()
+        return False

@@ -9,7 +9,7 @@ from portway.host.app_config import Access
 from portway.host.files import write_durably
 from portway.http.limits import BODY_BYTES
 
-State = Literal["up", "starting", "crashed", "stopped"]
+State = Literal["up", "starting", "unhealthy", "crashed", "stopped"]
 
 
 class InstanceAddress(msgspec.Struct, frozen=True):

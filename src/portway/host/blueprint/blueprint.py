@@ -97,7 +97,11 @@ class _Reading:
             if numbers := found.get("num_instances"):
                 self._problems.warning(numbers.place, "`numInstances` has no effect here: `scaling` takes its place")
             found |= scaling
-        if "disk" in found and _number(found.get("num_instances")) > 1:
+        if (storage := found.get("storage")) is not None:
+            if "disk" in found:
+                self._problems.error(storage.place, "`storage` and `disk` are the same folder: keep one of them")
+            found.setdefault("disk", storage)
+        elif "disk" in found and _number(found.get("num_instances")) > 1:
             self._problems.error(found["num_instances"].place, "a service with a disk runs one instance: remove this")
         values = Values(service.place, {name: found[name] for name in AppConfig.__struct_fields__ if name in found})
         return msgspec.convert(values.plain() | {"env": env, "env_groups": groups}, AppConfig)

@@ -13,6 +13,8 @@ Document = dict[str, object]
 def service_document(name: str, config: AppConfig) -> Document:
     """Return the service of a blueprint that stands for `config`: what is not as by default."""
     values = msgspec.to_builtins(config)
+    if config.disk is not None and not config.disk.name:  # Render's have one
+        values["storage"] = values.pop("disk")
     written = _written(SERVICE, values | {"type": "web", "name": name})
     variables = [{"key": key} | _written(ENV_VARS.section, source) for key, source in values.get("env", {}).items()]
     if variables := variables + [{"fromGroup": group} for group in config.env_groups]:

@@ -12,6 +12,7 @@ from portway.host.app_config import Access
 from portway.host.blueprint.kinds import (
     ABSOLUTE_PATH,
     ANYTHING,
+    ARGUMENTS,
     FLAG,
     FOLDER,
     NAME,
@@ -105,6 +106,23 @@ _DISK = Section(
         Field("sizeGB", number(1, 100_000), "its size", "size_gb"),
     ),
 )
+_STORAGE = Section(
+    "`storage`",
+    (
+        Field("sizeGB", number(1, 100_000), "its size", "size_gb"),
+        Field("mountPath", ABSOLUTE_PATH, "where the app sees it in a sandbox", "mount_path"),
+    ),
+)
+_SMOKE = List(
+    Section(
+        "a smoke call",
+        (
+            Field("tool", NAME, "the tool that is called", "tool", is_required=True),
+            Field("arguments", ARGUMENTS, "its arguments", "arguments"),
+            Field("expect", TEXT, "a text that its answer contains", "expect"),
+        ),
+    )
+)
 _BUILD_FILTER = Section(
     "a build filter",
     (
@@ -130,9 +148,9 @@ PORTWAY = Section(
         Field("origins", TEXTS, "the web pages that may call", "origins"),
         Field("upstreamToken", VARIABLE),
         Field("routes", ANYTHING),
-        Field("smoke", ANYTHING),
+        Field("smoke", _SMOKE, "calls that a new release must answer before it serves", "smoke"),
         Field("limits", ANYTHING),
-        Field("storage", ANYTHING),
+        Field("storage", _STORAGE, "a folder that outlives releases, for all instances", "storage"),
     ),
 )
 SERVICE = Section(

@@ -4,7 +4,9 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from portway.host.blueprint.yaml_tree import Items, Node, Scalar
+import msgspec
+
+from portway.host.blueprint.yaml_tree import Items, Members, Node, Scalar
 
 _LONGEST = 32 * 1024
 _TRUE, _FALSE = ("true", "yes", "on"), ("false", "no", "off")  # YAML 1.1's; 1.2 has only the first of each
@@ -85,6 +87,26 @@ def _flag(node: Node) -> bool:
     return text in _TRUE
 
 
+def _arguments(node: Node) -> object:
+    if not isinstance(node, Members):
+        raise WrongValue
+    return _json(node)
+
+
+def _json(node: Node) -> object:
+    """Return the JSON value that a node stands for. A plain scalar is what it would be in JSON, or else a text."""
+    if isinstance(node, Items):
+        return [_json(item) for item in node.nodes]
+    if isinstance(node, Members):
+        return {name: _json(value) for name, (_, value) in node.entries.items()}
+    if node.is_plain:
+        try:
+            return msgspec.json.decode(node.text)
+        except msgspec.DecodeError:
+            pass
+    return node.text
+
+
 FLAG = Kind("`true` or `false`", _flag)
 TEXT = matching("a text", r".*")
 NAME = matching("a name", r"[^\n]{1,256}")
@@ -93,4 +115,5 @@ URL_PATH = matching("a path that begins with `/`", r"/[!-~]*")
 ABSOLUTE_PATH = matching("a path that begins with `/`", r"/[^\n]*")
 VARIABLE = matching("a name of letters, digits and `_`, `-`, `.`, no digit first", r"[A-Za-z_][A-Za-z0-9_.-]{0,255}")
 TEXTS = list_of(TEXT, "texts")
+ARGUMENTS = Kind("a mapping of arguments, as in `city: Oslo`", _arguments)
 ANYTHING = Kind("anything", lambda _node: True)

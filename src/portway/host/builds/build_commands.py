@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 import tempfile
+from typing import IO
 
 from portway.host.builds.build_error import BuildError
 from portway.host.logs.log_pipe import LogPipe
@@ -18,7 +19,7 @@ _ANSWER_BYTES = 64 * 1024
 
 
 class BuildCommands:
-    """Runs a build's commands, one at a time, in the source's folder, with stderr going to the build's log."""
+    """Runs a build's commands, one at a time, in the source's folder, with their output going to the build's log."""
 
     def __init__(self, release: Release, environment: dict[str, str], paths: Paths) -> None:
         self._release = release
@@ -27,36 +28,48 @@ class BuildCommands:
         self._environment = environment | {name: value}
         self._paths = paths
 
-    async def run(self, command: list[str], purpose: str, *, seconds: float = _SECONDS) -> str:
-        """Return what the command wrote to stdout. Raises `BuildError` when it fails or takes longer than `seconds`.
+    async def run(self, command: list[str], purpose: str, *, seconds: float = _SECONDS) -> None:
+        """Run a command to its end. Raises `BuildError` when it fails or takes longer than `seconds`.
 
         Processes that the command leaves behind are killed and not waited for.
         """
+        await self._run(command, purpose, seconds, None)
+
+    async def run_shell(self, command: str, kind: str, *, seconds: float = _SECONDS) -> None:
+        """Do what `run` does, with a command of the app's author, of which `kind` says what it is."""
+        await self.run(["/bin/sh", "-c", command], f"run its {kind} `{command}`", seconds=seconds)
+
+    async def ask(self, command: list[str], purpose: str, *, seconds: float = _SECONDS) -> str:
+        """Do what `run` does, and return what the command wrote to stdout, which is not in the log."""
+        with tempfile.TemporaryFile() as answer:
+            await self._run(command, purpose, seconds, answer)
+            answer.seek(0)
+            return answer.read(_ANSWER_BYTES).decode(errors="replace")
+
+    async def _run(self, command: list[str], purpose: str, seconds: float, answer: IO[bytes] | None) -> None:
         log = self._release.build_log
         begun = log.stat().st_size if log.exists() else 0
-        with tempfile.TemporaryFile() as answer:
-            with LogPipe(self._paths.log_pipes, log) as pipe:
-                process = await asyncio.create_subprocess_exec(
-                    *command,
-                    cwd=self._release.folder,
-                    env=self._environment,
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=answer,
-                    stderr=pipe.descriptor,
-                    start_new_session=True,
-                )
-            self._mark.put_on(process.pid)
-            try:
-                code = await asyncio.wait_for(process.wait(), seconds)
-            except TimeoutError:
-                code = None
-            finally:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                end_marked(self._mark)
-            if code == 0:
-                answer.seek(0)
-                return answer.read(_ANSWER_BYTES).decode(errors="replace")
+        with LogPipe(self._paths.log_pipes, log) as pipe:
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                cwd=self._release.folder,
+                env=self._environment,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=pipe.descriptor if answer is None else answer,
+                stderr=pipe.descriptor,
+                start_new_session=True,
+            )
+        self._mark.put_on(process.pid)
+        try:
+            code = await asyncio.wait_for(process.wait(), seconds)
+        except TimeoutError:
+            code = None
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            end_marked(self._mark)
+        if code == 0:
+            return
         await pipe.drained()
         tail = "".join(f"\n  {line}" for line in last_lines(log, since=begun))
         if code is None:

@@ -42,7 +42,7 @@ async def build_node(release: Release, recipe: NodeRecipe, paths: Paths, variabl
     if config.build_command:
         environment = dict(variables) | build_environment(paths) | {"PATH": release.environment()["PATH"]}
         shell = BuildCommands(release, environment, paths)
-        await shell.run(["/bin/sh", "-c", config.build_command], f"run its build command `{config.build_command}`")
+        await shell.run_shell(config.build_command, "build command")
     elif (release.folder / "package.json").is_file():
         install = _INSTALLS.get(recipe.lock, [recipe.manager, "install"])
         if install[0] == "npm" and not recipe.has_build:
@@ -59,7 +59,7 @@ async def _add_node(release: Release, recipe: NodeRecipe, commands: BuildCommand
     version, node = "", shutil.which("node")
     if node:
         ask = [node, "-p", "process.versions.node + ' ' + process.execPath"]
-        version, _, node = (await commands.run(ask, "ask for Node's version")).strip().partition(" ")
+        version, _, node = (await commands.ask(ask, "ask for Node's version")).strip().partition(" ")
     if not node or int(version.partition(".")[0]) not in recipe.majors:
         here = f"the host has {version}" if version else "the host has none"
         node = str(await _fetched_node(recipe, commands, paths, here) / "bin" / "node")

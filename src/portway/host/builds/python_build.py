@@ -40,7 +40,7 @@ async def build_python(release: Release, recipe: PythonRecipe, paths: Paths, var
             pip_shim.CONSTRAINT: str(constraint),
         }
         shell = BuildCommands(release, dict(variables) | build_environment(paths) | own, paths)
-        await shell.run(["/bin/sh", "-c", config.build_command], f"run its build command `{config.build_command}`")
+        await shell.run_shell(config.build_command, "build command")
         if recipe.portway:
             await _install(commands, uv, release, constraint, ["portway"])
     else:
@@ -62,7 +62,7 @@ async def build_python(release: Release, recipe: PythonRecipe, paths: Paths, var
     finder = BuildCommands(release, release.environment() | dict(variables), paths)
     # -P keeps the app's folder off sys.path, so its files cannot shadow more modules than under `portway run`.
     command = [python, "-P", "-m", "portway.cli.find_server", str(release.folder), *recipe.portway]
-    server = (await finder.run(command, "find its server", seconds=_IMPORT_SECONDS)).strip()
+    server = (await finder.ask(command, "find its server", seconds=_IMPORT_SECONDS)).strip()
     return Start(["portway", "run", server, "--transport", "http"], server, on_socket=True)
 
 

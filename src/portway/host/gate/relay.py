@@ -44,6 +44,11 @@ _REPEATABLE = frozenset(
         "prompts/list",
     )
 )
+_UNAVAILABLE = {
+    "starting": "is starting",
+    "unhealthy": "fails its health check",
+    "crashed": "has crashed and is being restarted",
+}
 _OF_STREAMS = (b"content-type", b"cache-control", b"x-accel-buffering")  # written by EventStream
 
 
@@ -284,13 +289,13 @@ class Relay:
                     raise _cut(call, error) from None
             loop = asyncio.get_running_loop()
             until = until or loop.time() + _START_SECONDS
-            if route.state not in ("up", "starting") or loop.time() >= until:
+            if route.state not in ("up", "starting", "unhealthy") or loop.time() >= until:
                 break
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(route.changed.wait(), _RETRY_SECONDS)
             tried.clear()
         call.line.outcome = "refused"
-        state = {"starting": "is starting", "crashed": "has crashed and is being restarted"}.get(call.route.state)
+        state = _UNAVAILABLE.get(call.route.state)
         raise RpcError(
             REFUSED, f"The app {call.route.name!r} {state or 'cannot be reached'}; try again soon.", status=503
         )

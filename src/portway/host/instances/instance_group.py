@@ -43,10 +43,15 @@ class InstanceGroup:
         return [keeper.instance for keeper in self.keepers if keeper.state == "up" and keeper.instance is not None]
 
     @property
+    def running(self) -> list[Instance]:
+        """The instances that take calls, and those that are unhealthy."""
+        return [keeper.instance for keeper in self.keepers if keeper.instance is not None]
+
+    @property
     def state(self) -> State:
         """The best state of its instances: the app is up while one of them is."""
         states = {keeper.state for keeper in self.keepers}
-        return next(state for state in ("up", "starting", "crashed", "stopped") if state in states)
+        return next(state for state in ("up", "starting", "unhealthy", "crashed", "stopped") if state in states)
 
     @property
     def reason(self) -> str:

@@ -4,8 +4,11 @@ States, as `portway ps` and the gate show them:
 
     starting → up         an instance answers as an MCP server
     up → starting         it ended, or no longer answers: the next start waits as `restart_delays` says
+    up → unhealthy        its health check has failed for 15 s: it gets no new calls
+    unhealthy → up        the check passes again
+    unhealthy → starting  it has failed for a minute, or the instance ended
     starting → starting   it could not be started, or did not become ready
-    up, starting → crashed    the same, more than five times within a minute: one more try each minute.
+    any of these → crashed    the same, more than five times within a minute: one more try each minute.
                               Or the disk is full: one more try as soon as it has room
     crashed → up          such a try succeeded
     any → stopped         `end` was called: another release took over, the app is destroyed, or the host stops
@@ -16,7 +19,7 @@ import logging
 from collections.abc import Callable
 
 from portway.host.health_probe import until_silent
-from portway.host.instances.readiness import NotReady
+from portway.host.instances.readiness import NotReady, health_check
 from portway.host.instances.restart_delays import RestartDelays
 from portway.host.instances.runtime import Instance
 from portway.host.instances.starter import Starter
@@ -83,17 +86,34 @@ class Keeper:
 
     async def _watch(self, instance: Instance) -> str:
         """Wait until the instance has ended, end one that hangs, and return how it ended."""
-        limits = self._starter.limits
         end = asyncio.ensure_future(instance.wait())
-        silence = asyncio.ensure_future(until_silent(instance.address, limits.probe_seconds, limits.probes))
+        fault = asyncio.ensure_future(self._fault(instance))
         try:
-            await asyncio.wait((end, silence), return_when=asyncio.FIRST_COMPLETED)
-            how = end.result() if end.done() else "it no longer answered"
+            await asyncio.wait((end, fault), return_when=asyncio.FIRST_COMPLETED)
+            how = end.result() if end.done() else fault.result()
         finally:
             end.cancel()
-            silence.cancel()
+            fault.cancel()
         await self._starter.stop(instance, at_once=True)
         return how
+
+    async def _fault(self, instance: Instance) -> str:
+        """Wait until the instance no longer answers, or fails its health check for too long; return which."""
+        host = self._starter.hostname(self.release.app)
+        limits, check = self._starter.limits, health_check(instance, self.release, host)
+        if check is None:
+            await until_silent(instance.address, limits.probe_seconds, limits.probes)
+            return "it no longer answered"
+        loop, failures = asyncio.get_running_loop(), 0
+        while failures < limits.checks:
+            due = loop.time() + limits.check_seconds
+            failures = 0 if await check.passes() else failures + 1
+            if failures >= limits.checks_out:
+                self._show("unhealthy", instance, f"its health check {check.path} fails ({check.fault})")
+            elif not failures and self.state == "unhealthy":
+                self._show("up", instance)
+            await asyncio.sleep(due - loop.time())
+        return f"its health check {check.path} failed for too long ({check.fault})"
 
     async def _start(self) -> str:
         """Start an instance and wait until it is ready; return why it is not, or "" when it is."""

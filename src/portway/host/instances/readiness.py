@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from portway.client import Client, ClientError
+from portway.host.health_probe import HealthCheck
 from portway.host.instances.runtime import Instance
 from portway.host.logs.log_reader import last_lines
 from portway.host.releases.release import Release
@@ -19,6 +20,7 @@ from portway.protocol.errors import RpcError
 
 READY_SECONDS = 60.0
 _RETRY_SECONDS = 0.02
+_CHECK_SECONDS = 0.2
 _LOOK_SECONDS = 1.0  # between looks for other ports, and for an answer there
 _PATHS = ("/mcp", "/")
 _NOT_HERE = (404, 405)
@@ -40,21 +42,30 @@ class NotReady(Exception):
 
 
 async def until_ready(instance: Instance, release: Release, host: str, seconds: float = READY_SECONDS) -> None:
-    """Wait until the instance answers as an MCP server to the name `host`. Raises `NotReady`, at once when it ends."""
-    endpoint = _Endpoint(instance, host, release.config.path)
-    await _unless_it_ends(endpoint, release.log, seconds, _first_answer(endpoint))
+    """Wait until the instance answers as an MCP server to the name `host`, and passes its health check if it has one.
+
+    Raises `NotReady`, at once when it ends.
+    """
+    endpoint = Endpoint(instance, host, release.config.path)
+    await unless_it_ends(endpoint, release.log, seconds, _first_answer(endpoint))
+    if (check := health_check(instance, release, host)) is not None:
+        await unless_it_ends(endpoint, release.log, None, _first_pass(check, release.log, seconds))
 
 
 async def find_path(instance: Instance, release: Release, host: str) -> str:
     """Wait like `until_ready`, and return the path of the MCP endpoint: the release's, "/mcp" or "/"."""
-    endpoint = _Endpoint(instance, host, release.config.path)
-    return await _unless_it_ends(endpoint, release.log, READY_SECONDS, _find_path(endpoint))
+    endpoint = Endpoint(instance, host, release.config.path)
+    return await unless_it_ends(endpoint, release.log, READY_SECONDS, _find_path(endpoint))
 
 
 async def read_contract(instance: Instance, release: Release, host: str) -> bytes:
-    """Return its listings as an anonymous caller sees them: canonical JSON, by era. Raises `NotReady`."""
-    endpoint = _Endpoint(instance, host, release.config.path)
-    return await _unless_it_ends(endpoint, release.log, READY_SECONDS, _contract(endpoint))
+    """Return its listings as an anonymous caller sees them, once it is ready: canonical JSON, by era.
+
+    Raises `NotReady`.
+    """
+    await until_ready(instance, release, host)
+    endpoint = Endpoint(instance, host, release.config.path)
+    return await unless_it_ends(endpoint, release.log, READY_SECONDS, _contract(endpoint))
 
 
 def tool_count(contract: bytes) -> int:
@@ -62,8 +73,14 @@ def tool_count(contract: bytes) -> int:
     return max(len(era["tools"]) for era in json.loads(contract).values())
 
 
+def health_check(instance: Instance, release: Release, host: str) -> HealthCheck | None:
+    """Return the health check of an instance, None when the app names none."""
+    path = release.config.health_check_path
+    return HealthCheck(instance.address, path, host) if path else None
+
+
 @dataclass(frozen=True, slots=True)
-class _Endpoint:
+class Endpoint:
     """The MCP endpoint of an instance, as the gate reaches it: by the Host header `host`."""
 
     instance: Instance
@@ -80,7 +97,11 @@ class _Endpoint:
         return Client(target, era=era, timeout=READY_SECONDS, headers={"host": self.host})
 
 
-async def _unless_it_ends(endpoint: _Endpoint, log: Path, seconds: float, work: Coroutine[Any, Any, T]) -> T:
+async def unless_it_ends(endpoint: Endpoint, log: Path, seconds: float | None, work: Coroutine[Any, Any, T]) -> T:
+    """Return the result of `work`, which has a limit of its own if `seconds` is None.
+
+    Raises `NotReady` when the instance ends before, or `seconds` are over.
+    """
     task = asyncio.ensure_future(work)
     end = asyncio.ensure_future(endpoint.instance.wait())
     wrong = asyncio.ensure_future(_wrong_port(endpoint))
@@ -91,6 +112,7 @@ async def _unless_it_ends(endpoint: _Endpoint, log: Path, seconds: float, work: 
         if wrong.done():
             raise NotReady(f"the server listens on {wrong.result()}, not on the port that PORT names", last_lines(log))
         if not task.done():
+            assert seconds is not None
             raise NotReady(_silent(endpoint, seconds), last_lines(log))
         try:
             return task.result()
@@ -115,14 +137,14 @@ def _refused(error: ClientError | RpcError) -> str:
     return f"the server answers, but not as MCP asks: {error}"
 
 
-def _silent(endpoint: _Endpoint, seconds: float) -> str:
+def _silent(endpoint: Endpoint, seconds: float) -> str:
     """Say what an instance does that has not answered in time."""
     if not endpoint.is_socket and not endpoint.instance.listening():
         return f"the server listened on no port within {seconds:g} s: it must serve HTTP on the port PORT, not stdio"
     return f"the server did not answer server/discover or initialize within {seconds:g} s"
 
 
-async def _wrong_port(endpoint: _Endpoint) -> str:
+async def _wrong_port(endpoint: Endpoint) -> str:
     """Wait until the instance answers as an MCP server on another port than its own; return that address."""
     own = endpoint.instance.address.rpartition(":")[2]
     asked: set[int] = set()
@@ -141,7 +163,7 @@ async def _wrong_port(endpoint: _Endpoint) -> str:
                 return others[port]
 
 
-async def _first_answer(endpoint: _Endpoint) -> None:
+async def _first_answer(endpoint: Endpoint) -> None:
     """Ask for the tools until there is an answer: the instance listens some time after its start."""
     while True:
         try:
@@ -155,7 +177,7 @@ async def _first_answer(endpoint: _Endpoint) -> None:
             return
 
 
-async def _find_path(endpoint: _Endpoint) -> str:
+async def _find_path(endpoint: Endpoint) -> str:
     if endpoint.is_socket:
         await _first_answer(endpoint)
         return endpoint.path
@@ -179,8 +201,17 @@ async def _find_path(endpoint: _Endpoint) -> str:
     raise ClientError(f"it has no MCP endpoint at {' or '.join(paths)}: serve it at /mcp, or name its path")
 
 
-async def _contract(endpoint: _Endpoint) -> bytes:
-    await _first_answer(endpoint)
+async def _first_pass(check: HealthCheck, log: Path, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            while not await check.passes():  # noqa: ASYNC110  # an answer of another process sends no event
+                await asyncio.sleep(_CHECK_SECONDS)
+    except TimeoutError:
+        text = f"its health check {check.path} did not pass within {seconds:g} s ({check.fault})"
+        raise NotReady(text, last_lines(log)) from None
+
+
+async def _contract(endpoint: Endpoint) -> bytes:
     contract = {}
     for era in _ERAS:
         try:

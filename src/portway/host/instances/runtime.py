@@ -12,11 +12,16 @@ class InstanceLimits:
     """Bounds of one instance: seconds from SIGTERM to SIGKILL, and of its probes.
 
     It is probed every `probe_seconds`, has as long to answer, and is hung after `probes` probes without an answer.
+    If the app names a health check, that is done instead, every `check_seconds`, with as long to answer. After
+    `checks_out` failures in a row the instance gets no new calls, after `checks` it is restarted.
     """
 
     stop_seconds: float = 30.0
     probe_seconds: float = 10.0
     probes: int = 3
+    check_seconds: float = 5.0
+    checks_out: int = 3
+    checks: int = 12
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,15 +42,18 @@ class Starter:
         """Return the name of an app below the host's domain; its instances see it in the Host header."""
         return f"{app}.{self._domain}"
 
-    async def start(self, release: Release) -> Instance:
-        """Start an instance, which is not ready yet. Raises `OSError` or `StoreError`."""
-        release.make_storage()
-        variables = {
+    def variables(self, release: Release) -> dict[str, str]:
+        """Return the variables that the release's processes get beside `Release.environment`. Raises `StoreError`."""
+        return {
             "PORTWAY_KEYS": self._store.sealing_keys(release.app),
             **render_variables(release, self.hostname(release.app), self._url),
             **self._store.variables(release.app),
         }
-        instance = await self._runtime.start(release, variables, self.limits_of(release))
+
+    async def start(self, release: Release) -> Instance:
+        """Start an instance, which is not ready yet. Raises `OSError` or `StoreError`."""
+        release.make_storage()
+        instance = await self._runtime.start(release, self.variables(release), self.limits_of(release))
         try:
             self._store.add_instance(InstanceRecord(instance.id, release.app, release.number, instance.token))
         except StoreError:  # without its row it would never be ended

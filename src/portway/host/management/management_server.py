@@ -29,7 +29,8 @@ from portway.host.management.management_types import (
     TokenList,
 )
 from portway.host.paths import Paths
-from portway.host.releases.deploy import Deployer, DeployError, Report, new_token
+from portway.host.releases.deploy import Deployer, DeployError, new_token
+from portway.host.releases.steps import Report
 from portway.host.store import AppRecord, Store, StoreError
 from portway.host.token_table import TokenChange
 from portway.http.cors import Cors
@@ -220,7 +221,7 @@ class ManagementServer:
             state, reason, restarts = group.state, group.reason, group.restarts
             log = last_lines(group.release.log) if state == "crashed" else []
         disk = group.release.config.disk if group else None
-        stats = [instance.stats() for instance in group.up] if group else []
+        stats = [instance.stats() for instance in group.running] if group else []
         return AppStatus(
             app=app.name,
             state=state,
@@ -228,7 +229,7 @@ class ManagementServer:
             url=self.url_of(app.name),
             access=group.release.config.access if group else "gate",
             isolation=self._running.isolation,
-            instances=len(stats),
+            instances=len(group.up) if group else 0,
             wanted=group.wanted if group else 0,
             restarts=restarts,
             memory=sum(each.memory for each in stats),

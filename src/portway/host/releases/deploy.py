@@ -6,7 +6,8 @@ A release is in one of three states, which the store keeps:
     building → ready     it is built, its instance answers, its contract is stored; it is live from now on
     building → failed    a step failed, the deploy was cancelled, or the host stopped; its files go, its log stays
 
-The steps, each reported when it is done: copy, build, ready, switch. After `building → ready` nothing is undone.
+The steps, each reported when it is done: copy, build, pre-deploy, ready, switch. After `building → ready`, nothing is
+undone.
 
 A source with a blueprint may hold several apps. Each is built and started before any of them is made live, all at
 once; if one of them fails, all stay as they were.
@@ -16,8 +17,7 @@ import asyncio
 import contextlib
 import secrets
 import shutil
-import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -33,17 +33,15 @@ from portway.host.builds.build_error import BuildError
 from portway.host.builds.recipe import read_recipe
 from portway.host.builds.source import Source, SourceError, app_folder, app_name
 from portway.host.files import remove_tree
-from portway.host.instances.readiness import NotReady, find_path, read_contract, tool_count
+from portway.host.instances.readiness import NotReady, tool_count
 from portway.host.instances.running_apps import RunningApps, as_token
-from portway.host.instances.runtime import Instance
 from portway.host.instances.starter import Starter
 from portway.host.paths import Paths
 from portway.host.releases.release import Release
-from portway.host.store import FinishedRelease, Store, StoreError
+from portway.host.releases.start_release import StartedRelease, start_release
+from portway.host.releases.steps import Report, Steps
+from portway.host.store import Store, StoreError
 from portway.host.token_table import TokenChange
-
-Report = Callable[[str], Awaitable[None]]
-"""Takes one line for each step of a deploy."""
 
 
 class DeployError(Exception):
@@ -70,20 +68,6 @@ class _Copy:
     variables: dict[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class _Staged:
-    """A release that is built and whose instances answer, but is not live yet."""
-
-    release: Release
-    instances: list[Instance]
-    contract: bytes
-
-    def finished(self) -> FinishedRelease:
-        release = self.release
-        assert release.start is not None
-        return FinishedRelease(release.app, release.number, release.config, release.start, self.contract.decode())
-
-
 class Deployer:
     """Runs deploys, one at a time for each app."""
 
@@ -102,7 +86,7 @@ class Deployer:
         `changes` are fields of `AppConfig`; the others are as the blueprint says, or, without one, as in the live
         release. With `skip`, what of a blueprint is not hosted here is left out.
         """
-        steps = _Steps(report)
+        steps = Steps(report)
         copy = self._paths.draft()
         try:
             await asyncio.to_thread(source.copy_to, copy)
@@ -150,10 +134,10 @@ class Deployer:
         return configs
 
     async def _stage_all(
-        self, configs: Mapping[str, AppConfig], copy: _Copy, steps: "_Steps"
-    ) -> list[tuple[_Staged, str | None]]:
+        self, configs: Mapping[str, AppConfig], copy: _Copy, steps: Steps
+    ) -> list[tuple[StartedRelease, str | None]]:
         """Build and start a release of each app, then make all of them live, or none."""
-        staged: list[_Staged] = []
+        staged: list[StartedRelease] = []
         try:
             for app, config in configs.items():
                 steps.label = f"{app}: " if len(configs) > 1 else ""
@@ -172,22 +156,11 @@ class Deployer:
                 raise DeployError(f"{list(configs)[len(staged)]}: {error}") from None
             raise
 
-    async def _stage(self, release: Release, copy: _Copy, steps: "_Steps", *, is_last: bool) -> _Staged:
+    async def _stage(self, release: Release, copy: _Copy, steps: Steps, *, is_last: bool) -> StartedRelease:
         """Build and start a release. If that fails, nothing of it is left but its log."""
         try:
             start = await self._build(release, copy, steps, is_last=is_last)
-            release = replace(release, start=start)
-            instances = [await self._starter.start(release)]
-            try:
-                path = await find_path(instances[0], release, self._starter.hostname(release.app))
-                release = replace(release, config=msgspec.structs.replace(release.config, path=path))
-                contract = await read_contract(instances[0], release, self._starter.hostname(release.app))
-                instances += await self._starter.start_all_ready(release, release.config.num_instances - 1)
-                more = f", {len(instances)} instances" if len(instances) > 1 else ""
-                await steps.done("ready", f"{tool_count(contract)} tools{more}")
-            except BaseException:
-                await self._starter.stop_all(instances)
-                raise
+            return await start_release(replace(release, start=start), self._starter, self._paths, steps)
         except (BuildError, NotReady, StoreError, OSError) as error:
             await self._abandon(release, str(error))
             raise DeployError(str(error)) from None
@@ -197,9 +170,8 @@ class Deployer:
         except BaseException:
             await self._abandon(release, "the host failed; the log of `portway up` says how")
             raise
-        return _Staged(release, instances, contract)
 
-    async def _switch_all(self, staged: list[tuple[_Staged, str | None]], steps: "_Steps") -> list[Deployed]:
+    async def _switch_all(self, staged: list[tuple[StartedRelease, str | None]], steps: Steps) -> list[Deployed]:
         done = []
         for stage, token in staged:
             release = stage.release
@@ -214,7 +186,7 @@ class Deployer:
         live = None if before is None or before.live is None else self._store.release(app, before.live)
         return live.config if live else DEFAULT
 
-    async def _build(self, release: Release, copy: _Copy, steps: "_Steps", *, is_last: bool) -> Start:
+    async def _build(self, release: Release, copy: _Copy, steps: Steps, *, is_last: bool) -> Start:
         """Build the copied source; the last app that needs the copy takes it."""
         release.directory.mkdir(parents=True)
         take = copy.path.rename if is_last else partial(shutil.copytree, copy.path, symlinks=True)
@@ -231,7 +203,7 @@ class Deployer:
         await steps.done("build", start.name)
         return start
 
-    def _make_live(self, staged: list[_Staged]) -> list[tuple[_Staged, str | None]]:
+    def _make_live(self, staged: list[StartedRelease]) -> list[tuple[StartedRelease, str | None]]:
         """Make the releases the live ones, all at once.
 
         Return each with a first token if its app asks for tokens and is new or was public. Only its digest is kept.
@@ -258,23 +230,6 @@ class Deployer:
             release.build_log.parent.mkdir(parents=True, exist_ok=True)
             with release.build_log.open("a") as log:
                 log.write(f"{error.splitlines()[0]}\n")
-
-
-class _Steps:
-    """Reports each step of a deploy with the seconds it took. `label` stands before its detail."""
-
-    def __init__(self, report: Report) -> None:
-        self.label = ""
-        self._report = report
-        self._begun = self._last = time.monotonic()
-
-    async def done(self, step: str, detail: str) -> None:
-        now = time.monotonic()
-        took, self._last = now - self._last, now
-        await self._report(f"{step} {took:.1f}s  {self.label}{detail}")
-
-    def total_ms(self) -> int:
-        return round((time.monotonic() - self._begun) * 1000)
 
 
 def new_token() -> str:
