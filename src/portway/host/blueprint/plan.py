@@ -8,6 +8,7 @@ from portway.host.app_config import DEFAULT, AppConfig
 from portway.host.blueprint.blueprint import Blueprint, read_blueprint
 from portway.host.blueprint.document import Document, service_document
 from portway.host.builds.node_recipe import NodeRecipe
+from portway.host.builds.preflight import look_before
 from portway.host.builds.recipe import Recipe, read_recipe
 from portway.host.builds.source import app_folder, app_name
 
@@ -16,7 +17,8 @@ from portway.host.builds.source import app_folder, app_name
 class AppPlan:
     """One app. `service` is its configuration, `must_be_set` the variables that `portway env set` has to give.
 
-    `runtime`, `build` and `start` say what is found in its files, where the configuration leaves it open.
+    `runtime`, `build` and `start` say what is found in its files, where the configuration leaves it open. `warnings`
+    name the known traps in them.
     """
 
     app: str
@@ -25,6 +27,7 @@ class AppPlan:
     start: str
     must_be_set: list[str]
     service: Document
+    warnings: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,8 @@ class Plan:
             yield f"  start    {app.start}"
             for name in app.must_be_set:
                 yield f"  to set   {name}   (portway env set {app.app} {name}=…)"
+            for warning in app.warnings:
+                yield f"  warning  {warning}"
 
 
 def read_plan(folder: Path, *, skip: bool) -> Plan:
@@ -63,7 +68,9 @@ def _plan(app: str, config: AppConfig, folder: Path) -> AppPlan:
     recipe = read_recipe(folder, config, values)
     build = config.build_command or "what the files require is installed"
     must_be_set = [name for name, source in config.env.items() if not source.sync]
-    return AppPlan(app, recipe.describe(), build, _start(config, recipe), must_be_set, service_document(app, config))
+    warnings = look_before(folder, config, recipe, values)
+    start, service = _start(config, recipe), service_document(app, config)
+    return AppPlan(app, recipe.describe(), build, start, must_be_set, service, warnings)
 
 
 def _start(config: AppConfig, recipe: Recipe) -> str:

@@ -30,6 +30,7 @@ from portway.host.blueprint.blueprint import read_blueprint
 from portway.host.blueprint.problems import BlueprintError
 from portway.host.builds.build import build
 from portway.host.builds.build_error import BuildError
+from portway.host.builds.preflight import look_after, look_before
 from portway.host.builds.recipe import read_recipe
 from portway.host.builds.source import Source, SourceError, app_folder, app_name
 from portway.host.files import remove_tree
@@ -194,6 +195,7 @@ class Deployer:
         variables = self._store.variables(release.app)
         recipe = read_recipe(release.folder, release.config, variables)
         await steps.done("copy", f"{'' if steps.label else f'{release.app}: '}{recipe.describe()}")
+        await steps.warn(await asyncio.to_thread(look_before, release.folder, release.config, recipe, variables))
         if (disk := release.config.disk) is not None:
             release.make_storage()
             no_mount = f"; there is no sandbox to show it at {disk.mount_path}" if disk.mount_path else ""
@@ -201,6 +203,7 @@ class Deployer:
         start = await build(release, recipe, self._paths, variables)
         start = msgspec.structs.replace(start, variables=start.variables | copy.variables)
         await steps.done("build", start.name)
+        await steps.warn(await asyncio.to_thread(look_after, release, recipe))
         return start
 
     def _make_live(self, staged: list[StartedRelease]) -> list[tuple[StartedRelease, str | None]]:

@@ -3,6 +3,8 @@
 import time
 from collections.abc import Awaitable, Callable
 
+_MOST_WARNINGS = 20
+
 Report = Callable[[str], Awaitable[None]]
 """Takes one line for each step of a deploy."""
 
@@ -19,6 +21,10 @@ class Steps:
         now = time.monotonic()
         took, self._last = now - self._last, now
         await self._report(f"{step} {took:.1f}s  {self.label}{detail}")
+
+    async def warn(self, warnings: list[str]) -> None:
+        for warning in warnings[:_MOST_WARNINGS]:
+            await self._report(f"warning  {self.label}{warning}")
 
     def total_ms(self) -> int:
         return round((time.monotonic() - self._begun) * 1000)
