@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ from click.testing import CliRunner, Result
 
 from portway.cli.main import cli
 from portway.host.blueprint.blueprint import read_blueprint
+from portway.host.blueprint.fields import ROOT, List, Section
+from portway.host.blueprint.kinds import ANYTHING
 from portway.host.blueprint.problems import BlueprintError
 
 SERVICE = "services:\n  - type: web\n    name: app\n"
@@ -259,6 +261,36 @@ def test_two_blueprints_are_refused(check: Check) -> None:
     check(SERVICE)
     done = check(SERVICE, file="portway.yaml")
     assert "render.yaml and portway.yaml are both here, and say the same things: remove one of them" in done.stderr
+
+
+def test_a_blueprint_with_another_ending_is_named(check: Check) -> None:
+    done = check(SERVICE, file="render.yml")
+    assert (done.exit_code, done.stderr) == (1, "Error: render.yml is not read: rename it to render.yaml\n")
+
+
+def of_wrong_type(section: Section) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each field of a mapping with a value of a wrong type, and the message about it; then those below it."""
+    for field in section.fields:
+        name, known = field.name, section.field(field.instead) or field
+        kind = known.kind
+        if isinstance(kind, Section):
+            yield f"{kind.says} must be a mapping, as in `name: value`", {name: "x"}
+            yield from ((text, {name: inner}) for text, inner in of_wrong_type(kind))
+        elif isinstance(kind, List):
+            yield f"`{name}` must be a list of mappings, each after `- `", {name: {"a": "b"}}
+            yield f"{kind.section.says} must be a mapping, as in `name: value`", {name: ["x"]}
+            yield from ((text, {name: [inner]}) for text, inner in of_wrong_type(kind.section))
+        elif kind is not ANYTHING:
+            yield f"`{known.name}` must be {kind.says}", {name: {"a": ["b"]}}
+    yield f"unknown field `qqqq` of {section.says}: remove it", {"qqqq": 1}
+
+
+def test_every_field_of_a_wrong_type_is_refused_at_every_level(tmp_path: Path) -> None:
+    for text, document in of_wrong_type(ROOT):
+        (tmp_path / "render.yaml").write_text(json.dumps(document))
+        with pytest.raises(BlueprintError) as refused:
+            read_blueprint(tmp_path, skip=True)
+        assert text in str(refused.value)
 
 
 def test_a_blueprint_may_be_named_after_portway(check: Check) -> None:

@@ -36,6 +36,9 @@ def read_blueprint(folder: Path, *, name: str | None = None, skip: bool = False)
     `name` takes the place of the name of the only app. With `skip`, what is not hosted here is left out.
     """
     present = [file for file in FILES if (folder / file).is_file()]
+    for file in FILES:
+        if not present and (folder / f"{file[:-5]}.yml").is_file():
+            raise BlueprintError(f"{file[:-5]}.yml is not read: rename it to {file}")
     if not present:
         return None
     if len(present) > 1:
