@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -261,6 +262,12 @@ def test_two_blueprints_are_refused(check: Check) -> None:
     check(SERVICE)
     done = check(SERVICE, file="portway.yaml")
     assert "render.yaml and portway.yaml are both here, and say the same things: remove one of them" in done.stderr
+
+
+def test_what_is_missing_to_read_a_blueprint_is_named(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ruamel.yaml", None)
+    message = "Error: ruamel.yaml, which reads blueprints, is missing: pip install 'portway[host]'\n"
+    assert check(SERVICE).stderr == message
 
 
 def test_a_blueprint_with_another_ending_is_named(check: Check) -> None:

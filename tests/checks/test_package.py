@@ -47,6 +47,16 @@ def test_the_wheel_contains_the_typed_package_and_nothing_else(wheel: Path) -> N
     assert "portway/py.typed" in carried
 
 
+def test_the_management_api_needs_no_pydantic_which_the_host_does_not_bring() -> None:
+    code = (
+        "import inspect, sys; sys.modules['pydantic'] = None\n"
+        "from portway.host.management.management_server import ManagementServer\n"
+        "ManagementServer(*inspect.signature(ManagementServer).parameters).server()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.install
 @pytest.mark.timeout(300)
 def test_the_wheel_alone_runs_the_host_in_its_own_environment(wheel: Path, tmp_path: Path) -> None:

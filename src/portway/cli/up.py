@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from portway.host.paths import Paths
 
 _AGAIN = "PORTWAY_UP_AGAIN"
-_NEEDED = ("alembic", "sqlalchemy", "uv")
+_NEEDED = ("alembic", "ruamel", "sqlalchemy", "uv")
 
 
 @click.command()

@@ -44,8 +44,8 @@ def read_blueprint(folder: Path, *, name: str | None = None, skip: bool = False)
     if len(present) > 1:
         raise BlueprintError(f"{' and '.join(FILES)} are both here, and say the same things: remove one of them")
     problems = Problems(present[0])
-    with (folder / present[0]).open("rb") as file:
-        content = file.read(LARGEST_BYTES + 1)
+    with (folder / present[0]).open("rb") as opened:
+        content = opened.read(LARGEST_BYTES + 1)
     root = SectionReader(problems, skip=skip).read(read_tree(content, problems), ROOT)
     problems.raise_errors()  # what follows takes every value to be of its kind
     reading = _Reading(problems, name)

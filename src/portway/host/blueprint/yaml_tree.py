@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from portway.host.blueprint.problems import Place, Problems
+from portway.host.blueprint.problems import BlueprintError, Place, Problems
 
 if TYPE_CHECKING:
     from ruamel.yaml.events import Event
@@ -51,9 +51,11 @@ Node = Scalar | Items | Members
 
 def read_tree(content: bytes, problems: Problems) -> Node:
     """Return the tree of a file. Raises `BlueprintError` when it is not YAML or exceeds a bound."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
+    try:
+        from ruamel.yaml import YAML
+        from ruamel.yaml.error import YAMLError
+    except ImportError:
+        raise BlueprintError("ruamel.yaml, which reads blueprints, is missing: pip install 'portway[host]'") from None
     if len(content) > LARGEST_BYTES:
         problems.refuse(_START, f"the file is larger than {LARGEST_BYTES // 1024} KB: keep only the services in it")
     try:

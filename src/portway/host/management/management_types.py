@@ -1,6 +1,7 @@
 """Results of the management server's tools: control makes them, the command line reads them."""
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class AppService:
     """What an app is: the service of a blueprint that stands for it, without secret values."""
 
     app: str
-    service: dict[str, object]
+    service: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
