@@ -97,6 +97,7 @@ def test_a_blueprint_made_for_render_is_understood_without_an_edit(check: Check)
                 ],
             },
             "must_be_set": ["WEATHER_API_KEY"],
+            "warnings": [],
         }
     ]
     assert found["warnings"] == [
