@@ -111,11 +111,13 @@ class Host:
 
 
 @contextlib.contextmanager
-def host(data: Path, folders: Sequence[Path] = (), stderr: int = subprocess.STDOUT) -> Iterator[Host]:
+def host(
+    data: Path, folders: Sequence[Path] = (), stderr: int = subprocess.STDOUT, options: Sequence[str] = ()
+) -> Iterator[Host]:
     """Run `portway up FOLDERS` on a free port while the block lasts."""
     with tempfile.TemporaryDirectory(dir="/tmp") as run:
         environment = build_environment() | {"XDG_RUNTIME_DIR": run}
-        command = [SCRIPTS / "portway", "up", *folders, "--data", data, "--port", "0"]
+        command = [SCRIPTS / "portway", "up", *folders, "--data", data, "--port", "0", *options]
         with subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,

@@ -17,6 +17,9 @@ from portway.host.instances.starter import Starter
 from portway.host.management.management_server import ManagementServer
 from portway.host.paths import claim
 from portway.host.releases.deploy import Deployer
+from portway.host.secrets.environments import Environments
+from portway.host.secrets.key_file import KeyFile
+from portway.host.secrets.variables import Variables
 from portway.host.store import Store
 from portway.host.token_table import Token, TokenChange, TokenReader, TokenWriter, apply
 
@@ -33,10 +36,13 @@ def management(data: Path) -> ManagementServer:
     store = Store(paths.database)
     store.begin_release("a", "folder")
     runtime = ProcessRuntime(paths)
-    starter = Starter(runtime, store, InstanceLimits())
+    variables = Variables(store, KeyFile(paths.key))
+    starter = Starter(runtime, store, InstanceLimits(), variables)
     running = RunningApps(paths, store, runtime, starter, "localhost")
     running.write_tokens()
-    return ManagementServer(paths, store, running, Deployer(paths, store, running, starter), "http://127.0.0.1:1")
+    environments = Environments(store, variables, "http://127.0.0.1:1", "localhost")
+    deployer = Deployer(paths, store, running, starter, environments)
+    return ManagementServer(paths, store, running, deployer, "http://127.0.0.1:1")
 
 
 def read(reader: TokenReader, tokens: dict[str, Token]) -> None:

@@ -7,6 +7,7 @@ import click
 
 from portway.cli.control_client import ask_control
 from portway.cli.options import data_option, output_option, print_json
+from portway.cli.variables import read_values
 
 _SECONDS = 1800.0
 
@@ -39,6 +40,20 @@ _SECONDS = 1800.0
     metavar="GB",
     help="The size of the folder PORTWAY_STORAGE, which outlives releases; 0 for none, but its data stays.",
 )
+@click.option(
+    "--env",
+    "variables",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Set a variable first, as `env set` does; repeatable.",
+)
+@click.option(
+    "--allow-file",
+    "allowed",
+    multiple=True,
+    metavar="FILE",
+    help="A file, or pattern, that may hold a secret; repeatable.",
+)
 @click.option("--skip", is_flag=True, help="Leave out what of its render.yaml is not hosted here.")
 @data_option
 @output_option
@@ -47,10 +62,12 @@ def command(
     name: str | None,
     public: bool | None,
     origins: tuple[str, ...],
+    variables: tuple[str, ...],
+    allowed: tuple[str, ...],
     skip: bool,
     data: str | None,
     output: str,
-    **given: str | int | None,
+    **given: object,
 ) -> None:
     """Deploy the folder PATH to the running host.
 
@@ -63,7 +80,15 @@ def command(
 
     access = None if public is None else "public" if public else "gate"
     pages = [origin for origin in origins if origin] if origins else None
-    arguments = {"path": os.path.abspath(path), "name": name, "access": access, "origins": pages, "skip": skip, **given}
+    arguments = given | {
+        "path": os.path.abspath(path),
+        "name": name,
+        "access": access,
+        "origins": pages,
+        "variables": read_values(variables),
+        "allowed": list(allowed),
+        "skip": skip,
+    }
     done = ask_control(data, "deploy", arguments, Deployments, on_step=_print_step, seconds=_SECONDS)
     if output == "json":
         print_json(done.apps[0] if len(done.apps) == 1 else done)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from portway.host.paths import Paths
 
 _AGAIN = "PORTWAY_UP_AGAIN"
-_NEEDED = ("alembic", "ruamel", "sqlalchemy", "uv")
+_NEEDED = ("alembic", "dotenv", "ruamel", "sqlalchemy", "uv")
 
 
 @click.command()
@@ -31,7 +31,12 @@ _NEEDED = ("alembic", "ruamel", "sqlalchemy", "uv")
     callback=lambda _context, _option, value: _domain(value),
     help="Apps are also at <app>.DOMAIN.",
 )
-def command(folders: tuple[Path, ...], port: int, data: str | None, domain: str) -> None:
+@click.option(
+    "--key-file",
+    metavar="FILE",
+    help="The key that encrypts variables. Default: a systemd credential portway-key, else in the data directory.",
+)
+def command(folders: tuple[Path, ...], port: int, data: str | None, domain: str, key_file: str | None) -> None:
     """Run the host until Ctrl-C, with each folder PATH deployed at the start.
 
     The last line printed is `ready {"url": ..., "token": ..., "data": ...}`; the token is for the first PATH's app.
@@ -39,6 +44,7 @@ def command(folders: tuple[Path, ...], port: int, data: str | None, domain: str)
     from portway.host.console import open_standard_descriptors, say
     from portway.host.launcher import Launcher, LaunchError
     from portway.host.paths import PathError, claim
+    from portway.host.secrets.key_file import find_key_file
 
     if sys.platform != "linux":
         raise click.ClickException("the host runs on Linux; `portway run` serves one server anywhere")
@@ -49,7 +55,8 @@ def command(folders: tuple[Path, ...], port: int, data: str | None, domain: str)
         paths = claim(data)
         if missing:
             _start_with_the_rest(paths, missing)
-        launcher = Launcher(paths, port, domain, [Path(os.path.abspath(folder)) for folder in folders])
+        sources = [Path(os.path.abspath(folder)) for folder in folders]
+        launcher = Launcher(paths, port, domain, find_key_file(paths, key_file), sources)
     except (PathError, LaunchError) as error:
         raise click.ClickException(str(error)) from None
     say("portway: isolation none: apps run as this user and can read its files, so deploy only code you trust")

@@ -20,8 +20,11 @@ from portway.host.launcher import FAILED
 from portway.host.management.management_server import ManagementServer
 from portway.host.paths import PathError, Paths, locate
 from portway.host.processes import end_strays
-from portway.host.releases.deploy import Deployer
+from portway.host.releases.deploy import Deployer, DeployOptions
 from portway.host.releases.relocate import relocate
+from portway.host.secrets.environments import Environments
+from portway.host.secrets.key_file import KeyFile, KeyFileError
+from portway.host.secrets.variables import Variables
 from portway.host.store import Store, StoreError
 from portway.http.serve import Bind, Limits, ListenError, serve
 from portway.log_config import configure
@@ -35,7 +38,16 @@ _LOOK_SECONDS = 1.0  # between looks for sockets that were removed
 _TOKEN = "up"  # noqa: S105  # the name of a token
 
 
-async def run(paths: Paths, url: str, domain: str, folders: list[Path], *, announce: bool, lifeline: int | None) -> int:
+async def run(
+    paths: Paths,
+    url: str,
+    domain: str,
+    key_file: KeyFile,
+    folders: list[Path],
+    *,
+    announce: bool,
+    lifeline: int | None,
+) -> int:
     """Deploy `folders`, print the ready line if `announce`, and serve until a signal; return the exit code.
 
     At SIGTERM the gate ends first, because its calls need the instances; then they end. SIGINT kills them.
@@ -55,10 +67,12 @@ async def run(paths: Paths, url: str, domain: str, folders: list[Path], *, annou
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, end_after_gate)
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, end_now)
     store = Store(paths.database)
+    variables = Variables(store, key_file)
+    environments = Environments(store, variables, url, domain)
     runtime = ProcessRuntime(paths, lifeline)
-    starter = Starter(runtime, store, InstanceLimits(), domain, url)
+    starter = Starter(runtime, store, InstanceLimits(), variables, domain, url)
     running = RunningApps(paths, store, runtime, starter, domain)
-    deployer = Deployer(paths, store, running, starter)
+    deployer = Deployer(paths, store, running, starter, environments)
     management = ManagementServer(paths, store, running, deployer, url)
     try:
         await asyncio.to_thread(relocate, paths)
@@ -85,7 +99,7 @@ async def _start(
     apps = {}
     for folder in folders:
         try:
-            for done in (await management.deploy_folder(folder, None, _print_step, {})).apps:
+            for done in (await management.deploy_folder(folder, _print_step, DeployOptions())).apps:
                 token = done.token or (await management.create_token(done.app, _TOKEN, rotate=True)).token
                 apps[done.app] = {"url": done.url, "token": token}
         except ToolError as error:
@@ -149,6 +163,7 @@ def main() -> int:
     parser.add_argument("--data", required=True)
     parser.add_argument("--url", required=True)
     parser.add_argument("--domain", required=True)
+    parser.add_argument("--key-file", required=True, type=Path)
     parser.add_argument("--deploy", action="append", default=[], type=Path)
     parser.add_argument("--announce", action="store_true")
     parser.add_argument("--lifeline", type=int)
@@ -161,12 +176,13 @@ def main() -> int:
                 locate(given.data),
                 given.url,
                 given.domain,
+                KeyFile(given.key_file),
                 given.deploy,
                 announce=given.announce,
                 lifeline=given.lifeline,
             )
         )
-    except (StoreError, ListenError) as error:
+    except (StoreError, KeyFileError, ListenError) as error:
         say(f"portway: {error}")
         return FAILED
 

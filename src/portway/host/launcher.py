@@ -56,7 +56,7 @@ class LaunchError(Exception):
 class Launcher:
     """Owns the data directory's lock and the gate's listening socket, so both outlive a crash of gate or control."""
 
-    def __init__(self, paths: Paths, port: int, domain: str, folders: list[Path]) -> None:
+    def __init__(self, paths: Paths, port: int, domain: str, key_file: Path, folders: list[Path]) -> None:
         """Take the lock and the port. Raises `LaunchError` when another process has one of them."""
         self._paths = paths
         self._lock = _lock(paths)
@@ -67,6 +67,7 @@ class Launcher:
         except ListenError as error:
             raise LaunchError(str(error)) from None
         self._domain = domain
+        self._key_file = key_file
         self._folders = folders
         self._url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self._children: dict[int, str] = {}
@@ -134,6 +135,7 @@ class Launcher:
         elif name == "control":
             kept.append(self._lifeline)
             arguments += ["--url", self._url, "--domain", self._domain, "--lifeline", str(self._lifeline)]
+            arguments += ["--key-file", str(self._key_file)]
         if name == "control" and not self._paths.announced.exists():
             arguments += [
                 "--announce",

@@ -48,6 +48,11 @@ class Paths:
         return self.data / "secret"
 
     @property
+    def key(self) -> Path:
+        """The key that encrypts variables, unless it is kept elsewhere."""
+        return self.data / "key"
+
+    @property
     def lock(self) -> Path:
         return self.data / "lock"
 

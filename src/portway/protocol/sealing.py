@@ -55,22 +55,25 @@ class Keys:
         genuine = any(hmac.compare_digest(mac, _mac(key, payload)) for key in self._derived(purpose))
         return payload if genuine else None
 
-    def encrypt(self, purpose: bytes, payload: bytes) -> str:
-        """Encrypt and authenticate `payload` (AES-256-GCM); return it as base64url without padding."""
+    def encrypt(self, purpose: bytes, payload: bytes, context: bytes = b"") -> str:
+        """Encrypt and authenticate `payload` (AES-256-GCM); return it as base64url without padding.
+
+        It can be decrypted only with the same `context`, which is not in it.
+        """
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
         nonce = os.urandom(_NONCE_BYTES)
-        return _to_text(nonce + AESGCM(self._derived(purpose)[0]).encrypt(nonce, payload, None))
+        return _to_text(nonce + AESGCM(self._derived(purpose)[0]).encrypt(nonce, payload, context))
 
-    def decrypt(self, purpose: bytes, encrypted: str) -> bytes | None:
-        """Return the payload of an encrypted value; None when none of the keys made it for this purpose."""
+    def decrypt(self, purpose: bytes, encrypted: str, context: bytes = b"") -> bytes | None:
+        """Return the payload of an encrypted value; None when none of the keys made it for this purpose and context."""
         from cryptography.exceptions import InvalidTag
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
         data = _from_text(encrypted)
         for key in self._derived(purpose):
             try:
-                return AESGCM(key).decrypt(data[:_NONCE_BYTES], data[_NONCE_BYTES:], None)
+                return AESGCM(key).decrypt(data[:_NONCE_BYTES], data[_NONCE_BYTES:], context)
             except (InvalidTag, ValueError):  # ValueError: too short
                 continue
         return None

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,14 +11,18 @@ from portway.host.builds.source import SourceError
 
 _SKIPPED = {
     *(".git", ".hg", ".venv", "venv", "node_modules", "__pycache__"),
-    *(".mypy_cache", ".ruff_cache", ".pytest_cache", ".env"),
+    *(".mypy_cache", ".ruff_cache", ".pytest_cache"),
 }
+_GIT_SECONDS = 10.0
 _LARGEST = 512 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class FolderSource:
-    """A `Source`: a copy of `folder`, without what is no part of a server, such as `.git` and `.venv`."""
+    """A `Source`: a copy of `folder`, without what is no part of a server, such as `.git`, `.venv` and `.env`.
+
+    A `.env` that is tracked by git is copied, so that it is found among the secrets of the source.
+    """
 
     folder: Path
 
@@ -42,12 +47,12 @@ class FolderSource:
         size, limit = 0, _LARGEST // 2**20
         target.mkdir(parents=True)
         for place, folders, files in os.walk(root):
-            folders[:] = [name for name in folders if name not in _SKIPPED]
+            folders[:] = [name for name in folders if name not in _SKIPPED and name != ".env"]
             here = Path(place)
             there = target / here.relative_to(root)
             for name in [*folders, *files]:
                 path = here / name
-                if name in _SKIPPED:
+                if name in _SKIPPED or (name == ".env" and not _is_tracked(path)):
                     continue
                 if path.is_symlink():
                     _copy_link(path, there / name, root)
@@ -62,6 +67,17 @@ class FolderSource:
                     shutil.copy2(path, there / name)
                 else:
                     raise SourceError(f"{path} is neither a file nor a folder: remove it from what you deploy")
+
+
+def _is_tracked(path: Path) -> bool:
+    """Return whether git has a file; False where there is no git."""
+    # The folder's git configuration may name a program for fsmonitor, which must not run here.
+    command = ["git", "-c", "core.fsmonitor=false", "ls-files", "--", path.name]
+    try:
+        done = subprocess.run(command, cwd=path.parent, capture_output=True, timeout=_GIT_SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return bool(done.stdout)
 
 
 def _copy_link(link: Path, target: Path, root: Path) -> None:

@@ -135,7 +135,10 @@ class RunningApps:
         """Return the release of that number, as the store knows it."""
         known = self._store.release(app, number)
         directory = self._paths.release(app, number)
-        return Release(app, number, directory, known.config, known.start) if known else Release(app, number, directory)
+        if known is None:
+            return Release(app, number, directory)
+        shared = None if known.files is None else self._paths.release(app, known.files)
+        return Release(app, number, directory, known.config, known.start, shared)
 
     def _table(self) -> routing_table.Table:
         apps = {}

@@ -10,6 +10,7 @@ from portway.host.instances.readiness import until_ready
 from portway.host.instances.render_variables import render_variables
 from portway.host.instances.runtime import Instance, InstanceLimits, Runtime
 from portway.host.releases.release import Release
+from portway.host.secrets.variables import Variables
 from portway.host.store import InstanceRecord, Store, StoreError
 
 _ROOM_BYTES = 1024 * 1024
@@ -27,6 +28,7 @@ class Starter:
         runtime: Runtime,
         store: Store,
         limits: InstanceLimits,
+        variables: Variables,
         domain: str = "localhost",
         url: str = "http://127.0.0.1:8080",
     ) -> None:
@@ -35,6 +37,7 @@ class Starter:
         self.turn = asyncio.Semaphore(_STARTS_AT_ONCE)
         self._runtime = runtime
         self._store = store
+        self._variables = variables
         self._domain = domain
         self._url = url
 
@@ -45,9 +48,9 @@ class Starter:
     def variables(self, release: Release) -> dict[str, str]:
         """Return the variables that the release's processes get beside `Release.environment`. Raises `StoreError`."""
         return {
-            "PORTWAY_KEYS": self._store.sealing_keys(release.app),
             **render_variables(release, self.hostname(release.app), self._url),
-            **self._store.variables(release.app),
+            **self._variables.of_release(release.app, release.number),
+            "PORTWAY_KEYS": self._store.sealing_keys(release.app),
         }
 
     async def start(self, release: Release) -> Instance:

@@ -1,7 +1,6 @@
 """The management API: an MCP server on control's socket, whose client is the command line. There is no other API."""
 
 import asyncio
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -28,9 +27,12 @@ from portway.host.management.management_types import (
     TokenInfo,
     TokenList,
 )
+from portway.host.management.variable_tools import VariableTools
 from portway.host.paths import Paths
-from portway.host.releases.deploy import Deployer, DeployError, new_token
+from portway.host.releases.deploy import Deployer, DeployError, DeployOptions, new_token
+from portway.host.releases.release import Release
 from portway.host.releases.steps import Report
+from portway.host.secrets.messages import hide
 from portway.host.store import AppRecord, Store, StoreError
 from portway.host.token_table import TokenChange
 from portway.http.cors import Cors
@@ -60,6 +62,7 @@ class ManagementServer:
         server.tool(self.list_tokens)
         server.tool(self.revoke_token)
         server.tool(self.destroy)
+        VariableTools(self._store, self._deployer).register(server)
         return server
 
     async def deploy(
@@ -77,6 +80,8 @@ class ManagementServer:
         endpoint: str | None = None,
         storage_gb: Annotated[int, Meta(ge=0, le=100_000)] | None = None,
         num_instances: Annotated[int, Meta(ge=1, le=100)] | None = None,
+        variables: dict[str, str] | None = None,
+        allowed: list[str] | None = None,
         skip: bool = False,  # noqa: FBT002  # a tool's caller names its arguments
     ) -> Deployments:
         """Build the folder at `path` (absolute, on the host) and serve it as `name`, by default the folder's name.
@@ -90,7 +95,8 @@ class ManagementServer:
         names the file that holds a server, as FILE or FILE:OBJECT. What is empty is looked for in the source.
         `endpoint` is the path of the MCP endpoint. `num_instances` run at once. `storage_gb` is the size of a
         folder that outlives releases (PORTWAY_STORAGE), 0 for none. What is left out is as the
-        blueprint says, or stays as it is.
+        blueprint says, or stays as it is. `variables` are set first, as by `set_variables`. The files `allowed`, paths
+        or patterns, may hold secrets.
         """
         steps = 0
 
@@ -113,16 +119,15 @@ class ManagementServer:
         changes: dict[str, object] = {field: value for field, value in given.items() if value is not None}
         if storage_gb is not None:
             changes["disk"] = Disk(size_gb=storage_gb) if storage_gb else None
-        return await self.deploy_folder(Path(path), name, report, changes, skip=skip)
+        options = DeployOptions(name, changes, variables or {}, allowed or [], skip)
+        return await self.deploy_folder(Path(path), report, options)
 
-    async def deploy_folder(
-        self, folder: Path, name: str | None, report: Report, changes: Mapping[str, object], *, skip: bool = False
-    ) -> Deployments:
+    async def deploy_folder(self, folder: Path, report: Report, options: DeployOptions) -> Deployments:
         """Do what `deploy` does, with each step given to `report`. Raises `ToolError`."""
         try:
-            origins = changes.get("origins")
+            origins = options.changes.get("origins")
             Cors(origins if isinstance(origins, list) else ())
-            done = await self._deployer.deploy(FolderSource(folder), name, report, changes, skip=skip)
+            done = await self._deployer.deploy(FolderSource(folder), report, options)
         except (DeployError, SettingError) as error:
             raise ToolError(str(error)) from None
         return Deployments(
@@ -219,7 +224,7 @@ class ManagementServer:
             state, reason, log, restarts = "deploying" if deploying else "failed", error, [], 0
         else:
             state, reason, restarts = group.state, group.reason, group.restarts
-            log = last_lines(group.release.log) if state == "crashed" else []
+            log = self._last_lines(group.release) if state == "crashed" else []
         disk = group.release.config.disk if group else None
         stats = [instance.stats() for instance in group.running] if group else []
         return AppStatus(
@@ -239,6 +244,12 @@ class ManagementServer:
             reason=reason,
             log=log,
         )
+
+    def _last_lines(self, release: Release) -> list[str]:
+        """Return the last lines of its log without its secrets."""
+        lines = "\n".join(last_lines(release.log))
+        secrets = self._deployer.environments.variables.of_release(release.app, release.number)
+        return hide(lines, secrets).splitlines()
 
     def _app(self, name: str) -> AppRecord:
         app = self._store.app(name)

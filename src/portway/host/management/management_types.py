@@ -84,3 +84,40 @@ class TokenInfo:
 @dataclass(frozen=True, slots=True)
 class TokenList:
     tokens: list[TokenInfo]
+
+
+@dataclass(frozen=True, slots=True)
+class AppRestart:
+    """An app that was restarted with changed variables. `release` is None when it could not be: `error` says why."""
+
+    app: str
+    release: int | None
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class VariableChange:
+    """Variables that were set or removed, and the apps that were restarted with them."""
+
+    names: list[str]
+    restarts: list[AppRestart]
+
+
+@dataclass(frozen=True, slots=True)
+class VariableInfo:
+    """A variable without its value. `source` says who gave it: "set", "generated", "blueprint"."""
+
+    name: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class VariableList:
+    variables: list[VariableInfo]
+
+
+@dataclass(frozen=True, slots=True)
+class Rekeyed:
+    """All variables are encrypted by a new key. The old one is still in the key file if the host cannot write there."""
+
+    old_key_removed: bool

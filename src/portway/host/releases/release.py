@@ -13,7 +13,8 @@ SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 class Release:
     """A version of an app. Its `directory` is read-only once it is built, except for the log, `home` and `tmp`.
 
-    `start` is known once it is built.
+    `start` is known once it is built. `shared` is the directory of the release whose files it runs, None when it has
+    its own.
     """
 
     app: str
@@ -21,10 +22,15 @@ class Release:
     directory: Path
     config: AppConfig = DEFAULT
     start: Start | None = None
+    shared: Path | None = None
+
+    @property
+    def files(self) -> Path:
+        return self.shared or self.directory
 
     @property
     def source(self) -> Path:
-        return self.directory / "src"
+        return self.files / "src"
 
     @property
     def folder(self) -> Path:
@@ -33,12 +39,12 @@ class Release:
 
     @property
     def venv(self) -> Path:
-        return self.directory / "venv"
+        return self.files / "venv"
 
     @property
     def tools(self) -> Path:
         """Programs beside those of the system: uv, or node and its package manager."""
-        return self.directory / "bin"
+        return self.files / "bin"
 
     @property
     def build_log(self) -> Path:
@@ -59,7 +65,7 @@ class Release:
         variables = {
             "PATH": f"{self.venv / 'bin'}:{self.folder / 'node_modules' / '.bin'}:{self.tools}:{SYSTEM_PATH}",
             "LANG": "C.UTF-8",
-            "HOME": str(self.directory / "home"),
+            "HOME": str(self.files / "home"),
             "TMPDIR": str(self.directory / "tmp"),
             "PYTHONUNBUFFERED": "1",
             "PYTHONDONTWRITEBYTECODE": "1",

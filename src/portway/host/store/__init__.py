@@ -1,6 +1,26 @@
 """The host's database, one SQLite file. Only control imports this package."""
 
-from portway.host.store.records import AppRecord, FinishedRelease, InstanceRecord, ReleaseRecord, TokenRecord
+from portway.host.store.records import (
+    AppRecord,
+    FinishedRelease,
+    InstanceRecord,
+    ReleaseRecord,
+    TokenRecord,
+    VariableRecord,
+    VariableSource,
+    environment_place,
+)
 from portway.host.store.store import Store, StoreError
 
-__all__ = ["AppRecord", "FinishedRelease", "InstanceRecord", "ReleaseRecord", "Store", "StoreError", "TokenRecord"]
+__all__ = [
+    "AppRecord",
+    "FinishedRelease",
+    "InstanceRecord",
+    "ReleaseRecord",
+    "Store",
+    "StoreError",
+    "TokenRecord",
+    "VariableRecord",
+    "VariableSource",
+    "environment_place",
+]

@@ -5,6 +5,9 @@ from typing import Literal
 
 from portway.host.app_config import DEFAULT, AppConfig, Start
 
+VariableSource = Literal["set", "generated", "blueprint"]
+"""Who gave a variable its value: a person, the host, or the blueprint that defines its group."""
+
 ReleaseStatus = Literal["building", "ready", "failed"]
 
 
@@ -19,7 +22,10 @@ class AppRecord:
 
 @dataclass(frozen=True, slots=True)
 class ReleaseRecord:
-    """A release. `start` is known once it is built; `contract` is JSON; `error` says why it failed."""
+    """A release. `start` is known once it is built; `contract` is JSON; `error` says why it failed.
+
+    `files` is the number of the earlier release whose files it runs, None when it has its own.
+    """
 
     app: str
     number: int
@@ -31,6 +37,26 @@ class ReleaseRecord:
     contract: str = ""
     error: str = ""
     restarts: int = 0
+    files: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VariableRecord:
+    """A variable. `owner` is "app:NAME" or "group:NAME"; `value` is encrypted for its `place`."""
+
+    owner: str
+    name: str
+    value: str
+    source: VariableSource
+
+    @property
+    def place(self) -> str:
+        return f"{self.owner}/{self.name}"
+
+
+def environment_place(app: str, number: int) -> str:
+    """Return the place of a release's variables: the context of their encryption."""
+    return f"release:{app}/{number}"
 
 
 @dataclass(frozen=True, slots=True)

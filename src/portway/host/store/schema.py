@@ -2,7 +2,7 @@
 
 from sqlalchemy import JSON, Column, ForeignKey, Integer, MetaData, String, Table, Text, UniqueConstraint
 
-HEAD = "0005"
+HEAD = "0006"
 
 metadata = MetaData()
 
@@ -29,14 +29,17 @@ releases = Table(
     Column("contract", Text, nullable=False, server_default=""),
     Column("error", Text, nullable=False, server_default=""),
     Column("restarts", Integer, nullable=False, server_default="0"),
+    Column("files", Integer),
+    Column("environment", Text, nullable=False, server_default=""),
 )
 
 variables = Table(
     "variables",
     metadata,
-    Column("app", ForeignKey("apps.name", ondelete="CASCADE"), primary_key=True),
+    Column("owner", String, primary_key=True),
     Column("name", String, primary_key=True),
     Column("value", Text, nullable=False),
+    Column("source", String, nullable=False),
 )
 
 instances = Table(

@@ -5,17 +5,21 @@ import os
 import sqlite3
 import time
 from base64 import urlsafe_b64encode
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from sqlalchemy import (
     URL,
+    BindParameter,
     ColumnElement,
     Connection,
     Engine,
     Executable,
+    Update,
+    bindparam,
     create_engine,
     delete,
     event,
@@ -29,7 +33,15 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from portway.host.app_config import AppConfig, Start
 from portway.host.store.migrate import upgrade
-from portway.host.store.records import AppRecord, FinishedRelease, InstanceRecord, ReleaseRecord, TokenRecord
+from portway.host.store.records import (
+    AppRecord,
+    FinishedRelease,
+    InstanceRecord,
+    ReleaseRecord,
+    TokenRecord,
+    VariableRecord,
+    environment_place,
+)
 from portway.host.store.schema import apps, instances, releases, tokens, variables
 
 
@@ -68,10 +80,11 @@ class Store:
                 connection.execute(update(apps).where(apps.c.name == app).values(sealing_keys=found))
         return str(found)
 
-    def begin_release(self, app: str, source: str, *, after: int = 0) -> int:
+    def begin_release(self, app: str, source: str, *, after: int = 0, files: int | None = None) -> int:
         """Add a release to `app`, and the app when it is new; return its number.
 
-        Numbers are never used twice. `after` is the newest on disk, which a restored database may not know.
+        Numbers are never used twice. `after` is the newest on disk, which a restored database may not know. `files` is
+        the release whose files it shares.
         """
         now = int(time.time())
         with self._begin() as connection:
@@ -85,7 +98,7 @@ class Store:
                 number = after + 1
                 row = {"name": app, "last_release": number, "created": now}
                 connection.execute(insert(apps).values(row))
-            row = {"app": app, "number": number, "status": "building", "source": source, "created": now}
+            row = {"app": app, "number": number, "status": "building", "source": source, "created": now, "files": files}
             connection.execute(insert(releases).values(row))
         return int(number)
 
@@ -129,11 +142,45 @@ class Store:
 
     def destroy(self, app: str) -> None:
         """Delete the app with its releases, variables, instances and tokens."""
-        self._run(delete(apps).where(apps.c.name == app))
+        with self._begin() as connection:
+            connection.execute(delete(apps).where(apps.c.name == app))
+            connection.execute(delete(variables).where(variables.c.owner == f"app:{app}"))
 
-    def variables(self, app: str) -> Mapping[str, str]:
-        query = select(variables.c.name, variables.c.value).where(variables.c.app == app)
-        return {str(name): str(value) for name, value in self._all(query)}
+    def variables(self, owner: str) -> list[VariableRecord]:
+        """Return the variables of an owner, which may be unknown, by name."""
+        columns = (variables.c[name] for name in VariableRecord.__dataclass_fields__)
+        query = select(*columns).where(variables.c.owner == owner).order_by(variables.c.name)
+        return [VariableRecord(*row) for row in self._all(query)]
+
+    def put_variables(self, records: Iterable[VariableRecord]) -> None:
+        """Add these variables, or replace those of the same owner and name."""
+        with self._begin() as connection:
+            for record in records:
+                connection.execute(delete(variables).where(_variable(record.owner, [record.name])))
+                connection.execute(insert(variables).values(asdict(record)))
+
+    def drop_variables(self, owner: str, names: Collection[str]) -> None:
+        self._run(delete(variables).where(_variable(owner, names)))
+
+    def environment(self, app: str, number: int) -> str:
+        """Return the encrypted variables of a release, "" when it has none."""
+        with self._begin() as connection:
+            query = select(releases.c.environment).where(_release(app, number))
+            return connection.execute(query).scalar() or ""
+
+    def keep_environment(self, app: str, number: int, encrypted: str) -> None:
+        self._run(update(releases).where(_release(app, number)).values(environment=encrypted))
+
+    def encrypted(self) -> list[tuple[str, str]]:
+        """Return every encrypted text, after its place."""
+        with self._begin() as connection:
+            return [(place, text) for place, text, _ in _encrypted(connection)]
+
+    def reencrypt(self, change: Callable[[str, str], str]) -> None:
+        """Replace every encrypted text by `change(place, text)`; all of them, or none when it raises."""
+        with self._begin() as connection:
+            for place, text, replace in _encrypted(connection):
+                connection.execute(replace, {"changed": change(place, text)})
 
     def instances(self) -> list[InstanceRecord]:
         query = select(instances.c.id, instances.c.app, instances.c.release, instances.c.token)
@@ -197,6 +244,25 @@ class Store:
 
 def _token(app: str, name: str) -> ColumnElement[bool]:
     return (tokens.c.app == app) & (tokens.c.name == name)
+
+
+def _variable(owner: str, names: Collection[str]) -> ColumnElement[bool]:
+    return (variables.c.owner == owner) & variables.c.name.in_(names)
+
+
+def _encrypted(connection: Connection) -> list[tuple[str, str, Update]]:
+    """Return the place of every encrypted text, the text, and what replaces it by the parameter `changed`."""
+    changed: BindParameter[str] = bindparam("changed")
+    found = []
+    for row in connection.execute(select(variables)):
+        record = VariableRecord(*row)
+        where = _variable(record.owner, [record.name])
+        found.append((record.place, record.value, update(variables).where(where).values(value=changed)))
+    query = select(releases.c.app, releases.c.number, releases.c.environment).where(releases.c.environment != "")
+    for app, number, text in connection.execute(query):
+        where = _release(app, number)
+        found.append((environment_place(app, number), text, update(releases).where(where).values(environment=changed)))
+    return found
 
 
 def _release(app: str, number: int) -> ColumnElement[bool]:

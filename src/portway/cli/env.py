@@ -1,0 +1,140 @@
+"""`portway env`: set, unset, list and import the variables of apps and groups."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from portway.cli.control_client import ask_control
+from portway.cli.options import data_option, output_option, print_json
+from portway.cli.variables import read_values
+
+_SECONDS = 1800.0
+_group_option = click.option("--group", metavar="NAME", help="Of a group, whose apps share them, instead of an app.")
+_restart_option = click.option(
+    "--restart/--no-restart", default=True, help="Restart the apps that use them, or wait for the next deploy."
+)
+
+
+@click.group(no_args_is_help=True)
+def command() -> None:
+    """Set, unset, list and import the variables of apps and groups. Values are never shown."""
+
+
+@command.command("set")
+@click.argument("words", metavar="[APP] KEY=VALUE…", nargs=-1)
+@_group_option
+@_restart_option
+@data_option
+@output_option
+def set_(words: tuple[str, ...], group: str | None, restart: bool, data: str | None, output: str) -> None:
+    """Set variables of APP, and restart it with them as a new release.
+
+    APP may be one that is not deployed yet. KEY=- or KEY alone asks for the value, or reads it from stdin, so that it
+    stays out of the shell's history.
+    """
+    target, pairs = _target(words, group)
+    _change(data, output, "set_variables", target, {"variables": read_values(pairs), "restart": restart})
+
+
+@command.command()
+@click.argument("words", metavar="[APP] KEY…", nargs=-1)
+@_group_option
+@_restart_option
+@data_option
+@output_option
+def unset(words: tuple[str, ...], group: str | None, restart: bool, data: str | None, output: str) -> None:
+    """Remove variables of APP, and restart it without them as a new release."""
+    target, names = _target(words, group)
+    _change(data, output, "unset_variables", target, {"names": names, "restart": restart})
+
+
+@command.command("import")
+@click.argument("words", metavar="[APP] FILE", nargs=-1)
+@_group_option
+@_restart_option
+@data_option
+@output_option
+def import_(words: tuple[str, ...], group: str | None, restart: bool, data: str | None, output: str) -> None:
+    """Set the variables in FILE, in the .env format, as variables of APP. FILE may be - for stdin."""
+    target, files = _target(words, group)
+    if len(files) > 1:
+        raise click.UsageError("give one FILE")
+    try:
+        text = sys.stdin.read() if files[0] == "-" else Path(files[0]).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise click.ClickException(f"{files[0]} cannot be read: {error}") from None
+    _change(data, output, "import_variables", target, {"text": text, "restart": restart})
+
+
+@command.command("list")
+@click.argument("app", required=False)
+@_group_option
+@data_option
+@output_option
+def list_(app: str | None, group: str | None, data: str | None, output: str) -> None:
+    """List APP's variables by name, and where each comes from. Values are not shown."""
+    from portway.host.management.management_types import VariableList
+
+    target, _ = _target((app,) if app else (), group, needs_more=False)
+    found = ask_control(data, "list_variables", target, VariableList)
+    if output == "json":
+        print_json(found)
+        return
+    width = max((len(variable.name) for variable in found.variables), default=0)
+    for variable in found.variables:
+        click.echo(f"{variable.name:{width}}  {variable.source}")
+
+
+@command.command()
+@data_option
+@output_option
+def rekey(data: str | None, output: str) -> None:
+    """Replace the key that encrypts variables."""
+    from portway.host.management.management_types import Rekeyed
+
+    done = ask_control(data, "rekey", {}, Rekeyed)
+    if output == "json":
+        print_json(done)
+        return
+    click.echo("every variable is encrypted by the new key", err=True)
+    if not done.old_key_removed:
+        click.echo("the key file cannot be written: remove the old key from it", err=True)
+
+
+def _target(
+    words: tuple[str, ...], group: str | None, *, needs_more: bool = True
+) -> tuple[dict[str, object], list[str]]:
+    """Split the words into the app, unless a group is given, and the rest."""
+    if group is not None:
+        target: dict[str, object] = {"group": group}
+        rest = list(words)
+    elif not words or "=" in words[0]:
+        raise click.UsageError("name the app first, or a group by --group")
+    else:
+        target, rest = {"app": words[0]}, list(words[1:])
+    if rest and not needs_more:
+        raise click.UsageError("give an app or --group, not both")
+    if needs_more and not rest:
+        raise click.UsageError("give at least one more word")
+    return target, rest
+
+
+def _change(data: str | None, output: str, tool: str, target: dict[str, object], arguments: dict[str, object]) -> None:
+    from portway.host.management.management_types import VariableChange
+
+    def show(step: str) -> None:
+        click.echo(f"-----> {step}", err=True)
+
+    done = ask_control(data, tool, target | arguments, VariableChange, on_step=show, seconds=_SECONDS)
+    if output == "json":
+        print_json(done)
+    for restart in done.restarts:
+        if restart.release is not None:
+            click.echo(f"=====> {restart.app}: release {restart.release} has the change", err=True)
+        else:
+            click.echo(f"Error: {restart.app} goes on without the change: {restart.error}", err=True)
+    if not done.restarts:
+        click.echo("=====> kept; no app was restarted", err=True)
+    if any(restart.release is None for restart in done.restarts):
+        raise SystemExit(1)

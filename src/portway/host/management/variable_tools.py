@@ -1,0 +1,134 @@
+"""The tools of the management API for variables: set, unset, list, import, rekey. No answer of theirs holds a value."""
+
+from collections.abc import Callable
+
+from portway.app import Server
+from portway.exceptions import ToolError
+from portway.host.builds.source import SourceError, app_name
+from portway.host.management.management_types import (
+    AppRestart,
+    Rekeyed,
+    VariableChange,
+    VariableInfo,
+    VariableList,
+)
+from portway.host.releases.deploy import Deployer, DeployError
+from portway.host.secrets.dotenv_file import read_dotenv
+from portway.host.secrets.variables import Owner, VariableError
+from portway.host.store import Store, StoreError
+from portway.server.context import Context
+
+
+class VariableTools:
+    """The tools. Each names an `app` or a `group`."""
+
+    def __init__(self, store: Store, deployer: Deployer) -> None:
+        self._store = store
+        self._environments = deployer.environments
+        self._variables = deployer.environments.variables
+        self._deployer = deployer
+
+    def register(self, server: Server) -> None:
+        """Add the tools to `server`."""
+        server.tool(self.set_variables)
+        server.tool(self.unset_variables)
+        server.tool(self.import_variables)
+        server.tool(self.list_variables)
+        server.tool(self.rekey)
+
+    async def set_variables(
+        self,
+        variables: dict[str, str],
+        ctx: Context,
+        app: str = "",
+        group: str = "",
+        restart: bool = True,  # noqa: FBT002  # a tool's caller names its arguments
+    ) -> VariableChange:
+        """Set variables of an app, which may not be deployed yet, or of a group; then restart the apps that use them.
+
+        A restart is a new release of the same files. If it fails, the variables stay set.
+        """
+        owner = _owner(app, group)
+        return await self._change(
+            owner, list(variables), lambda: self._environments.set(owner, variables), ctx, restart
+        )
+
+    async def import_variables(
+        self,
+        text: str,
+        ctx: Context,
+        app: str = "",
+        group: str = "",
+        restart: bool = True,  # noqa: FBT002  # a tool's caller names its arguments
+    ) -> VariableChange:
+        """Do what `set_variables` does, with the variables of a file in the .env format."""
+        try:
+            values = read_dotenv(text)
+        except VariableError as error:
+            raise ToolError(str(error)) from None
+        return await self.set_variables(values, ctx, app, group, restart)
+
+    async def unset_variables(
+        self,
+        names: list[str],
+        ctx: Context,
+        app: str = "",
+        group: str = "",
+        restart: bool = True,  # noqa: FBT002  # a tool's caller names its arguments
+    ) -> VariableChange:
+        """Remove variables of an app or a group; then restart the apps that use them."""
+        owner = _owner(app, group)
+        return await self._change(owner, names, lambda: self._environments.unset(owner, names), ctx, restart)
+
+    async def list_variables(self, app: str = "", group: str = "") -> VariableList:
+        """List the variables of an app or a group by name, without their values."""
+        owner = _owner(app, group)
+        found = [VariableInfo(record.name, record.source) for record in self._variables.list(owner)]
+        if not found and app and self._store.app(app) is None:
+            raise ToolError(f"{app!r} is no app of this host, and has no variables: see `portway ps`")
+        return VariableList(found)
+
+    async def rekey(self) -> Rekeyed:
+        """Encrypt all variables by a new key, and write that to the key file."""
+        try:
+            return Rekeyed(old_key_removed=self._variables.rekey())
+        except (VariableError, StoreError) as error:
+            raise ToolError(str(error)) from None
+
+    async def _change(
+        self, owner: Owner, names: list[str], change: Callable[[], None], ctx: Context, restart: bool
+    ) -> VariableChange:
+        steps = 0
+
+        async def report(step: str) -> None:
+            nonlocal steps
+            steps += 1
+            await ctx.report_progress(steps, message=step)
+
+        try:
+            if owner.kind == "app":
+                with self._deployer.exclusive(owner.name):  # a deploy has read the variables already
+                    change()
+            else:
+                change()
+        except (VariableError, DeployError, StoreError) as error:
+            raise ToolError(str(error)) from None
+        restarts = []
+        for app in self._environments.users(owner) if restart else ():
+            try:
+                if done := await self._deployer.restart(app, report):
+                    restarts.append(AppRestart(app, done.release))
+            except DeployError as error:
+                restarts.append(AppRestart(app, None, str(error)))
+        return VariableChange(names, restarts)
+
+
+def _owner(app: str, group: str) -> Owner:
+    if bool(app) == bool(group):
+        raise ToolError("give the name of an app, or --group")
+    if group:
+        return Owner("group", group)
+    try:
+        return Owner("app", app_name("", app))
+    except SourceError as error:
+        raise ToolError(str(error)) from None

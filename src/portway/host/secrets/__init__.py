@@ -1,0 +1,1 @@
+"""Variables of apps: encrypted in the store, resolved for a release, kept out of sources and messages."""

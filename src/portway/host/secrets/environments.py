@@ -1,0 +1,145 @@
+"""The environment of an app: from what its configuration asks for and what is stored, the variables of a release."""
+
+import base64
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from portway.host.app_config import AppConfig, EnvSource, FromService
+from portway.host.secrets.variables import Owner, VariableError, Variables, check_size, is_hosts_own
+from portway.host.store import Store
+
+_GENERATED_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """The variables of a release. Those named in `public` stand in its blueprint, so they are no secret.
+
+    `notes` are lines about values that are not used.
+    """
+
+    values: Mapping[str, str]
+    public: Collection[str]
+    notes: list[str]
+
+    @property
+    def secrets(self) -> dict[str, str]:
+        return {name: value for name, value in self.values.items() if name not in self.public}
+
+
+class Environments:
+    """Makes the environment of each app: a blueprint wins over `portway env set`, and the app over its groups."""
+
+    def __init__(self, store: Store, variables: Variables, url: str, domain: str) -> None:
+        """`url` is the gate's; apps are names below `domain`."""
+        self.variables = variables
+        self._store = store
+        self._port = urlsplit(url).port
+        self._domain = domain
+
+    def resolve(self, app: str, config: AppConfig) -> Environment:
+        """Return the app's environment; generate what is to be generated once.
+
+        Raises `VariableError` with the commands that set all that is missing.
+        """
+        values: dict[str, str] = {}
+        missing: list[str] = []
+        for group in config.env_groups:
+            found = self.variables.values(Owner("group", group))
+            if not found:
+                missing.append(Owner("group", group).command("set", "KEY=…"))
+            values |= found
+        self.generate(app, config.env)
+        own = self.variables.values(Owner("app", app))
+        values |= own
+        notes, public, unset = [], set[str](), []
+        for name, source in config.env.items():
+            if is_hosts_own(name):
+                notes.append(f"{name} is set by the host, so the blueprint's value is not used")
+            elif source.value is not None:
+                values[name] = source.value
+                public.add(name)
+                if own.get(name, source.value) != source.value:
+                    notes.append(f"{name} has its value from the blueprint, so that of `portway env set` is not used")
+            elif source.from_service is not None:
+                try:
+                    values[name] = self._from_service(source.from_service)
+                except KeyError:
+                    missing.append(
+                        Owner("app", source.from_service.name).command("set", f"{source.from_service.env_var_key}=…")
+                    )
+            elif name not in values:
+                unset.append(f"{name}=…")
+        if unset:
+            missing.insert(0, Owner("app", app).command("set", " ".join(unset)))
+        if missing:
+            raise VariableError(f"{app} lacks variables: run {', then '.join(f'`{command}`' for command in missing)}")
+        check_size(app, values)
+        return Environment(values, public, notes)
+
+    def generate(self, app: str, env: Mapping[str, EnvSource]) -> None:
+        """Give random values to the variables that ask for one, unless they have a value. Raises `VariableError`."""
+        self._generate(Owner("app", app), env)
+
+    def define_group(self, name: str, env: Mapping[str, EnvSource]) -> None:
+        """Give a group the values that a blueprint says. Raises `VariableError`."""
+        owner = Owner("group", name)
+        self._generate(owner, env)
+        literal = {key: source.value for key, source in env.items() if source.value is not None}
+        self.variables.set(owner, literal, "blueprint")
+
+    def set(self, owner: Owner, values: Mapping[str, str], config: AppConfig | None = None) -> None:
+        """Set what a person gives. `config` is an app's, if it is not the live one. Raises `VariableError`."""
+        self._check_free(owner, values, config)
+        self.variables.set(owner, values)
+
+    def unset(self, owner: Owner, names: Collection[str]) -> None:
+        """Remove variables. Raises `VariableError`."""
+        self._check_free(owner, names)
+        self.variables.unset(owner, names)
+
+    def _check_free(self, owner: Owner, names: Collection[str], config: AppConfig | None = None) -> None:
+        """Raise `VariableError` if a blueprint has values for some of the names, which a person cannot change."""
+        taken = {record.name for record in self.variables.list(owner) if record.source == "blueprint"}
+        if owner.kind == "app" and (config := config or self._live_config(owner.name)):
+            taken |= {name for name, source in config.env.items() if source.value is not None}
+        if both := sorted(taken.intersection(names)):
+            raise VariableError(f"{', '.join(both)} of {owner.name} has its value from the blueprint: change it there")
+
+    def users(self, owner: Owner) -> list[str]:
+        """Return the live apps that use variables of `owner`."""
+        return [
+            app.name
+            for app in self._store.apps()
+            if (config := self._live_config(app.name)) and _uses(app.name, config, owner)
+        ]
+
+    def _generate(self, owner: Owner, env: Mapping[str, EnvSource]) -> None:
+        known = {record.name for record in self.variables.list(owner)}
+        wanted = [name for name, source in env.items() if source.generate_value and name not in known]
+        made = {name: base64.b64encode(os.urandom(_GENERATED_BYTES)).decode() for name in wanted}
+        self.variables.set(owner, made, "generated")
+
+    def _from_service(self, source: FromService) -> str:
+        """Return what another app has. Raises `KeyError` when its variable is not set."""
+        host, port = f"{source.name}.{self._domain}", str(self._port)
+        if source.property is not None:
+            return {"host": host, "port": port, "hostport": f"{host}:{port}"}[source.property]
+        config = self._live_config(source.name)
+        if config and (there := config.env.get(source.env_var_key)) and there.value is not None:
+            return there.value
+        return self.variables.values(Owner("app", source.name))[source.env_var_key]
+
+    def _live_config(self, app: str) -> AppConfig | None:
+        record = self._store.app(app)
+        live = None if record is None or record.live is None else self._store.release(app, record.live)
+        return live.config if live else None
+
+
+def _uses(app: str, config: AppConfig, owner: Owner) -> bool:
+    if owner.kind == "group":
+        return owner.name in config.env_groups
+    others = {source.from_service.name for source in config.env.values() if source.from_service is not None}
+    return owner.name in {app, *others}

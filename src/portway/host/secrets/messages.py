@@ -1,0 +1,38 @@
+"""Secrets in what an app or a build has written, before it is quoted; and the variables that such a text misses."""
+
+import re
+from collections.abc import Mapping
+
+_SHORTEST = 8  # shorter values, such as "true", are words of any log
+# pydantic quotes the data it refuses, from a settings class the whole environment, cut in the middle.
+_PYDANTIC_INPUT = re.compile(r"input_value=.*?(?=, input_type=|\]$)", re.MULTILINE)
+_NAME = r"[A-Z][A-Z0-9_]{1,127}"
+_WORDS = r"[A-Z][A-Z0-9]*_[A-Z0-9_]{1,127}"  # by its underscore, a name within a sentence
+_VARIABLE = r"(?i:env(?:ironment)?[ -]var(?:iable)?s?)"
+_MISSING = (
+    re.compile(rf"^\s*KeyError: '({_NAME})'", re.MULTILINE),
+    re.compile(rf"\bprocess\.env(?:\.|\[['\"])({_NAME})\b(?=.*\bundefined\b)", re.DOTALL),
+    re.compile(rf"{_VARIABLE}\W*({_WORDS})\b"),
+    re.compile(rf"\b({_WORDS})\b[^\n]{{0,40}}{_VARIABLE}"),
+    re.compile(rf"\b({_WORDS})\b (?:is |was |must be )?(?:not set|missing|required|undefined|set)\b"),
+)
+_SETTINGS_FIELD = re.compile(r"^\s*(\w{2,128})\n\s*Field required \[type=missing", re.MULTILINE)
+_MOST = 5
+
+
+def hide(text: str, secrets: Mapping[str, str]) -> str:
+    """Replace the secrets that `text` holds by their names, and what pydantic quotes."""
+    text = _PYDANTIC_INPUT.sub("input_value=…", text)
+    parts = [(line, name) for name, value in secrets.items() for line in (value, *value.splitlines())]
+    for part, name in sorted(parts, key=lambda pair: -len(pair[0])):
+        if len(part) >= _SHORTEST:
+            text = text.replace(part, f"[{name}]")
+    return text
+
+
+def missing_variables(text: str, known: Mapping[str, str]) -> list[str]:
+    """Return the variables whose absence the last lines of a server blame, but for those that are `known`."""
+    found = [match[1] for pattern in _MISSING for match in pattern.finditer(text)]
+    if "pydantic_settings" in text:
+        found += [match[1].upper() for match in _SETTINGS_FIELD.finditer(text)]
+    return [name for name in dict.fromkeys(found) if name not in known][:_MOST]
