@@ -48,6 +48,7 @@ fix: .venv/.dev
 
 api: .venv/.dev .venv/.project
 	$(PY) .ci/checks/api.py --write
+	$(PY) .ci/checks/fields.py --write
 
 # Versions do not change, except with: make lock UPGRADE=--upgrade
 lock: .venv/.uv

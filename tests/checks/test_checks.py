@@ -61,6 +61,7 @@ CASES = [
     ("locks", {"locks/dev.txt": f"click @ file:click.whl \\\n{LOCKED}"}, "dev.txt:1: names a place"),
     ("locks", {"locks/dev.txt": f"{LOCKED}idna==3.20\n"}, "no hash for idna==3.20"),
     ("locks", {"tests/node/package-lock.json": '{"a": {\n"resolved": "x"}}'}, "package-lock.json:2: names a place"),
+    ("fields", {"docs/blueprint-fields.md": "## Fields\n"}, "docs/blueprint-fields.md does not list the fields"),
     ("testlint", {"tests/a.py": "import asyncio\nasyncio.sleep(0)\n"}, None),
     ("testlint", {"tests/a.py": "import asyncio\nasyncio.sleep(0.01)\n"}, "tests/a.py:2: sleeps"),
     ("testlint", {"tests/a.py": "from time import sleep\nsleep(n)\n"}, "tests/a.py:2: sleeps"),

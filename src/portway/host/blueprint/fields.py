@@ -1,6 +1,6 @@
 """Every field of a blueprint that Portway knows, as Render names it, with what it does here.
 
-This table alone decides how a file is read, what the messages say, and what docs/blueprint.md lists.
+This table alone decides how a file is read, what the messages say, and what docs/blueprint-fields.md lists.
 """
 
 from __future__ import annotations
