@@ -289,7 +289,7 @@ def of_wrong_type(section: Section) -> Iterator[tuple[str, dict[str, Any]]]:
             yield f"{kind.section.says} must be a mapping, as in `name: value`", {name: ["x"]}
             yield from ((text, {name: [inner]}) for text, inner in of_wrong_type(kind.section))
         elif kind is not ANYTHING:
-            yield f"`{known.name}` must be {kind.says}", {name: {"a": ["b"]}}
+            yield f"`{known.name}` must be {kind.says}", {name: [{"a": "b"}]}
     yield f"unknown field `qqqq` of {section.says}: remove it", {"qqqq": 1}
 
 
