@@ -122,9 +122,9 @@ def test_a_deploy_replaces_all_instances_without_a_failed_call_or_none_of_them(r
             seen.append(running.call("switched", "who", token)["version"])
         return seen
 
-    with ThreadPoolExecutor(6) as callers:
+    with ThreadPoolExecutor(5) as callers:
         held = busy(running, "switched", token, tmp_path / "go", callers)
-        constant = [callers.submit(versions) for _ in range(3)]
+        constant = [callers.submit(versions) for _ in range(2)]
         try:
             refused = running.portway("deploy", many(tmp_path / "app", "bad", ONE_START), "--name", "switched")
             assert refused.returncode == 1

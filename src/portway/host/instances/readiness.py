@@ -41,14 +41,17 @@ class NotReady(Exception):
         return "\n  ".join([f"{self.args[0]}{':' if self.log else ''}", *self.log])
 
 
-async def until_ready(instance: Instance, release: Release, host: str, seconds: float = READY_SECONDS) -> None:
-    """Wait until the instance answers as an MCP server to the name `host`, and passes its health check if it has one.
-
-    Raises `NotReady`, at once when it ends.
-    """
+async def until_answers(instance: Instance, release: Release, host: str, seconds: float = READY_SECONDS) -> None:
+    """Wait until the instance answers as an MCP server to the name `host`. Raises `NotReady`, at once when it ends."""
     endpoint = Endpoint(instance, host, release.config.path)
     await unless_it_ends(endpoint, release.log, seconds, _first_answer(endpoint))
+
+
+async def until_ready(instance: Instance, release: Release, host: str, seconds: float = READY_SECONDS) -> None:
+    """Do what `until_answers` does, and wait until the instance passes its health check, if it has one."""
+    await until_answers(instance, release, host, seconds)
     if (check := health_check(instance, release, host)) is not None:
+        endpoint = Endpoint(instance, host, release.config.path)
         await unless_it_ends(endpoint, release.log, None, _first_pass(check, release.log, seconds))
 
 

@@ -12,7 +12,7 @@ from portway.host.files import remove_tree
 from portway.host.gate_client import GateClient
 from portway.host.instances.instance_group import InstanceGroup
 from portway.host.instances.keeper import Keeper
-from portway.host.instances.readiness import NotReady, until_ready
+from portway.host.instances.readiness import NotReady, until_answers
 from portway.host.instances.runtime import Instance, Runtime
 from portway.host.instances.starter import Starter
 from portway.host.instances.storage import StorageWatch
@@ -192,7 +192,7 @@ class RunningApps:
         if instance is None:
             return None
         try:
-            await until_ready(instance, live, self._starter.hostname(live.app), _ADOPT_SECONDS)
+            await until_answers(instance, live, self._starter.hostname(live.app), _ADOPT_SECONDS)
         except NotReady as error:
             _log.warning("%s was running but is restarted: %s", record.app, error.args[0])
             await instance.stop(at_once=True)  # no app waits for one that hangs

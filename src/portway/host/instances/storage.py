@@ -33,7 +33,7 @@ class StorageWatch:
         if not apps:
             return
         command = ["du", "-skH", "--", *apps]
-        with contextlib.suppress(OSError):  # there is no du, or no memory for it
+        with contextlib.suppress(OSError):  # there is no du, no memory for it, or no time: TimeoutError is one
             pipe, nowhere = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
             process = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=nowhere)
             assert process.stdout is not None
