@@ -106,7 +106,7 @@ def test_a_blueprint_made_for_render_is_understood_without_an_edit(check: Check)
         at((6, 5), "`region` has no effect here: the host runs on this machine"),
         at((10, 5), "`autoDeploy` is an old name of `autoDeployTrigger`: rename it"),
         at((10, 5), "`autoDeployTrigger` has no effect here: no git push deploys an app yet"),
-        at((14, 9), "`PORT` has no effect here: the host chooses the port and sets it"),
+        at((14, 9), "`PORT` has no effect here: the host sets it"),
     ]
 
 
@@ -148,7 +148,7 @@ WRONG = [
     (
         "envVars: [{key: 1A, value: b}]",
         (4, 21),
-        "`key` must be a name of letters, digits and `_`, `-`, `.`, no digit first",
+        "`key` must be a name of letters, digits and `_`, no digit first",
     ),
     ("envVars: [{key: A, value: b}, {key: A, value: c}]", (4, 35), "the variable `A` is there twice: keep one"),
     ("envVars: [{key: A, fromGroup: b}]", (4, 15), "`fromGroup` brings the names of its variables: remove `key`"),

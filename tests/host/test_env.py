@@ -367,7 +367,7 @@ def test_an_environment_is_made_of_blueprint_settings_groups_and_other_apps(tmp_
     assert len(base64.b64decode(secrets.pop("TOKEN"))) == 32
     assert secrets == {"API_KEY": "app's", "REGION": "eu", "OTHER": "other.test:8080", "COPY": "copied"}
     assert made.values["LEVEL"] == "info", "what the blueprint says wins"
-    assert [note.split(" ")[0] for note in made.notes] == ["PORT", "LEVEL"]
+    assert [note.split(" ")[0] for note in made.notes] == ["LEVEL"]
     assert environments.resolve("app", config) == made, "a generated value stays"
     with pytest.raises(VariableError, match="REGION of shared has its value from the blueprint: change it there"):
         environments.set(group, {"REGION": "us", "MORE": "x"})

@@ -11,6 +11,7 @@ from portway.host.blueprint.problems import BlueprintError, Problems
 from portway.host.blueprint.section_reader import Found, SectionReader, Values
 from portway.host.blueprint.yaml_tree import LARGEST_BYTES, read_tree
 from portway.host.builds.source import SourceError, app_name
+from portway.host.variable_names import is_hosts_own
 
 FILES = ("render.yaml", "portway.yaml")
 _SOURCES = ("value", "generate_value", "sync", "from_group", "from_service", "from_database")
@@ -127,8 +128,8 @@ class _Reading:
                 self._problems.error(place, "this variable has no name: add `key`")
             elif key in variables:
                 self._problems.error(place, f"the variable `{key}` is there twice: keep one")
-            elif key == "PORT":
-                self._problems.warning(place, "`PORT` has no effect here: the host chooses the port and sets it")
+            elif is_hosts_own(key):
+                self._problems.warning(place, f"`{key}` has no effect here: the host sets it")
             elif given != ["from_database"]:  # left out, as was said
                 variables[key] = self._source(entry)
         return variables, groups

@@ -15,6 +15,7 @@ from portway.host.blueprint.kinds import (
     ARGUMENTS,
     FLAG,
     FOLDER,
+    GROUP_NAME,
     NAME,
     TEXT,
     TEXTS,
@@ -92,7 +93,7 @@ ENV_VARS = List(
         "a variable",
         (
             *_GROUP_VARIABLE,
-            Field("fromGroup", NAME, "all variables of a group", "from_group"),
+            Field("fromGroup", GROUP_NAME, "all variables of a group", "from_group"),
             Field("fromService", _FROM_SERVICE, "what another service has", "from_service"),
             Field("fromDatabase", ANYTHING, target="from_database", not_hosted="a database"),
         ),
@@ -213,7 +214,7 @@ SERVICE = Section(
 GROUP = Section(
     "a group of variables",
     (
-        Field("name", NAME, "its name, for `fromGroup`", "name", is_required=True),
+        Field("name", GROUP_NAME, "its name, for `fromGroup`", "name", is_required=True),
         Field("envVars", List(Section("a variable", _GROUP_VARIABLE)), "its variables", "env_vars", is_required=True),
     ),
 )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from portway.host import variable_names
 from portway.host.blueprint.yaml_tree import Items, Members, Node, Scalar
 
 _LONGEST = 32 * 1024
@@ -113,7 +114,8 @@ NAME = matching("a name", r"[^\n]{1,256}")
 FOLDER = matching("a folder of the repository, as in `backend`", r"(?!/)(?!(?:.*/)?\.\.(?:/|$))[^\n]*")
 URL_PATH = matching("a path that begins with `/`", r"/[!-~]*")
 ABSOLUTE_PATH = matching("a path that begins with `/`", r"/[^\n]*")
-VARIABLE = matching("a name of letters, digits and `_`, `-`, `.`, no digit first", r"[A-Za-z_][A-Za-z0-9_.-]{0,255}")
+VARIABLE = matching("a name of letters, digits and `_`, no digit first", variable_names.VARIABLE)
+GROUP_NAME = matching("a name of letters, digits, spaces and `.`, `_`, `-`, up to 64", variable_names.GROUP)
 TEXTS = list_of(TEXT, "texts")
 ARGUMENTS = Kind("a mapping of arguments, as in `city: Oslo`", _arguments)
 ANYTHING = Kind("anything", lambda _node: True)

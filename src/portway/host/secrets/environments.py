@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from portway.host.app_config import AppConfig, EnvSource, FromService
-from portway.host.secrets.variables import Owner, VariableError, Variables, check_size, is_hosts_own
+from portway.host.secrets.variables import Owner, VariableError, Variables, check_size
 from portway.host.store import Store
 
 _GENERATED_BYTES = 32
@@ -56,9 +56,7 @@ class Environments:
         values |= own
         notes, public, unset = [], set[str](), []
         for name, source in config.env.items():
-            if is_hosts_own(name):
-                notes.append(f"{name} is set by the host, so the blueprint's value is not used")
-            elif source.value is not None:
+            if source.value is not None:
                 values[name] = source.value
                 public.add(name)
                 if own.get(name, source.value) != source.value:

@@ -9,18 +9,13 @@ import msgspec
 
 from portway.host.secrets.key_file import KeyFile, KeyFileError
 from portway.host.store import Store, StoreError, VariableRecord, VariableSource, environment_place
+from portway.host.variable_names import GROUP, VARIABLE, is_hosts_own
 from portway.protocol.sealing import Keys
 
 _PURPOSE = b"variables"
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
-_OWNER_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ._-]{0,62}[A-Za-z0-9])?")
 _MOST = 500
 _LARGEST_VALUE = 64 * 1024
 _LARGEST = 512 * 1024  # the kernel takes about 2 MB of arguments and environment
-_HOSTS_OWN = {
-    *("PATH", "HOME", "TMPDIR", "PORT", "PORTWAY_APP", "PORTWAY_INSTANCE", "PORTWAY_KEYS", "PORTWAY_LIFELINE"),
-    *("PORTWAY_RELEASE", "PORTWAY_SOCKET", "PORTWAY_STORAGE"),
-}
 
 
 class VariableError(Exception):
@@ -62,7 +57,7 @@ class Variables:
 
     def set(self, owner: Owner, values: Mapping[str, str], source: VariableSource = "set") -> None:
         """Raise `VariableError` when a name or a value cannot be one, or there are too many; nothing is set then."""
-        if not _OWNER_NAME.fullmatch(owner.name):
+        if not re.fullmatch(GROUP, owner.name):
             raise VariableError(f"{owner.name!r} cannot name a group: give up to 64 letters, digits, spaces, . _ and -")
         for name, value in values.items():
             _check(name, value)
@@ -131,11 +126,6 @@ class Variables:
         return _decrypt(self._keys, encrypted, place)
 
 
-def is_hosts_own(name: str) -> bool:
-    """Return whether the host itself sets a variable of that name, so that nobody else can."""
-    return name in _HOSTS_OWN or name.startswith("RENDER_")
-
-
 def check_size(name: str, values: Mapping[str, str]) -> None:
     """Raise `VariableError` when these are too many variables for an app, or they are too large."""
     size = sum(len(name) + len(value.encode()) for name, value in values.items())
@@ -147,7 +137,7 @@ def check_size(name: str, values: Mapping[str, str]) -> None:
 
 
 def _check(name: str, value: str) -> None:
-    if not _NAME.fullmatch(name):
+    if not re.fullmatch(VARIABLE, name):
         raise VariableError(f"{name[:128]!r} cannot name a variable: give letters, digits and _, no digit first")
     if is_hosts_own(name):
         raise VariableError(f"{name} is set by the host for every app: choose another name")

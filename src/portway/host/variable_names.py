@@ -1,0 +1,13 @@
+"""Names of variables and of their groups: which there can be, and which the host keeps to itself."""
+
+VARIABLE = r"[A-Za-z_][A-Za-z0-9_]{0,127}"
+GROUP = r"[A-Za-z0-9](?:[A-Za-z0-9 ._-]{0,62}[A-Za-z0-9])?"
+_HOSTS_OWN = {
+    *("PATH", "HOME", "TMPDIR", "PORT", "PORTWAY_APP", "PORTWAY_INSTANCE", "PORTWAY_KEYS", "PORTWAY_LIFELINE"),
+    *("PORTWAY_RELEASE", "PORTWAY_SOCKET", "PORTWAY_STORAGE"),
+}
+
+
+def is_hosts_own(name: str) -> bool:
+    """Return whether the host itself sets a variable of that name, so that nobody else can."""
+    return name in _HOSTS_OWN or name.startswith("RENDER_")
