@@ -148,6 +148,23 @@ def test_pip_in_a_build_command_is_uv_and_installs_into_the_app(paths: Paths) ->
         built(paths, {}, build_command="pip wheel .", start_command="true")
 
 
+def test_bytecode_is_compiled_once_for_all_apps_but_never_taken_from_changed_files(paths: Paths) -> None:
+    def links(release: Release) -> int:
+        (compiled,) = release.venv.glob("lib/*/site-packages/click/__pycache__/core.*.pyc")
+        return compiled.stat().st_nlink
+
+    change = "sed -i 's/^import os$/import os; x = 1/' \"$VIRTUAL_ENV\"/lib/python3*/site-packages/click/core.py"
+    changed, _ = built(paths, {"readme": ""}, build_command=f"pip install click && {change}", start_command="true")
+    assert links(changed) == 1
+    changed.remove(keep_log=False)
+
+    first, _ = built(paths, {"readme": ""}, build_command="pip install click", start_command="true")
+    assert links(first) == 2
+    first.remove(keep_log=False)
+    again, _ = built(paths, {"readme": ""}, build_command="pip install click", start_command="true")
+    assert links(again) == 2
+
+
 def test_a_node_that_is_not_there_and_cannot_be_fetched_is_named(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setenv("UV_OFFLINE", "1")

@@ -50,7 +50,6 @@ def build_environment(paths: Paths) -> dict[str, str]:
         "LANG": "C.UTF-8",
         "HOME": str(paths.cache),
         "UV_NO_PROGRESS": "1",
-        "UV_COMPILE_BYTECODE": "1",
         "CI": "true",
         "npm_config_audit": "false",
         "npm_config_fund": "false",

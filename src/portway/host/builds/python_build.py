@@ -10,6 +10,7 @@ from portway.host.app_config import Start
 from portway.host.builds import pip_shim, serve_object
 from portway.host.builds.build_commands import BuildCommands
 from portway.host.builds.build_environment import build_environment
+from portway.host.builds.bytecode import add_bytecode
 from portway.host.builds.python_recipe import PythonRecipe, script_metadata
 from portway.host.builds.uv_program import find_uv
 from portway.host.builds.wheel import running_wheel
@@ -49,6 +50,7 @@ async def build_python(release: Release, recipe: PythonRecipe, paths: Paths, var
             required.append("portway")
         if required:
             await _install(commands, uv, release, constraint, required)
+    await add_bytecode(release, commands, paths)
     python = str(release.venv / "bin" / "python")
     if config.start_command:
         return Start(["/bin/sh", "-c", config.start_command], config.start_command)
