@@ -18,6 +18,8 @@ from portway.host.instances.runtime import InstanceLimits
 from portway.host.instances.starter import Starter
 from portway.host.paths import Paths
 from portway.host.releases.release import Release
+from portway.host.secrets.key_file import KeyFile
+from portway.host.secrets.variables import Variables
 from portway.host.store import Store
 from tests.host.log_writer import log_writer
 from tests.host.test_start_commands import SERVER
@@ -75,7 +77,11 @@ def test_an_instance_that_fails_its_health_check_gets_no_calls_until_it_passes_a
         store = Store(paths.database)
         store.begin_release("app", "/")
         changed = asyncio.Event()
-        starter = Starter(ProcessRuntime(paths), store, InstanceLimits(check_seconds=0.2, checks_out=2, checks=15))
+        limits, variables = (
+            InstanceLimits(check_seconds=0.2, checks_out=2, checks=15),
+            Variables(store, KeyFile(paths.key)),
+        )
+        starter = Starter(ProcessRuntime(paths), store, limits, variables)
         group = InstanceGroup(release, starter, changed.set)
 
         async def state(wanted: str) -> str:
