@@ -354,12 +354,14 @@ projects:
     environments:
       - name: production
         services: [{type: web, name: a}]
-        envVarGroups: [{name: g, envVars: [{key: A, value: b}]}]
+        envVarGroups: [{name: g, envVars: [{key: A, value: b}, {key: C, sync: false}]}]
 ungrouped:
   services: [{type: web, name: b, scaling: {minInstances: 2, maxInstances: 3}, numInstances: 5}]
 """
     found = plan(check(content, "-o", "json"))
     assert [app["app"] for app in found["apps"]] == ["b", "a"]
+    assert found["must_be_set"] == {"g": ["C"]}
+    assert "to set in the group g   C   (portway env set --group g C=…)\n" in check(content).stdout
     assert found["apps"][0]["service"]["numInstances"] == 2
     assert at((9, 80), "`numInstances` has no effect here: `scaling` takes its place") in found["warnings"]
 

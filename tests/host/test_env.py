@@ -369,6 +369,9 @@ def test_an_environment_is_made_of_blueprint_settings_groups_and_other_apps(tmp_
     assert made.values["LEVEL"] == "info", "what the blueprint says wins"
     assert [note.split(" ")[0] for note in made.notes] == ["LEVEL"]
     assert environments.resolve("app", config) == made, "a generated value stays"
+    with pytest.raises(VariableError) as unset:
+        environments.define_group("other", {"KEY": EnvSource(sync=False), "MADE": EnvSource(generate_value=True)})
+    assert str(unset.value) == "the group other lacks variables: run `portway env set --group other KEY=…`"
     with pytest.raises(VariableError, match="REGION of shared has its value from the blueprint: change it there"):
         environments.set(group, {"REGION": "us", "MORE": "x"})
     store.begin_release("app", "/")

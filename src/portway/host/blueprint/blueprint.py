@@ -14,6 +14,7 @@ from portway.host.builds.source import SourceError, app_name
 from portway.host.variable_names import is_hosts_own
 
 FILES = ("render.yaml", "portway.yaml")
+_NO_SOURCE = {"generate_value": False, "sync": True}  # these values of a field say nothing of where a value comes from
 _SOURCES = ("value", "generate_value", "sync", "from_group", "from_service", "from_database")
 
 
@@ -116,7 +117,7 @@ class _Reading:
         groups: list[str] = []
         for entry in entries:
             key, place = entry.text("key"), entry.place
-            given = [name for name in _SOURCES if _is_source(name, entry.get(name))]
+            given = [name for name in _SOURCES if entry.get(name) not in (None, _NO_SOURCE.get(name))]
             if len(given) != 1:
                 listed = "`value`, `generateValue: true`, `sync: false`, `fromGroup` or `fromService`"
                 self._problems.error(place, f"a variable has one source, {listed}: write one")
@@ -145,8 +146,3 @@ class _Reading:
 
 def _number(found: Found | None) -> int:
     return found.value if found is not None and isinstance(found.value, int) else 1
-
-
-def _is_source(name: str, value: object) -> bool:
-    """Return whether this field of a variable says where its value comes from; `sync: true` does not."""
-    return value is not None and value is not (name == "sync")

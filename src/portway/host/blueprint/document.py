@@ -42,7 +42,7 @@ def _written(section: Section, values: dict[str, object]) -> Document:
         if field.target in values:
             value = values[field.target]
             if isinstance(field.kind, Section) and isinstance(value, dict):
-                written[field.name] = _written(field.kind, value | {"type": "web"})
+                written[field.name] = _written(field.kind, value | {"type": "web"})  # `fromService` has one
             else:
                 written[field.name] = value
     return written

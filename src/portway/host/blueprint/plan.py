@@ -1,10 +1,10 @@
 """What a deploy of a source would do, found without deploying it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from portway.host.app_config import DEFAULT, AppConfig
+from portway.host.app_config import DEFAULT, AppConfig, EnvSource
 from portway.host.blueprint.blueprint import Blueprint, read_blueprint
 from portway.host.blueprint.document import Document, service_document
 from portway.host.builds.node_recipe import NodeRecipe
@@ -32,10 +32,14 @@ class AppPlan:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The apps of a source. `file` is its blueprint, None without one."""
+    """The apps of a source. `file` is its blueprint, None without one.
+
+    `must_be_set` are the variables that `portway env set --group` has to give, by group.
+    """
 
     file: str | None
     apps: list[AppPlan]
+    must_be_set: dict[str, list[str]]
     warnings: list[str]
 
     def lines(self) -> Iterator[str]:
@@ -49,6 +53,9 @@ class Plan:
                 yield f"  to set   {name}   (portway env set {app.app} {name}=…)"
             for warning in app.warnings:
                 yield f"  warning  {warning}"
+        for group, names in self.must_be_set.items():
+            for name in names:
+                yield f"to set in the group {group}   {name}   (portway env set --group {group} {name}=…)"
 
 
 def read_plan(folder: Path, *, skip: bool) -> Plan:
@@ -60,17 +67,21 @@ def read_plan(folder: Path, *, skip: bool) -> Plan:
     if blueprint is None:
         blueprint = Blueprint(None, {app_name(folder.absolute().name, None): DEFAULT})
     apps = [_plan(app, config, app_folder(folder, config.root_dir)) for app, config in blueprint.apps.items()]
-    return Plan(blueprint.file, apps, blueprint.warnings)
+    must_be_set = {group: unset for group, env in blueprint.groups.items() if (unset := _must_be_set(env))}
+    return Plan(blueprint.file, apps, must_be_set, blueprint.warnings)
 
 
 def _plan(app: str, config: AppConfig, folder: Path) -> AppPlan:
     values = {name: source.value for name, source in config.env.items() if source.value is not None}
     recipe = read_recipe(folder, config, values)
     build = config.build_command or "what the files require is installed"
-    must_be_set = [name for name, source in config.env.items() if not source.sync]
     warnings = look_before(folder, config, recipe, values)
     start, service = _start(config, recipe), service_document(app, config)
-    return AppPlan(app, recipe.describe(), build, start, must_be_set, service, warnings)
+    return AppPlan(app, recipe.describe(), build, start, _must_be_set(config.env), service, warnings)
+
+
+def _must_be_set(env: Mapping[str, EnvSource]) -> list[str]:
+    return [name for name, source in env.items() if not source.sync]
 
 
 def _start(config: AppConfig, recipe: Recipe) -> str:

@@ -134,15 +134,15 @@ class SectionReader:
             self._problems.error(place, f"{text}: remove it, or give --skip to leave it out")
 
     def _unknown(self, place: Place, name: str, section: Section) -> None:
-        names = {plain_name(known.name): known.name for known in section.fields}
-        near = difflib.get_close_matches(plain_name(name[:80]), names, 1)
+        names = {_plain_name(known.name): known.name for known in section.fields}
+        near = difflib.get_close_matches(_plain_name(name[:80]), names, 1)
         if near:
             self._problems.error(place, f"unknown field `{shortened(name)}`; did you mean `{names[near[0]]}`?")
         else:
             self._problems.error(place, f"unknown field `{shortened(name)}` of {section.says}: remove it")
 
 
-def plain_name(name: str) -> str:
+def _plain_name(name: str) -> str:
     """Return a name without what people spell differently: case, hyphens and underscores."""
     return name.lower().replace("_", "").replace("-", "")
 

@@ -199,12 +199,15 @@ class Deployer:
         given: Mapping[str, str],
     ) -> dict[str, Environment]:
         """Set what the deploy sets, and return the environment of each app. Raises `VariableError`."""
+        environments, lacking = {}, []
         for group, env in groups.items():
-            self.environments.define_group(group, env)
+            try:
+                self.environments.define_group(group, env)
+            except VariableError as error:
+                lacking.append(str(error))
         for app, config in configs.items():
             self.environments.set(Owner("app", app), given, config)
             self.environments.generate(app, config.env)
-        environments, lacking = {}, []
         for app, config in configs.items():
             try:
                 environments[app] = self.environments.resolve(app, config)

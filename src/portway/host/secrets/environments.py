@@ -82,11 +82,14 @@ class Environments:
         self._generate(Owner("app", app), env)
 
     def define_group(self, name: str, env: Mapping[str, EnvSource]) -> None:
-        """Give a group the values that a blueprint says. Raises `VariableError`."""
+        """Give a group the values that a blueprint says. Raises `VariableError`, also for what a person has not set."""
         owner = Owner("group", name)
         self._generate(owner, env)
         literal = {key: source.value for key, source in env.items() if source.value is not None}
         self.variables.set(owner, literal, "blueprint")
+        known = {record.name for record in self.variables.list(owner)}
+        if unset := " ".join(f"{key}=…" for key, source in env.items() if not source.sync and key not in known):
+            raise VariableError(f"the group {name} lacks variables: run `{owner.command('set', unset)}`")
 
     def set(self, owner: Owner, values: Mapping[str, str], config: AppConfig | None = None) -> None:
         """Set what a person gives. `config` is an app's, if it is not the live one. Raises `VariableError`."""
