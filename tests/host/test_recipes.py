@@ -40,7 +40,6 @@ def recipe(folder: Path, files: dict[str, str], variables: dict[str, str] | None
         ({"requirements.txt": "idna"}, None, "requirements.txt"),
         ({"pyproject.toml": PROJECT}, None, ""),
         ({"pyproject.toml": PROJECT + 'dependencies = ["idna"]'}, None, "pyproject.toml"),
-        ({"pyproject.toml": POETRY}, None, "pyproject.toml"),
         ({"pyproject.toml": PROJECT, "uv.lock": "", "requirements.txt": ""}, None, "uv.lock"),
         ({"pyproject.toml": PROJECT + 'requires-python = ">=3.11, <4"'}, None, ""),
         ({"pyproject.toml": PROJECT + 'requires-python = ">=3.99"'}, ">=3.99", ""),
@@ -90,6 +89,11 @@ def test_the_object_of_another_framework_is_found_without_an_import(
     [
         ({"pyproject.toml": "= 1"}, {}, "pyproject.toml is not TOML: …"),
         ({"server.py": "# /// script\n# = 1\n# ///\n"}, {}, "the script metadata in … is not TOML: …"),
+        (
+            {"pyproject.toml": POETRY},
+            {},
+            "the requirements in pyproject.toml are in Poetry's own table: move them to …",
+        ),
         ({"server.py": "def f(:\n"}, {}, "…, line …, is not Python: …"),
         ({"server.py": "\0"}, {}, "… is not Python: …"),
         ({"server.py": "x = 1\n" * 200_000}, {}, "… is larger than … KB"),

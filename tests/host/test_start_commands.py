@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -154,3 +155,78 @@ def test_a_server_may_listen_late_and_have_its_endpoint_at_the_root(
     done = running.portway("deploy", tmp_path, "--name", "late", "--public", "--start", start)
     assert done.returncode == 0, done.stderr
     assert running.call("late", "whoami", "")["path"] == path
+
+
+PROJECT = '[project]\nname = "weather"\nversion = "1"\nrequires-python = ">=3.11"\n'
+NODE = """
+import { createServer } from "node:http";
+const results = {
+  initialize: { protocolVersion: "2025-11-25", capabilities: { tools: {} }, serverInfo: { name: "n", version: "1" } },
+  "tools/list": { tools: [{ name: "whoami", inputSchema: { type: "object" } }] },
+  "tools/call": { content: [], structuredContent: { env: process.env.NODE_ENV, by: process.env.BUILT } },
+};
+createServer(async (request, response) => {
+  let body = "";
+  for await (const chunk of request) body += chunk;
+  const call = JSON.parse(body || "{}");
+  const result = results[call.method];
+  const error = { code: -32601, message: "no such method" };
+  response.writeHead("id" in call ? 200 : 202, { "content-type": "application/json" });
+  const reply = { jsonrpc: "2.0", id: call.id, ...(result ? { result } : { error }) };
+  response.end("id" in call ? JSON.stringify(reply) : "");
+}).listen(process.env.PORT);
+"""
+
+
+@pytest.mark.install
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("files", "config"),
+    [
+        pytest.param(
+            {"pyproject.toml": PROJECT},
+            {"build_command": "uv lock && uv sync --frozen", "start_command": "uv run main.py"},
+            id="uv sync, uv run",
+        ),
+        pytest.param(
+            {"main.py": f"# /// script\n# dependencies = ['idna']\n# ///\nimport idna\n{SERVER}"},
+            {"start_command": "python main.py"},
+            id="script metadata",
+        ),
+        pytest.param(
+            {"requirements.txt": "idna"},
+            {"build_command": "python -m pip install -U pip && pip install -r requirements.txt --no-cache-dir"}
+            | {"start_command": "python -c 'import idna' && python main.py"},
+            id="pip",
+        ),
+    ],
+)
+def test_a_python_project_of_any_tool_is_built(
+    running: Host, tmp_path: Path, files: dict[str, str], config: dict[str, str]
+) -> None:
+    for name, content in ({"main.py": SERVER} | files).items():
+        (tmp_path / name).write_text(content)
+    running.deploy(tmp_path, "tools", access="public", **{"build_command": ""} | config)
+    assert running.call("tools", "whoami", "")["path"] == "/mcp"
+
+
+@pytest.mark.install
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("package", "lock"),
+    [
+        ({"packageManager": "pnpm@10.12.1"}, ("pnpm-lock.yaml", "lockfileVersion: '9.0'\nimporters:\n  .: {}\n")),
+        ({}, ("yarn.lock", "# yarn lockfile v1\n")),
+        ({"engines": {"node": "22.x"}, "name": "n", "version": "1"}, ("readme", "")),
+    ],
+    ids=["pnpm", "yarn", "another Node"],
+)
+def test_a_node_project_of_any_package_manager_is_built(
+    running: Host, tmp_path: Path, package: dict[str, object], lock: tuple[str, str]
+) -> None:
+    scripts = {"build": "node -e \"fs.writeFileSync('built', '')\"", "start": "BUILT=$(ls built) node main.js"}
+    (tmp_path / "package.json").write_text(json.dumps({"type": "module", "scripts": scripts} | package))
+    (tmp_path / "main.js").write_text(NODE)
+    (tmp_path / lock[0]).write_text(lock[1])
+    running.deploy(tmp_path, "nodes", access="public", start_command="")
+    assert running.call("nodes", "whoami", "") == {"env": "production", "by": "built"}

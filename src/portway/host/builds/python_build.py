@@ -34,9 +34,7 @@ async def build_python(release: Release, recipe: PythonRecipe, paths: Paths, var
     if config.build_command:
         shims = _add_pip(release)
         own = {
-            "PATH": release.environment()["PATH"],
-            "VIRTUAL_ENV": str(release.venv),
-            "UV_PROJECT_ENVIRONMENT": str(release.venv),
+            **{name: release.environment()[name] for name in ("PATH", "VIRTUAL_ENV", "UV_PROJECT_ENVIRONMENT")},
             "PYTHONPATH": str(shims),
             pip_shim.CONSTRAINT: str(constraint),
         }

@@ -40,7 +40,7 @@ class PythonRecipe:
 
 def read_python_recipe(folder: Path, config: AppConfig, variables: Mapping[str, str]) -> PythonRecipe:
     """Read it from the files of an app. Raises `BuildError` when they cannot be what a start needs."""
-    project, poetry = _project(folder)
+    project, is_poetrys = _project(folder)
     script = script_metadata(folder, config)
     python = sys.executable
     if wanted := variables.get("PYTHON_VERSION", "").strip():
@@ -55,8 +55,13 @@ def read_python_recipe(folder: Path, config: AppConfig, variables: Mapping[str, 
         requirements = "uv.lock"
     elif (folder / "requirements.txt").is_file():
         requirements = "requirements.txt"
-    elif project.get("dependencies") or poetry:
+    elif project.get("dependencies"):
         requirements = "pyproject.toml"
+    elif is_poetrys and not config.build_command:
+        raise BuildError(
+            "the requirements in pyproject.toml are in Poetry's own table: move them to the table `project`, which "
+            "Poetry reads as well, or export them to requirements.txt"
+        )
     else:
         requirements = script[0] if script else ""
     if config.start_command:
@@ -85,7 +90,7 @@ def script_metadata(folder: Path, config: AppConfig) -> tuple[str, dict[str, Any
 
 
 def _project(folder: Path) -> tuple[dict[str, Any], bool]:
-    """Return the table `project` of pyproject.toml, and whether Poetry has the requirements instead."""
+    """Return the table `project` of pyproject.toml, and whether Poetry's own table has requirements."""
     if not (pyproject := folder / "pyproject.toml").is_file():
         return {}, False
     try:
@@ -94,8 +99,8 @@ def _project(folder: Path) -> tuple[dict[str, Any], bool]:
         raise BuildError(f"pyproject.toml is not TOML: {error}") from None
     table, tools = content.get("project"), content.get("tool")
     poetry = tools.get("poetry") if isinstance(tools, dict) else None
-    has_poetry = isinstance(poetry, dict) and "dependencies" in poetry and "build-system" in content
-    return (table if isinstance(table, dict) else {}), has_poetry
+    wanted = poetry.get("dependencies") if isinstance(poetry, dict) else None
+    return (table if isinstance(table, dict) else {}), isinstance(wanted, dict) and bool(wanted.keys() - {"python"})
 
 
 def _admits_ours(wanted: str) -> bool:

@@ -18,7 +18,7 @@ _PYTHON_FILES = ("requirements.txt", "pyproject.toml", "uv.lock")
 _PYTHON_WORDS = {"python", "python3", "pip", "pip3", "uv", "uvicorn", "gunicorn", "fastmcp", "mcp", "portway"}
 _NODE_WORDS = {"node", "npm", "npx", "pnpm", "yarn", "tsx"}
 _MISSING = {
-    "poetry": "leave the build command out, or say `pip install .`: uv builds Poetry's projects",
+    "poetry": "leave it out and have the requirements in the table `project`, or say `pip install .`",
     "pipenv": "export its lock to requirements.txt",
     "bun": "use npm, pnpm or yarn",
 }

@@ -69,6 +69,11 @@ class Release:
             "TMPDIR": str(self.directory / "tmp"),
             "PYTHONUNBUFFERED": "1",
             "PYTHONDONTWRITEBYTECODE": "1",
+            # `uv run` uses the environment as it was built.
+            "VIRTUAL_ENV": str(self.venv),
+            "UV_PROJECT_ENVIRONMENT": str(self.venv),
+            "UV_NO_SYNC": "1",
+            "UV_OFFLINE": "1",
         }
         if self.storage is not None:
             variables["PORTWAY_STORAGE"] = str(self.storage)
