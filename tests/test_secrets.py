@@ -19,8 +19,8 @@ from tests.host.running_host import Host, host
 from tests.support import SCRIPTS, Started, eventually, started
 
 PLANTED = "pLaNtEd"
-MARKS = tuple(f"{PLANTED}-{place}" for place in ("token", "argument", "query", "json", "header", "cookie"))
-TOKEN, ARGUMENT, QUERY, JSON, HEADER, COOKIE = MARKS
+MARKS = tuple(f"{PLANTED}-{place}" for place in ("token", "argument", "query", "json", "header", "cookie", "variable"))
+TOKEN, ARGUMENT, QUERY, JSON, HEADER, COOKIE, VARIABLE = MARKS
 SERVER = """
 from portway import Server, ToolError
 server = Server("quiet")
@@ -135,6 +135,17 @@ def running(tmp_path: Path, file: Path) -> Iterator[Host]:
 def test_a_host_keeps_no_secret_in_replies_logs_record_or_data(running: Host) -> None:
     token = running.ready["token"]
     made = running.portway("token", "create", "app", "second").stdout.strip()
+    told = [
+        running.portway("env", "set", "app", f"KEY={VARIABLE}", "QUITE=-", stdin=VARIABLE),
+        running.portway("env", "set", "--group", "shared", f"KEY={VARIABLE}"),
+        running.portway("env", "set", "app", f"PORT={VARIABLE}"),
+        running.portway("env", "import", "app", "-", stdin=f"KEY {VARIABLE}"),
+        running.portway("env", "rekey"),
+        running.portway("env", "list", "app", "-o", "json"),
+        running.portway("config", "app"),
+        running.portway("ps", "-o", "json"),
+    ]
+    assert not found("".join(one.stdout + one.stderr for one in told), VARIABLE)
     visitor = Visitor(f"{running.ready['url']}/app/mcp", token)
     visitor.visit()
     assert visitor.ask("tools/call", name="take", arguments={"secret": made}) == 200

@@ -134,7 +134,12 @@ def test_a_change_is_a_new_release_of_the_same_files_and_cuts_no_call(running: H
 def test_a_change_that_the_app_does_not_start_with_leaves_the_old_release_serving(
     running: Host, tmp_path: Path
 ) -> None:
-    running.portway("deploy", app(tmp_path, "picky", NEEDY), "--env", "API_KEY=a-long-api-key")
+    code = NEEDY + "\nif len(KEY) > 20:\n    raise SystemExit('it refuses ' + KEY)\n"
+    running.portway("deploy", app(tmp_path, "picky", code), "--env", "API_KEY=a-long-api-key")
+    refused = running.portway("env", "set", "picky", "API_KEY=an-api-key-of-over-20")
+    assert "it refuses [API_KEY]" in refused.stderr
+    assert "an-api-key" not in refused.stderr
+    running.portway("env", "set", "picky", "API_KEY=a-long-api-key")
     refused = running.portway("env", "unset", "picky", "API_KEY")
     assert refused.returncode == 1
     assert "Error: picky goes on without the change: the server ended" in refused.stderr

@@ -42,6 +42,10 @@ class Release:
         return self.files / "venv"
 
     @property
+    def home(self) -> Path:
+        return self.files / "home"
+
+    @property
     def tools(self) -> Path:
         """Programs beside those of the system: uv, or node and its package manager."""
         return self.files / "bin"
@@ -65,7 +69,7 @@ class Release:
         variables = {
             "PATH": f"{self.venv / 'bin'}:{self.folder / 'node_modules' / '.bin'}:{self.tools}:{SYSTEM_PATH}",
             "LANG": "C.UTF-8",
-            "HOME": str(self.files / "home"),
+            "HOME": str(self.home),
             "TMPDIR": str(self.directory / "tmp"),
             "PYTHONUNBUFFERED": "1",
             "PYTHONDONTWRITEBYTECODE": "1",

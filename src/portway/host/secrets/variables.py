@@ -83,13 +83,14 @@ class Variables:
 
     def keep(self, app: str, number: int, environment: Mapping[str, str]) -> None:
         """Store the variables that a release is started with, every time."""
-        payload = msgspec.json.encode(environment).decode()
-        self._store.keep_environment(app, number, self._encrypt(payload, environment_place(app, number)))
+        if environment:
+            payload = msgspec.json.encode(environment).decode()
+            self._store.keep_environment(app, number, self._encrypt(payload, environment_place(app, number)))
 
     def of_release(self, app: str, number: int) -> dict[str, str]:
         """Return the variables that a release is started with."""
         encrypted = self._store.environment(app, number)
-        if not encrypted:  # it is older than variables are
+        if not encrypted:
             return {}
         return msgspec.json.decode(self._decrypt(encrypted, environment_place(app, number)), type=dict[str, str])
 
