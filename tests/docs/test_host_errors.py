@@ -28,7 +28,7 @@ from portway.host.builds.folder_source import FolderSource
 from portway.host.builds.source import SourceError
 from portway.host.builds.uv_program import find_uv
 from portway.host.instances.keeper import Keeper
-from portway.host.instances.readiness import NotReady, read_contract
+from portway.host.instances.readiness import Approach, NotReady, read_contract
 from portway.host.instances.runtime import Instance, InstanceLimits
 from portway.host.instances.starter import Starter
 from portway.host.paths import PathError, claim, locate
@@ -194,7 +194,7 @@ def test_an_instance_that_is_no_mcp_server_is_refused_with_the_documented_text(t
         async with scripted(script) as url:
             waits = asyncio.Event().wait
             stub = cast("Instance", SimpleNamespace(address=url.removesuffix("/mcp"), wait=waits))
-            await read_contract(stub, Release("app", 1, tmp_path), "app.localhost")
+            await read_contract(stub, Release("app", 1, tmp_path), Approach("app.localhost"))
 
     with pytest.raises(NotReady) as refused:
         asyncio.run(test())

@@ -114,9 +114,9 @@ def modern(request_id: object = 1, name: str = "t", **arguments: object) -> tupl
 
 
 class Rig:
-    """A running gate. App `a` takes the tokens `secret` (alice) and `other` (bob), app `p` is public.
+    """A running gate. `a` takes the tokens `secret` (alice) and `other` (bob), `p` is public, `o` checks its callers.
 
-    Both are served by the upstreams given.
+    All are served by the upstreams given.
     """
 
     def __init__(self, paths: Paths, client: HttpClient, url: str, gate: Gate) -> None:
@@ -155,7 +155,7 @@ def record(paths: Paths) -> list[dict[str, Any]]:
 
 
 def prepare(directory: Path, addresses: list[str], *, foreign: bool = False, **limits: int) -> Paths:
-    """A data directory whose table has apps `a` (tokens `secret`, `other`) and `p` (public) on those addresses."""
+    """A data directory whose table has apps `a` (tokens `secret`, `other`), `p` (public) and `o` (access `app`)."""
     data = directory / "data"
     paths = Paths(data, directory / run_directory(data.resolve()).name)
     paths.prepare()
@@ -170,7 +170,7 @@ def prepare(directory: Path, addresses: list[str], *, foreign: bool = False, **l
             limits=routing_table.AppLimits(**limits),
             foreign=foreign,
         )
-        for name, access in (("a", "gate"), ("p", "public"))
+        for name, access in (("a", "gate"), ("p", "public"), ("o", "app"))
     }
     apps["down"] = routing_table.App("down", 1, "public", state="crashed")
     names = {"secret": "alice", "other": "bob"}

@@ -13,7 +13,7 @@ import pytest
 from portway.host.app_config import AppConfig, Start
 from portway.host.instances.instance_group import InstanceGroup
 from portway.host.instances.process_runtime import ProcessRuntime
-from portway.host.instances.readiness import NotReady, until_answers, until_ready
+from portway.host.instances.readiness import Approach, NotReady, until_answers, until_ready
 from portway.host.instances.runtime import InstanceLimits
 from portway.host.instances.starter import Starter
 from portway.host.paths import Paths
@@ -57,13 +57,15 @@ def test_an_instance_is_ready_when_its_health_check_passes(paths: Paths, release
     async def test() -> None:
         (release.source / "status").write_text("503")
         instance = await ProcessRuntime(paths).start(release, {}, InstanceLimits(stop_seconds=1))
-        await until_answers(instance, release, "app.localhost")  # which is enough for a new control to keep it
+        await until_answers(
+            instance, release, Approach("app.localhost")
+        )  # which is enough for a new control to keep it
         with pytest.raises(NotReady) as refused:
-            await until_ready(instance, release, "app.localhost", 2)
+            await until_ready(instance, release, Approach("app.localhost"), 2)
         said = "its health check /healthz?deep=1 did not pass within 2 s (status 503)"
         assert str(refused.value) == said
         (release.source / "status").write_text("302")
-        await until_ready(instance, release, "app.localhost")
+        await until_ready(instance, release, Approach("app.localhost"))
         await instance.stop()
 
     asyncio.run(asyncio.wait_for(test(), 30))

@@ -14,7 +14,7 @@ import pytest
 
 from portway.host.app_config import Start
 from portway.host.instances.process_runtime import ProcessRuntime
-from portway.host.instances.readiness import NotReady, until_ready
+from portway.host.instances.readiness import Approach, NotReady, until_ready
 from portway.host.instances.runtime import Instance, InstanceLimits
 from portway.host.paths import Paths
 from portway.host.releases.release import Release
@@ -97,7 +97,7 @@ def test_an_instance_that_ends_before_it_answers_says_how_with_its_last_words(
 ) -> None:
     async def use(_: ProcessRuntime, instance: Instance, made: Release) -> None:
         with pytest.raises(NotReady) as refused:
-            await until_ready(instance, made, "app.localhost")
+            await until_ready(instance, made, Approach("app.localhost"))
         assert str(refused.value) == f"the server ended ({how}) before it answered:\n  last words"
 
     with_instance(paths, f"echo last words; {script}", use)
@@ -106,7 +106,7 @@ def test_an_instance_that_ends_before_it_answers_says_how_with_its_last_words(
 def test_an_instance_that_never_answers_is_given_up(paths: Paths) -> None:
     async def use(_: ProcessRuntime, instance: Instance, made: Release) -> None:
         with pytest.raises(NotReady, match=r"did not answer server/discover or initialize within 0\.2 s"):
-            await until_ready(instance, made, "app.localhost", 0.2)
+            await until_ready(instance, made, Approach("app.localhost"), 0.2)
 
     with_instance(paths, "exec sleep 100", use)
 
@@ -115,7 +115,7 @@ def test_an_instance_that_never_listens_is_told_so(paths: Paths) -> None:
     async def use(_: ProcessRuntime, instance: Instance, made: Release) -> None:
         message = "the server listened on no port within 0.2 s: it must serve HTTP on the port PORT, not stdio"
         with pytest.raises(NotReady, match=message):
-            await until_ready(instance, made, "app.localhost", 0.2)
+            await until_ready(instance, made, Approach("app.localhost"), 0.2)
 
     with_instance(paths, "exec sleep 100", use, on_socket=False)
 

@@ -21,6 +21,11 @@ _SECONDS = 1800.0
     help="Let anybody call it, or only callers with a token. Default: as it is; a new app is private.",
 )
 @click.option(
+    "--access",
+    type=click.Choice(["gate", "public", "app"]),
+    help="Who may call it: callers with a token (--private), anybody (--public), or whom the app itself lets in.",
+)
+@click.option(
     "--allow-origin",
     "origins",
     multiple=True,
@@ -54,6 +59,11 @@ _SECONDS = 1800.0
     metavar="FILE",
     help="A file, or pattern, that may hold a secret; repeatable.",
 )
+@click.option(
+    "--upstream-token",
+    metavar="VARIABLE",
+    help="The variable with the token that the app's own server asks its callers for; the gate gives it.",
+)
 @click.option("--skip", is_flag=True, help="Leave out what of its render.yaml is not hosted here.")
 @data_option
 @output_option
@@ -61,6 +71,7 @@ def command(
     path: Path,
     name: str | None,
     public: bool | None,
+    access: str | None,
     origins: tuple[str, ...],
     variables: tuple[str, ...],
     allowed: tuple[str, ...],
@@ -78,7 +89,10 @@ def command(
     """
     from portway.host.management.management_types import Deployments
 
-    access = None if public is None else "public" if public else "gate"
+    if public is not None:
+        if access is not None:
+            raise click.UsageError("--public and --private are short for --access: give one of them")
+        access = "public" if public else "gate"
     pages = [origin for origin in origins if origin] if origins else None
     arguments = given | {
         "path": os.path.abspath(path),

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 import msgspec
 
-Access = Literal["gate", "public"]
-"""Who may call an app: `gate`, callers with a token of this host; `public`, anybody."""
+Access = Literal["gate", "public", "app"]
+"""Who may call an app: `gate`, callers with a token of this host; `public`, anybody; `app`, whom the app lets in."""
 
 RuntimeName = Literal["python", "node"]
 

@@ -131,7 +131,7 @@ class Launcher:
         kept = [self._lock]
         if name == "gate":
             kept = [self._listener.fileno()]
-            arguments += ["--fd", str(kept[0])]
+            arguments += ["--fd", str(kept[0]), "--key-file", str(self._key_file)]
         elif name == "control":
             kept.append(self._lifeline)
             arguments += ["--url", self._url, "--domain", self._domain, "--lifeline", str(self._lifeline)]

@@ -31,7 +31,8 @@ class App(msgspec.Struct, frozen=True):
     """An app. `hosts` are its names beside `<name>.<domain>`, `origins` the web pages that may call it.
 
     `path` is where its instances have their MCP endpoint. `reason` says in a sentence why `state` is "crashed".
-    `foreign`: its server is not Portway's, so a session is known to one instance only.
+    `upstream_token` is what its server asks its callers for, encrypted (`secrets/upstream_token.py`). `foreign`: its
+    server is not Portway's, so a session is known to one instance only.
     """
 
     name: str
@@ -45,6 +46,7 @@ class App(msgspec.Struct, frozen=True):
     origins: list[str] = []
     path: str = "/mcp"
     foreign: bool = False
+    upstream_token: str = ""
 
 
 class Table(msgspec.Struct, frozen=True):

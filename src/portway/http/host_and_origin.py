@@ -41,14 +41,20 @@ class Guard:
     `allowed_hosts` are host names, each with an optional port; `*.example.com` stands for all names below one, `*` for
     any. IP literals and localhost (and names below it) are always allowed as Host: rebinding needs the attacker's name.
     An Origin is allowed if `cors` names it, it equals the Host, or its host is in `allowed_hosts`; one on this machine
-    only if `cors` names it, it equals the Host, or with `local_pages`.
+    only if `cors` names it, it equals the Host, or with `local_pages`. `any_page` allows every Origin.
     """
 
     def __init__(
-        self, allowed_hosts: Iterable[str] = (), cors: Cors | None = None, *, local_pages: bool = True
+        self,
+        allowed_hosts: Iterable[str] = (),
+        cors: Cors | None = None,
+        *,
+        local_pages: bool = True,
+        any_page: bool = False,
     ) -> None:
         self._cors = cors or Cors()
         self._local_pages = local_pages
+        self._any_page = any_page
         self._names = frozenset(name.lower().rstrip(".") for name in allowed_hosts)
         self._suffixes = tuple(name[1:] for name in self._names if name.startswith("*."))
         self._any = "*" in self._names
@@ -88,7 +94,7 @@ class Guard:
             return _BAD_HOST
         if not (self._is_named(*called) or _is_local_name(called[0]) or _is_ip(called[0])):
             return _WRONG_HOST
-        if origin is None or self._cors.allows(origin):
+        if origin is None or self._any_page or self._cors.allows(origin):
             return None
         match = _ORIGIN.fullmatch(origin)
         caller = _split(match[1]) if match else None

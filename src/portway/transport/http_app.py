@@ -252,11 +252,12 @@ def app(server: BaseServer) -> HttpApp:
 
     PORTWAY_TOKENS asks for a bearer token. PORTWAY_ALLOWED_HOSTS and RENDER_EXTERNAL_HOSTNAME name the server for the
     Host check, PORTWAY_ALLOWED_ORIGINS the pages that may call. PORTWAY_KEYS seals session ids and cursors, so that
-    other processes read them too. PORTWAY_SOCKET (set by a host) leaves authentication to the gate.
+    other processes read them too. PORTWAY_SOCKET (set by a host) leaves authentication to the gate, unless
+    PORTWAY_ACCESS is "app".
     Raises SettingError.
     """
     tokens = os.environ.get("PORTWAY_TOKENS", "")
-    behind_gate = bool(os.environ.get("PORTWAY_SOCKET"))
+    behind_gate = bool(os.environ.get("PORTWAY_SOCKET")) and os.environ.get("PORTWAY_ACCESS") != "app"
     names = (os.environ.get("PORTWAY_ALLOWED_HOSTS", ""), os.environ.get("RENDER_EXTERNAL_HOSTNAME", ""))
     hosts = _listed(",".join(names))
     verifier = NamedTokens(tokens) if tokens and not behind_gate else None

@@ -143,11 +143,16 @@ _SCALING = Section(
 PORTWAY = Section(
     "`x-portway`",
     (
-        Field("access", choice(*get_args(Access)), "who may call: callers with a token, or anybody", "access"),
+        Field(
+            "access",
+            choice(*get_args(Access)),
+            "who may call: callers with a token, anybody, or whom the app lets in",
+            "access",
+        ),
         Field("path", URL_PATH, "where the server has its MCP endpoint", "path"),
         Field("server", NAME, "the server to start, as FILE or FILE:OBJECT", "server"),
         Field("origins", TEXTS, "the web pages that may call", "origins"),
-        Field("upstreamToken", VARIABLE),
+        Field("upstreamToken", VARIABLE, "the variable with the token that the app itself asks for", "upstream_token"),
         Field("routes", ANYTHING),
         Field("smoke", _SMOKE, "calls that a new release must answer before it serves", "smoke"),
         Field("limits", ANYTHING),

@@ -1,4 +1,6 @@
-"""The gate process: `python -m portway.host.gate --data DIR (--fd N | --port P)`, which `portway up` starts.
+"""The gate process: `python -m portway.host.gate --data DIR (--fd N | --port P) [--key-file FILE]`.
+
+`portway up` starts it.
 
 On SIGTERM it takes no new connections, finishes the calls in flight and writes the call record out.
 """
@@ -10,6 +12,7 @@ import logging
 import resource
 import sys
 from collections.abc import AsyncIterator, Awaitable
+from pathlib import Path
 
 from portway import log_config
 from portway.host.console import never_wait_for_stderr
@@ -18,7 +21,9 @@ from portway.host.gate.control_socket import ControlSocket
 from portway.host.gate.gate_app import GateApp
 from portway.host.gate.metrics import Metrics
 from portway.host.gate.routing import Routes
+from portway.host.gate.upstream_tokens import UpstreamTokens
 from portway.host.paths import Paths, locate
+from portway.host.secrets.key_file import KeyFile
 from portway.http.asgi import Receive, Scope, Send
 from portway.http.serve import Bind, Limits, ListenError, run
 
@@ -32,9 +37,9 @@ _OTHER_DESCRIPTORS = 28  # sockets and files of the gate's own, control's reques
 class Gate:
     """What the listener of the process serves: the gate app, and what starts and stops with the process."""
 
-    def __init__(self, paths: Paths) -> None:
+    def __init__(self, paths: Paths, key_file: KeyFile | None = None) -> None:
         """Read the secret and open the call record. Raises OSError when the data directory cannot be read."""
-        routes, metrics = Routes(), Metrics()
+        routes, metrics = Routes(UpstreamTokens(key_file)), Metrics()
         self._routes = routes
         secret = paths.secret.read_bytes()
         self._record = CallRecord(paths.calls, secret)
@@ -73,6 +78,7 @@ def main() -> int:
     """Run the gate until a signal ends it; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m portway.host.gate", description="The gate of a Portway host.")
     parser.add_argument("--data", required=True, help="the host's data directory")
+    parser.add_argument("--key-file", type=Path, help="the file with the key of the apps' variables")
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--fd", type=int, help="an inherited descriptor of a bound socket")
     where.add_argument("--port", type=int, help="a port of 127.0.0.1 to listen on")
@@ -81,7 +87,7 @@ def main() -> int:
     log_config.configure()
     paths = locate(options.data)
     try:
-        gate = Gate(paths)
+        gate = Gate(paths, KeyFile(options.key_file) if options.key_file else None)
         gc.freeze()  # objects made until here live as long as the process
         gc.set_threshold(10_000)  # the default would collect about every ten calls
         bind = Bind(fd=options.fd) if options.fd is not None else Bind(port=options.port)

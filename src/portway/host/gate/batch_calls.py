@@ -6,7 +6,7 @@ from portway.host.gate.ids import is_reply
 from portway.host.gate.reply_stream import one_line
 from portway.http.asgi import Message, Receive, Send
 from portway.http.event_stream import EventParser, EventStream
-from portway.protocol.batch import BATCH_VERSION, split
+from portway.protocol.batch import BATCH_VERSION, join, split
 from portway.protocol.jsonrpc import UnreadableMessage, encode_error
 
 VERSION = BATCH_VERSION.encode()
@@ -85,4 +85,4 @@ async def answer(
     if stream.opened:
         await stream.close()
         return b""
-    return b"[%b]" % b",".join(replies.held) if replies.held else b""
+    return join(replies.held)

@@ -18,6 +18,7 @@ _ENDS_HERE = _HOP | frozenset(
     b"x-request-id".split()
 )
 _STAYS_THERE = _HOP | frozenset((b"set-cookie", b"x-request-id", b"server", b"date"))
+_CREDENTIALS = (b"authorization", b"cookie")
 # All apps share the origin of their MCP endpoints, so only the headers of the protocol pass there.
 _OF_ENDPOINT = frozenset(b"allow cache-control content-encoding content-type mcp-protocol-version retry-after".split())
 _KNOWN_NAMES = 1024
@@ -63,6 +64,11 @@ def forwarded(scope: Scope, fields: dict[bytes, bytes], call: GateCall) -> Heade
         (b"x-forwarded-proto", _SCHEMES[scope["scheme"]]),
         call.identity,
     )
+    if call.route.authorization is not None:
+        kept.append(call.route.authorization)
+    if call.route.checks_callers:
+        credentials = _CREDENTIALS if call.line.era == "http" else (b"authorization",)
+        kept += [item for item in headers if item[0] in credentials]
     if (client := scope["client"]) is not None:
         kept.append((b"x-forwarded-for", client[0].encode()))
     return kept
@@ -74,15 +80,25 @@ def returned(headers: Headers, call: GateCall, session_ids: SessionIds) -> tuple
     kept = [call.identity]
     if call.line.era == "http":
         kept += [item for item in headers if item[0] not in _STAYS_THERE]
+        if call.route.checks_callers:
+            kept += [(name, _of_own_host(value)) for name, value in headers if name == b"set-cookie"]
         return content_type, kept
     for item in headers:
         if item[0] in _OF_ENDPOINT:
             kept.append(item)
             if item[0] == b"content-type":
                 content_type = item[1].lower()
+        elif item[0] == b"www-authenticate" and call.route.checks_callers and item[1][:7].lower() == b"bearer ":
+            kept.append(item)  # a browser asks its user for a password upon other schemes
         elif item[0] == SESSION and (token := _client_id(call, session_ids, item[1])) is not None:
             kept.append((SESSION, token))
     return content_type, kept
+
+
+def _of_own_host(cookie: bytes) -> bytes:
+    """Return a Set-Cookie value without its Domain: a cookie of one app is none of the others'."""
+    pair, *attributes = cookie.split(b";")
+    return b";".join([pair, *(each for each in attributes if each.partition(b"=")[0].strip().lower() != b"domain")])
 
 
 def _client_id(call: GateCall, session_ids: SessionIds, upstream: bytes) -> bytes | None:

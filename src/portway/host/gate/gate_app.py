@@ -24,12 +24,13 @@ from portway.host.gate.instance_ids import answer, decode_place, progress
 from portway.host.gate.metrics import Metrics
 from portway.host.gate.relay import Relay, accept
 from portway.host.gate.reply_stream import RelayedStream
-from portway.host.gate.routing import Route, Routes
+from portway.host.gate.routing import ENDPOINT, Route, Routes
 from portway.host.gate.session_ids import Session, SessionIds, has_ended
 from portway.host.routing_table import Table
 from portway.http.asgi import Headers, Receive, Scope, Send
 from portway.http.request_body import BodyTooLarge, ClientDisconnected, read_body
 from portway.http.response import JSON, cut_short, send_bytes
+from portway.protocol.batch import is_batch
 from portway.protocol.era import classify
 from portway.protocol.errors import REFUSED, REQUEST_CANCELLED, RpcError
 from portway.protocol.headers import SESSION, VERSION, refuse_repeated, routed_name, verify
@@ -119,7 +120,7 @@ class GateApp:
                 await self._turn_away(send, 404, _NO_OAUTH if path.startswith(OAUTH_PATHS) else _NO_SUCH_PATH)
                 return
             path = "/mcp"
-        if route is not None and route.cors:
+        if route is not None and route.cors and not (by_name and route.has_own(path)):
             preflight = route.cors.preflight(scope)
             if preflight is not None:
                 await send_bytes(send, 204, b"", preflight)
@@ -189,7 +190,7 @@ class GateApp:
         headers, line, method = scope["headers"], call.line, scope["method"]
         if len(fields) != len(headers):
             refuse_repeated(headers)
-        is_mcp = path in ("/mcp", "/mcp/")
+        is_mcp = path in ENDPOINT
         if is_mcp and method != "POST":
             await self._serve_session(call, scope, send, fields)
             return
@@ -199,8 +200,7 @@ class GateApp:
             raise RpcError(REFUSED, "The body must be sent as it is, without a Content-Encoding.", status=415)
         body = await read_body(fields.get(b"content-length"), call.receive, call.route.limits.body_bytes)
         line.bytes_in = len(body)
-        is_batch = body[:1] != b"{" and body.lstrip()[:1] == b"["
-        if is_mcp and is_batch and fields.get(VERSION) in (None, batch_calls.VERSION):
+        if is_mcp and is_batch(body) and fields.get(VERSION) in (None, batch_calls.VERSION):
             await self._batch(call, scope, body, fields, send)
             return
         message = decode(body) if is_mcp else None

@@ -73,6 +73,11 @@ class Relay:
         )
         try:
             content_type, kept = returned(response.headers, call, self._session_ids)
+            if response.status in (401, 403) and call.route.checks_callers:
+                await self._pass(call, response, send, kept)
+                return
+            if response.status == 401:
+                raise _asks_for_a_token(call)
             if content_type.startswith(b"text/event-stream"):
                 await self._stream(call, response, send, kept)
                 return
@@ -129,7 +134,8 @@ class Relay:
             raise _cut(call, error) from None
         call.backend = backend
         backend.in_flight += 1
-        if 400 <= response.status < 500 and response.status != 404:  # it came too late
+        is_refused = response.status in (401, 403) and call.route.checks_callers
+        if 400 <= response.status < 500 and response.status != 404 and not is_refused:  # it came too late
             await response.close()
             await accept(call, send)
             return
@@ -339,6 +345,12 @@ def _restore_event(call: GateCall, data: bytes) -> tuple[bytes, bool]:
         return data, False
     data, call.line.outcome = restored
     return data, True
+
+
+def _asks_for_a_token(call: GateCall) -> RpcError:
+    call.line.outcome = "status 401"
+    text = f"The app {call.route.name!r} asks for a token of its own, which its host does not have."
+    return RpcError(REFUSED, text, status=502)
 
 
 def _cut(call: GateCall, error: UpstreamError) -> RpcError:

@@ -6,6 +6,7 @@ from zlib import crc32
 
 from portway.host.gate.callers import NOBODY, Caller, Callers
 from portway.host.gate.reply_memory import ReplyMemory
+from portway.host.gate.upstream_tokens import Header, UpstreamTokens
 from portway.host.routing_table import App, AppLimits, InstanceAddress, Table
 from portway.http.cors import Cors
 from portway.http.host_and_origin import Guard
@@ -14,6 +15,9 @@ from portway.http.places import Places
 from portway.protocol.errors import REFUSED, RpcError
 
 _KNOWN_HOSTS = 1024  # Host values whose route is remembered until the next table
+
+
+ENDPOINT = ("/mcp", "/mcp/")
 
 
 class Backend:
@@ -32,8 +36,10 @@ class Route:
     def __init__(self, name: str) -> None:
         self.name = name
         self.release = 0
-        self.public = False
+        self.public = False  # the gate asks for no token
+        self.checks_callers = False  # the app does, so it gets the credentials
         self.foreign = False  # its server is not Portway's
+        self.authorization: Header | None = None  # the app's own token, for its instances
         self.cors = Cors()
         self.guard = Guard()
         self.state = "stopped"
@@ -45,14 +51,20 @@ class Route:
         self.instances: dict[str, Backend] = {}  # by id: those, and the draining ones
         self.changed = asyncio.Event()  # set, and replaced, when the next table comes
 
-    def update(self, app: App, backends: dict[str, Backend]) -> None:
-        self.release, self.public, self.state, self.limits = app.release, app.access == "public", app.state, app.limits
+    def update(self, app: App, backends: dict[str, Backend], tokens: UpstreamTokens) -> None:
+        self.authorization = tokens.header(app, self.authorization)
+        self.release, self.state, self.limits = app.release, app.state, app.limits
+        self.public, self.checks_callers = app.access != "gate", app.access == "app"
         self.cors, self.endpoint, self.foreign = Cors(app.origins), app.path, app.foreign
         self.backends = [backends[instance.id] for instance in app.instances]
         current = {backend.instance.id: backend for backend in self.backends}
         self.instances = {each: backends[each] for each in self.instances if each in backends} | current
         self.changed.set()
         self.changed = asyncio.Event()
+
+    def has_own(self, path: str) -> bool:
+        """Whether the app alone judges who may ask for a path of its host name: all but the MCP endpoint."""
+        return self.checks_callers and path not in ENDPOINT
 
     def objection(self, caller: Caller) -> RpcError | None:
         """Return why a request of `caller` must end, None if it may go on."""
@@ -86,9 +98,10 @@ class Route:
 class Routes:
     """A routing table compiled for look-up by host, path and token."""
 
-    def __init__(self) -> None:
+    def __init__(self, tokens: UpstreamTokens | None = None) -> None:
+        self._tokens = tokens or UpstreamTokens()
         self.version = -1
-        self.guard = Guard()
+        self.guard = self._for_any_page = Guard()
         self.apps: dict[str, Route] = {}
         self.backends: dict[str, Backend] = {}  # by id: those of the table, and those that are draining
         self._paths: dict[str, Route] = {}
@@ -108,12 +121,12 @@ class Routes:
         self.backends = backends
         apps = {name: self.apps.get(name) or Route(name) for name in table.apps}
         for name, route in apps.items():
-            route.update(table.apps[name], backends)
+            route.update(table.apps[name], backends, self._tokens)
         for name in self.apps.keys() - apps.keys():
             self.apps[name].close()
         domain = table.domain.lower()
         names = [domain, f"*.{domain}", *(host for app in table.apps.values() for host in app.hosts)]
-        self.guard = Guard(names)
+        self.guard, self._for_any_page = Guard(names), Guard(names, any_page=True)
         for route in apps.values():
             route.guard = Guard(names, route.cors, local_pages=not route.public)
         self.apps, self.version = apps, table.version
@@ -135,6 +148,8 @@ class Routes:
         by_name, route = self._find(fields.get(b"host", b""))
         if not by_name:
             route = self.by_path(path)
+        elif route is not None and route.has_own(path):
+            return self._for_any_page
         return self.guard if route is None else route.guard
 
     def by_host(self, host: bytes) -> tuple[bool, Route | None]:
@@ -157,7 +172,7 @@ class Routes:
     def caller(self, route: Route | None, authorization: bytes | None) -> Caller | None:
         """Return who calls `route`; None when they may not, or when `route` is None (there is no such app)."""
         caller = None
-        if authorization is not None:
+        if authorization is not None and not (route is not None and route.checks_callers):
             caller = self.callers.by_header.get(authorization) or self.callers.find(authorization)
         if route is None or (caller is not None and caller.app == route.name):
             return caller if route is not None else None

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -18,6 +18,8 @@ from portway.host.releases.release import Release
 from portway.http.http_client import HttpClient, UpstreamError
 from portway.protocol.errors import RpcError
 
+CLOSED = b"{}"
+"""The contract of a server that shows nothing to a caller without credentials."""
 READY_SECONDS = 60.0
 _RETRY_SECONDS = 0.02
 _CHECK_SECONDS = 0.2
@@ -41,39 +43,53 @@ class NotReady(Exception):
         return "\n  ".join([f"{self.args[0]}{':' if self.log else ''}", *self.log])
 
 
-async def until_answers(instance: Instance, release: Release, host: str, seconds: float = READY_SECONDS) -> None:
-    """Wait until the instance answers as an MCP server to the name `host`. Raises `NotReady`, at once when it ends."""
-    endpoint = Endpoint(instance, host, release.config.path)
+class TokenNeeded(NotReady):
+    """The instance asks for a token of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Approach:
+    """How an instance is called: by which host name, and with which token if the server asks for one of its own."""
+
+    host: str
+    token: str = field(default="", repr=False)
+
+
+async def until_answers(
+    instance: Instance, release: Release, approach: Approach, seconds: float = READY_SECONDS
+) -> None:
+    """Wait until the instance answers as an MCP server. Raises `NotReady`, at once when it ends."""
+    endpoint = Endpoint(instance, release, approach, release.config.path)
     await unless_it_ends(endpoint, release.log, seconds, _first_answer(endpoint))
 
 
-async def until_ready(instance: Instance, release: Release, host: str, seconds: float = READY_SECONDS) -> None:
+async def until_ready(instance: Instance, release: Release, approach: Approach, seconds: float = READY_SECONDS) -> None:
     """Do what `until_answers` does, and wait until the instance passes its health check, if it has one."""
-    await until_answers(instance, release, host, seconds)
-    if (check := health_check(instance, release, host)) is not None:
-        endpoint = Endpoint(instance, host, release.config.path)
+    await until_answers(instance, release, approach, seconds)
+    if (check := health_check(instance, release, approach.host)) is not None:
+        endpoint = Endpoint(instance, release, approach, release.config.path)
         await unless_it_ends(endpoint, release.log, None, _first_pass(check, release.log, seconds))
 
 
-async def find_path(instance: Instance, release: Release, host: str) -> str:
+async def find_path(instance: Instance, release: Release, approach: Approach) -> str:
     """Wait like `until_ready`, and return the path of the MCP endpoint: the release's, "/mcp" or "/"."""
-    endpoint = Endpoint(instance, host, release.config.path)
+    endpoint = Endpoint(instance, release, approach, release.config.path)
     return await unless_it_ends(endpoint, release.log, READY_SECONDS, _find_path(endpoint))
 
 
-async def read_contract(instance: Instance, release: Release, host: str) -> bytes:
+async def read_contract(instance: Instance, release: Release, approach: Approach) -> bytes:
     """Return its listings as an anonymous caller sees them, once it is ready: canonical JSON, by era.
 
     Raises `NotReady`.
     """
-    await until_ready(instance, release, host)
-    endpoint = Endpoint(instance, host, release.config.path)
+    await until_ready(instance, release, approach)
+    endpoint = Endpoint(instance, release, approach, release.config.path)
     return await unless_it_ends(endpoint, release.log, READY_SECONDS, _contract(endpoint))
 
 
 def tool_count(contract: bytes) -> int:
     """Return how many tools a contract lists."""
-    return max(len(era["tools"]) for era in json.loads(contract).values())
+    return max((len(era["tools"]) for era in json.loads(contract).values()), default=0)
 
 
 def health_check(instance: Instance, release: Release, host: str) -> HealthCheck | None:
@@ -84,10 +100,11 @@ def health_check(instance: Instance, release: Release, host: str) -> HealthCheck
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """The MCP endpoint of an instance, as the gate reaches it: by the Host header `host`."""
+    """The MCP endpoint of an instance, as the gate reaches it."""
 
     instance: Instance
-    host: str
+    release: Release
+    approach: Approach
     path: str
 
     @property
@@ -97,7 +114,12 @@ class Endpoint:
     def client(self, era: Literal["auto", "modern", "legacy"] = "auto", port: int | None = None) -> Client:
         address = self.instance.address if port is None else f"http://127.0.0.1:{port}"
         target = address if self.is_socket else address + self.path
-        return Client(target, era=era, timeout=READY_SECONDS, headers={"host": self.host})
+        headers = {"host": self.approach.host}
+        return Client(target, era=era, token=self.approach.token or None, timeout=READY_SECONDS, headers=headers)
+
+    def is_closed(self, error: ClientError) -> bool:
+        """Whether the server refuses a caller without credentials, as it should if it checks its callers itself."""
+        return self.release.config.access == "app" and error.status in (401, 403)
 
 
 async def unless_it_ends(endpoint: Endpoint, log: Path, seconds: float | None, work: Coroutine[Any, Any, T]) -> T:
@@ -120,7 +142,7 @@ async def unless_it_ends(endpoint: Endpoint, log: Path, seconds: float | None, w
         try:
             return task.result()
         except (ClientError, RpcError) as error:
-            raise NotReady(_refused(error), last_lines(log)) from None
+            raise _refused(endpoint, error, last_lines(log)) from None
     finally:
         for each in (task, end, wrong):
             each.cancel()
@@ -132,12 +154,27 @@ def _ended(how: str, *, is_own: bool) -> str:
     return f"the server ended ({how}) before it answered"
 
 
-def _refused(error: ClientError | RpcError) -> str:
-    if isinstance(error, ClientError) and error.status == 421:
-        return (
-            "the server refuses its own name as Host (421): let it allow RENDER_EXTERNAL_HOSTNAME, or listen on 0.0.0.0"
+def _refused(endpoint: Endpoint, error: ClientError | RpcError, log: list[str]) -> NotReady:
+    status = error.status if isinstance(error, ClientError) else None
+    if status == 421:
+        return NotReady(
+            "the server refuses its own name as Host (421): let it allow RENDER_EXTERNAL_HOSTNAME, or "
+            "listen on 0.0.0.0",
+            log,
         )
-    return f"the server answers, but not as MCP asks: {error}"
+    if status == 401 and endpoint.approach.token:
+        return NotReady(
+            f"the token in {endpoint.release.config.upstream_token} is not the one that the server checks (401): name "
+            "another variable by --upstream-token",
+            log,
+        )
+    if status == 401:
+        return TokenNeeded(
+            "the server asks for a token of its own (401): name the variable that holds it by --upstream-token, or let "
+            "the server check its callers by --access app",
+            log,
+        )
+    return NotReady(f"the server answers, but not as MCP asks: {error}", log)
 
 
 def _silent(endpoint: Endpoint, seconds: float) -> str:
@@ -173,6 +210,8 @@ async def _first_answer(endpoint: Endpoint) -> None:
             async with endpoint.client() as client:
                 await client.list_tools()
         except ClientError as error:
+            if endpoint.is_closed(error):
+                return
             if not isinstance(error.__cause__, UpstreamError) and error.status not in _NOT_YET:
                 raise
             await asyncio.sleep(_RETRY_SECONDS)
@@ -193,7 +232,7 @@ async def _find_path(endpoint: Endpoint) -> str:
                 raise
         else:
             return path
-    client = HttpClient(endpoint.instance.address, endpoint.host)
+    client = HttpClient(endpoint.instance.address, endpoint.approach.host)
     try:
         response = await client.request("GET", "/sse", [(b"accept", b"text/event-stream")])
         await response.close()
@@ -228,7 +267,9 @@ async def _contract(endpoint: Endpoint) -> bytes:
                     "resourceTemplates": msgspec.to_builtins(await client.list_resource_templates()),
                     "prompts": msgspec.to_builtins(await client.list_prompts()),
                 }
-        except (ClientError, RpcError):
+        except (ClientError, RpcError) as error:
+            if isinstance(error, ClientError) and endpoint.is_closed(error):
+                return CLOSED
             if era == _ERAS[-1] and not contract:
                 raise
     for shown in contract.values():

@@ -35,6 +35,7 @@ def render_variables(release: Release, hostname: str, host_url: str) -> dict[str
         "RENDER_WEB_CONCURRENCY": "1",
         "WEB_CONCURRENCY": "1",
         "FORWARDED_ALLOW_IPS": "*",  # X-Forwarded-* is the gate's word, as nobody else reaches an instance
+        "PORTWAY_ACCESS": release.config.access,
         "PORTWAY_ALLOWED_HOSTS": f"{hostname},{hostname.partition('.')[2]}",
         "PORTWAY_ALLOWED_ORIGINS": ",".join([url, *release.config.origins]),
     }

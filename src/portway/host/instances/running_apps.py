@@ -153,6 +153,7 @@ class RunningApps:
                     reason=group.reason,
                     origins=group.release.config.origins,
                     path=group.release.config.path,
+                    upstream_token=self._starter.token_for_gate(group.release),
                     foreign=group.release.start is not None and not group.release.start.on_socket,
                 )
         return routing_table.Table(self._version, self._domain, apps)
@@ -192,7 +193,7 @@ class RunningApps:
         if instance is None:
             return None
         try:
-            await until_answers(instance, live, self._starter.hostname(live.app), _ADOPT_SECONDS)
+            await until_answers(instance, live, self._starter.approach(live), _ADOPT_SECONDS)
         except NotReady as error:
             _log.warning("%s was running but is restarted: %s", record.app, error.args[0])
             await instance.stop(at_once=True)  # no app waits for one that hangs

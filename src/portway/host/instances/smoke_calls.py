@@ -7,7 +7,7 @@ from msgspec import UNSET
 
 from portway.client import ClientError
 from portway.host.app_config import SmokeCall
-from portway.host.instances.readiness import Endpoint, NotReady, unless_it_ends
+from portway.host.instances.readiness import Approach, Endpoint, NotReady, unless_it_ends
 from portway.host.instances.runtime import Instance
 from portway.host.logs.log_reader import last_lines
 from portway.host.releases.release import Release
@@ -17,9 +17,9 @@ _SECONDS = 60.0  # for each call
 _SHOWN = 500  # characters of an answer
 
 
-async def run_smoke_calls(instance: Instance, release: Release, host: str) -> None:
-    """Make the release's smoke calls, one after the other, without a token. Raises `NotReady` when one fails."""
-    endpoint = Endpoint(instance, host, release.config.path)
+async def run_smoke_calls(instance: Instance, release: Release, approach: Approach) -> None:
+    """Make the smoke calls of a release, one after the other, for no caller. Raises `NotReady` when one fails."""
+    endpoint = Endpoint(instance, release, approach, release.config.path)
     for call in release.config.smoke:
         await unless_it_ends(endpoint, release.log, None, _try(endpoint, call, release))
 

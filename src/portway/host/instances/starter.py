@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 
-from portway.host.instances.readiness import until_ready
+from portway.host.instances.readiness import Approach, until_ready
 from portway.host.instances.render_variables import render_variables
 from portway.host.instances.runtime import Instance, InstanceLimits, Runtime
 from portway.host.releases.release import Release
@@ -45,6 +45,22 @@ class Starter:
         """Return the name of an app below the host's domain; its instances see it in the Host header."""
         return f"{app}.{self._domain}"
 
+    def approach(self, release: Release) -> Approach:
+        """Return how the gate calls the instances of a release. Raises `StoreError`."""
+        return Approach(self.hostname(release.app), self._upstream_token(release))
+
+    def token_for_gate(self, release: Release) -> str:
+        """Return the token that the app's server asks for as the routing table holds it, empty if it asks for none.
+
+        Raises `StoreError`.
+        """
+        token = self._upstream_token(release)
+        return self._variables.token_for_gate(release.app, token) if token else ""
+
+    def _upstream_token(self, release: Release) -> str:
+        named = release.config.upstream_token
+        return self._variables.of_release(release.app, release.number).get(named, "") if named else ""
+
     def variables(self, release: Release) -> dict[str, str]:
         """Return the variables that the release's processes get beside `Release.environment`. Raises `StoreError`."""
         return {
@@ -68,7 +84,7 @@ class Starter:
         """Start an instance and wait until it is ready. Raises `NotReady`, `OSError` or `StoreError`."""
         instance = await self.start(release)
         try:
-            await until_ready(instance, release, self.hostname(release.app))
+            await until_ready(instance, release, self.approach(release))
         except BaseException:
             await self.stop(instance)
             raise

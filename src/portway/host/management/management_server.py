@@ -62,7 +62,7 @@ class ManagementServer:
         server.tool(self.list_tokens)
         server.tool(self.revoke_token)
         server.tool(self.destroy)
-        VariableTools(self._store, self._deployer).register(server)
+        VariableTools(self._store, self._deployer, self._running).register(server)
         return server
 
     async def deploy(
@@ -71,6 +71,7 @@ class ManagementServer:
         ctx: Context,
         name: str | None = None,
         access: Access | None = None,
+        upstream_token: str | None = None,
         origins: list[str] | None = None,
         runtime: RuntimeName | None = None,
         root_dir: str | None = None,
@@ -89,7 +90,9 @@ class ManagementServer:
         A render.yaml in it says what each of its services is; they become apps, all of them or none. With `skip`, what
         of it is not hosted here is left out.
 
-        `access` says who may call it: only callers with a token of this host (a new app's default), or anybody.
+        `access` says who may call it: only callers with a token of this host ("gate", a new app's default), anybody
+        ("public"), or those whom the app itself lets in ("app"). `upstream_token` names the variable with the token
+        that the app's own server asks for; the gate gives it ("gate").
         `origins` are the web pages that may call it, by scheme, host and port, as in "https://app.example.com".
         `build_command` and `start_command` are for a shell and run in `root_dir`, a folder of the source; `server`
         names the file that holds a server, as FILE or FILE:OBJECT. What is empty is looked for in the source.
@@ -107,6 +110,7 @@ class ManagementServer:
 
         given = {
             "access": access,
+            "upstream_token": upstream_token,
             "origins": origins,
             "runtime": runtime,
             "root_dir": root_dir,

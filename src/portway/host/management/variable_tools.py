@@ -5,6 +5,7 @@ from collections.abc import Callable
 from portway.app import Server
 from portway.exceptions import ToolError
 from portway.host.builds.source import SourceError, app_name
+from portway.host.instances.running_apps import RunningApps
 from portway.host.management.management_types import (
     AppRestart,
     Rekeyed,
@@ -22,11 +23,12 @@ from portway.server.context import Context
 class VariableTools:
     """The tools. Each names an `app` or a `group`."""
 
-    def __init__(self, store: Store, deployer: Deployer) -> None:
+    def __init__(self, store: Store, deployer: Deployer, running: RunningApps) -> None:
         self._store = store
         self._environments = deployer.environments
         self._variables = deployer.environments.variables
         self._deployer = deployer
+        self._running = running
 
     def register(self, server: Server) -> None:
         """Add the tools to `server`."""
@@ -91,7 +93,9 @@ class VariableTools:
     async def rekey(self) -> Rekeyed:
         """Encrypt all variables by a new key, and write that to the key file."""
         try:
-            return Rekeyed(old_key_removed=self._variables.rekey())
+            done = Rekeyed(old_key_removed=self._variables.rekey())
+            await self._running.publish()  # the table has tokens that are encrypted by the old key
+            return done
         except (VariableError, StoreError) as error:
             raise ToolError(str(error)) from None
 

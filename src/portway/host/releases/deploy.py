@@ -188,8 +188,13 @@ class Deployer:
         if (options.changes or options.variables) and len(configs) > 1:
             raise DeployError("the flags are for one service, and the blueprint has several: write them into it")
         configs = {app: msgspec.structs.replace(config, **options.changes) for app, config in configs.items()}
-        for config in configs.values():
+        for app, config in configs.items():
             app_folder(copy, config.root_dir)
+            if config.upstream_token and config.access != "gate":
+                raise DeployError(
+                    f"{app} gets no token of its own from the gate with access {config.access}: leave upstreamToken "
+                    "out, or take it back by --upstream-token ''"
+                )
         return configs, blueprint.groups if blueprint else {}
 
     def _resolve(
@@ -310,7 +315,7 @@ class Deployer:
 
     def _first_token(self, release: Release) -> str | None:
         name = release.app
-        is_new = not self._running.serves(name) or self._live_config(name).access == "public"
+        is_new = not self._running.serves(name) or self._live_config(name).access != "gate"
         if not is_new or release.config.access != "gate" or self._store.tokens(name):
             return None
         token = new_token()

@@ -4,8 +4,9 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
+from portway.host.app_config import AppConfig
 from portway.host.builds.build_commands import BuildCommands
-from portway.host.instances.readiness import find_path, read_contract, tool_count
+from portway.host.instances.readiness import CLOSED, TokenNeeded, find_path, read_contract, tool_count
 from portway.host.instances.runtime import Instance
 from portway.host.instances.smoke_calls import run_smoke_calls
 from portway.host.instances.starter import Starter
@@ -40,19 +41,45 @@ async def start_release(release: Release, starter: Starter, paths: Paths, steps:
         shell = BuildCommands(release, release.environment() | starter.variables(release), paths)
         await shell.run_shell(command, "pre-deploy command", seconds=_PRE_DEPLOY_SECONDS)
         await steps.done("pre-deploy", command)
-    host = starter.hostname(release.app)
     first = await starter.start(release)
     instances = [first]
     try:
-        path = await find_path(first, release, host)
-        release = replace(release, config=msgspec.structs.replace(release.config, path=path))
-        contract = await read_contract(first, release, host)
-        await run_smoke_calls(first, release, host)
+        release = await _found(first, release, starter)
+        approach = starter.approach(release)
+        contract = await read_contract(first, release, approach)
+        await run_smoke_calls(first, release, approach)
         instances += await starter.start_all_ready(release, release.config.num_instances - 1)
     except BaseException:
         await starter.stop_all(instances)
         raise
     more = f", {len(instances)} instances" if len(instances) > 1 else ""
     more += f", {len(release.config.smoke)} smoke calls" if release.config.smoke else ""
-    await steps.done("ready", f"{tool_count(contract)} tools{more}")
+    await steps.done("ready", f"{_offer(contract)}{more}{_check(release.config, contract)}")
     return StartedRelease(release, instances, contract)
+
+
+async def _found(instance: Instance, release: Release, starter: Starter) -> Release:
+    """Return the release with the path of its endpoint, and the variable with the token that its server asks for."""
+    config = release.config
+    generated = [name for name, source in config.env.items() if source.generate_value]
+    try:
+        path = await find_path(instance, release, starter.approach(release))
+    except TokenNeeded:
+        if config.access != "gate" or config.upstream_token or len(generated) != 1:
+            raise
+        config = msgspec.structs.replace(config, upstream_token=generated[0])
+        release = replace(release, config=config)
+        path = await find_path(instance, release, starter.approach(release))
+    return replace(release, config=msgspec.structs.replace(config, path=path))
+
+
+def _offer(contract: bytes) -> str:
+    """Say what a contract shows."""
+    return "nothing to callers without credentials" if contract == CLOSED else f"{tool_count(contract)} tools"
+
+
+def _check(config: AppConfig, contract: bytes) -> str:
+    """Say how the app checks its callers."""
+    if config.upstream_token:
+        return f"; the app's own token is {config.upstream_token}"
+    return "; anybody may call it: it checks nobody" if config.access == "app" and contract != CLOSED else ""

@@ -70,6 +70,8 @@ class Environments:
                     )
             elif name not in values:
                 unset.append(f"{name}=…")
+        if config.upstream_token and config.upstream_token not in {*values, *config.env}:
+            unset.append(f"{config.upstream_token}=…")
         if unset:
             missing.insert(0, Owner("app", app).command("set", " ".join(unset)))
         if missing:

@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 
 from portway.host.secrets.key_file import KeyFile, KeyFileError
+from portway.host.secrets.upstream_token import encrypt_token
 from portway.host.store import Store, StoreError, VariableRecord, VariableSource, environment_place
 from portway.host.variable_names import GROUP, VARIABLE, is_hosts_own
 from portway.protocol.sealing import Keys
@@ -119,6 +120,10 @@ class Variables:
         except OSError:
             return False
         return True
+
+    def token_for_gate(self, app: str, token: str) -> str:
+        """Return the token that an app's server asks for as the routing table holds it."""
+        return encrypt_token(self._keys, app, token)
 
     def _encrypt(self, value: str, place: str) -> str:
         return _encrypt(self._keys, value, place)
