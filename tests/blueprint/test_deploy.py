@@ -88,13 +88,19 @@ def test_flags_stand_above_the_blueprint_and_the_blueprint_above_the_live_releas
     assert json.loads(running.portway("config", "uno", "-o", "json").stdout) == shown
 
 
-def test_a_blueprint_that_cannot_be_used_deploys_nothing(running: Host, folder: Path) -> None:
+def test_a_blueprint_that_cannot_be_used_deploys_nothing_and_with_skip_the_rest(running: Host, folder: Path) -> None:
     (folder / "render.yaml").write_text("services:\n- {type: web, name: bad, start: x}\n- {type: cron, name: c}")
     failed = running.portway("deploy", folder, "-o", "json")
     assert (failed.returncode, failed.stdout) == (1, "")
     assert "(line 2, column 26): unknown field `start`" in failed.stderr
     assert "(line 3, column 4): the service `c` of type `cron` is not hosted here" in failed.stderr
     assert "bad" not in running.portway("ps").stdout
+
+    blueprint = folder / "render.yaml"
+    blueprint.write_text(blueprint.read_text().replace("start: x", "rootDir: app, startCommand: python main.py"))
+    done = running.portway("deploy", folder, "--skip")
+    assert done.returncode == 0
+    assert "note  render.yaml (line 3, column 4): the service `c` of type `cron` is not hosted here" in done.stderr
 
     assert running.portway("deploy", folder / "app", "--name", "dead", "--start", "false").returncode == 1
     never = running.portway("config", "dead").stderr

@@ -16,22 +16,22 @@ def command(path: Path, skip: bool, output: str) -> None:
 
     No host needs to run. The exit code is 1 when there is an error.
     """
-    from portway.host.blueprint.plan import read_plan
+    from portway.host.blueprint.checked_source import check_source
     from portway.host.blueprint.problems import BlueprintError
     from portway.host.builds.build_error import BuildError
     from portway.host.builds.source import SourceError
 
     try:
-        plan = read_plan(path, skip=skip)
+        checked = check_source(path, skip=skip)
     except (BlueprintError, SourceError, BuildError, OSError) as error:
         if output == "json":
             print_json({"errors": str(error).splitlines()})
             raise SystemExit(1) from None
         raise click.ClickException(str(error)) from None
     if output == "json":
-        print_json(plan)
+        print_json(checked)
         return
-    for warning in plan.warnings:
+    for warning in checked.warnings:
         click.echo(warning, err=True)
-    for line in plan.lines():
+    for line in checked.lines():
         click.echo(line)

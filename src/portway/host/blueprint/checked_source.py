@@ -14,7 +14,7 @@ from portway.host.builds.source import app_folder, app_name
 
 
 @dataclass(frozen=True, slots=True)
-class AppPlan:
+class CheckedApp:
     """One app. `service` is its configuration, `must_be_set` the variables that `portway env set` has to give.
 
     `runtime`, `build` and `start` say what is found in its files, where the configuration leaves it open. `warnings`
@@ -31,19 +31,19 @@ class AppPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class CheckedSource:
     """The apps of a source. `file` is its blueprint, None without one.
 
     `must_be_set` are the variables that `portway env set --group` has to give, by group.
     """
 
     file: str | None
-    apps: list[AppPlan]
+    apps: list[CheckedApp]
     must_be_set: dict[str, list[str]]
     warnings: list[str]
 
     def lines(self) -> Iterator[str]:
-        """Yield the plan as lines for people."""
+        """Yield it as lines for people."""
         for app in self.apps:
             yield f"{app.app}   ({self.file or 'no render.yaml'})"
             yield f"  runtime  {app.runtime}"
@@ -58,26 +58,26 @@ class Plan:
                 yield f"to set in the group {group}   {name}   (portway env set --group {group} {name}=…)"
 
 
-def read_plan(folder: Path, *, skip: bool) -> Plan:
-    """Return the plan for the source in `folder`.
+def check_source(folder: Path, *, skip: bool) -> CheckedSource:
+    """Return what a deploy of the source in `folder` would do.
 
     Raises `BlueprintError`, `SourceError`, `BuildError` or `OSError`.
     """
     blueprint = read_blueprint(folder, skip=skip)
     if blueprint is None:
         blueprint = Blueprint(None, {app_name(folder.absolute().name, None): DEFAULT})
-    apps = [_plan(app, config, app_folder(folder, config.root_dir)) for app, config in blueprint.apps.items()]
+    apps = [_checked(app, config, app_folder(folder, config.root_dir)) for app, config in blueprint.apps.items()]
     must_be_set = {group: unset for group, env in blueprint.groups.items() if (unset := _must_be_set(env))}
-    return Plan(blueprint.file, apps, must_be_set, blueprint.warnings)
+    return CheckedSource(blueprint.file, apps, must_be_set, blueprint.warnings)
 
 
-def _plan(app: str, config: AppConfig, folder: Path) -> AppPlan:
+def _checked(app: str, config: AppConfig, folder: Path) -> CheckedApp:
     values = {name: source.value for name, source in config.env.items() if source.value is not None}
     recipe = read_recipe(folder, config, values)
     build = config.build_command or "what the files require is installed"
     warnings = look_before(folder, config, recipe, values)
     start, service = _start(config, recipe), service_document(app, config)
-    return AppPlan(app, recipe.describe(), build, start, _must_be_set(config.env), service, warnings)
+    return CheckedApp(app, recipe.describe(), build, start, _must_be_set(config.env), service, warnings)
 
 
 def _must_be_set(env: Mapping[str, EnvSource]) -> list[str]:
