@@ -32,7 +32,7 @@ def test_a_session_outlives_a_crash_a_deploy_and_the_gate(kind: str, tmp_path: P
     folder.mkdir()
     shutil.copyfile(SERVER, folder / "server.py")
     with host(tmp_path / "data") as running:
-        start = ("--start", f"exec {python} server.py {kind}")
+        start = ("--start", f"exec {python} server.py {kind}", "--instances", "3")
         done = running.portway("deploy", folder, *start, "-o", "json")
         assert done.returncode == 0, done.stderr + running.portway("logs", "foreign").stdout
         app = json.loads(done.stdout)

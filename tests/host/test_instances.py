@@ -23,7 +23,7 @@ import os
 from pathlib import Path
 from portway import Server
 
-server = Server("many")
+server = Server("many", sessions=True)
 
 
 @server.tool
@@ -159,6 +159,7 @@ def test_a_legacy_session_stays_on_its_instance_and_moves_when_that_ends(running
 
             own = await who()
             others = asyncio.create_task(client.call_tool("hold", {"until": str(tmp_path / "go")}))
+            await asyncio.to_thread(eventually, (tmp_path / f"go.{own['instance']}").exists)
             assert [(await who())["pid"] for _ in range(4)] == [own["pid"]] * 4, "though it is the busiest"
             (tmp_path / "go").touch()
             await others
