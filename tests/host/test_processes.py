@@ -147,3 +147,9 @@ def test_a_sweep_ends_what_nobody_keeps(paths: Paths) -> None:
         assert await instance.wait() == "signal SIGKILL"
 
     with_instance(paths, "exec sleep 100", use)
+
+
+def test_servers_that_are_started_at_the_same_time_never_get_the_same_port(paths: Paths) -> None:
+    runtime = ProcessRuntime(paths)
+    ports = [runtime._free_port() for _ in range(900)]
+    assert len(set(ports)) == len(ports)

@@ -7,6 +7,7 @@ import secrets
 import signal
 import socket
 import subprocess
+from collections import deque
 from collections.abc import Mapping
 
 from portway.host.instances.listening import listening
@@ -27,6 +28,7 @@ from portway.host.releases.release import Release
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+_PORTS = 1000  # given last, some to servers that do not listen yet
 
 
 class ProcessInstance:
@@ -117,11 +119,12 @@ class ProcessRuntime:
         """`lifeline` is a pipe: when it closes, instances end. Without one they outlive the host."""
         self._paths = paths
         self._lifeline = lifeline
+        self._ports: deque[int] = deque(maxlen=_PORTS)
 
     async def start(self, release: Release, env: Mapping[str, str], limits: InstanceLimits) -> Instance:
         assert release.start is not None
         self._paths.prepare_run()
-        identity, port = secrets.token_hex(4), _free_port()
+        identity, port = secrets.token_hex(4), self._free_port()
         address = f"http://127.0.0.1:{port}"
         own = {
             "PORT": str(port),
@@ -160,8 +163,12 @@ class ProcessRuntime:
     async def sweep(self, keep: set[str]) -> None:
         await asyncio.to_thread(end_strays, self._paths, keep)
 
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    def _free_port(self) -> int:
+        """Return a port that is free, and not one of those given before: a server takes its own some time after."""
+        while True:
+            with socket.socket() as listener:
+                listener.bind(("127.0.0.1", 0))
+                port = int(listener.getsockname()[1])
+            if port not in self._ports:
+                self._ports.append(port)
+                return port
