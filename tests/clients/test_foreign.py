@@ -31,7 +31,7 @@ def test_a_session_outlives_a_crash_a_deploy_and_the_gate(kind: str, tmp_path: P
     folder = tmp_path / "foreign"
     folder.mkdir()
     shutil.copyfile(SERVER, folder / "server.py")
-    with host(tmp_path / "data") as running:
+    with host(tmp_path / "data", walls=False) as running:
         start = ("--start", f"exec {python} server.py {kind}", "--instances", "3")
         done = running.portway("deploy", folder, *start, "-o", "json")
         assert done.returncode == 0, done.stderr + running.portway("logs", "foreign").stdout

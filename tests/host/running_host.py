@@ -90,6 +90,19 @@ class Host:
     def instances(self, app: str) -> list[routing_table.InstanceAddress]:
         return routing_table.load(self.paths.routes).apps[app].instances
 
+    def home(self, app: str, release: int = 1) -> Path:
+        """Return the folder in which an app and a test can leave files for each other."""
+        return self.paths.release(app, release) / "home"
+
+    def pids(self, instance: str) -> list[int]:
+        """Return the processes of an instance. In a sandbox it has other numbers for them."""
+        found = []
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            with contextlib.suppress(OSError):
+                if f"PORTWAY_INSTANCE={instance}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+                    found.append(int(pid))
+        return found
+
     def processes(self) -> dict[int, str]:
         """Return every process of this host but the launcher: pid and command line."""
         found = {}
@@ -112,11 +125,21 @@ class Host:
 
 @contextlib.contextmanager
 def host(
-    data: Path, folders: Sequence[Path] = (), stderr: int = subprocess.STDOUT, options: Sequence[str] = ()
+    data: Path,
+    folders: Sequence[Path] = (),
+    stderr: int = subprocess.STDOUT,
+    options: Sequence[str] = (),
+    *,
+    walls: bool = True,
 ) -> Iterator[Host]:
-    """Run `portway up FOLDERS` on a free port while the block lasts."""
+    """Run `portway up FOLDERS` on a free port while the block lasts.
+
+    Without `walls` it finds no bubblewrap, so its apps share files and process numbers with the test.
+    """
     with tempfile.TemporaryDirectory(dir="/tmp") as run:
         environment = build_environment() | {"XDG_RUNTIME_DIR": run}
+        if not walls:
+            environment["PATH"] = str(SCRIPTS)
         command = [SCRIPTS / "portway", "up", *folders, "--data", data, "--port", "0", *options]
         with subprocess.Popen(
             command,

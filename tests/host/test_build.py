@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import secrets
 import stat
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from portway.host.app_config import AppConfig
@@ -24,9 +26,9 @@ from portway.host.builds.recipe import read_recipe
 from portway.host.builds.wheel import running_wheel
 from portway.host.paths import Paths, claim
 from portway.host.releases.release import Release
+from portway.host.sandbox.walls import raise_walls
 from tests.host.log_writer import log_writer
 from tests.host.running_host import build_environment
-from tests.support import eventually
 
 SERVER = 'from portway import Server\nserver = Server("s")\n'
 PROJECT = '[project]\nname = "p"\nversion = "1"\n'
@@ -67,8 +69,8 @@ def built(paths: Paths, files: dict[str, str], **config: Any) -> tuple[Release, 
         (folder / name).write_text(content)
     release = Release("app", 1, paths.release("app", 1), AppConfig(**config))
     FolderSource(folder).copy_to(release.source)
-    recipe = read_recipe(release.folder, release.config, {})
-    start = asyncio.run(build.build(release, recipe, paths, {"GREETING": "hello"}))
+    recipe, bubblewrap = read_recipe(release.folder, release.config, {}), raise_walls(paths).bubblewrap
+    start = asyncio.run(build.build(release, recipe, paths, {"GREETING": "hello"}, bubblewrap))
     return release, start.name
 
 
@@ -110,18 +112,20 @@ def test_a_build_knows_nothing_of_the_host_and_leaves_a_release_that_cannot_chan
     monkeypatch.setenv("HOST_SECRET", "hunter2")
     monkeypatch.setenv("HOME", str(paths.data.parent))
     (paths.data.parent / ".npmrc").write_text("email = hunter2\n@own:registry=https://npm.example/\n")
+    seconds = f"1000.{secrets.randbelow(10**9)}"
     files = {
         "server.py": f"import dep, os, subprocess\nprint(dict(os.environ))\n{SERVER}\n"
-        "print('left', subprocess.Popen(['setsid', 'sleep', '1000']).pid)",
+        f"print('left', subprocess.Popen(['setsid', 'sleep', '{seconds}']).pid)",
         "requirements.txt": "./dep\n",
         **DEPENDENCY,
     }
     release, _ = built(paths, files)
 
-    left = re.search(r"^left (\d+)$", release.build_log.read_text(), re.MULTILINE)
-    assert left
-    assert eventually(lambda: not Path("/proc", left[1], "exe").exists()), "a build left a process behind"
-    seen = (paths.cache / "seen").read_text() + release.build_log.read_text()
+    assert "left" in release.build_log.read_text()
+    commands = [process.info["cmdline"] for process in psutil.process_iter(["cmdline"])]
+    assert ["sleep", seconds] not in commands, "a build left a process behind"
+    home = paths.app_cache("app") if raise_walls(paths).bubblewrap else paths.cache
+    seen = (home / "seen").read_text() + release.build_log.read_text()
     assert "hunter2" not in seen
     assert (paths.cache / ".npmrc").read_text() == "@own:registry=https://npm.example/\n"
     assert "'GREETING': 'hello'" in release.build_log.read_text(), "the app's own variables are there at import"

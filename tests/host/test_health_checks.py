@@ -18,6 +18,7 @@ from portway.host.instances.runtime import InstanceLimits
 from portway.host.instances.starter import Starter
 from portway.host.paths import Paths
 from portway.host.releases.release import Release
+from portway.host.sandbox.walls import NO_WALLS
 from portway.host.secrets.key_file import KeyFile
 from portway.host.secrets.variables import Variables
 from portway.host.store import Store
@@ -56,7 +57,7 @@ def release(paths: Paths) -> Release:
 def test_an_instance_is_ready_when_its_health_check_passes(paths: Paths, release: Release) -> None:
     async def test() -> None:
         (release.source / "status").write_text("503")
-        instance = await ProcessRuntime(paths).start(release, {}, InstanceLimits(stop_seconds=1))
+        instance = await ProcessRuntime(paths, NO_WALLS).start(release, {}, InstanceLimits(stop_seconds=1))
         await until_answers(
             instance, release, Approach("app.localhost")
         )  # which is enough for a new control to keep it
@@ -83,7 +84,7 @@ def test_an_instance_that_fails_its_health_check_gets_no_calls_until_it_passes_a
             InstanceLimits(check_seconds=0.2, checks_out=2, checks=15),
             Variables(store, KeyFile(paths.key)),
         )
-        starter = Starter(ProcessRuntime(paths), store, limits, variables)
+        starter = Starter(ProcessRuntime(paths, NO_WALLS), store, limits, variables)
         group = InstanceGroup(release, starter, changed.set)
 
         async def state(wanted: str) -> str:

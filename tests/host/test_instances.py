@@ -60,7 +60,7 @@ def many(folder: Path, version: str = "one", more: str = "") -> Path:
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    with host(tmp_path_factory.mktemp("many") / "data") as running:
+    with host(tmp_path_factory.mktemp("many") / "data", walls=False) as running:
         yield running
 
 

@@ -19,6 +19,7 @@ from portway.host.instances.runtime import InstanceLimits
 from portway.host.instances.starter import Starter
 from portway.host.paths import Paths
 from portway.host.releases.release import Release
+from portway.host.sandbox.walls import NO_WALLS
 from portway.host.secrets.key_file import KeyFile
 from portway.host.secrets.variables import Variables
 from portway.host.store import Store
@@ -81,7 +82,7 @@ def test_an_instance_that_no_longer_answers_is_replaced_at_once(paths: Paths, ho
         store.begin_release("app", "/")
         changed = asyncio.Event()
         limits = InstanceLimits(probe_seconds=0.3, probes=2)
-        keeper = Keeper(made, Starter(ProcessRuntime(paths), store, limits, variables), changed.set)
+        keeper = Keeper(made, Starter(ProcessRuntime(paths, NO_WALLS), store, limits, variables), changed.set)
 
         async def state(*wanted: str) -> None:
             while keeper.state not in wanted:
@@ -119,7 +120,7 @@ def test_an_instance_that_ended_on_a_full_disk_is_restarted_as_soon_as_there_is_
         made = release(paths)
         store.begin_release("app", "/")
         changed = asyncio.Event()
-        starter = Starter(ProcessRuntime(paths), store, InstanceLimits(), variables)
+        starter = Starter(ProcessRuntime(paths, NO_WALLS), store, InstanceLimits(), variables)
         keeper = Keeper(made, starter, changed.set)
         room = False
         monkeypatch.setattr(Starter, "has_room", lambda _: room)

@@ -17,13 +17,21 @@ from portway.host.instances.process_runtime import ProcessRuntime
 from portway.host.instances.readiness import Approach, NotReady, until_ready
 from portway.host.instances.runtime import Instance, InstanceLimits
 from portway.host.paths import Paths
+from portway.host.processes import descendants
 from portway.host.releases.release import Release
+from portway.host.sandbox.walls import NO_WALLS, Walls
 from tests.host.log_writer import log_writer
+from tests.host.required_walls import required_walls
 from tests.support import eventually
 
 QUICK = InstanceLimits(stop_seconds=0.2)
-# Says which processes it is, deaf to SIGTERM, one of them in a session of its own.
-STUBBORN = "trap '' TERM; echo $$ > pids; setsid sh -c 'echo $$ >> pids; sleep 100' & wait; sleep 100"
+# Two processes that are deaf to SIGTERM, one of them in a session of its own.
+STUBBORN = "trap '' TERM; setsid sh -c 'sleep 100; exit' & wait; sleep 100"
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "sandbox"])
+def walls(request: pytest.FixtureRequest, paths: Paths) -> Walls:
+    return required_walls(paths, "files") if request.param else NO_WALLS
 
 
 @pytest.fixture
@@ -37,7 +45,7 @@ def paths(tmp_path: Path) -> Iterator[Paths]:
 
 def release(paths: Paths, script: str) -> Release:
     made = Release("app", 1, paths.release("app", 1), start=Start(["portway"], "server.py", on_socket=True))
-    for folder in (made.source, made.log.parent, made.venv / "bin"):
+    for folder in (made.source, made.log.parent, made.venv / "bin", made.directory / "home"):
         folder.mkdir(parents=True)
     program = made.venv / "bin" / "portway"
     program.write_text(f"#!/bin/sh\n{script}\n")
@@ -47,13 +55,14 @@ def release(paths: Paths, script: str) -> Release:
 
 def with_instance(
     paths: Paths,
+    walls: Walls,
     script: str,
     use: Callable[[ProcessRuntime, Instance, Release], Awaitable[None]],
     *,
     on_socket: bool = True,
 ) -> None:
     async def run() -> None:
-        made, runtime = release(paths, script), ProcessRuntime(paths)
+        made, runtime = release(paths, script), ProcessRuntime(paths, walls)
         if not on_socket:
             made = replace(made, start=Start(["portway"], "server.py"))
         instance = await runtime.start(made, {}, QUICK)
@@ -65,14 +74,6 @@ def with_instance(
     asyncio.run(run())
 
 
-async def stubborn_pids(made: Release) -> list[int]:
-    def both() -> list[str]:
-        return (made.source / "pids").read_text().split() if (made.source / "pids").exists() else []
-
-    await asyncio.to_thread(eventually, lambda: len(both()) == 2)
-    return [int(pid) for pid in both()]
-
-
 def alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
@@ -80,49 +81,49 @@ def alive(pid: int) -> bool:
         return False
 
 
-def test_a_stop_ends_all_that_an_instance_started_whatever_it_does_about_it(paths: Paths) -> None:
+def test_a_stop_ends_all_that_an_instance_started_whatever_it_does_about_it(paths: Paths, walls: Walls) -> None:
     async def use(_: ProcessRuntime, instance: Instance, made: Release) -> None:
-        pids = await stubborn_pids(made)
-        assert instance.stats().processes >= 2
+        await asyncio.to_thread(eventually, lambda: instance.stats().processes >= 3)
+        pids = list(descendants(int(instance.token.partition(":")[0])))
         await instance.stop()
         assert await instance.wait() == "signal SIGKILL"
         await asyncio.to_thread(eventually, lambda: not any(map(alive, pids)))
 
-    with_instance(paths, STUBBORN, use)
+    with_instance(paths, walls, STUBBORN, use)
 
 
 @pytest.mark.parametrize(("script", "how"), [("exit 3", "exit code 3"), ("kill -SEGV $$", "signal SIGSEGV")])
 def test_an_instance_that_ends_before_it_answers_says_how_with_its_last_words(
-    paths: Paths, script: str, how: str
+    paths: Paths, walls: Walls, script: str, how: str
 ) -> None:
     async def use(_: ProcessRuntime, instance: Instance, made: Release) -> None:
         with pytest.raises(NotReady) as refused:
             await until_ready(instance, made, Approach("app.localhost"))
         assert str(refused.value) == f"the server ended ({how}) before it answered:\n  last words"
 
-    with_instance(paths, f"echo last words; {script}", use)
+    with_instance(paths, walls, f"echo last words; {script}", use)
 
 
-def test_an_instance_that_never_answers_is_given_up(paths: Paths) -> None:
+def test_an_instance_that_never_answers_is_given_up(paths: Paths, walls: Walls) -> None:
     async def use(_: ProcessRuntime, instance: Instance, made: Release) -> None:
         with pytest.raises(NotReady, match=r"did not answer server/discover or initialize within 0\.2 s"):
             await until_ready(instance, made, Approach("app.localhost"), 0.2)
 
-    with_instance(paths, "exec sleep 100", use)
+    with_instance(paths, walls, "exec sleep 100", use)
 
 
-def test_an_instance_that_never_listens_is_told_so(paths: Paths) -> None:
+def test_an_instance_that_never_listens_is_told_so(paths: Paths, walls: Walls) -> None:
     async def use(_: ProcessRuntime, instance: Instance, made: Release) -> None:
         message = "the server listened on no port within 0.2 s: it must serve HTTP on the port PORT, not stdio"
         with pytest.raises(NotReady, match=message):
             await until_ready(instance, made, Approach("app.localhost"), 0.2)
 
-    with_instance(paths, "exec sleep 100", use, on_socket=False)
+    with_instance(paths, walls, "exec sleep 100", use, on_socket=False)
 
 
-def test_an_instance_is_adopted_by_its_token_and_no_other_process_is(paths: Paths) -> None:
-    async def use(runtime: ProcessRuntime, instance: Instance, _: Release) -> None:
-        again = await runtime.adopt(instance.id, instance.token, QUICK)
+def test_an_instance_is_adopted_by_its_token_and_no_other_process_is(paths: Paths, walls: Walls) -> None:
+    async def use(runtime: ProcessRuntime, instance: Instance, made: Release) -> None:
+        again = await runtime.adopt(made, instance.id, instance.token, QUICK)
         assert again is not None
         assert again.address == instance.address
         pid, started, address = instance.token.split(":", 2)
@@ -131,25 +132,25 @@ def test_an_instance_is_adopted_by_its_token_and_no_other_process_is(paths: Path
             f"{os.getpid()}:{started}:{address}",
             f"4194304:1:{address}",
         ):
-            assert await runtime.adopt(instance.id, token, QUICK) is None
+            assert await runtime.adopt(made, instance.id, token, QUICK) is None
         os.kill(int(pid), signal.SIGKILL)
         assert await instance.wait() == "signal SIGKILL"
         assert "exit status lost" in await again.wait()
 
-    with_instance(paths, "exec sleep 100", use)
+    with_instance(paths, walls, "exec sleep 100", use)
 
 
-def test_a_sweep_ends_what_nobody_keeps(paths: Paths) -> None:
-    async def use(runtime: ProcessRuntime, instance: Instance, _: Release) -> None:
+def test_a_sweep_ends_what_nobody_keeps(paths: Paths, walls: Walls) -> None:
+    async def use(runtime: ProcessRuntime, instance: Instance, made: Release) -> None:
         await runtime.sweep({instance.id})
-        assert instance.stats().processes == 1
+        await asyncio.to_thread(eventually, lambda: instance.stats().processes == 1)
         await runtime.sweep(set())
         assert await instance.wait() == "signal SIGKILL"
 
-    with_instance(paths, "exec sleep 100", use)
+    with_instance(paths, walls, "exec sleep 100", use)
 
 
 def test_servers_that_are_started_at_the_same_time_never_get_the_same_port(paths: Paths) -> None:
-    runtime = ProcessRuntime(paths)
+    runtime = ProcessRuntime(paths, NO_WALLS)
     ports = [runtime._free_port() for _ in range(900)]
     assert len(set(ports)) == len(ports)

@@ -58,6 +58,8 @@ def test_a_folder_says_how_it_is_built(
 def test_the_variable_python_version_counts_more_than_the_files(tmp_path: Path) -> None:
     found = recipe(tmp_path, {"server.py": OWN, ".python-version": "3.12"}, {"PYTHON_VERSION": "3.13.1"})
     assert found.describe() == "python 3.13.1, no requirements"
+    with pytest.raises(BuildError, match="'src' is no version of Python: write one as in"):
+        recipe(tmp_path, {"server.py": OWN}, {"PYTHON_VERSION": "src"})
 
 
 @pytest.mark.parametrize(

@@ -39,8 +39,8 @@ async def add(text: str) -> list[str]:
 
 
 @server.tool
-def process() -> tuple[int, str]:
-    return os.getpid(), str(folder)
+def process() -> tuple[str, str]:
+    return os.environ["PORTWAY_INSTANCE"], str(folder)
 """
 
 
@@ -65,8 +65,9 @@ def test_a_database_outlives_crashes_deploys_and_a_move_of_the_host_until_its_ap
         token = running.portway("token", "create", "notes", "t").stdout.split()[0]
         assert add(running, token, "one") == ["one"]
 
-        pid, folder = running.call("notes", "process", token)["result"]
-        os.kill(pid, signal.SIGKILL)
+        instance, folder = running.call("notes", "process", token)["result"]
+        for pid in running.pids(instance):
+            os.kill(pid, signal.SIGKILL)
         eventually(lambda: running.status("notes").restarts == 1 and running.instance("notes"))
         assert add(running, token, "two") == ["one", "two"]
 

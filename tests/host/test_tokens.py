@@ -17,6 +17,7 @@ from portway.host.instances.starter import Starter
 from portway.host.management.management_server import ManagementServer
 from portway.host.paths import claim
 from portway.host.releases.deploy import Deployer
+from portway.host.sandbox.walls import NO_WALLS
 from portway.host.secrets.environments import Environments
 from portway.host.secrets.key_file import KeyFile
 from portway.host.secrets.variables import Variables
@@ -35,7 +36,7 @@ def management(data: Path) -> ManagementServer:
     paths = claim(data)
     store = Store(paths.database)
     store.begin_release("a", "folder")
-    runtime = ProcessRuntime(paths)
+    runtime = ProcessRuntime(paths, NO_WALLS)
     variables = Variables(store, KeyFile(paths.key))
     starter = Starter(runtime, store, InstanceLimits(), variables)
     running = RunningApps(paths, store, runtime, starter, "localhost")

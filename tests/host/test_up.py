@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
 import signal
 import socket
 import subprocess
@@ -42,8 +43,8 @@ def environment() -> dict[str, str]:
     return dict(os.environ)
 
 @mcp.tool
-def pid() -> int:
-    return os.getpid()
+def instance() -> str:
+    return os.environ["PORTWAY_INSTANCE"]
 
 @mcp.tool(scopes=["admin"])
 def secret() -> str:
@@ -55,6 +56,7 @@ def caller(ctx: Context) -> str:
 
 @mcp.tool
 async def hold(until: str) -> str:
+    until = os.path.expanduser("~/" + until)
     open(until + ".held", "w").close()
     while not os.path.exists(until):
         await asyncio.sleep(0.01)
@@ -69,7 +71,7 @@ def die() -> None:
 
 DAEMON = """
 import subprocess
-print("left", subprocess.Popen(["env", "-i", "setsid", "sleep", "1000"]).pid, flush=True)
+print("left", subprocess.Popen(["env", "-i", "setsid", "sleep", "SECONDS"]).pid, flush=True)
 """
 
 
@@ -94,7 +96,7 @@ def test_the_ready_line_holds_all_a_first_call_needs(running: Host) -> None:
 
 def test_an_instance_sees_its_own_environment_and_nothing_of_the_hosts(running: Host) -> None:
     seen = running.call("thing", "environment", running.ready["token"])
-    assert set(seen) - {"LC_CTYPE"} == {
+    assert set(seen) - {"LC_CTYPE", "PWD"} == {
         *("PATH", "LANG", "HOME", "TMPDIR", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "PORT"),
         *("PORTWAY_SOCKET", "PORTWAY_APP", "PORTWAY_RELEASE", "PORTWAY_INSTANCE", "PORTWAY_KEYS"),
         "RENDER_EXTERNAL_HOSTNAME",
@@ -108,10 +110,11 @@ def test_a_new_release_takes_over_without_a_failed_call_and_the_old_one_ends_its
     first = running.deploy(thing(tmp_path / "app"), "successive")
     token = first.token
     assert token
-    old = running.call("successive", "pid", token)["result"]
+    old = running.call("successive", "instance", token)["result"]
+    home = running.home("successive")
     with ThreadPoolExecutor(2) as callers:
-        held = callers.submit(running.call, "successive", "hold", token, until=str(tmp_path / "go"))
-        eventually((tmp_path / "go.held").exists)
+        held = callers.submit(running.call, "successive", "hold", token, until="go")
+        eventually((home / "go.held").exists)
         over = threading.Event()
         constant = callers.submit(versions_until, over, running, token)
         command = ["deploy", thing(tmp_path / "app", "two"), "--name", "successive", "-o", "json"]
@@ -120,13 +123,13 @@ def test_a_new_release_takes_over_without_a_failed_call_and_the_old_one_ends_its
         over.set()
         seen = constant.result(30)
         assert seen == sorted(seen), "one, then two, and never one again"
-        assert Path(f"/proc/{old}").exists(), "the old instance goes when its last call has ended"
-        (tmp_path / "go").touch()
+        assert running.pids(old), "the old instance goes when its last call has ended"
+        (home / "go").touch()
         assert held.result(30) == {"result": "one"}
 
     assert (first.release, second["release"], second["tools"]) == (1, 2, 7)
     assert "token" not in second, "an app's token is shown once"
-    eventually(lambda: not Path(f"/proc/{old}").exists())
+    eventually(lambda: not running.pids(old))
 
 
 def versions_until(over: threading.Event, running: Host, token: str) -> list[str]:
@@ -255,12 +258,12 @@ def test_a_crashed_instance_is_back_and_its_last_words_are_in_the_log(running: H
 
 def test_a_killed_control_finds_its_instances_again(running: Host) -> None:
     token = running.ready["token"]
-    pid = running.call("thing", "pid", token)
+    instance = running.call("thing", "instance", token)
     killed = running.kill("control")
-    assert running.call("thing", "pid", token) == pid, "the gate and the instances go on without control"
+    assert running.call("thing", "instance", token) == instance, "the gate and the instances go on without control"
     eventually(lambda: killed != running.process("control"))
     assert running.portway("ps").returncode == 0, "a verb waits for it"
-    assert running.call("thing", "pid", token) == pid
+    assert running.call("thing", "instance", token) == instance
     assert running.status("thing").state == "up"
 
 
@@ -280,25 +283,23 @@ def test_a_killed_control_remembers_how_often_an_app_was_restarted(running: Host
     assert running.status("thing").restarts == before + 1
 
 
-def left_by(running: Host, app: str) -> list[int]:
-    """Return the daemons that an app says it has left behind."""
-    return [int(pid) for pid in re.findall(r"^left (\d+)$", running.portway("logs", app).stdout, re.MULTILINE)]
+def daemons(seconds: str) -> list[int]:
+    """Return the processes that sleep for so long."""
+    found = psutil.process_iter(["cmdline"])
+    return [process.pid for process in found if process.info["cmdline"] == ["sleep", seconds]]
 
 
 def test_a_daemon_that_shed_its_environment_ends_with_its_build_and_with_its_app(running: Host, tmp_path: Path) -> None:
-    folder = thing(tmp_path / "app", more=DAEMON)
-    running.deploy(folder, "haunted")
+    seconds = f"1000.{secrets.randbelow(10**9)}"
+    running.deploy(thing(tmp_path / "app", more=DAEMON.replace("SECONDS", seconds)), "haunted")
     running.kill("control")
     running.portway("ps")
-    built = re.findall(
-        r"^left (\d+)$", (running.paths.release("haunted", 1) / "log" / "build.log").read_text(), re.MULTILINE
+    assert re.search(
+        r"^left \d+$", (running.paths.release("haunted", 1) / "log" / "build.log").read_text(), re.MULTILINE
     )
-    assert built
-    assert not Path(f"/proc/{built[0]}/exe").exists(), "the build was over when its command was"
-    (left,) = left_by(running, "haunted")
-    assert Path(f"/proc/{left}/exe").exists()
+    assert len(daemons(seconds)) == 1, "the build was over when its command was"
     assert running.portway("destroy", "haunted", "--yes").returncode == 0
-    eventually(lambda: not Path(f"/proc/{left}/exe").exists())
+    eventually(lambda: not daemons(seconds))
 
 
 def test_a_deploy_whose_asker_leaves_is_undone(running: Host, tmp_path: Path) -> None:
@@ -369,11 +370,11 @@ def test_what_cannot_be_done_is_one_sentence(running: Host, arguments: list[str]
 def test_a_started_host_stops_whole_and_comes_back_with_its_apps(tmp_path: Path) -> None:
     folder = thing(tmp_path / "thing")
     with host(tmp_path / "data", [folder]) as first:
-        instance = first.call("thing", "pid", first.ready["token"])["result"]
+        instance = first.call("thing", "instance", first.ready["token"])["result"]
         first.child.process.send_signal(signal.SIGINT)
         assert first.child.process.wait(20) == 0
         assert first.processes() == {}
-        assert not Path(f"/proc/{instance}").exists()
+        assert not first.pids(instance)
         assert not first.paths.run.exists()
     with host(tmp_path / "data", [folder]) as second:
         assert second.ready["token"] != first.ready["token"]
@@ -385,8 +386,8 @@ def test_a_started_host_stops_whole_and_comes_back_with_its_apps(tmp_path: Path)
 
 def test_a_control_killed_before_all_is_ready_has_a_successor_that_makes_it_so(tmp_path: Path) -> None:
     with ThreadPoolExecutor(1) as killer:
-        marker = tmp_path / "importing"
-        slow = f"from pathlib import Path\nif not Path({str(marker)!r}).exists():\n    Path({str(marker)!r}).touch()\n"
+        marker = tmp_path / "data" / "apps" / "thing" / "releases" / "1" / "home" / "importing"
+        slow = f"if '/releases/1/' in __file__:\n    open({str(marker)!r}, 'w').close()\n"
         slow += "    import time\n    time.sleep(60)\n"
         killer.submit(kill_when, marker, str(tmp_path / "data"))
         with host(tmp_path / "data", [thing(tmp_path / "thing", more=slow)]) as up:
@@ -402,18 +403,19 @@ def kill_when(marker: Path, data: str) -> None:
 
 
 def test_a_host_that_is_asked_twice_to_stop_waits_for_no_call_and_leaves_nothing(tmp_path: Path) -> None:
-    with host(tmp_path / "data", [thing(tmp_path / "thing", more=DAEMON)]) as up, ThreadPoolExecutor(1) as callers:
-        left = re.search(r"^left (\d+)$", up.portway("logs", "thing").stdout, re.MULTILINE)
-        assert left
-        call = callers.submit(up.call, "thing", "hold", up.ready["token"], until=str(tmp_path / "never"))
-        eventually((tmp_path / "never.held").exists)
+    seconds = f"1000.{secrets.randbelow(10**9)}"
+    folder = thing(tmp_path / "thing", more=DAEMON.replace("SECONDS", seconds))
+    with host(tmp_path / "data", [folder]) as up, ThreadPoolExecutor(1) as callers:
+        assert daemons(seconds)
+        call = callers.submit(up.call, "thing", "hold", up.ready["token"], until="never")
+        eventually((up.home("thing") / "never.held").exists)
         launcher = up.child.process
         launcher.send_signal(signal.SIGINT)
         eventually(lambda: signalled_to_its_end(launcher), within=20)
         assert launcher.returncode == 0
         assert up.processes() == {}
         assert call.exception() is not None
-        assert not Path(f"/proc/{left[1]}").exists(), "a daemon without a trace of its origin is ended too"
+        assert not daemons(seconds), "a daemon without a trace of its origin is ended too"
 
 
 def signalled_to_its_end(launcher: subprocess.Popen[str]) -> bool:
@@ -423,14 +425,14 @@ def signalled_to_its_end(launcher: subprocess.Popen[str]) -> bool:
 
 def test_signals_to_all_processes_at_once_are_one_stop_in_which_calls_end(tmp_path: Path) -> None:
     with host(tmp_path / "data", [thing(tmp_path / "thing")]) as up, ThreadPoolExecutor(1) as callers:
-        call = callers.submit(up.call, "thing", "hold", up.ready["token"], until=str(tmp_path / "go"))
-        eventually((tmp_path / "go.held").exists)
+        call = callers.submit(up.call, "thing", "hold", up.ready["token"], until="go")
+        eventually((up.home("thing") / "go.held").exists)
         instance = next(pid for pid, command in up.processes().items() if "/venv/bin/" in command)
         gate = up.process("gate")
         for pid in (up.child.process.pid, gate, up.process("control"), up.process("logs"), instance):
             os.kill(pid, signal.SIGTERM)
         eventually(lambda: not listens(up))
-        (tmp_path / "go").touch()
+        (up.home("thing") / "go").touch()
         assert call.result(30) == {"result": "one"}
         assert up.child.process.wait(20) == 0
         assert up.processes() == {}

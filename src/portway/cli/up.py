@@ -41,7 +41,7 @@ def command(folders: tuple[Path, ...], port: int, data: str | None, domain: str,
 
     The last line printed is `ready {"url": ..., "token": ..., "data": ...}`; the token is for the first PATH's app.
     """
-    from portway.host.console import open_standard_descriptors, say
+    from portway.host.console import open_standard_descriptors
     from portway.host.launcher import Launcher, LaunchError
     from portway.host.paths import PathError, claim
     from portway.host.secrets.key_file import find_key_file
@@ -59,7 +59,6 @@ def command(folders: tuple[Path, ...], port: int, data: str | None, domain: str,
         launcher = Launcher(paths, port, domain, find_key_file(paths, key_file), sources)
     except (PathError, LaunchError) as error:
         raise click.ClickException(str(error)) from None
-    say("portway: isolation none: apps run as this user and can read its files, so deploy only code you trust")
     raise SystemExit(launcher.run())
 
 

@@ -22,6 +22,7 @@ from portway.host.paths import PathError, Paths, locate
 from portway.host.processes import end_strays
 from portway.host.releases.deploy import Deployer, DeployOptions
 from portway.host.releases.relocate import relocate
+from portway.host.sandbox.walls import raise_walls
 from portway.host.secrets.environments import Environments
 from portway.host.secrets.key_file import KeyFile, KeyFileError
 from portway.host.secrets.variables import Variables
@@ -69,7 +70,11 @@ async def run(
     store = Store(paths.database)
     variables = Variables(store, key_file)
     environments = Environments(store, variables, url, domain)
-    runtime = ProcessRuntime(paths, lifeline)
+    walls = await asyncio.to_thread(raise_walls, paths)
+    if announce:
+        for line in walls.lines():
+            say(f"portway: {line}")
+    runtime = ProcessRuntime(paths, walls, lifeline)
     starter = Starter(runtime, store, InstanceLimits(), variables, domain, url)
     running = RunningApps(paths, store, runtime, starter, domain)
     deployer = Deployer(paths, store, running, starter, environments)

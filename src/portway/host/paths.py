@@ -62,6 +62,16 @@ class Paths:
         return self.data / "cache"
 
     @property
+    def npmrc(self) -> Path:
+        """The settings of npm for builds."""
+        return self.cache / ".npmrc"
+
+    @property
+    def interpreters(self) -> Path:
+        """The Python interpreters that uv has fetched, for all apps."""
+        return self.cache / ".local" / "share" / "uv" / "python"
+
+    @property
     def location(self) -> Path:
         """The file with the path of this directory at the last start, by which a move is noticed."""
         return self.data / "location"
@@ -110,8 +120,16 @@ class Paths:
         """Return the folders in which apps keep data from release to release."""
         return list((self.data / "apps").glob("*/storage"))
 
+    def app_cache(self, app: str) -> Path:
+        """HOME of the app's builds in a sandbox, which write to no cache that other apps use."""
+        return self.app(app) / "cache"
+
+    def instance_folder(self, instance: str) -> Path:
+        """The folder with the instance's socket, which a sandbox shows to that instance alone."""
+        return self.instances / instance
+
     def instance_socket(self, instance: str) -> Path:
-        return self.instances / f"{instance}.sock"
+        return self.instance_folder(instance) / "app.sock"
 
     def prepare(self) -> None:
         """Make the directories, private to this user, and the secret. Raises `PathError` when one cannot be trusted."""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from portway.host.files import remove_tree
 from portway.host.paths import Paths
 
 _MARKED = 1 << 60  # a limit from here on is a mark: below it 28 bits name the host, and 32 the instance or build
@@ -53,7 +54,7 @@ def end_marked(mark: Mark) -> None:
 
 
 def end_strays(paths: Paths, keep: set[str]) -> None:
-    """End every instance and build of this host, and remove its socket, but the instances whose ids are in `keep`."""
+    """End every instance and build of this host, and remove their sockets and temporary files, but those in `keep`."""
     kept = [instance_mark(paths, identity) for identity in keep]
     starts = (f"HOME={paths.data / 'apps'}/".encode(), f"PORTWAY_BUILD={paths.data / 'apps'}/".encode())
 
@@ -63,9 +64,9 @@ def end_strays(paths: Paths, keep: set[str]) -> None:
         return is_ours and not any(mark.is_on(pid) for mark in kept)
 
     _end(is_stray)
-    for path in paths.instances.glob("*.sock"):
-        if path.stem not in keep:
-            path.unlink(missing_ok=True)
+    for folder in (*paths.instances.iterdir(), *paths.data.glob("apps/*/releases/*/tmp/*")):
+        if folder.name not in keep:
+            remove_tree(folder)
 
 
 def exit_in_words(code: int) -> str:

@@ -6,26 +6,31 @@ import stat
 from collections.abc import Mapping
 
 from portway.host.app_config import Start
+from portway.host.builds.build_places import BuildPlaces
 from portway.host.builds.node_build import build_node
 from portway.host.builds.node_recipe import NodeRecipe
 from portway.host.builds.python_build import build_python
 from portway.host.builds.recipe import Recipe
 from portway.host.paths import Paths
 from portway.host.releases.release import Release
+from portway.host.sandbox.bubblewrap import Bubblewrap
 
 
-async def build(release: Release, recipe: Recipe, paths: Paths, variables: Mapping[str, str]) -> Start:
+async def build(
+    release: Release, recipe: Recipe, paths: Paths, variables: Mapping[str, str], bubblewrap: Bubblewrap | None
+) -> Start:
     """Build the copied source and return how its server is started. Raises `BuildError`.
 
     `variables` are the app's own. The output of every command goes to `release.build_log`. When cancelled, it ends what
-    it has started.
+    it has started. What may run code of the app or of a package runs under `bubblewrap`, if there is one.
     """
+    places = BuildPlaces(release, paths, bubblewrap)
     for folder in ("log", "home", "tmp", "bin"):
         (release.directory / folder).mkdir(exist_ok=True)
     if isinstance(recipe, NodeRecipe):
-        start = await build_node(release, recipe, paths, variables)
+        start = await build_node(release, recipe, paths, variables, places)
     else:
-        start = await build_python(release, recipe, paths, variables)
+        start = await build_python(release, recipe, paths, variables, places)
     await asyncio.to_thread(_freeze, release)
     return start
 

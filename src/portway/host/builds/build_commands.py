@@ -5,6 +5,8 @@ import contextlib
 import os
 import signal
 import tempfile
+from collections.abc import Callable
+from pathlib import Path
 from typing import IO
 
 from portway.host.builds.build_error import BuildError
@@ -19,10 +21,20 @@ _ANSWER_BYTES = 64 * 1024
 
 
 class BuildCommands:
-    """Runs a build's commands, one at a time, in the source's folder, with their output going to the build's log."""
+    """Runs a build's commands, one at a time, with their output going to the build's log."""
 
-    def __init__(self, release: Release, environment: dict[str, str], paths: Paths) -> None:
+    def __init__(
+        self,
+        release: Release,
+        environment: dict[str, str],
+        paths: Paths,
+        folder: Path,
+        sandbox: Callable[[], list[str]] = list,
+    ) -> None:
+        """They run in `folder`; `sandbox` returns the words to put before each, which may choose another folder."""
         self._release = release
+        self._folder = folder
+        self._sandbox = sandbox
         self._mark = build_mark(paths, release.directory)
         name, _, value = self._mark.variable.partition("=")
         self._environment = environment | {name: value}
@@ -51,8 +63,9 @@ class BuildCommands:
         begun = log.stat().st_size if log.exists() else 0
         with LogPipe(self._paths.log_pipes, log) as pipe:
             process = await asyncio.create_subprocess_exec(
+                *self._sandbox(),
                 *command,
-                cwd=self._release.folder,
+                cwd=self._folder,
                 env=self._environment,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=pipe.descriptor if answer is None else answer,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from portway.host.files import write_durably
 from portway.host.paths import Paths
-from portway.host.releases.release import SYSTEM_PATH
+from portway.host.releases.release import SYSTEM_PATH, Release
 
 _PASSED = (
     *("UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS", "UV_NO_INDEX"),
@@ -44,7 +44,7 @@ def build_environment(paths: Paths) -> dict[str, str]:
             environment.setdefault(uv, os.environ[pip])
     if "SSL_CERT_FILE" in environment:
         environment.setdefault("NODE_EXTRA_CA_CERTS", environment["SSL_CERT_FILE"])
-    _copy_npmrc(paths.cache / ".npmrc")
+    _copy_npmrc(paths.npmrc)
     return {
         "PATH": SYSTEM_PATH,
         "LANG": "C.UTF-8",
@@ -55,6 +55,20 @@ def build_environment(paths: Paths) -> dict[str, str]:
         "npm_config_fund": "false",
         "npm_config_update_notifier": "false",
     } | environment
+
+
+def sandboxed_environment(release: Release, paths: Paths) -> dict[str, str]:
+    """Return the variables of a build's commands in a sandbox: packages are cached for this app alone."""
+    environment = build_environment(paths)
+    for name in ("UV_CACHE_DIR", "npm_config_cache", "NPM_CONFIG_CACHE"):
+        environment.pop(name, None)
+    return environment | {
+        "HOME": str(paths.app_cache(release.app)),
+        "TMPDIR": "/tmp",  # noqa: S108  # its own
+        "UV_PYTHON_INSTALL_DIR": str(paths.interpreters),
+        "UV_LINK_MODE": "copy",  # the cache and the release are mounted apart, so nothing can be linked
+        "npm_config_userconfig": str(paths.npmrc),
+    }
 
 
 def _copy_npmrc(target: Path) -> None:

@@ -46,7 +46,7 @@ async def add_bytecode(release: Release, commands: BuildCommands, paths: Paths) 
     missing = await asyncio.to_thread(_link_kept, packages, tag)
     files = [str(package.root / name) for package in missing for name in package.files]
     files += await asyncio.to_thread(_own_files, release)
-    listed = release.directory / "tmp" / "compiled.txt"
+    listed = release.tools / "compiled.txt"  # where no build can put a link
     listed.write_text("".join(f"{file}\n" for file in files if "\n" not in file))
     await commands.run([*compiler, str(listed)], "compile its packages")
     await asyncio.to_thread(_keep, missing, tag, paths.cache / "bytecode")

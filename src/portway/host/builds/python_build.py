@@ -9,8 +9,10 @@ from pathlib import Path
 from portway.host.app_config import Start
 from portway.host.builds import pip_shim, serve_object
 from portway.host.builds.build_commands import BuildCommands
-from portway.host.builds.build_environment import build_environment
+from portway.host.builds.build_error import BuildError
+from portway.host.builds.build_places import BuildPlaces
 from portway.host.builds.bytecode import add_bytecode
+from portway.host.builds.plain_requirements import plain_requirements
 from portway.host.builds.python_recipe import PythonRecipe, script_metadata
 from portway.host.builds.uv_program import find_uv
 from portway.host.builds.wheel import running_wheel
@@ -20,16 +22,18 @@ from portway.host.releases.release import Release
 _IMPORT_SECONDS = 60.0
 
 
-async def build_python(release: Release, recipe: PythonRecipe, paths: Paths, variables: Mapping[str, str]) -> Start:
+async def build_python(
+    release: Release, recipe: PythonRecipe, paths: Paths, variables: Mapping[str, str], places: BuildPlaces
+) -> Start:
     """Make `release.venv` and return how the server is started. Raises `BuildError`.
 
     `variables` are the app's own.
     """
     config, uv = release.config, find_uv()
     (release.tools / "uv").symlink_to(uv)
-    commands = BuildCommands(release, build_environment(paths), paths)
+    commands = places.app({}, {})
     venv = [uv, "venv", "--quiet", "--no-project", f"--python={recipe.python}", str(release.venv)]
-    await commands.run(venv, "make its environment")
+    await places.host().run(venv, "make its environment")
     constraint = await _constraint(release, paths)
     if config.build_command:
         shims = _add_pip(release)
@@ -38,7 +42,7 @@ async def build_python(release: Release, recipe: PythonRecipe, paths: Paths, var
             "PYTHONPATH": str(shims),
             pip_shim.CONSTRAINT: str(constraint),
         }
-        shell = BuildCommands(release, dict(variables) | build_environment(paths) | own, paths)
+        shell = places.app(own, variables)
         await shell.run_shell(config.build_command, "build command")
         if recipe.portway:
             await _install(commands, uv, release, constraint, ["portway"])
@@ -46,9 +50,12 @@ async def build_python(release: Release, recipe: PythonRecipe, paths: Paths, var
         required = await _requirements(commands, uv, release, recipe)
         if recipe.portway:
             required.append("portway")
-        if required:
+        packages = _plain(required) if places.bubblewrap else None
+        if packages and await _install_wheels(places.host(), uv, release, constraint, packages):
+            pass
+        elif required:
             await _install(commands, uv, release, constraint, required)
-    await add_bytecode(release, commands, paths)
+    await add_bytecode(release, places.host(), paths)
     python = str(release.venv / "bin" / "python")
     if config.start_command:
         return Start(["/bin/sh", "-c", config.start_command], config.start_command)
@@ -59,7 +66,7 @@ async def build_python(release: Release, recipe: PythonRecipe, paths: Paths, var
         # Both are found from the app's folder and its PATH, so that the data directory can be moved.
         program = ["python", os.path.relpath(script, release.folder)]  # noqa: ASYNC240  # it reads no disk
         return Start([*program, file, recipe.server.name, *config.origins], f"{file}:{recipe.server.name}")
-    finder = BuildCommands(release, release.environment() | dict(variables), paths)
+    finder = places.server(variables, compiles=True)
     # -P keeps the app's folder off sys.path, so its files cannot shadow more modules than under `portway run`.
     command = [python, "-P", "-m", "portway.cli.find_server", str(release.folder), *recipe.portway]
     server = (await finder.ask(command, "find its server", seconds=_IMPORT_SECONDS)).strip()
@@ -92,6 +99,35 @@ async def _install(commands: BuildCommands, uv: str, release: Release, constrain
     python = str(release.venv / "bin" / "python")
     install = [uv, "pip", "install", "--python", python, "--constraint", str(constraint), *required]
     await commands.run(install, "install its requirements")
+
+
+def _plain(required: list[str]) -> list[str] | None:
+    """Return the requirements that these arguments of uv name, None if installing them may run code of the app."""
+    packages: list[str] = []
+    for option in required:
+        found = plain_requirements(Path(option)) if os.sep in option else [option]
+        if option == "." or found is None:
+            return None
+        packages += found if option != "--requirement" else []
+    return packages
+
+
+async def _install_wheels(
+    commands: BuildCommands, uv: str, release: Release, constraint: Path, packages: list[str]
+) -> bool:
+    """Install packages by name, from wheels only, with the cache that all apps share: nothing of them is run.
+
+    Return False when one of them has to be built, which may run anything.
+    """
+    listed = release.tools / "packages.txt"
+    listed.write_text("".join(f"{package}\n" for package in packages))
+    try:
+        await _install(commands, uv, release, constraint, ["--no-build", "--requirement", str(listed)])
+    except BuildError as error:
+        if "building from source is disabled" in str(error):
+            return False
+        raise
+    return True
 
 
 async def _constraint(release: Release, paths: Paths) -> Path:

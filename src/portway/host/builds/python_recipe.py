@@ -11,6 +11,7 @@ from typing import Any
 
 from portway.host.app_config import AppConfig
 from portway.host.builds.build_error import BuildError
+from portway.host.builds.plain_requirements import is_version
 from portway.host.builds.python_file import ServerObject
 from portway.host.builds.python_objects import FILES, find_object, split
 
@@ -51,6 +52,8 @@ def read_python_recipe(folder: Path, config: AppConfig, variables: Mapping[str, 
         bound = project.get("requires-python") or (script[1].get("requires-python") if script else None)
         if isinstance(bound, str) and not _admits_ours(bound):
             python = bound
+    if python != sys.executable and not is_version(python):  # uv would run a path
+        raise BuildError(f"{python!r} is no version of Python: write one as in 3.12")
     if (folder / "uv.lock").is_file() and project:
         requirements = "uv.lock"
     elif (folder / "requirements.txt").is_file():

@@ -1,4 +1,8 @@
-"""The runtime of plain processes: an instance is a session of its own, under the host's user."""
+"""The runtime of processes under the host's user: an instance is a session of its own, in a sandbox where there is one.
+
+In a sandbox, the process that is watched is bubblewrap's. It has one child, the first process of a PID namespace; when
+that one ends, the kernel ends all others of the namespace. The child leads the process group of the release's command.
+"""
 
 import asyncio
 import contextlib
@@ -9,13 +13,16 @@ import socket
 import subprocess
 from collections import deque
 from collections.abc import Mapping
+from pathlib import Path
 
+from portway.host.files import remove_tree
 from portway.host.instances.listening import listening
 from portway.host.instances.runtime import Instance, InstanceLimits, Stats
 from portway.host.logs.log_pipe import LogPipe
 from portway.host.paths import Paths
 from portway.host.processes import (
     Mark,
+    children,
     descendants,
     end_marked,
     end_strays,
@@ -25,7 +32,9 @@ from portway.host.processes import (
     stat_fields,
 )
 from portway.host.releases.release import Release
+from portway.host.sandbox.walls import Walls
 
+_SANDBOX_SOCKET = "/run/portway/app.sock"
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _PORTS = 1000  # given last, some to servers that do not listen yet
@@ -41,23 +50,28 @@ class ProcessInstance:
         process: subprocess.Popen[bytes] | str,
         limits: InstanceLimits,
         mark: Mark,
+        *,
+        sandboxed: bool,
+        folders: tuple[Path, ...] = (),
         pipe: LogPipe | None = None,
     ) -> None:
         """`process` is a child, or the token that an earlier control stored. Raises ProcessLookupError if it has ended.
 
-        `mark` is on it and on all it starts; `pipe` takes a child's output.
+        `mark` is on it and on all it starts; `pipe` takes a child's output; `folders` are removed with it.
         """
         self.id = identity
         self.address = address
         self._socket = address.removeprefix("unix:") if address.startswith("unix:") else ""
         self._limits = limits
         self._mark = mark
+        self._sandboxed = sandboxed
+        self._folders = folders
         self._pipe = pipe
         self._child = None if isinstance(process, str) else process
         self._pid = int(process.partition(":")[0]) if isinstance(process, str) else process.pid
         # The pidfd first: pids are reused, pidfds are not. The start time then shows whether it is ours.
         self._pidfd = os.pidfd_open(self._pid)
-        self.token = f"{self._pid}:{start_time(self._pid)}:{address}"
+        self.token = f"{self._pid}:{start_time(self._pid)}:{_kind(sandboxed=sandboxed)}:{address}"
         if isinstance(process, str) and not (process == self.token and mark.is_on(self._pid)):
             os.close(self._pidfd)
             raise ProcessLookupError(process)
@@ -68,35 +82,47 @@ class ProcessInstance:
         return await asyncio.shield(self._ended)
 
     async def stop(self, *, at_once: bool = False) -> None:
-        if not self._ended.done() and not at_once:
+        if not self._ended.done() and not at_once and self._processes():  # none: the sandbox is still being made
             self._signal(signal.SIGTERM)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.wait(), self._limits.stop_seconds)
         if not self._ended.done():
             self._signal(signal.SIGKILL)
             await self.wait()
-        if self._socket:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self._socket)
+        await asyncio.to_thread(self._remove_folders)
 
     def is_reachable(self) -> bool:
         return not self._socket or os.path.exists(self._socket)
 
     def stats(self) -> Stats:
-        tree = [fields for fields in map(stat_fields, descendants(self._pid)) if fields]
+        tree = [fields for fields in map(stat_fields, self._processes()) if fields]
         ticks = sum(int(fields[11]) + int(fields[12]) for fields in tree)
         return Stats(sum(int(fields[21]) for fields in tree) * _PAGE, ticks / _TICKS, len(tree))
 
     def listening(self) -> dict[int, str]:
-        return listening(descendants(self._pid))
+        return listening(self._processes())
+
+    def _processes(self) -> list[int]:
+        """Return the pids of the release's own processes."""
+        if not self._sandboxed:
+            return list(descendants(self._pid))
+        return [pid for first in children(self._pid) for pid in descendants(first) if pid != first]
 
     def _on_exit(self) -> None:
         asyncio.get_running_loop().remove_reader(self._pidfd)
         os.close(self._pidfd)
         # A child is a zombie until `wait` below, so no other process group can have its number yet.
         self._signal(signal.SIGKILL)
-        how = exit_in_words(self._child.wait()) if self._child else "an exit status lost with the control process"
+        how = (
+            exit_in_words(self._exit_code(self._child))
+            if self._child
+            else "an exit status lost with the control process"
+        )
         self._ending = asyncio.get_running_loop().create_task(self._finish(how))
+
+    def _exit_code(self, child: "subprocess.Popen[bytes]") -> int:
+        code = child.wait()
+        return 128 - code if self._sandboxed and code > 128 else code  # bubblewrap reports signals as a shell does
 
     async def _finish(self, how: str) -> None:
         """End what the instance started, and wait until its last output is in the log."""
@@ -106,17 +132,24 @@ class ProcessInstance:
         self._ended.set_result(how)
 
     def _signal(self, number: signal.Signals) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._pid, number)
+        groups = children(self._pid) if self._sandboxed else []
+        if number == signal.SIGKILL or not self._sandboxed:
+            groups.append(self._pid)
+        for group in groups:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(group, number)
+
+    def _remove_folders(self) -> None:
+        for folder in self._folders:
+            remove_tree(folder)
 
 
 class ProcessRuntime:
-    """Starts releases by their start commands."""
+    """Starts releases by their start commands, within the walls that this machine has."""
 
-    isolation = "none"
-
-    def __init__(self, paths: Paths, lifeline: int | None = None) -> None:
+    def __init__(self, paths: Paths, walls: Walls, lifeline: int | None = None) -> None:
         """`lifeline` is a pipe: when it closes, instances end. Without one they outlive the host."""
+        self.walls = walls
         self._paths = paths
         self._lifeline = lifeline
         self._ports: deque[int] = deque(maxlen=_PORTS)
@@ -125,6 +158,11 @@ class ProcessRuntime:
         assert release.start is not None
         self._paths.prepare_run()
         identity, port = secrets.token_hex(4), self._free_port()
+        bubblewrap = self.walls.bubblewrap
+        folders = self._folders(release, identity)
+        for folder in (*folders, release.directory / "home"):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        socket_folder, tmp = folders
         address = f"http://127.0.0.1:{port}"
         own = {
             "PORT": str(port),
@@ -135,12 +173,19 @@ class ProcessRuntime:
         }
         if release.start.on_socket:
             path = self._paths.instance_socket(identity)
-            own["PORTWAY_SOCKET"], address = str(path), f"unix:{path}"
+            own["PORTWAY_SOCKET"], address = _SANDBOX_SOCKET if bubblewrap else str(path), f"unix:{path}"
         if self._lifeline is not None:
             own["PORTWAY_LIFELINE"] = str(self._lifeline)
+        command = release.start.command
+        if bubblewrap is None:
+            own["TMPDIR"] = str(tmp)
+        else:
+            writable = {os.path.dirname(_SANDBOX_SOCKET): socket_folder}
+            command = [*bubblewrap.for_instance(release, tmp, writable), *command]
+            own["TMPDIR"] = "/tmp"  # noqa: S108  # its own
         with LogPipe(self._paths.log_pipes, release.log) as pipe:
             child = subprocess.Popen(  # noqa: ASYNC220  # returns at exec; asyncio's own would tie it to this loop
-                release.start.command,
+                command,
                 cwd=release.folder,
                 env=release.environment() | release.start.variables | dict(env) | own,
                 stdin=subprocess.DEVNULL,
@@ -151,12 +196,21 @@ class ProcessRuntime:
             )
         mark = instance_mark(self._paths, identity)
         mark.put_on(child.pid)
-        return ProcessInstance(identity, address, child, limits, mark, pipe)
+        sandboxed = bubblewrap is not None
+        return ProcessInstance(identity, address, child, limits, mark, sandboxed=sandboxed, folders=folders, pipe=pipe)
 
-    async def adopt(self, identity: str, token: str, limits: InstanceLimits) -> Instance | None:
-        address = token.split(":", 2)[-1]
+    async def adopt(self, release: Release, identity: str, token: str, limits: InstanceLimits) -> Instance | None:
+        _, _, kind, address = [*token.split(":", 3), "", "", ""][:4]
         try:
-            return ProcessInstance(identity, address, token, limits, instance_mark(self._paths, identity))
+            return ProcessInstance(
+                identity,
+                address,
+                token,
+                limits,
+                instance_mark(self._paths, identity),
+                sandboxed=kind == _kind(sandboxed=True),
+                folders=self._folders(release, identity),
+            )
         except ProcessLookupError:
             return None
 
@@ -172,3 +226,11 @@ class ProcessRuntime:
             if port not in self._ports:
                 self._ports.append(port)
                 return port
+
+    def _folders(self, release: Release, identity: str) -> tuple[Path, Path]:
+        """Return the folders of one instance: of its socket, and for its temporary files."""
+        return self._paths.instance_folder(identity), release.directory / "tmp" / identity
+
+
+def _kind(*, sandboxed: bool) -> str:
+    return "sandbox" if sandboxed else "plain"

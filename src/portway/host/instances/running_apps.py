@@ -71,7 +71,8 @@ class RunningApps:
 
     @property
     def isolation(self) -> str:
-        return self._runtime.isolation
+        """The walls around every instance, as `portway ps` shows them."""
+        return self._runtime.walls.summary()
 
     def serves(self, app: str) -> bool:
         return app in self.groups
@@ -189,7 +190,7 @@ class RunningApps:
     async def _adopt(self, record: InstanceRecord, live: Release | None) -> Instance | None:
         if live is None or live.number != record.release:
             return None
-        instance = await self._runtime.adopt(record.id, record.token, self._starter.limits_of(live))
+        instance = await self._runtime.adopt(live, record.id, record.token, self._starter.limits_of(live))
         if instance is None:
             return None
         try:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from portway.host.releases.release import Release
+from portway.host.sandbox.walls import Walls
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +64,15 @@ class Instance(Protocol):
 
 
 class Runtime(Protocol):
-    """Starts instances. `isolation` names what keeps an instance from the host, as `portway ps` shows it."""
+    """Starts instances, within `walls`."""
 
-    isolation: str
+    walls: Walls
 
     async def start(self, release: Release, env: Mapping[str, str], limits: InstanceLimits) -> Instance:
         """Start an instance, which is not ready yet. Raises `OSError` when it cannot even be started."""
 
-    async def adopt(self, identity: str, token: str, limits: InstanceLimits) -> Instance | None:
-        """Return an instance that an earlier process started, or None when it is gone."""
+    async def adopt(self, release: Release, identity: str, token: str, limits: InstanceLimits) -> Instance | None:
+        """Return an instance of `release` that an earlier process started, or None when it is gone."""
 
     async def sweep(self, keep: set[str]) -> None:
         """End every instance of this host, and every build, but the instances whose ids are in `keep`."""

@@ -10,6 +10,7 @@ from portway.host.instances.readiness import Approach, until_ready
 from portway.host.instances.render_variables import render_variables
 from portway.host.instances.runtime import Instance, InstanceLimits, Runtime
 from portway.host.releases.release import Release
+from portway.host.sandbox.walls import Walls
 from portway.host.secrets.variables import Variables
 from portway.host.store import InstanceRecord, Store, StoreError
 
@@ -40,6 +41,10 @@ class Starter:
         self._variables = variables
         self._domain = domain
         self._url = url
+
+    @property
+    def walls(self) -> Walls:
+        return self._runtime.walls
 
     def hostname(self, app: str) -> str:
         """Return the name of an app below the host's domain; its instances see it in the Host header."""

@@ -296,11 +296,15 @@ class Deployer:
         )
         if (disk := release.config.disk) is not None:
             release.make_storage()
-            no_mount = f"; there is no sandbox to show it at {disk.mount_path}" if disk.mount_path else ""
+            no_mount = ""
+            if disk.mount_path and not self._starter.walls.bubblewrap:
+                no_mount = f"; there is no sandbox to show it at {disk.mount_path}"
             await steps.done("storage", f"{disk.size_gb} GB in PORTWAY_STORAGE{no_mount}")
-        start = await build(release, recipe, self._paths, environment.values)
+        walls = self._starter.walls
+        start = await build(release, recipe, self._paths, environment.values, walls.bubblewrap)
         start = msgspec.structs.replace(start, variables=start.variables | copy.variables)
         await steps.done("build", start.name)
+        await steps.done("walls", "; ".join(walls.lines()))
         await steps.warn(await asyncio.to_thread(look_after, release, recipe))
         return start
 

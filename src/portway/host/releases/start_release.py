@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from portway.host.app_config import AppConfig
-from portway.host.builds.build_commands import BuildCommands
+from portway.host.builds.build_places import BuildPlaces
 from portway.host.instances.readiness import CLOSED, TokenNeeded, find_path, read_contract, tool_count
 from portway.host.instances.runtime import Instance
 from portway.host.instances.smoke_calls import run_smoke_calls
@@ -38,7 +38,7 @@ async def start_release(release: Release, starter: Starter, paths: Paths, steps:
     Raises `BuildError`, `NotReady`, `StoreError` or `OSError`, and leaves no instance then.
     """
     if command := release.config.pre_deploy_command:
-        shell = BuildCommands(release, release.environment() | starter.variables(release), paths)
+        shell = BuildPlaces(release, paths, starter.walls.bubblewrap).server(starter.variables(release))
         await shell.run_shell(command, "pre-deploy command", seconds=_PRE_DEPLOY_SECONDS)
         await steps.done("pre-deploy", command)
     first = await starter.start(release)

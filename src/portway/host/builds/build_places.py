@@ -1,0 +1,54 @@
+"""Where the commands of a build run: those that run code of the app or of a package, and those that do not."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from portway.host.builds.build_commands import BuildCommands
+from portway.host.builds.build_environment import build_environment, sandboxed_environment
+from portway.host.paths import Paths
+from portway.host.releases.release import Release
+from portway.host.sandbox.bubblewrap import Bubblewrap
+
+
+@dataclass(frozen=True, slots=True)
+class BuildPlaces:
+    """The places of one build. Without `bubblewrap`, all of them are the host's own."""
+
+    release: Release
+    paths: Paths
+    bubblewrap: Bubblewrap | None
+
+    def host(self) -> BuildCommands:
+        """Return the place of commands that run nothing of the app or of a package.
+
+        They share their caches with all apps, and read no settings from the app's folder.
+        """
+        environment = build_environment(self.paths)
+        if self.bubblewrap is None:
+            return BuildCommands(self.release, environment, self.paths, self.release.folder)
+        return BuildCommands(self.release, environment, self.paths, self.release.directory)
+
+    def app(self, more: Mapping[str, str], variables: Mapping[str, str]) -> BuildCommands:
+        """Return the place of commands of the app. They write to its files and to a cache of its own.
+
+        `more` goes before the variables of a build, the app's own `variables` after.
+        """
+        folder = self.release.folder
+        if self.bubblewrap is None:
+            environment = {**variables, **build_environment(self.paths), **more}
+            return BuildCommands(self.release, environment, self.paths, folder)
+        environment = {**variables, **sandboxed_environment(self.release, self.paths), **more}
+        sandbox = partial(self.bubblewrap.for_build, self.release, environment)
+        return BuildCommands(self.release, environment, self.paths, folder, sandbox)
+
+    def server(self, variables: Mapping[str, str], *, compiles: bool = False) -> BuildCommands:
+        """Return the place of commands in an instance's environment; `compiles`: they keep bytecode by the source."""
+        release = self.release
+        environment = {**release.environment(), **variables}
+        if self.bubblewrap is None:
+            return BuildCommands(release, environment, self.paths, release.folder)
+        writable = {str(release.source): release.source} if compiles else {}
+        sandbox = partial(self.bubblewrap.for_instance, release, release.directory / "tmp", writable)
+        environment["TMPDIR"] = "/tmp"  # noqa: S108  # its own
+        return BuildCommands(release, environment, self.paths, release.folder, sandbox)

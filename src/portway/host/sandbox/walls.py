@@ -1,0 +1,81 @@
+"""Which walls this machine can put around apps: three facts, each found by a try when control starts."""
+
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from portway.host.paths import Paths
+from portway.host.releases.release import Release
+from portway.host.sandbox.bubblewrap import Bubblewrap
+
+_TRY_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """Whether one kind of wall stands; `how` says by what, or why not."""
+
+    stands: bool
+    how: str
+
+
+@dataclass(frozen=True, slots=True)
+class Walls:
+    """The walls around every app and build of this host. Without `bubblewrap`, there are none around their files."""
+
+    files: Fact
+    network: Fact
+    limits: Fact
+    bubblewrap: Bubblewrap | None = None
+
+    @property
+    def standing(self) -> list[str]:
+        """The names of those that stand."""
+        return [name for name, fact in self.facts().items() if fact.stands]
+
+    def facts(self) -> dict[str, Fact]:
+        return {"files": self.files, "network": self.network, "limits": self.limits}
+
+    def summary(self) -> str:
+        """Return them as `portway ps` shows them: "files,limits", or "none"."""
+        return ",".join(self.standing) or "none"
+
+    def lines(self) -> list[str]:
+        """Return a line for each, for the operator."""
+        shown = {True: "walled", False: "open"}
+        return [f"{name}: {shown[fact.stands]} ({fact.how})" for name, fact in self.facts().items()]
+
+
+NO_WALLS = Walls(*(Fact(stands=False, how="not tried"),) * 3)
+
+
+def raise_walls(paths: Paths) -> Walls:
+    """Try what this machine can do, and return it."""
+    shared = Fact(stands=False, how="apps share the host's network")
+    unlimited = Fact(stands=False, how="nothing ends an app that uses too much")
+    program = shutil.which("bwrap")
+    if program is None:
+        return Walls(Fact(stands=False, how="bubblewrap is not installed"), shared, unlimited)
+    bubblewrap = Bubblewrap(program, paths)
+    if refusal := _refusal(bubblewrap):
+        return Walls(Fact(stands=False, how=refusal), shared, unlimited)
+    return Walls(Fact(stands=True, how="bubblewrap"), shared, unlimited, bubblewrap)
+
+
+def _refusal(bubblewrap: Bubblewrap) -> str:
+    """Return why a command cannot be run under bubblewrap; "" when it can."""
+    with TemporaryDirectory() as name:
+        release = Release("try", 1, Path(name))
+        for folder in (release.source, release.venv, release.directory / "home", release.directory / "tmp"):
+            folder.mkdir()
+        command = [*bubblewrap.for_instance(release, release.directory / "tmp", {}), "true"]
+        try:
+            done = subprocess.run(
+                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_TRY_SECONDS, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return f"bubblewrap does not work here: {error}"
+    said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+    return f"bubblewrap does not work here: {said}" if done.returncode else ""
