@@ -294,6 +294,10 @@ def test_a_blueprint_says_what_its_apps_need_and_a_group_restarts_them(running: 
         running.portway("env", "list", "--group", "shared").stdout == "REGION      blueprint\nSHARED_KEY  generated\n"
     )
 
+    listed = {"COPY": "app north", "OTHER_KEY": "set", "REGION": "group shared", "SHARED_KEY": "group shared"}
+    shown = json.loads(running.portway("env", "list", "south", "-o", "json").stdout)["variables"]
+    assert {variable["name"]: variable["source"] for variable in shown} == listed
+
     refused = running.portway("env", "set", "--group", "shared", "REGION=us")
     assert "REGION of shared has its value from the blueprint: change it there" in refused.stderr
     done = running.portway("env", "set", "--group", "shared", "MORE=of-both", "-o", "json")

@@ -105,7 +105,7 @@ class VariableChange:
 
 @dataclass(frozen=True, slots=True)
 class VariableInfo:
-    """A variable without its value. `source` says who gave it: "set", "generated", "blueprint"."""
+    """A variable without its value. `source` says who gave that: "set", "generated", "blueprint", a group, an app."""
 
     name: str
     source: str

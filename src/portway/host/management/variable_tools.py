@@ -85,7 +85,7 @@ class VariableTools:
     async def list_variables(self, app: str = "", group: str = "") -> VariableList:
         """List the variables of an app or a group by name, without their values."""
         owner = _owner(app, group)
-        found = [VariableInfo(record.name, record.source) for record in self._variables.list(owner)]
+        found = [VariableInfo(name, source) for name, source in self._environments.sources(owner).items()]
         if not found and app and self._store.app(app) is None:
             raise ToolError(f"{app!r} is no app of this host, and has no variables: see `portway ps`")
         return VariableList(found)

@@ -254,7 +254,7 @@ class Deployer:
             start = await plan.make(release)
             return await start_release(replace(release, start=start), self._starter, self._paths, steps)
         except (BuildError, NotReady, StoreError, OSError) as error:
-            told = _told(str(error), app, plan.environment)
+            told = _told(str(error), release, plan.environment)
             await self._abandon(release, told)
             raise DeployError(told) from None
         except asyncio.CancelledError:
@@ -337,10 +337,10 @@ class Deployer:
                 log.write(f"{error.splitlines()[0]}\n")
 
 
-def _told(error: str, app: str, environment: Environment) -> str:
+def _told(error: str, release: Release, environment: Environment) -> str:
     """Return what is told of an error: without secrets, and with the command that sets what the app misses."""
-    missing = missing_variables(error, environment.values)
-    mend = Owner("app", app).command("set", " ".join(f"{name}=…" for name in missing))
+    missing = missing_variables(error, environment.values, release.source)
+    mend = Owner("app", release.app).command("set", " ".join(f"{name}=…" for name in missing))
     return hide(error, environment.secrets) + (f"\n  it lacks a variable: run `{mend}`" if missing else "")
 
 

@@ -111,6 +111,20 @@ class Environments:
         if both := sorted(taken.intersection(names)):
             raise VariableError(f"{', '.join(both)} of {owner.name} has its value from the blueprint: change it there")
 
+    def sources(self, owner: Owner) -> dict[str, str]:
+        """Return the names of the owner's variables, each with where its value comes from."""
+        config = self._live_config(owner.name) if owner.kind == "app" else None
+        found: dict[str, str] = {}
+        for group in config.env_groups if config else ():
+            found |= {record.name: f"group {group}" for record in self.variables.list(Owner("group", group))}
+        found |= {record.name: record.source for record in self.variables.list(owner)}
+        for name, source in config.env.items() if config else ():
+            if source.value is not None:
+                found[name] = "blueprint"
+            elif source.from_service is not None:
+                found[name] = f"app {source.from_service.name}"
+        return dict(sorted(found.items()))
+
     def users(self, owner: Owner) -> list[str]:
         """Return the live apps that use variables of `owner`."""
         return [
