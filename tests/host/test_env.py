@@ -188,6 +188,7 @@ def test_what_cannot_be_set_is_refused_in_a_sentence(running: Host, words: list[
     assert "aaa" not in refused.stderr
 
 
+@pytest.mark.slow
 def test_a_rotated_key_that_is_kept_elsewhere_opens_the_variables(tmp_path: Path) -> None:
     data, key = tmp_path / "data", tmp_path / "key"
     key.write_text(OLD_KEY)
