@@ -91,7 +91,8 @@ class Environments:
         self.variables.set(owner, literal, "blueprint")
         known = {record.name for record in self.variables.list(owner)}
         if unset := " ".join(f"{key}=…" for key, source in env.items() if not source.sync and key not in known):
-            raise VariableError(f"the group {name} lacks variables: run `{owner.command('set', unset)}`")
+            group, mend = f"the group {name}", f"`{owner.command('set', unset)}`"
+            raise VariableError(f"{group} lacks variables: run {mend}")
 
     def set(self, owner: Owner, values: Mapping[str, str], config: AppConfig | None = None) -> None:
         """Set what a person gives. `config` is an app's, if it is not the live one. Raises `VariableError`."""
