@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
 import logging
 import os
@@ -12,7 +13,7 @@ import sqlite3
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -209,7 +210,11 @@ def test_an_app_that_keeps_ending_is_shown_with_the_documented_texts(
 
     class FailingStarter(Starter):
         def __init__(self) -> None:
-            self.limits, self.turn = InstanceLimits(), asyncio.Semaphore(1)
+            self.limits = InstanceLimits()
+
+        @contextlib.asynccontextmanager
+        async def turn(self, app: str) -> AsyncIterator[None]:
+            yield
 
         async def start(self, release: Release) -> Instance:
             raise OSError("no such program")

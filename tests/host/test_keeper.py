@@ -13,9 +13,10 @@ import pytest
 
 from portway.host.app_config import AppConfig, Start
 from portway.host.health_probe import until_silent
+from portway.host.instances.instance_group import InstanceGroup
 from portway.host.instances.keeper import Keeper
 from portway.host.instances.process_runtime import ProcessRuntime
-from portway.host.instances.runtime import InstanceLimits
+from portway.host.instances.runtime import Instance, InstanceLimits
 from portway.host.instances.starter import Starter
 from portway.host.paths import Paths
 from portway.host.releases.release import Release
@@ -171,5 +172,35 @@ def test_an_instance_that_does_anything_with_a_question_lives(how: str) -> None:
         assert not silence.done()
         server.close()
         await silence
+
+    asyncio.run(asyncio.wait_for(test(), 30))
+
+
+def test_many_instances_that_never_become_ready_do_not_keep_another_app_from_starting(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test() -> None:
+        begun: list[str] = []
+        other = asyncio.Event()
+
+        async def start_ready(_: Starter, made: Release) -> Instance:
+            begun.append(made.app)
+            if made.app == "other":
+                other.set()
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        monkeypatch.setattr(Starter, "start_ready", start_ready)
+        store = Store(paths.database)
+        starter = Starter(ProcessRuntime(paths), store, InstanceLimits(), Variables(store, KeyFile(paths.key)))
+        groups = [
+            InstanceGroup(Release(app, 1, paths.release(app, 1), AppConfig(num_instances=100)), starter, lambda: None)
+            for app in ("hanging", "other")
+        ]
+        await other.wait()
+        assert begun == ["hanging", "other"]
+        for keeper in (keeper for group in groups for keeper in group.keepers):
+            await keeper.end()
+        store.close()
 
     asyncio.run(asyncio.wait_for(test(), 30))

@@ -65,7 +65,7 @@ class Keeper:
         while True:
             how = ""
             if self.instance is None:
-                async with self._starter.turn:
+                async with self._starter.turn(self.release.app):
                     how = await self._start()
             if self.instance is not None:
                 how = await self._watch(self.instance)

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 from portway.host.instances.readiness import Approach, until_ready
@@ -19,10 +19,7 @@ _STARTS_AT_ONCE = 2 * (os.cpu_count() or 1)
 
 
 class Starter:
-    """Starts instances and records them, so that the next control finds them after this one was killed.
-
-    `turn` limits the starts nobody waits for, so that a host that comes up starts its apps a few at a time.
-    """
+    """Starts instances and records them, so that the next control finds them after this one was killed."""
 
     def __init__(
         self,
@@ -35,7 +32,8 @@ class Starter:
     ) -> None:
         """`domain` is what the apps' host names end in, `url` where the host listens."""
         self.limits = limits
-        self.turn = asyncio.Semaphore(_STARTS_AT_ONCE)
+        self._starts = asyncio.Semaphore(_STARTS_AT_ONCE)
+        self._starts_of: dict[str, asyncio.Lock] = {}  # by app
         self._runtime = runtime
         self._store = store
         self._variables = variables
@@ -45,6 +43,15 @@ class Starter:
     @property
     def walls(self) -> Walls:
         return self._runtime.walls
+
+    @contextlib.asynccontextmanager
+    async def turn(self, app: str) -> AsyncIterator[None]:
+        """Hold a turn for a start nobody waits for, so that a host that comes up starts its apps a few at a time.
+
+        An app has one turn at a time: many instances that never become ready do not keep others from starting.
+        """
+        async with self._starts_of.setdefault(app, asyncio.Lock()), self._starts:
+            yield
 
     def hostname(self, app: str) -> str:
         """Return the name of an app below the host's domain; its instances see it in the Host header."""
