@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click import ClickException
+from click.testing import CliRunner, Result
 
 from portway.cli.control_client import ask_control
+from portway.cli.main import cli
 from portway.host.app_config import AppConfig, EnvSource, FromService, Start
 from portway.host.management.management_types import VariableList
 from portway.host.paths import Paths
@@ -60,8 +61,13 @@ def app(folder: Path, name: str, code: str = SERVER, **files: str) -> Path:
     return folder / name
 
 
+def portway(running: Host, *words: str | Path, stdin: str = "") -> Result:
+    """Run one `portway` command in this process, which takes a tenth of the time."""
+    return CliRunner().invoke(cli, [*map(str, words), "--data", running.ready["data"]], input=stdin)
+
+
 def token(running: Host, name: str) -> str:
-    return running.portway("token", "create", name, "t").stdout.strip()
+    return portway(running, "token", "create", name, "t").stdout.strip()
 
 
 def seen(running: Host, name: str, key: str) -> dict[str, str]:
@@ -79,22 +85,22 @@ def stored(running: Host) -> bytes:
 def test_variables_of_an_app_that_is_not_deployed_yet_are_there_at_its_first_start(
     running: Host, tmp_path: Path
 ) -> None:
-    refused = running.portway("deploy", app(tmp_path, "first", NEEDY))
-    assert refused.returncode == 1
+    refused = portway(running, "deploy", app(tmp_path, "first", NEEDY))
+    assert refused.exit_code == 1
     assert "it lacks a variable: run `portway env set first API_KEY=…`" in refused.stderr
 
-    done = running.portway("env", "set", "first", "API_KEY=-", "MODE=", stdin="s3cret-of-first\n")
-    assert (done.returncode, done.stdout) == (0, "")
-    assert running.portway("deploy", tmp_path / "first").returncode == 0
+    done = portway(running, "env", "set", "first", "API_KEY=-", "MODE=", stdin="s3cret-of-first\n")
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert portway(running, "deploy", tmp_path / "first").exit_code == 0
     environment = seen(running, "first", token(running, "first"))
     assert (environment["API_KEY"], environment["MODE"]) == ("s3cret-of-first", "")
-    assert running.portway("env", "list", "first").stdout == "API_KEY  set\nMODE     set\n"
+    assert portway(running, "env", "list", "first").stdout == "API_KEY  set\nMODE     set\n"
     assert b"s3cret-of-first" not in stored(running)
     assert "s3cret" not in "".join(running.child.lines)
 
 
 def test_a_change_is_a_new_release_of_the_same_files_and_cuts_no_call(running: Host, tmp_path: Path) -> None:
-    running.portway("deploy", app(tmp_path, "changing"), "--env", "LEVEL=one")
+    portway(running, "deploy", app(tmp_path, "changing"), "--env", "LEVEL=one")
     key = token(running, "changing")
     assert seen(running, "changing", key)["LEVEL"] == "one"
     over = False
@@ -107,7 +113,7 @@ def test_a_change_is_a_new_release_of_the_same_files_and_cuts_no_call(running: H
 
     with ThreadPoolExecutor(1) as callers:
         calls = callers.submit(call_on)
-        done = running.portway("env", "set", "changing", "LEVEL=two", "-o", "json")
+        done = portway(running, "env", "set", "changing", "LEVEL=two", "-o", "json")
         over = True
         assert calls.result(30) <= {"one", "two"}
     assert json.loads(done.stdout) == {"names": ["LEVEL"], "restarts": [{"app": "changing", "release": 2, "error": ""}]}
@@ -116,48 +122,48 @@ def test_a_change_is_a_new_release_of_the_same_files_and_cuts_no_call(running: H
     assert running.paths.release("changing", 1).joinpath("venv").is_dir()
     assert not running.paths.release("changing", 2).joinpath("venv").exists()
 
-    assert "no app was restarted" in running.portway("env", "set", "changing", "LEVEL=two").stderr, "it has that value"
-    assert running.portway("env", "set", "changing", "LEVEL=three", "--no-restart").returncode == 0
+    assert "no app was restarted" in portway(running, "env", "set", "changing", "LEVEL=two").stderr, "it has that value"
+    assert portway(running, "env", "set", "changing", "LEVEL=three", "--no-restart").exit_code == 0
     with pytest.raises(Exception, match="changing"):
         running.call("changing", "die", key)
     again = eventually(lambda: running.status("changing").state == "up" and seen(running, "changing", key))
     assert again["LEVEL"] == "two", "an instance that is restarted has the variables of its release"
 
-    running.portway("env", "unset", "changing", "LEVEL")
+    portway(running, "env", "unset", "changing", "LEVEL")
     assert "LEVEL" not in seen(running, "changing", key)
     assert running.status("changing").release == 3
-    for level in range(8):
-        assert running.portway("env", "set", "changing", f"LEVEL={level}").returncode == 0
-    assert seen(running, "changing", key)["LEVEL"] == "7", "the files are kept as long as a release runs them"
+    for level in range(5):
+        assert portway(running, "env", "set", "changing", f"LEVEL={level}").exit_code == 0
+    assert seen(running, "changing", key)["LEVEL"] == "4", "the files are kept as long as a release runs them"
 
 
 def test_a_change_that_the_app_does_not_start_with_leaves_the_old_release_serving(
     running: Host, tmp_path: Path
 ) -> None:
     code = NEEDY + "\nif len(KEY) > 20:\n    raise SystemExit('it refuses ' + KEY)\n"
-    running.portway("deploy", app(tmp_path, "picky", code), "--env", "API_KEY=a-long-api-key")
-    refused = running.portway("env", "set", "picky", "API_KEY=an-api-key-of-over-20")
+    portway(running, "deploy", app(tmp_path, "picky", code), "--env", "API_KEY=a-long-api-key")
+    refused = portway(running, "env", "set", "picky", "API_KEY=an-api-key-of-over-20")
     assert "it refuses [API_KEY]" in refused.stderr
     assert "an-api-key" not in refused.stderr
-    running.portway("env", "set", "picky", "API_KEY=a-long-api-key")
-    refused = running.portway("env", "unset", "picky", "API_KEY")
-    assert refused.returncode == 1
+    portway(running, "env", "set", "picky", "API_KEY=a-long-api-key")
+    refused = portway(running, "env", "unset", "picky", "API_KEY")
+    assert refused.exit_code == 1
     assert "Error: picky goes on without the change: the server ended" in refused.stderr
     assert "`portway env set picky API_KEY=…`" in refused.stderr
     assert seen(running, "picky", token(running, "picky"))["API_KEY"] == "a-long-api-key"
-    running.portway("destroy", "picky", "--yes")
-    assert running.portway("env", "list", "picky").returncode == 1, "destroy has deleted its variables"
+    portway(running, "destroy", "picky", "--yes")
+    assert portway(running, "env", "list", "picky").exit_code == 1, "destroy has deleted its variables"
 
 
 def test_a_file_of_variables_is_imported_as_dotenv_reads_it(running: Host, tmp_path: Path) -> None:
     (tmp_path / "all.env").write_text("# all\nexport A='single ${B}'\nB=\"two\\nlines\"\nC= plain # rest\n")
-    assert running.portway("env", "import", "imported", tmp_path / "all.env").returncode == 0
-    running.portway("deploy", app(tmp_path, "imported"))
+    assert portway(running, "env", "import", "imported", tmp_path / "all.env").exit_code == 0
+    portway(running, "deploy", app(tmp_path, "imported"))
     environment = seen(running, "imported", token(running, "imported"))
     assert [environment[name] for name in "ABC"] == ["single ${B}", "two\nlines", "plain"]
 
-    refused = running.portway("env", "import", "imported", "-", stdin="A=1\nwhat is this\n")
-    assert (refused.returncode, refused.stderr) == (1, "Error: line 2 is not NAME=VALUE\n")
+    refused = portway(running, "env", "import", "imported", "-", stdin="A=1\nwhat is this\n")
+    assert (refused.exit_code, refused.stderr) == (1, "Error: line 2 is not NAME=VALUE\n")
 
 
 @pytest.mark.parametrize(
@@ -178,12 +184,12 @@ def test_a_file_of_variables_is_imported_as_dotenv_reads_it(running: Host, tmp_p
         (["import", "x", "a", "b"], "give one FILE"),
         (["set", "x"], "give at least one more word"),
         (["list", "x", "--group", "g"], "give an app or --group, not both"),
-        (["set", "x", b"A=\xff"], "the value of A is not UTF-8"),
+        (["set", "x", "A=\udcff"], "the value of A is not UTF-8"),
     ],
 )
-def test_what_cannot_be_set_is_refused_in_a_sentence(running: Host, words: list[Any], error: str) -> None:
-    refused = running.portway("env", *words, stdin="b" if len(words) == 4 else "")
-    assert refused.returncode in {1, 2}
+def test_what_cannot_be_set_is_refused_in_a_sentence(running: Host, words: list[str], error: str) -> None:
+    refused = portway(running, "env", *words, stdin="b" if len(words) == 4 else "")
+    assert refused.exit_code in {1, 2}
     assert error in refused.stderr
     assert "aaa" not in refused.stderr
 
@@ -194,8 +200,8 @@ def test_a_rotated_key_that_is_kept_elsewhere_opens_the_variables(tmp_path: Path
     key.write_text(OLD_KEY)
     key.chmod(0o600)
     with host(data, options=["--key-file", str(key)]) as running:
-        running.portway("deploy", app(tmp_path, "kept"), "--env", "API_KEY=kept-under-any-key")
-        assert running.portway("env", "rekey").stderr == "every variable is encrypted by the new key\n"
+        portway(running, "deploy", app(tmp_path, "kept"), "--env", "API_KEY=kept-under-any-key")
+        assert portway(running, "env", "rekey").stderr == "every variable is encrypted by the new key\n"
         credential = token(running, "kept")
     second = key.read_text()
     key.write_text(OLD_KEY)
@@ -208,7 +214,7 @@ def test_a_rotated_key_that_is_kept_elsewhere_opens_the_variables(tmp_path: Path
     with host(data, options=["--key-file", str(key)]) as running:
         assert seen(running, "kept", credential)["API_KEY"] == "kept-under-any-key"
         key.write_text(OLD_KEY + second)  # as an interrupted rekey leaves it, or an operator
-        assert running.portway("env", "rekey").returncode == 0
+        assert portway(running, "env", "rekey").exit_code == 0
         assert key.read_text() == OLD_KEY
         with pytest.raises(ClickException, match="give the name of an app, or --group"):
             ask_control(running.ready["data"], "list_variables", {}, VariableList)
@@ -277,14 +283,14 @@ services:
 
 def test_a_blueprint_says_what_its_apps_need_and_a_group_restarts_them(running: Host, tmp_path: Path) -> None:
     folder = app(tmp_path, "both", **{"render.yaml": BLUEPRINT})
-    refused = running.portway("deploy", folder)
+    refused = portway(running, "deploy", folder)
     commands = "north API_KEY=…`; south lacks variables: run `portway env set south OTHER_KEY=…`"
-    assert (refused.returncode, refused.stdout) == (1, "")
+    assert (refused.exit_code, refused.stdout) == (1, "")
     assert f"Error: north lacks variables: run `portway env set {commands}\n" in refused.stderr
     for name in ("north", "south"):
-        running.portway("env", "set", name, f"{'API' if name == 'north' else 'OTHER'}_KEY=a-key-of-{name}")
-    done = running.portway("deploy", folder)
-    assert done.returncode == 0, done.stderr
+        portway(running, "env", "set", name, f"{'API' if name == 'north' else 'OTHER'}_KEY=a-key-of-{name}")
+    done = portway(running, "deploy", folder)
+    assert done.exit_code == 0, done.stderr
     keys = {name: token(running, name) for name in ("north", "south")}
     north, south = (seen(running, name, key) for name, key in keys.items())
     assert len(base64.b64decode(north["NORTH_TOKEN"])) == 32
@@ -292,18 +298,18 @@ def test_a_blueprint_says_what_its_apps_need_and_a_group_restarts_them(running: 
     assert (north["SHARED_KEY"], north["REGION"]) == (south["SHARED_KEY"], "eu")
     assert north["PORT"] != "10000"
     assert (
-        running.portway("env", "list", "--group", "shared").stdout == "REGION      blueprint\nSHARED_KEY  generated\n"
+        portway(running, "env", "list", "--group", "shared").stdout == "REGION      blueprint\nSHARED_KEY  generated\n"
     )
 
     listed = {"COPY": "app north", "OTHER_KEY": "set", "REGION": "group shared", "SHARED_KEY": "group shared"}
-    shown = json.loads(running.portway("env", "list", "south", "-o", "json").stdout)["variables"]
+    shown = json.loads(portway(running, "env", "list", "south", "-o", "json").stdout)["variables"]
     assert {variable["name"]: variable["source"] for variable in shown} == listed
 
-    refused = running.portway("env", "set", "--group", "shared", "REGION=us")
+    refused = portway(running, "env", "set", "--group", "shared", "REGION=us")
     assert "REGION of shared has its value from the blueprint: change it there" in refused.stderr
-    done = running.portway("env", "set", "--group", "shared", "MORE=of-both", "-o", "json")
+    done = portway(running, "env", "set", "--group", "shared", "MORE=of-both", "-o", "json")
     assert [restart["app"] for restart in json.loads(done.stdout)["restarts"]] == ["north", "south"]
-    running.portway("deploy", folder)
+    portway(running, "deploy", folder)
     again = seen(running, "south", keys["south"])
     assert (again["MORE"], again["COPY"], again["SHARED_KEY"]) == ("of-both", north["NORTH_TOKEN"], north["SHARED_KEY"])
 
@@ -319,7 +325,7 @@ def test_a_source_with_secrets_in_it_is_refused_before_it_is_built(running: Host
     }
     folder = app(tmp_path, "leaky", **harmless)
     subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
-    assert running.portway("deploy", folder, "--env", "A=b").returncode == 0
+    assert portway(running, "deploy", folder, "--env", "A=b").exit_code == 0
 
     subprocess.run(["git", "add", "-f", ".env"], cwd=folder, check=True)
     found = {".env": "is a file of variables", ".env.production": "is a file of variables"}
@@ -334,16 +340,16 @@ def test_a_source_with_secrets_in_it_is_refused_before_it_is_built(running: Host
     (folder / "settings.py").write_text("KEY = 'a-secret-of-12+'")
     (folder / "ssh").mkdir()
     (folder / "ssh" / "id_ed25519").touch()
-    refused = running.portway("deploy", folder, "--env", "B=a-secret-of-12+")
+    refused = portway(running, "deploy", folder, "--env", "B=a-secret-of-12+")
     named = ", ".join(f"{file} {what}" for file, what in found.items())
     mend = "set them by `portway env set` and remove them here, or deploy with --allow-file .env --allow-file .env"
     assert f"Error: the source holds secrets ({named}, and 1 more): {mend}" in refused.stderr
     assert "build" not in refused.stderr
     assert "a-secret" not in refused.stderr
     allowed = [f"--allow-file={pattern}" for pattern in (".env*", "*.json", "key.pem", "ssh/*")]
-    refused = running.portway("deploy", folder, *allowed)
+    refused = portway(running, "deploy", folder, *allowed)
     assert "(settings.py holds the value of B)" in refused.stderr
-    assert running.portway("deploy", folder, *allowed, "--allow-file", "settings.py").returncode == 0
+    assert portway(running, "deploy", folder, *allowed, "--allow-file", "settings.py").exit_code == 0
 
 
 def test_an_environment_is_made_of_blueprint_settings_groups_and_other_apps(tmp_path: Path) -> None:
