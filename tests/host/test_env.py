@@ -37,6 +37,10 @@ def environment() -> dict[str, str]:
     return dict(os.environ)
 
 @server.tool
+def writable() -> list[bool]:
+    return [os.access(os.environ[name], os.W_OK) for name in ("HOME", "TMPDIR")]
+
+@server.tool
 def pid() -> int:
     return os.getpid()
 
@@ -119,6 +123,7 @@ def test_a_change_is_a_new_release_of_the_same_files_and_cuts_no_call(running: H
     assert json.loads(done.stdout) == {"names": ["LEVEL"], "restarts": [{"app": "changing", "release": 2, "error": ""}]}
     environment = seen(running, "changing", key)
     assert (environment["LEVEL"], environment["PORTWAY_RELEASE"]) == ("two", "2")
+    assert running.call("changing", "writable", key) == {"result": [True, True]}
     assert running.paths.release("changing", 1).joinpath("venv").is_dir()
     assert not running.paths.release("changing", 2).joinpath("venv").exists()
 

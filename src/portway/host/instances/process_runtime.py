@@ -160,7 +160,7 @@ class ProcessRuntime:
         identity, port = secrets.token_hex(4), self._free_port()
         bubblewrap = self.walls.bubblewrap
         folders = self._folders(release, identity)
-        for folder in (*folders, release.directory / "home"):
+        for folder in (*folders, release.home):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         socket_folder, tmp = folders
         address = f"http://127.0.0.1:{port}"

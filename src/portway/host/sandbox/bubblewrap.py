@@ -44,7 +44,7 @@ class Bubblewrap:
         made = [path for path in (release.source, release.venv) if path.exists()]
         readable = [self._paths.wheels, self._paths.npmrc, *_named_files(environment)]
         tmp = release.directory / "tmp"
-        writable = {str(path): path for path in (*made, release.directory / "home", tmp, cache)}
+        writable = {str(path): path for path in (*made, release.home, tmp, cache)}
         return self._command(release, tmp, readable, writable)
 
     def for_instance(self, release: Release, tmp: Path, writable: Mapping[str, Path]) -> list[str]:
@@ -52,7 +52,7 @@ class Bubblewrap:
 
         It may write to `tmp`, to the release's home, and to the folders in `writable`, by their paths inside.
         """
-        home, storage, disk = release.directory / "home", release.storage, release.config.disk
+        home, storage, disk = release.home, release.storage, release.config.disk
         shown = {str(home): home}
         if storage is not None and disk is not None:
             shown |= {str(storage): storage} | ({disk.mount_path: storage} if disk.mount_path else {})

@@ -68,7 +68,7 @@ def _refusal(bubblewrap: Bubblewrap) -> str:
     """Return why a command cannot be run under bubblewrap; "" when it can."""
     with TemporaryDirectory() as name:
         release = Release("try", 1, Path(name))
-        for folder in (release.source, release.venv, release.directory / "home", release.directory / "tmp"):
+        for folder in (release.source, release.venv, release.home, release.directory / "tmp"):
             folder.mkdir()
         command = [*bubblewrap.for_instance(release, release.directory / "tmp", {}), "true"]
         try:
