@@ -192,7 +192,8 @@ def test_many_instances_that_never_become_ready_do_not_keep_another_app_from_sta
 
         monkeypatch.setattr(Starter, "start_ready", start_ready)
         store = Store(paths.database)
-        starter = Starter(ProcessRuntime(paths), store, InstanceLimits(), Variables(store, KeyFile(paths.key)))
+        variables = Variables(store, KeyFile(paths.key))
+        starter = Starter(ProcessRuntime(paths, NO_WALLS), store, InstanceLimits(), variables)
         groups = [
             InstanceGroup(Release(app, 1, paths.release(app, 1), AppConfig(num_instances=100)), starter, lambda: None)
             for app in ("hanging", "other")
