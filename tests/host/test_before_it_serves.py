@@ -10,6 +10,7 @@ import pytest
 
 from portway.client import ClientError
 from portway.protocol.errors import RpcError
+from tests.host.required_walls import required_walls
 from tests.host.running_host import Host, host
 from tests.support import eventually
 
@@ -30,8 +31,8 @@ def add(a: int, b: int) -> dict[str, int | str]:
 
 
 @server.tool
-async def hold(mark: str) -> None:
-    Path(mark).touch()
+async def hold() -> None:
+    (Path(os.environ["PORTWAY_STORAGE"]) / "held").touch()
     await asyncio.sleep(1000)
 """
 BLUEPRINT = """
@@ -47,6 +48,16 @@ services:
         - tool: add
           arguments: {a: 1, b: 2}
           expect: '"sum": 3'
+"""
+DISK = """
+services:
+  - type: web
+    name: disk
+    preDeployCommand: echo -n by its place > /var/data/made
+    disk: {name: data, mountPath: /var/data, sizeGB: 1}
+    x-portway:
+      access: public
+      smoke: [{tool: add, arguments: {a: 1, b: 2}, expect: by its place}]
 """
 
 
@@ -101,13 +112,21 @@ def test_a_release_that_is_not_in_order_never_serves(
     assert running.call("tried", "add", token, a=1, b=1)["sum"] == 2
 
 
-def test_calls_to_the_old_release_are_cut_when_its_delay_is_over(
-    running: Host, folder: Path, token: str, tmp_path: Path
-) -> None:
+def test_calls_to_the_old_release_are_cut_when_its_delay_is_over(running: Host, folder: Path, token: str) -> None:
     (folder / "render.yaml").write_text(BLUEPRINT)
     with ThreadPoolExecutor(1) as callers:
-        held = callers.submit(running.call, "tried", "hold", token, mark=str(tmp_path / "held"))
-        eventually((tmp_path / "held").exists)
+        held = callers.submit(running.call, "tried", "hold", token)
+        eventually((running.paths.app("tried") / "storage" / "held").exists)
         assert running.portway("deploy", folder).returncode == 0
         with pytest.raises((RpcError, ClientError)):
             held.result(20)
+
+
+def test_a_disk_is_in_its_place_in_a_sandbox(running: Host, tmp_path: Path) -> None:
+    required_walls(running.paths, "files")
+    (tmp_path / "render.yaml").write_text(DISK)
+    (tmp_path / "server.py").write_text(SERVER)
+    done = running.portway("deploy", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "s  1 GB in PORTWAY_STORAGE\n" in done.stderr, "where there is no sandbox, it says that it is not there"
+    assert (running.paths.app("disk") / "storage" / "made").read_text() == "by its place"
