@@ -178,7 +178,7 @@ WRONG = [
         (5, 17),
         "`storage` and `disk` are the same folder: keep one of them",
     ),
-    ("x-portway: {access: off}", (4, 25), "`access` must be one of `gate`, `public`"),
+    ("x-portway: {access: off}", (4, 25), "`access` must be one of `gate`, `public`, `app`"),
     ("repo: *up", (4, 11), "`*up` stands for nothing above it: give `&up` first"),
     ("disk: &d {name: *d}", (4, 21), "`*d` stands for nothing above it: give `&d` first"),
     ("<<: [a]", (4, 10), "`<<` takes in a mapping: name one by `*`"),

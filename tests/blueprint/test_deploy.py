@@ -42,7 +42,8 @@ def folder(tmp_path: Path) -> Path:
 def test_services_of_one_blueprint_become_apps_all_or_none(running: Host, folder: Path) -> None:
     (folder / "render.yaml").write_text(TWO)
     told = running.portway("deploy", folder, "-o", "json")
-    assert [line.split()[1] for line in told.stderr.splitlines()] == 2 * ["copy", "build", "ready"] + 2 * ["switch"]
+    steps = [line.split()[1] for line in told.stderr.splitlines()]
+    assert (steps.count("ready"), steps.index("switch"), steps[-2:]) == (2, len(steps) - 2, ["switch", "switch"])
     assert all("first: " in line or "second: " in line for line in told.stderr.splitlines())
     done = json.loads(told.stdout)["apps"]
     assert [app["app"] for app in done] == ["first", "second"]
