@@ -79,6 +79,11 @@ def seen(made: Release) -> list[str]:
             ],
         ),
         (
+            {"server.py": "", ".python-version": "3.11.99", "venv/pyvenv.cfg": "home = /\nversion_info = 3.11.7\n"},
+            "python server.py",
+            ["Python 3.11.99 could not be had: 3.11.7 is used"],
+        ),
+        (
             {
                 "package.json": "{}",
                 "yarn.lock": "",

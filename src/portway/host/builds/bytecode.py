@@ -64,7 +64,7 @@ def _packages(release: Release, cache: Path, version: str) -> list[_Package]:
         root, files = record.parents[1], dict[str, str]()
         for row in csv.reader(record.read_text(errors="replace").splitlines()):
             is_python = len(row) > 1 and row[0].endswith(".py") and len(files) < _MOST_FILES
-            if is_python and is_own((root / row[0]).parent):
+            if is_python and is_own((root / row[0]).parent) and not (root / row[0]).is_symlink():
                 files[row[0]] = row[1]
         digest = hashlib.sha256(repr((version, sorted(files.items()))).encode()).hexdigest()[:32]
         found.append(_Package(root, files, cache / digest))
@@ -72,11 +72,16 @@ def _packages(release: Release, cache: Path, version: str) -> list[_Package]:
 
 
 def _own_files(release: Release) -> list[str]:
-    """Return the Python files of the app itself, without those of packages in its folder."""
+    """Return the Python files of the app itself, without those of packages in its folder.
+
+    No link is followed: one that a build has made could lead to the files of another app.
+    """
     found: list[str] = []
     for place, folders, files in os.walk(release.source):
         folders[:] = [name for name in folders if name not in {"node_modules", "site-packages"}]
-        found += [os.path.join(place, name) for name in files if name.endswith(".py")]
+        if not os.path.islink(os.path.join(place, "__pycache__")):
+            paths = (os.path.join(place, name) for name in files if name.endswith(".py"))
+            found += [path for path in paths if not os.path.islink(path)]
         if len(found) > _MOST_FILES:
             break
     return found[:_MOST_FILES]
@@ -121,7 +126,7 @@ def _keep(packages: list[_Package], tag: str, cache: Path) -> None:
 def _is_as_recorded(path: Path, digest: str) -> bool:
     algorithm, _, wanted = digest.partition("=")
     found = base64.urlsafe_b64encode(hashlib.sha256(path.read_bytes()).digest()).rstrip(b"=").decode()
-    return algorithm == "sha256" and not path.is_symlink() and found == wanted
+    return algorithm == "sha256" and found == wanted
 
 
 def _compiled(path: Path, tag: str) -> Path:

@@ -47,6 +47,8 @@ async def build_node(
         await shell.run_shell(config.build_command, "build command")
     elif (release.folder / "package.json").is_file():
         install = _INSTALLS.get(recipe.lock, [recipe.manager, "install"])
+        if recipe.manager == "yarn" and _is_berry(release):
+            install = ["yarn", "install", "--immutable"]
         if install[0] == "npm" and not recipe.has_build:
             install = [*install, "--omit=dev"]
         await commands.run(install, "install its packages")
@@ -101,16 +103,20 @@ async def _fetched_node(recipe: NodeRecipe, commands: BuildCommands, paths: Path
 async def _add_manager(release: Release, recipe: NodeRecipe, commands: BuildCommands, paths: Paths) -> None:
     """Make pnpm or yarn a tool of the release, fetched from npm once for all apps. Raises `BuildError`."""
     package, version = str(recipe.manager), recipe.manager_version
-    lock = release.folder / "yarn.lock"
     if recipe.manager == "yarn":
-        is_berry = lock.is_file() and b"__metadata:" in lock.read_bytes()[:_HEAD]
-        version = version or ("4" if is_berry else "1")
+        version = version or ("4" if _is_berry(release) else "1")
         package = "yarn" if version.partition(".")[0] == "1" else "@yarnpkg/cli-dist"
     version = version or _USUAL_PNPM
     install = ["npm", "install", "--no-save", "--omit=dev", "--ignore-scripts", f"{package}@{version}", "--prefix"]
     folder = paths.cache / f"{recipe.manager}-{version}"
     await _fetched(folder, install, f"fetch {recipe.manager} {version}", commands)
     (release.tools / recipe.manager).symlink_to(folder / "node_modules" / ".bin" / recipe.manager)
+
+
+def _is_berry(release: Release) -> bool:
+    """Return whether the lock file is of yarn 2 or later."""
+    lock = release.folder / "yarn.lock"
+    return lock.is_file() and b"__metadata:" in lock.read_bytes()[:_HEAD]
 
 
 async def _fetched(folder: Path, install: list[str], purpose: str, commands: BuildCommands) -> Path:

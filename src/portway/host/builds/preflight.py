@@ -82,11 +82,20 @@ def look_after(release: Release, recipe: Recipe) -> list[str]:
                     f"{file.path.name} imports mcp.server.fastmcp, which mcp {installed['mcp']} does not have: "
                     "require mcp<2, or use MCPServer of mcp.server"
                 )
-    return [
+    return [*_other_python(release, recipe)] + [
         f"{each.package} {found} has a known weakness ({each.name}): {each.what}; require {each.fixed} or later"
         for each in _ADVISORIES
         if (found := installed.get(each.package)) and _version(each.first) <= _version(found) < _version(each.fixed)
     ]
+
+
+def _other_python(release: Release, recipe: Recipe) -> Iterator[str]:
+    """Say which Python is used in place of a patch version that could not be had."""
+    settings = release.venv / "pyvenv.cfg"
+    if isinstance(recipe, PythonRecipe) and re.fullmatch(r"3(\.\d+){2}", recipe.python) and settings.is_file():
+        found = re.search(r"^version\S* = (\S+)", settings.read_text(), re.MULTILINE)
+        if found and found[1] != recipe.python:
+            yield f"Python {recipe.python} could not be had: {found[1]} is used"
 
 
 def _unpinned(folder: Path, recipe: PythonRecipe) -> list[str]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,13 +33,13 @@ async def build_python(
     config, uv = release.config, find_uv()
     (release.tools / "uv").symlink_to(uv)
     commands = places.app({}, {})
-    venv = [uv, "venv", "--quiet", "--no-project", f"--python={recipe.python}", str(release.venv)]
-    await places.host().run(venv, "make its environment")
+    await _make_venv(places.host(), uv, release, recipe.python)
     constraint = await _constraint(release, paths)
     if config.build_command:
         shims = _add_pip(release)
         own = {
             **{name: release.environment()[name] for name in ("PATH", "VIRTUAL_ENV", "UV_PROJECT_ENVIRONMENT")},
+            "UV_PYTHON": str(release.venv / "bin" / "python"),
             "PYTHONPATH": str(shims),
             pip_shim.CONSTRAINT: str(constraint),
         }
@@ -71,6 +72,18 @@ async def build_python(
     command = [python, "-P", "-m", "portway.cli.find_server", str(release.folder), *recipe.portway]
     server = (await finder.ask(command, "find its server", seconds=_IMPORT_SECONDS)).strip()
     return Start(["portway", "run", server, "--transport", "http"], server, on_socket=True)
+
+
+async def _make_venv(commands: BuildCommands, uv: str, release: Release, python: str) -> None:
+    """Make the environment; if that very patch version of Python cannot be had, with another one of the series."""
+    command = [uv, "venv", "--quiet", "--no-project"]
+    try:
+        await commands.run([*command, f"--python={python}", str(release.venv)], "make its environment")
+    except BuildError:
+        series = re.fullmatch(r"(3\.\d+)\.\d+", python)
+        if series is None:
+            raise
+        await commands.run([*command, f"--python={series[1]}", str(release.venv)], "make its environment")
 
 
 async def _requirements(commands: BuildCommands, uv: str, release: Release, recipe: PythonRecipe) -> list[str]:
