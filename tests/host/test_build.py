@@ -169,6 +169,16 @@ def test_bytecode_is_compiled_once_for_all_apps_but_never_taken_from_changed_fil
     assert links(again) == 2
 
 
+def test_compiling_follows_no_link_that_a_build_has_made(paths: Paths, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "secret.py").write_text("key = 1\n")
+    links = f"ln -s {elsewhere} __pycache__ && mkdir lib && ln -s {elsewhere}/secret.py lib/stolen.py"
+    release, _ = built(paths, {"main.py": ""}, build_command=links, start_command="true")
+    assert [path.name for path in elsewhere.iterdir()] == ["secret.py"]
+    assert not list(release.source.rglob("stolen*.pyc"))
+
+
 def test_a_node_that_is_not_there_and_cannot_be_fetched_is_named(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setenv("UV_OFFLINE", "1")
