@@ -19,6 +19,7 @@ from tests.support import ROOT, clean_env
 pytestmark = [pytest.mark.clients, pytest.mark.timeout(400)]
 
 SCRIPT = Path(__file__).parent / "families" / "through_deploys.py"
+NODE = ROOT / "tests" / "node"
 SERVER = Path(__file__).parent / "deployed_server.py"
 DEPLOYS = 20
 
@@ -27,10 +28,12 @@ DEPLOYS = 20
 def client(kind: str, running: Host) -> Iterator[subprocess.Popen[str]]:
     """A client of that kind at work, once it has been through every kind of call."""
     python = Path(sys.executable) if kind == "mcp2" else ROOT / ".venv-clients" / kind / "bin" / "python"
-    if not python.exists():
-        pytest.skip(f".venv-clients/{kind} is missing: run `make test-all`")
+    needed = NODE / "node_modules" if kind == "typescript1" else python
+    if not needed.exists():
+        pytest.skip(f"{needed} is missing: run `make test-all`")
     app = running.ready["apps"]["deployed"]
-    command = [python, SCRIPT, app["url"], app["token"], kind]
+    program = ["node", NODE / "through_deploys.mjs"] if kind == "typescript1" else [python, SCRIPT]
+    command = [*program, app["url"], app["token"], kind]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen(command, env=clean_env(), text=True, **pipes) as process:  # type: ignore[call-overload]
         try:
@@ -45,7 +48,7 @@ def test_sessions_ask_cancel_and_resume_through_twenty_deploys_while_old_instanc
     folder.mkdir()
     shutil.copyfile(SERVER, folder / "server.py")
     with host(tmp_path / "data", [folder]) as running, ExitStack() as stack:
-        kinds = ("mcp1", "mcp2", "fastmcp3", "fastmcp4")
+        kinds = ("mcp1", "mcp2", "fastmcp3", "fastmcp4", "typescript1")
         clients = {kind: stack.enter_context(client(kind, running)) for kind in kinds}
         for _ in range(DEPLOYS):
             running.deploy(folder, "deployed")
