@@ -69,6 +69,16 @@ def die() -> None:
 """
 
 
+BLOCK = """
+import time
+@mcp.tool
+async def block(until: str) -> str:
+    until = os.path.expanduser("~/" + until)
+    open(until + ".held", "w").close()
+    while not os.path.exists(until):
+        time.sleep(0.01)
+    return "VERSION"
+"""
 DAEMON = """
 import subprocess
 print("left", subprocess.Popen(["env", "-i", "setsid", "sleep", "SECONDS"]).pid, flush=True)
@@ -265,6 +275,26 @@ def test_a_killed_control_finds_its_instances_again(running: Host) -> None:
     assert running.portway("ps").returncode == 0, "a verb waits for it"
     assert running.call("thing", "instance", token) == instance
     assert running.status("thing").state == "up"
+
+
+def test_a_killed_control_ends_no_call_of_a_busy_instance_nor_of_one_that_drains(running: Host, tmp_path: Path) -> None:
+    token = running.deploy(thing(tmp_path / "app"), "taken").token
+    assert token
+    old, first = running.call("taken", "instance", token)["result"], running.home("taken")
+    with ThreadPoolExecutor(2) as callers:
+        held = callers.submit(running.call, "taken", "hold", token, until="go")
+        eventually((first / "go.held").exists)
+        running.deploy(thing(tmp_path / "app", "two", more=BLOCK.replace("VERSION", "two")), "taken")
+        second = running.home("taken", 2)
+        blocked = callers.submit(running.call, "taken", "block", token, until="go")
+        eventually((second / "go.held").exists)
+        killed = running.kill("control")
+        eventually(lambda: killed != running.process("control"))
+        assert running.status("taken").state == "up"
+        for home in (first, second):
+            (home / "go").touch()
+        assert (held.result(30), blocked.result(30)) == ({"result": "one"}, {"result": "two"})
+    eventually(lambda: not running.pids(old))
 
 
 def test_a_killed_gate_is_back_with_its_table_and_no_connection_is_refused(running: Host) -> None:

@@ -39,7 +39,9 @@ class RunningApps:
         self._starter = starter
         self._domain = domain
         self._gate = GateClient(paths.gate_socket)
-        self._version = routing_table.load(paths.routes).version
+        former = routing_table.load(paths.routes)
+        self._version = former.version
+        self._serving = {instance.id for app in former.apps.values() for instance in app.instances}
         self._written: os.stat_result | None = None  # the table's file as last written
         self._tokens = TokenWriter(paths.tokens)
         self._publishing = asyncio.Lock()
@@ -54,10 +56,18 @@ class RunningApps:
         records = self._store.instances()
         found = await asyncio.gather(*(self._adopt(record, live.get(record.app)) for record in records))
         adopted: dict[str, list[Instance]] = {app: [] for app in live}
+        leaving: list[tuple[Instance, Release]] = []
         for record, instance in zip(records, found, strict=True):
-            if instance is not None and len(adopted[record.app]) < live[record.app].config.num_instances:
+            if instance is None:
+                continue
+            release = self.release(record.app, record.release)
+            wanted = release.config.num_instances if record.release == live[record.app].number else 0
+            if len(adopted[record.app]) < wanted:
                 adopted[record.app].append(instance)
+            else:
+                leaving.append((instance, release))
         kept = {instance.id for instances in adopted.values() for instance in instances}
+        kept |= {instance.id for instance, _ in leaving}
         await self._runtime.sweep(kept)
         for record in records:
             if record.id not in kept:
@@ -66,6 +76,8 @@ class RunningApps:
             known = self._store.release(app, release.number)
             self._keep(release, adopted[app], known.restarts if known else 0)
         await self.publish()
+        for instance, release in leaving:
+            self._spawn(self._let_go(instance, release))
         self._spawn(self._follow())
         self._spawn(self.storage.run())
 
@@ -188,18 +200,31 @@ class RunningApps:
             await self._starter.stop(instance)
 
     async def _adopt(self, record: InstanceRecord, live: Release | None) -> Instance | None:
-        if live is None or live.number != record.release:
+        """Return a running instance, also of a release before the live one: it may have calls to finish.
+
+        One that served is not judged here: it may be busy, and its keeper ends it if it hangs.
+        """
+        known = self._store.release(record.app, record.release)
+        if live is None or known is None or known.status != "ready":
             return None
-        instance = await self._runtime.adopt(live, record.id, record.token, self._starter.limits_of(live))
-        if instance is None:
-            return None
+        release = self.release(record.app, record.release)
+        instance = await self._runtime.adopt(release, record.id, record.token, self._starter.limits_of(release))
+        if instance is None or record.release != live.number or record.id in self._serving:
+            return instance
         try:
             await until_answers(instance, live, self._starter.approach(live), _ADOPT_SECONDS)
         except NotReady as error:
             _log.warning("%s was running but is restarted: %s", record.app, error.args[0])
-            await instance.stop(at_once=True)  # no app waits for one that hangs
+            await instance.stop(at_once=True)  # it has no calls
             return None
         return instance
+
+    async def _let_go(self, instance: Instance, release: Release) -> None:
+        """Let the calls of an instance end, then stop it."""
+        try:
+            await self._gate.drain(instance.id, release.config.max_shutdown_delay_seconds)
+        finally:  # also when the host stops meanwhile
+            await self._starter.stop(instance)
 
     async def _fail_interrupted(self) -> None:
         await asyncio.to_thread(remove_tree, self._paths.drafts)
