@@ -8,16 +8,16 @@ QUIET_PIP = $(PY) -m pip install --quiet --disable-pip-version-check --no-input 
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url --no-emit-find-links
 # The marks of the tests that `make test` leaves out.
-SLOW = slow or conformance or clients or soak or install
+SLOW = slow or conformance or clients or soak or chaos or install
 # Client families, each in an environment of its own: .venv-clients/NAME, from locks/client-NAME.txt.
 FAMILIES = mcp1 fastmcp3 fastmcp4
 CLIENTS = $(FAMILIES:%=.venv-clients/%/.stamp)
 NPM = tests/node/node_modules/.package-lock.json
 PYTEST = $(BIN)/pytest -n auto --durations=10
 
-.PHONY: help run test test-slow test-all check fix bench conformance soak lock api clean
+.PHONY: help run test test-slow test-all check fix bench conformance soak chaos lock api clean
 help:
-	@echo 'make run | test | test-slow | test-all | check | fix | bench | conformance | soak | lock | api | clean   (see CONTRIBUTING.md)'
+	@echo 'make run | test | test-slow | test-all | check | fix | bench | conformance | soak | chaos | lock | api | clean   (see CONTRIBUTING.md)'
 
 run: .venv/.project
 	$(BIN)/portway up examples/weather --port 8080 --data .cache/run
@@ -35,6 +35,10 @@ conformance: .venv/.dev .venv/.project $(NPM)
 
 soak: .venv/.dev .venv/.project
 	PORTWAY_SOAK_MINUTES=$${PORTWAY_SOAK_MINUTES:-10} $(BIN)/pytest -n 0 -m soak
+
+# The moments follow a seed; PORTWAY_FUZZ=anew takes another one and prints it.
+chaos: .venv/.dev .venv/.project
+	$(BIN)/pytest -n 0 -s -m chaos
 
 bench: .venv/.dev .venv/.project .venv-bench/.stamp
 	$(PY) -m benchmarks
