@@ -89,9 +89,11 @@ async def refused_by_the_user(legacy: Legacy) -> None:
 
 
 async def answered_by_no_response(legacy: Legacy) -> None:
-    events, questions = await asked(legacy)
-    assert (await legacy.raw({"jsonrpc": "2.0", "id": questions[0]["id"], "error": "no"})).status == 400
-    assert "not a JSON-RPC response" in json.dumps([await events.message(), await events.message()])
+    both = {"result": {"action": "accept", "content": {"one": "one"}}, "error": {"code": 1, "message": "no"}}
+    for members in ({"error": "no"}, both):
+        events, questions = await asked(legacy)
+        assert (await legacy.raw({"jsonrpc": "2.0", "id": questions[0]["id"]} | members)).status == 400
+        assert "not a JSON-RPC response" in json.dumps([await events.message(), await events.message()])
 
 
 async def deleted_while_asking(legacy: Legacy) -> None:
