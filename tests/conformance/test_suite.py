@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.conformance, pytest.mark.timeout(300)]
 
 SUITE = ROOT / "tests" / "node" / "node_modules" / "@modelcontextprotocol" / "conformance"
 EVERYTHING = ROOT / "examples" / "everything" / "server.py"
-FOREIGN = ("--start", f"exec {SCRIPTS}/portway run server.py --transport http")
+FOREIGN = ("--build", "pip install portway", "--start", "exec portway run server.py --transport http")
 REQUIRED = {"2025-11-25": 30, "2026-07-28": 37}
 OPTIONAL = {
     "2025-11-25": {"server-session-lifecycle", "json-schema-2020-12", "server-sse-polling"},

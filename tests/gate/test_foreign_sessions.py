@@ -134,7 +134,6 @@ def test_an_instance_that_has_lost_a_session_gets_it_again_and_if_it_loses_that_
             stream = await client.ask("GET", VERSION)
             assert stream.status == 200
             await stream.close()
-            instance.stateless = True  # so it gives no session, and then refuses the call for want of one
             instance.forget()
             instance.upstream.script = refusing(instance, unknown)
             status, answer = await client.answer(call(1), VERSION)

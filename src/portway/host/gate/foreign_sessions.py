@@ -110,7 +110,7 @@ class ForeignSessions:
                 await self._open(call, session, backend)
             sent = dict(call.headers).get(SESSION, b"")
             response = await backend.client.request(method, target, call.headers, body, repeatable=repeatable)
-            if not await _is_unknown(method, response):
+            if not sent or not await _is_unknown(method, response):
                 return response
             await response.close()
             record = self._record(session)
