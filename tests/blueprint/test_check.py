@@ -167,7 +167,7 @@ WRONG = [
             "remove it, or give --skip to leave it out"
         ),
     ),
-    ("x-portway: {limits: {}}", (4, 17), "`limits` is not there yet: remove it"),
+    ("x-portway: {routes: {}}", (4, 17), "`routes` is not there yet: remove it"),
     (
         "x-portway: {smoke: [{tool: a, arguments: b}]}",
         (4, 46),

@@ -18,8 +18,8 @@ from typing import Any
 import psutil
 import pytest
 
-from portway.host.app_config import AppConfig
-from portway.host.builds import build, serve_object
+from portway.host.app_config import AppConfig, UseLimits
+from portway.host.builds import build, build_commands, serve_object
 from portway.host.builds.build_error import BuildError
 from portway.host.builds.folder_source import FolderSource
 from portway.host.builds.recipe import read_recipe
@@ -134,6 +134,12 @@ def test_a_build_knows_nothing_of_the_host_and_leaves_a_release_that_cannot_chan
     assert list(release.source.glob("__pycache__/server.*.pyc"))
     release.remove(keep_log=True)
     assert {path.name for path in release.directory.iterdir()} == {"log"}
+
+
+def test_a_build_that_exceeds_a_limit_is_ended_with_the_figures(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build_commands, "BUILD_LIMITS", UseLimits(processes=20))
+    with pytest.raises(BuildError, match=r"could not .*, as it used \d+"):
+        built(paths, {"server.py": SERVER}, build_command="while sleep 0.01; do sleep 100 & done")
 
 
 def test_a_build_that_fails_ends_with_what_its_command_said(paths: Paths) -> None:

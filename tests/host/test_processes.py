@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
+import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
@@ -12,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from portway.host.app_config import Start
+from portway.host.app_config import Start, UseLimits
 from portway.host.instances.process_runtime import ProcessRuntime
 from portway.host.instances.readiness import Approach, NotReady, until_ready
 from portway.host.instances.runtime import Instance, InstanceLimits
@@ -24,7 +26,8 @@ from tests.host.log_writer import log_writer
 from tests.host.required_walls import required_walls
 from tests.support import eventually
 
-QUICK = InstanceLimits(stop_seconds=0.2)
+QUICK = InstanceLimits(stop_seconds=0.2, use=UseLimits(memory_mb=64, processes=20, disk_mb=4))
+LEAK = f"exec {sys.base_prefix}/bin/python3 -c 'kept = bytes(1) * 90_000_000; import time; time.sleep(100)'"
 # Two processes that are deaf to SIGTERM, one of them in a session of its own.
 STUBBORN = "trap '' TERM; setsid sh -c 'sleep 100; exit' & wait; sleep 100"
 
@@ -138,6 +141,27 @@ def test_an_instance_is_adopted_by_its_token_and_no_other_process_is(paths: Path
         assert "exit status lost" in await again.wait()
 
     with_instance(paths, walls, "exec sleep 100", use)
+
+
+@pytest.mark.parametrize(
+    ("script", "used"),
+    [
+        (LEAK, r"\d+ MB of 64 MB of memory"),
+        ("while sleep 0.01; do sleep 100 & done", r"\d+ processes of 20"),
+        ("head -c 9000000 /dev/zero > $HOME/full; exec sleep 100", r"\d+ MB of 4 MB of disk"),
+    ],
+    ids=["memory", "processes", "disk"],
+)
+def test_what_exceeds_a_limit_is_ended_with_the_figures_in_its_log(
+    paths: Paths, walls: Walls, script: str, used: str
+) -> None:
+    async def use(_: ProcessRuntime, instance: Instance, made: Release) -> None:
+        how = await asyncio.wait_for(instance.wait(), 20)
+        assert re.fullmatch(f"the app used {used} and was ended", how)
+        line = f"portway: {how}\n"
+        await asyncio.to_thread(eventually, lambda: made.log.exists() and line in made.log.read_text())
+
+    with_instance(paths, walls, script, use)
 
 
 def test_a_sweep_ends_what_nobody_keeps(paths: Paths, walls: Walls) -> None:

@@ -42,6 +42,17 @@ class Disk(msgspec.Struct, frozen=True, omit_defaults=True):
     size_gb: int = 10
 
 
+class UseLimits(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one instance may use at most, with all it starts. What exceeds a limit is ended.
+
+    `disk_mb` bounds its home and its temporary files, not its storage.
+    """
+
+    memory_mb: int = 512
+    processes: int = 256
+    disk_mb: int = 1024
+
+
 class BuildFilter(msgspec.Struct, frozen=True, omit_defaults=True):
     """Which changed files make a git push build the app: glob patterns below the repository's root.
 
@@ -89,6 +100,7 @@ class AppConfig(msgspec.Struct, frozen=True, omit_defaults=True):
     env: dict[str, EnvSource] = {}
     env_groups: list[str] = []
     build_filter: BuildFilter | None = None
+    limits: UseLimits = UseLimits()
 
 
 DEFAULT = AppConfig()

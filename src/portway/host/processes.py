@@ -76,9 +76,10 @@ def exit_in_words(code: int) -> str:
 
 def descendants(pid: int) -> Iterator[int]:
     """Yield `pid` and every process below it."""
-    yield pid
-    for child in children(pid):
-        yield from descendants(child)
+    waiting = [pid]
+    while waiting:
+        yield (found := waiting.pop())
+        waiting += children(found)
 
 
 def children(pid: int) -> list[int]:

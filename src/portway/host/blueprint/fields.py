@@ -114,6 +114,14 @@ _STORAGE = Section(
         Field("mountPath", ABSOLUTE_PATH, "where the app sees it in a sandbox", "mount_path"),
     ),
 )
+_LIMITS = Section(
+    "`limits`",
+    (
+        Field("memoryMB", number(32, 1_000_000), "what an instance may use of memory", "memory_mb"),
+        Field("processes", number(1, 100_000), "how many processes it may be", "processes"),
+        Field("diskMB", number(1, 1_000_000), "what its home and /tmp may hold", "disk_mb"),
+    ),
+)
 _SMOKE = List(
     Section(
         "a smoke call",
@@ -155,7 +163,7 @@ PORTWAY = Section(
         Field("upstreamToken", VARIABLE, "the variable with the token that the app itself asks for", "upstream_token"),
         Field("routes", ANYTHING),
         Field("smoke", _SMOKE, "calls that a new release must answer before it serves", "smoke"),
-        Field("limits", ANYTHING),
+        Field("limits", _LIMITS, "what an instance may use; what exceeds it is ended", "limits"),
         Field("storage", _STORAGE, "a folder that outlives releases, for all instances", "storage"),
     ),
 )

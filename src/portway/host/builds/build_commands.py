@@ -13,8 +13,9 @@ from portway.host.builds.build_error import BuildError
 from portway.host.logs.log_pipe import LogPipe
 from portway.host.logs.log_reader import last_lines
 from portway.host.paths import Paths
-from portway.host.processes import build_mark, end_marked
+from portway.host.processes import build_mark, descendants, end_marked
 from portway.host.releases.release import Release
+from portway.host.sandbox.use_limits import BUILD_LIMITS, until_over
 
 _SECONDS = 900.0
 _ANSWER_BYTES = 64 * 1024
@@ -73,11 +74,15 @@ class BuildCommands:
                 start_new_session=True,
             )
         self._mark.put_on(process.pid)
+        folders = (self._release.directory, self._paths.app_cache(self._release.app))
+        over = asyncio.create_task(until_over(BUILD_LIMITS, lambda: list(descendants(process.pid)), folders))
+        end = asyncio.create_task(process.wait())
         try:
-            code = await asyncio.wait_for(process.wait(), seconds)
-        except TimeoutError:
-            code = None
+            await asyncio.wait((end, over), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            code = end.result() if end.done() else None
+            used = over.result() if over.done() else ""
         finally:
+            over.cancel()
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             end_marked(self._mark)
@@ -85,6 +90,8 @@ class BuildCommands:
             return
         await pipe.drained()
         tail = "".join(f"\n  {line}" for line in last_lines(log, since=begun))
+        if code is None and used:
+            raise BuildError(f"could not {purpose}, as it used {used}:{tail}")
         if code is None:
             raise BuildError(f"could not {purpose} within {seconds:.0f} s:{tail}")
         raise BuildError(f"could not {purpose}:{tail}")

@@ -10,6 +10,8 @@ from portway.host.paths import Paths
 from portway.host.releases.release import Release
 from portway.host.sandbox.bubblewrap import Bubblewrap
 
+_LOW_PRIORITY = ["nice", "-n", "10"]
+
 
 @dataclass(frozen=True, slots=True)
 class BuildPlaces:
@@ -37,9 +39,13 @@ class BuildPlaces:
         folder = self.release.folder
         if self.bubblewrap is None:
             environment = {**variables, **build_environment(self.paths), **more}
-            return BuildCommands(self.release, environment, self.paths, folder)
-        environment = {**variables, **sandboxed_environment(self.release, self.paths), **more}
-        sandbox = partial(self.bubblewrap.for_build, self.release, environment)
+            return BuildCommands(self.release, environment, self.paths, folder, _LOW_PRIORITY.copy)
+        bubblewrap, environment = self.bubblewrap, sandboxed_environment(self.release, self.paths)
+        environment = {**variables, **environment, **more}
+
+        def sandbox() -> list[str]:
+            return [*_LOW_PRIORITY, *bubblewrap.for_build(self.release, environment)]
+
         return BuildCommands(self.release, environment, self.paths, folder, sandbox)
 
     def server(self, variables: Mapping[str, str], *, compiles: bool = False) -> BuildCommands:

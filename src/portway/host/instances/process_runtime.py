@@ -12,7 +12,8 @@ import signal
 import socket
 import subprocess
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from portway.host.files import remove_tree
@@ -32,6 +33,7 @@ from portway.host.processes import (
     stat_fields,
 )
 from portway.host.releases.release import Release
+from portway.host.sandbox.use_limits import until_over
 from portway.host.sandbox.walls import Walls
 
 _SANDBOX_SOCKET = "/run/portway/app.sock"
@@ -52,12 +54,15 @@ class ProcessInstance:
         mark: Mark,
         *,
         sandboxed: bool,
-        folders: tuple[Path, ...] = (),
+        folders: tuple[Path, Path],
+        home: Path,
+        tell: Callable[[str], None],
         pipe: LogPipe | None = None,
     ) -> None:
         """`process` is a child, or the token that an earlier control stored. Raises ProcessLookupError if it has ended.
 
-        `mark` is on it and on all it starts; `pipe` takes a child's output; `folders` are removed with it.
+        `mark` is on it and on all it starts; `pipe` takes a child's output; `folders`, of its socket and its temporary
+        files, are removed with it. `tell` writes a line to its log.
         """
         self.id = identity
         self.address = address
@@ -75,6 +80,8 @@ class ProcessInstance:
         if isinstance(process, str) and not (process == self.token and mark.is_on(self._pid)):
             os.close(self._pidfd)
             raise ProcessLookupError(process)
+        self._over = ""  # how it was ended for what it used
+        self._watching = asyncio.get_running_loop().create_task(self._watch_use((home, folders[1]), tell))
         self._ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         asyncio.get_running_loop().add_reader(self._pidfd, self._on_exit)
 
@@ -108,7 +115,16 @@ class ProcessInstance:
             return list(descendants(self._pid))
         return [pid for first in children(self._pid) for pid in descendants(first) if pid != first]
 
+    async def _watch_use(self, folders: tuple[Path, ...], tell: Callable[[str], None]) -> None:
+        """End the instance when it exceeds a limit."""
+        used = await until_over(self._limits.use, self._processes, folders)
+        self._over = f"the app used {used} and was ended"
+        with contextlib.suppress(OSError):
+            await asyncio.to_thread(tell, self._over)
+        self._signal(signal.SIGKILL)
+
     def _on_exit(self) -> None:
+        self._watching.cancel()
         asyncio.get_running_loop().remove_reader(self._pidfd)
         os.close(self._pidfd)
         # A child is a zombie until `wait` below, so no other process group can have its number yet.
@@ -129,7 +145,7 @@ class ProcessInstance:
         await asyncio.to_thread(end_marked, self._mark)
         if self._pipe is not None:
             await self._pipe.drained()
-        self._ended.set_result(how)
+        self._ended.set_result(self._over or how)
 
     def _signal(self, number: signal.Signals) -> None:
         groups = children(self._pid) if self._sandboxed else []
@@ -197,7 +213,18 @@ class ProcessRuntime:
         mark = instance_mark(self._paths, identity)
         mark.put_on(child.pid)
         sandboxed = bubblewrap is not None
-        return ProcessInstance(identity, address, child, limits, mark, sandboxed=sandboxed, folders=folders, pipe=pipe)
+        return ProcessInstance(
+            identity,
+            address,
+            child,
+            limits,
+            mark,
+            sandboxed=sandboxed,
+            folders=folders,
+            home=release.directory / "home",
+            tell=partial(self._tell, release.log),
+            pipe=pipe,
+        )
 
     async def adopt(self, release: Release, identity: str, token: str, limits: InstanceLimits) -> Instance | None:
         _, _, kind, address = [*token.split(":", 3), "", "", ""][:4]
@@ -210,6 +237,8 @@ class ProcessRuntime:
                 instance_mark(self._paths, identity),
                 sandboxed=kind == _kind(sandboxed=True),
                 folders=self._folders(release, identity),
+                home=release.directory / "home",
+                tell=partial(self._tell, release.log),
             )
         except ProcessLookupError:
             return None
@@ -226,6 +255,10 @@ class ProcessRuntime:
             if port not in self._ports:
                 self._ports.append(port)
                 return port
+
+    def _tell(self, log: Path, line: str) -> None:
+        with LogPipe(self._paths.log_pipes, log) as pipe:
+            pipe.write(f"portway: {line}")
 
     def _folders(self, release: Release, identity: str) -> tuple[Path, Path]:
         """Return the folders of one instance: of its socket, and for its temporary files."""

@@ -1,9 +1,10 @@
 """What runs releases: the extension point for kinds of isolation. Nothing above it sees a process id or a pipe."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from portway.host.app_config import UseLimits
 from portway.host.releases.release import Release
 from portway.host.sandbox.walls import Walls
 
@@ -15,6 +16,7 @@ class InstanceLimits:
     It is probed every `probe_seconds`, has as long to answer, and is hung after `probes` probes without an answer.
     If the app names a health check, that is done instead, every `check_seconds`, with as long to answer. After
     `checks_out` failures in a row the instance gets no new calls, after `checks` it is restarted.
+    What it may use at most is in `use`.
     """
 
     stop_seconds: float = 30.0
@@ -23,6 +25,7 @@ class InstanceLimits:
     check_seconds: float = 5.0
     checks_out: int = 3
     checks: int = 12
+    use: UseLimits = field(default_factory=UseLimits)
 
 
 @dataclass(frozen=True, slots=True)

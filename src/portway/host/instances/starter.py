@@ -125,7 +125,8 @@ class Starter:
 
     def limits_of(self, release: Release) -> InstanceLimits:
         """Return the bounds of an instance of the release."""
-        return replace(self.limits, stop_seconds=float(release.config.max_shutdown_delay_seconds))
+        config = release.config
+        return replace(self.limits, stop_seconds=float(config.max_shutdown_delay_seconds), use=config.limits)
 
     def count_restart(self, release: Release) -> None:
         """Record that an instance of the release is about to be restarted."""

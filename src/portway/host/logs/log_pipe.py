@@ -7,8 +7,11 @@ meanwhile waits in the pipe, and its successor finds the pipe by its name.
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import secrets
+import termios
+import time
 from pathlib import Path
 from typing import Self
 
@@ -37,6 +40,16 @@ class LogPipe:
 
     def __exit__(self, *_: object) -> None:
         os.close(self.descriptor)
+
+    def write(self, line: str) -> None:
+        """Write a line, and wait until the log writer has read it, at most 2 s: with nobody else at it, it would go."""
+        os.write(self.descriptor, f"{line}\n".encode())
+        deadline = time.monotonic() + _DRAIN_SECONDS
+        waiting = bytearray(4)
+        while fcntl.ioctl(self.descriptor, termios.FIONREAD, waiting) == 0 and any(waiting):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(_POLL_SECONDS)
 
     async def drained(self) -> None:
         """Wait until all that was written is in the log, at most 2 s: a daemon may hold the pipe open."""

@@ -54,14 +54,14 @@ NO_WALLS = Walls(*(Fact(stands=False, how="not tried"),) * 3)
 def raise_walls(paths: Paths) -> Walls:
     """Try what this machine can do, and return it."""
     shared = Fact(stands=False, how="apps share the host's network")
-    unlimited = Fact(stands=False, how="nothing ends an app that uses too much")
+    limits = Fact(stands=True, how="a watcher ends what uses too much")
     program = shutil.which("bwrap")
     if program is None:
-        return Walls(Fact(stands=False, how="bubblewrap is not installed"), shared, unlimited)
+        return Walls(Fact(stands=False, how="bubblewrap is not installed"), shared, limits)
     bubblewrap = Bubblewrap(program, paths)
     if refusal := _refusal(bubblewrap):
-        return Walls(Fact(stands=False, how=refusal), shared, unlimited)
-    return Walls(Fact(stands=True, how="bubblewrap"), shared, unlimited, bubblewrap)
+        return Walls(Fact(stands=False, how=refusal), shared, limits)
+    return Walls(Fact(stands=True, how="bubblewrap"), shared, limits, bubblewrap)
 
 
 def _refusal(bubblewrap: Bubblewrap) -> str:
