@@ -42,10 +42,11 @@ class StorageWatch:
                     async for line in process.stdout:
                         kilobytes, _, folder = line.decode().rstrip("\n").partition("\t")
                         self.used[apps[folder]] = int(kilobytes) * 1024
+                    await process.wait()
             finally:
-                with contextlib.suppress(ProcessLookupError):
+                if process.returncode is None:
                     process.kill()
-                await process.wait()
+                    await process.wait()
 
     async def run(self) -> None:
         """Measure every minute. An app that exceeds its size reads of it in its log: once, until it is smaller."""
