@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from portway.host.builds.own_server import runs_own_server
 from tests.host.running_host import Host, host
 from tests.host.test_start_commands import SERVER
 from tests.support import WEATHER
@@ -111,4 +112,34 @@ def test_a_blueprint_that_cannot_be_used_deploys_nothing_and_with_skip_the_rest(
 def test_the_example_is_deployed_as_its_blueprint_says(running: Host) -> None:
     done = json.loads(running.portway("deploy", WEATHER.parent, "-o", "json").stdout)
     assert running.call("weather", "get_weather", done["token"], city="Oslo")["city"] == "Oslo"
-    assert running.portway("logs", "weather").stdout
+    instance = running.instance("weather")
+    assert instance
+    assert instance.address.startswith("unix:"), "a port would let callers pass by the gate"
+
+
+OWN = "from portway import Server\nserver = Server('s')\nif __name__ == '__main__':\n    server.run()\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "content", "is_own"),
+    [
+        ("python server.py", OWN, True),
+        ("exec python3 -u server.py --verbose", OWN, True),
+        ("uv run python server.py", OWN, True),
+        ("portway run server.py --port $PORT", OWN.partition("if")[0], True),
+        ("python server.py", OWN.partition("if")[0], False),
+        ("python server.py && sleep 1", OWN, False),
+        ("python server.py", f"import uvicorn\n{OWN}", False),
+        ("python server.py", OWN.replace("portway", "fastmcp"), False),
+        ("python server.py", "not python", False),
+        ("python ../server.py", OWN, False),
+        ("uvicorn server:app", OWN, False),
+    ],
+)
+def test_a_start_command_that_runs_a_portway_server_is_known(
+    tmp_path: Path, command: str, content: str, is_own: bool
+) -> None:
+    (tmp_path / "app").mkdir()
+    for folder in (tmp_path, tmp_path / "app"):
+        (folder / "server.py").write_text(content)
+    assert runs_own_server(tmp_path / "app", command) is is_own
