@@ -49,6 +49,7 @@ def die() -> None:
     os._exit(3)
 """
 OLD_KEY = base64.b64encode(bytes(32)).decode() + "\n"
+PARTIAL = SERVER + '\nif os.environ["REGION"] == f"not-for-{os.environ[\'PORTWAY_APP\']}":\n    raise SystemExit\n'
 NEEDY = SERVER + '\nKEY = os.environ["API_KEY"]\n'
 
 
@@ -265,7 +266,7 @@ BLUEPRINT = """
 envVarGroups:
   - name: shared
     envVars:
-      - {key: REGION, value: eu}
+      - {key: REGION, value: europe-west-1}
       - {key: SHARED_KEY, generateValue: true}
 services:
   - type: web
@@ -287,7 +288,7 @@ services:
 
 
 def test_a_blueprint_says_what_its_apps_need_and_a_group_restarts_them(running: Host, tmp_path: Path) -> None:
-    folder = app(tmp_path, "both", **{"render.yaml": BLUEPRINT})
+    folder = app(tmp_path, "both", PARTIAL, **{"render.yaml": BLUEPRINT})
     refused = portway(running, "deploy", folder)
     commands = "north API_KEY=…`; south lacks variables: run `portway env set south OTHER_KEY=…`"
     assert (refused.exit_code, refused.stdout) == (1, "")
@@ -300,7 +301,7 @@ def test_a_blueprint_says_what_its_apps_need_and_a_group_restarts_them(running: 
     north, south = (seen(running, name, key) for name, key in keys.items())
     assert len(base64.b64decode(north["NORTH_TOKEN"])) == 32
     assert north["NORTH_TOKEN"] == south["COPY"]
-    assert (north["SHARED_KEY"], north["REGION"]) == (south["SHARED_KEY"], "eu")
+    assert (north["SHARED_KEY"], north["REGION"]) == (south["SHARED_KEY"], "europe-west-1")
     assert north["PORT"] != "10000"
     assert (
         portway(running, "env", "list", "--group", "shared").stdout == "REGION      blueprint\nSHARED_KEY  generated\n"
@@ -314,9 +315,15 @@ def test_a_blueprint_says_what_its_apps_need_and_a_group_restarts_them(running: 
     assert "REGION of shared has its value from the blueprint: change it there" in refused.stderr
     done = portway(running, "env", "set", "--group", "shared", "MORE=of-both", "-o", "json")
     assert [restart["app"] for restart in json.loads(done.stdout)["restarts"]] == ["north", "south"]
-    portway(running, "deploy", folder)
+    services = BLUEPRINT.split("  - type: web\n")
+    (folder / "render.yaml").write_text("  - type: web\n".join(services[:2]).replace("europe-west-1", "not-for-south"))
+    done = portway(running, "deploy", folder)
+    assert done.exit_code == 0
+    assert "south goes on with its old variables: the server ended" in done.stderr
+    assert seen(running, "north", keys["north"])["REGION"] == "not-for-south"
     again = seen(running, "south", keys["south"])
     assert (again["MORE"], again["COPY"], again["SHARED_KEY"]) == ("of-both", north["NORTH_TOKEN"], north["SHARED_KEY"])
+    assert again["REGION"] == "europe-west-1"
 
 
 def test_a_source_with_secrets_in_it_is_refused_before_it_is_built(running: Host, tmp_path: Path) -> None:
@@ -386,7 +393,8 @@ def test_an_environment_is_made_of_blueprint_settings_groups_and_other_apps(tmp_
     made = environments.resolve("app", config)
     secrets = made.secrets
     assert len(base64.b64decode(secrets.pop("TOKEN"))) == 32
-    assert secrets == {"API_KEY": "app's", "REGION": "eu", "OTHER": "other.test:8080", "COPY": "copied"}
+    assert secrets == {"API_KEY": "app's", "COPY": "copied"}, "what stands in a blueprint is no secret"
+    assert (made.values["REGION"], made.values["OTHER"]) == ("eu", "other.test:8080")
     assert made.values["LEVEL"] == "info", "what the blueprint says wins"
     assert [note.split(" ")[0] for note in made.notes] == ["LEVEL"]
     assert environments.resolve("app", config) == made, "a generated value stays"
@@ -394,10 +402,10 @@ def test_an_environment_is_made_of_blueprint_settings_groups_and_other_apps(tmp_
         environments.define_group("other", {"KEY": EnvSource(sync=False), "MADE": EnvSource(generate_value=True)})
     assert str(unset.value) == "the group other lacks variables: run `portway env set --group other KEY=…`"
     with pytest.raises(VariableError, match="REGION of shared has its value from the blueprint: change it there"):
-        environments.set(group, {"REGION": "us", "MORE": "x"})
+        environments.put(group, {"REGION": "us", "MORE": "x"})
     store.begin_release("app", "/")
     store.finish_releases([FinishedRelease("app", 1, config, Start([], ""), "{}")])
     with pytest.raises(VariableError, match="LEVEL of app has its value from the blueprint: change it there"):
-        environments.unset(app, ["LEVEL"])
+        environments.put(app, {"LEVEL": "debug"})
     assert environments.users(group) == environments.users(Owner("app", "other")) == ["app"]
     store.close()

@@ -52,7 +52,7 @@ class VariableTools:
         """
         owner = _owner(app, group)
         return await self._change(
-            owner, list(variables), lambda: self._environments.set(owner, variables), ctx, restart
+            owner, list(variables), lambda: self._environments.put(owner, variables), ctx, restart
         )
 
     async def import_variables(
@@ -80,7 +80,7 @@ class VariableTools:
     ) -> VariableChange:
         """Remove variables of an app or a group; then restart the apps that use them."""
         owner = _owner(app, group)
-        return await self._change(owner, names, lambda: self._environments.unset(owner, names), ctx, restart)
+        return await self._change(owner, names, lambda: self._variables.unset(owner, names), ctx, restart)
 
     async def list_variables(self, app: str = "", group: str = "") -> VariableList:
         """List the variables of an app or a group by name, without their values."""

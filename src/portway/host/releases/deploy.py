@@ -17,7 +17,7 @@ import asyncio
 import contextlib
 import secrets
 import shutil
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -137,11 +137,23 @@ class Deployer:
                     )
                     for number, (app, config) in enumerate(configs.items(), 1)
                 ]
-                return await self._release_all(plans, steps)
+                done = await self._release_all(plans, steps)
+            await self._restart_users(groups, configs, report)
+            return done
         except (SourceError, BlueprintError, VariableError, StoreError, OSError) as error:
             raise DeployError(str(error)) from None
         finally:
             await asyncio.to_thread(remove_tree, copy)
+
+    async def _restart_users(self, groups: Collection[str], apps: Collection[str], report: Report) -> None:
+        """Restart what uses the groups or the apps that a deploy has defined, where that has changed its variables."""
+        owners = [*(Owner("group", group) for group in groups), *(Owner("app", app) for app in apps)]
+        users = {user for owner in owners for user in self.environments.users(owner)}
+        for app in sorted(users.difference(apps)):
+            try:
+                await self.restart(app, report)
+            except DeployError as error:
+                await report(f"note  {app} goes on with its old variables: {error}")
 
     async def restart(self, app: str, report: Report) -> Deployed | None:
         """Make a release with the files of the live one and the variables of now. Raises `DeployError`.
@@ -211,7 +223,7 @@ class Deployer:
             except VariableError as error:
                 lacking.append(str(error))
         for app, config in configs.items():
-            self.environments.set(Owner("app", app), given, config)
+            self.environments.put(Owner("app", app), given, config)
             self.environments.generate(app, config.env)
         for app, config in configs.items():
             try:

@@ -45,29 +45,33 @@ class Environments:
         Raises `VariableError` with the commands that set all that is missing.
         """
         values: dict[str, str] = {}
+        public: set[str] = set()
         missing: list[str] = []
         for group in config.env_groups:
-            found = self.variables.values(Owner("group", group))
+            owner = Owner("group", group)
+            found = self.variables.values(owner)
             if not found:
-                missing.append(Owner("group", group).command("set", "KEY=…"))
+                missing.append(owner.command("set", "KEY=…"))
             values |= found
+            public = (public - {*found}) | self._from_blueprint(owner)
         self.generate(app, config.env)
         own = self.variables.values(Owner("app", app))
         values |= own
-        notes, public, unset = [], set[str](), []
+        public -= {*own}
+        notes, unset = [], []
         for name, source in config.env.items():
             if source.value is not None:
                 values[name] = source.value
                 public.add(name)
                 if own.get(name, source.value) != source.value:
                     notes.append(f"{name} has its value from the blueprint, so that of `portway env set` is not used")
-            elif source.from_service is not None:
-                try:
-                    values[name] = self._from_service(source.from_service)
-                except KeyError:
-                    missing.append(
-                        Owner("app", source.from_service.name).command("set", f"{source.from_service.env_var_key}=…")
-                    )
+            elif (other := source.from_service) is not None:
+                value, is_public = self._from_service(other)
+                values[name] = value
+                if is_public:
+                    public.add(name)
+                if not value:
+                    missing.append(Owner("app", other.name).command("set", f"{other.env_var_key}=…"))
             elif name not in values:
                 unset.append(f"{name}=…")
         if config.upstream_token and config.upstream_token not in {*values, *config.env}:
@@ -94,19 +98,14 @@ class Environments:
             group, mend = f"the group {name}", f"`{owner.command('set', unset)}`"
             raise VariableError(f"{group} lacks variables: run {mend}")
 
-    def set(self, owner: Owner, values: Mapping[str, str], config: AppConfig | None = None) -> None:
+    def put(self, owner: Owner, values: Mapping[str, str], config: AppConfig | None = None) -> None:
         """Set what a person gives. `config` is an app's, if it is not the live one. Raises `VariableError`."""
         self._check_free(owner, values, config)
         self.variables.set(owner, values)
 
-    def unset(self, owner: Owner, names: Collection[str]) -> None:
-        """Remove variables. Raises `VariableError`."""
-        self._check_free(owner, names)
-        self.variables.unset(owner, names)
-
     def _check_free(self, owner: Owner, names: Collection[str], config: AppConfig | None = None) -> None:
         """Raise `VariableError` if a blueprint has values for some of the names, which a person cannot change."""
-        taken = {record.name for record in self.variables.list(owner) if record.source == "blueprint"}
+        taken = self._from_blueprint(owner)
         if owner.kind == "app" and (config := config or self._live_config(owner.name)):
             taken |= {name for name, source in config.env.items() if source.value is not None}
         if both := sorted(taken.intersection(names)):
@@ -140,15 +139,18 @@ class Environments:
         made = {name: base64.b64encode(os.urandom(_GENERATED_BYTES)).decode() for name in wanted}
         self.variables.set(owner, made, "generated")
 
-    def _from_service(self, source: FromService) -> str:
-        """Return what another app has. Raises `KeyError` when its variable is not set."""
+    def _from_service(self, source: FromService) -> tuple[str, bool]:
+        """Return what another app has, "" when it is not set, and whether it is no secret."""
         host, port = f"{source.name}.{self._domain}", str(self._port)
         if source.property is not None:
-            return {"host": host, "port": port, "hostport": f"{host}:{port}"}[source.property]
+            return {"host": host, "port": port, "hostport": f"{host}:{port}"}[source.property], True
         config = self._live_config(source.name)
         if config and (there := config.env.get(source.env_var_key)) and there.value is not None:
-            return there.value
-        return self.variables.values(Owner("app", source.name))[source.env_var_key]
+            return there.value, True
+        return self.variables.values(Owner("app", source.name)).get(source.env_var_key, ""), False
+
+    def _from_blueprint(self, owner: Owner) -> set[str]:
+        return {record.name for record in self.variables.list(owner) if record.source == "blueprint"}
 
     def _live_config(self, app: str) -> AppConfig | None:
         record = self._store.app(app)
