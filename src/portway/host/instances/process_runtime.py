@@ -182,8 +182,6 @@ class ProcessRuntime:
         address = f"http://127.0.0.1:{port}"
         own = {
             "PORT": str(port),
-            "PORTWAY_APP": release.app,
-            "PORTWAY_RELEASE": str(release.number),
             "PORTWAY_INSTANCE": identity,
             "RENDER_INSTANCE_ID": f"srv-{release.app}-{identity}",
         }

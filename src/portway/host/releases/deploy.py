@@ -313,7 +313,9 @@ class Deployer:
                 no_mount = f"; there is no sandbox to show it at {disk.mount_path}"
             await steps.done("storage", f"{disk.size_gb} GB in PORTWAY_STORAGE{no_mount}")
         walls = self._starter.walls
-        start = await build(release, recipe, self._paths, environment.values, walls.bubblewrap)
+        variables = self._starter.variables(release) | copy.variables
+        del variables["PORTWAY_KEYS"]  # no build can sign for the app
+        start = await build(release, recipe, self._paths, variables, walls.bubblewrap)
         start = msgspec.structs.replace(start, variables=start.variables | copy.variables)
         await steps.done("build", start.name)
         await steps.done("walls", "; ".join(walls.lines()))

@@ -73,6 +73,8 @@ class Release:
             "TMPDIR": str(self.directory / "tmp"),
             "PYTHONUNBUFFERED": "1",
             "PYTHONDONTWRITEBYTECODE": "1",
+            "PORTWAY_APP": self.app,
+            "PORTWAY_RELEASE": str(self.number),
             # `uv run` uses the environment as it was built.
             "VIRTUAL_ENV": str(self.venv),
             "UV_PROJECT_ENVIRONMENT": str(self.venv),
