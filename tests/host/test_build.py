@@ -171,7 +171,8 @@ def test_bytecode_is_compiled_once_for_all_apps_but_never_taken_from_changed_fil
     first, _ = built(paths, {"readme": ""}, build_command="pip install click", start_command="true")
     assert links(first) == 2
     first.remove(keep_log=False)
-    again, _ = built(paths, {"readme": ""}, build_command="pip install click", start_command="true")
+    plain = "pip install -r requirements.txt"
+    again, _ = built(paths, {"requirements.txt": "click"}, build_command=plain, start_command="true")
     assert links(again) == 2
 
 

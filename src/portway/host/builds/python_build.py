@@ -22,6 +22,8 @@ from portway.host.paths import Paths
 from portway.host.releases.release import Release
 
 _IMPORT_SECONDS = 60.0
+# What a build without a command does as well, but with the packages that other apps have fetched.
+_DEFAULT = re.compile(r"\s*(?:python3? -m )?pip3? install (?:--no-cache-dir )?-r requirements\.txt\s*")
 
 
 async def build_python(
@@ -36,7 +38,8 @@ async def build_python(
     commands = places.app({}, {})
     await _make_venv(places.host(), uv, release, recipe.python)
     constraint = await _constraint(release, paths)
-    if config.build_command:
+    is_default = recipe.requirements == "requirements.txt" and _DEFAULT.fullmatch(config.build_command)
+    if config.build_command and not is_default:
         shims = _add_pip(release)
         own = {
             **{name: release.environment()[name] for name in ("PATH", "VIRTUAL_ENV", "UV_PROJECT_ENVIRONMENT")},
@@ -94,7 +97,8 @@ async def _requirements(commands: BuildCommands, uv: str, release: Release, reci
     An app whose code is below src/ is installed as well, so that its packages can be imported.
     """
     name, temporary = recipe.requirements, release.directory / "tmp" / "requirements.txt"
-    own = ["."] if (release.folder / "src").is_dir() and (release.folder / "pyproject.toml").is_file() else []
+    has_package = (release.folder / "src").is_dir() and (release.folder / "pyproject.toml").is_file()
+    own = ["."] if has_package and not release.config.build_command else []
     if name == "uv.lock":
         options = ["--frozen", "--no-dev", "--no-emit-project", "--no-emit-package", "portway"]
         export = [uv, "export", "--quiet", *options, f"--python={recipe.python}", "--output-file", str(temporary)]
