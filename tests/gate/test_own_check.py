@@ -24,8 +24,10 @@ OAUTH_ERROR = json.dumps({"error": "invalid_token", "error_description": "Authen
 async def strict(seen: Seen, writer: asyncio.StreamWriter) -> None:
     """Ask for the token `theirs` at the MCP endpoint; set a cookie on other paths."""
     if not seen.head.startswith(b"POST /mcp "):
-        cookie = b"\r\nset-cookie: domain=1; Domain=.localhost; Path=/; domain=x\r\nwww-authenticate: Basic\r\n"
-        writer.write(reply(b"page", b"text/html").replace(b"\r\n", cookie, 1))
+        own = b"http://o.localhost" + seen.head.split(b" ")[1]
+        cookie = b"set-cookie: domain=1; Domain=.localhost; Path=/; domain=x"
+        more = b"\r\nlocation: %b\r\n%b\r\nwww-authenticate: Basic\r\n" % (own, cookie)
+        writer.write(reply(b"page", b"text/html").replace(b"\r\n", more, 1))
     elif seen.headers.get("authorization") != "Bearer theirs":
         head = b"\r\nwww-authenticate: %b\r\nwww-authenticate: Basic\r\nset-cookie: a=b\r\n" % CHALLENGE
         writer.write(reply(OAUTH_ERROR, status=b"401 Unauthorized").replace(b"\r\n", head, 1))
@@ -73,6 +75,7 @@ def test_other_paths_are_the_apps_own_on_its_own_host_name_only(tmp_path: Path) 
                 assert [seen[name.decode()] for name, _ in credentials] == ["Basic x", "c=d", "https://login.example"]
                 fields = dict(page.headers)
                 assert (page.status, fields[b"www-authenticate"]) == (200, b"Basic")
+                assert fields[b"location"] == path.encode(), "at the port and by the scheme of the client's URL"
                 assert fields[b"set-cookie"] == b"domain=1; Path=/", "a cookie is not for the other apps"
             count = len(upstream.requests)
             for path in ("/.well-known/oauth-protected-resource/o/mcp", "/o/login", "/login"):

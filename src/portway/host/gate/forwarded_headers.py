@@ -79,7 +79,9 @@ def returned(headers: Headers, call: GateCall, session_ids: SessionIds) -> tuple
     content_type = b""
     kept = [call.identity]
     if call.line.era == "http":
-        kept += [item for item in headers if item[0] not in _STAYS_THERE]
+        kept += [
+            _redirect(item, call) if item[0] == b"location" else item for item in headers if item[0] not in _STAYS_THERE
+        ]
         if call.route.checks_callers:
             kept += [(name, _of_own_host(value)) for name, value in headers if name == b"set-cookie"]
         return content_type, kept
@@ -93,6 +95,15 @@ def returned(headers: Headers, call: GateCall, session_ids: SessionIds) -> tuple
         elif item[0] == SESSION and (token := _client_id(call, session_ids, item[1])) is not None:
             kept.append((SESSION, token))
     return content_type, kept
+
+
+def _redirect(location: tuple[bytes, bytes], call: GateCall) -> tuple[bytes, bytes]:
+    """Return a Location without the app's own origin: its server does not know port and scheme of the client's URL."""
+    name, url = location
+    for origin in call.backend.origins if call.backend is not None else ():
+        if url == origin or url.startswith(origin + b"/"):
+            return name, url.removeprefix(origin) or b"/"
+    return location
 
 
 def _of_own_host(cookie: bytes) -> bytes:

@@ -26,6 +26,7 @@ class Backend:
     def __init__(self, instance: InstanceAddress, host: str) -> None:
         """`host` is the name that the instance's requests carry."""
         self.instance = instance
+        self.origins = (b"http://" + host.encode(), b"https://" + host.encode())  # as the app writes its own URLs
         self.client = HttpClient(instance.address, host)
         self.in_flight = 0
 
