@@ -87,7 +87,7 @@ class Bubblewrap:
                     words += ["--ro-bind-try", str(packages), str(packages)]
                 if not real.is_relative_to("/usr"):
                     words += ["--ro-bind", str(real), str(real)]
-                if named.is_symlink() and not named.is_relative_to("/usr"):
+                if named.is_symlink() and not (named.is_relative_to("/usr") or named.is_relative_to(real)):
                     words += ["--symlink", str(link.resolve()), str(named)]
         return words
 
