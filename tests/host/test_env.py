@@ -161,6 +161,38 @@ def test_a_change_that_the_app_does_not_start_with_leaves_the_old_release_servin
     assert portway(running, "env", "list", "picky").exit_code == 1, "destroy has deleted its variables"
 
 
+SETTINGS = """
+from pydantic_settings import BaseSettings
+
+class Settings(BaseSettings):
+    api_key: str
+    region: str
+
+Settings()
+"""
+
+
+@pytest.mark.install
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("start", "files"),
+    [
+        ("python main.py", {"main.py": SETTINGS, "requirements.txt": "pydantic-settings"}),
+        ("node main.js", {"main.js": "const key = process.env.API_KEY\n\nkey.trim()", "package.json": "{}"}),
+    ],
+)
+def test_a_settings_class_and_a_script_of_node_that_miss_a_variable_are_told_how_to_set_it(
+    running: Host, tmp_path: Path, start: str, files: dict[str, str]
+) -> None:
+    name = start.split(maxsplit=1)[0]
+    folder = app(tmp_path, name, **files)
+    (folder / "server.py").unlink()
+    refused = portway(running, "deploy", folder, "--start", start, "--env", "REGION=a-region-that-is-set")
+    assert refused.exit_code == 1
+    assert f"it lacks a variable: run `portway env set {name} API_KEY=…`\n" in refused.stderr
+    assert "a-region" not in refused.stderr
+
+
 def test_a_file_of_variables_is_imported_as_dotenv_reads_it(running: Host, tmp_path: Path) -> None:
     (tmp_path / "all.env").write_text("# all\nexport A='single ${B}'\nB=\"two\\nlines\"\nC= plain # rest\n")
     assert portway(running, "env", "import", "imported", tmp_path / "all.env").exit_code == 0
