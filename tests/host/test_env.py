@@ -19,6 +19,7 @@ from portway.cli.main import cli
 from portway.host.app_config import AppConfig, EnvSource, FromService, Start
 from portway.host.management.management_types import VariableList
 from portway.host.paths import Paths
+from portway.host.sandbox.walls import NO_WALLS
 from portway.host.secrets.environments import Environments
 from portway.host.secrets.key_file import KeyFile, KeyFileError, find_key_file
 from portway.host.secrets.variables import Owner, VariableError, Variables
@@ -398,7 +399,9 @@ def test_a_source_with_secrets_in_it_is_refused_before_it_is_built(running: Host
 
 def test_an_environment_is_made_of_blueprint_settings_groups_and_other_apps(tmp_path: Path) -> None:
     store = Store(tmp_path / "portway.db")
-    environments = Environments(store, Variables(store, KeyFile(tmp_path / "key")), "http://127.0.0.1:8080", "test")
+    environments = Environments(
+        store, Variables(store, KeyFile(tmp_path / "key")), NO_WALLS, "http://127.0.0.1:8080", "test"
+    )
     asked = EnvSource(sync=False)
     config = AppConfig(
         env={

@@ -41,7 +41,7 @@ def management(data: Path) -> ManagementServer:
     starter = Starter(runtime, store, InstanceLimits(), variables)
     running = RunningApps(paths, store, runtime, starter, "localhost")
     running.write_tokens()
-    environments = Environments(store, variables, "http://127.0.0.1:1", "localhost")
+    environments = Environments(store, variables, NO_WALLS, "http://127.0.0.1:1", "localhost")
     deployer = Deployer(paths, store, running, starter, environments)
     return ManagementServer(paths, store, running, deployer, "http://127.0.0.1:1")
 

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from portway.host.paths import Paths
+from tests.conftest import RunCli
 from tests.host.required_walls import required_walls
 from tests.host.running_host import Host, host
-from tests.support import ROOT, clean_env
+from tests.support import ROOT, SCRIPTS, clean_env
 
 SERVER = """
 import subprocess
@@ -124,7 +125,24 @@ def test_code_that_a_package_runs_when_it_is_built_is_in_the_sandbox(running: Ho
 def test_where_bubblewrap_is_missing_or_forbidden_the_reason_is_told(tmp_path: Path) -> None:
     with host(tmp_path / "data", [shell_app(tmp_path / "open")], walls=False) as up:
         assert up.child.wait_for(r"^portway: files: open \(bubblewrap is not installed", within=1)
-        assert up.status("open").isolation == "none"
+        assert up.status("open").isolation == "limits"
+        refused = up.portway("env", "set", "open", "KEY=planted")
+        assert refused.returncode == 1
+        assert (
+            "setting a variable is refused, as every app here could read it (bubblewrap is not inst" in refused.stderr
+        )
+        refused = up.portway("deploy", tmp_path / "open", "--access", "app")
+        assert "callers' tokens to open, is refused, as every app here could read it" in refused.stderr
+    with host(tmp_path / "data", walls=False, options=["--trust-all-apps"]) as up:
+        assert up.portway("env", "set", "open", "KEY=planted").returncode == 0
+
+
+def test_a_host_that_lacks_a_required_wall_does_not_start(run_cli: RunCli, tmp_path: Path) -> None:
+    up = ("up", "--port", "0", "--data", tmp_path / "data")
+    refused = run_cli(*up, "--require", "files,limits", env={"PATH": str(SCRIPTS)})
+    assert refused.returncode == 1
+    assert "portway: --require files cannot be met here: bubblewrap is not installed" in refused.stderr
+    assert "'speed' is not a wall; name some of files,network,limits" in run_cli(*up, "--require", "speed").stderr
 
 
 TRY = """

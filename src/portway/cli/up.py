@@ -36,7 +36,24 @@ _NEEDED = ("alembic", "dotenv", "ruamel", "sqlalchemy", "uv")
     metavar="FILE",
     help="The key that encrypts variables. Default: a systemd credential portway-key, else in the data directory.",
 )
-def command(folders: tuple[Path, ...], port: int, data: str | None, domain: str, key_file: str | None) -> None:
+@click.option(
+    "--require",
+    "required",
+    metavar="WALLS",
+    default="",
+    callback=lambda _context, _option, value: _walls(value),
+    help="Refuse to start with fewer walls around apps: files,network,limits.",
+)
+@click.option("--trust-all-apps", is_flag=True, help="Give apps secrets also where other apps could read them.")
+def command(
+    folders: tuple[Path, ...],
+    port: int,
+    data: str | None,
+    domain: str,
+    key_file: str | None,
+    required: list[str],
+    trust_all_apps: bool,
+) -> None:
     """Run the host until Ctrl-C, with each folder PATH deployed at the start.
 
     The last line printed is `ready {"url": ..., "token": ..., "data": ...}`; the token is for the first PATH's app.
@@ -56,10 +73,18 @@ def command(folders: tuple[Path, ...], port: int, data: str | None, domain: str,
         if missing:
             _start_with_the_rest(paths, missing)
         sources = [Path(os.path.abspath(folder)) for folder in folders]
-        launcher = Launcher(paths, port, domain, find_key_file(paths, key_file), sources)
+        walls = [f"--require={name}" for name in required] + ["--trust-all-apps"] * trust_all_apps
+        launcher = Launcher(paths, port, domain, find_key_file(paths, key_file), sources, walls)
     except (PathError, LaunchError) as error:
         raise click.ClickException(str(error)) from None
     raise SystemExit(launcher.run())
+
+
+def _walls(value: str) -> list[str]:
+    names = value.split(",") if value else []
+    if wrong := [name for name in names if name not in {"files", "network", "limits"}]:
+        raise click.BadParameter(f"{wrong[0]!r} is not a wall; name some of files,network,limits")
+    return names
 
 
 def _domain(value: str) -> str:

@@ -7,6 +7,7 @@ import json
 import logging
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from portway.exceptions import ToolError
@@ -22,7 +23,7 @@ from portway.host.paths import PathError, Paths, locate
 from portway.host.processes import end_strays
 from portway.host.releases.deploy import Deployer, DeployOptions
 from portway.host.releases.relocate import relocate
-from portway.host.sandbox.walls import raise_walls
+from portway.host.sandbox.walls import FACTS, Walls, WallsError, raise_walls
 from portway.host.secrets.environments import Environments
 from portway.host.secrets.key_file import KeyFile, KeyFileError
 from portway.host.secrets.variables import Variables
@@ -44,6 +45,7 @@ async def run(
     url: str,
     domain: str,
     key_file: KeyFile,
+    walls: Walls,
     folders: list[Path],
     *,
     announce: bool,
@@ -69,11 +71,7 @@ async def run(
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, end_now)
     store = Store(paths.database)
     variables = Variables(store, key_file)
-    environments = Environments(store, variables, url, domain)
-    walls = await asyncio.to_thread(raise_walls, paths)
-    if announce:
-        for line in walls.lines():
-            say(f"portway: {line}")
+    environments = Environments(store, variables, walls, url, domain)
     runtime = ProcessRuntime(paths, walls, lifeline)
     starter = Starter(runtime, store, InstanceLimits(), variables, domain, url)
     running = RunningApps(paths, store, runtime, starter, domain)
@@ -172,22 +170,31 @@ def main() -> int:
     parser.add_argument("--deploy", action="append", default=[], type=Path)
     parser.add_argument("--announce", action="store_true")
     parser.add_argument("--lifeline", type=int)
+    parser.add_argument("--require", action="append", default=[], choices=FACTS)
+    parser.add_argument("--trust-all-apps", action="store_true")
     given = parser.parse_args()
     never_wait_for_stderr()
     configure()
+    paths = locate(given.data)
+    walls = replace(raise_walls(paths), trusts_all=given.trust_all_apps)
+    if given.announce:
+        for line in walls.lines():
+            say(f"portway: {line}")
     try:
+        walls.require(given.require)
         return asyncio.run(
             run(
-                locate(given.data),
+                paths,
                 given.url,
                 given.domain,
                 KeyFile(given.key_file),
+                walls,
                 given.deploy,
                 announce=given.announce,
                 lifeline=given.lifeline,
             )
         )
-    except (StoreError, KeyFileError, ListenError) as error:
+    except (StoreError, KeyFileError, ListenError, WallsError) as error:
         say(f"portway: {error}")
         return FAILED
 

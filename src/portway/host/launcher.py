@@ -56,8 +56,10 @@ class LaunchError(Exception):
 class Launcher:
     """Owns the data directory's lock and the gate's listening socket, so both outlive a crash of gate or control."""
 
-    def __init__(self, paths: Paths, port: int, domain: str, key_file: Path, folders: list[Path]) -> None:
-        """Take the lock and the port. Raises `LaunchError` when another process has one of them."""
+    def __init__(
+        self, paths: Paths, port: int, domain: str, key_file: Path, folders: list[Path], walls: list[str]
+    ) -> None:
+        """Take the lock and the port. `walls` are arguments of control. Raises `LaunchError` when another has them."""
         self._paths = paths
         self._lock = _lock(paths)
         # Instances read this pipe. Only the launcher can write to it, so it closes however the launcher ends.
@@ -69,6 +71,7 @@ class Launcher:
         self._domain = domain
         self._key_file = key_file
         self._folders = folders
+        self._walls = walls
         self._url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self._children: dict[int, str] = {}
         self._probes: dict[str, Probe] = {}
@@ -135,7 +138,7 @@ class Launcher:
         elif name == "control":
             kept.append(self._lifeline)
             arguments += ["--url", self._url, "--domain", self._domain, "--lifeline", str(self._lifeline)]
-            arguments += ["--key-file", str(self._key_file)]
+            arguments += ["--key-file", str(self._key_file), *self._walls]
         if name == "control" and not self._paths.announced.exists():
             arguments += [
                 "--announce",

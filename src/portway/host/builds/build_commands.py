@@ -72,6 +72,7 @@ class BuildCommands:
                 stdout=pipe.descriptor if answer is None else answer,
                 stderr=pipe.descriptor,
                 start_new_session=True,
+                umask=0o077,  # this process changes its own for a moment when it makes a socket
             )
         self._mark.put_on(process.pid)
         folders = (self._release.directory, self._paths.app_cache(self._release.app))

@@ -206,6 +206,7 @@ class ProcessRuntime:
                 stdout=pipe.descriptor,
                 stderr=pipe.descriptor,
                 start_new_session=True,
+                umask=0o077,  # this process changes its own for a moment when it makes a socket
                 pass_fds=() if self._lifeline is None else (self._lifeline,),
             )
         mark = instance_mark(self._paths, identity)

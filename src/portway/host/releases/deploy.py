@@ -42,6 +42,7 @@ from portway.host.paths import Paths
 from portway.host.releases.release import Release
 from portway.host.releases.start_release import StartedRelease, start_release
 from portway.host.releases.steps import Report, Steps
+from portway.host.sandbox.walls import WallsError
 from portway.host.secrets.environments import Environment, Environments
 from portway.host.secrets.messages import hide, missing_variables
 from portway.host.secrets.variables import Owner, VariableError
@@ -202,6 +203,11 @@ class Deployer:
         configs = {app: msgspec.structs.replace(config, **options.changes) for app, config in configs.items()}
         for app, config in configs.items():
             app_folder(copy, config.root_dir)
+            if config.access == "app":
+                try:
+                    self._starter.walls.require_for_secrets(f"access app, which hands callers' tokens to {app},")
+                except WallsError as error:
+                    raise DeployError(str(error)) from None
             if config.upstream_token and config.access != "gate":
                 raise DeployError(
                     f"{app} gets no token of its own from the gate with access {config.access}: leave upstreamToken "

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,7 +11,12 @@ from portway.host.paths import Paths
 from portway.host.releases.release import Release
 from portway.host.sandbox.bubblewrap import Bubblewrap
 
+FACTS = ("files", "network", "limits")
 _TRY_SECONDS = 10.0
+
+
+class WallsError(Exception):
+    """A wall that is needed does not stand; the message is one sentence for the operator."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +29,16 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class Walls:
-    """The walls around every app and build of this host. Without `bubblewrap`, there are none around their files."""
+    """The walls around every app and build of this host. Without `bubblewrap`, there are none around their files.
+
+    With `trusts_all`, apps get secrets also where nothing keeps other apps from reading them.
+    """
 
     files: Fact
     network: Fact
     limits: Fact
     bubblewrap: Bubblewrap | None = None
+    trusts_all: bool = False
 
     @property
     def standing(self) -> list[str]:
@@ -37,6 +47,20 @@ class Walls:
 
     def facts(self) -> dict[str, Fact]:
         return {"files": self.files, "network": self.network, "limits": self.limits}
+
+    def require(self, names: Iterable[str]) -> None:
+        """Raise `WallsError` unless all of these stand."""
+        for name in names:
+            if not self.facts()[name].stands:
+                raise WallsError(f"--require {name} cannot be met here: {self.facts()[name].how}")
+
+    def require_for_secrets(self, what: str) -> None:
+        """Raise `WallsError` if apps could read each other's secrets."""
+        if not self.files.stands and not self.trusts_all:
+            raise WallsError(
+                f"{what} is refused, as every app here could read it ({self.files.how}): mend that, "
+                "or start `portway up` with --trust-all-apps"
+            )
 
     def summary(self) -> str:
         """Return them as `portway ps` shows them: "files,limits", or "none"."""

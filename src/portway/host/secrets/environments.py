@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from portway.host.app_config import AppConfig, EnvSource, FromService
+from portway.host.sandbox.walls import Walls, WallsError
 from portway.host.secrets.variables import Owner, VariableError, Variables, check_size
 from portway.host.store import Store
 
@@ -32,8 +33,9 @@ class Environment:
 class Environments:
     """Makes the environment of each app: a blueprint wins over `portway env set`, and the app over its groups."""
 
-    def __init__(self, store: Store, variables: Variables, url: str, domain: str) -> None:
+    def __init__(self, store: Store, variables: Variables, walls: Walls, url: str, domain: str) -> None:
         """`url` is the gate's; apps are names below `domain`."""
+        self._walls = walls
         self.variables = variables
         self._store = store
         self._port = urlsplit(url).port
@@ -100,6 +102,11 @@ class Environments:
 
     def put(self, owner: Owner, values: Mapping[str, str], config: AppConfig | None = None) -> None:
         """Set what a person gives. `config` is an app's, if it is not the live one. Raises `VariableError`."""
+        if values:
+            try:
+                self._walls.require_for_secrets("setting a variable")
+            except WallsError as error:
+                raise VariableError(str(error)) from None
         self._check_free(owner, values, config)
         self.variables.set(owner, values)
 
