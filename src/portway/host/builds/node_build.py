@@ -116,7 +116,10 @@ async def _add_manager(release: Release, recipe: NodeRecipe, commands: BuildComm
 def _is_berry(release: Release) -> bool:
     """Return whether the lock file is of yarn 2 or later."""
     lock = release.folder / "yarn.lock"
-    return lock.is_file() and b"__metadata:" in lock.read_bytes()[:_HEAD]
+    if not lock.is_file():
+        return False
+    with lock.open("rb") as file:
+        return b"__metadata:" in file.read(_HEAD)
 
 
 async def _fetched(folder: Path, install: list[str], purpose: str, commands: BuildCommands) -> Path:

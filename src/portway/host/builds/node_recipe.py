@@ -10,10 +10,10 @@ import msgspec
 
 from portway.host.app_config import AppConfig
 from portway.host.builds.build_error import BuildError
+from portway.host.builds.source_text import source_text
 
 Manager = Literal["npm", "pnpm", "yarn"]
 
-_LARGEST = 1024 * 1024
 LOCKS: dict[str, Manager] = {
     "package-lock.json": "npm",
     "npm-shrinkwrap.json": "npm",
@@ -107,11 +107,9 @@ def admitted(wish: str) -> list[int]:
 def _package(path: Path) -> _Package:
     if not path.is_file():
         return _Package()
-    if path.stat().st_size > _LARGEST:
-        raise BuildError(f"{path.name} is larger than {_LARGEST // 1024} KB")
     try:
-        return msgspec.json.decode(path.read_bytes(), type=_Package)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return msgspec.json.decode(source_text(path), type=_Package)
+    except msgspec.DecodeError as error:
         raise BuildError(f"package.json cannot be read: {error}") from None
 
 
@@ -121,7 +119,7 @@ def _wish(folder: Path, package: _Package, variables: Mapping[str, str]) -> tupl
         return "NODE_VERSION", wanted
     for name in (".node-version", ".nvmrc"):
         if (folder / name).is_file():
-            lines = (folder / name).read_text(errors="replace").splitlines()
+            lines = source_text(folder / name).splitlines()
             wanted = next((line.strip() for line in lines if line.strip() and not line.startswith("#")), "")
             return name, wanted
     return ("engines in package.json", package.engines["node"]) if package.engines.get("node") else ("", "")

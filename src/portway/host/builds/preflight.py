@@ -18,9 +18,9 @@ from portway.host.builds.node_recipe import NodeRecipe
 from portway.host.builds.python_file import PythonFile, PythonFiles, Unreadable
 from portway.host.builds.python_recipe import PythonRecipe
 from portway.host.builds.recipe import Recipe
+from portway.host.builds.source_text import LARGEST, source_text
 from portway.host.releases.release import Release
 
-_LARGEST = 1024 * 1024
 _MOST_WORDS = 50
 _RUNS = {"run", "run_async", "run_http_async", "run_streamable_http_async"}
 _MAKERS = {"FastMCP", "MCPServer"}
@@ -62,7 +62,7 @@ def look_before(folder: Path, config: AppConfig, recipe: Recipe, variables: Mapp
             [] if recipe.lock else ["there is no lock file, so each deploy may install other versions: commit one"]
         )
         for path in _named(folder, config.start_command or recipe.start, (".js", ".mjs", ".cjs", ".ts")):
-            warnings += _node_file(path, path.read_text(errors="replace"))
+            warnings += _node_file(path, source_text(path))
         return warnings
     warnings = _unpinned(folder, recipe)
     is_set = _FASTMCP in config.start_command or any(name.startswith(_FASTMCP) for name in variables)
@@ -93,7 +93,7 @@ def _other_python(release: Release, recipe: Recipe) -> Iterator[str]:
     """Say which Python is used in place of a patch version that could not be had."""
     settings = release.venv / "pyvenv.cfg"
     if isinstance(recipe, PythonRecipe) and re.fullmatch(r"3(\.\d+){2}", recipe.python) and settings.is_file():
-        found = re.search(r"^version\S* = (\S+)", settings.read_text(), re.MULTILINE)
+        found = re.search(r"^version\S* = (\S+)", source_text(settings), re.MULTILINE)
         if found and found[1] != recipe.python:
             yield f"Python {recipe.python} could not be had: {found[1]} is used"
 
@@ -103,7 +103,7 @@ def _unpinned(folder: Path, recipe: PythonRecipe) -> list[str]:
     if name in {"", "uv.lock"}:
         return []
     if name == "requirements.txt":
-        lines = (folder / name).read_text(errors="replace").splitlines()
+        lines = source_text(folder / name).splitlines()
         if all(_PINNED.search(line) for line in lines):
             return []
     return [f"{name} does not pin every version, so each deploy may install others: commit a uv.lock, or pin with =="]
@@ -114,7 +114,7 @@ def _named(folder: Path, command: str, endings: tuple[str, ...]) -> Iterator[Pat
     for word in re.findall(r"[\w./-]+", command)[:_MOST_WORDS]:
         path = (folder / word).resolve()
         is_ours = word.endswith(endings) and path.is_relative_to(folder.resolve()) and path.is_file()
-        if is_ours and path.stat().st_size <= _LARGEST:
+        if is_ours and path.stat().st_size <= LARGEST:
             yield folder / word
 
 
@@ -225,8 +225,8 @@ def _python_packages(release: Release) -> dict[str, str]:
 def _node_packages(release: Release) -> dict[str, str]:
     found = {}
     for name in {each.package for each in _ADVISORIES}:
-        with contextlib.suppress(OSError, msgspec.DecodeError):
-            content = (release.folder / "node_modules" / name / "package.json").read_bytes()
+        with contextlib.suppress(OSError, BuildError, msgspec.DecodeError):
+            content = source_text(release.folder / "node_modules" / name / "package.json")
             found[name] = msgspec.json.decode(content, type=_Package).version
     return found
 

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from portway.host.builds.source_text import LARGEST
+
 Kind = Literal["portway", "fastmcp", "mcp"]
 
-_LARGEST = 1024 * 1024
 _MOST_FILES = 100
+_MOST_BYTES = 4 * 1024 * 1024
 _FASTMCP = ("fastmcp", "fastmcp.server", "fastmcp.server.server")
 _MCP1 = ("mcp.server", "mcp.server.fastmcp", "mcp.server.fastmcp.server")
 _MCP2 = ("mcp.server", "mcp.server.mcpserver", "mcp.server.mcpserver.server")
@@ -82,18 +84,21 @@ class PythonFile:
 
 
 class PythonFiles:
-    """Reads the Python files of the app in the folder `root`, each once, and at most `_MOST_FILES` of them."""
+    """Reads the Python files of the app in the folder `root`, up to `_MOST_FILES` and `_MOST_BYTES`."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
         self._files: dict[Path, PythonFile | None] = {}
+        self._left = _MOST_BYTES
 
     def read(self, path: Path) -> PythonFile:
         """Raise `Unreadable` when the file is not Python, or is too large."""
         name = str(path.relative_to(self._root))
         try:
-            if path.stat().st_size > _LARGEST:
-                raise Unreadable(f"{name} is larger than {_LARGEST // 1024} KB")
+            size = path.stat().st_size
+            if size > min(LARGEST, self._left):
+                raise Unreadable(f"{name} is larger than {LARGEST // 1024} KB")
+            self._left -= size
             tree = ast.parse(path.read_bytes(), name)
         except SyntaxError as error:
             raise Unreadable(f"{name}, line {error.lineno}, is not Python: {error.msg}") from None

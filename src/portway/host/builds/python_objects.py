@@ -1,6 +1,7 @@
 """Finds the server object of a Python app without importing it, or says what was found instead."""
 
 import ast
+from itertools import islice
 from pathlib import Path
 
 from portway.host.builds.build_error import BuildError
@@ -115,7 +116,7 @@ def _elsewhere(folder: Path) -> str:
     files = PythonFiles(folder)
     found = []
     for pattern in ("*.py", "src/*.py", "src/*/*.py", "*/*.py"):
-        for path in sorted(folder.glob(pattern))[:_MOST_OTHERS]:
+        for path in sorted(islice(folder.glob(pattern), _MOST_OTHERS)):
             try:
                 servers = files.read(path).servers
             except Unreadable:

@@ -1,7 +1,6 @@
 """How a Python app is built and started: the interpreter, the file with its requirements, its server object."""
 
 import platform
-import re
 import sys
 import tomllib
 from collections.abc import Mapping
@@ -14,9 +13,9 @@ from portway.host.builds.build_error import BuildError
 from portway.host.builds.plain_requirements import is_version
 from portway.host.builds.python_file import ServerObject
 from portway.host.builds.python_objects import FILES, find_object, split
+from portway.host.builds.source_text import source_text
 
-# PEP 723: a comment block with the metadata of a script.
-_SCRIPT = re.compile(r"^# /// script\s*$\n((?:^#(?: .*)?$\n)+?)^# ///\s*$", re.MULTILINE)
+_BEGIN, _END = "# /// script", "# ///"  # of the comment block with the metadata of a script (PEP 723)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +46,7 @@ def read_python_recipe(folder: Path, config: AppConfig, variables: Mapping[str, 
     if wanted := variables.get("PYTHON_VERSION", "").strip():
         python = wanted
     elif (pinned := folder / ".python-version").is_file():
-        python = (pinned.read_text(errors="replace").split() or [python])[0]
+        python = (source_text(pinned).split() or [python])[0]
     else:
         bound = project.get("requires-python") or (script[1].get("requires-python") if script else None)
         if isinstance(bound, str) and not _admits_ours(bound):
@@ -82,11 +81,11 @@ def script_metadata(folder: Path, config: AppConfig) -> tuple[str, dict[str, Any
     for name in (word for word in words if word.endswith(".py")):
         path = folder / name
         if path.resolve().is_relative_to(folder.resolve()) and path.is_file():
-            found = _SCRIPT.search(path.read_text(errors="replace"))
-            if found:
-                lines = (line[2:] for line in found[1].splitlines())
+            lines = source_text(path).splitlines()
+            block = lines[lines.index(_BEGIN) + 1 :] if _BEGIN in lines else []
+            if _END in block:
                 try:
-                    return name, tomllib.loads("\n".join(lines))
+                    return name, tomllib.loads("\n".join(line[2:] for line in block[: block.index(_END)]))
                 except tomllib.TOMLDecodeError as error:
                     raise BuildError(f"the script metadata in {name} is not TOML: {error}") from None
     return None
@@ -97,8 +96,8 @@ def _project(folder: Path) -> tuple[dict[str, Any], bool]:
     if not (pyproject := folder / "pyproject.toml").is_file():
         return {}, False
     try:
-        content = tomllib.loads(pyproject.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        content = tomllib.loads(source_text(pyproject))
+    except tomllib.TOMLDecodeError as error:
         raise BuildError(f"pyproject.toml is not TOML: {error}") from None
     table, tools = content.get("project"), content.get("tool")
     poetry = tools.get("poetry") if isinstance(tools, dict) else None

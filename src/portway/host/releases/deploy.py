@@ -307,7 +307,7 @@ class Deployer:
         release.directory.mkdir(parents=True)
         take = copy.path.rename if is_last else partial(shutil.copytree, copy.path, symlinks=True)
         await asyncio.to_thread(take, release.source)
-        recipe = read_recipe(release.folder, release.config, environment.values)
+        recipe = await asyncio.to_thread(read_recipe, release.folder, release.config, environment.values)
         await steps.done("copy", f"{'' if steps.label else f'{release.app}: '}{recipe.describe()}")
         await steps.warn(
             await asyncio.to_thread(look_before, release.folder, release.config, recipe, environment.values)

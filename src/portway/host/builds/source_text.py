@@ -1,0 +1,16 @@
+"""Reads a small file of a source, whatever its author has put there."""
+
+from pathlib import Path
+
+from portway.host.builds.build_error import BuildError
+
+LARGEST = 256 * 1024
+
+
+def source_text(path: Path) -> str:
+    """Return what is in the file. Raises `BuildError` for one that is larger than `LARGEST` bytes."""
+    with path.open("rb") as file:
+        content = file.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise BuildError(f"{path.name} is larger than {LARGEST // 1024} KB")
+    return content.decode(errors="replace")
