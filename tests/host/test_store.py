@@ -67,6 +67,21 @@ def test_the_newest_five_ready_and_the_newest_five_failed_releases_are_kept(stor
     assert [number for number in range(1, 14) if paths.release("a", number).exists()] == kept
 
 
+def test_a_build_is_kept_as_long_as_releases_share_its_files(store: Store, tmp_path: Path) -> None:
+    paths = Paths(tmp_path / "data", tmp_path / "run")
+    for number, files in enumerate([None, 1, 1, 1, 1, 1, 1, None, None, None, None], 1):
+        assert store.begin_release("a", "/a", files=files) == number
+        store.finish_releases([FinishedRelease("a", number, CONFIG, START, "{}")])
+        paths.release("a", number).mkdir(parents=True)
+    asyncio.run(prune(store, paths, "a"))
+    assert [release.number for release in store.releases("a")] == [1, *range(3, 12)], "five of one build, and the build"
+    store.begin_release("a", "/a")
+    store.finish_releases([FinishedRelease("a", 12, CONFIG, START, "{}")])
+    asyncio.run(prune(store, paths, "a"))
+    assert [release.number for release in store.releases("a")] == [*range(8, 13)]
+    assert not paths.release("a", 1).exists()
+
+
 def test_a_token_name_is_unique_in_its_app(store: Store) -> None:
     for app in ("a", "b"):
         store.begin_release(app, "/")
