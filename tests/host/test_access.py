@@ -92,7 +92,8 @@ def test_an_app_may_check_its_callers_itself(running: Host, folder: Path) -> Non
 
     done = running.portway("deploy", folder, *START, "--access", "app")
     assert done.returncode == 0, done.stderr
-    assert "nothing to callers without credentials" in done.stderr
+    own = f"http://strict.localhost:{running.ready['url'].rpartition(':')[2]}/mcp"
+    assert f"nothing to callers without credentials; its login is at its own host name: {own}\n" in done.stderr
     assert "token" not in done.stdout, "the host has none to give"
     url = done.stdout.strip()
     assert running.call("strict", "whoami", "theirs")["headers"]["authorization"] == "Bearer theirs"

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 from portway.host.instances.readiness import Approach, until_ready
-from portway.host.instances.render_variables import render_variables
+from portway.host.instances.render_variables import external_url, render_variables
 from portway.host.instances.runtime import Instance, InstanceLimits, Runtime
 from portway.host.releases.release import Release
 from portway.host.sandbox.walls import Walls
@@ -56,6 +56,10 @@ class Starter:
     def hostname(self, app: str) -> str:
         """Return the name of an app below the host's domain; its instances see it in the Host header."""
         return f"{app}.{self._domain}"
+
+    def own_url(self, app: str) -> str:
+        """Return the URL of an app by its own host name."""
+        return external_url(self.hostname(app), self._url)
 
     def approach(self, release: Release) -> Approach:
         """Return how the gate calls the instances of a release. Raises `StoreError`."""

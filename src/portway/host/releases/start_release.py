@@ -4,7 +4,6 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from portway.host.app_config import AppConfig
 from portway.host.builds.build_places import BuildPlaces
 from portway.host.instances.readiness import CLOSED, TokenNeeded, find_path, read_contract, tool_count
 from portway.host.instances.runtime import Instance
@@ -54,7 +53,7 @@ async def start_release(release: Release, starter: Starter, paths: Paths, steps:
         raise
     more = f", {len(instances)} instances" if len(instances) > 1 else ""
     more += f", {len(release.config.smoke)} smoke calls" if release.config.smoke else ""
-    await steps.done("ready", f"{_offer(contract)}{more}{_check(release.config, contract)}")
+    await steps.done("ready", f"{_offer(contract)}{more}{_check(release, contract, starter)}")
     return StartedRelease(release, instances, contract)
 
 
@@ -78,8 +77,12 @@ def _offer(contract: bytes) -> str:
     return "nothing to callers without credentials" if contract == CLOSED else f"{tool_count(contract)} tools"
 
 
-def _check(config: AppConfig, contract: bytes) -> str:
+def _check(release: Release, contract: bytes, starter: Starter) -> str:
     """Say how the app checks its callers."""
-    if config.upstream_token:
-        return f"; the app's own token is {config.upstream_token}"
-    return "; anybody may call it: it checks nobody" if config.access == "app" and contract != CLOSED else ""
+    if release.config.upstream_token:
+        return f"; the app's own token is {release.config.upstream_token}"
+    if release.config.access != "app":
+        return ""
+    if contract != CLOSED:
+        return "; anybody may call it: it checks nobody"
+    return f"; its login is at its own host name: {starter.own_url(release.app)}/mcp"
