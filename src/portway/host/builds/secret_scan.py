@@ -10,8 +10,8 @@ from pathlib import Path
 from portway.host.builds.source import SourceError
 
 _SHORTEST = 12  # shorter values are words of any source
-_LARGEST_FILE = 4 * 1024 * 1024
-_LARGEST = 256 * 1024 * 1024
+_LARGEST_FILE = 1024 * 1024
+_LARGEST = 64 * 1024 * 1024
 _MOST_FILES = 50_000
 _MOST_NAMED = 5
 _EXAMPLES = ("example", "sample", "template", "dist", "defaults", "schema")
@@ -25,18 +25,19 @@ _PRIVATE_KEY = re.compile(
 def refuse_secrets(source: Path, secrets: Mapping[str, str], allowed: Collection[str]) -> None:
     """Raise `SourceError` with the files that hold a secret, but for those that are `allowed`, paths or patterns.
 
-    `secrets` are values by the name of their variable. The first 4 MB of a file are looked at, and 256 MB
-    and 50,000 files in all.
+    `secrets` are values by the name of their variable. The first MB of a file is looked at, and 64 MB and
+    50,000 files in all, the smallest first.
     """
     wanted = {value.strip().encode(): name for name, value in secrets.items() if len(value.strip()) >= _SHORTEST}
     found = []
-    for path in islice(_files(source), _MOST_FILES):
+    for path in _files(source):
         name = path.relative_to(source).as_posix()
         if any(fnmatch.fnmatchcase(name, pattern.removeprefix("./")) for pattern in allowed):
             continue
         if what := _secret_in(path, wanted):
             found.append((name, what))
     if found:
+        found.sort()
         named = ", ".join(f"{name} {what}" for name, what in found[:_MOST_NAMED])
         rest = f", and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
         options = " ".join(f"--allow-file {name}" for name, _ in found[:_MOST_NAMED])
@@ -47,22 +48,20 @@ def refuse_secrets(source: Path, secrets: Mapping[str, str], allowed: Collection
 
 
 def _files(source: Path) -> Iterator[Path]:
-    """Yield the files that are no links, until their sizes exceed the bound."""
-    size = 0
-    for place, folders, files in os.walk(source):
-        folders.sort()
-        for name in sorted(files):
-            path = Path(place, name)
-            if not path.is_symlink():
-                size += min(path.stat().st_size, _LARGEST_FILE)
-                if size > _LARGEST:
-                    return
-                yield path
+    """Yield the files that are no links, the smallest first, until what is read of them exceeds the bound."""
+    paths = (Path(place, name) for place, _, files in os.walk(source) for name in files)
+    sizes = sorted((path.lstat().st_size, path) for path in islice(paths, _MOST_FILES) if not path.is_symlink())
+    read = 0
+    for size, path in sizes:
+        read += min(size, _LARGEST_FILE)
+        if read > _LARGEST:
+            return
+        yield path
 
 
 def _secret_in(path: Path, wanted: Mapping[bytes, str]) -> str:
     """Return what kind of secret a file is or holds, "" for none."""
-    if is_env_file(path.name):
+    if _is_env_file(path.name):
         return "is a file of variables"
     if path.name in _KEY_FILES:
         return "is a private key"
@@ -73,6 +72,6 @@ def _secret_in(path: Path, wanted: Mapping[bytes, str]) -> str:
     return next((f"holds the value of {name}" for value, name in wanted.items() if value in content), "")
 
 
-def is_env_file(name: str) -> bool:
+def _is_env_file(name: str) -> bool:
     """Return whether a file of that name has variables for a process: .env, .env.production, but not .env.example."""
     return name == ".env" or (name.startswith(".env.") and not any(word in name for word in _EXAMPLES))
