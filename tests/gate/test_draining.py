@@ -109,6 +109,22 @@ def test_an_answer_goes_to_the_new_instance_that_asked(tmp_path: Path, refuses: 
     run(test())
 
 
+def test_an_answer_that_is_no_response_fails_its_question_at_once(tmp_path: Path) -> None:
+    async def test() -> None:
+        instance = Instance("only")
+        async with rig(tmp_path, instance.upstream) as gate:
+            client = await initialize(gate)
+            response = await client.post(call(3, "asks"))
+            question, _ = data_of(await text_until(response, b"notifications/cancelled"))
+            both = {"jsonrpc": "2.0", "result": {}, "error": {"code": 1, "message": "no"}}
+            assert (await client.post(json.dumps(both | {"id": "stray"}).encode())).status == 400
+            assert (await client.post(json.dumps(both | {"id": question["id"]}).encode())).status == 202
+            (told,) = instance.told("")
+            assert (told["id"], told["error"]["code"]) == (5, -32600)
+
+    run(test())
+
+
 def test_an_answer_to_an_instance_that_has_ended_is_accepted_and_goes_nowhere(tmp_path: Path) -> None:
     async def test() -> None:
         old, new = Instance("old"), Instance("new")

@@ -20,7 +20,7 @@ from portway.host.gate.foreign_sessions import SETTINGS, ForeignSessions
 from portway.host.gate.forwarded_headers import LAST_EVENT_ID, forwarded
 from portway.host.gate.gate_call import DEFERRED, GateCall
 from portway.host.gate.in_flight import InFlight
-from portway.host.gate.instance_ids import answer, decode_place, progress
+from portway.host.gate.instance_ids import answer, asked_by, decode_place, progress
 from portway.host.gate.metrics import Metrics
 from portway.host.gate.relay import Relay, accept
 from portway.host.gate.reply_stream import RelayedStream
@@ -203,7 +203,15 @@ class GateApp:
         if is_mcp and is_batch(body) and fields.get(VERSION) in (None, batch_calls.VERSION):
             await self._batch(call, scope, body, fields, send)
             return
-        message = decode(body) if is_mcp else None
+        message = None
+        if is_mcp:
+            try:
+                message = decode(body)
+            except UnreadableMessage as error:
+                if SESSION not in fields or asked_by(error.request_id) is None:
+                    raise
+                body = encode_error(error.request_id, error)  # so that the question does not wait for another answer
+                message = decode(body)
         if message is not None:
             self._read_message(call, message, fields)
             if SESSION in fields and line.era == "legacy" and line.method != "initialize":

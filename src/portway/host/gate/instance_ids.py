@@ -73,7 +73,7 @@ def cancellation(body: bytes, fresh: int | str) -> bytes:
     return _with_param(_notification(body), "requestId", fresh)
 
 
-def _asked_by(question_id: object) -> tuple[str, int | str] | None:
+def asked_by(question_id: object) -> tuple[str, int | str] | None:
     """Return the instance that a client's id of a question names, and the instance's own id of it."""
     if not isinstance(question_id, str) or not question_id.startswith(_MARK):
         return None
@@ -86,7 +86,7 @@ def _asked_by(question_id: object) -> tuple[str, int | str] | None:
 
 def answer(message: Message, body: bytes) -> tuple[str, bytes] | None:
     """Return the instance that a client's answer is for, and the answer with the instance's own id of the question."""
-    found = _asked_by(message.id)
+    found = asked_by(message.id)
     if found is None:
         return None
     reply = _answer(body)
@@ -99,7 +99,7 @@ def progress(body: bytes) -> tuple[str, bytes] | None:
     """Return the instance a `notifications/progress` is for, and the notification with the token it chose."""
     try:
         sent = _notification(body)
-        found = _asked_by(_id(sent.params["progressToken"]))
+        found = asked_by(_id(sent.params["progressToken"]))
     except (*UNREADABLE, KeyError):
         return None
     return None if found is None else (found[0], _with_param(sent, "progressToken", found[1]))
