@@ -5,7 +5,7 @@ import re
 import pytest
 
 from benchmarks import plot, report
-from benchmarks.rows import ROWS
+from benchmarks.walls import ROWS
 
 NAMES = [row.name for row in ROWS]
 

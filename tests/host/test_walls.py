@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
+import secrets
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -172,3 +175,44 @@ def test_a_kernel_that_forbids_user_namespaces_is_the_reason_that_is_told() -> N
     command = ["unshare", "--user", "--map-root-user", "sh", "-c", forbid, "sh", sys.executable, "-c", TRY]
     done = subprocess.run(command, capture_output=True, text=True, env=clean_env(), check=False)
     assert done.stdout.startswith("files: open (bubblewrap does not work here: bwrap: "), done.stderr
+
+
+LIMITED = """
+services:
+- type: web
+  name: greedy
+  runtime: python
+  x-portway: {limits: {memoryMB: 96, processes: 30, diskMB: 8}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("greed", "end"),
+    [
+        (
+            f"{sys.base_prefix}/bin/python3 -c 'kept = bytes(1) * 200_000_000; import time; time.sleep(100)'",
+            "MB of 96 MB of memory",
+        ),
+        ("while sleep 0.01; do sleep 100 & done", "processes of 30"),
+        ("head -c 20000000 /dev/zero > ~/full; sleep 100", "MB of 8 MB of disk"),
+        ("head -c 30000000 /dev/zero | tr '\\0' x > /proc/$PPID/fd/1", ""),
+    ],
+    ids=["memory", "processes", "disk", "log"],
+)
+def test_an_app_that_uses_all_it_can_costs_its_neighbours_no_call(
+    running: Host, tmp_path: Path, greed: str, end: str
+) -> None:
+    folder = shell_app(tmp_path / "greedy")
+    (folder / "render.yaml").write_text(LIMITED)
+    assert running.portway("deploy", folder).returncode == 0
+    token = running.portway("token", "create", "greedy", secrets.token_hex(4)).stdout.split()[0]
+    before, victim = running.status("victim"), running.ready["apps"]["victim"]["token"]
+    with ThreadPoolExecutor(5) as callers:
+        greedy = callers.submit(running.call, "greedy", "run", token, command=greed)
+        calls = [callers.submit(running.call, "victim", "run", victim, command="echo here") for _ in range(40)]
+        assert [call.result(60)["result"] for call in calls] == 40 * ["here\n"]
+        assert (greedy.exception(60) is not None) == bool(end), "a call ends with the app that it was to"
+    assert running.status("victim").restarts == before.restarts == 0
+    log = running.portway("logs", "greedy", "-n", "200").stdout
+    assert not end or re.search(rf"portway: the app used \d+ {end} and was ended", log)
+    assert all(path.stat().st_size < 11 * 2**20 for path in (running.paths.app("greedy")).rglob("instance.log*"))
