@@ -56,6 +56,7 @@ def add(running: Host, token: str, text: str) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_a_database_outlives_crashes_deploys_and_a_move_of_the_host_until_its_app_is_destroyed(
     app: Path, tmp_path: Path
 ) -> None:
