@@ -128,7 +128,7 @@ def test_a_server_alone_repeats_no_secret_in_replies_or_log(file: Path, form: st
 
 @pytest.fixture
 def running(tmp_path: Path, file: Path) -> Iterator[Host]:
-    with host(tmp_path / "data", [file.parent]) as running:
+    with host(tmp_path / "data", [file.parent], options=["--trust-all-apps"]) as running:
         yield running
 
 

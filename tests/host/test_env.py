@@ -56,7 +56,7 @@ NEEDY = SERVER + '\nKEY = os.environ["API_KEY"]\n'
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    with host(tmp_path_factory.mktemp("env") / "data") as started:
+    with host(tmp_path_factory.mktemp("env") / "data", options=["--trust-all-apps"]) as started:
         yield started
 
 
@@ -238,7 +238,7 @@ def test_a_rotated_key_that_is_kept_elsewhere_opens_the_variables(tmp_path: Path
     data, key = tmp_path / "data", tmp_path / "key"
     key.write_text(OLD_KEY)
     key.chmod(0o600)
-    with host(data, options=["--key-file", str(key)]) as running:
+    with host(data, options=["--trust-all-apps", "--key-file", str(key)]) as running:
         portway(running, "deploy", app(tmp_path, "kept"), "--env", "API_KEY=kept-under-any-key")
         assert portway(running, "env", "rekey").stderr == "every variable is encrypted by the new key\n"
         credential = token(running, "kept")
@@ -250,7 +250,7 @@ def test_a_rotated_key_that_is_kept_elsewhere_opens_the_variables(tmp_path: Path
     assert f"portway: the key in {key} does not decrypt the variables in {data}/portway.db: give" in refused.stderr
 
     key.write_text(second)
-    with host(data, options=["--key-file", str(key)]) as running:
+    with host(data, options=["--trust-all-apps", "--key-file", str(key)]) as running:
         assert seen(running, "kept", credential)["API_KEY"] == "kept-under-any-key"
         key.write_text(OLD_KEY + second)  # as an interrupted rekey leaves it, or an operator
         assert portway(running, "env", "rekey").exit_code == 0
@@ -400,7 +400,11 @@ def test_a_source_with_secrets_in_it_is_refused_before_it_is_built(running: Host
 def test_an_environment_is_made_of_blueprint_settings_groups_and_other_apps(tmp_path: Path) -> None:
     store = Store(tmp_path / "portway.db")
     environments = Environments(
-        store, Variables(store, KeyFile(tmp_path / "key")), NO_WALLS, "http://127.0.0.1:8080", "test"
+        store,
+        Variables(store, KeyFile(tmp_path / "key")),
+        replace(NO_WALLS, trusts_all=True),
+        "http://127.0.0.1:8080",
+        "test",
     )
     asked = EnvSource(sync=False)
     config = AppConfig(
