@@ -58,6 +58,7 @@ async def run(
     stop = asyncio.Event()
     gate = GateClient(paths.gate_socket)
     stops: list[asyncio.Task[None]] = []
+    kills: list[asyncio.Task[None]] = []
 
     def end_after_gate() -> None:
         if not stops or stops[-1].done():
@@ -65,7 +66,8 @@ async def run(
 
     def end_now() -> None:
         stop.set()
-        end_strays(paths, set())
+        if not kills or kills[-1].done():  # many signals must not keep the loop from what they ask for
+            kills.append(asyncio.create_task(asyncio.to_thread(end_strays, paths, set())))
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, end_after_gate)
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, end_now)
