@@ -241,6 +241,9 @@ def test_a_clients_cancellation_reaches_its_own_call(tmp_path: Path) -> None:
             go.set()
             await asyncio.gather(*tasks)
             assert (await second.post(message("notifications/cancelled", requestId=7))).status == 202
+            assert (await second.post(message("notifications/cancelled", requestId=9))).status == 202
+            overtaken = [(await client.answer(call(9)))[1] for client in (first, second, second)]
+            assert [each.get("error", {}).get("code") for each in overtaken] == [None, -32800, None]
         (told,) = [seen.message for seen in upstream.requests if b"notifications/cancelled" in seen.body]
         (meant,) = [seen for seen in upstream.requests if b"tools/call" in seen.body and b'"n": 1' in seen.body]
         assert told["params"] == {"requestId": meant.message["id"], "reason": "no"}

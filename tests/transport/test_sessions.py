@@ -214,6 +214,10 @@ def test_a_cancelled_call_stops_and_is_answered_with_an_error(says: bool) -> Non
         again = await reply(await legacy.send("ping", request_id=7))
         assert again["result"] == {}
 
+        await legacy.send("notifications/cancelled", {"requestId": 9}, None)
+        overtaken = [await reply(await who.send("ping", request_id=9)) for who in (other, legacy, legacy)]
+        assert [each.get("error") for each in overtaken] == [None, CANCELLED, None]
+
     served(scenario, HttpApp(server))
 
 

@@ -18,6 +18,7 @@ from msgspec import UNSET
 from portway.auth.principal import Principal
 from portway.protocol.capabilities import Capability, DeclaredClient
 from portway.protocol.errors import REFUSED, RpcError
+from portway.sessions.early_cancellations import EarlyCancellations
 from portway.sessions.event_log import EventLog, Shelf, Stream, names_reply
 from portway.sessions.legacy_session import LegacySession
 
@@ -119,10 +120,21 @@ class HttpSession(LegacySession):
             self._log = EventLog(self._sessions.shelf)
         return self._log
 
-    def cancel(self, request_id: int | str | UnsetType) -> None:
-        """Cancel a call; nothing happens for one that is unknown or answered."""
-        if request_id is not UNSET and (cancel := self.calls.pop(request_id, None)) is not None:
+    def enter(self, request_id: int | str, cancel: Callable[[int | str], None]) -> None:
+        """Let a call be cancelled, at once if its cancellation has overtaken it."""
+        self.calls[request_id] = cancel
+        early = self._sessions.early
+        if early and early.take(self.id, request_id, self._sessions.now()):
             cancel(request_id)
+
+    def cancel(self, request_id: int | str | UnsetType) -> None:
+        """Cancel a call, also one that comes within EarlyCancellations' time; nothing happens for one answered."""
+        if request_id is UNSET:
+            return
+        if (cancel := self.calls.pop(request_id, None)) is not None:
+            cancel(request_id)
+        else:
+            self._sessions.early.add(self.id, request_id, self._sessions.now())
 
     def resume(self, last_event_id: bytes | None) -> tuple[Stream, int]:
         """Return the stream a GET is for, and the number of the event after which to go on.
@@ -158,8 +170,9 @@ class Sessions:
         self.process = os.urandom(8)
         """Names this process in the ids it mints."""
         self.shelf = Shelf()
+        self.early = EarlyCancellations()
         self._keys = keys
-        self._now = now
+        self.now = now
         self._live: dict[str, HttpSession] = {}  # the one used last is last
         self._ended: dict[str, None] = {}
         self._warned = False
@@ -167,7 +180,7 @@ class Sessions:
     def mint(self, principal: Principal, version: str, client: DeclaredClient) -> HttpSession:
         """Return a new session. It is remembered from its first use on, not from here."""
         name, software_version = client.name[:_NAME_LENGTH], client.version[:_VERSION_LENGTH]
-        issued, owner, nonce = int(self._now()), principal.digest(), os.urandom(16)
+        issued, owner, nonce = int(self.now()), principal.digest(), os.urandom(16)
         sealed = _Sealed(version, client.capabilities, name, software_version, issued, self.process, owner, nonce)
         return HttpSession(self, self._keys.seal(_PURPOSE, msgspec.msgpack.encode(sealed)), sealed)
 
@@ -176,7 +189,7 @@ class Sessions:
         session = self._live.get(session_id) or self._open(session_id)
         if session is None or not session.belongs_to(principal):
             return None
-        now = self._now()
+        now = self.now()
         if session.expires <= now:
             self._forget(session)
             return None

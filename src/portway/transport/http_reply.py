@@ -119,7 +119,7 @@ class Reply:
         for request_id in requests:
             self._cancelled[request_id] = False
             if self.session is not None:
-                self.session.calls[request_id] = self.cancel
+                self.session.enter(request_id, self.cancel)
 
     async def answer(self, dispatcher: Dispatcher, exchange: Exchange) -> bytes:
         """Return the reply to a request, an error if it is cancelled. Raises RpcError as `dispatch`."""

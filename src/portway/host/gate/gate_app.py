@@ -225,6 +225,9 @@ class GateApp:
             raise call.caller.revoked.with_traceback(None)
         call.headers = forwarded(scope, fields, call)
         self._in_flight.enter(call)
+        if call.cancelled:  # its cancellation has overtaken it
+            line.outcome = "cancelled"
+            raise RpcError(REQUEST_CANCELLED, "Request cancelled", status=200)
         if message is None:
             query = scope["query_string"]
             target = scope["raw_path"].decode("ascii") + ("?" + query.decode("ascii") if query else "")

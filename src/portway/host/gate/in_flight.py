@@ -18,6 +18,7 @@ from portway.host.gate.session_ids import Session
 from portway.http.http_client import UpstreamError
 from portway.protocol.errors import REFUSED, RpcError
 from portway.protocol.jsonrpc import encode_cancelled
+from portway.sessions.early_cancellations import EarlyCancellations
 
 _TICK = 0.1  # seconds between looks at the calls in flight
 _SILENCE = 300.0  # seconds an instance may send nothing; event streams of Portway's own send something every 15
@@ -34,6 +35,7 @@ class InFlight:
         self._streams: set[GateCall] = set()
         self._detached: dict[GateCall, None] = {}  # the oldest first
         self._of_session: dict[bytes, dict[int | str | GateCall, GateCall]] = {}  # calls by the client's ids, streams
+        self._early = EarlyCancellations()
         self._cancellations: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -44,6 +46,8 @@ class InFlight:
         call.task = asyncio.current_task(loop)
         if call.session is not None and (key := _key(call)) is not None:
             self._of_session.setdefault(call.session.token, {})[key] = call
+            if self._early and call.request_id is not None:
+                call.cancelled = self._early.take(call.session.token, call.request_id, perf_counter())
         if call.is_stream:
             self._streams.add(call)
             call.watcher = loop.create_task(self._watch(call))
@@ -83,6 +87,10 @@ class InFlight:
             self._forget(call)
         elif call is not None:
             self._unlist(session, request_id)
+
+    def cancel_early(self, session: Session, request_id: int | str) -> None:
+        """Cancel a call that has not come, if it comes soon."""
+        self._early.add(session.token, request_id, perf_counter())
 
     def cancel(self, call: GateCall) -> None:
         """End a call that the client has cancelled; its instance has been told."""

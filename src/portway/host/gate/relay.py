@@ -106,14 +106,16 @@ class Relay:
         await send({"type": "http.response.body", "body": b""})  # waits until the client has read the rest
 
     async def cancel(self, call: GateCall, body: bytes, request_id: int | str, send: Send) -> None:
-        """Pass on the cancellation of a session's call `request_id`; accept that of an unknown call without effect."""
+        """Pass on the cancellation of a session's call `request_id`; an unknown one is cancelled if it comes soon."""
         assert call.session is not None
         target = self._in_flight.find(call.session, request_id)
         if target is None or target.fresh is None or target.backend is None:
             await accept(call, send)
         else:
             await self.deliver(call, target.backend, cancellation(body, target.fresh), send)
-        if target is not None:
+        if target is None:
+            self._in_flight.cancel_early(call.session, request_id)
+        else:
             self._in_flight.cancel(target)
 
     async def deliver(self, call: GateCall, backend: Backend, body: bytes, send: Send) -> None:
