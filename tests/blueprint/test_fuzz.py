@@ -116,7 +116,7 @@ def test_a_damaged_blueprint_is_read_or_refused() -> None:
         judge(content)
 
 
-@fuzz
+@settings(fuzz, max_examples=25)
 @given(of_section(SERVICE), of_section(ROOT))
 def test_any_values_of_any_fields_are_read_or_refused(service: dict[str, Any], root: dict[str, Any]) -> None:
     named = service | {"type": "web", "name": "app"}
