@@ -76,7 +76,7 @@ NOT_THERE = [
     *(".env", "guide/.drafts/x.md", "hidden.txt", "loop", "pipe", "socket"),
     *("escape.txt", "up/outside.txt", "up/docs/index.md/../../outside.txt", "../outside.txt", "%2e%2e/outside.txt"),
     *("guide/%2e%2e/%2e%2e/outside.txt", "..%2Foutside.txt", "/etc/passwd", "%2Fetc%2Fpasswd", "..%5Coutside.txt"),
-    *("index.md%00.png", "x" * 5000),
+    *("index.md%00.png", "x" * 300, "x" * 5000),
 ]
 
 
@@ -153,8 +153,18 @@ def test_a_file_is_read_for_every_request_and_not_found_once_it_is_gone(server, 
 def test_a_file_beyond_the_bound_is_an_error_that_says_so(server, folder):
     with (folder / "big.bin").open("wb") as file:
         file.truncate(16 * 1024 * 1024 + 1)
-    reply = read(server, "docs://big.bin")
-    assert reply["error"]["message"] == "big.bin is larger than 16 MiB, the most this server reads of a file."
+    server.add_file("file://big", folder / "big.bin")
+    for uri in ("docs://big.bin", "file://big"):
+        said = read(server, uri)["error"]["message"]
+        assert said == "big.bin is larger than 16 MiB, the most this server reads of a file."
+
+
+def test_a_single_file_is_text_or_bytes_by_its_type(server, folder):
+    (folder / "ascii.png").write_text("text")
+    server.add_file("file://ascii", folder / "ascii.png")
+    server.add_file("file://said", folder / "ascii.png", mime_type="text/plain")
+    assert read(server, "file://ascii")["result"]["contents"][0]["blob"] == base64.b64encode(b"text").decode()
+    assert read(server, "file://said")["result"]["contents"][0]["text"] == "text"
 
 
 def test_a_file_is_read_up_to_the_bound_however_large_it_was_said_to_be(server, folder, monkeypatch):
@@ -171,7 +181,11 @@ def test_a_file_is_read_up_to_the_bound_however_large_it_was_said_to_be(server, 
 
             with monkeypatch.context() as patch:
                 patch.setattr(os, "fstat", stat)
-                assert ("error" in read(server, "docs://index.md")) is (size == 11)
+                reply = read(server, "docs://index.md")
+            if size == 11:
+                assert "index.md is larger than" in reply["error"]["message"]
+            else:
+                assert reply["result"]["contents"][0]["text"] == "x" * 10
 
 
 def test_no_descriptor_stays_open(server, folder):
