@@ -402,7 +402,7 @@ def test_an_environment_is_made_of_blueprint_settings_groups_and_other_apps(tmp_
     environments = Environments(
         store,
         Variables(store, KeyFile(tmp_path / "key")),
-        replace(replace(NO_WALLS, trusts_all=True), trusts_all=True),
+        replace(NO_WALLS, trusts_all=True),
         "http://127.0.0.1:8080",
         "test",
     )
