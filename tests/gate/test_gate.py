@@ -142,7 +142,7 @@ def test_an_instance_gets_no_header_of_the_connection_or_of_another_proxy(tmp_pa
                 (name.encode(), b"planted") for name in (*HOP, *ENDS_HERE, "x-mine", "last-event-id", "x-of-connection")
             ]
             named += [(b"x-forwarded-proto", b"gopher"), (b"x-request-id", b"planted")]
-            await (await gate.post(call(), (b"connection", b"X-Of-Connection , x-other"), *named)).read(999)
+            await (await gate.post(call(), (b"connection", b"x-first,X-Of-Connection , x-other"), *named)).read(999)
             await (await gate.post(call(), (b"x-of-connection", b"planted"))).read(999)
             first, second = ({name for name, _ in seen.headers.items()} for seen in upstream.requests)
             assert upstream.requests[0].head.count(b"planted") == 2, "x-mine and last-event-id"
@@ -374,7 +374,8 @@ def test_of_an_apps_reply_only_the_headers_of_the_protocol_reach_the_shared_orig
 
         legacy, bearer = (b"mcp-protocol-version", b"2025-11-25"), (b"authorization", b"Bearer secret")
         body, headers = modern()
-        async with rig(tmp_path, Upstream(hostile)) as gate:
+        upstream = Upstream(hostile)
+        async with rig(tmp_path, upstream) as gate:
             replies = [
                 await gate.post(body, *headers),
                 await gate.post(call(), legacy),
@@ -389,8 +390,9 @@ def test_of_an_apps_reply_only_the_headers_of_the_protocol_reach_the_shared_orig
             session = dict((await gate.post(initialize, legacy)).headers)[b"mcp-session-id"]
             assert session != b"unsealed", "the id of a new session passes, under the gate's seal"
             gate.client._host_header = b"host: a.localhost"
-            page = await gate.client.request("GET", "/page", [bearer])
+            page = await gate.client.request("GET", "/page", [bearer, (b"mcp-session-id", b"its own")])
             assert {b"location", b"access-control-allow-origin"} <= dict(page.headers).keys(), "its own origin"
+            assert upstream.requests[-1].headers["mcp-session-id"] == "its own"
 
     run(test())
 
