@@ -23,7 +23,8 @@ def relocate(paths: Paths) -> None:
         releases = paths.data / "apps"
         for pattern in ("venv", "venv/bin", "venv/lib/python*/site-packages", "bin"):
             for folder in releases.glob(f"*/releases/*/{pattern}"):
-                _rewrite(folder, there, here)
+                if folder.resolve() == folder:  # a build may have put a link there, which leads elsewhere
+                    _rewrite(folder, there, here)
         for folder in paths.cache.glob(".local/share/uv/python"):  # interpreters that uv has fetched
             _rewrite(folder, there, here)
         shutil.rmtree(paths.cache / ".cache", ignore_errors=True)
@@ -51,6 +52,7 @@ def _replace(path: Path, there: bytes, here: bytes) -> None:
     content = path.read_bytes()
     if there + b"/" in content:
         draft = path.with_name(f"{path.name}.new")
+        draft.unlink(missing_ok=True)  # a link that a build has put there
         draft.write_bytes(content.replace(there + b"/", here + b"/"))
         draft.chmod(path.stat().st_mode)
         draft.replace(path)
