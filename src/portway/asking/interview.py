@@ -109,7 +109,7 @@ class Interview:
         return keywords
 
     async def once(self, key: str, fn: Callable[[], Any]) -> Any:  # noqa: ANN401 - what `fn` gives
-        """Return the result of `fn()` as JSON has it, from an earlier run where there was one."""
+        """Return the result of `fn()`, read back from JSON. An earlier run's result is returned without a new call."""
         recorded = self._state.once
         if key not in recorded:
             value = fn()

@@ -82,10 +82,10 @@ def command(
 ) -> None:
     """Deploy the folder PATH to the running host.
 
-    It holds a Portway server in server.py, main.py or app.py, or anything that --start serves. What is not given is as
-    its render.yaml says; without one, it stays as it was in the live release, and '' takes a setting back. A new
-    private app's token is shown once. When the deploy
-    fails, the previous release goes on serving, and the exit code is 1.
+    It holds a Portway server in server.py, main.py or app.py, or anything that --start serves. An option that is not
+    given has the value in its render.yaml; without one, it stays as it was in the live release. The value '' resets an
+    option. A new private app's token is shown once. When the deploy fails, the previous release goes on serving, and
+    the exit code is 1.
     """
     from portway.host.management.management_types import Deployments
 

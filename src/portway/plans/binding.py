@@ -147,7 +147,7 @@ def _decode_one(engine: Engine, raw: msgspec.Raw, value: object) -> object:
     try:
         return engine.decode(raw)
     except faults.Refused:
-        # Models often send a list or an object as a string of JSON; one that a str takes never comes here.
+        # Models often send a list or an object as a string of JSON. A parameter that takes a str has accepted it above.
         if not isinstance(value, str) or not value.lstrip().startswith(("[", "{")):
             raise
         try:

@@ -1,4 +1,4 @@
-"""Tells start commands that run a Portway server from others: it listens on a socket, which only the gate reaches."""
+"""Tells whether a start command runs a Portway server, which listens on a Unix socket that only the gate reaches."""
 
 import ast
 import re

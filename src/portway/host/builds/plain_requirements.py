@@ -1,4 +1,4 @@
-"""Requirements that nothing of the app is run for: names of packages, with versions, markers and hashes."""
+"""Requirements whose install runs none of the app's code: names of packages, with versions, markers and hashes."""
 
 import re
 import tomllib

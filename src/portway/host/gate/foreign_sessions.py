@@ -1,4 +1,4 @@
-"""The sessions of servers that are not Portway's: they live in the memory of one instance, the clients' outlive it.
+"""Opens the session of a foreign server again: the server keeps it in one instance, and the client's outlives that.
 
 At an instance, a session is in one of two states:
 

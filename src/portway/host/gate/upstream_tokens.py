@@ -1,4 +1,4 @@
-"""The tokens of apps' own, which the gate gives to their instances in place of the callers'."""
+"""The apps' own tokens, which the gate sends to their instances in place of the callers' tokens."""
 
 import contextlib
 import logging

@@ -42,7 +42,10 @@ class LogPipe:
         os.close(self.descriptor)
 
     def write(self, line: str) -> None:
-        """Write a line, and wait until the log writer has read it, at most 2 s: with nobody else at it, it would go."""
+        """Write a line, and wait at most 2 s until the log writer has read it.
+
+        If nobody else holds the pipe open when it is closed here, the kernel drops what is unread.
+        """
         os.write(self.descriptor, f"{line}\n".encode())
         deadline = time.monotonic() + _DRAIN_SECONDS
         waiting = bytearray(4)
@@ -52,7 +55,7 @@ class LogPipe:
             time.sleep(_POLL_SECONDS)
 
     async def drained(self) -> None:
-        """Wait until all that was written is in the log, at most 2 s: a daemon may hold the pipe open."""
+        """Wait at most 2 s until all that was written is in the log. A daemon may hold the pipe open for longer."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_DRAIN_SECONDS):
                 while self._path.exists():  # noqa: ASYNC110  # another process removes it, which sends no event

@@ -1,7 +1,7 @@
 """Commands of builds and instances under bubblewrap: which of the host's files they see, in namespaces of their own.
 
-Inside, the root is read-only and holds the system's programs, libraries and public settings, and nothing of anybody's
-home, of the data directory or of the run directory but what is bound here. Paths are the same inside and outside.
+Inside, the root is read-only and holds the system's programs, libraries and public settings. Of anybody's home, of the
+data directory and of the run directory, it holds only what is bound here. Paths are the same inside and outside.
 """
 
 import sys

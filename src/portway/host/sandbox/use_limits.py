@@ -1,4 +1,4 @@
-"""Watches what an app or a build uses of memory, processes and disk; who asks ends what exceeds a limit."""
+"""Watches how much memory, processes and disk an app or a build uses. The caller ends what exceeds a limit."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""The environment of an app: from what its configuration asks for and what is stored, the variables of a release."""
+"""Makes the environment of an app: the variables of a release, from its configuration and from the stored values."""
 
 import base64
 import os
@@ -90,7 +90,7 @@ class Environments:
         self._generate(Owner("app", app), env)
 
     def define_group(self, name: str, env: Mapping[str, EnvSource]) -> None:
-        """Give a group the values that a blueprint says. Raises `VariableError`, also for what a person has not set."""
+        """Give a group the values in a blueprint. Raises `VariableError`, also while a variable lacks a value."""
         owner = Owner("group", name)
         self._generate(owner, env)
         literal = {key: source.value for key, source in env.items() if source.value is not None}
@@ -101,7 +101,7 @@ class Environments:
             raise VariableError(f"{group} lacks variables: run {mend}")
 
     def put(self, owner: Owner, values: Mapping[str, str], config: AppConfig | None = None) -> None:
-        """Set what a person gives. `config` is an app's, if it is not the live one. Raises `VariableError`."""
+        """Set what a person gives. `config` is the app's configuration if not the live one. Raises `VariableError`."""
         if values:
             try:
                 self._walls.require_for_secrets("setting a variable")
@@ -147,7 +147,7 @@ class Environments:
         self.variables.set(owner, made, "generated")
 
     def _from_service(self, source: FromService) -> tuple[str, bool]:
-        """Return what another app has, "" when it is not set, and whether it is no secret."""
+        """Return the value that another app has, "" when it is not set, and whether the value is public."""
         host, port = f"{source.name}.{self._domain}", str(self._port)
         if source.property is not None:
             return {"host": host, "port": port, "hostport": f"{host}:{port}"}[source.property], True

@@ -1,4 +1,4 @@
-"""Secrets in what an app or a build has written, before it is quoted; and the variables that such a text misses."""
+"""Takes secrets out of the output of apps and builds before it is quoted, and finds the variables it misses."""
 
 import contextlib
 import re
