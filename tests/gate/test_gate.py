@@ -161,12 +161,11 @@ def test_a_body_in_chunks_reaches_the_instance_with_its_length_alone(tmp_path: P
     async def test() -> None:
         upstream = Upstream(echo)
         async with rig(tmp_path, upstream) as gate:
-            _, writer = await asyncio.open_connection("127.0.0.1", int(gate.url.rpartition(":")[2]))
+            reader, writer = await asyncio.open_connection("127.0.0.1", int(gate.url.rpartition(":")[2]))
             head = b"POST /p/mcp HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
             head += b"accept: application/json, text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
             writer.write(head + b"%x\r\n%b\r\n0\r\n\r\n" % (len(call()), call()))
-            while not upstream.requests:
-                await asyncio.sleep(0)
+            await reader.readuntil(b"\r\n\r\n")
             writer.close()
         assert upstream.requests[0].headers["content-length"] == str(len(upstream.requests[0].body))
         assert "transfer-encoding" not in upstream.requests[0].headers
