@@ -147,6 +147,7 @@ def test_an_instance_gets_no_header_of_the_connection_or_of_another_proxy(tmp_pa
             first, second = ({name for name, _ in seen.headers.items()} for seen in upstream.requests)
             assert upstream.requests[0].head.count(b"planted") == 2, "x-mine and last-event-id"
             assert upstream.requests[0].head.lower().count(b"\r\nhost:") == 1
+            assert b"gopher" not in upstream.requests[0].head
         own = {"host", "content-type", "content-length", "portway-caller", "x-request-id"}
         own |= {"x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"}
         assert (first - {"accept-encoding", "accept"}, second - {"accept-encoding", "accept"}) == (
