@@ -68,6 +68,7 @@ def test_services_of_one_blueprint_become_apps_all_or_none(running: Host, folder
     assert [app["release"] for app in again] == [3, 3]
 
 
+@pytest.mark.slow
 def test_flags_stand_above_the_blueprint_and_the_blueprint_above_the_live_release(running: Host, folder: Path) -> None:
     blueprint = folder / "portway.yaml"
     blueprint.write_text("services:\n- {type: web, name: one, rootDir: app, startCommand: python main.py, plan: free}")

@@ -119,7 +119,7 @@ def test_a_server_with_oauth_is_found_by_its_own_host_name_or_gets_its_token_fro
         ):
             return (await client.call_tool("enter", {})).content[0].text  # type: ignore[union-attr]
 
-    with host(tmp_path / "data", walls=False) as running:
+    with host(tmp_path / "data", options=("--trust-all-apps",), walls=False) as running:
         start = ("--start", f"exec {sys.executable} server.py", "--env", "API_TOKEN=theirs")
         done = running.portway("deploy", folder, *start, "--access", "app")
         assert done.returncode == 0, done.stderr

@@ -103,9 +103,14 @@ def matches(output: str, expected: str) -> bool:
 INSTALLS = [pytest.mark.install, pytest.mark.timeout(400)]  # from the registries, as its readers do
 
 
-@pytest.mark.parametrize(
-    "page", [pytest.param(page, id=page.name, marks=INSTALLS if page.stem == "guide" else ()) for page in PAGES]
-)
+def marks(page: Path) -> list[pytest.MarkDecorator]:
+    """Return the marks of a page: a host takes seconds, so only README's is started by `make test`."""
+    if page.stem == "guide":
+        return INSTALLS
+    return [pytest.mark.slow] if page.stem != "README" and "$ portway up" in page.read_text() else []
+
+
+@pytest.mark.parametrize("page", [pytest.param(page, id=page.name, marks=marks(page)) for page in PAGES])
 def test_the_examples_of_a_page_work_as_written(page: Path, tmp_path: Path) -> None:
     fences = [found.groups(default="") for found in FENCE.finditer(page.read_text())]
     with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:

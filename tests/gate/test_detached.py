@@ -58,6 +58,7 @@ async def leave(gate: Rig, silent: Silent, asked: Any) -> None:
         pass
 
 
+@pytest.mark.slow
 def test_clients_that_leave_give_their_places_back_and_the_calls_over_the_bound_are_cancelled(tmp_path: Path) -> None:
     async def test() -> None:
         silent = Silent()
@@ -117,6 +118,7 @@ def test_a_batch_whose_client_has_left_gives_its_place_back(tmp_path: Path) -> N
     run(test())
 
 
+@pytest.mark.slow
 def test_two_hundred_and_sixty_two_connections_that_closed_hold_up_nobody(tmp_path: Path) -> None:
     async def test() -> None:
         silent = Silent()

@@ -112,6 +112,7 @@ def test_a_release_that_is_not_in_order_never_serves(
     assert running.call("tried", "add", token, a=1, b=1)["sum"] == 2
 
 
+@pytest.mark.slow
 def test_calls_to_the_old_release_are_cut_when_its_delay_is_over(running: Host, folder: Path, token: str) -> None:
     (folder / "render.yaml").write_text(BLUEPRINT)
     with ThreadPoolExecutor(1) as callers:

@@ -88,6 +88,7 @@ def stored(running: Host) -> bytes:
     return b"".join(path.read_bytes() for path in files if path.name != "instance.log")
 
 
+@pytest.mark.slow
 def test_variables_of_an_app_that_is_not_deployed_yet_are_there_at_its_first_start(
     running: Host, tmp_path: Path
 ) -> None:
@@ -320,6 +321,7 @@ services:
 """
 
 
+@pytest.mark.slow
 def test_a_blueprint_says_what_its_apps_need_and_a_group_restarts_them(running: Host, tmp_path: Path) -> None:
     folder = app(tmp_path, "both", PARTIAL, **{"render.yaml": BLUEPRINT})
     refused = portway(running, "deploy", folder)

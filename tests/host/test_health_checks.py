@@ -39,7 +39,7 @@ CONFIG = AppConfig(health_check_path="/healthz?deep=1", max_shutdown_delay_secon
 @pytest.fixture
 def paths(tmp_path: Path) -> Iterator[Paths]:
     with tempfile.TemporaryDirectory(dir="/tmp") as run:
-        paths = Paths(tmp_path / "data", Path(run))
+        paths = Paths(tmp_path / "data", Path(run) / "run")
         paths.prepare()
         with log_writer(paths):
             yield paths
@@ -72,6 +72,7 @@ def test_an_instance_is_ready_when_its_health_check_passes(paths: Paths, release
     asyncio.run(asyncio.wait_for(test(), 30))
 
 
+@pytest.mark.slow
 def test_an_instance_that_fails_its_health_check_gets_no_calls_until_it_passes_again_or_is_restarted(
     paths: Paths, release: Release
 ) -> None:

@@ -171,6 +171,7 @@ def test_a_legacy_session_stays_on_its_instance_and_moves_when_that_ends(running
     asyncio.run(use())
 
 
+@pytest.mark.slow
 def test_a_new_control_takes_over_all_instances_and_one_without_its_socket_is_replaced(
     running: Host, tmp_path: Path
 ) -> None:

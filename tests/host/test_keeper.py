@@ -48,7 +48,7 @@ CALL = """{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name":
 @pytest.fixture
 def paths(tmp_path: Path) -> Iterator[Paths]:
     with tempfile.TemporaryDirectory(dir="/tmp") as run:
-        paths = Paths(tmp_path / "data", Path(run))
+        paths = Paths(tmp_path / "data", Path(run) / "run")
         paths.prepare()
         with log_writer(paths):
             yield paths
@@ -147,6 +147,7 @@ def test_an_instance_that_ended_on_a_full_disk_is_restarted_as_soon_as_there_is_
     asyncio.run(asyncio.wait_for(test(), 30))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["refuses", "hangs up", "is slow at times"])
 def test_an_instance_that_does_anything_with_a_question_lives(how: str) -> None:
     async def test() -> None:

@@ -28,7 +28,7 @@ def release(tmp_path: Path) -> Release:
 @pytest.fixture
 def paths(tmp_path: Path) -> Iterator[Paths]:
     with tempfile.TemporaryDirectory(dir="/tmp") as run:
-        yield Paths(tmp_path / "data", Path(run))
+        yield Paths(tmp_path / "data", Path(run) / "run")
 
 
 def all_lines(release: Release, count: int, cursor: str = "") -> list[str]:

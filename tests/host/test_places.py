@@ -97,6 +97,7 @@ def test_the_socket_link_of_a_copied_directory_is_not_followed(tmp_path: Path) -
     paths.forget_run()
 
 
+@pytest.mark.slow
 def test_a_damaged_table_and_an_old_database_stop_neither_the_host_nor_a_deploy(tmp_path: Path) -> None:
     folder = app(tmp_path / "placed")
     with host(tmp_path / "data", [folder]) as first:
@@ -112,6 +113,7 @@ def test_a_damaged_table_and_an_old_database_stop_neither_the_host_nor_a_deploy(
         assert third.deploy(folder, "placed").release == 3
 
 
+@pytest.mark.slow
 def test_a_link_gives_an_app_its_own_name_and_a_folder_with_the_data_is_refused(tmp_path: Path) -> None:
     app(tmp_path / "releases" / "20261130")
     (tmp_path / "current").symlink_to("releases/20261130")
@@ -127,6 +129,7 @@ def test_a_link_gives_an_app_its_own_name_and_a_folder_with_the_data_is_refused(
         assert "there is no terminal to ask on: give --yes to delete it" in asked.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)], ids=str)
 def test_a_host_starts_with_standard_descriptors_closed_and_ends_with_none_of_them(
     tmp_path: Path, closed: tuple[int, ...]
@@ -149,6 +152,7 @@ def kill_children_and_wait(running: Host) -> None:
         eventually(lambda: running.process(module) != killed)  # noqa: B023
 
 
+@pytest.mark.slow
 def test_a_log_that_nobody_reads_ends_no_host(tmp_path: Path) -> None:
     with host(tmp_path / "data", [app(tmp_path / "placed")]) as running:
         stream = running.child.process.stdout
@@ -159,6 +163,7 @@ def test_a_log_that_nobody_reads_ends_no_host(tmp_path: Path) -> None:
         assert running.child.process.poll() is None
 
 
+@pytest.mark.slow
 def test_a_host_whose_standard_error_is_full_starts_and_serves(tmp_path: Path) -> None:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
@@ -249,6 +254,7 @@ def placed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
         yield running
 
 
+@pytest.mark.slow
 def test_nothing_is_left_when_launcher_gate_control_and_log_writer_are_killed_together(tmp_path: Path) -> None:
     with host(tmp_path / "data", [app(tmp_path / "placed")]) as running:
         assert ping(running) == {"result": "pong"}
@@ -317,6 +323,7 @@ def build_wheel(folder, config_settings=None, metadata_directory=None):
 """
 
 
+@pytest.mark.slow
 def test_a_moved_and_a_copied_data_directory_are_whole_hosts_of_their_own(tmp_path: Path) -> None:
     folder = app(tmp_path / "placed")
     (folder / "server.py").write_text(SERVER + INTERPRETER)

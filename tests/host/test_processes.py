@@ -40,8 +40,8 @@ def walls(request: pytest.FixtureRequest, paths: Paths) -> Walls:
 @pytest.fixture
 def paths(tmp_path: Path) -> Iterator[Paths]:
     with tempfile.TemporaryDirectory(dir="/tmp") as run:
-        paths = Paths(tmp_path / "data", Path(run))
-        paths.instances.mkdir()
+        paths = Paths(tmp_path / "data", Path(run) / "run")
+        paths.instances.mkdir(parents=True)
         with log_writer(paths):
             yield paths
 

@@ -279,6 +279,7 @@ def test_a_killed_control_finds_its_instances_again(running: Host) -> None:
     assert running.status("thing").state == "up"
 
 
+@pytest.mark.slow
 def test_a_killed_control_ends_no_call_of_a_busy_instance_nor_of_one_that_drains(running: Host, tmp_path: Path) -> None:
     token = running.deploy(thing(tmp_path / "app"), "taken").token
     assert token
@@ -416,6 +417,7 @@ def test_a_started_host_stops_whole_and_comes_back_with_its_apps(tmp_path: Path)
         eventually(lambda: second.processes() == {}, within=20)
 
 
+@pytest.mark.slow
 def test_a_control_killed_before_all_is_ready_has_a_successor_that_makes_it_so(tmp_path: Path) -> None:
     with ThreadPoolExecutor(1) as killer:
         marker = tmp_path / "data" / "apps" / "thing" / "releases" / "1" / "home" / "importing"
@@ -434,6 +436,7 @@ def kill_when(marker: Path, data: str) -> None:
             process.kill()
 
 
+@pytest.mark.slow
 def test_a_host_that_is_asked_twice_to_stop_waits_for_no_call_and_leaves_nothing(tmp_path: Path) -> None:
     seconds = f"1000.{secrets.randbelow(10**9)}"
     folder = thing(tmp_path / "thing", more=DAEMON.replace("SECONDS", seconds))
@@ -455,6 +458,7 @@ def signalled_to_its_end(launcher: subprocess.Popen[str]) -> bool:
     return launcher.poll() is not None
 
 
+@pytest.mark.slow
 def test_signals_to_all_processes_at_once_are_one_stop_in_which_calls_end(tmp_path: Path) -> None:
     with host(tmp_path / "data", [thing(tmp_path / "thing")]) as up, ThreadPoolExecutor(1) as callers:
         call = callers.submit(up.call, "thing", "hold", up.ready["token"], until="go")
@@ -490,6 +494,7 @@ def test_up_with_a_folder_that_cannot_be_deployed_ends_with_its_reason(tmp_path:
     assert "ready" not in refused.stdout
 
 
+@pytest.mark.slow
 def test_a_deploy_names_the_pages_that_may_call_the_app(running: Host, tmp_path: Path) -> None:
     folder, page, other = thing(tmp_path / "app"), "https://app.example.com", "http://localhost:6274"
 

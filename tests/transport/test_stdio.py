@@ -196,6 +196,7 @@ def test_input_from_a_file_is_served_to_its_end(tmp_path: Path) -> None:
     assert [json.loads(line)["id"] for line in done.stdout.splitlines()] == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_a_client_that_leaves_ends_a_server_whose_handler_blocks_the_loop() -> None:
     with Pipes(*COMMAND) as pipes:
         pipes.ask(LISTING)
@@ -203,6 +204,7 @@ def test_a_client_that_leaves_ends_a_server_whose_handler_blocks_the_loop() -> N
         assert pipes.close_input() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="only Linux tells of a parent's death beside the pipe")
 def test_a_server_ends_with_its_parent_even_while_others_hold_its_input() -> None:
     parent = (

@@ -85,16 +85,14 @@ def _open_unix(path: str) -> socket.socket:
         raise ListenError(f"The socket path {path} is longer than {_PATH_LIMIT} bytes. Choose a shorter directory.")
     _remove_stale(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    umask = os.umask(0o177)  # with chmod after bind, the socket would be open to others for a moment
     try:
         sock.bind(path)
+        os.chmod(path, 0o600)  # nobody can connect before it listens
     except OSError as error:
         sock.close()
         raise ListenError(
             f"Cannot make the socket {path}: {error.strerror}. Check that its directory exists and is writable."
         ) from error
-    finally:
-        os.umask(umask)
     return sock
 
 

@@ -72,27 +72,29 @@ class BuildCommands:
                 stdout=pipe.descriptor if answer is None else answer,
                 stderr=pipe.descriptor,
                 start_new_session=True,
-                umask=0o077,  # this process changes its own for a moment when it makes a socket
             )
-        self._mark.put_on(process.pid)
-        folders = (self._release.directory, self._paths.app_cache(self._release.app))
-        over = asyncio.create_task(until_over(BUILD_LIMITS, lambda: list(descendants(process.pid)), folders))
-        end = asyncio.create_task(process.wait())
-        try:
-            await asyncio.wait((end, over), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-            code = end.result() if end.done() else None
-            used = over.result() if over.done() else ""
-        finally:
-            over.cancel()
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            end_marked(self._mark)
+            code, used = await self._until_end(process, seconds)
+            await pipe.drained()
         if code == 0:
             return
-        await pipe.drained()
         tail = "".join(f"\n  {line}" for line in last_lines(log, since=begun))
         if code is None and used:
             raise BuildError(f"could not {purpose}, as it used {used}:{tail}")
         if code is None:
             raise BuildError(f"could not {purpose} within {seconds:.0f} s:{tail}")
         raise BuildError(f"could not {purpose}:{tail}")
+
+    async def _until_end(self, process: asyncio.subprocess.Process, seconds: float) -> tuple[int | None, str]:
+        """Wait for a command's end. Return its exit code, None if it had to be ended, and what it used too much of."""
+        self._mark.put_on(process.pid)
+        folders = (self._release.directory, self._paths.app_cache(self._release.app))
+        over = asyncio.create_task(until_over(BUILD_LIMITS, lambda: list(descendants(process.pid)), folders))
+        end = asyncio.create_task(process.wait())
+        try:
+            await asyncio.wait((end, over), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            return end.result() if end.done() else None, over.result() if over.done() else ""
+        finally:
+            over.cancel()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            end_marked(self._mark)

@@ -197,7 +197,8 @@ class ProcessRuntime:
             writable = {os.path.dirname(_SANDBOX_SOCKET): socket_folder}
             command = [*bubblewrap.for_instance(release, tmp, writable), *command]
             own["TMPDIR"] = "/tmp"  # noqa: S108  # its own
-        with LogPipe(self._paths.log_pipes, release.log) as pipe:
+        pipe = LogPipe(self._paths.log_pipes, release.log)
+        try:
             child = subprocess.Popen(  # noqa: ASYNC220  # returns at exec; asyncio's own would tie it to this loop
                 command,
                 cwd=release.folder,
@@ -206,9 +207,11 @@ class ProcessRuntime:
                 stdout=pipe.descriptor,
                 stderr=pipe.descriptor,
                 start_new_session=True,
-                umask=0o077,  # this process changes its own for a moment when it makes a socket
                 pass_fds=() if self._lifeline is None else (self._lifeline,),
             )
+        except BaseException:
+            pipe.close()
+            raise
         mark = instance_mark(self._paths, identity)
         mark.put_on(child.pid)
         sandboxed = bubblewrap is not None

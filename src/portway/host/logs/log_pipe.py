@@ -22,7 +22,10 @@ _POLL_SECONDS = 0.01
 
 
 class LogPipe:
-    """One pipe. As a context manager it is open for a child's output; the child keeps it open afterwards."""
+    """One pipe, open for a child's output from here until `drained` or `close`.
+
+    If nobody held it open after the child's end, the kernel would drop what the log writer has not read.
+    """
 
     def __init__(self, directory: Path, log: Path) -> None:
         """Make a pipe in `directory` for `log`. Raises `OSError`."""
@@ -39,24 +42,34 @@ class LogPipe:
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self.descriptor)
+        self.close()
+
+    def close(self) -> None:
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
 
     def write(self, line: str) -> None:
-        """Write a line, and wait at most 2 s until the log writer has read it.
-
-        If nobody else holds the pipe open when it is closed here, the kernel drops what is unread.
-        """
+        """Write a line, and wait at most 2 s until the log writer has read it."""
         os.write(self.descriptor, f"{line}\n".encode())
         deadline = time.monotonic() + _DRAIN_SECONDS
-        waiting = bytearray(4)
-        while fcntl.ioctl(self.descriptor, termios.FIONREAD, waiting) == 0 and any(waiting):
-            if time.monotonic() > deadline:
-                break
+        while self._has_unread() and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
 
     async def drained(self) -> None:
-        """Wait at most 2 s until all that was written is in the log. A daemon may hold the pipe open for longer."""
+        """Close it, and wait at most 2 s until all that was written is in the log.
+
+        A daemon may hold the pipe open for longer.
+        """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_DRAIN_SECONDS):
+                while self._has_unread():  # noqa: ASYNC110  # another process reads it, which sends no event
+                    await asyncio.sleep(_POLL_SECONDS)
+                self.close()
                 while self._path.exists():  # noqa: ASYNC110  # another process removes it, which sends no event
                     await asyncio.sleep(_POLL_SECONDS)
+        self.close()
+
+    def _has_unread(self) -> bool:
+        waiting = bytearray(4)
+        return fcntl.ioctl(self.descriptor, termios.FIONREAD, waiting) == 0 and any(waiting)
