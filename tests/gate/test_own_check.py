@@ -24,7 +24,7 @@ OAUTH_ERROR = json.dumps({"error": "invalid_token", "error_description": "Authen
 async def strict(seen: Seen, writer: asyncio.StreamWriter) -> None:
     """Ask for the token `theirs` at the MCP endpoint; set a cookie on other paths."""
     if not seen.head.startswith(b"POST /mcp "):
-        own = b"http://o.localhost" + seen.head.split(b" ")[1]
+        own = b"http://o.localhost" + seen.head.split(b" ")[1].removesuffix(b"/").removeprefix(b"/other")
         cookie = b"set-cookie: domain=1; Domain=.localhost; Path=/; domain=x"
         more = b"\r\nlocation: %b\r\n%b\r\nwww-authenticate: Basic\r\n" % (own, cookie)
         writer.write(reply(b"page", b"text/html").replace(b"\r\n", more, 1))
@@ -69,6 +69,8 @@ def test_other_paths_are_the_apps_own_on_its_own_host_name_only(tmp_path: Path) 
         upstream = Upstream(strict)
         credentials = [(b"authorization", b"Basic x"), (b"cookie", b"c=d"), (b"origin", b"https://login.example")]
         async with rig(tmp_path, upstream) as gate:
+            other = await ask(gate, "POST", "o.localhost", "/other.example/login", *credentials)
+            assert dict(other.headers)[b"location"] == b"http://o.localhost.example/login", "another host's name"
             for path in ("/.well-known/oauth-protected-resource", "/login", "/"):
                 page = await ask(gate, "POST", "o.localhost", path, *credentials)
                 seen = upstream.requests[-1].headers
