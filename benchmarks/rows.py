@@ -412,12 +412,11 @@ def hosted() -> Iterator[Host]:
         with running(Command(command)) as up:
             ready = json.loads(up.line("ready ").removeprefix("ready "))
             gate = next(process for process in up.tree() if "portway.host.gate" in process.cmdline())
-            apps = [process for process in up.tree() if "PORTWAY_INSTANCE" in process.environ()]
-            listens = (each.laddr for app in apps for each in app.net_connections("inet") if each.status == "LISTEN")
-            address = "{}:{}".format(*next(listens))
+            table = json.loads(Path(data, "routes.json").read_text())
+            address = table["apps"]["weather"]["instances"][0]["address"]
             weather = Endpoint(port, path="/weather/mcp", token=ready["token"])
             weather.first_answer(up, time.perf_counter())
-            yield Host(up, data, gate, weather, address)
+            yield Host(up, data, gate, weather, address.replace("unix:", "unix/").removeprefix("http://"))
 
 
 @row("gate", "The gate beside Caddy: CPU per proxied call, p99, the same instance behind both")
