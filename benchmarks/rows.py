@@ -477,7 +477,7 @@ def deploy(bench: Bench) -> Findings:
                 arguments = ("deploy", path, "--name", name, "--data", host.data, "-o", "json", *options)
                 started = time.perf_counter()
                 done = json.loads(output_of(Command((OUR_PYTHON, "-m", "portway", *arguments))))
-                token = done["token"] or token
+                token = done.get("token", token)
                 target = replace(host.weather, path=f"/{name}/mcp", token=token, era=era)
                 seconds.append(target.first_answer(host.up, started))
                 bench.say(f"deploy {folder} {seconds[-1]:.2f} s")
