@@ -147,6 +147,24 @@ def test_a_start_command_that_does_not_serve_is_answered_with_one_sentence(
     assert matches(refused, done.stderr)
 
 
+PIPES = """
+packages=$(echo "$VIRTUAL_ENV"/lib/python*/site-packages)
+mkdir -p "$packages/left-1.dist-info" node_modules/@modelcontextprotocol/sdk
+mkfifo left.py left.js "$packages/left-1.dist-info/RECORD" node_modules/@modelcontextprotocol/sdk/package.json
+"""
+LEFT = "echo 'TypeError: Cannot read properties of undefined'; echo \"at $PWD/left.js:1\"; exit 1"
+
+
+@pytest.mark.parametrize("runtime", ["python", "node"])
+def test_pipes_that_a_build_leaves_hold_up_nobody(running: Host, tmp_path: Path, runtime: str) -> None:
+    (tmp_path / "package.json").write_text('{"name": "left", "version": "1"}')
+    build = PIPES if runtime == "python" else PIPES.replace("$VIRTUAL_ENV", "$HOME")
+    commands = ("--runtime", runtime, "--build", build, "--start", LEFT)
+    done = running.portway("deploy", tmp_path, "--name", "left", *commands)
+    assert (done.returncode, running.portway("ps").returncode) == (1, 0)
+    assert "the server ended (exit code 1) before it answered" in done.stderr
+
+
 @pytest.mark.parametrize(("start", "path"), [("sleep 1; exec python main.py", "/mcp"), ("ONLY=/ python main.py", "/")])
 def test_a_server_may_listen_late_and_have_its_endpoint_at_the_root(
     running: Host, tmp_path: Path, start: str, path: str

@@ -1,7 +1,9 @@
-"""Replaces files of the data directory durably, and removes folders."""
+"""Reads files that an app or a build has left, replaces files of the data directory durably, and removes folders."""
 
+import errno
 import os
 import shutil
+import stat
 from pathlib import Path
 
 
@@ -22,6 +24,18 @@ def write_durably(path: Path, content: bytes) -> None:
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
         os.fsync(folder)
         os.close(folder)
+
+
+def read_start(path: Path, most: int) -> bytes:
+    """Return at most the first `most` bytes of a file.
+
+    Raises `OSError` for what is no plain file: a pipe that a build has left would be waited for without end.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), str(path))
+        return file.read(most)
 
 
 def remove_tree(root: Path) -> None:

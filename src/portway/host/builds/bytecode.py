@@ -12,17 +12,19 @@ import functools
 import hashlib
 import os
 import shutil
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
 from portway.host.builds import compile_files
 from portway.host.builds.build_commands import BuildCommands
-from portway.host.files import remove_tree
+from portway.host.files import read_start, remove_tree
 from portway.host.paths import Paths
 from portway.host.releases.release import Release
 
 _MOST_KEPT = 1000  # packages
 _MOST_FILES = 20_000  # of one package, and of the app's own
+_LARGEST = 16 * 1024 * 1024  # bytes of a file that is read here
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +64,21 @@ def _packages(release: Release, cache: Path, version: str) -> list[_Package]:
 
     for record in release.venv.glob("lib/python*/site-packages/*.dist-info/RECORD"):
         root, files = record.parents[1], dict[str, str]()
-        for row in csv.reader(record.read_text(errors="replace").splitlines()):
+        for row in _rows(record):
             is_python = len(row) > 1 and row[0].endswith(".py") and len(files) < _MOST_FILES
-            if is_python and is_own((root / row[0]).parent) and not (root / row[0]).is_symlink():
+            if is_python and is_own((root / row[0]).parent) and _is_plain(root / row[0]):
                 files[row[0]] = row[1]
         digest = hashlib.sha256(repr((version, sorted(files.items()))).encode()).hexdigest()[:32]
         found.append(_Package(root, files, cache / digest))
     return found
+
+
+def _rows(record: Path) -> list[list[str]]:
+    """Return the rows of a package's RECORD; none when a build has put something else there."""
+    try:
+        return list(csv.reader(read_start(record, _LARGEST).decode(errors="replace").splitlines()))
+    except (OSError, csv.Error):
+        return []
 
 
 def _own_files(release: Release) -> list[str]:
@@ -81,10 +91,18 @@ def _own_files(release: Release) -> list[str]:
         folders[:] = [name for name in folders if name not in {"node_modules", "site-packages"}]
         if not os.path.islink(os.path.join(place, "__pycache__")):
             paths = (os.path.join(place, name) for name in files if name.endswith(".py"))
-            found += [path for path in paths if not os.path.islink(path)]
+            found += [path for path in paths if _is_plain(path)]
         if len(found) > _MOST_FILES:
             break
     return found[:_MOST_FILES]
+
+
+def _is_plain(path: Path | str) -> bool:
+    """Return whether there is a file, no link and no pipe."""
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except (OSError, ValueError):
+        return False
 
 
 def _link_kept(packages: list[_Package], tag: str) -> list[_Package]:
@@ -125,7 +143,11 @@ def _keep(packages: list[_Package], tag: str, cache: Path) -> None:
 
 def _is_as_recorded(path: Path, digest: str) -> bool:
     algorithm, _, wanted = digest.partition("=")
-    found = base64.urlsafe_b64encode(hashlib.sha256(path.read_bytes()).digest()).rstrip(b"=").decode()
+    try:
+        content = read_start(path, _LARGEST)
+    except OSError:
+        return False
+    found = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
     return algorithm == "sha256" and found == wanted
 
 

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from portway.host.files import read_start
 from portway.host.variable_names import is_hosts_own
 
 _SHORTEST = 8  # shorter values, such as "true", are words of any log
@@ -55,6 +56,6 @@ def _blamed_script(text: str, source: Path) -> str:
     for match in _SCRIPT.finditer(text):
         path = Path(match[1])
         if path.is_relative_to(source) and "node_modules" not in path.parts and path.resolve().is_relative_to(source):
-            with contextlib.suppress(OSError), path.open("rb") as file:
-                return file.read(_SCRIPT_BYTES).decode(errors="replace")
+            with contextlib.suppress(OSError):
+                return read_start(path, _SCRIPT_BYTES).decode(errors="replace")
     return ""
