@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -22,7 +19,6 @@ from portway.host.sandbox.walls import NO_WALLS
 from portway.host.secrets.key_file import KeyFile
 from portway.host.secrets.variables import Variables
 from portway.host.store import Store
-from tests.host.log_writer import log_writer
 from tests.host.test_start_commands import SERVER
 
 HEALTH = """
@@ -34,15 +30,6 @@ HEALTH = """
 
     def log_message"""
 CONFIG = AppConfig(health_check_path="/healthz?deep=1", max_shutdown_delay_seconds=1)
-
-
-@pytest.fixture
-def paths(tmp_path: Path) -> Iterator[Paths]:
-    with tempfile.TemporaryDirectory(dir="/tmp") as run:
-        paths = Paths(tmp_path / "data", Path(run) / "run")
-        paths.prepare()
-        with log_writer(paths):
-            yield paths
 
 
 @pytest.fixture

@@ -5,9 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import tempfile
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -24,11 +21,7 @@ from portway.host.sandbox.walls import NO_WALLS
 from portway.host.secrets.key_file import KeyFile
 from portway.host.secrets.variables import Variables
 from portway.host.store import Store
-from tests.host.log_writer import log_writer
 from tests.support import SCRIPTS
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 BLOCKING = """
 import time
@@ -43,15 +36,6 @@ async def block() -> None:
 """
 START = Start(["portway", "run", "server.py", "--transport", "http"], "server.py", on_socket=True)
 CALL = """{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "block", "arguments": {}}}"""
-
-
-@pytest.fixture
-def paths(tmp_path: Path) -> Iterator[Paths]:
-    with tempfile.TemporaryDirectory(dir="/tmp") as run:
-        paths = Paths(tmp_path / "data", Path(run) / "run")
-        paths.prepare()
-        with log_writer(paths):
-            yield paths
 
 
 def release(paths: Paths, stop_seconds: int = 1) -> Release:
