@@ -21,8 +21,9 @@ from portway.host.launcher import FAILED
 from portway.host.management.management_server import ManagementServer
 from portway.host.paths import PathError, Paths, locate
 from portway.host.processes import end_strays
-from portway.host.releases.deploy import Deployer, DeployOptions
+from portway.host.releases.deploy import Deployer
 from portway.host.releases.relocate import relocate
+from portway.host.releases.source_apps import DeployOptions
 from portway.host.sandbox.walls import FACTS, Walls, WallsError, raise_walls
 from portway.host.secrets.environments import Environments
 from portway.host.secrets.key_file import KeyFile, KeyFileError

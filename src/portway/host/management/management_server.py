@@ -28,9 +28,12 @@ from portway.host.management.management_types import (
     TokenList,
 )
 from portway.host.management.variable_tools import VariableTools
+from portway.host.new_token import new_token
 from portway.host.paths import Paths
-from portway.host.releases.deploy import Deployer, DeployError, DeployOptions, new_token
+from portway.host.releases.deploy import Deployer
+from portway.host.releases.deploy_error import DeployError
 from portway.host.releases.release import Release
+from portway.host.releases.source_apps import DeployOptions
 from portway.host.releases.steps import Report
 from portway.host.secrets.messages import hide
 from portway.host.store import AppRecord, Store, StoreError

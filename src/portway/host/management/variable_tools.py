@@ -13,7 +13,8 @@ from portway.host.management.management_types import (
     VariableInfo,
     VariableList,
 )
-from portway.host.releases.deploy import Deployer, DeployError
+from portway.host.releases.deploy import Deployer
+from portway.host.releases.deploy_error import DeployError
 from portway.host.secrets.dotenv_file import read_dotenv
 from portway.host.secrets.variables import Owner, VariableError
 from portway.host.store import Store, StoreError

@@ -113,14 +113,14 @@ class Environments:
     def _check_free(self, owner: Owner, names: Collection[str], config: AppConfig | None = None) -> None:
         """Raise `VariableError` if a blueprint has values for some of the names, which a person cannot change."""
         taken = self._from_blueprint(owner)
-        if owner.kind == "app" and (config := config or self._live_config(owner.name)):
+        if owner.kind == "app" and (config := config or self._store.live_config(owner.name)):
             taken |= {name for name, source in config.env.items() if source.value is not None}
         if both := sorted(taken.intersection(names)):
             raise VariableError(f"{', '.join(both)} of {owner.name} has its value from the blueprint: change it there")
 
     def sources(self, owner: Owner) -> dict[str, str]:
         """Return the names of the owner's variables, each with where its value comes from."""
-        config = self._live_config(owner.name) if owner.kind == "app" else None
+        config = self._store.live_config(owner.name) if owner.kind == "app" else None
         found: dict[str, str] = {}
         for group in config.env_groups if config else ():
             found |= {record.name: f"group {group}" for record in self.variables.list(Owner("group", group))}
@@ -137,7 +137,7 @@ class Environments:
         return [
             app.name
             for app in self._store.apps()
-            if (config := self._live_config(app.name)) and _uses(app.name, config, owner)
+            if (config := self._store.live_config(app.name)) and _uses(app.name, config, owner)
         ]
 
     def _generate(self, owner: Owner, env: Mapping[str, EnvSource]) -> None:
@@ -151,18 +151,13 @@ class Environments:
         host, port = f"{source.name}.{self._domain}", str(self._port)
         if source.property is not None:
             return {"host": host, "port": port, "hostport": f"{host}:{port}"}[source.property], True
-        config = self._live_config(source.name)
+        config = self._store.live_config(source.name)
         if config and (there := config.env.get(source.env_var_key)) and there.value is not None:
             return there.value, True
         return self.variables.values(Owner("app", source.name)).get(source.env_var_key, ""), False
 
     def _from_blueprint(self, owner: Owner) -> set[str]:
         return {record.name for record in self.variables.list(owner) if record.source == "blueprint"}
-
-    def _live_config(self, app: str) -> AppConfig | None:
-        record = self._store.app(app)
-        live = None if record is None or record.live is None else self._store.release(app, record.live)
-        return live.config if live else None
 
 
 def _uses(app: str, config: AppConfig, owner: Owner) -> bool:

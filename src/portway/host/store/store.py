@@ -133,6 +133,16 @@ class Store:
     def release(self, app: str, number: int) -> ReleaseRecord | None:
         return next((kept for kept in self.releases(app) if kept.number == number), None)
 
+    def live_release(self, app: str) -> ReleaseRecord | None:
+        """Return the serving release of an app, which may be unknown."""
+        record = self.app(app)
+        return None if record is None or record.live is None else self.release(app, record.live)
+
+    def live_config(self, app: str) -> AppConfig | None:
+        """Return the configuration of an app's serving release."""
+        live = self.live_release(app)
+        return live.config if live else None
+
     def count_restart(self, app: str, number: int) -> None:
         changed = {"restarts": releases.c.restarts + 1}
         self._run(update(releases).where(_release(app, number)).values(changed))

@@ -1,0 +1,191 @@
+"""How releases are made, started, and made live together, or not at all."""
+
+import asyncio
+import contextlib
+import shutil
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import msgspec
+
+from portway.auth.tokens import digest
+from portway.host.app_config import DEFAULT, AppConfig, Start
+from portway.host.builds.build import build
+from portway.host.builds.build_error import BuildError
+from portway.host.builds.preflight import look_after, look_before
+from portway.host.builds.recipe import read_recipe
+from portway.host.instances.readiness import NotReady, tool_count
+from portway.host.instances.running_apps import RunningApps, as_token
+from portway.host.instances.starter import Starter
+from portway.host.new_token import new_token
+from portway.host.paths import Paths
+from portway.host.releases.deploy_error import DeployError
+from portway.host.releases.release import Release
+from portway.host.releases.start_release import StartedRelease, start_release
+from portway.host.releases.steps import Steps
+from portway.host.secrets.environments import Environment, Environments
+from portway.host.secrets.messages import hide, missing_variables
+from portway.host.secrets.variables import Owner
+from portway.host.store import Store, StoreError
+from portway.host.token_table import TokenChange
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """A deploy that succeeded. `token` is the first one of a new app, None for an app that was there."""
+
+    app: str
+    release: int
+    token: str | None
+    tools: int
+    duration_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class SourceCopy:
+    """A copied source, and what its apps are told of it."""
+
+    path: Path
+    variables: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A release that is to be made: `make` brings its files to their place, unless it `shares` those of another."""
+
+    app: str
+    config: AppConfig
+    environment: Environment
+    location: str
+    make: Callable[[Release], Awaitable[Start]]
+    shares: int | None = None
+
+
+class ReleaseMaker:
+    """Makes releases. If one of those that belong together fails, nothing of them is left but their logs."""
+
+    def __init__(
+        self, paths: Paths, store: Store, running: RunningApps, starter: Starter, environments: Environments
+    ) -> None:
+        self._paths = paths
+        self._store = store
+        self._running = running
+        self._starter = starter
+        self._environments = environments
+
+    async def release_all(self, plans: Sequence[Plan], steps: Steps) -> list[Deployed]:
+        """Make and start a release for each plan, then make all of them live, or none."""
+        staged: list[StartedRelease] = []
+        try:
+            for plan in plans:
+                steps.label = f"{plan.app}: " if len(plans) > 1 else ""
+                staged += [await self._stage(plan, steps)]
+            made = self._make_live(staged)
+        except BaseException as error:
+            is_cancelled = isinstance(error, asyncio.CancelledError)
+            for stage in staged:
+                await self._starter.stop_all(stage.instances)
+                await self._abandon(
+                    stage.release, "the deploy was cancelled" if is_cancelled else f"not made live: {error}"
+                )
+            if isinstance(error, DeployError) and len(plans) > 1:
+                raise DeployError(f"{plans[len(staged)].app}: {error}") from None
+            raise
+        # The releases are live now: finish the switch even when the client leaves.
+        return await asyncio.shield(self._switch_all(made, steps))
+
+    async def build_release(
+        self, copy: SourceCopy, environment: Environment, steps: Steps, release: Release, *, is_last: bool
+    ) -> Start:
+        """Build the copied source; the last app that needs the copy takes it."""
+        release.directory.mkdir(parents=True)
+        take = copy.path.rename if is_last else partial(shutil.copytree, copy.path, symlinks=True)
+        await asyncio.to_thread(take, release.source)
+        recipe = await asyncio.to_thread(read_recipe, release.folder, release.config, environment.values)
+        await steps.done("copy", f"{'' if steps.label else f'{release.app}: '}{recipe.describe()}")
+        await steps.warn(
+            await asyncio.to_thread(look_before, release.folder, release.config, recipe, environment.values)
+        )
+        if (disk := release.config.disk) is not None:
+            release.make_storage()
+            no_mount = ""
+            if disk.mount_path and not self._starter.walls.bubblewrap:
+                no_mount = f"; there is no sandbox to show it at {disk.mount_path}"
+            await steps.done("storage", f"{disk.size_gb} GB in PORTWAY_STORAGE{no_mount}")
+        walls = self._starter.walls
+        variables = self._starter.variables(release) | copy.variables
+        del variables["PORTWAY_KEYS"]  # no build can sign for the app
+        start = await build(release, recipe, self._paths, variables, walls.bubblewrap)
+        start = msgspec.structs.replace(start, variables=start.variables | copy.variables)
+        await steps.done("build", start.name)
+        await steps.done("walls", "; ".join(walls.lines()))
+        await steps.warn(await asyncio.to_thread(look_after, release, recipe))
+        return start
+
+    async def _stage(self, plan: Plan, steps: Steps) -> StartedRelease:
+        """Make and start a release. If that fails, nothing of it is left but its log."""
+        app, newest = plan.app, self._paths.newest_release(plan.app)
+        number = self._store.begin_release(app, plan.location, after=newest, files=plan.shares)
+        shared = None if plan.shares is None else self._paths.release(app, plan.shares)
+        release = Release(app, number, self._paths.release(app, number), plan.config, shared=shared)
+        try:
+            self._environments.variables.keep(app, number, plan.environment.values)
+            start = await plan.make(release)
+            return await start_release(replace(release, start=start), self._starter, self._paths, steps)
+        except (BuildError, NotReady, StoreError, OSError) as error:
+            told = _told(str(error), release, plan.environment)
+            await self._abandon(release, told)
+            raise DeployError(told) from None
+        except asyncio.CancelledError:
+            await self._abandon(release, "the deploy was cancelled")
+            raise
+        except BaseException:
+            await self._abandon(release, "the host failed; the log of `portway up` says how")
+            raise
+
+    async def _switch_all(self, staged: list[tuple[StartedRelease, str | None]], steps: Steps) -> list[Deployed]:
+        done = []
+        for stage, token in staged:
+            release = stage.release
+            steps.label = f"{release.app}: " if len(staged) > 1 else ""
+            await self._running.switch(release, stage.instances)
+            await steps.done("switch", f"release {release.number}")
+            done.append(Deployed(release.app, release.number, token, tool_count(stage.contract), steps.total_ms()))
+        return done
+
+    def _make_live(self, staged: list[StartedRelease]) -> list[tuple[StartedRelease, str | None]]:
+        """Make the releases the live ones, all at once.
+
+        Return each with a first token if its app asks for tokens and is new or was public. Only its digest is kept.
+        """
+        tokens = [self._first_token(stage.release) for stage in staged]
+        self._store.finish_releases([stage.finished() for stage in staged])
+        return list(zip(staged, tokens, strict=True))
+
+    def _first_token(self, release: Release) -> str | None:
+        name = release.app
+        is_new = not self._running.serves(name) or (self._store.live_config(name) or DEFAULT).access != "gate"
+        if not is_new or release.config.access != "gate" or self._store.tokens(name):
+            return None
+        token = new_token()
+        added = self._store.add_token(name, "default", digest(token), ())
+        self._running.write_tokens(TokenChange(as_token(added)))
+        return token
+
+    async def _abandon(self, release: Release, error: str) -> None:
+        """Mark the release as failed, and delete all of it but its log."""
+        with contextlib.suppress(StoreError, OSError):  # even on a full disk, the caller is told why the deploy failed
+            self._store.fail_release(release.app, release.number, error)
+            await asyncio.to_thread(release.remove, keep_log=True)
+            release.build_log.parent.mkdir(parents=True, exist_ok=True)
+            with release.build_log.open("a") as log:
+                log.write(f"{error.splitlines()[0]}\n")
+
+
+def _told(error: str, release: Release, environment: Environment) -> str:
+    """Return what is told of an error: without secrets, and with the command that sets what the app misses."""
+    missing = missing_variables(error, environment.values, release.source)
+    mend = Owner("app", release.app).command("set", " ".join(f"{name}=…" for name in missing))
+    return hide(error, environment.secrets) + (f"\n  it lacks a variable: run `{mend}`" if missing else "")

@@ -1,0 +1,97 @@
+"""What a copied source is to become: its apps, with their configurations and their variables."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from portway.host.app_config import DEFAULT, AppConfig, EnvSource
+from portway.host.blueprint.blueprint import read_blueprint
+from portway.host.builds.source import Source, app_folder, app_name
+from portway.host.releases.deploy_error import DeployError
+from portway.host.releases.steps import Report
+from portway.host.sandbox.walls import Walls, WallsError
+from portway.host.secrets.environments import Environment, Environments
+from portway.host.secrets.variables import Owner, VariableError
+from portway.host.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class DeployOptions:
+    """What a deploy is told beside its source.
+
+    `changes` are fields of `AppConfig`; the others are as the blueprint says, or, without one, as in the live release.
+    `variables` are set first, and stay when the deploy fails. Files of the source that are `allowed` may hold secrets.
+    With `skip`, what of a blueprint is not hosted here is left out.
+    """
+
+    name: str | None = None
+    changes: Mapping[str, object] = field(default_factory=dict)
+    variables: Mapping[str, str] = field(default_factory=dict)
+    allowed: Sequence[str] = ()
+    skip: bool = False
+
+
+class SourceApps:
+    """Reads the configuration of each app of a source, and makes its environment."""
+
+    def __init__(self, store: Store, walls: Walls, environments: Environments) -> None:
+        self._store = store
+        self._walls = walls
+        self._environments = environments
+
+    async def configs(
+        self, source: Source, copy: Path, report: Report, options: DeployOptions
+    ) -> tuple[Mapping[str, AppConfig], Mapping[str, Mapping[str, EnvSource]]]:
+        """Return the configuration of each app of a copied source, and the variables of each group it defines."""
+        blueprint = await asyncio.to_thread(read_blueprint, copy, name=options.name, skip=options.skip)
+        if blueprint is None:
+            app = app_name(source.name, options.name)
+            configs = {app: self._store.live_config(app) or DEFAULT}
+        else:
+            configs = blueprint.apps
+            for warning in blueprint.warnings:
+                await report(f"note  {warning}")
+        if (options.changes or options.variables) and len(configs) > 1:
+            raise DeployError("the flags are for one service, and the blueprint has several: write them into it")
+        configs = {app: msgspec.structs.replace(config, **options.changes) for app, config in configs.items()}
+        for app, config in configs.items():
+            app_folder(copy, config.root_dir)
+            if config.access == "app":
+                try:
+                    self._walls.require_for_secrets(f"access app, which hands callers' tokens to {app},")
+                except WallsError as error:
+                    raise DeployError(str(error)) from None
+            if config.upstream_token and config.access != "gate":
+                raise DeployError(
+                    f"{app} gets no token of its own from the gate with access {config.access}: leave upstreamToken "
+                    "out, or take it back by --upstream-token ''"
+                )
+        return configs, blueprint.groups if blueprint else {}
+
+    def resolve(
+        self,
+        configs: Mapping[str, AppConfig],
+        groups: Mapping[str, Mapping[str, EnvSource]],
+        given: Mapping[str, str],
+    ) -> dict[str, Environment]:
+        """Set what the deploy sets, and return the environment of each app. Raises `VariableError`."""
+        environments, lacking = {}, []
+        for group, env in groups.items():
+            try:
+                self._environments.define_group(group, env)
+            except VariableError as error:
+                lacking.append(str(error))
+        for app, config in configs.items():
+            self._environments.put(Owner("app", app), given, config)
+            self._environments.generate(app, config.env)
+        for app, config in configs.items():
+            try:
+                environments[app] = self._environments.resolve(app, config)
+            except VariableError as error:
+                lacking.append(str(error))
+        if lacking:
+            raise VariableError("; ".join(lacking))
+        return environments
