@@ -68,7 +68,7 @@ class Host:
 
     def deploy(self, folder: Path, name: str, **changes: object) -> Deployment:
         """Deploy as `portway deploy` does, without starting a process."""
-        arguments = {"path": str(folder), "name": name} | changes
+        arguments = {"source": str(folder), "name": name} | changes
         return ask_control(self.ready["data"], "deploy", arguments, Deployments).apps[0]
 
     def status(self, app: str) -> AppStatus:

@@ -1,4 +1,4 @@
-"""`portway deploy`: make a folder the live release of an app."""
+"""`portway deploy`: make a source the live release of an app."""
 
 import os
 from pathlib import Path
@@ -13,7 +13,7 @@ _SECONDS = 1800.0
 
 
 @click.command()
-@click.argument("path", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("source", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--name", help="The app's name, a part of its URL. Default: the folder's.")
 @click.option(
     "--public/--private",
@@ -33,7 +33,7 @@ _SECONDS = 1800.0
     help="A web page that may call it, by scheme, host and port; repeatable, '' for none. Default: as it is.",
 )
 @click.option("--runtime", type=click.Choice(["python", "node"]), help="Default: by the files of the folder.")
-@click.option("--root", "root_dir", metavar="DIR", help="The folder below PATH that holds the app.")
+@click.option("--root", "root_dir", metavar="DIR", help="The folder of the source that holds the app.")
 @click.option("--build", "build_command", metavar="COMMAND", help="Default: install what the folder requires.")
 @click.option("--start", "start_command", metavar="COMMAND", help="Serves MCP over HTTP on the port PORT.")
 @click.option("--server", metavar="FILE[:OBJECT]", help="The server to start. Default: it is looked for.")
@@ -68,7 +68,7 @@ _SECONDS = 1800.0
 @data_option
 @output_option
 def command(
-    path: Path,
+    source: Path,
     name: str | None,
     public: bool | None,
     access: str | None,
@@ -80,7 +80,7 @@ def command(
     output: str,
     **given: object,
 ) -> None:
-    """Deploy the folder PATH to the running host.
+    """Deploy SOURCE, a folder, to the running host.
 
     It holds a Portway server in server.py, main.py or app.py, or anything that --start serves. An option that is not
     given has the value in its render.yaml; without one, it stays as it was in the live release. The value '' resets an
@@ -95,7 +95,7 @@ def command(
         access = "public" if public else "gate"
     pages = [origin for origin in origins if origin] if origins else None
     arguments = given | {
-        "path": os.path.abspath(path),
+        "source": os.path.abspath(source),
         "name": name,
         "access": access,
         "origins": pages,

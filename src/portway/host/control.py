@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from portway.exceptions import ToolError
+from portway.host.builds.folder_source import FolderSource
 from portway.host.console import never_wait_for_stderr, say
 from portway.host.gate_client import GateClient
 from portway.host.instances.process_runtime import ProcessRuntime
@@ -105,7 +106,7 @@ async def _start(
     apps = {}
     for folder in folders:
         try:
-            for done in (await management.deploy_folder(folder, _print_step, DeployOptions())).apps:
+            for done in (await management.deploy_source(FolderSource(folder), _print_step, DeployOptions())).apps:
                 token = done.token or (await management.create_token(done.app, _TOKEN, rotate=True)).token
                 apps[done.app] = {"url": done.url, "token": token}
         except ToolError as error:

@@ -12,6 +12,7 @@ from portway.exceptions import SettingError, ToolError
 from portway.host.app_config import Access, Disk, RuntimeName
 from portway.host.blueprint.document import service_document
 from portway.host.builds.folder_source import FolderSource
+from portway.host.builds.source import Source
 from portway.host.files import remove_tree
 from portway.host.instances.instance_group import InstanceGroup
 from portway.host.instances.running_apps import RunningApps, as_token
@@ -70,7 +71,7 @@ class ManagementServer:
 
     async def deploy(
         self,
-        path: str,
+        source: str,
         ctx: Context,
         name: str | None = None,
         access: Access | None = None,
@@ -88,7 +89,7 @@ class ManagementServer:
         allowed: list[str] | None = None,
         skip: bool = False,  # noqa: FBT002  # a tool's caller names its arguments
     ) -> Deployments:
-        """Build the folder at `path` (absolute, on the host) and serve it as `name`, by default the folder's name.
+        """Build `source`, a folder of the host by its absolute path, and serve it as `name`, by default the folder's.
 
         A render.yaml in it says what each of its services is; they become apps, all of them or none. With `skip`, what
         of it is not hosted here is left out.
@@ -127,14 +128,14 @@ class ManagementServer:
         if storage_gb is not None:
             changes["disk"] = Disk(size_gb=storage_gb) if storage_gb else None
         options = DeployOptions(name, changes, variables or {}, allowed or [], skip)
-        return await self.deploy_folder(Path(path), report, options)
+        return await self.deploy_source(FolderSource(Path(source)), report, options)
 
-    async def deploy_folder(self, folder: Path, report: Report, options: DeployOptions) -> Deployments:
+    async def deploy_source(self, source: Source, report: Report, options: DeployOptions) -> Deployments:
         """Do what `deploy` does, with each step given to `report`. Raises `ToolError`."""
         try:
             origins = options.changes.get("origins")
             Cors(origins if isinstance(origins, list) else ())
-            done = await self._deployer.deploy(FolderSource(folder), report, options)
+            done = await self._deployer.deploy(source, report, options)
         except (DeployError, SettingError) as error:
             raise ToolError(str(error)) from None
         return Deployments(
