@@ -39,6 +39,11 @@ class Paths:
         return self.data / "tokens.jsonl"
 
     @property
+    def sessions(self) -> Path:
+        """What the gate knows of clients' sessions."""
+        return self.data / "sessions.jsonl"
+
+    @property
     def calls(self) -> Path:
         return self.data / "calls"
 

@@ -21,6 +21,7 @@ from portway.host.gate.control_socket import ControlSocket
 from portway.host.gate.gate_app import GateApp
 from portway.host.gate.metrics import Metrics
 from portway.host.gate.routing import Routes
+from portway.host.gate.session_records import SessionRecords
 from portway.host.gate.upstream_tokens import UpstreamTokens
 from portway.host.paths import Paths, locate
 from portway.host.secrets.key_file import KeyFile
@@ -38,12 +39,16 @@ class Gate:
     """What the listener of the process serves: the gate app, and what starts and stops with the process."""
 
     def __init__(self, paths: Paths, key_file: KeyFile | None = None) -> None:
-        """Read the secret and open the call record. Raises OSError when the data directory cannot be read."""
+        """Read the secret and what is known of sessions, and open the call record.
+
+        Raises OSError when the data directory cannot be read.
+        """
         routes, metrics = Routes(UpstreamTokens(key_file)), Metrics()
         self._routes = routes
         secret = paths.secret.read_bytes()
         self._record = CallRecord(paths.calls, secret)
-        self._app = GateApp(routes, self._record, metrics, secret)
+        self._sessions = SessionRecords(paths.sessions)
+        self._app = GateApp(routes, self._record, metrics, self._sessions, secret)
         self._control_socket = ControlSocket(self._app, routes, metrics, paths)
         self.end_streams = self._app.end_streams
 
@@ -59,6 +64,7 @@ class Gate:
         self._control_socket.stop()
         for backend in self._routes.backends.values():
             await backend.client.close()
+        self._sessions.close()
         self._record.close()
 
 

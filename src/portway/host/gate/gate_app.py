@@ -16,16 +16,17 @@ from portway.auth.tokens import OAUTH_PATHS, bearer
 from portway.host.gate import batch_calls
 from portway.host.gate.call_record import CallRecord, now
 from portway.host.gate.callers import Caller
-from portway.host.gate.foreign_sessions import SETTINGS, ForeignSessions
 from portway.host.gate.forwarded_headers import LAST_EVENT_ID, forwarded
 from portway.host.gate.gate_call import DEFERRED, GateCall
 from portway.host.gate.in_flight import InFlight
 from portway.host.gate.instance_ids import answer, asked_by, decode_place, progress
 from portway.host.gate.metrics import Metrics
+from portway.host.gate.moved_sessions import SETTINGS, MovedSessions
 from portway.host.gate.relay import Relay, accept
 from portway.host.gate.reply_stream import RelayedStream
 from portway.host.gate.routing import ENDPOINT, Route, Routes
-from portway.host.gate.session_ids import Session, SessionIds, has_ended
+from portway.host.gate.session_ids import SessionIds, has_ended
+from portway.host.gate.session_records import SessionRecords
 from portway.host.routing_table import Table
 from portway.http.asgi import Headers, Receive, Scope, Send
 from portway.http.request_body import BodyTooLarge, ClientDisconnected, read_body
@@ -71,14 +72,16 @@ _SUCCESSES = ("ok", DEFERRED)
 class GateApp:
     """The ASGI application. It holds the routes, the call record, the metrics and the calls in flight."""
 
-    def __init__(self, routes: Routes, record: CallRecord, metrics: Metrics, secret: bytes) -> None:
+    def __init__(
+        self, routes: Routes, record: CallRecord, metrics: Metrics, sessions: SessionRecords, secret: bytes
+    ) -> None:
         self._routes = routes
         self._record = record
         self._metrics = metrics
         self._in_flight = InFlight()
         self._session_ids = SessionIds(secret)
-        self._foreign = ForeignSessions(self._session_ids)
-        self._relay = Relay(self._session_ids, self._foreign, self._in_flight)
+        self._moved = MovedSessions(self._session_ids, sessions)
+        self._relay = Relay(self._session_ids, self._moved, self._in_flight)
         self.end_streams = self._in_flight.end_streams
         self._prefix, self._numbers = os.urandom(6).hex() + "-", itertools.count(1)  # for request ids
 
@@ -236,9 +239,8 @@ class GateApp:
             await self._forward_other(call, message, body, send)
         else:
             await self._relay.call(call, body, call.request_id, send)
-            session = call.session
-            if session is not None and session.opening and line.method in SETTINGS and line.outcome == "ok":
-                self._foreign.note(session, message, body)
+            if call.session is not None and line.method in SETTINGS and line.outcome == "ok":
+                self._moved.note(call, message, body)
 
     async def _serve_session(self, call: GateCall, scope: Scope, send: Send, fields: dict[bytes, bytes]) -> None:
         """Serve the GET stream and the DELETE of a session; the instance may refuse either."""
@@ -251,7 +253,7 @@ class GateApp:
         if SESSION in fields:
             self._find_session(call, fields[SESSION])
             if method == "DELETE" and call.session is not None:
-                call.pinned = call.route.instances.get(self._instance_of(call.session), call.pinned)
+                call.pinned = call.route.instances.get(self._moved.instance(call.session), call.pinned)
             elif LAST_EVENT_ID in fields:
                 self._find_stream(call, fields[LAST_EVENT_ID])
         if method == "GET":
@@ -269,12 +271,9 @@ class GateApp:
     def _find_session(self, call: GateCall, token: bytes) -> None:
         """Set the call's session, and the instance for its new calls. Raises RpcError (404) for another caller's."""
         call.session = session = self._session_ids.open(call.route.name, call.caller, token)
-        call.pinned = call.route.instance_for(self._instance_of(session), token)
+        call.pinned = call.route.instance_for(self._moved.instance(session), token)
         if call.route.foreign and not session.opening:  # the app was a server of Portway's when it was opened
             raise has_ended()
-
-    def _instance_of(self, session: Session) -> str:
-        return self._foreign.instance(session) if session.opening else session.instance
 
     def _find_stream(self, call: GateCall, last_event_id: bytes) -> None:
         """Set the instance whose stream a GET resumes, and the instance's own id of the event."""

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 
-from portway.host.gate.foreign_sessions import ForeignSessions
 from portway.host.gate.forwarded_headers import returned
 from portway.host.gate.gate_call import DEFERRED, GateCall
 from portway.host.gate.ids import (
@@ -17,6 +16,7 @@ from portway.host.gate.ids import (
 )
 from portway.host.gate.in_flight import LONGEST_ID, InFlight
 from portway.host.gate.instance_ids import EventPlace, cancellation, encode_place, name_instance
+from portway.host.gate.moved_sessions import MovedSessions
 from portway.host.gate.reply_stream import RelayedStream, one_line
 from portway.host.gate.routing import Backend
 from portway.host.gate.session_ids import SessionIds
@@ -55,9 +55,9 @@ _OF_STREAMS = (b"content-type", b"cache-control", b"x-accel-buffering")  # writt
 class Relay:
     """Sends requests to instances and replies to clients. Methods raise RpcError, for the client, on failure."""
 
-    def __init__(self, session_ids: SessionIds, foreign: ForeignSessions, in_flight: InFlight) -> None:
+    def __init__(self, session_ids: SessionIds, moved: MovedSessions, in_flight: InFlight) -> None:
         self._session_ids = session_ids
-        self._foreign = foreign
+        self._moved = moved
         self._in_flight = in_flight
 
     async def call(self, call: GateCall, body: bytes, request_id: int | str, send: Send) -> None:
@@ -124,7 +124,7 @@ class Relay:
         A refusal would make the official client 1.x give up its session; only 404 means that the session has ended.
         """
         session = call.session
-        if session is not None and session.opening and not self._foreign.enter(call, session, backend):
+        if session is not None and session.opening and not self._moved.enter(call, session, backend):
             await accept(call, send)  # the call that it is for has ended with the session there
             return
         try:
@@ -176,14 +176,14 @@ class Relay:
     async def end(self, call: GateCall, send: Send) -> None:
         """Proxy the DELETE of a session. Where the instance cannot end it (405), the gate refuses its id."""
         session, pinned = call.session, call.pinned
-        if session is None or not session.opening or (pinned is not None and self._foreign.is_open(session, pinned)):
+        if session is None or not session.opening or (pinned is not None and self._moved.is_open(session, pinned)):
             response = await self._request(call, "DELETE", call.route.endpoint, b"", repeatable=False)
             if session is None or not (response.status < 300 or response.status == 405):
                 _, kept = returned(response.headers, call, self._session_ids)
                 await self._pass(call, response, send, kept)
                 return
             await response.close()
-        self._foreign.end(session)
+        self._moved.end(session)
         self._session_ids.end(session)
         self._in_flight.end_session(session)
         call.line.outcome, call.line.status = "ok", 204
@@ -285,8 +285,9 @@ class Relay:
                 if not call.is_stream:
                     backend.in_flight += 1
                 try:
-                    if call.session is not None and call.session.opening:
-                        return await self._foreign.request(call, backend, method, target, body, repeatable=repeatable)
+                    session = call.session
+                    if session is not None and (session.opening or not self._moved.is_open(session, backend)):
+                        return await self._moved.request(call, backend, method, target, body, repeatable=repeatable)
                     return await backend.client.request(method, target, call.headers, body, repeatable=repeatable)
                 except ConnectFailed:
                     if not call.is_stream:

@@ -2,7 +2,7 @@
 
 The gate keeps no table of sessions, which a flood could fill or a restart lose: the id itself names the instance, and
 is valid only for the caller and the app it was given for. Where the instance's server is not Portway's, the id also
-holds the params of the client's `initialize`, by which `foreign_sessions` opens the session again elsewhere.
+holds the params of the client's `initialize`, by which `moved_sessions` opens the session again elsewhere.
 Specification: basic/transports (2025-11-25).
 """
 
@@ -18,6 +18,7 @@ from portway.protocol.errors import REFUSED, RpcError
 _LONGEST = 4096  # bytes of an instance's own session id
 _LONGEST_OPENING = 8192  # bytes of the params in an id
 _MOST_ENDED = 10_000
+_MAC_BYTES, _MAC_LENGTH = 18, 24  # as it is, and in base64
 
 
 class Session(msgspec.Struct, frozen=True):
@@ -31,13 +32,18 @@ class Session(msgspec.Struct, frozen=True):
     instance: str
     opening: bytes = b""
 
+    @property
+    def key(self) -> str:
+        """The part of the id by which the session is known, and which nobody can use it by: the MAC."""
+        return self.token[:_MAC_LENGTH].decode()
+
 
 class SessionIds:
     """Seals and opens session ids. Remembers only which sessions have ended, a bounded number of them."""
 
     def __init__(self, secret: bytes) -> None:
         self._ended: dict[bytes, None] = {}
-        self._keyed = blake2b(key=secret, digest_size=18, person=b"portway-session")
+        self._keyed = blake2b(key=secret, digest_size=_MAC_BYTES, person=b"portway-session")
 
     def seal(self, app: str, caller: Caller, instance: str, upstream: bytes, opening: bytes = b"") -> bytes | None:
         """Return the client's id of a session of `instance`; None when the instance's id is not visible ASCII."""

@@ -1,18 +1,17 @@
-"""Opens the session of a foreign server again: the server keeps it in one instance, and the client's outlives that.
+"""Brings a session to the instance that serves it next: the session is the client's, and outlives an instance.
 
 At an instance, a session is in one of two states:
 
-    unknown → open    the instance got the client's `initialize` again, notifications/initialized, and the log level and
-                      subscriptions that the client has set since; the first instance, the client's own `initialize`
-    open → unknown    the instance answers that it does not know the session
+    unknown → open    a server of Portway's takes the session's id, and gets the log level and the subscriptions that
+                      the client has set. A foreign one first gets the client's `initialize` again, and
+                      notifications/initialized. At the first instance it was the client that sent them
+    open → unknown    a foreign instance answers that it does not know the session
 
-If an instance does not open it, or only in another protocol version, the session has ended: 404, upon which the client
-initializes a new one. A session's id holds its `initialize` (`session_ids`). The rest is kept here, and lost when the
-gate is killed: then the session is opened without log level and subscriptions.
+If a foreign instance does not open it, or only in another protocol version, the session has ended: 404, upon which the
+client initializes a new one. The `initialize` is in the session's id (`session_ids`), the rest in `session_records`.
 """
 
 import asyncio
-from time import monotonic
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -21,6 +20,7 @@ from portway.host.gate.gate_call import GateCall
 from portway.host.gate.ids import is_reply, params_of
 from portway.host.gate.routing import Backend
 from portway.host.gate.session_ids import Session, SessionIds, has_ended, is_session_id
+from portway.host.gate.session_records import SessionRecord, SessionRecords
 from portway.http.asgi import Headers
 from portway.http.event_stream import EventParser
 from portway.http.http_client import BrokenResponse, Response
@@ -29,10 +29,6 @@ from portway.protocol.headers import SESSION, VERSION
 from portway.protocol.jsonrpc import UNREADABLE, Message, encode_notification, encode_request
 
 SETTINGS = frozenset(("logging/setLevel", "resources/subscribe", "resources/unsubscribe"))
-_MOST = 10_000  # sessions with something to keep; the one that was unused for longest is forgotten
-_MOST_BYTES = 16 * 1024 * 1024  # of the settings of all of them
-_MOST_BYTES_EACH = 65_536  # a session with more is not opened again
-_IDLE_SECONDS = 86_400.0
 _OPEN_SECONDS = 30.0
 _REPLY_BYTES = 1024 * 1024
 _ID = "portway.open"
@@ -52,33 +48,16 @@ class _Opened(msgspec.Struct):
 _opened = msgspec.json.Decoder(_Opened).decode
 
 
-class _Record:
-    """What the gate knows of a session beyond its id."""
+class MovedSessions:
+    """Opens sessions at the instances where they are not open yet."""
 
-    def __init__(self, session: Session) -> None:
-        self.instance = session.instance  # where its calls go
-        self.upstreams = {session.instance: session.upstream}  # its id at each instance; empty if the server has none
-        self.settings: dict[str, bytes] = {}  # requests: by URI the subscriptions, by "" the log level
-        self.is_whole = True
-        self.used = 0.0
-        self.opening = asyncio.Lock()
-
-    @property
-    def size(self) -> int:
-        return sum(map(len, self.settings.values()))
-
-
-class ForeignSessions:
-    """Opens sessions where they are not open yet. Keeps a bounded number of records, of a bounded size."""
-
-    def __init__(self, session_ids: SessionIds) -> None:
+    def __init__(self, session_ids: SessionIds, records: SessionRecords) -> None:
         self._session_ids = session_ids
-        self._records: dict[bytes, _Record] = {}  # by the client's id; the one that was unused for longest first
-        self._bytes = 0
+        self._records = records
 
     def instance(self, session: Session) -> str:
         """Return the instance that has the session's calls."""
-        record = self._records.get(session.token)
+        record = self._records.get(session)
         return session.instance if record is None else record.instance
 
     def is_open(self, session: Session, backend: Backend) -> bool:
@@ -90,9 +69,10 @@ class ForeignSessions:
         upstream = self._upstream(session, backend)
         if upstream is None:
             return False
-        call.headers = [item for item in call.headers if item[0] != SESSION]
-        if upstream:
-            call.headers.append((SESSION, upstream))
+        if session.opening:
+            call.headers = [item for item in call.headers if item[0] != SESSION]
+            if upstream:
+                call.headers.append((SESSION, upstream))
         return True
 
     async def request(
@@ -100,72 +80,58 @@ class ForeignSessions:
     ) -> Response:
         """Send a request in the call's session, which is opened first where it is not open.
 
-        If the instance does not know the session, open it and send the request again. Raises `UpstreamError`, and
-        RpcError (404) when the session has ended.
+        If a foreign instance does not know the session, open it and send the request again. Raises `UpstreamError`,
+        and RpcError (404) when the session has ended.
         """
         session = call.session
         assert session is not None
+        needs_all = session.opening or (method != "DELETE" and backend in call.route.backends)
         for _ in range(2):
-            if not self.enter(call, session, backend):
+            if not self.enter(call, session, backend) and needs_all:
                 await self._open(call, session, backend)
             sent = dict(call.headers).get(SESSION, b"")
             response = await backend.client.request(method, target, call.headers, body, repeatable=repeatable)
-            if not sent or not await _is_unknown(method, response):
+            if not session.opening or not sent or not await _is_unknown(method, response):
                 return response
             await response.close()
-            record = self._record(session)
+            record = self._records.of(session, session.instance)
             if record.upstreams.get(backend.instance.id) == sent:
                 del record.upstreams[backend.instance.id]
             if method == "DELETE":
                 break
         raise self._ended(session)
 
-    def note(self, session: Session, message: Message, body: bytes) -> None:
-        """Keep a setting that the instance has accepted."""
-        record = self._record(session)
-        uri = "" if message.params is UNSET or message.params.uri is UNSET else message.params.uri
-        self._bytes -= record.size
-        record.settings.pop(uri, None)
-        if message.method is not UNSET and message.method != "resources/unsubscribe":
-            record.settings[uri] = encode_request(_ID, message.method, params_of(body))
-        if record.size > _MOST_BYTES_EACH:
-            record.settings.clear()
-            record.is_whole = False
-        self._bytes += record.size
-        self._forget_oldest()
+    def note(self, call: GateCall, message: Message, body: bytes) -> None:
+        """Keep a setting that the call's instance has accepted."""
+        session, backend, method = call.session, call.backend, message.method
+        assert session is not None
+        assert backend is not None
+        upstream = self._upstream(session, backend)
+        if upstream is None or method is UNSET:  # it has ended meanwhile
+            return
+        name = "" if message.params is UNSET or message.params.uri is UNSET else message.params.uri
+        request = b"" if method == "resources/unsubscribe" else encode_request(_ID, method, params_of(body))
+        self._records.note(session, backend.instance.id, upstream, {name: request.decode()})
 
     def end(self, session: Session) -> None:
         """Forget a session that has ended."""
-        record = self._records.pop(session.token, None)
-        if record is not None:
-            self._bytes -= record.size
-
-    def _record(self, session: Session) -> _Record:
-        record = self._records.pop(session.token, None) or _Record(session)
-        record.used = monotonic()
-        self._records[session.token] = record
-        self._forget_oldest()
-        return record
-
-    def _forget_oldest(self) -> None:
-        while self._records:
-            token = next(iter(self._records))
-            record = self._records[token]
-            is_idle = monotonic() - record.used > _IDLE_SECONDS
-            if not is_idle and len(self._records) <= _MOST and self._bytes <= _MOST_BYTES:
-                return
-            del self._records[token]
-            self._bytes -= record.size
+        self._records.end(session)
 
     def _upstream(self, session: Session, backend: Backend) -> bytes | None:
-        record, instance = self._records.get(session.token), backend.instance.id
+        """Return the id of a session at an instance, None where it is not open.
+
+        It is empty if the server has none, or is Portway's and takes the one in the client's id.
+        """
+        record, instance = self._records.get(session), backend.instance.id
         if record is not None:
             return record.upstreams.get(instance)
+        if not session.opening:
+            return b""
         return session.upstream if instance == session.instance else None
 
     async def _open(self, call: GateCall, session: Session, backend: Backend) -> None:
         """Open the session at `backend` and enter it; several calls wait for the first of them to do so."""
-        record = self._record(session)
+        record = self._records.of(session, session.instance)
         async with record.opening:
             if self.enter(call, session, backend):
                 return
@@ -173,22 +139,40 @@ class ForeignSessions:
                 raise self._ended(session)
             try:
                 async with asyncio.timeout(_OPEN_SECONDS):
-                    upstream = await self._initialize(call, session, backend, record)
+                    upstream = await self._open_again(call, session, backend, record)
             except TimeoutError:
                 raise BrokenResponse("it did not open the session again in time") from None
             if upstream is None:
                 return
-            kept = {each: known for each, known in record.upstreams.items() if each in call.route.instances}
-            record.upstreams = kept | {backend.instance.id: upstream}
-            record.instance = backend.instance.id
+            known = call.route.instances
+            record.upstreams = {each: upstream for each, upstream in record.upstreams.items() if each in known}
+            self._records.note(session, backend.instance.id, upstream)
             self.enter(call, session, backend)
 
-    async def _initialize(self, call: GateCall, session: Session, backend: Backend, record: _Record) -> bytes | None:
-        """Open the session and send its settings again; None when the server refuses the caller, as it will the call.
+    async def _open_again(
+        self, call: GateCall, session: Session, backend: Backend, record: SessionRecord
+    ) -> bytes | None:
+        """Return the instance's id of the session, which then has its settings; None when it refuses the caller.
 
-        Raises `UpstreamError` when the server fails, RpcError when it does not open the session.
+        It will refuse the call, too. Raises `UpstreamError` when the server fails, RpcError when it does not open the
+        session.
         """
         headers = [item for item in call.headers if item[0] not in _OF_THE_CALL] + _OF_OPENING
+        upstream = b""
+        if not session.opening:
+            headers += [item for item in call.headers if item[0] in (SESSION, VERSION)]
+        elif (opened := await self._initialize(call, session, backend, headers)) is None:
+            return None
+        else:
+            upstream = opened
+        for body in [*record.settings.values()]:
+            response, _ = await _ask(call, backend, headers, body.encode())
+            if response.status in (401, 403):
+                return None
+        return upstream
+
+    async def _initialize(self, call: GateCall, session: Session, backend: Backend, headers: Headers) -> bytes | None:
+        """Send the client's `initialize`, and add to `headers` what follows from the reply; return as `_open_again`."""
         response, message = await _ask(call, backend, headers, encode_request(_ID, "initialize", session.opening))
         if response.status in (401, 403):
             return None
@@ -206,8 +190,7 @@ class ForeignSessions:
             headers.append((SESSION, upstream))
         else:
             upstream = b""
-        for body in (_INITIALIZED, *record.settings.values()):
-            await _ask(call, backend, headers, body)
+        await _ask(call, backend, headers, _INITIALIZED)
         return upstream
 
     def _ended(self, session: Session) -> RpcError:

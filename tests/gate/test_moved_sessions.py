@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from portway.host.gate import foreign_sessions
+from portway.host.gate import session_records
 from tests.gate.running_gate import STREAM, Rig, Seen, Upstream, call, chunk, event, reply, result, rig, running
 from tests.gate.test_draining import deploy
 from tests.gate.test_sessions import Client, message, run
@@ -92,16 +92,24 @@ async def answered_by(client: Client) -> str:
     return str(answer["result"]["by"])
 
 
+async def use_settings(client: Client) -> None:
+    """Set a level and subscribe, changing one's mind."""
+    settings = [("logging/setLevel", {"level": "debug"}), ("logging/setLevel", {"level": "error"})]
+    settings += [("resources/subscribe", {"uri": uri, "_meta": {"k": 1}}) for uri in ("a:1", "a:2")]
+    settings += [("resources/unsubscribe", {"uri": "a:1"})]
+    for number, (method, params) in enumerate(settings):
+        assert (await client.answer(message(method, number, **params), VERSION))[0] == 200
+
+
+SET = ["logging/setLevel", "resources/subscribe"]
+
+
 def test_a_session_is_opened_again_on_another_instance_with_all_that_its_client_has_set(tmp_path: Path) -> None:
     async def test() -> None:
         old, new = Instance("old"), Instance("new")
         async with rig(tmp_path, old.upstream, new.upstream, foreign=True) as gate:
             client = await open_session(gate)
-            settings = [("logging/setLevel", {"level": "debug"}), ("logging/setLevel", {"level": "error"})]
-            settings += [("resources/subscribe", {"uri": uri, "_meta": {"k": 1}}) for uri in ("a:1", "a:2")]
-            settings += [("resources/unsubscribe", {"uri": "a:1"})]
-            for number, (method, params) in enumerate(settings):
-                assert (await client.answer(message(method, number, **params), VERSION))[0] == 200
+            await use_settings(client)
             assert await answered_by(client) == "old"
             await deploy(gate)
             assert await asyncio.gather(*(answered_by(client) for _ in range(3))) == ["new"] * 3
@@ -109,14 +117,44 @@ def test_a_session_is_opened_again_on_another_instance_with_all_that_its_client_
             assert stream.status == 200
             await stream.close()
         (told,) = new.opened()
-        assert [each["method"] for each in told] == [
-            *("initialize", "notifications/initialized", "logging/setLevel", "resources/subscribe"),
-            *("tools/call",) * 3,
-        ]
+        opened = ["initialize", "notifications/initialized", *SET]
+        assert [each["method"] for each in told] == [*opened, *("tools/call",) * 3]
         assert told[0] == {"method": "initialize"} | OPENING
         assert (told[2]["level"], told[3]["uri"], told[3]["_meta"]) == ("error", "a:2", {"k": 1})
 
     run(test())
+
+
+@pytest.mark.parametrize("by", ["call", "stream"])
+def test_a_session_of_a_portway_server_gets_its_level_and_subscriptions_at_the_next_instance(
+    tmp_path: Path, by: str
+) -> None:
+    async def test() -> None:
+        old, new = Instance("old"), Instance("new")
+        new.stateless = True  # it takes the id that the old one gave
+        async with rig(tmp_path, old.upstream, new.upstream) as gate:
+            client, other = await open_session(gate), await open_session(gate)
+            await use_settings(client)
+            await deploy(gate)
+            if by == "stream":
+                stream = await client.ask("GET", VERSION)
+                assert stream.status == 200
+                await stream.close()
+            assert await asyncio.gather(*(answered_by(client) for _ in range(3))) == ["new"] * 3
+            assert await answered_by(other) == "new"
+        mine, others = ([each for each in new.upstream.requests if seen_in(each, name)] for name in old.sessions)
+        methods = [each.message["method"] if each.body else "GET" for each in mine]
+        assert methods == [*SET, *(["GET"] if by == "stream" else []), *("tools/call",) * 3]
+        assert mine[0].message["params"] == {"level": "error"}
+        assert mine[1].message["params"] == {"uri": "a:2", "_meta": {"k": 1}}
+        assert {each.headers["mcp-protocol-version"] for each in mine} == {"2025-11-25"}
+        assert len(others) == 1, "one that has set nothing costs nothing"
+
+    run(test())
+
+
+def seen_in(seen: Seen, session: str) -> bool:
+    return seen.headers.get("mcp-session-id") == session
 
 
 @pytest.mark.parametrize("unknown", [UNKNOWN, UNKNOWN_TO_EXPRESS], ids=["404", "400"])
@@ -187,18 +225,58 @@ def test_a_server_that_keeps_no_sessions_any_longer_serves_those_that_were_opene
     run(test())
 
 
-def test_a_gate_that_was_killed_knows_a_session_by_its_id(tmp_path: Path) -> None:
+@pytest.mark.parametrize("foreign", [False, True])
+def test_a_gate_that_is_started_after_a_kill_knows_a_session_and_what_its_client_has_set(
+    tmp_path: Path, foreign: bool
+) -> None:
     async def test() -> None:
         old, new = Instance("old"), Instance("new")
-        async with rig(tmp_path, old.upstream, new.upstream, foreign=True) as gate:
-            client = await open_session(gate)
+        new.stateless = not foreign
+        async with rig(tmp_path, old.upstream, new.upstream, foreign=foreign) as gate:
+            client, ended = await open_session(gate), await open_session(gate)
+            for each in (client, ended):
+                await use_settings(each)
+            assert (await ended.ask("DELETE", VERSION)).status == 204
             gate.paths.gate_socket.unlink()
+            written = gate.paths.sessions.read_bytes()
+            assert ended.session not in written
+            gate.paths.sessions.write_bytes(b"{damaged\n" + written + written[:20])  # the kill came while it wrote
             async with running(gate.paths) as second:
                 client.gate = second
                 assert await answered_by(client) == "old"
                 await deploy(second)
+                second.paths.gate_socket.unlink()
+                async with running(gate.paths) as third:
+                    client.gate = third
+                    assert await answered_by(client) == "new"
+        told = [each.message for each in new.upstream.requests]
+        opened = ["initialize", "notifications/initialized"] if foreign else []
+        assert [each["method"] for each in told] == [*opened, *SET, "tools/call"]
+        assert told[-2]["params"]["uri"] == "a:2"
+        assert len(gate.paths.sessions.read_bytes().splitlines()) == 2, "what it was, and the move"
+
+    run(test())
+
+
+def test_the_file_of_sessions_is_replaced_when_most_of_it_is_outdated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_records, "_LEAST_BYTES", 5_000)
+
+    async def test() -> None:
+        old, new = Instance("old"), Instance("new")
+        async with rig(tmp_path, old.upstream, new.upstream, foreign=True) as gate:
+            client = await open_session(gate)
+            for number in range(200):
+                changed = message("resources/subscribe" if number % 2 else "resources/unsubscribe", 1, uri="a:1")
+                assert (await client.answer(changed, VERSION))[0] == 200
+                assert gate.paths.sessions.stat().st_size < 10_000
+            gate.paths.gate_socket.unlink()
+            async with running(gate.paths) as second:
+                client.gate = second
+                await deploy(second)
                 assert await answered_by(client) == "new"
-        assert len(old.sessions) == len(new.sessions) == 1
+        assert [each["method"] for each in new.opened()[0]][2:] == ["resources/subscribe", "tools/call"]
 
     run(test())
 
@@ -221,8 +299,8 @@ def test_deleting_a_session_ends_it_where_it_is(tmp_path: Path) -> None:
 
 
 def test_what_is_kept_of_sessions_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(foreign_sessions, "_MOST", 2)
-    monkeypatch.setattr(foreign_sessions, "_MOST_BYTES_EACH", 200)
+    monkeypatch.setattr(session_records, "_MOST", 2)
+    monkeypatch.setattr(session_records, "_MOST_BYTES_EACH", 200)
 
     async def test() -> None:
         old, new = Instance("old"), Instance("new")

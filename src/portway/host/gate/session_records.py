@@ -1,0 +1,209 @@
+"""What the gate knows of sessions beyond their ids: what their clients have set, and the instances where they are open.
+
+A change appends a line to a file, which a gate that is started after a kill reads. The file is replaced by one with a
+line a session when the gate starts, and when most of its lines are outdated.
+"""
+
+import asyncio
+import contextlib
+import time
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from portway.host.files import write_durably
+from portway.host.gate.session_ids import Session
+
+_MOST = 10_000  # sessions; the one that was unused for longest is forgotten
+_MOST_BYTES = 16 * 1024 * 1024  # of the settings of all of them
+_MOST_EACH = 1024  # settings of one session
+_MOST_BYTES_EACH = 131_072
+_IDLE_SECONDS = 86_400
+_USE_SECONDS = 3600  # between notes of a session's use
+_LEAST_BYTES = 1024 * 1024  # appended before the file is replaced
+_LONGEST_LINE = 1024 * 1024
+
+
+class _Line(msgspec.Struct, array_like=True, omit_defaults=True):
+    """A change of one session, named by the `key` in its id. `used` is in seconds since the epoch.
+
+    `instance` has opened it, as `upstream`. `settings` are requests by what they set, "" for one that is undone; None
+    when there were too many.
+    """
+
+    key: str
+    used: int
+    instance: str = ""
+    upstream: str = ""
+    settings: dict[str, str] | None = {}
+    has_ended: bool = False
+
+
+class SessionRecord:
+    """What the gate knows of one session."""
+
+    __slots__ = ("instance", "is_whole", "opening", "settings", "upstreams", "used")
+
+    def __init__(self, instance: str, upstream: bytes) -> None:
+        self.instance = instance  # where its calls go
+        self.upstreams = {instance: upstream}  # its id at each instance where it is open; empty if the server has none
+        self.settings: dict[str, str] = {}  # requests: by URI the subscriptions, by "" the log level
+        self.is_whole = True  # False when there were too many settings to keep
+        self.used = int(time.time())
+        self.opening = asyncio.Lock()
+
+    @property
+    def size(self) -> int:
+        """The bytes of its settings."""
+        return sum(len(name) + len(request) for name, request in self.settings.items())
+
+    def apply(self, line: _Line) -> None:
+        """Make a change."""
+        self.used = line.used
+        if line.instance:
+            self.instance = line.instance
+            self.upstreams[line.instance] = line.upstream.encode()
+        for name, request in (line.settings or {}).items():
+            self.settings.pop(name, None)
+            if request:
+                self.settings[name] = request
+        if line.settings is None or len(self.settings) > _MOST_EACH or self.size > _MOST_BYTES_EACH:
+            self.settings.clear()
+            self.is_whole = False
+
+    def line(self, key: str) -> _Line:
+        """Return all of it as one change."""
+        settings = self.settings.copy() if self.is_whole else None
+        return _Line(key, self.used, self.instance, self.upstreams[self.instance].decode(), settings)
+
+
+class SessionRecords:
+    """The records of a bounded number of sessions, of a bounded size, in memory and in the file at `path`."""
+
+    def __init__(self, path: Path) -> None:
+        """Read the file and replace it. Without a file that can be written, records last as long as this process."""
+        self._path = path
+        self._records: dict[str, SessionRecord] = {}  # by the key in the session's id; the one unused for longest first
+        self._bytes = 0  # of their settings
+        self._file: BinaryIO | None = None
+        self._appended = self._most = 0
+        self._late: list[bytes] = []  # lines that came while the file was being replaced
+        self._replacing: asyncio.Task[None] | None = None
+        with contextlib.suppress(FileNotFoundError):
+            self._read()
+        with contextlib.suppress(OSError):
+            self._begin(self._write_all(self._lines()))
+
+    def get(self, session: Session) -> SessionRecord | None:
+        """Return what is known of a session."""
+        record = self._records.get(session.key) if self._records else None
+        if record is not None and time.time() - record.used > _USE_SECONDS:
+            self._change(session, _Line(session.key, int(time.time())))
+        return record
+
+    def of(self, session: Session, instance: str) -> SessionRecord:
+        """Return what is known of a session; one of which nothing is known is open at `instance`."""
+        record = self._records.get(session.key)
+        if record is None:
+            self._records[session.key] = record = SessionRecord(instance, session.upstream if session.opening else b"")
+            self._forget_oldest()
+        return record
+
+    def note(self, session: Session, instance: str, upstream: bytes, settings: dict[str, str] | None = None) -> None:
+        """Note where the session's calls go, what its id is there, and which settings have changed."""
+        self.of(session, instance)
+        self._change(session, _Line(session.key, int(time.time()), instance, upstream.decode(), settings or {}))
+
+    def end(self, session: Session) -> None:
+        """Forget a session that has ended."""
+        record = self._records.pop(session.key, None)
+        if record is not None:
+            self._bytes -= record.size
+            self._append(_Line(session.key, record.used, has_ended=True))
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._replacing is not None:
+            self._replacing.cancel()
+        if self._file is not None:
+            self._file.close()
+
+    def _change(self, session: Session, line: _Line) -> None:
+        record = self._records.pop(session.key)
+        self._records[session.key] = record
+        self._apply(record, line)
+        self._append(line if record.is_whole else record.line(session.key))
+
+    def _apply(self, record: SessionRecord, line: _Line) -> None:
+        self._bytes -= record.size
+        record.apply(line)
+        self._bytes += record.size
+        self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
+        while self._records:
+            key = next(iter(self._records))
+            record = self._records[key]
+            is_idle = time.time() - record.used > _IDLE_SECONDS
+            if not is_idle and len(self._records) <= _MOST and self._bytes <= _MOST_BYTES:
+                return
+            del self._records[key]
+            self._bytes -= record.size
+
+    def _read(self) -> None:
+        """Read the file; a line that a kill or a full disk has left incomplete is skipped. Raises OSError."""
+        decode = msgspec.json.Decoder(_Line).decode
+        with self._path.open("rb") as file:
+            while text := file.readline(_LONGEST_LINE):
+                try:
+                    line = decode(text)
+                except (msgspec.DecodeError, UnicodeDecodeError):
+                    continue
+                record = self._records.pop(line.key, None)
+                if line.has_ended:
+                    self._bytes -= 0 if record is None else record.size
+                elif record is not None or line.instance:
+                    self._records[line.key] = record = record or SessionRecord(line.instance, b"")
+                    self._apply(record, line)
+
+    def _lines(self) -> list[_Line]:
+        return [record.line(key) for key, record in self._records.items()]
+
+    def _write_all(self, lines: list[_Line]) -> int:
+        """Replace the file; return its size. Raises OSError."""
+        data = msgspec.json.Encoder().encode_lines(lines)
+        write_durably(self._path, data)
+        return len(data)
+
+    def _begin(self, size: int) -> None:
+        """Append to the file, which has just been replaced. Raises OSError."""
+        if self._file is not None:
+            self._file.close()
+        self._file = self._path.open("ab", buffering=0)
+        self._appended, self._most = 0, max(_LEAST_BYTES, size)
+
+    def _append(self, line: _Line) -> None:
+        data = msgspec.json.encode(line) + b"\n"
+        if self._replacing is not None:
+            self._late.append(data)
+            return
+        try:
+            is_written = self._file is not None and self._file.write(data) == len(data)
+        except OSError:
+            is_written = False
+        self._appended += len(data)
+        if self._appended > self._most or not is_written:
+            self._replacing = asyncio.get_running_loop().create_task(self._replace())
+
+    async def _replace(self) -> None:
+        """Replace the file on a thread, then add what has changed meanwhile."""
+        try:
+            self._begin(await asyncio.to_thread(self._write_all, self._lines()))
+            if self._file is not None:
+                self._file.write(b"".join(self._late))
+        except OSError:  # it is tried again with the next change; that the disk refuses, the call record tells
+            pass
+        finally:
+            self._late.clear()
+            self._replacing = None
