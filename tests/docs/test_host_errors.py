@@ -23,7 +23,7 @@ from click.testing import CliRunner
 
 from portway.cli import control_client
 from portway.cli.main import cli
-from portway.host.builds import folder_source
+from portway.host.builds import source_rules
 from portway.host.builds.build_error import BuildError
 from portway.host.builds.folder_source import FolderSource
 from portway.host.builds.source import SourceError
@@ -160,7 +160,7 @@ def test_an_invalid_database_is_refused_with_the_documented_texts(tmp_path: Path
 def test_a_folder_that_is_too_large_is_refused_with_the_documented_text(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(folder_source, "_LARGEST", 3)
+    monkeypatch.setattr(source_rules, "LARGEST_BYTES", 3)
     (tmp_path / "data").write_text("four")
     with pytest.raises(SourceError) as refused:
         FolderSource(tmp_path).copy_to(tmp_path.parent / "copy")

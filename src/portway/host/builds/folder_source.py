@@ -8,13 +8,9 @@ from pathlib import Path
 
 from portway.host.builds.git_variables import git_variables
 from portway.host.builds.source import SourceError
+from portway.host.builds.source_rules import SKIPPED, refuse_large, refuse_link_out
 
-_SKIPPED = {
-    *(".git", ".hg", ".venv", "venv", "node_modules", "__pycache__"),
-    *(".mypy_cache", ".ruff_cache", ".pytest_cache"),
-}
 _GIT_SECONDS = 10.0
-_LARGEST = 512 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,26 +40,24 @@ class FolderSource:
         root = self.folder.resolve()
         if target.is_relative_to(root):
             raise SourceError(f"{root} holds the host's data directory: start `portway up` with a --data outside of it")
-        size, limit = 0, _LARGEST // 2**20
+        size = 0
         target.mkdir(parents=True)
         for place, folders, files in os.walk(root):
-            folders[:] = [name for name in folders if name not in _SKIPPED and name != ".env"]
+            folders[:] = [name for name in folders if name not in SKIPPED and name != ".env"]
             here = Path(place)
             there = target / here.relative_to(root)
             for name in [*folders, *files]:
                 path = here / name
-                if name in _SKIPPED or (name == ".env" and not _is_tracked(path)):
+                if name in SKIPPED or (name == ".env" and not _is_tracked(path)):
                     continue
                 if path.is_symlink():
-                    _copy_link(path, there / name, root)
+                    refuse_link_out(path, root, str(path))
+                    (there / name).symlink_to(path.readlink())
                 elif path.is_dir():
                     (there / name).mkdir()
                 elif path.is_file():
                     size += path.stat().st_size
-                    if size > _LARGEST:
-                        raise SourceError(
-                            f"{root} holds more than {limit} MB: move what the server does not need out of it"
-                        )
+                    refuse_large(size, str(root))
                     shutil.copy2(path, there / name)
                 else:
                     raise SourceError(f"{path} is neither a file nor a folder: remove it from what you deploy")
@@ -78,13 +72,3 @@ def _is_tracked(path: Path) -> bool:
     except (OSError, subprocess.TimeoutExpired):
         return False
     return bool(done.stdout)
-
-
-def _copy_link(link: Path, target: Path, root: Path) -> None:
-    try:
-        pointed = link.resolve()
-    except (RuntimeError, OSError):  # a loop: the former until Python 3.12
-        raise SourceError(f"{link} is a link that leads to itself: remove it") from None
-    if not pointed.is_relative_to(root) or link.readlink().is_absolute():
-        raise SourceError(f"{link} is a link out of the folder (to {link.readlink()}): replace it by what it points to")
-    target.symlink_to(link.readlink())

@@ -1,0 +1,84 @@
+"""Runs git on a repository of the host, apart from what a user, the system or a client has configured."""
+
+import logging
+import os
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+MISSING = "git is not installed on this host: install it, as by `apt-get install git`"
+_SECONDS = 120.0  # for one command
+_log = logging.getLogger("portway.host.git")
+
+
+class GitError(Exception):
+    """Git did not do what was asked of it; the message is one sentence, without paths of the host."""
+
+
+def git_program() -> str:
+    """Return the path of git. Raises `GitError` when there is none."""
+    if (found := shutil.which("git")) is None:
+        raise GitError(MISSING)
+    return found
+
+
+def git_environment(repository: Path) -> dict[str, str]:
+    """Return the whole environment of a git command: it reads no configuration but the repository's own."""
+    return {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "LC_ALL": "C",
+        "HOME": "/nonexistent",
+        "GIT_DIR": str(repository),
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_ATTR_NOSYSTEM": "1",
+        "GIT_NO_REPLACE_OBJECTS": "1",
+        "GIT_TERMINAL_PROMPT": "0",
+    }
+
+
+def run_git(environment: Mapping[str, str], *arguments: str, given: bytes = b"", cwd: Path | None = None) -> bytes:
+    """Run one command to its end and return what it printed. Raises `GitError`."""
+    try:
+        done = subprocess.run(
+            [git_program(), *arguments],
+            env=environment,
+            cwd=cwd,
+            input=given,
+            capture_output=True,
+            timeout=_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise GitError(f"git {arguments[0]} took longer than {_SECONDS:.0f} s") from None
+    if done.returncode:
+        _log.warning("git %s failed: %s", arguments[0], done.stderr.decode(errors="replace").strip())
+        raise GitError(f"git {arguments[0]} failed, as the host's log says")
+    return done.stdout
+
+
+@contextmanager
+def open_git(environment: Mapping[str, str], *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a command while the block lasts, and no longer than one may take; its input and output are pipes.
+
+    Raises `GitError` when there is no git.
+    """
+    process = subprocess.Popen(
+        [git_program(), *arguments],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    timer = threading.Timer(_SECONDS, process.kill)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield process
+    finally:
+        timer.cancel()
+        process.kill()
+        process.communicate()
