@@ -201,7 +201,7 @@ class SessionRecords:
         try:
             self._begin(await asyncio.to_thread(self._write_all, self._lines()))
             if self._file is not None:
-                self._file.write(b"".join(self._late))
+                self._appended = self._file.write(b"".join(self._late)) or 0
         except OSError:  # it is tried again with the next change; that the disk refuses, the call record tells
             pass
         finally:
