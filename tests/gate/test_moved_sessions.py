@@ -262,13 +262,13 @@ def test_a_gate_that_is_started_after_a_kill_knows_a_session_and_what_its_client
 def test_the_file_of_sessions_is_replaced_when_most_of_it_is_outdated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session_records, "_LEAST_BYTES", 5_000)
+    monkeypatch.setattr(session_records, "_LEAST_BYTES", 2_000)
 
     async def test() -> None:
         old, new = Instance("old"), Instance("new")
         async with rig(tmp_path, old.upstream, new.upstream, foreign=True) as gate:
             client, sizes = await open_session(gate), list[int]()
-            for number in range(200):
+            for number in range(80):
                 changed = message("resources/subscribe" if number % 2 else "resources/unsubscribe", 1, uri="a:1")
                 assert (await client.answer(changed, VERSION))[0] == 200
                 sizes.append(gate.paths.sessions.stat().st_size)
