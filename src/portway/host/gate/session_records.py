@@ -83,7 +83,7 @@ class SessionRecords:
 
     def __init__(self, path: Path) -> None:
         """Read the file and replace it. Without a file that can be written, records last as long as this process."""
-        self._path = path
+        self._path, self._draft = path, path.with_suffix(".draft")
         self._records: dict[str, SessionRecord] = {}  # by the key in the session's id; the one unused for longest first
         self._bytes = 0  # of their settings
         self._file: BinaryIO | None = None
@@ -93,7 +93,7 @@ class SessionRecords:
         with contextlib.suppress(FileNotFoundError):
             self._read()
         with contextlib.suppress(OSError):
-            self._begin(self._write_all(self._lines()))
+            self._use(self._write_draft(self._lines()))
 
     def get(self, session: Session) -> SessionRecord | None:
         """Return what is known of a session."""
@@ -170,40 +170,39 @@ class SessionRecords:
     def _lines(self) -> list[_Line]:
         return [record.line(key) for key, record in self._records.items()]
 
-    def _write_all(self, lines: list[_Line]) -> int:
-        """Replace the file; return its size. Raises OSError."""
-        data = msgspec.json.Encoder().encode_lines(lines)
-        write_durably(self._path, data)
-        return len(data)
-
-    def _begin(self, size: int) -> None:
-        """Append to the file, which has just been replaced. Raises OSError."""
-        if self._file is not None:
-            self._file.close()
-        self._file = self._path.open("ab", buffering=0)
-        self._appended, self._most = 0, max(_LEAST_BYTES, size)
-
     def _append(self, line: _Line) -> None:
         data = msgspec.json.encode(line) + b"\n"
-        if self._replacing is not None:
-            self._late.append(data)
-            return
         try:
             is_written = self._file is not None and self._file.write(data) == len(data)
         except OSError:
             is_written = False
         self._appended += len(data)
-        if self._appended > self._most or not is_written:
+        if self._replacing is not None:
+            self._late.append(data)
+        elif self._appended > self._most or not is_written:
             self._replacing = asyncio.get_running_loop().create_task(self._replace())
 
     async def _replace(self) -> None:
-        """Replace the file on a thread, then add what has changed meanwhile."""
+        """Replace the file by what is known; most of that is written on a thread."""
         try:
-            self._begin(await asyncio.to_thread(self._write_all, self._lines()))
-            if self._file is not None:
-                self._appended = self._file.write(b"".join(self._late)) or 0
+            self._use(await asyncio.to_thread(self._write_draft, self._lines()))
         except OSError:  # it is tried again with the next change; that the disk refuses, the call record tells
             pass
         finally:
             self._late.clear()
             self._replacing = None
+
+    def _write_draft(self, lines: list[_Line]) -> int:
+        """Write the next file; return its size. Raises OSError."""
+        data = msgspec.json.Encoder().encode_lines(lines)
+        write_durably(self._draft, data)
+        return len(data)
+
+    def _use(self, size: int) -> None:
+        """Replace the file by the draft and what has changed since. Raises OSError."""
+        file = self._draft.open("ab", buffering=0)
+        self._appended, self._most = file.write(b"".join(self._late)) or 0, max(_LEAST_BYTES, size)
+        self._draft.replace(self._path)
+        if self._file is not None:
+            self._file.close()
+        self._file = file
