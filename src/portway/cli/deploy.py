@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from portway.cli.control_client import ask_control
+from portway.cli.deployment import SupersededError, print_deployment, print_step
 from portway.cli.options import data_option, output_option, print_json
 from portway.cli.variables import read_values
 
@@ -85,7 +86,8 @@ def command(
     It holds a Portway server in server.py, main.py or app.py, or anything that --start serves. An option that is not
     given has the value in its render.yaml; without one, it stays as it was in the live release. The value '' resets an
     option. A new private app's token is shown once. When the deploy fails, the previous release goes on serving, and
-    the exit code is 1.
+    the exit code is 1. It waits while another deploy
+    or change of the app is under way; when a newer deploy comes meanwhile, that one is done instead: exit code 3.
     """
     from portway.host.management.management_types import Deployments
 
@@ -103,17 +105,11 @@ def command(
         "allowed": list(allowed),
         "skip": skip,
     }
-    done = ask_control(data, "deploy", arguments, Deployments, on_step=_print_step, seconds=_SECONDS)
+    done = ask_control(data, "deploy", arguments, Deployments, on_step=print_step, seconds=_SECONDS)
+    if done.superseded:
+        raise SupersededError(done.superseded)
     if output == "json":
         print_json(done.apps[0] if len(done.apps) == 1 else done)
         return
     for app in done.apps:
-        seconds = app.duration_ms / 1000
-        click.echo(f"=====> {app.url}   release {app.release}, {app.tools} tools, {seconds:.1f}s", err=True)
-        click.echo(app.url)
-        if app.token:
-            click.echo(f"token {app.token}   (shown once; more with `portway token create {app.app} NAME`)")
-
-
-def _print_step(step: str) -> None:
-    click.echo(f"-----> {step}", err=True)
+        print_deployment(app)

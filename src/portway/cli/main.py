@@ -23,6 +23,9 @@ VERBS = {
     "check": Verb("portway.cli.check", "Validate a folder and its render.yaml without deploying."),
     "deploy": Verb("portway.cli.deploy", "Deploy a folder to the running host."),
     "ps": Verb("portway.cli.ps", "List the host's apps and their instances."),
+    "releases": Verb("portway.cli.releases", "List an app's releases, newest first."),
+    "rollback": Verb("portway.cli.rollback", "Serve an earlier release of an app again."),
+    "restart": Verb("portway.cli.restart", "Start an app anew, without a pause."),
     "config": Verb("portway.cli.config", "Print what an app is, as a service of a render.yaml."),
     "logs": Verb("portway.cli.logs", "Show an app's log."),
     "token": Verb("portway.cli.token", "Create, list and revoke an app's tokens."),
@@ -67,5 +70,5 @@ def cli() -> None:
 
 
 def main() -> None:
-    """The console script. Exit codes: 0 done, 1 it failed, 2 wrong usage."""
+    """The console script. Exit codes: 0 done, 1 it failed, 2 wrong usage, 3 superseded by a newer deploy."""
     cli(prog_name="portway")

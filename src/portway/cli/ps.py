@@ -8,6 +8,7 @@ import click
 
 from portway.cli.control_client import ask_control
 from portway.cli.options import data_option, output_option, print_json
+from portway.cli.table import print_table
 
 if TYPE_CHECKING:
     from portway.host.management.management_types import AppStatus
@@ -30,9 +31,7 @@ def command(data: str | None, output: str) -> None:
         up = f"{app.instances}/{app.wanted}"
         use = f"{app.memory / 2**20:.0f} MB", f"{app.cpu:.1f}s", _storage(app)
         rows.append((app.app, app.state, release, up, str(app.restarts), *use, app.isolation, app.url))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print_table(rows)
     for app in found.apps:
         if app.reason:
             click.echo(

@@ -171,11 +171,14 @@ class Paths:
         shutil.rmtree(self.run, ignore_errors=True)
         (self.data / "run").unlink(missing_ok=True)
 
+    def releases(self, app: str) -> list[Path]:
+        """Return the folders of the app's releases."""
+        folder = self.app(app) / "releases"
+        return [path for path in folder.iterdir() if path.name.isdecimal()] if folder.is_dir() else []
+
     def newest_release(self, app: str) -> int:
         """Return the greatest number of the app's releases on disk, 0 when there is none."""
-        folder = self.app(app) / "releases"
-        numbers = [int(name) for name in os.listdir(folder) if name.isdecimal()] if folder.is_dir() else []
-        return max(numbers, default=0)
+        return max((int(folder.name) for folder in self.releases(app)), default=0)
 
     def _require_whole_files(self) -> None:
         """Refuse a data directory with a missing or damaged file; make the secret of a new host."""

@@ -8,6 +8,7 @@ long a real-time process may run without a pause; as a limit, every mark is over
 import contextlib
 import hashlib
 import os
+import pwd
 import resource
 import signal
 from collections.abc import Callable, Iterator
@@ -67,6 +68,14 @@ def end_strays(paths: Paths, keep: set[str]) -> None:
     for folder in (*paths.instances.iterdir(), *paths.data.glob("apps/*/releases/*/tmp/*")):
         if folder.name not in keep:
             remove_tree(folder)
+
+
+def local_user() -> str:
+    """Return the name of the user who runs the host, or the number of one without a name."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
 
 
 def exit_in_words(code: int) -> str:

@@ -17,7 +17,7 @@ from portway.host.instances.runtime import Instance, Runtime
 from portway.host.instances.starter import Starter
 from portway.host.instances.storage import StorageWatch
 from portway.host.paths import Paths
-from portway.host.releases.prune import prune
+from portway.host.releases.prune import prune, prune_orphans
 from portway.host.releases.release import Release
 from portway.host.store import InstanceRecord, Store, StoreError, TokenRecord
 from portway.host.token_table import Token, TokenChange, TokenWriter
@@ -228,6 +228,7 @@ class RunningApps:
 
     async def _fail_interrupted(self) -> None:
         await asyncio.to_thread(remove_tree, self._paths.drafts)
+        await asyncio.to_thread(prune_orphans, self._store, self._paths)
         for app in self._store.apps():
             for record in self._store.releases(app.name):
                 if record.status == "building":

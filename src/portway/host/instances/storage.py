@@ -5,9 +5,9 @@ its log says so.
 """
 
 import asyncio
-import contextlib
 from collections.abc import Mapping
 
+from portway.host.disk_use import disk_use
 from portway.host.instances.instance_group import InstanceGroup
 from portway.host.logs.log_file import LogFile
 from portway.host.paths import Paths
@@ -27,26 +27,11 @@ class StorageWatch:
         self._exceeded: set[str] = set()
 
     async def measure(self, seconds: float = _MEASURE_SECONDS) -> None:
-        """Measure as many as can be read within `seconds`, by `du`, whose work burdens no other process."""
+        """Measure as many as can be read within `seconds`."""
         apps = {str(folder): folder.parent.name for folder in self._paths.storages()}
+        found = await disk_use(apps, seconds)
         self.used = {app: used for app, used in self.used.items() if app in apps.values()}
-        if not apps:
-            return
-        command = ["du", "-skH", "--", *apps]
-        with contextlib.suppress(OSError):  # there is no du, no memory for it, or no time: TimeoutError is one
-            pipe, nowhere = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
-            process = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=nowhere)
-            assert process.stdout is not None
-            try:
-                async with asyncio.timeout(seconds):
-                    async for line in process.stdout:
-                        kilobytes, _, folder = line.decode().rstrip("\n").partition("\t")
-                        self.used[apps[folder]] = int(kilobytes) * 1024
-                    await process.wait()
-            finally:
-                if process.returncode is None:
-                    process.kill()
-                    await process.wait()
+        self.used |= {apps[folder]: used for folder, used in found.items()}
 
     async def run(self) -> None:
         """Measure every minute. An app that exceeds its size reads of it in its log: once, until it is smaller."""

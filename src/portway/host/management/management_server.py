@@ -28,16 +28,20 @@ from portway.host.management.management_types import (
     TokenInfo,
     TokenList,
 )
+from portway.host.management.progress import report_to
+from portway.host.management.release_tools import ReleaseTools
 from portway.host.management.variable_tools import VariableTools
 from portway.host.new_token import new_token
 from portway.host.paths import Paths
+from portway.host.processes import local_user
 from portway.host.releases.deploy import Deployer
-from portway.host.releases.deploy_error import DeployError
+from portway.host.releases.deploy_error import DeployError, Superseded
+from portway.host.releases.make_releases import Deployed
 from portway.host.releases.release import Release
 from portway.host.releases.source_apps import DeployOptions
 from portway.host.releases.steps import Report
 from portway.host.secrets.messages import hide
-from portway.host.store import AppRecord, Store, StoreError
+from portway.host.store import AppRecord, Cause, Store, StoreError
 from portway.host.token_table import TokenChange
 from portway.http.cors import Cors
 from portway.server.context import Context
@@ -54,6 +58,7 @@ class ManagementServer:
         self._running = running
         self._deployer = deployer
         self._url = url
+        self._user = local_user()
 
     def server(self) -> Server:
         """Return an MCP server with this class's methods as its tools."""
@@ -66,7 +71,9 @@ class ManagementServer:
         server.tool(self.list_tokens)
         server.tool(self.revoke_token)
         server.tool(self.destroy)
-        VariableTools(self._store, self._deployer, self._running).register(server)
+        VariableTools(self._store, self._deployer, self._running, self._user).register(server)
+        releases = ReleaseTools(self._paths, self._store, self._deployer, self._app, self._deployment, self._user)
+        releases.register(server)
         return server
 
     async def deploy(
@@ -105,13 +112,6 @@ class ManagementServer:
         blueprint says, or stays as it is. `variables` are set first, as by `set_variables`. The files `allowed`, paths
         or patterns, may hold secrets.
         """
-        steps = 0
-
-        async def report(step: str) -> None:
-            nonlocal steps
-            steps += 1
-            await ctx.report_progress(steps, message=step)
-
         given = {
             "access": access,
             "upstream_token": upstream_token,
@@ -127,8 +127,10 @@ class ManagementServer:
         changes: dict[str, object] = {field: value for field, value in given.items() if value is not None}
         if storage_gb is not None:
             changes["disk"] = Disk(size_gb=storage_gb) if storage_gb else None
-        options = DeployOptions(name, changes, variables or {}, allowed or [], skip)
-        return await self.deploy_source(FolderSource(Path(source)), report, options)
+        options = DeployOptions(
+            name, changes, variables or {}, allowed or [], skip, Cause("deploy", asked_by=self._user)
+        )
+        return await self.deploy_source(FolderSource(Path(source)), report_to(ctx), options)
 
     async def deploy_source(self, source: Source, report: Report, options: DeployOptions) -> Deployments:
         """Do what `deploy` does, with each step given to `report`. Raises `ToolError`."""
@@ -136,14 +138,11 @@ class ManagementServer:
             origins = options.changes.get("origins")
             Cors(origins if isinstance(origins, list) else ())
             done = await self._deployer.deploy(source, report, options)
+        except Superseded as error:
+            return Deployments([], str(error))
         except (DeployError, SettingError) as error:
             raise ToolError(str(error)) from None
-        return Deployments(
-            [
-                Deployment(one.app, one.release, self.url_of(one.app), one.token, one.tools, one.duration_ms)
-                for one in done
-            ]
-        )
+        return Deployments([self._deployment(one) for one in done])
 
     async def list_apps(self) -> AppList:
         """List every app with its state and what it uses."""
@@ -211,7 +210,7 @@ class ManagementServer:
         """Stop an app and delete its releases, logs and tokens."""
         self._app(app)
         try:
-            with self._deployer.exclusive(app):
+            with self._deployer.turns.at_once(app):
                 dropped = [TokenChange(drop=token.digest) for token in self._store.tokens(app)]
                 self._store.forget_tokens(app)
                 self._running.write_tokens(*dropped)
@@ -223,6 +222,9 @@ class ManagementServer:
 
     def url_of(self, app: str) -> str:
         return f"{self._url}/{app}/mcp"
+
+    def _deployment(self, done: Deployed) -> Deployment:
+        return Deployment(done.app, done.release, self.url_of(done.app), done.token, done.tools, done.duration_ms)
 
     def _status(self, app: AppRecord, group: InstanceGroup | None) -> AppStatus:
         if group is None:

@@ -18,9 +18,36 @@ class Deployment:
 
 @dataclass(frozen=True, slots=True)
 class Deployments:
-    """A deploy that succeeded, of every app of its source."""
+    """A deploy that succeeded, of every app of its source; or one that was not begun: `superseded` says by what."""
 
     apps: list[Deployment]
+    superseded: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseInfo:
+    """A release. `status` is "building", "live", "ready" (it can be gone back to) or "failed", for the `error`.
+
+    `cause`, `detail`, `asked_by` and `commit` are as in the store's `Cause`. `created` is in Unix seconds. `size` is
+    what its folder uses of the disk in bytes, None when it could not be measured; a build's files count where they
+    were built.
+    """
+
+    release: int
+    status: str
+    cause: str
+    detail: str
+    source: str
+    asked_by: str
+    commit: str
+    created: int
+    size: int | None
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseList:
+    releases: list[ReleaseInfo]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,23 +13,27 @@ from portway.host.management.management_types import (
     VariableInfo,
     VariableList,
 )
+from portway.host.management.progress import report_to
 from portway.host.releases.deploy import Deployer
 from portway.host.releases.deploy_error import DeployError
 from portway.host.secrets.dotenv_file import read_dotenv
 from portway.host.secrets.variables import Owner, VariableError
-from portway.host.store import Store, StoreError
+from portway.host.store import Cause, Store, StoreError
 from portway.server.context import Context
+
+_MOST_NAMED = 10  # variables that the history of an app names for one change
 
 
 class VariableTools:
     """The tools. Each names an `app` or a `group`."""
 
-    def __init__(self, store: Store, deployer: Deployer, running: RunningApps) -> None:
+    def __init__(self, store: Store, deployer: Deployer, running: RunningApps, user: str) -> None:
         self._store = store
         self._environments = deployer.environments
         self._variables = deployer.environments.variables
         self._deployer = deployer
         self._running = running
+        self._user = user
 
     def register(self, server: Server) -> None:
         """Add the tools to `server`."""
@@ -103,25 +107,18 @@ class VariableTools:
     async def _change(
         self, owner: Owner, names: list[str], change: Callable[[], None], ctx: Context, restart: bool
     ) -> VariableChange:
-        steps = 0
-
-        async def report(step: str) -> None:
-            nonlocal steps
-            steps += 1
-            await ctx.report_progress(steps, message=step)
-
         try:
-            if owner.kind == "app":
-                with self._deployer.exclusive(owner.name):  # a deploy has read the variables already
-                    change()
-            else:
-                change()
-        except (VariableError, DeployError, StoreError) as error:
+            change()
+        except (VariableError, StoreError) as error:
             raise ToolError(str(error)) from None
         restarts = []
-        for app in self._environments.users(owner) if restart else ():
+        report = report_to(ctx)
+        cause = Cause("env", ", ".join(sorted(names)[:_MOST_NAMED]), self._user)
+        # A deploy that is under way may have read the variables before the change.
+        apps = {*self._environments.users(owner), *self._deployer.turns.under_way()} if restart else set()
+        for app in sorted(apps):
             try:
-                if done := await self._deployer.restart(app, report):
+                if done := await self._deployer.apply_variables(app, owner, report, cause):
                     restarts.append(AppRestart(app, done.release))
             except DeployError as error:
                 restarts.append(AppRestart(app, None, str(error)))

@@ -15,8 +15,10 @@ once; if one of them fails, all stay as they were.
 
 import asyncio
 import contextlib
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from portway.host.app_config import Start
 from portway.host.blueprint.problems import BlueprintError
@@ -29,15 +31,17 @@ from portway.host.paths import Paths
 from portway.host.releases.deploy_error import DeployError
 from portway.host.releases.make_releases import Deployed, Plan, ReleaseMaker, SourceCopy
 from portway.host.releases.release import Release
-from portway.host.releases.source_apps import DeployOptions, SourceApps
+from portway.host.releases.rollback_target import rollback_target
+from portway.host.releases.source_apps import DeployOptions, FoundApps, SourceApps
 from portway.host.releases.steps import Report, Steps
-from portway.host.secrets.environments import Environments
+from portway.host.releases.turns import Turns
+from portway.host.secrets.environments import Environment, Environments
 from portway.host.secrets.variables import Owner, VariableError
-from portway.host.store import ReleaseRecord, Store, StoreError
+from portway.host.store import Cause, ReleaseRecord, Store, StoreError
 
 
 class Deployer:
-    """Runs deploys, one at a time for each app."""
+    """Runs deploys, and makes releases of earlier builds; one at a time for each app, the others wait."""
 
     def __init__(
         self, paths: Paths, store: Store, running: RunningApps, starter: Starter, environments: Environments
@@ -47,85 +51,142 @@ class Deployer:
         self._apps = SourceApps(store, starter.walls, environments)
         self._maker = ReleaseMaker(paths, store, running, starter, environments)
         self.environments = environments
-        self._busy: set[str] = set()
+        self.turns = Turns()
 
     async def deploy(self, source: Source, report: Report, options: DeployOptions) -> list[Deployed]:
-        """Build a release of each app of `source`, start them and switch their calls to them. Raises `DeployError`."""
+        """Build a release of each app of `source`, start them and switch their calls to them.
+
+        Raises `DeployError`; `Superseded` when a newer deploy of the same apps came while this one waited.
+        """
         steps = Steps(report)
         copy = self._paths.draft()
-        try:
-            await asyncio.to_thread(source.copy_to, copy)
-            configs, groups = await self._apps.configs(source, copy, report, options)
-            with self.exclusive(*configs):
-                environments = self._apps.resolve(configs, groups, options.variables)
-                for environment in environments.values():
-                    for note in environment.notes:
-                        await report(f"note  {note}")
-                    await asyncio.to_thread(refuse_secrets, copy, environment.secrets, options.allowed)
-                copied = SourceCopy(copy, await source.variables())
-                plans = [
-                    Plan(
-                        app,
-                        config,
-                        environments[app],
-                        source.location,
-                        partial(
-                            self._maker.build_release, copied, environments[app], steps, is_last=number == len(configs)
-                        ),
-                    )
-                    for number, (app, config) in enumerate(configs.items(), 1)
-                ]
-                done = await self._maker.release_all(plans, steps)
-            await self._restart_users(groups, configs, report)
-            return done
-        except (SourceError, BlueprintError, VariableError, StoreError, OSError) as error:
-            raise DeployError(str(error)) from None
-        finally:
-            await asyncio.to_thread(remove_tree, copy)
-
-    async def _restart_users(self, groups: Collection[str], apps: Collection[str], report: Report) -> None:
-        """Restart what uses the groups or the apps that a deploy has defined, where that has changed its variables."""
-        owners = [*(Owner("group", group) for group in groups), *(Owner("app", app) for app in apps)]
-        users = {user for owner in owners for user in self.environments.users(owner)}
-        for app in sorted(users.difference(apps)):
+        with _told_as_deploy_error():
             try:
-                await self.restart(app, report)
+                await asyncio.to_thread(source.copy_to, copy)
+                found = await self._apps.find(source, copy, steps, options)
+                async with self.turns.turn(found.names, report, is_deploy=True):
+                    steps.resume()
+                    done = await self._deploy(source, found, copy, steps, options)
+                await self._restart_users(found, report, options.cause.asked_by)
+                return done
+            finally:
+                await asyncio.to_thread(remove_tree, copy)
+
+    async def restart(self, app: str, report: Report, asked_by: str = "") -> Deployed:
+        """Make a release like the live one: the same files, configuration and variables. Raises `DeployError`."""
+        with _told_as_deploy_error():
+            async with self.turns.turn([app], report):
+                live = self._require_live(app)
+                cause = Cause("restart", str(live.number), asked_by, live.commit)
+                return await self._repeat(live, self.environments.of_release(live), cause, Steps(report))
+
+    async def rollback(self, app: str, number: int | None, report: Report, asked_by: str = "") -> Deployed:
+        """Make a release like an earlier one that served: the same files, configuration and variables.
+
+        Without a `number`, it is the newest that was not the same as the live one. Raises `DeployError`.
+        """
+        with _told_as_deploy_error():
+            async with self.turns.turn([app], report):
+                live = self._require_live(app)
+                target = rollback_target(live, self._store.releases(app), number, partial(self._is_same, live))
+                environment = self.environments.of_release(target)
+                steps = Steps(report)
+                if differing := self._differing(target, environment):
+                    await steps.note(
+                        f"{', '.join(differing)} as in release {target.number}; the next deploy or change by "
+                        "`portway env` brings what is set now"
+                    )
+                cause = Cause("rollback", str(target.number), asked_by, target.commit)
+                return await self._repeat(target, environment, cause, steps)
+
+    async def apply_variables(self, app: str, owner: Owner, report: Report, cause: Cause) -> Deployed | None:
+        """Make a release with the files of the live one and the variables of now. Raises `DeployError`.
+
+        Return None when no release is live, or it uses none of the `owner`'s, or it has these variables already.
+        """
+        with _told_as_deploy_error():
+            async with self.turns.turn([app], report):
+                live = self._store.live_release(app)
+                if live is None or app not in self.environments.users(owner):
+                    return None
+                environment = self.environments.resolve(app, live.config)
+                if environment.values == self.environments.of_release(live).values:
+                    return None
+                return await self._repeat(live, environment, replace(cause, commit=live.commit), Steps(report))
+
+    async def _deploy(
+        self, source: Source, found: FoundApps, copy: Path, steps: Steps, options: DeployOptions
+    ) -> list[Deployed]:
+        configs = self._apps.configs(found, copy, options)
+        environments = self._apps.resolve(configs, found.groups, options.variables)
+        for environment in environments.values():
+            for note in environment.notes:
+                await steps.note(note)
+            await asyncio.to_thread(refuse_secrets, copy, environment.secrets, options.allowed)
+        variables = await source.variables()
+        copied = SourceCopy(copy, variables)
+        cause = replace(options.cause, commit=options.cause.commit or variables.get("RENDER_GIT_COMMIT", ""))
+        plans = [
+            Plan(
+                app,
+                config,
+                environments[app],
+                source.location,
+                cause,
+                partial(self._maker.build_release, copied, environments[app], steps, is_last=number == len(configs)),
+            )
+            for number, (app, config) in enumerate(configs.items(), 1)
+        ]
+        return await self._maker.release_all(plans, steps)
+
+    async def _restart_users(self, found: FoundApps, report: Report, asked_by: str) -> None:
+        """Restart what uses the groups or the apps that a deploy has defined, where that has changed its variables."""
+        owners = [*(Owner("group", group) for group in found.groups), *(Owner("app", app) for app in found.names)]
+        users = {user: owner for owner in owners for user in self.environments.users(owner)}
+        for app in sorted(users.keys() - found.names):
+            owner = users[app]
+            try:
+                await self.apply_variables(app, owner, report, Cause("env", f"of {owner.name}", asked_by))
             except DeployError as error:
                 await report(f"note  {app} goes on with its old variables: {error}")
 
-    async def restart(self, app: str, report: Report) -> Deployed | None:
-        """Make a release with the files of the live one and the variables of now. Raises `DeployError`.
+    async def _repeat(self, record: ReleaseRecord, environment: Environment, cause: Cause, steps: Steps) -> Deployed:
+        """Make a release with the files and the configuration of `record`."""
+        share = partial(_share_files, record)
+        plan = Plan(record.app, record.config, environment, record.source, cause, share, record.build)
+        return (await self._maker.release_all([plan], steps))[0]
 
-        Return None when no release is live, or it has these variables already.
-        """
+    def _require_live(self, app: str) -> ReleaseRecord:
+        live = self._store.live_release(app)
+        if live is None:
+            raise DeployError(f"{app} has no live release: deploy it")
+        return live
+
+    def _is_same(self, live: ReleaseRecord, record: ReleaseRecord) -> bool:
+        """Return whether two releases of an app differ in their numbers only."""
+        values = self.environments.of_release
+        return (record.build, record.config) == (live.build, live.config) and values(record) == values(live)
+
+    def _differing(self, record: ReleaseRecord, environment: Environment) -> list[str]:
+        """Return the names of the variables that the app would not have so by now."""
         try:
-            with self.exclusive(app):
-                live = self._store.live_release(app)
-                if live is None:
-                    return None
-                environment = self.environments.resolve(app, live.config)
-                if environment.values == self.environments.variables.of_release(app, live.number):
-                    return None
-                share = partial(_share_files, live)
-                plan = Plan(app, live.config, environment, live.source, share, live.files or live.number)
-                return (await self._maker.release_all([plan], Steps(report)))[0]
-        except (VariableError, StoreError, OSError) as error:
-            raise DeployError(str(error)) from None
-
-    @contextlib.contextmanager
-    def exclusive(self, *apps: str) -> Iterator[None]:
-        """Keep other deploys and `destroy` from the apps. Raises `DeployError` when one of them is under way."""
-        if busy := self._busy.intersection(apps):
-            raise DeployError(f"{min(busy)} is being deployed or removed: wait for that to end")
-        self._busy.update(apps)
-        try:
-            yield
-        finally:
-            self._busy.difference_update(apps)
+            now = self.environments.resolve(record.app, record.config).values
+        except VariableError:  # some are missing by now
+            now = {}
+        return sorted(name for name in {*now, *environment.values} if now.get(name) != environment.values.get(name))
 
 
-async def _share_files(live: ReleaseRecord, release: Release) -> Start:
-    assert live.start is not None
+@contextlib.contextmanager
+def _told_as_deploy_error() -> Iterator[None]:
+    """Raise `DeployError` for what the person who asked for a deploy can mend."""
+    try:
+        yield
+    except (SourceError, BlueprintError, VariableError, StoreError, OSError) as error:
+        raise DeployError(str(error)) from None
+
+
+async def _share_files(record: ReleaseRecord, release: Release) -> Start:
+    assert record.start is not None
     for folder in ("log", "tmp"):
         (release.directory / folder).mkdir(parents=True)
-    return live.start
+    return record.start

@@ -22,13 +22,14 @@ from portway.host.instances.starter import Starter
 from portway.host.new_token import new_token
 from portway.host.paths import Paths
 from portway.host.releases.deploy_error import DeployError
+from portway.host.releases.prune import prune
 from portway.host.releases.release import Release
-from portway.host.releases.start_release import StartedRelease, start_release
+from portway.host.releases.start_release import StartedRelease, pre_deploy, start_release
 from portway.host.releases.steps import Steps
 from portway.host.secrets.environments import Environment, Environments
 from portway.host.secrets.messages import hide, missing_variables
 from portway.host.secrets.variables import Owner
-from portway.host.store import Store, StoreError
+from portway.host.store import Cause, Store, StoreError
 from portway.host.token_table import TokenChange
 
 
@@ -59,6 +60,7 @@ class Plan:
     config: AppConfig
     environment: Environment
     location: str
+    cause: Cause
     make: Callable[[Release], Awaitable[Start]]
     shares: int | None = None
 
@@ -127,13 +129,16 @@ class ReleaseMaker:
     async def _stage(self, plan: Plan, steps: Steps) -> StartedRelease:
         """Make and start a release. If that fails, nothing of it is left but its log."""
         app, newest = plan.app, self._paths.newest_release(plan.app)
-        number = self._store.begin_release(app, plan.location, after=newest, files=plan.shares)
+        number = self._store.begin_release(app, plan.location, after=newest, files=plan.shares, cause=plan.cause)
         shared = None if plan.shares is None else self._paths.release(app, plan.shares)
         release = Release(app, number, self._paths.release(app, number), plan.config, shared=shared)
         try:
             self._environments.variables.keep(app, number, plan.environment.values)
             start = await plan.make(release)
-            return await start_release(replace(release, start=start), self._starter, self._paths, steps)
+            release = replace(release, start=start)
+            if plan.cause.kind not in ("rollback", "restart"):  # what was done before a release first served is done
+                await pre_deploy(release, self._starter, self._paths, steps)
+            return await start_release(release, self._starter, steps)
         except (BuildError, NotReady, StoreError, OSError) as error:
             told = _told(str(error), release, plan.environment)
             await self._abandon(release, told)
@@ -182,6 +187,7 @@ class ReleaseMaker:
             release.build_log.parent.mkdir(parents=True, exist_ok=True)
             with release.build_log.open("a") as log:
                 log.write(f"{error.splitlines()[0]}\n")
+            await prune(self._store, self._paths, release.app)
 
 
 def _told(error: str, release: Release, environment: Environment) -> str:

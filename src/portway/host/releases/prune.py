@@ -1,9 +1,13 @@
-"""Deletes the old releases of an app."""
+"""Deletes the old releases of an app.
+
+A release goes in two steps, so that a host that is killed between them leaves nothing: its row, then its folder.
+`prune_orphans` deletes the folders of such releases at the next start.
+"""
 
 import asyncio
 
+from portway.host.files import remove_tree
 from portway.host.paths import Paths
-from portway.host.releases.release import Release
 from portway.host.store import Store
 
 _KEPT = 5
@@ -12,16 +16,30 @@ _KEPT = 5
 async def prune(store: Store, paths: Paths, app: str) -> None:
     """Delete all but the newest five builds of `app`, the newest five releases of each, and the newest five failures.
 
-    The release that was built is kept as long as others share its files.
+    A build is kept as long as another release shares its files, and a release as long as an instance of it ends calls.
     """
     records = store.releases(app)
     ready = [record for record in records if record.status == "ready"]
-    builds = list(dict.fromkeys(record.files or record.number for record in reversed(ready)))
+    builds = list(dict.fromkeys(record.build for record in reversed(ready)))[:_KEPT]
     kept = {record.number for record in [record for record in records if record.status == "failed"][-_KEPT:]}
-    for build in builds[:_KEPT]:
-        kept |= {build, *[record.number for record in ready if (record.files or record.number) == build][-_KEPT:]}
+    kept |= {record.number for record in records if record.status == "building"}
+    kept |= {instance.release for instance in store.instances() if instance.app == app}
+    for build in builds:
+        kept |= {record.number for record in [record for record in ready if record.build == build][-_KEPT:]}
+    kept |= {record.build for record in records if record.number in kept}
     for record in records:
-        if record.status != "building" and record.number not in kept:
-            release = Release(app, record.number, paths.release(app, record.number), record.config)
-            await asyncio.to_thread(release.remove, keep_log=False)
+        if record.number not in kept:
             store.forget_release(app, record.number)
+            await asyncio.to_thread(remove_tree, paths.release(app, record.number))
+
+
+def prune_orphans(store: Store, paths: Paths) -> None:
+    """Delete the folders of releases whose rows are gone.
+
+    A restored database does not know the releases that were made since, so folders with greater numbers are kept.
+    """
+    for app in store.apps():
+        known = {record.number for record in store.releases(app.name)}
+        for folder in paths.releases(app.name):
+            if int(folder.name) <= app.last_release and int(folder.name) not in known:
+                remove_tree(folder)

@@ -8,14 +8,14 @@ from pathlib import Path
 import msgspec
 
 from portway.host.app_config import DEFAULT, AppConfig, EnvSource
-from portway.host.blueprint.blueprint import read_blueprint
+from portway.host.blueprint.blueprint import Blueprint, read_blueprint
 from portway.host.builds.source import Source, app_folder, app_name
 from portway.host.releases.deploy_error import DeployError
-from portway.host.releases.steps import Report
+from portway.host.releases.steps import Steps
 from portway.host.sandbox.walls import Walls, WallsError
 from portway.host.secrets.environments import Environment, Environments
 from portway.host.secrets.variables import Owner, VariableError
-from portway.host.store import Store
+from portway.host.store import A_DEPLOY, Cause, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class DeployOptions:
 
     `changes` are fields of `AppConfig`; the others are as the blueprint says, or, without one, as in the live release.
     `variables` are set first, and stay when the deploy fails. Files of the source that are `allowed` may hold secrets.
-    With `skip`, what of a blueprint is not hosted here is left out.
+    With `skip`, what of a blueprint is not hosted here is left out. `cause` is kept with each release.
     """
 
     name: str | None = None
@@ -32,6 +32,20 @@ class DeployOptions:
     variables: Mapping[str, str] = field(default_factory=dict)
     allowed: Sequence[str] = ()
     skip: bool = False
+    cause: Cause = A_DEPLOY
+
+
+@dataclass(frozen=True, slots=True)
+class FoundApps:
+    """The apps of a source by name, and what its blueprint says of them, None without one."""
+
+    names: list[str]
+    blueprint: Blueprint | None
+
+    @property
+    def groups(self) -> Mapping[str, Mapping[str, EnvSource]]:
+        """The variables of each group that it defines."""
+        return self.blueprint.groups if self.blueprint else {}
 
 
 class SourceApps:
@@ -42,20 +56,21 @@ class SourceApps:
         self._walls = walls
         self._environments = environments
 
-    async def configs(
-        self, source: Source, copy: Path, report: Report, options: DeployOptions
-    ) -> tuple[Mapping[str, AppConfig], Mapping[str, Mapping[str, EnvSource]]]:
-        """Return the configuration of each app of a copied source, and the variables of each group it defines."""
+    async def find(self, source: Source, copy: Path, steps: Steps, options: DeployOptions) -> FoundApps:
+        """Return the apps of a copied source."""
         blueprint = await asyncio.to_thread(read_blueprint, copy, name=options.name, skip=options.skip)
         if blueprint is None:
-            app = app_name(source.name, options.name)
-            configs = {app: self._store.live_config(app) or DEFAULT}
-        else:
-            configs = blueprint.apps
-            for warning in blueprint.warnings:
-                await report(f"note  {warning}")
-        if (options.changes or options.variables) and len(configs) > 1:
+            return FoundApps([app_name(source.name, options.name)], None)
+        for warning in blueprint.warnings:
+            await steps.note(warning)
+        if (options.changes or options.variables) and len(blueprint.apps) > 1:
             raise DeployError("the flags are for one service, and the blueprint has several: write them into it")
+        return FoundApps(list(blueprint.apps), blueprint)
+
+    def configs(self, found: FoundApps, copy: Path, options: DeployOptions) -> dict[str, AppConfig]:
+        """Return the configuration of each app; what nothing says is as in the live release."""
+        blueprint = found.blueprint
+        configs = blueprint.apps if blueprint else {app: self._store.live_config(app) or DEFAULT for app in found.names}
         configs = {app: msgspec.structs.replace(config, **options.changes) for app, config in configs.items()}
         for app, config in configs.items():
             app_folder(copy, config.root_dir)
@@ -69,7 +84,7 @@ class SourceApps:
                     f"{app} gets no token of its own from the gate with access {config.access}: leave upstreamToken "
                     "out, or take it back by --upstream-token ''"
                 )
-        return configs, blueprint.groups if blueprint else {}
+        return configs
 
     def resolve(
         self,

@@ -31,15 +31,19 @@ class StartedRelease:
         return FinishedRelease(release.app, release.number, release.config, release.start, self.contract.decode())
 
 
-async def start_release(release: Release, starter: Starter, paths: Paths, steps: Steps) -> StartedRelease:
-    """Start as many instances as the release wants, and try them. The path of its endpoint is known then.
-
-    Raises `BuildError`, `NotReady`, `StoreError` or `OSError`, and leaves no instance then.
-    """
+async def pre_deploy(release: Release, starter: Starter, paths: Paths, steps: Steps) -> None:
+    """Run the command that a release wants to be run before it is started. Raises `BuildError` or `StoreError`."""
     if command := release.config.pre_deploy_command:
         shell = BuildPlaces(release, paths, starter.walls.bubblewrap).server(starter.variables(release))
         await shell.run_shell(command, "pre-deploy command", seconds=_PRE_DEPLOY_SECONDS)
         await steps.done("pre-deploy", command)
+
+
+async def start_release(release: Release, starter: Starter, steps: Steps) -> StartedRelease:
+    """Start as many instances as the release wants, and try them. The path of its endpoint is known then.
+
+    Raises `NotReady`, `StoreError` or `OSError`, and leaves no instance then.
+    """
     first = await starter.start(release)
     instances = [first]
     try:

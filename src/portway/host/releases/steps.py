@@ -22,9 +22,16 @@ class Steps:
         took, self._last = now - self._last, now
         await self._report(f"{step} {took:.1f}s  {self.label}{detail}")
 
+    async def note(self, note: str) -> None:
+        await self._report(f"note  {note}")
+
     async def warn(self, warnings: list[str]) -> None:
         for warning in warnings[:_MOST_WARNINGS]:
             await self._report(f"warning  {self.label}{warning}")
+
+    def resume(self) -> None:
+        """Count from now: what came before was waiting."""
+        self._begun = self._last = time.monotonic()
 
     def total_ms(self) -> int:
         return round((time.monotonic() - self._begun) * 1000)

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from portway.host.app_config import AppConfig, EnvSource, FromService
 from portway.host.sandbox.walls import Walls, WallsError
 from portway.host.secrets.variables import Owner, VariableError, Variables, check_size
-from portway.host.store import Store
+from portway.host.store import ReleaseRecord, Store
 
 _GENERATED_BYTES = 32
 
@@ -84,6 +84,11 @@ class Environments:
             raise VariableError(f"{app} lacks variables: run {', then '.join(f'`{command}`' for command in missing)}")
         check_size(app, values)
         return Environment(values, public, notes)
+
+    def of_release(self, release: ReleaseRecord) -> Environment:
+        """Return the environment that a release was made with. Raises `StoreError`."""
+        public = {name for name, source in release.config.env.items() if source.value is not None}
+        return Environment(self.variables.of_release(release.app, release.number), public, [])
 
     def generate(self, app: str, env: Mapping[str, EnvSource]) -> None:
         """Give random values to the variables that ask for one, unless they have a value. Raises `VariableError`."""

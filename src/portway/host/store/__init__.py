@@ -1,7 +1,10 @@
 """The host's database, one SQLite file. Only control imports this package."""
 
 from portway.host.store.records import (
+    A_DEPLOY,
     AppRecord,
+    Cause,
+    CauseKind,
     FinishedRelease,
     InstanceRecord,
     ReleaseRecord,
@@ -13,7 +16,10 @@ from portway.host.store.records import (
 from portway.host.store.store import Store, StoreError
 
 __all__ = [
+    "A_DEPLOY",
     "AppRecord",
+    "Cause",
+    "CauseKind",
     "FinishedRelease",
     "InstanceRecord",
     "ReleaseRecord",

@@ -11,20 +11,46 @@ VariableSource = Literal["set", "generated", "blueprint"]
 ReleaseStatus = Literal["building", "ready", "failed"]
 
 
+CauseKind = Literal["deploy", "push", "link", "env", "rollback", "restart"]
+"""What makes a release: a deploy, a git push or a linked repository builds it; the others share an earlier build."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """What made a release, and who asked for it, as far as that is known.
+
+    `detail` is the number of the release that a rollback goes back to or a restart repeats, or names of variables.
+    `commit` is the git commit of the source.
+    """
+
+    kind: CauseKind
+    detail: str = ""
+    asked_by: str = ""
+    commit: str = ""
+
+
+A_DEPLOY = Cause("deploy")
+
+
 @dataclass(frozen=True, slots=True)
 class AppRecord:
-    """An app. `live` is the number of the serving release, None before the first one. Times are Unix seconds."""
+    """An app. `live` is the number of the serving release, None before the first one. Times are Unix seconds.
+
+    `last_release` is the greatest number that a release of it has had.
+    """
 
     name: str
     live: int | None
     created: int
+    last_release: int
 
 
 @dataclass(frozen=True, slots=True)
 class ReleaseRecord:
     """A release. `start` is known once it is built; `contract` is JSON; `error` says why it failed.
 
-    `files` is the number of the earlier release whose files it runs, None when it has its own.
+    `files` is the number of the earlier release whose files it runs, None when it has its own. The
+    last four fields are those of its `Cause`.
     """
 
     app: str
@@ -38,6 +64,15 @@ class ReleaseRecord:
     error: str = ""
     restarts: int = 0
     files: int | None = None
+    cause: CauseKind = "deploy"
+    detail: str = ""
+    asked_by: str = ""
+    commit: str = ""
+
+    @property
+    def build(self) -> int:
+        """The number of the release that was built, whose files it runs."""
+        return self.files or self.number
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from sqlalchemy import JSON, Column, ForeignKey, Integer, MetaData, String, Table, Text, UniqueConstraint
 
-HEAD = "0006"
+HEAD = "0007"
 
 metadata = MetaData()
 
@@ -31,6 +31,10 @@ releases = Table(
     Column("restarts", Integer, nullable=False, server_default="0"),
     Column("files", Integer),
     Column("environment", Text, nullable=False, server_default=""),
+    Column("cause", String, nullable=False, server_default="deploy"),
+    Column("detail", Text, nullable=False, server_default=""),
+    Column("asked_by", Text, nullable=False, server_default=""),
+    Column("commit", String, nullable=False, server_default=""),
 )
 
 variables = Table(

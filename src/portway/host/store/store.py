@@ -34,7 +34,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from portway.host.app_config import AppConfig, Start
 from portway.host.store.migrate import upgrade
 from portway.host.store.records import (
+    A_DEPLOY,
     AppRecord,
+    Cause,
     FinishedRelease,
     InstanceRecord,
     ReleaseRecord,
@@ -65,7 +67,7 @@ class Store:
         self._engine.dispose()
 
     def apps(self) -> list[AppRecord]:
-        query = select(apps.c.name, apps.c.live, apps.c.created).order_by(apps.c.name)
+        query = select(apps.c.name, apps.c.live, apps.c.created, apps.c.last_release).order_by(apps.c.name)
         return [AppRecord(*row) for row in self._all(query)]
 
     def app(self, name: str) -> AppRecord | None:
@@ -80,7 +82,15 @@ class Store:
                 connection.execute(update(apps).where(apps.c.name == app).values(sealing_keys=found))
         return str(found)
 
-    def begin_release(self, app: str, source: str, *, after: int = 0, files: int | None = None) -> int:
+    def begin_release(
+        self,
+        app: str,
+        source: str,
+        *,
+        after: int = 0,
+        files: int | None = None,
+        cause: Cause = A_DEPLOY,
+    ) -> int:
         """Add a release to `app`, and the app when it is new; return its number.
 
         Numbers are never used twice. `after` is the newest on disk, which a restored database may not know. `files` is
@@ -99,7 +109,8 @@ class Store:
                 row = {"name": app, "last_release": number, "created": now}
                 connection.execute(insert(apps).values(row))
             row = {"app": app, "number": number, "status": "building", "source": source, "created": now, "files": files}
-            connection.execute(insert(releases).values(row))
+            why = {"cause": cause.kind, "detail": cause.detail, "asked_by": cause.asked_by, "commit": cause.commit}
+            connection.execute(insert(releases).values(row | why))
         return int(number)
 
     def finish_releases(self, finished: Iterable[FinishedRelease]) -> None:

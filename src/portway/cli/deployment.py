@@ -1,0 +1,30 @@
+"""How the verbs that make releases print what they do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from portway.host.management.management_types import Deployment
+
+
+class SupersededError(click.ClickException):
+    """A newer deploy is done instead."""
+
+    exit_code = 3
+
+
+def print_step(step: str) -> None:
+    """Print one step of a deploy."""
+    click.echo(f"-----> {step}", err=True)
+
+
+def print_deployment(app: Deployment) -> None:
+    """Print an app that was deployed."""
+    seconds = app.duration_ms / 1000
+    click.echo(f"=====> {app.url}   release {app.release}, {app.tools} tools, {seconds:.1f}s", err=True)
+    click.echo(app.url)
+    if app.token:
+        click.echo(f"token {app.token}   (shown once; more with `portway token create {app.app} NAME`)")
