@@ -7,6 +7,8 @@ INSTALL = $(BIN)/uv pip install --quiet --python $(PY) --require-hashes
 QUIET_PIP = $(PY) -m pip install --quiet --disable-pip-version-check --no-input --require-hashes
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url --no-emit-find-links
+TEMPLATES = src/portway/host/templates/files
+TEMPLATE_COMPILE = $(CURDIR)/$(COMPILE) $(UPGRADE)
 # The marks of the tests that `make test` leaves out.
 SLOW = slow or conformance or clients or soak or chaos or install
 # Client families, each in an environment of its own: .venv-clients/NAME, from locks/client-NAME.txt.
@@ -55,13 +57,17 @@ api: .venv/.dev .venv/.project
 	$(PY) .ci/checks/fields.py --write
 
 # Versions do not change, except with: make lock UPGRADE=--upgrade
-lock: .venv/.uv
+lock: .venv/.uv .venv/.node
 	$(COMPILE) $(UPGRADE) --group build -o locks/build.txt
 	$(COMPILE) $(UPGRADE) pyproject.toml --extra host --extra pydantic --group build -c locks/build.txt -o locks/host.txt
 	$(COMPILE) $(UPGRADE) pyproject.toml --extra host --extra pydantic --group dev -c locks/host.txt -o locks/dev.txt
 	$(COMPILE) $(UPGRADE) --group node -o locks/node.txt
 	$(COMPILE) $(UPGRADE) --group bench -o locks/bench.txt
 	for family in $(FAMILIES); do $(COMPILE) $(UPGRADE) --group client-$$family -o locks/client-$$family.txt || exit 1; done
+	cd $(TEMPLATES)/fastmcp && $(TEMPLATE_COMPILE) requirements.in -o requirements.txt
+	cd $(TEMPLATES)/fastmcp && $(TEMPLATE_COMPILE) requirements-test.in -c requirements.txt -o requirements-test.txt
+	cd $(TEMPLATES)/node && PATH="$(CURDIR)/$(BIN):$$PATH" npm $(if $(UPGRADE),update,install) --package-lock-only \
+		--omit-lockfile-registry-resolved --loglevel=error
 
 clean:
 	rm -rf .venv .venv-bench .venv-clients .cache build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis tests/node/node_modules

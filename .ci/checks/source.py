@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).resolve().parents[2]
+TEMPLATES = Path("src/portway/host/templates/files")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +31,9 @@ class Source:
 
 
 def sources(root: Path, folder: str) -> Iterator[Source]:
-    """Yield every Python file below `root/folder`, in order of name."""
+    """Yield every Python file below `root/folder` in order of name, without the templates, which are for others."""
     for path in sorted((root / folder).rglob("*.py")):
-        if "node_modules" in path.parts:
+        if "node_modules" in path.parts or path.is_relative_to(root / TEMPLATES):
             continue
         text = path.read_text(encoding="utf-8")
         parts = path.relative_to(root / folder).with_suffix("").parts

@@ -54,7 +54,7 @@ class Host:
     def paths(self) -> Paths:
         return locate(self.ready["data"])
 
-    def portway(self, *arguments: str | Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    def portway(self, *arguments: str | Path, stdin: str = "", timeout: float = 50) -> subprocess.CompletedProcess[str]:
         """Run one `portway` command to its end."""
         return subprocess.run(
             [SCRIPTS / "portway", *arguments],
@@ -62,7 +62,7 @@ class Host:
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=50,
+            timeout=timeout,
             check=False,
         )
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from portway.host.builds.folder_source import FolderSource
+from portway.host.builds.named_source import named_source
 from portway.host.builds.source import SourceError, app_name
 
 
@@ -26,6 +27,11 @@ def test_an_app_is_named_like_its_folder_unless_told(folder: str, given: str | N
 def test_a_name_that_cannot_be_part_of_a_host_name_is_refused(given: str) -> None:
     with pytest.raises(SourceError, match="cannot name an app: give --name"):
         app_name("1", given)
+
+
+def test_a_template_that_does_not_exist_is_refused_with_the_names_of_those_that_do(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="there is no template 'go': use one of template:fastmcp, template:portway"):
+        named_source("template:go", None).copy_to(tmp_path / "copy")
 
 
 def test_a_copy_leaves_out_what_is_not_the_server(tmp_path: Path) -> None:

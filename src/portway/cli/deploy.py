@@ -1,7 +1,6 @@
 """`portway deploy`: make a source the live release of an app."""
 
 import os
-from pathlib import Path
 
 import click
 
@@ -13,8 +12,18 @@ from portway.cli.variables import read_values
 _SECONDS = 1800.0
 
 
+def _source(context: click.Context, argument: click.Parameter, value: str) -> str:
+    """Return a source as the host finds it: a folder, which must exist, by its absolute path."""
+    from portway.host.builds.named_source import is_folder
+
+    if not is_folder(value):
+        return value
+    click.Path(exists=True, file_okay=False).convert(value, argument, context)
+    return os.path.abspath(value)
+
+
 @click.command()
-@click.argument("source", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("source", callback=_source)
 @click.option("--name", help="The app's name, a part of its URL. Default: the folder's.")
 @click.option(
     "--public/--private",
@@ -69,7 +78,7 @@ _SECONDS = 1800.0
 @data_option
 @output_option
 def command(
-    source: Path,
+    source: str,
     name: str | None,
     public: bool | None,
     access: str | None,
@@ -81,13 +90,14 @@ def command(
     output: str,
     **given: object,
 ) -> None:
-    """Deploy SOURCE, a folder, to the running host.
+    """Deploy SOURCE, a folder or template:NAME, to the running host.
 
-    It holds a Portway server in server.py, main.py or app.py, or anything that --start serves. An option that is not
-    given has the value in its render.yaml; without one, it stays as it was in the live release. The value '' resets an
-    option. A new private app's token is shown once. When the deploy fails, the previous release goes on serving, and
-    the exit code is 1. It waits while another deploy
-    or change of the app is under way; when a newer deploy comes meanwhile, that one is done instead: exit code 3.
+    A folder holds a server in server.py, main.py or app.py, or anything that --start serves. The templates are
+    those of `portway init`. An option that is not given has the value in the source's render.yaml; without one, it
+    stays as it was in the live release. The value '' resets an option. A new private app's token is shown once.
+    When the deploy fails, the previous release goes on serving, and the exit code is 1. It waits while another
+    deploy or change of the app is under way; when a newer deploy comes meanwhile, that one is done instead: exit
+    code 3.
     """
     from portway.host.management.management_types import Deployments
 
@@ -97,7 +107,7 @@ def command(
         access = "public" if public else "gate"
     pages = [origin for origin in origins if origin] if origins else None
     arguments = given | {
-        "source": os.path.abspath(source),
+        "source": source,
         "name": name,
         "access": access,
         "origins": pages,

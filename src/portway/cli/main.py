@@ -16,12 +16,13 @@ class Verb(NamedTuple):
 
 
 VERBS = {
+    "init": Verb("portway.cli.init", "Write a small complete server to start from."),
     "run": Verb("portway.cli.run", "Serve a Python file's server over HTTP or stdio."),
     "inspect": Verb("portway.cli.inspect", "Show what a server offers: tools, resources, prompts."),
     "call": Verb("portway.cli.call", "Call one tool and print its result."),
     "up": Verb("portway.cli.up", "Run the host in the foreground, with the given apps deployed."),
     "check": Verb("portway.cli.check", "Validate a folder and its render.yaml without deploying."),
-    "deploy": Verb("portway.cli.deploy", "Deploy a folder to the running host."),
+    "deploy": Verb("portway.cli.deploy", "Deploy a folder or a template to the running host."),
     "ps": Verb("portway.cli.ps", "List the host's apps and their instances."),
     "releases": Verb("portway.cli.releases", "List an app's releases, newest first."),
     "rollback": Verb("portway.cli.rollback", "Serve an earlier release of an app again."),

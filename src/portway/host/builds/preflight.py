@@ -28,7 +28,7 @@ _WEB = {"uvicorn", "hypercorn", "starlette", "fastapi", "aiohttp", "granian"}
 _LISTEN = re.compile(r"\.listen\(\s*(\d{2,5})\b")
 _PYTHON = re.compile(r"(?:^|[;&|/\s])python[\d.]*\s+(?:-\w\s+)*[\w./]+")
 _FASTMCP = "FASTMCP_"  # settings that say how FastMCP serves
-_PINNED = re.compile(r"==|@|^-|^\s*(#|$)")
+_PINNED = re.compile(r"==|@|^-|^\s*(#|$)|^\s+--hash|^portway\s*$")  # the host pins portway: it gives its own
 
 
 @dataclass(frozen=True, slots=True)

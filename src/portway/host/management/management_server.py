@@ -1,7 +1,6 @@
 """The management API: an MCP server on control's socket, whose client is the command line. There is no other API."""
 
 import asyncio
-from pathlib import Path
 from typing import Annotated
 
 from msgspec import Meta
@@ -11,7 +10,7 @@ from portway.auth.tokens import digest
 from portway.exceptions import SettingError, ToolError
 from portway.host.app_config import Access, Disk, RuntimeName
 from portway.host.blueprint.document import service_document
-from portway.host.builds.folder_source import FolderSource
+from portway.host.builds.named_source import named_source
 from portway.host.builds.source import Source
 from portway.host.files import remove_tree
 from portway.host.instances.instance_group import InstanceGroup
@@ -96,7 +95,7 @@ class ManagementServer:
         allowed: list[str] | None = None,
         skip: bool = False,  # noqa: FBT002  # a tool's caller names its arguments
     ) -> Deployments:
-        """Build `source`, a folder of the host by its absolute path, and serve it as `name`, by default the folder's.
+        """Build `source`, a folder of the host by its absolute path or `template:NAME`, and serve it as `name`.
 
         A render.yaml in it says what each of its services is; they become apps, all of them or none. With `skip`, what
         of it is not hosted here is left out.
@@ -130,7 +129,7 @@ class ManagementServer:
         options = DeployOptions(
             name, changes, variables or {}, allowed or [], skip, Cause("deploy", asked_by=self._user)
         )
-        return await self.deploy_source(FolderSource(Path(source)), report_to(ctx), options)
+        return await self.deploy_source(named_source(source, name), report_to(ctx), options)
 
     async def deploy_source(self, source: Source, report: Report, options: DeployOptions) -> Deployments:
         """Do what `deploy` does, with each step given to `report`. Raises `ToolError`."""
