@@ -69,8 +69,8 @@ def built(paths: Paths, files: dict[str, str], **config: Any) -> tuple[Release, 
         (folder / name).write_text(content)
     release = Release("app", 1, paths.release("app", 1), AppConfig(**config))
     FolderSource(folder).copy_to(release.source)
-    recipe, bubblewrap = read_recipe(release.folder, release.config, {}), raise_walls(paths).bubblewrap
-    start = asyncio.run(build.build(release, recipe, paths, {"GREETING": "hello"}, bubblewrap))
+    recipe, walls = read_recipe(release.folder, release.config, {}), raise_walls(paths)
+    start = asyncio.run(build.build(release, recipe, paths, {"GREETING": "hello"}, walls))
     return release, start.name
 
 
@@ -137,9 +137,17 @@ def test_a_build_knows_nothing_of_the_host_and_leaves_a_release_that_cannot_chan
 
 
 def test_a_build_that_exceeds_a_limit_is_ended_with_the_figures(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build_commands, "BUILD_LIMITS", UseLimits(processes=20))
-    with pytest.raises(BuildError, match=r"could not .*, as it used \d+"):
-        built(paths, {"server.py": SERVER}, build_command="while sleep 0.01; do sleep 100 & done")
+    monkeypatch.setattr(build_commands, "BUILD_LIMITS", UseLimits(memory_mb=200, processes=40))
+    leak = f"{sys.base_prefix}/bin/python3 -c 'kept = bytes(1) * 300_000_000; import time; time.sleep(100)'"
+    with pytest.raises(BuildError, match=r"could not .*, as it used \d+") as caught:
+        built(paths, {"server.py": SERVER}, build_command=f"{leak} || sleep 100")
+    assert "MB of 200 MB of memory" in str(caught.value)
+
+
+def test_a_build_that_forks_too_much_fails(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build_commands, "BUILD_LIMITS", UseLimits(processes=40))
+    with pytest.raises(BuildError, match=r"as it used \d+ processes and threads|it runs all of its 40 processes"):
+        built(paths, {"server.py": SERVER}, build_command="(while :; do sleep 100 & done) || sleep 1; exit 1")
 
 
 def test_a_build_that_fails_ends_with_what_its_command_said(paths: Paths) -> None:

@@ -21,6 +21,7 @@ from portway.host.instances.runtime import Instance, InstanceLimits
 from portway.host.paths import Paths
 from portway.host.processes import descendants
 from portway.host.releases.release import Release
+from portway.host.sandbox.cgroups import Cgroups
 from portway.host.sandbox.walls import NO_WALLS, Walls
 from tests.host.log_writer import log_writer
 from tests.host.required_walls import required_walls
@@ -34,7 +35,7 @@ STUBBORN = "trap '' TERM; setsid sh -c 'sleep 100; exit' & wait; sleep 100"
 
 @pytest.fixture(params=[False, True], ids=["plain", "sandbox"])
 def walls(request: pytest.FixtureRequest, paths: Paths) -> Walls:
-    return required_walls(paths, "files") if request.param else NO_WALLS
+    return replace(required_walls(paths, "files"), cgroups=Cgroups()) if request.param else NO_WALLS
 
 
 @pytest.fixture
@@ -147,7 +148,7 @@ def test_an_instance_is_adopted_by_its_token_and_no_other_process_is(paths: Path
     ("script", "used"),
     [
         (LEAK, r"\d+ MB of 64 MB of memory"),
-        ("while sleep 0.01; do sleep 100 & done", r"\d+ processes of 20"),
+        ("while sleep 0.01; do sleep 100 & done", r"\d+ processes and threads of 20"),
         ("head -c 9000000 /dev/zero > $HOME/full; exec sleep 100", r"\d+ MB of 4 MB of disk"),
     ],
     ids=["memory", "processes", "disk"],

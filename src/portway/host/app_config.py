@@ -43,14 +43,16 @@ class Disk(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class UseLimits(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What one instance may use at most, with all it starts. What exceeds a limit is ended.
+    """What one instance may use at most, with all it starts.
 
-    `disk_mb` bounds its home and its temporary files, not its storage.
+    `processes` counts threads too. `disk_mb` bounds its home and its temporary files, not its storage. `cpu` are
+    cores; without it, an instance may use what the others leave.
     """
 
     memory_mb: int = 512
-    processes: int = 256
+    processes: int = 512
     disk_mb: int = 1024
+    cpu: float | None = None
 
 
 class BuildFilter(msgspec.Struct, frozen=True, omit_defaults=True):

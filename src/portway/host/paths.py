@@ -27,6 +27,11 @@ class Paths:
     run: Path
 
     @property
+    def identity(self) -> str:
+        """Eight letters and digits that tell this host from the others of the machine."""
+        return _run_name(self.data)
+
+    @property
     def database(self) -> Path:
         return self.data / "portway.db"
 

@@ -23,6 +23,7 @@ from portway.host.blueprint.kinds import (
     VARIABLE,
     Kind,
     choice,
+    cores,
     number,
 )
 
@@ -118,7 +119,8 @@ _LIMITS = Section(
     "`limits`",
     (
         Field("memoryMB", number(32, 1_000_000), "what an instance may use of memory", "memory_mb"),
-        Field("processes", number(1, 100_000), "how many processes it may be", "processes"),
+        Field("processes", number(1, 100_000), "how many processes and threads it may run", "processes"),
+        Field("cpu", cores(0.05, 1024), "how many processor cores it may use; by default all that are free", "cpu"),
         Field("diskMB", number(1, 1_000_000), "what its home and /tmp may hold", "disk_mb"),
     ),
 )
@@ -163,7 +165,7 @@ PORTWAY = Section(
         Field("upstreamToken", VARIABLE, "the variable with the token that the app itself asks for", "upstream_token"),
         Field("routes", ANYTHING),
         Field("smoke", _SMOKE, "calls that a new release must answer before it serves", "smoke"),
-        Field("limits", _LIMITS, "what an instance may use; what exceeds it is ended", "limits"),
+        Field("limits", _LIMITS, "what an instance may use at most", "limits"),
         Field("storage", _STORAGE, "a folder that outlives releases, for all instances", "storage"),
     ),
 )

@@ -61,6 +61,18 @@ def number(low: int, high: int) -> Kind:
     return Kind(f"a whole number from {low} to {high}", read)
 
 
+def cores(low: float, high: int) -> Kind:
+    """Return the kind of numbers of processor cores, which may be fractions."""
+
+    def read(node: Node) -> float:
+        text = _text(node)
+        if not re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,3})?", text) or not low <= float(text) <= high:
+            raise WrongValue
+        return float(text)
+
+    return Kind(f"a number from {low:g} to {high}, as in 0.5", read)
+
+
 def list_of(kind: Kind, says: str) -> Kind:
     def read(node: Node) -> list[object]:
         if not isinstance(node, Items):

@@ -13,18 +13,16 @@ from portway.host.builds.python_build import build_python
 from portway.host.builds.recipe import Recipe
 from portway.host.paths import Paths
 from portway.host.releases.release import Release
-from portway.host.sandbox.bubblewrap import Bubblewrap
+from portway.host.sandbox.walls import Walls
 
 
-async def build(
-    release: Release, recipe: Recipe, paths: Paths, variables: Mapping[str, str], bubblewrap: Bubblewrap | None
-) -> Start:
+async def build(release: Release, recipe: Recipe, paths: Paths, variables: Mapping[str, str], walls: Walls) -> Start:
     """Build the copied source and return how its server is started. Raises `BuildError`.
 
     `variables` are the app's own. The output of every command goes to `release.build_log`. When cancelled, it ends what
-    it has started. What may run code of the app or of a package runs under `bubblewrap`, if there is one.
+    it has started. What may run code of the app or of a package runs within `walls`.
     """
-    places = BuildPlaces(release, paths, bubblewrap)
+    places = BuildPlaces(release, paths, walls)
     for folder in ("log", "home", "tmp", "bin"):
         (release.directory / folder).mkdir(exist_ok=True)
     if isinstance(recipe, NodeRecipe):

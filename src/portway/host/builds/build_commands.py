@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import secrets
 import signal
 import tempfile
 from collections.abc import Callable
@@ -15,7 +16,8 @@ from portway.host.logs.log_reader import last_lines
 from portway.host.paths import Paths
 from portway.host.processes import build_mark, descendants, end_marked
 from portway.host.releases.release import Release
-from portway.host.sandbox.use_limits import BUILD_LIMITS, until_over
+from portway.host.sandbox.cgroups import Cgroups, Group
+from portway.host.sandbox.use_limits import BUILD_LIMITS, killed_for_memory, until_over
 
 _SECONDS = 900.0
 _ANSWER_BYTES = 64 * 1024
@@ -30,11 +32,13 @@ class BuildCommands:
         environment: dict[str, str],
         paths: Paths,
         folder: Path,
+        cgroups: Cgroups,
         sandbox: Callable[[], list[str]] = list,
     ) -> None:
         """They run in `folder`; `sandbox` returns the words to put before each, which may choose another folder."""
         self._release = release
         self._folder = folder
+        self._cgroups = cgroups
         self._sandbox = sandbox
         self._mark = build_mark(paths, release.directory)
         name, _, value = self._mark.variable.partition("=")
@@ -63,36 +67,46 @@ class BuildCommands:
         log = self._release.build_log
         begun = log.stat().st_size if log.exists() else 0
         with LogPipe(self._paths.log_pipes, log) as pipe:
-            process = await asyncio.create_subprocess_exec(
-                *self._sandbox(),
-                *command,
-                cwd=self._folder,
-                env=self._environment,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=pipe.descriptor if answer is None else answer,
-                stderr=pipe.descriptor,
-                start_new_session=True,
-            )
-            code, used = await self._until_end(process, seconds)
+            group = self._cgroups.for_build(f"{self._release.app}-{secrets.token_hex(4)}", BUILD_LIMITS)
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *group.join,
+                    *self._sandbox(),
+                    *command,
+                    cwd=self._folder,
+                    env=self._environment,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=pipe.descriptor if answer is None else answer,
+                    stderr=pipe.descriptor,
+                    start_new_session=True,
+                )
+                code, used = await self._until_end(process, seconds, group, pipe)
+            finally:
+                await asyncio.to_thread(group.remove)
             await pipe.drained()
         if code == 0:
             return
         tail = "".join(f"\n  {line}" for line in last_lines(log, since=begun))
-        if code is None and used:
+        if used:
             raise BuildError(f"could not {purpose}, as it used {used}:{tail}")
         if code is None:
             raise BuildError(f"could not {purpose} within {seconds:.0f} s:{tail}")
         raise BuildError(f"could not {purpose}:{tail}")
 
-    async def _until_end(self, process: asyncio.subprocess.Process, seconds: float) -> tuple[int | None, str]:
+    async def _until_end(
+        self, process: asyncio.subprocess.Process, seconds: float, group: Group, pipe: LogPipe
+    ) -> tuple[int | None, str]:
         """Wait for a command's end. Return its exit code, None if it had to be ended, and what it used too much of."""
         self._mark.put_on(process.pid)
         folders = (self._release.directory, self._paths.app_cache(self._release.app))
-        over = asyncio.create_task(until_over(BUILD_LIMITS, lambda: list(descendants(process.pid)), folders))
+        over = asyncio.create_task(
+            until_over(BUILD_LIMITS, lambda: list(descendants(process.pid)), folders, group, pipe.write)
+        )
         end = asyncio.create_task(process.wait())
         try:
             await asyncio.wait((end, over), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-            return end.result() if end.done() else None, over.result() if over.done() else ""
+            used = over.result() if over.done() else killed_for_memory(BUILD_LIMITS, group)
+            return end.result() if end.done() else None, used
         finally:
             over.cancel()
             with contextlib.suppress(ProcessLookupError):

@@ -55,7 +55,7 @@ async def build_python(
         required = await _requirements(commands, uv, release, recipe)
         if recipe.portway:
             required.append("portway")
-        packages = _plain(required) if places.bubblewrap else None
+        packages = _plain(required) if places.walls.bubblewrap else None
         if packages and await _install_wheels(places.host(), uv, release, constraint, packages):
             pass
         elif required:

@@ -33,7 +33,8 @@ from portway.host.processes import (
     stat_fields,
 )
 from portway.host.releases.release import Release
-from portway.host.sandbox.use_limits import until_over
+from portway.host.sandbox.cgroups import Group
+from portway.host.sandbox.use_limits import killed_for_memory, until_over
 from portway.host.sandbox.walls import Walls
 
 _SANDBOX_SOCKET = "/run/portway/app.sock"
@@ -56,13 +57,14 @@ class ProcessInstance:
         sandboxed: bool,
         folders: tuple[Path, Path],
         home: Path,
+        group: Group,
         tell: Callable[[str], None],
         pipe: LogPipe | None = None,
     ) -> None:
         """`process` is a child, or the token that an earlier control stored. Raises ProcessLookupError if it has ended.
 
         `mark` is on it and on all it starts; `pipe` takes a child's output; `folders`, of its socket and its temporary
-        files, are removed with it. `tell` writes a line to its log.
+        files, and `group` are removed with it. `tell` writes a line to its log.
         """
         self.id = identity
         self.address = address
@@ -71,6 +73,8 @@ class ProcessInstance:
         self._mark = mark
         self._sandboxed = sandboxed
         self._folders = folders
+        self._group = group
+        self._tell = tell
         self._pipe = pipe
         self._child = None if isinstance(process, str) else process
         self._pid = int(process.partition(":")[0]) if isinstance(process, str) else process.pid
@@ -81,7 +85,7 @@ class ProcessInstance:
             os.close(self._pidfd)
             raise ProcessLookupError(process)
         self._over = ""  # how it was ended for what it used
-        self._watching = asyncio.get_running_loop().create_task(self._watch_use((home, folders[1]), tell))
+        self._watching = asyncio.get_running_loop().create_task(self._watch_use((home, folders[1])))
         self._ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         asyncio.get_running_loop().add_reader(self._pidfd, self._on_exit)
 
@@ -115,13 +119,16 @@ class ProcessInstance:
             return list(descendants(self._pid))
         return [pid for first in children(self._pid) for pid in descendants(first) if pid != first]
 
-    async def _watch_use(self, folders: tuple[Path, ...], tell: Callable[[str], None]) -> None:
+    async def _watch_use(self, folders: tuple[Path, ...]) -> None:
         """End the instance when it exceeds a limit."""
-        used = await until_over(self._limits.use, self._processes, folders)
+        used = await until_over(self._limits.use, self._processes, folders, self._group, self._tell)
+        await self._say_over(used)
+        self._signal(signal.SIGKILL)
+
+    async def _say_over(self, used: str) -> None:
         self._over = f"the app used {used} and was ended"
         with contextlib.suppress(OSError):
-            await asyncio.to_thread(tell, self._over)
-        self._signal(signal.SIGKILL)
+            await asyncio.to_thread(self._tell, self._over)
 
     def _on_exit(self) -> None:
         self._watching.cancel()
@@ -142,7 +149,10 @@ class ProcessInstance:
 
     async def _finish(self, how: str) -> None:
         """End what the instance started, and wait until its last output is in the log."""
+        if not self._over and (used := killed_for_memory(self._limits.use, self._group)):
+            await self._say_over(used)
         await asyncio.to_thread(end_marked, self._mark)
+        await asyncio.to_thread(self._group.remove)
         if self._pipe is not None:
             await self._pipe.drained()
         self._ended.set_result(self._over or how)
@@ -197,10 +207,11 @@ class ProcessRuntime:
             writable = {os.path.dirname(_SANDBOX_SOCKET): socket_folder}
             command = [*bubblewrap.for_instance(release, tmp, writable), *command]
             own["TMPDIR"] = "/tmp"  # noqa: S108  # its own
+        group = self.walls.cgroups.for_instance(release.app, identity, limits.use)
         pipe = LogPipe(self._paths.log_pipes, release.log)
         try:
             child = subprocess.Popen(  # noqa: ASYNC220  # returns at exec; asyncio's own would tie it to this loop
-                command,
+                [*group.join, *command],
                 cwd=release.folder,
                 env=release.environment() | release.start.variables | dict(env) | own,
                 stdin=subprocess.DEVNULL,
@@ -211,6 +222,7 @@ class ProcessRuntime:
             )
         except BaseException:
             pipe.close()
+            group.remove()
             raise
         mark = instance_mark(self._paths, identity)
         mark.put_on(child.pid)
@@ -224,6 +236,7 @@ class ProcessRuntime:
             sandboxed=sandboxed,
             folders=folders,
             home=release.directory / "home",
+            group=group,
             tell=partial(self._tell, release.log),
             pipe=pipe,
         )
@@ -240,6 +253,7 @@ class ProcessRuntime:
                 sandboxed=kind == _kind(sandboxed=True),
                 folders=self._folders(release, identity),
                 home=release.directory / "home",
+                group=self.walls.cgroups.of_instance(release.app, identity),
                 tell=partial(self._tell, release.log),
             )
         except ProcessLookupError:
@@ -247,6 +261,7 @@ class ProcessRuntime:
 
     async def sweep(self, keep: set[str]) -> None:
         await asyncio.to_thread(end_strays, self._paths, keep)
+        await asyncio.to_thread(self.walls.cgroups.remove_all_but, keep)
 
     def _free_port(self) -> int:
         """Return a port that is free, and not one of those given before: a server takes its own some time after."""

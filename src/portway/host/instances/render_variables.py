@@ -30,7 +30,7 @@ def render_variables(release: Release, hostname: str, host_url: str) -> dict[str
         "RENDER_SERVICE_TYPE": "web",
         "RENDER_EXTERNAL_HOSTNAME": hostname,
         "RENDER_EXTERNAL_URL": url,
-        "RENDER_CPU_COUNT": str(os.cpu_count() or 1),
+        "RENDER_CPU_COUNT": f"{release.config.limits.cpu or os.cpu_count() or 1:g}",
         # A server keeps sessions in one process, and instances are what there may be several of.
         "RENDER_WEB_CONCURRENCY": "1",
         "WEB_CONCURRENCY": "1",

@@ -119,7 +119,7 @@ class ReleaseMaker:
         walls = self._starter.walls
         variables = self._starter.variables(release) | copy.variables
         del variables["PORTWAY_KEYS"]  # no build can sign for the app
-        start = await build(release, recipe, self._paths, variables, walls.bubblewrap)
+        start = await build(release, recipe, self._paths, variables, walls)
         start = msgspec.structs.replace(start, variables=start.variables | copy.variables)
         await steps.done("build", start.name)
         await steps.done("walls", "; ".join(walls.lines()))

@@ -34,7 +34,7 @@ class StartedRelease:
 async def pre_deploy(release: Release, starter: Starter, paths: Paths, steps: Steps) -> None:
     """Run the command that a release wants to be run before it is started. Raises `BuildError` or `StoreError`."""
     if command := release.config.pre_deploy_command:
-        shell = BuildPlaces(release, paths, starter.walls.bubblewrap).server(starter.variables(release))
+        shell = BuildPlaces(release, paths, starter.walls).server(starter.variables(release))
         await shell.run_shell(command, "pre-deploy command", seconds=_PRE_DEPLOY_SECONDS)
         await steps.done("pre-deploy", command)
 

@@ -1,4 +1,7 @@
-"""Watches how much memory, processes and disk an app or a build uses. The caller ends what exceeds a limit."""
+"""Watches how much memory, processes and disk an app or a build uses. The caller ends what exceeds a limit.
+
+Where the kernel bounds memory and processes (`cgroups`), only what it has done is looked for.
+"""
 
 import asyncio
 import os
@@ -9,8 +12,9 @@ from pathlib import Path
 
 from portway.host.app_config import UseLimits
 from portway.host.processes import stat_fields
+from portway.host.sandbox.cgroups import Group
 
-BUILD_LIMITS = UseLimits(memory_mb=2048, processes=1024, disk_mb=4096)
+BUILD_LIMITS = UseLimits(memory_mb=2048, processes=2048, disk_mb=4096)
 
 _LOOK_SECONDS = 0.25
 _DISK_SECONDS = 2.0  # between looks at the disk, and at least `_REST` times as long as one takes
@@ -20,27 +24,50 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 _PSS = re.compile(rb"^Pss:\s+(\d+) kB", re.MULTILINE)
 
 
-async def until_over(limits: UseLimits, pids: Callable[[], list[int]], folders: Iterable[Path]) -> str:
-    """Wait until the processes, or the files in the folders, exceed a limit; return the figures in words."""
+async def until_over(
+    limits: UseLimits, pids: Callable[[], list[int]], folders: Iterable[Path], group: Group, tell: Callable[[str], None]
+) -> str:
+    """Wait until the processes, or the files in the folders, exceed a limit; return the figures in words.
+
+    `group` is the group that the processes are in. `tell` gets a line when it cannot start more of them.
+    """
     next_disk = time.monotonic() + _DISK_SECONDS
+    told = False
     while True:
         await asyncio.sleep(_LOOK_SECONDS)
-        found = pids()
-        if len(found) > limits.processes:
-            return f"{len(found)} processes of {limits.processes}"
-        # Counting shared pages once takes longer, so it is done only where it matters.
-        if _resident(found) > limits.memory_mb * _MB and (used := _memory(found)) > limits.memory_mb * _MB:
-            return f"{used // _MB} MB of {limits.memory_mb} MB of memory"
+        if used := _over_memory_and_processes(limits, pids, group):
+            return used
+        if not told and group.was_full():
+            told = True
+            full = f"it runs all of its {limits.processes} processes and threads, and can start no more"
+            await asyncio.to_thread(tell, full)
         if (begun := time.monotonic()) >= next_disk:
-            used = await asyncio.to_thread(_stored, folders)
-            if used > limits.disk_mb * _MB:
-                return f"{used // _MB} MB of {limits.disk_mb} MB of disk"
+            stored = await asyncio.to_thread(_stored, folders)
+            if stored > limits.disk_mb * _MB:
+                return f"{stored // _MB} MB of {limits.disk_mb} MB of disk"
             now = time.monotonic()
             next_disk = now + max(_DISK_SECONDS, _REST * (now - begun))
 
 
-def _resident(pids: list[int]) -> int:
-    return sum(int(fields[21]) for fields in map(stat_fields, pids) if fields) * _PAGE
+def killed_for_memory(limits: UseLimits, group: Group) -> str:
+    """Return the figures in words if the kernel has ended a process for the memory of its group, else ""."""
+    used = group.killed_for_memory()
+    return "" if used is None else f"{used // _MB} MB of {limits.memory_mb} MB of memory"
+
+
+def _over_memory_and_processes(limits: UseLimits, pids: Callable[[], list[int]], group: Group) -> str:
+    if killed := killed_for_memory(limits, group):
+        return killed
+    if {"memory", "pids"} <= group.directories.keys():
+        return ""
+    found = [(pid, fields) for pid in pids() if (fields := stat_fields(pid))]
+    if "pids" not in group.directories and (running := sum(int(fields[17]) for _, fields in found)) > limits.processes:
+        return f"{running} processes and threads of {limits.processes}"
+    # Counting shared pages once takes longer, so it is done only where it matters.
+    most, resident = limits.memory_mb * _MB, sum(int(fields[21]) for _, fields in found) * _PAGE
+    if "memory" not in group.directories and resident > most and (used := _memory([pid for pid, _ in found])) > most:
+        return f"{used // _MB} MB of {limits.memory_mb} MB of memory"
+    return ""
 
 
 def _memory(pids: list[int]) -> int:

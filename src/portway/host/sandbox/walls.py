@@ -3,13 +3,14 @@
 import shutil
 import subprocess
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from portway.host.paths import Paths
 from portway.host.releases.release import Release
 from portway.host.sandbox.bubblewrap import Bubblewrap
+from portway.host.sandbox.cgroups import Cgroups, find_cgroups
 
 FACTS = ("files", "network", "limits")
 _TRY_SECONDS = 10.0
@@ -31,6 +32,8 @@ class Fact:
 class Walls:
     """The walls around every app and build of this host. Without `bubblewrap`, there are none around their files.
 
+    `cgroups` bound what they use as far as they can; a watcher does the rest.
+
     With `trusts_all`, apps get secrets also where nothing keeps other apps from reading them.
     """
 
@@ -38,6 +41,7 @@ class Walls:
     network: Fact
     limits: Fact
     bubblewrap: Bubblewrap | None = None
+    cgroups: Cgroups = field(default_factory=Cgroups)
     trusts_all: bool = False
 
     @property
@@ -63,8 +67,8 @@ class Walls:
             )
 
     def summary(self) -> str:
-        """Return them as `portway ps` shows them: "files,limits", or "none"."""
-        return ",".join(self.standing) or "none"
+        """Return them as `portway ps` shows them: "files,limits:cgroup-v1", or "none"."""
+        return ",".join(f"limits:{self.cgroups.kind}" if name == "limits" else name for name in self.standing) or "none"
 
     def lines(self) -> list[str]:
         """Return a line for each, for the operator."""
@@ -78,14 +82,15 @@ NO_WALLS = Walls(*(Fact(stands=False, how="not tried"),) * 3)
 def raise_walls(paths: Paths) -> Walls:
     """Try what this machine can do, and return it."""
     shared = Fact(stands=False, how="apps share the host's network")
-    limits = Fact(stands=True, how="a watcher ends what uses too much")
+    cgroups = find_cgroups(paths.identity)
+    limits = Fact(stands=True, how=str(cgroups))
     program = shutil.which("bwrap")
     if program is None:
-        return Walls(Fact(stands=False, how="bubblewrap is not installed"), shared, limits)
+        return Walls(Fact(stands=False, how="bubblewrap is not installed"), shared, limits, cgroups=cgroups)
     bubblewrap = Bubblewrap(program, paths)
     if refusal := _refusal(bubblewrap):
-        return Walls(Fact(stands=False, how=refusal), shared, limits)
-    return Walls(Fact(stands=True, how="bubblewrap"), shared, limits, bubblewrap)
+        return Walls(Fact(stands=False, how=refusal), shared, limits, cgroups=cgroups)
+    return Walls(Fact(stands=True, how="bubblewrap"), shared, limits, bubblewrap, cgroups)
 
 
 def _refusal(bubblewrap: Bubblewrap) -> str:
