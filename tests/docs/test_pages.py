@@ -105,7 +105,7 @@ INSTALLS = [pytest.mark.install, pytest.mark.timeout(400)]  # from the registrie
 
 def marks(page: Path) -> list[pytest.MarkDecorator]:
     """Return the marks of a page: a host takes seconds, so only README's is started by `make test`."""
-    if page.stem == "guide":
+    if page.stem.startswith("guide"):
         return INSTALLS
     return [pytest.mark.slow] if page.stem != "README" and "$ portway up" in page.read_text() else []
 
