@@ -9,13 +9,12 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine
 
 from portway.host.app_config import AppConfig, Start
 from portway.host.paths import Paths
 from portway.host.releases.prune import prune
 from portway.host.store import FinishedRelease, InstanceRecord, Store, StoreError
-from portway.host.store import migrate as migrations
 from portway.host.store.schema import metadata
 from portway.protocol.sealing import Keys
 
@@ -118,22 +117,6 @@ def test_the_migrations_make_the_tables_the_code_reads(tmp_path: Path) -> None:
         differences = compare_metadata(MigrationContext.configure(connection), metadata)
     engine.dispose()
     assert differences == []
-
-
-def test_a_release_of_an_older_database_keeps_who_may_call_it_and_how_it_is_started(tmp_path: Path) -> None:
-    path = tmp_path / "portway.db"
-    engine = create_engine(f"sqlite:///{path}")
-    with engine.begin() as connection:
-        migrations.run(connection, "0004")
-        connection.execute(text("INSERT INTO apps VALUES ('a', 'public', 1, 1, 0, 'keys', '[\"https://page\"]')"))
-        connection.execute(text("INSERT INTO releases VALUES ('a', 1, 'ready', '/a', 0, 'server.py:mcp', '{}', '', 0)"))
-    engine.dispose()
-    store = Store(path)
-    release = store.release("a", 1)
-    store.close()
-    assert release is not None
-    assert release.config == AppConfig(access="public", origins=["https://page"])
-    assert release.start == Start(["portway", "run", "server.py:mcp", "--transport", "http"], "server.py:mcp", True)
 
 
 def test_alembic_is_not_imported_for_a_database_that_is_up_to_date(tmp_path: Path) -> None:
