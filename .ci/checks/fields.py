@@ -45,8 +45,6 @@ def listed() -> str:
     no_effect = grouped((name, field.no_effect) for name, field in known if field.no_effect)
     not_hosted = grouped((name, field.not_hosted) for name, field in known if field.not_hosted)
     old = grouped((name, f"`{field.instead}`") for name, field in known if field.instead)
-    told = {name for name, field in known if field.does or field.no_effect or field.not_hosted or field.instead}
-    later = ", ".join(f"`{name}`" for name, _ in known if name not in told)
     lines = [
         "",
         "Of the root, and of each of `services`. Anchors, aliases and `<<` are followed; a number stands for its text;",
@@ -67,7 +65,6 @@ def listed() -> str:
         "and services of other types and runtimes. Old names are read with a warning:",
         *(f"{names} (now {name})," for name, names in old.items()),
         "and what stands under an old and a new name is taken from the new one.",
-        *([f"Not there yet, an error: {later}."] if later else []),
     ]
     return "".join(f"{line}\n" for line in lines)
 

@@ -167,7 +167,23 @@ WRONG = [
             "remove it, or give --skip to leave it out"
         ),
     ),
-    ("x-portway: {routes: {}}", (4, 17), "`routes` is not there yet: remove it"),
+    ("x-portway: {routes: {}}", (4, 25), "`routes` must be a list of mappings, each after `- `"),
+    ("x-portway: {routes: [{path: /a}]}", (4, 26), "a route has no `access`: add it"),
+    (
+        "x-portway: {routes: [{path: /a/../b, access: public}]}",
+        (4, 33),
+        "`path` must be a path as in `/health`, or as in `/admin/*` for all below it",
+    ),
+    (
+        "x-portway: {routes: [{path: /a, access: public}, {path: /A/, access: app}]}",
+        (4, 55),
+        "the route `/A/` is there twice: keep one",
+    ),
+    (
+        "x-portway: {path: /api, routes: [{path: /, access: app}, {path: /api/, access: public}]}",
+        (4, 63),
+        "`/api/` is the MCP endpoint, for which `access` stands: remove this route",
+    ),
     (
         "x-portway: {smoke: [{tool: a, arguments: b}]}",
         (4, 46),

@@ -81,12 +81,13 @@ def test_a_page_may_call_the_apps_that_name_it_and_a_local_one_those_that_ask_fo
     named = App("a", 1, origins=["https://page.example"])
     routes = routes_of(named, app("p", access="public"))
     fields = {b"host": host.encode()} | ({b"origin": origin.encode()} if origin else {})
-    guard = routes.guard_of(path, fields)
+    scope = {"path": path, "raw_path": path.encode()}
+    guard = routes.guard_of(scope, fields)
     refusal = guard.check({"path": path, "headers": list(fields.items())})
     assert (refusal.status if refusal else None) == status
     assert (guard is routes.guard) is (origin is None or "none" in host + path)
     assert routes.apps["a"].cors.allows(b"https://page.example")
-    assert routes.guard_of(path, {}) is routes.guard
+    assert routes.guard_of(scope, {}) is routes.guard
 
 
 def test_a_token_is_good_for_its_app_and_a_public_app_admits_everyone() -> None:
@@ -96,13 +97,13 @@ def test_a_token_is_good_for_its_app_and_a_public_app_admits_everyone() -> None:
         {digest(token): Token(digest(token), name, token, 1, ["s"]) for token, name in (("one", "a"), ("two", "p"))}
     )
     for _ in range(2):  # looked up, then remembered
-        alice = routes.caller(a, b"Bearer one")
+        alice = routes.caller(a, b"Bearer one", a.access)
         assert alice is not None
         assert (alice.app, alice.name) == ("a", "one")
-        assert [routes.caller(a, each) for each in (b"Bearer two", b"Bearer no", b"one", None)] == [None] * 4
-        assert [routes.caller(p, each) for each in (b"Bearer one", b"Bearer no", b"", None)] == [NOBODY] * 4
-        assert routes.caller(None, b"Bearer one") is None
-        bob = routes.caller(p, b"bearer  two")
+        assert [routes.caller(a, each, a.access) for each in (b"Bearer two", b"Bearer no", b"one", None)] == [None] * 4
+        assert [routes.caller(p, each, p.access) for each in (b"Bearer one", b"Bearer no", b"", None)] == [NOBODY] * 4
+        assert routes.caller(None, b"Bearer one", "gate") is None
+        bob = routes.caller(p, b"bearer  two", p.access)
         assert bob is not None
         assert bob.name == "two"
     assert (a.objection(alice), p.objection(NOBODY)) == (None, None)
@@ -114,7 +115,7 @@ def test_a_token_is_good_for_its_app_and_a_public_app_admits_everyone() -> None:
     assert p.objection(bob) is None
     routes.callers.replace({})
     assert p.objection(bob) is bob.revoked is not None
-    assert routes.caller(p, None) is None
+    assert routes.caller(p, None, p.access) is None
 
 
 def ids(backends: list[Backend]) -> list[str]:

@@ -73,12 +73,20 @@ class SmokeCall(msgspec.Struct, frozen=True, omit_defaults=True):
     expect: str = ""
 
 
+class PathRoute(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Who may ask for a `path` of the app's host name, or with `/*` at its end for what is at and below it."""
+
+    path: str
+    access: Access
+
+
 class AppConfig(msgspec.Struct, frozen=True, omit_defaults=True):
     """How an app is built, started and served. An empty text stands for what is found in the source.
 
     The commands are for a shell, run in `root_dir`, a folder of the source. `server` names the file that holds the
     server, as FILE or FILE:OBJECT. `path` is where the server has its MCP endpoint. `origins` are the web pages that
-    may call the app, by scheme, host and port. `upstream_token` names the variable with the token that the server
+    may call the app, by scheme, host and port. `routes` say who may ask for other paths than the
+    MCP endpoint. `upstream_token` names the variable with the token that the server
     itself checks. A GET of `health_check_path` must get a status from 200 to 399. `num_instances` (1 to 100) run at
     once; each has `max_shutdown_delay_seconds` (1 to 300) to end its calls, and as long again to end. `env` are its
     variables by name, which come before those of `env_groups`.
@@ -97,6 +105,7 @@ class AppConfig(msgspec.Struct, frozen=True, omit_defaults=True):
     health_check_path: str = ""
     max_shutdown_delay_seconds: int = 30
     num_instances: int = 1
+    routes: list[PathRoute] = []
     smoke: list[SmokeCall] = []
     disk: Disk | None = None
     env: dict[str, EnvSource] = {}

@@ -5,7 +5,7 @@ from typing import Literal
 
 import msgspec
 
-from portway.host.app_config import Access
+from portway.host.app_config import Access, PathRoute
 from portway.host.files import write_durably
 from portway.http.limits import BODY_BYTES
 
@@ -47,6 +47,7 @@ class App(msgspec.Struct, frozen=True):
     path: str = "/mcp"
     foreign: bool = False
     upstream_token: str = ""
+    routes: list[PathRoute] = []
 
 
 class Table(msgspec.Struct, frozen=True):

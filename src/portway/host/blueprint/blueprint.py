@@ -108,8 +108,22 @@ class _Reading:
             found.setdefault("disk", storage)
         elif "disk" in found and _number(found.get("num_instances")) > 1:
             self._problems.error(found["num_instances"].place, "a service with a disk runs one instance: remove this")
+        self._check_routes(service.section("portway"))
         values = Values(service.place, {name: found[name] for name in AppConfig.__struct_fields__ if name in found})
         return msgspec.convert(values.plain() | {"env": env, "env_groups": groups}, AppConfig)
+
+    def _check_routes(self, portway: Values) -> None:
+        endpoints = {(portway.text("path") or "/mcp").lower().rstrip("/") or "/", "/mcp"}
+        paths: set[str] = set()
+        for route in portway.sections("routes"):
+            path, place = route.text("path"), route.found["path"].place
+            plain = path.lower().rstrip("/") or "/"
+            if plain in endpoints:
+                text = f"`{path}` is the MCP endpoint, for which `access` stands: remove this route"
+                self._problems.error(place, text)
+            if plain in paths:
+                self._problems.error(place, f"the route `{path}` is there twice: keep one")
+            paths.add(plain)
 
     def _variables(self, entries: list[Values]) -> tuple[dict[str, EnvSource], list[str]]:
         """Return the variables by name, and the groups that stand among them."""

@@ -17,6 +17,7 @@ from portway.host.blueprint.kinds import (
     FOLDER,
     GROUP_NAME,
     NAME,
+    ROUTE_PATH,
     TEXT,
     TEXTS,
     URL_PATH,
@@ -38,7 +39,7 @@ class Field:
 
     `target` is the member of the struct that gets the value. A field without one is read for its name and kind only:
     `instead` names the field that replaced it, `no_effect` says why it has no effect here, `not_hosted` what Portway
-    does not run, and else it is not there yet.
+    does not run.
     """
 
     name: str
@@ -134,6 +135,27 @@ _SMOKE = List(
         ),
     )
 )
+_ROUTES = List(
+    Section(
+        "a route",
+        (
+            Field(
+                "path",
+                ROUTE_PATH,
+                "a path of the app's host name, with `/*` also all below it",
+                "path",
+                is_required=True,
+            ),
+            Field(
+                "access",
+                choice(*get_args(Access)),
+                "who may ask for it: callers with a token, anybody, or whom the app lets in",
+                "access",
+                is_required=True,
+            ),
+        ),
+    )
+)
 _BUILD_FILTER = Section(
     "a build filter",
     (
@@ -163,7 +185,7 @@ PORTWAY = Section(
         Field("server", NAME, "the server to start, as FILE or FILE:OBJECT", "server"),
         Field("origins", TEXTS, "the web pages that may call", "origins"),
         Field("upstreamToken", VARIABLE, "the variable with the token that the app itself asks for", "upstream_token"),
-        Field("routes", ANYTHING),
+        Field("routes", _ROUTES, "who may ask for other paths than the MCP endpoint", "routes"),
         Field("smoke", _SMOKE, "calls that a new release must answer before it serves", "smoke"),
         Field("limits", _LIMITS, "what an instance may use at most", "limits"),
         Field("storage", _STORAGE, "a folder that outlives releases, for all instances", "storage"),

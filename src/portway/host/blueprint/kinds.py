@@ -125,6 +125,10 @@ TEXT = matching("a text", r".*")
 NAME = matching("a name", r"[^\n]{1,256}")
 FOLDER = matching("a folder of the repository, as in `backend`", r"(?!/)(?!(?:.*/)?\.\.(?:/|$))[^\n]*")
 URL_PATH = matching("a path that begins with `/`", r"/[!-~]*")
+ROUTE_PATH = matching(
+    "a path as in `/health`, or as in `/admin/*` for all below it",
+    r"(?=/)(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~!$&'()+,;=:@-]+)*(?:/\*?)?",
+)
 ABSOLUTE_PATH = matching("a path that begins with `/`", r"/[^\n]*")
 VARIABLE = matching("a name of letters, digits and `_`, no digit first", variable_names.VARIABLE)
 GROUP_NAME = matching("a name of letters, digits, spaces and `.`, `_`, `-`, up to 64", variable_names.GROUP)

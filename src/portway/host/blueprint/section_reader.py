@@ -81,8 +81,6 @@ class SectionReader:
             self._problems.warning(place, f"`{known.name}` has no effect here: {known.no_effect}")
         elif known.not_hosted:
             self._not_hosted(place, f"`{known.name}` needs {known.not_hosted}, which is not hosted here")
-        elif not known.target:
-            self._problems.error(place, f"`{known.name}` is not there yet: remove it")
         if known.target and value is not None:
             values.found[known.target] = Found(value, place)
 

@@ -64,10 +64,12 @@ def forwarded(scope: Scope, fields: dict[bytes, bytes], call: GateCall) -> Heade
         (b"x-forwarded-proto", _SCHEMES[scope["scheme"]]),
         call.identity,
     )
-    if call.route.authorization is not None:
+    if call.route.authorization is not None and call.access == "gate":
         kept.append(call.route.authorization)
-    if call.route.checks_callers:
+    if call.access == "app":
         credentials = _CREDENTIALS if call.line.era == "http" else (b"authorization",)
+        if call.caller.app:  # the gate knows the token: it is the gate's
+            credentials = (b"cookie",)
         kept += [item for item in headers if item[0] in credentials]
     if (client := scope["client"]) is not None:
         kept.append((b"x-forwarded-for", client[0].encode()))
@@ -82,7 +84,7 @@ def returned(headers: Headers, call: GateCall, session_ids: SessionIds) -> tuple
         kept += [
             _redirect(item, call) if item[0] == b"location" else item for item in headers if item[0] not in _STAYS_THERE
         ]
-        if call.route.checks_callers:
+        if call.access == "app":
             kept += [(name, _of_own_host(value)) for name, value in headers if name == b"set-cookie"]
         return content_type, kept
     for item in headers:
@@ -90,7 +92,7 @@ def returned(headers: Headers, call: GateCall, session_ids: SessionIds) -> tuple
             kept.append(item)
             if item[0] == b"content-type":
                 content_type = item[1].lower()
-        elif item[0] == b"www-authenticate" and call.route.checks_callers and item[1][:7].lower() == b"bearer ":
+        elif item[0] == b"www-authenticate" and call.access == "app" and item[1][:7].lower() == b"bearer ":
             kept.append(item)  # a browser asks its user for a password upon other schemes
         elif item[0] == SESSION and (token := _client_id(call, session_ids, item[1])) is not None:
             kept.append((SESSION, token))

@@ -13,6 +13,7 @@ from time import perf_counter
 from msgspec import UNSET
 
 from portway.auth.tokens import OAUTH_PATHS, bearer
+from portway.host.app_config import Access
 from portway.host.gate import batch_calls
 from portway.host.gate.call_record import CallRecord, now
 from portway.host.gate.callers import Caller
@@ -22,9 +23,10 @@ from portway.host.gate.in_flight import InFlight
 from portway.host.gate.instance_ids import answer, asked_by, decode_place, progress
 from portway.host.gate.metrics import Metrics
 from portway.host.gate.moved_sessions import SETTINGS, MovedSessions
+from portway.host.gate.path_access import ENDPOINT
 from portway.host.gate.relay import Relay, accept
 from portway.host.gate.reply_stream import RelayedStream
-from portway.host.gate.routing import ENDPOINT, Route, Routes
+from portway.host.gate.routing import Route, Routes
 from portway.host.gate.session_ids import SessionIds, has_ended
 from portway.host.gate.session_records import SessionRecords
 from portway.host.routing_table import Table
@@ -92,7 +94,7 @@ class GateApp:
 
     def review(self) -> None:
         """End the requests that the table or the tokens no longer allow."""
-        self._in_flight.review(lambda call: call.route.objection(call.caller))
+        self._in_flight.review(lambda call: call.route.objection(call.caller, call.raw_path))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""
@@ -106,7 +108,7 @@ class GateApp:
             if path == HEALTH and b"host" not in fields:  # the probes of HTTP/1.0
                 await send_bytes(send, 200, b"ok\n", [_TEXT])
                 return
-            refusal = routes.guard_of(scope["path"], fields).check(scope)
+            refusal = routes.guard_of(scope, fields).check(scope)
             if refusal is not None:
                 body = {421: _OTHER_HOST, 403: _OTHER_ORIGIN}.get(refusal.status)
                 body = body or encode_error(None, RpcError(REFUSED, refusal.message))
@@ -123,13 +125,16 @@ class GateApp:
                 await self._turn_away(send, 404, _NO_OAUTH if path.startswith(OAUTH_PATHS) else _NO_SUCH_PATH)
                 return
             path = "/mcp"
-        if route is not None and route.cors and not (by_name and route.has_own(path)):
+        access: Access = "gate" if route is None else route.access
+        if by_name and route is not None and route.path_access is not None and path not in ENDPOINT:
+            access = route.access_of(scope["raw_path"])
+        if route is not None and route.cors and (access != "app" or path in ENDPOINT):
             preflight = route.cors.preflight(scope)
             if preflight is not None:
                 await send_bytes(send, 204, b"", preflight)
                 return
             send = route.cors.sender(scope, send)
-        caller = routes.caller(route, fields.get(b"authorization"))
+        caller = routes.caller(route, fields.get(b"authorization"), access)
         if route is None or caller is None:
             if not routes.complete:
                 await self._turn_away(send, 503, _NO_TABLE, (b"retry-after", b"1"))
@@ -138,7 +143,7 @@ class GateApp:
             challenge = _CHALLENGE if bearer(fields.get(b"authorization")) is None else _INVALID_TOKEN  # RFC 6750 §3.1
             await self._turn_away(send, 401, _UNAUTHORIZED, challenge)
             return
-        await self._admit(scope, receive, send, route, caller, fields, path)
+        await self._admit(scope, receive, send, route, caller, fields, path, access)
 
     async def _turn_away(self, send: Send, status: int, body: bytes, *headers: tuple[bytes, bytes]) -> None:
         """Refuse a request before it belongs to an app. Two such refusals differ only in the request id."""
@@ -154,11 +159,12 @@ class GateApp:
         caller: Caller,
         fields: dict[bytes, bytes],
         path: str,
+        access: Access,
     ) -> None:
         """Serve an authenticated request, and add its line to the call record."""
         client = scope["client"]
         holder = caller.identity if caller.app or client is None else client[0]
-        call = GateCall(route, caller, holder, self._prefix + str(next(self._numbers)), receive)
+        call = GateCall(route, caller, access, holder, self._prefix + str(next(self._numbers)), receive)
         route.calls.take(holder)
         try:
             await self._serve(call, scope, send, fields, path)
@@ -223,6 +229,7 @@ class GateApp:
                 _count_as_stream(call)
         else:
             line.era, line.method, line.name = "http", method, path
+            call.raw_path = scope["raw_path"]
         self._check_capacity(call)
         if call.caller.revoked is not None:  # while the body arrived
             raise call.caller.revoked.with_traceback(None)
@@ -294,7 +301,9 @@ class GateApp:
         call.stream = RelayedStream(send, [call.identity])
         replies = await batch_calls.answer(
             body,
-            lambda receive, keep: self._admit(scope, receive, keep, call.route, call.caller, fields, "/mcp"),
+            lambda receive, keep: self._admit(
+                scope, receive, keep, call.route, call.caller, fields, "/mcp", call.access
+            ),
             call.receive,
             call.stream,
         )

@@ -3,6 +3,7 @@
 import asyncio
 from time import perf_counter
 
+from portway.host.app_config import Access
 from portway.host.gate.call_record import Line
 from portway.host.gate.callers import Caller
 from portway.host.gate.reply_stream import RelayedStream
@@ -20,6 +21,7 @@ class GateCall:
 
     request_id: int | str | None = None  # the id the client chose, of a request
     fresh: int | str | None = None  # the id the instance sees, of a request
+    raw_path = b"/mcp"  # of the app's host name, as it was sent
     session: Session | None = None
     opening = b""  # of an `initialize` to a server that is not Portway's: its params
     pinned: Backend | None = None  # the instance that gets it, unless it cannot be reached
@@ -40,9 +42,12 @@ class GateCall:
     task: asyncio.Task[None] | None = None
     watcher: asyncio.Task[None] | None = None
 
-    def __init__(self, route: Route, caller: Caller, holder: str, request: str, receive: Receive) -> None:
+    def __init__(
+        self, route: Route, caller: Caller, access: Access, holder: str, request: str, receive: Receive
+    ) -> None:
         self.route = route
         self.caller = caller
+        self.access = access  # who may ask for its path
         self.holder = holder  # whose places it takes
         self.receive = receive
         self.headers: Headers = []  # as they are sent to the instance

@@ -73,7 +73,7 @@ class Relay:
         )
         try:
             content_type, kept = returned(response.headers, call, self._session_ids)
-            if response.status in (401, 403) and call.route.checks_callers:
+            if response.status in (401, 403) and call.access == "app":
                 await self._pass(call, response, send, kept)
                 return
             if response.status == 401:
@@ -136,7 +136,7 @@ class Relay:
             raise _cut(call, error) from None
         call.backend = backend
         backend.in_flight += 1
-        is_refused = response.status in (401, 403) and call.route.checks_callers
+        is_refused = response.status in (401, 403) and call.access == "app"
         if 400 <= response.status < 500 and response.status != 404 and not is_refused:  # it came too late
             await response.close()
             await accept(call, send)

@@ -4,10 +4,13 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from zlib import crc32
 
+from portway.host.app_config import Access
 from portway.host.gate.callers import NOBODY, Caller, Callers
+from portway.host.gate.path_access import ENDPOINT, PathAccess
 from portway.host.gate.reply_memory import ReplyMemory
 from portway.host.gate.upstream_tokens import Header, UpstreamTokens
 from portway.host.routing_table import App, AppLimits, InstanceAddress, Table
+from portway.http.asgi import Scope
 from portway.http.cors import Cors
 from portway.http.host_and_origin import Guard
 from portway.http.http_client import HttpClient
@@ -15,9 +18,6 @@ from portway.http.places import Places
 from portway.protocol.errors import REFUSED, RpcError
 
 _KNOWN_HOSTS = 1024  # Host values whose route is remembered until the next table
-
-
-ENDPOINT = ("/mcp", "/mcp/")
 
 
 class Backend:
@@ -37,12 +37,12 @@ class Route:
     def __init__(self, name: str) -> None:
         self.name = name
         self.release = 0
-        self.public = False  # the gate asks for no token
-        self.checks_callers = False  # the app does, so it gets the credentials
+        self.access: Access = "gate"
+        self.path_access: PathAccess | None = None  # of an app with routes
         self.foreign = False  # its server is not Portway's
         self.authorization: Header | None = None  # the app's own token, for its instances
         self.cors = Cors()
-        self.guard = Guard()
+        self.guards: dict[Access, Guard] = {}
         self.state = "stopped"
         self.endpoint = "/mcp"  # of its instances
         self.limits = AppLimits()
@@ -55,7 +55,8 @@ class Route:
     def update(self, app: App, backends: dict[str, Backend], tokens: UpstreamTokens) -> None:
         self.authorization = tokens.header(app, self.authorization)
         self.release, self.state, self.limits = app.release, app.state, app.limits
-        self.public, self.checks_callers = app.access != "gate", app.access == "app"
+        self.access = app.access
+        self.path_access = PathAccess(app) if app.routes else None
         self.cors, self.endpoint, self.foreign = Cors(app.origins), app.path, app.foreign
         self.backends = [backends[instance.id] for instance in app.instances]
         current = {backend.instance.id: backend for backend in self.backends}
@@ -63,15 +64,15 @@ class Route:
         self.changed.set()
         self.changed = asyncio.Event()
 
-    def has_own(self, path: str) -> bool:
-        """Whether the app alone judges who may ask for a path of its host name: all but the MCP endpoint."""
-        return self.checks_callers and path not in ENDPOINT
+    def access_of(self, raw_path: bytes) -> Access:
+        """Return who may ask for a path of the app's host name."""
+        return self.access if self.path_access is None else self.path_access.of(raw_path)
 
-    def objection(self, caller: Caller) -> RpcError | None:
-        """Return why a request of `caller` must end, None if it may go on."""
+    def objection(self, caller: Caller, raw_path: bytes = b"/mcp") -> RpcError | None:
+        """Return why a request of `caller` for a path must end, None if it may go on."""
         if self.state == "removed":
             return RpcError(REFUSED, f"The app {self.name!r} has been removed from this host.", status=401)
-        if not caller.app and not self.public:
+        if not caller.app and self.access_of(raw_path) == "gate":
             return RpcError(REFUSED, f"The app {self.name!r} takes only callers with a token now.", status=401)
         return caller.revoked
 
@@ -129,7 +130,8 @@ class Routes:
         names = [domain, f"*.{domain}", *(host for app in table.apps.values() for host in app.hosts)]
         self.guard, self._for_any_page = Guard(names), Guard(names, any_page=True)
         for route in apps.values():
-            route.guard = Guard(names, route.cors, local_pages=not route.public)
+            strict = Guard(names, route.cors, local_pages=False)
+            route.guards = {"gate": Guard(names, route.cors, local_pages=True), "public": strict, "app": strict}
         self.apps, self.version = apps, table.version
         self._paths = {path: route for name, route in apps.items() for path in (f"/{name}/mcp", f"/{name}/mcp/")}
         self._suffix = b"." + domain.encode()
@@ -142,16 +144,19 @@ class Routes:
         """Whether a table and the tokens have been read; before, an unknown token or app may be a good one."""
         return self.version >= 0 and self.callers.known
 
-    def guard_of(self, path: str, fields: Mapping[bytes, bytes]) -> Guard:
+    def guard_of(self, scope: Scope, fields: Mapping[bytes, bytes]) -> Guard:
         """Return the guard for a request of a web page: the app's, which knows its pages, else the host's."""
         if b"origin" not in fields:
             return self.guard
         by_name, route = self._find(fields.get(b"host", b""))
         if not by_name:
-            route = self.by_path(path)
-        elif route is not None and route.has_own(path):
-            return self._for_any_page
-        return self.guard if route is None else route.guard
+            route = self.by_path(scope["path"])
+        if route is None:
+            return self.guard
+        if not by_name or scope["path"] in ENDPOINT:
+            return route.guards[route.access]
+        access = route.access_of(scope["raw_path"])
+        return self._for_any_page if access == "app" else route.guards[access]
 
     def by_host(self, host: bytes) -> tuple[bool, Route | None]:
         """Return whether a Host value is the name of an app, and its route (None when there is no such app)."""
@@ -170,11 +175,13 @@ class Routes:
     def by_path(self, path: str) -> Route | None:
         return self._paths.get(path)
 
-    def caller(self, route: Route | None, authorization: bytes | None) -> Caller | None:
-        """Return who calls `route`; None when they may not, or when `route` is None (there is no such app)."""
+    def caller(self, route: Route | None, authorization: bytes | None, access: Access) -> Caller | None:
+        """Return who asks `route` for a path of that `access`; None when they may not, or there is no such app."""
         caller = None
-        if authorization is not None and not (route is not None and route.checks_callers):
+        if authorization is not None and not (route is not None and route.access == access == "app"):
             caller = self.callers.by_header.get(authorization) or self.callers.find(authorization)
         if route is None or (caller is not None and caller.app == route.name):
             return caller if route is not None else None
-        return NOBODY if route.public else None
+        if caller is not None and access == "app":  # another app's token, which this one must not see
+            return None
+        return NOBODY if access != "gate" else None

@@ -166,6 +166,7 @@ class RunningApps:
                     reason=group.reason,
                     origins=group.release.config.origins,
                     path=group.release.config.path,
+                    routes=group.release.config.routes,
                     upstream_token=self._starter.token_for_gate(group.release),
                     foreign=group.release.start is not None and not group.release.start.on_socket,
                 )
