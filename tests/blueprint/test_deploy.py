@@ -91,6 +91,25 @@ def test_flags_stand_above_the_blueprint_and_the_blueprint_above_the_live_releas
     assert json.loads(running.portway("config", "uno", "-o", "json").stdout) == shown
 
 
+def test_a_disk_is_for_one_instance_and_storage_for_all(running: Host, folder: Path) -> None:
+    disk = "services:\n- {type: web, name: kept, rootDir: app, disk: {name: d, mountPath: /d, sizeGB: 1}}"
+    (folder / "render.yaml").write_text(disk)
+    refused = running.portway("deploy", folder, "--instances", "2")
+    assert refused.returncode == 1
+    said = (
+        "kept has a disk, which one instance has alone: leave --instances out, or have x-portway.storage in place of "
+    )
+    assert said in refused.stderr
+
+    options = ("--start", "python main.py", "--public", "--instances", "2")
+    shared = "x-portway: {storage: {sizeGB: 1, mountPath: /d}, limits: {cpu: 0.5}}"
+    (folder / "render.yaml").write_text(disk.replace("disk: {name: d, mountPath: /d, sizeGB: 1}", shared))
+    assert running.portway("deploy", folder, *options).returncode == 0
+    assert running.status("kept").wanted == 2
+    shown = json.loads(running.portway("config", "kept", "-o", "json").stdout)["x-portway"]
+    assert (shown["storage"], shown["limits"]) == ({"sizeGB": 1, "mountPath": "/d"}, {"cpu": 0.5})
+
+
 def test_a_blueprint_that_cannot_be_used_deploys_nothing_and_with_skip_the_rest(running: Host, folder: Path) -> None:
     (folder / "render.yaml").write_text("services:\n- {type: web, name: bad, start: x}\n- {type: cron, name: c}")
     failed = running.portway("deploy", folder, "-o", "json")

@@ -35,11 +35,18 @@ class EnvSource(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Disk(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A folder that outlives releases. `mount_path` is where a sandbox shows it; else PORTWAY_STORAGE names it."""
+    """A folder that outlives releases. `mount_path` is where a sandbox shows it; else PORTWAY_STORAGE names it.
+
+    One in Render's form has a `name`, and one instance has it alone; the instances of an app share any other.
+    """
 
     name: str = ""
     mount_path: str = ""
     size_gb: int = 10
+
+    @property
+    def is_for_one_instance(self) -> bool:
+        return bool(self.name)
 
 
 class UseLimits(msgspec.Struct, frozen=True, omit_defaults=True):

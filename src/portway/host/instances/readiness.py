@@ -92,6 +92,18 @@ def tool_count(contract: bytes) -> int:
     return max((len(era["tools"]) for era in json.loads(contract).values()), default=0)
 
 
+def what_it_does(instance: Instance) -> str:
+    """Return what a server does that has not answered yet, as far as it is known."""
+    if instance.address.startswith("unix:"):
+        return "has not begun to serve"
+    places = instance.listening()
+    if not places:
+        return "listens on nothing"
+    if int(instance.address.rpartition(":")[2]) in places:
+        return "listens on the port PORT"
+    return f"listens on {' and '.join(sorted(places.values()))}, not on the port PORT"
+
+
 def health_check(instance: Instance, release: Release, host: str) -> HealthCheck | None:
     """Return the health check of an instance, None when the app names none."""
     path = release.config.health_check_path

@@ -84,6 +84,11 @@ class SourceApps:
                     f"{app} gets no token of its own from the gate with access {config.access}: leave upstreamToken "
                     "out, or take it back by --upstream-token ''"
                 )
+            if config.disk and config.disk.is_for_one_instance and config.num_instances > 1:
+                raise DeployError(
+                    f"{app} has a disk, which one instance has alone: leave --instances out, or have x-portway.storage "
+                    "in place of the disk, which all instances share"
+                )
         return configs
 
     def resolve(

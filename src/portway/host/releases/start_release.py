@@ -1,11 +1,12 @@
 """Starts the instances of a new release and tries them, before any call goes to them."""
 
+import asyncio
 from dataclasses import dataclass, replace
 
 import msgspec
 
 from portway.host.builds.build_places import BuildPlaces
-from portway.host.instances.readiness import CLOSED, TokenNeeded, find_path, read_contract, tool_count
+from portway.host.instances.readiness import CLOSED, TokenNeeded, find_path, read_contract, tool_count, what_it_does
 from portway.host.instances.runtime import Instance
 from portway.host.instances.smoke_calls import run_smoke_calls
 from portway.host.instances.starter import Starter
@@ -15,6 +16,7 @@ from portway.host.releases.steps import Steps
 from portway.host.store import FinishedRelease
 
 _PRE_DEPLOY_SECONDS = 1800.0
+_PATIENCE_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,19 +48,29 @@ async def start_release(release: Release, starter: Starter, steps: Steps) -> Sta
     """
     first = await starter.start(release)
     instances = [first]
+    telling = asyncio.create_task(_tell_if_silent(first, steps))
     try:
         release = await _found(first, release, starter)
+        telling.cancel()
         approach = starter.approach(release)
         contract = await read_contract(first, release, approach)
         await run_smoke_calls(first, release, approach)
         instances += await starter.start_all_ready(release, release.config.num_instances - 1)
     except BaseException:
+        telling.cancel()
         await starter.stop_all(instances)
         raise
     more = f", {len(instances)} instances" if len(instances) > 1 else ""
     more += f", {len(release.config.smoke)} smoke calls" if release.config.smoke else ""
     await steps.done("ready", f"{_offer(contract)}{more}{_check(release, contract, starter)}")
     return StartedRelease(release, instances, contract)
+
+
+async def _tell_if_silent(instance: Instance, steps: Steps) -> None:
+    """Say once that a server has not answered yet, and what it does."""
+    await asyncio.sleep(_PATIENCE_SECONDS)
+    does = await asyncio.to_thread(what_it_does, instance)
+    await steps.warn([f"no answer after {_PATIENCE_SECONDS:g} s, still waiting: the server {does}"])
 
 
 async def _found(instance: Instance, release: Release, starter: Starter) -> Release:
