@@ -5,18 +5,24 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from portway.host.logs import log_file
+from portway.host.logs.log_entry import LogPage, Selection
 from portway.host.logs.log_file import LogFile, previous
 from portway.host.logs.log_pipe import LogPipe
-from portway.host.logs.log_reader import read_log
+from portway.host.logs.log_reader import read_page
+from portway.host.logs.log_sources import open_sources
+from portway.host.logs.stamp import read_stamp
 from portway.host.paths import Paths
 from portway.host.releases.release import Release
 from tests.host.log_writer import log_writer
 from tests.support import eventually
+
+CREATED = "2026-01-31T12:00:00.000Z"
 
 
 @pytest.fixture
@@ -31,33 +37,42 @@ def paths(tmp_path: Path) -> Iterator[Paths]:
         yield Paths(tmp_path / "data", Path(run) / "run")
 
 
-def all_lines(release: Release, count: int, cursor: str = "") -> list[str]:
+def read(release: Release, count: int | None, cursor: str = "", *, unfinished: bool = False) -> LogPage:
+    with ExitStack() as stack:
+        sources = open_sources("app", [(release, CREATED)], release.directory / "calls", Selection(), stack)
+        return read_page(sources, count, "", cursor, unfinished=unfinished)
+
+
+def texts(
+    release: Release, count: int | None = None, cursor: str = "", *, unfinished: bool = False
+) -> list[str | None]:
     """Read page after page until there is no more."""
-    lines: list[str] = []
+    found: list[str | None] = []
     while True:
-        page = read_log(release, count, cursor)
-        lines += page.lines
+        page = read(release, count, cursor, unfinished=unfinished)
+        found += [entry.text for entry in page.entries]
         cursor = page.cursor
         if not page.more:
-            return lines
+            return found
 
 
 def test_a_log_is_read_from_its_end_and_followed_by_whole_lines(release: Release) -> None:
     with release.log.open("a") as log:
         log.write("one\ntwo\nthree\nfo")
         log.flush()
-        first = read_log(release, 3, "")
-        assert (first.lines, first.unfinished) == (["two", "three"], "fo")
+        assert texts(release, 3, unfinished=True) == ["two", "three", "fo"]
+        first = read(release, 2)
+        assert [entry.text for entry in first.entries] == ["two", "three"]
         log.write("ur\n")
         log.flush()
-    second = read_log(release, 3, first.cursor)
-    assert (second.lines, second.unfinished) == (["four"], "")
-    assert read_log(release, 3, second.cursor).lines == []
+    second = read(release, None, first.cursor)
+    assert [entry.text for entry in second.entries] == ["four"]
+    assert texts(release, None, second.cursor) == []
 
 
 def test_only_a_newline_ends_a_line(release: Release) -> None:
     release.log.write_bytes("a\u2028b\x0cc\rd\x85e\x1ef\n\ng\n".encode())
-    assert read_log(release, 10, "").lines == ["a\u2028b\x0cc\rd\x85e\x1ef", "", "g"]
+    assert texts(release, 10) == ["a\u2028b\x0cc\rd\x85e\x1ef", "", "g"]
 
 
 @pytest.mark.parametrize("count", [1, 3, 70_000, 99_999, 200_000])
@@ -65,18 +80,17 @@ def test_any_number_of_last_lines_is_read_over_both_files(release: Release, coun
     lines = [f"line {number} {'x' * 20}" for number in range(100_000)]
     previous(release.log).write_text("".join(f"{line}\n" for line in lines[:60_000]))
     release.log.write_text("".join(f"{line}\n" for line in lines[60_000:]))
-    assert all_lines(release, count) == lines[-count:]
+    assert texts(release, count) == lines[-count:]
 
 
-def test_a_follower_goes_on_in_the_next_release_and_in_the_next_file(release: Release) -> None:
+def test_a_follower_goes_on_in_the_next_file(release: Release) -> None:
     release.log.write_text("one\ntwo\n")
-    assert read_log(release, 0, "1:7:400").lines == ["one", "two"]
-    cursor = read_log(release, 0, "").cursor
+    cursor = read(release, 0).cursor
     with release.log.open("a") as log:
         log.write("three\n")
     release.log.rename(previous(release.log))
     release.log.write_text("four\n")
-    assert all_lines(release, 0, cursor) == ["three", "four"]
+    assert texts(release, 0, cursor) == ["three", "four"]
 
 
 @pytest.mark.parametrize("move", [Path.unlink, lambda path: path.rename(path.with_suffix(".rotated"))])
@@ -86,17 +100,21 @@ def test_a_log_that_is_renamed_or_deleted_is_made_anew(release: Release, move: C
     move(release.log)
     log.append("a", b"new\n")
     log.close()
-    assert release.log.read_text() == "new\n"
+    assert texts(release) == ["new"]
 
 
 def test_a_log_is_cut_between_lines_and_keeps_one_file_before_it(
     release: Release, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log_file, "LOG_BYTES", 10)
+    monkeypatch.setattr(log_file, "LOG_BYTES", 80)
     log = LogFile(release.log)
     log.append("a", b"one\ntwo\nthree\nfour\n")
     log.close()
-    assert (previous(release.log).read_text(), release.log.read_text()) == ("one\ntwo\n", "three\nfour\n")
+    kept = [
+        [read_stamp(line)[2] for line in path.read_bytes().splitlines()]
+        for path in (previous(release.log), release.log)
+    ]
+    assert kept == [[b"one", b"two"], [b"three", b"four"]]
 
 
 def test_lines_of_two_sources_are_never_joined_and_the_last_one_is_ended(release: Release) -> None:
@@ -106,7 +124,7 @@ def test_lines_of_two_sources_are_never_joined_and_the_last_one_is_ended(release
     log.finish("a")
     log.finish("b")
     log.close()
-    assert release.log.read_text() == "half of a\nhalf of b\n"
+    assert texts(release) == ["half of a", "half of b"]
 
 
 def test_what_the_disk_refuses_is_counted(release: Release, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,23 +137,21 @@ def test_what_the_disk_refuses_is_counted(release: Release, monkeypatch: pytest.
         log.append("a", b"lost\n")
     log.append("a", b"kept\n")
     log.close()
-    assert release.log.read_text() == "portway: 5 bytes of this log could not be written\nkept\n"
+    assert texts(release) == ["portway: 5 bytes of this log could not be written", "kept"]
 
 
 def test_what_is_written_while_no_log_writer_runs_is_written_by_the_next(paths: Paths, release: Release) -> None:
     with log_writer(paths):
         pipe = LogPipe(paths.log_pipes, release.log)
         os.write(pipe.descriptor, b"one\n")
-        eventually(lambda: release.log.exists() and release.log.read_text() == "one\n")
+        eventually(lambda: texts(release) == ["one"])
     os.write(pipe.descriptor, b"two")
     with log_writer(paths):
-        eventually(lambda: release.log.read_text() == "one\ntwo")
+        eventually(lambda: texts(release, unfinished=True) == ["one", "two"])
         os.close(pipe.descriptor)
-        eventually(lambda: release.log.read_text() == "one\ntwo\n")
+        eventually(lambda: texts(release) == ["one", "two"])
         eventually(lambda: {path.name for path in paths.log_pipes.iterdir()} == {"bell"})
 
 
-def test_no_log_is_no_error_and_a_failed_build_shows_its_own(release: Release) -> None:
-    assert read_log(release, 10, "").lines == []
-    release.build_log.write_text("it did not build\n")
-    assert read_log(release, 10, "").lines == ["it did not build"]
+def test_no_log_is_no_error(release: Release) -> None:
+    assert texts(release, 10) == []

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,12 +53,104 @@ def write(running: Host, text: str, times: int = 1) -> None:
 
 def logs(running: Host, count: int = 100) -> list[str]:
     """Read the last lines of the app's log, as `portway logs -o json` prints them."""
-    printed = running.portway("logs", "writer", "-n", str(count), "-o", "json").stdout
-    return [json.loads(line)["line"] for line in printed.splitlines()]
+    printed = running.portway("logs", "writer", "-n", str(count), "--kind", "app", "-o", "json").stdout
+    return [json.loads(line)["text"] for line in printed.splitlines()]
+
+
+@contextlib.contextmanager
+def following(running: Host, *arguments: str) -> Iterator[Started]:
+    """Run `portway logs` with the given arguments while the block lasts."""
+    command = [SCRIPTS / "portway", "logs", *arguments, "--data", running.ready["data"]]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=clean_env(running.environment)) as process:
+        try:
+            yield Started(process)
+        finally:
+            process.terminate()
 
 
 def log_bytes(running: Host, app: str) -> int:
     return sum(path.stat().st_size for path in running.paths.app(app).rglob("log/*"))
+
+
+def joined(running: Host, app: str, *options: str) -> list[dict[str, Any]]:
+    """Read what `portway logs` has of an app."""
+    done = running.portway("logs", app, *options, "-o", "json")
+    assert (done.returncode, done.stderr) == (0, "")
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_builds_instances_and_calls_of_all_releases_are_joined_by_time_and_selected(
+    running: Host, tmp_path: Path
+) -> None:
+    folder = writer(tmp_path / "app", "print('at work')\n")
+    running.deploy(folder, "joined", build_command="echo built", access="public")
+    first = running.instance("joined")
+    running.call("joined", "write", "", text="of one\n")
+    running.deploy(folder, "joined")
+    second = running.instance("joined")
+    with pytest.raises(RpcError):
+        running.call("joined", "die", "", text="of two\n")
+    assert first is not None
+    assert second is not None
+    everything = eventually(lambda: found if "cut" in str(found := joined(running, "joined")) else None)
+    calls = [entry for entry in everything if entry["kind"] == "call"]
+    told = [entry.get("text") or f"{entry['method']} {entry.get('name')} {entry['outcome']}" for entry in everything]
+    wanted = ["built", "tools/call write ok", "built", "tools/call die cut"]
+    assert [line for line in told if line in wanted] == wanted
+    assert told.index("of one") < told.index("of two")
+    assert [entry["time"] for entry in everything] == sorted(entry["time"] for entry in everything)
+    died = next(entry for entry in calls if entry.get("name") == "die")
+    assert {**died, "release": 2, "instance": second.id, "caller": "anonymous", "status": 502, "kind": "call"} == died
+
+    def select(*options: str) -> list[dict[str, Any]]:
+        return joined(running, "joined", *options)
+
+    assert select("--tool", "die") == select("--failed") == [died]
+    assert {entry["name"] for entry in select("--tool", "write")} == {"write"}
+    assert {entry["release"] for entry in select("--release", "1")} == {1}
+    assert {entry["kind"] for entry in select("--release", "1")} == {"build", "app", "call"}
+    assert "of one" in [entry.get("text") for entry in select("--instance", first.id)]
+    assert {entry.get("instance") for entry in select("--instance", first.id)} == {first.id}
+    assert "built" in [entry["text"] for entry in select("--kind", "build")]
+    assert select("--since", "10m") == select("-n", "1000")
+    assert select("--since", died["time"], "--tool", "die") == [died]
+    assert select("--since", "9999-01-01T00:00:00Z") == []
+    assert select("--tool", "nobody") == []
+    no_release = running.portway("logs", "joined", "--release", "7")
+    assert (no_release.returncode, no_release.stderr) == (1, "Error: joined has no release 7 (there are: 1, 2)\n")
+    no_time = running.portway("logs", "joined", "--since", "soon")
+    assert no_time.returncode == 2
+    assert "'soon' is no time: give 42m, 3h or 2d, or one as 2026-01-31T12:00:00Z" in no_time.stderr
+
+
+def test_a_follower_sees_what_comes_through_a_deploy(running: Host, tmp_path: Path) -> None:
+    folder = writer(tmp_path / "app")
+    running.deploy(folder, "watched", access="public")
+    with following(running, "watched", "-t") as follower:
+        follower.wait_for(r"\| portway: writer on ", within=10)
+        running.call("watched", "write", "", text="still one\n")
+        follower.wait_for(r" watched\.[0-9a-f]{8} \| still one$", within=10)
+        follower.wait_for(r"\| tools/call write ok 200 \d+ms anonymous$", within=10)
+        running.deploy(folder, "watched")
+        running.call("watched", "write", "", text="two\n")
+        follower.wait_for(r"\| two$", within=10)
+    assert len([line for line in follower.lines if line.endswith("| still one\n")]) == 1
+
+
+def test_secrets_are_hidden_and_names_that_clients_choose_are_escaped(running: Host, tmp_path: Path) -> None:
+    secret, lines = "planted-in-a-variable", "first-line-of-it\nsecond-line-of-it"
+    told = running.portway("env", "set", "hush", f"KEY={secret}", f"LONG={lines}", "--no-restart")
+    assert told.returncode == 0, told.stderr
+    folder = writer(tmp_path / "app", f"print('have', os.environ['KEY'], {lines!r}, os.environ.get('PORTWAY_KEYS'))\n")
+    running.deploy(folder, "hush", access="public")
+    with pytest.raises(RpcError):
+        running.call("hush", "\x1b]0;taken\x07", "")
+    shown = running.portway("logs", "hush")
+    printed = [line.partition(" | ")[2] for line in shown.stdout.splitlines()]
+    assert {"have [KEY] [LONG]", "[LONG] [PORTWAY_KEYS]"} < set(printed)
+    assert not [line for line in printed if secret in line or "line-of-it" in line]
+    assert r"| tools/call \x1b]0;taken\x07 error" in shown.stdout
+    assert "\x1b" not in shown.stdout
 
 
 def test_what_an_app_writes_at_once_is_bounded_on_disk(running: Host) -> None:
@@ -91,9 +185,7 @@ def test_the_last_line_of_a_crashed_app_is_kept_without_its_newline(running: Hos
 
 
 def test_a_log_that_is_renamed_is_followed(running: Host) -> None:
-    command = [SCRIPTS / "portway", "logs", "writer", "-f", "-n", "0", "--data", running.ready["data"]]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=clean_env(running.environment)) as process:
-        follower = Started(process)
+    with following(running, "writer", "-f", "-n", "0", "--kind", "app") as follower:
 
         def follows() -> bool:
             write(running, "before\n")
@@ -103,8 +195,7 @@ def test_a_log_that_is_renamed_is_followed(running: Host) -> None:
         log = running.paths.release("writer", 1) / "log" / "instance.log"
         log.rename(log.with_suffix(".moved"))
         write(running, "after\n")
-        follower.wait_for("^after$", within=10)
-        process.terminate()
+        follower.wait_for(r"\| after$", within=10)
 
 
 def test_an_app_goes_on_writing_while_control_and_the_log_writer_are_killed(running: Host) -> None:

@@ -14,6 +14,7 @@ from portway.host.app_config import AppConfig, Disk
 from portway.host.instances import storage
 from portway.host.instances.instance_group import InstanceGroup
 from portway.host.instances.storage import StorageWatch
+from portway.host.logs.log_reader import last_lines
 from portway.host.paths import Paths
 from portway.host.releases.release import Release
 from tests.host.running_host import Host, host
@@ -110,7 +111,7 @@ def test_an_app_whose_storage_exceeds_its_size_reads_of_it_once(
         (release.storage / "file").write_bytes(b"x" * size)
         await watch.measure()
         watch.warn()
-        return release.log.read_text().splitlines() if release.log.exists() else []
+        return last_lines(release.log)
 
     assert asyncio.run(look(1000)) == []
     said = "portway: the storage holds 2.1 GB, more than its 1 GB"

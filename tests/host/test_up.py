@@ -265,7 +265,9 @@ def test_a_crashed_instance_is_back_and_its_last_words_are_in_the_log(running: H
     assert running.status("thing").restarts >= 1
     assert "dying as asked" in running.portway("logs", "thing", "-n", "20").stdout
     lines = running.portway("logs", "thing", "-n", "20", "-o", "json").stdout.splitlines()
-    assert {"app": "thing", "line": "dying as asked"} in map(json.loads, lines)
+    assert before is not None
+    words = [entry for entry in map(json.loads, lines) if entry.get("text") == "dying as asked"]
+    assert [(entry["kind"], entry["instance"]) for entry in words] == [("app", before.id)]
 
 
 def test_a_killed_control_finds_its_instances_again(running: Host) -> None:
@@ -327,9 +329,7 @@ def test_a_daemon_that_shed_its_environment_ends_with_its_build_and_with_its_app
     running.deploy(thing(tmp_path / "app", more=DAEMON.replace("SECONDS", seconds)), "haunted")
     running.kill("control")
     running.portway("ps")
-    assert re.search(
-        r"^left \d+$", (running.paths.release("haunted", 1) / "log" / "build.log").read_text(), re.MULTILINE
-    )
+    assert re.search(r"\.build \| left \d+$", running.portway("logs", "haunted").stdout, re.MULTILINE)
     assert len(daemons(seconds)) == 1, "the build was over when its command was"
     assert running.portway("destroy", "haunted", "--yes").returncode == 0
     eventually(lambda: not daemons(seconds))

@@ -10,13 +10,13 @@ one marks the place.
 import logging
 import os
 import threading
-import time
 from collections import deque
-from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 
 import msgspec
+
+from portway.host.timestamps import now
 
 logger = logging.getLogger("portway.gate")
 
@@ -25,6 +25,10 @@ _RETRY_SECONDS = 0.5
 _MOST_WAITING = 10_000  # lines kept while the disk refuses, so that a flood of refused calls does not fill the memory
 _FILE_BYTES = 64 * 1024 * 1024
 _TAIL_BYTES = 1024 * 1024  # longer than any line
+DEFERRED = "deferred"
+"""The outcome of a call whose reply the client fetches on another stream."""
+SUCCESSES = ("ok", DEFERRED)
+"""The outcomes of calls that did not fail."""
 
 
 class Line(msgspec.Struct, omit_defaults=True):
@@ -163,17 +167,6 @@ class CallRecord:
         if not self.failing:
             self.failing = True
             logger.error("the call record cannot be written (%s); calls are refused until it can", error)
-
-
-def now() -> str:
-    """Return the current time in UTC, to the millisecond, in the format of RFC 3339."""
-    seconds, thousandths = divmod(time.time_ns() // 1_000_000, 1000)
-    return f"{_to_the_second(seconds)}.{thousandths:03d}Z"
-
-
-@lru_cache(maxsize=2)
-def _to_the_second(seconds: int) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
 def _repair(directory: Path) -> int:

@@ -15,10 +15,10 @@ from msgspec import UNSET
 from portway.auth.tokens import OAUTH_PATHS, bearer
 from portway.host.app_config import Access
 from portway.host.gate import batch_calls
-from portway.host.gate.call_record import CallRecord, now
+from portway.host.gate.call_record import SUCCESSES, CallRecord
 from portway.host.gate.callers import Caller
 from portway.host.gate.forwarded_headers import LAST_EVENT_ID, forwarded
-from portway.host.gate.gate_call import DEFERRED, GateCall
+from portway.host.gate.gate_call import GateCall
 from portway.host.gate.in_flight import InFlight
 from portway.host.gate.instance_ids import answer, asked_by, decode_place, progress
 from portway.host.gate.metrics import Metrics
@@ -30,6 +30,7 @@ from portway.host.gate.routing import Route, Routes
 from portway.host.gate.session_ids import SessionIds, has_ended
 from portway.host.gate.session_records import SessionRecords
 from portway.host.routing_table import Table
+from portway.host.timestamps import now
 from portway.http.asgi import Headers, Receive, Scope, Send
 from portway.http.request_body import BodyTooLarge, ClientDisconnected, read_body
 from portway.http.response import JSON, cut_short, send_bytes
@@ -68,7 +69,6 @@ _CHALLENGE = (b"www-authenticate", b"Bearer")
 _INVALID_TOKEN = (b"www-authenticate", b'Bearer error="invalid_token"')
 _WRONG_METHOD = encode_error(None, RpcError(REFUSED, "The MCP endpoint takes POST, GET and DELETE."))
 _LISTEN = "subscriptions/listen"
-_SUCCESSES = ("ok", DEFERRED)
 
 
 class GateApp:
@@ -395,7 +395,7 @@ class GateApp:
     def _finish(self, call: GateCall) -> None:
         """Complete the line of the call, count it and record it."""
         line, seconds = call.line, perf_counter() - call.started
-        self._metrics.observe(line.app, line.method, line.name, seconds, failed=line.outcome not in _SUCCESSES)
+        self._metrics.observe(line.app, line.method, line.name, seconds, failed=line.outcome not in SUCCESSES)
         line.time = now()
         line.ms = round(seconds * 1000, 3)
         if call.backend is not None:

@@ -12,9 +12,6 @@ from portway.host.gate.session_ids import Session
 from portway.http.asgi import Headers, Receive
 from portway.protocol.errors import RpcError
 
-DEFERRED = "deferred"
-"""The outcome of a call whose reply the client fetches on another stream."""
-
 
 class GateCall:
     """The state of one request. `line` is its line in the call record, filled in on the way."""

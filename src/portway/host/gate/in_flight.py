@@ -13,7 +13,8 @@ import contextlib
 from collections.abc import Callable
 from time import perf_counter
 
-from portway.host.gate.gate_call import DEFERRED, GateCall
+from portway.host.gate.call_record import DEFERRED
+from portway.host.gate.gate_call import GateCall
 from portway.host.gate.session_ids import Session
 from portway.http.http_client import UpstreamError
 from portway.protocol.errors import REFUSED, RpcError

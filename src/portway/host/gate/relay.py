@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 
+from portway.host.gate.call_record import DEFERRED
 from portway.host.gate.forwarded_headers import returned
-from portway.host.gate.gate_call import DEFERRED, GateCall
+from portway.host.gate.gate_call import GateCall
 from portway.host.gate.ids import (
     marker,
     params_of,

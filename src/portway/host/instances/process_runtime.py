@@ -208,7 +208,7 @@ class ProcessRuntime:
             command = [*bubblewrap.for_instance(release, tmp, writable), *command]
             own["TMPDIR"] = "/tmp"  # noqa: S108  # its own
         group = self.walls.cgroups.for_instance(release.app, identity, limits.use)
-        pipe = LogPipe(self._paths.log_pipes, release.log)
+        pipe = LogPipe(self._paths.log_pipes, release.log, identity)
         try:
             child = subprocess.Popen(  # noqa: ASYNC220  # returns at exec; asyncio's own would tie it to this loop
                 [*group.join, *command],
@@ -237,7 +237,7 @@ class ProcessRuntime:
             folders=folders,
             home=release.directory / "home",
             group=group,
-            tell=partial(self._tell, release.log),
+            tell=partial(self._tell, release.log, identity),
             pipe=pipe,
         )
 
@@ -254,7 +254,7 @@ class ProcessRuntime:
                 folders=self._folders(release, identity),
                 home=release.directory / "home",
                 group=self.walls.cgroups.of_instance(release.app, identity),
-                tell=partial(self._tell, release.log),
+                tell=partial(self._tell, release.log, identity),
             )
         except ProcessLookupError:
             return None
@@ -273,8 +273,8 @@ class ProcessRuntime:
                 self._ports.append(port)
                 return port
 
-    def _tell(self, log: Path, line: str) -> None:
-        with LogPipe(self._paths.log_pipes, log) as pipe:
+    def _tell(self, log: Path, identity: str, line: str) -> None:
+        with LogPipe(self._paths.log_pipes, log, identity) as pipe:
             pipe.write(f"portway: {line}")
 
     def _folders(self, release: Release, identity: str) -> tuple[Path, Path]:

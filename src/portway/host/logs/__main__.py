@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from portway.host.logs.log_file import LogFile
-from portway.host.logs.pipe_directory import bell_of, link_of, ring
+from portway.host.logs.pipe_directory import bell_of, instance_of, link_of, ring
 from portway.host.paths import locate
 
 _READ_BYTES = 64 * 1024
@@ -93,7 +93,7 @@ class LogWriter:
         except BlockingIOError:
             return
         if data:
-            self._files[log].append(pipe, data)
+            self._files[log].append(pipe, data, instance_of(pipe))
             return
         self._files[log].finish(pipe)
         self._poll.unregister(descriptor)

@@ -1,10 +1,16 @@
-"""A log of bounded size: at most 10 MiB, and as much of what came before in `<name>.1`."""
+"""A log of bounded size: at most 10 MiB, and as much of what came before in `<name>.1`.
+
+Each line begins with a stamp (`stamp.py`). A line of more than 128 KiB is kept in pieces, each a line of its own.
+"""
 
 import contextlib
 import os
 from pathlib import Path
 
+from portway.host.logs.stamp import make_stamp
+
 LOG_BYTES = 10 * 1024 * 1024
+_PIECE_BYTES = 64 * 1024  # an unfinished line of this size is ended; a writer appends as much at once, at most
 
 
 class LogFile:
@@ -15,22 +21,21 @@ class LogFile:
         self._descriptor = -1
         self._size = 0
         self._unfinished: object = None  # the source whose line at the end of the file lacks its newline
+        self._unfinished_bytes = 0
         self._lost = 0
 
-    def append(self, source: object, data: bytes) -> None:
-        """Write `data`. A line that another source has left unfinished is ended first."""
+    def append(self, source: object, data: bytes, instance: str = "") -> None:
+        """Write `data`, some bytes of an instance or of nobody's, each line with its stamp.
+
+        A line that another source has left unfinished is ended first.
+        """
         try:
             self._open()
             if self._lost:
-                self._write(source, b"portway: %d bytes of this log could not be written\n" % self._lost)
+                lost = b"portway: %d bytes of this log could not be written\n" % self._lost
+                self._write(self, lost, make_stamp(""))
                 self._lost = 0
-            room = LOG_BYTES - self._size
-            if len(data) > room:
-                kept = data.rfind(b"\n", 0, max(room, 0)) + 1
-                self._write(source, data[:kept])
-                data = data[kept:]
-                self._rotate()
-            self._write(source, data)
+            self._write(source, data, make_stamp(instance))
         except OSError:
             self._lost += len(data)
             self.close()
@@ -62,14 +67,29 @@ class LogFile:
         self.close()
         self._open()
 
-    def _write(self, source: object, data: bytes) -> None:
-        if data and self._unfinished not in (None, source):
-            data = b"\n" + data
-        while data:
-            written = os.write(self._descriptor, data)
+    def _write(self, source: object, data: bytes, stamp: bytes) -> None:
+        is_long = self._unfinished_bytes >= _PIECE_BYTES and not data.startswith(b"\n")
+        begins = is_long or self._unfinished is not source
+        end = b"\n" if begins and self._unfinished is not None else b""
+        text = end + (stamp if begins else b"") + data[:-1].replace(b"\n", b"\n" + stamp) + data[-1:]
+        room = LOG_BYTES - self._size
+        if len(text) > room:
+            kept = text.rfind(b"\n", 0, max(room, 0)) + 1
+            self._put(text[:kept])
+            text = text[kept:].removeprefix(b"\n")  # the end of the file ends its last line too
+            self._rotate()
+            if text and not text.startswith(stamp):
+                text = stamp + text
+        self._put(text)
+        line = len(text) - text.rfind(b"\n") - 1
+        self._unfinished_bytes = line if begins or line < len(text) else self._unfinished_bytes + line
+        self._unfinished = source if line else None
+
+    def _put(self, text: bytes) -> None:
+        while text:
+            written = os.write(self._descriptor, text)
             self._size += written
-            self._unfinished = None if data[written - 1 : written] == b"\n" else source
-            data = data[written:]
+            text = text[written:]
 
 
 def previous(log: Path) -> Path:

@@ -9,13 +9,12 @@ import asyncio
 import contextlib
 import fcntl
 import os
-import secrets
 import termios
 import time
 from pathlib import Path
 from typing import Self
 
-from portway.host.logs.pipe_directory import link_of, ring
+from portway.host.logs.pipe_directory import link_of, new_pipe, ring
 
 _DRAIN_SECONDS = 2.0
 _POLL_SECONDS = 0.01
@@ -27,10 +26,10 @@ class LogPipe:
     If nobody held it open after the child's end, the kernel would drop what the log writer has not read.
     """
 
-    def __init__(self, directory: Path, log: Path) -> None:
-        """Make a pipe in `directory` for `log`. Raises `OSError`."""
+    def __init__(self, directory: Path, log: Path, instance: str = "") -> None:
+        """Make a pipe in `directory` for what an instance, or a build, writes to `log`. Raises `OSError`."""
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._path = directory / secrets.token_hex(8)
+        self._path = new_pipe(directory, instance)
         draft = self._path.with_suffix(".new")
         os.mkfifo(draft, 0o600)
         self.descriptor = os.open(draft, os.O_RDWR)

@@ -1,40 +1,20 @@
-"""Reads a release's log: its last lines, and what was written after a place in it. Only a newline ends a line."""
+"""Reads the logs of an app, joined by time: the last entries, and what was written after a cursor."""
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from heapq import heapify, heappop, heapreplace, merge
+from itertools import islice
 from pathlib import Path
 
-from portway.host.logs.log_file import previous
-from portway.host.releases.release import Release
+from portway.host.logs.log_entry import LogEntry, LogPage
+from portway.host.logs.log_lines import Place, end_of, lines_backward, lines_forward, place_of_time
+from portway.host.logs.log_sources import LogSource
+from portway.host.logs.stamp import read_stamp
 
 _PAGE_BYTES = 1024 * 1024
-_BLOCK_BYTES = 64 * 1024
+_ENTRY_BYTES = 200  # what an entry has beside its text
 _TAIL_LINES = 20
 _TAIL_BYTES = 16 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class LogLines:
-    """Whole lines, and the `cursor` that asks for those after them: at once when there is `more`.
-
-    `unfinished` is what follows the last newline, if anything.
-    """
-
-    lines: list[str]
-    cursor: str
-    more: bool
-    unfinished: str
-
-
-@dataclass(frozen=True, slots=True)
-class _File:
-    """An open file of a log. `inode` names it, whatever it is renamed to."""
-
-    descriptor: int
-    inode: int
-    size: int
 
 
 def last_lines(log: Path, *, since: int = 0) -> list[str]:
@@ -43,71 +23,96 @@ def last_lines(log: Path, *, since: int = 0) -> list[str]:
         with log.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(since if since <= size else 0, size - _TAIL_BYTES))
-            return _split(file.read(_TAIL_BYTES))[-_TAIL_LINES:]
+            data = file.read(_TAIL_BYTES).removesuffix(b"\n")
     except FileNotFoundError:
         return []
+    lines = data.split(b"\n")[-_TAIL_LINES:] if data else []
+    return [read_stamp(line)[2].decode(errors="replace") for line in lines]
 
 
-def read_log(release: Release, count: int, cursor: str) -> LogLines:
-    """Return the last `count` lines, or those since `cursor`; a cursor of another release starts at the beginning.
+def read_page(sources: Sequence[LogSource], count: int | None, since: str, cursor: str, *, unfinished: bool) -> LogPage:
+    """Return the last `count` entries that are not older than `since`, all if None, or those after `cursor`.
 
-    A release that has never run shows the log of its build.
+    A page is bounded; the next one has the rest. A log that `cursor` does not name is shown from its beginning. What
+    follows the last newline of a log is a line if `unfinished`.
     """
-    log = release.log if release.log.exists() else release.build_log
-    with ExitStack() as stack:
-        files = list(_open((previous(log), log), stack))
-        if not files:
-            return LogLines([], f"{release.number}:0:0", more=False, unfinished="")
-        index, offset = _place(release, files, cursor) if cursor else _tail(files, count)
-        file = files[index]
-        data = os.pread(file.descriptor, _PAGE_BYTES, offset)
-    is_end = offset + len(data) >= file.size
-    if is_end and file is not files[-1]:
-        return LogLines(_split(data), f"{release.number}:{files[index + 1].inode}:0", more=True, unfinished="")
-    whole = data[: data.rfind(b"\n") + 1]
-    if not whole and not is_end:
-        whole = data  # a very long line is shown in pieces
-    rest = data[len(whole) :].decode(errors="replace") if is_end else ""
-    return LogLines(_split(whole), f"{release.number}:{file.inode}:{offset + len(whole)}", not is_end, rest)
+    places = _cursor_places(sources, cursor) if cursor else _first_places(sources, count, since, unfinished=unfinished)
+    readings = [_Reading(source, place, unfinished) for source, place in zip(sources, places, strict=True)]
+    heap = [(reading.head.time, number) for number, reading in enumerate(readings) if reading.head]
+    heapify(heap)
+    entries: list[LogEntry] = []
+    size = 0
+    while heap and size < _PAGE_BYTES:
+        number = heap[0][1]
+        entry = readings[number].take()
+        entries.append(entry)
+        size += _ENTRY_BYTES + len(entry.text or "")
+        if following := readings[number].head:
+            heapreplace(heap, (following.time, number))
+        else:
+            heappop(heap)
+    return LogPage(entries, " ".join(name for reading in readings if (name := reading.cursor())) or "-", bool(heap))
 
 
-def _open(paths: Sequence[Path], stack: ExitStack) -> Iterator[_File]:
-    for path in paths:
-        try:
-            file = stack.enter_context(path.open("rb"))
-        except FileNotFoundError:
-            continue
-        found = os.fstat(file.fileno())
-        yield _File(file.fileno(), found.st_ino, found.st_size)
+class _Reading:
+    """One log that is being read. `head` is the next entry that is wanted, None at the end."""
+
+    def __init__(self, source: LogSource, place: Place, unfinished: bool) -> None:
+        self._source = source
+        self._place = self._after_head = place
+        self._lines = lines_forward(source.parts, place, source.needle, unfinished=unfinished)
+        self.head: LogEntry | None = None
+        self._find()
+
+    def take(self) -> LogEntry:
+        """Return the head and go on to the next one."""
+        entry, self._place = self.head, self._after_head
+        assert entry is not None
+        self._find()
+        return entry
+
+    def cursor(self) -> str:
+        """Name the place after what was taken."""
+        parts = self._source.parts
+        index, offset = self._place
+        return f"{self._source.key}:{parts[index].inode}:{offset}" if index < len(parts) else ""
+
+    def _find(self) -> None:
+        self.head = None
+        for line, after in self._lines:
+            if line is not None and (entry := self._source.read(line)):
+                self.head, self._after_head = entry, after
+                return
+            self._place = after
 
 
-def _place(release: Release, files: list[_File], cursor: str) -> tuple[int, int]:
-    """Return the file and the byte a cursor names; the beginning of the newest file when that is gone."""
-    number, inode, offset = [int(part) if part.isdecimal() else 0 for part in f"{cursor}::".split(":")[:3]]
-    for index, file in enumerate(files):
-        if number == release.number and inode == file.inode and offset <= file.size:
-            return index, offset
-    return len(files) - 1, 0
+def _cursor_places(sources: Sequence[LogSource], cursor: str) -> Iterator[Place]:
+    """Yield where to go on in each log: at a file's beginning where the cursor's is gone, or names none."""
+    named: Mapping[str, list[str]] = {key: rest for key, *rest in (part.split(":") for part in cursor.split(" "))}
+    for source in sources:
+        inode, offset = [int(part) if part.isdecimal() else 0 for part in [*named.get(source.key, ()), "", ""][:2]]
+        is_new = source.only_deleted or source.key not in named
+        anew = 0 if is_new else max(len(source.parts) - 1, 0), 0
+        parts = enumerate(source.parts)
+        yield next(((index, offset) for index, part in parts if part.inode == inode and offset <= part.size), anew)
 
 
-def _tail(files: list[_File], count: int) -> tuple[int, int]:
-    """Return the file and the byte where the last `count` lines begin, an unfinished one among them."""
-    last = files[-1]
-    is_whole = last.size == 0 or os.pread(last.descriptor, 1, last.size - 1) == b"\n"
-    newlines = count if is_whole else max(count - 1, 0)  # to pass over on the way back from the end
-    for index, file in reversed(list(enumerate(files))):
-        end = file.size
-        while end > 0:
-            start = max(0, end - _BLOCK_BYTES)
-            block = os.pread(file.descriptor, end - start, start)
-            at = len(block)
-            while (at := block.rfind(b"\n", 0, at)) >= 0:
-                if newlines == 0:
-                    return index, start + at + 1
-                newlines -= 1
-            end = start
-    return 0, 0
+def _first_places(sources: Sequence[LogSource], count: int | None, since: str, *, unfinished: bool) -> list[Place]:
+    """Return where the last `count` entries, or all, begin in each log."""
+    begins = [place_of_time(source.parts, since, source.time_of) if since else (0, 0) for source in sources]
+    if count is None:
+        return begins
+    places = [end_of(source.parts, unfinished=unfinished) for source in sources]
 
+    def entries(number: int) -> Iterator[tuple[str, int, Place]]:
+        source = sources[number]
+        for line, place in lines_backward(source.parts, places[number], source.needle):
+            if place < begins[number]:
+                return
+            if entry := source.read(line):
+                yield entry.time, number, place
 
-def _split(data: bytes) -> list[str]:
-    return data.removesuffix(b"\n").decode(errors="replace").split("\n") if data else []
+    newest = merge(*[entries(number) for number in range(len(sources))], key=lambda found: found[0], reverse=True)
+    for _, number, place in islice(newest, count):
+        places[number] = place
+    return places

@@ -2,7 +2,18 @@
 
 import contextlib
 import os
+import secrets
 from pathlib import Path
+
+
+def new_pipe(directory: Path, instance: str) -> Path:
+    """Return a path for a pipe that carries what an instance writes, or a build ("")."""
+    return directory / f"{secrets.token_hex(8)}-{instance}"
+
+
+def instance_of(pipe: Path) -> str:
+    """Return the instance whose output a pipe carries, "" for that of a build."""
+    return pipe.name.partition("-")[2]
 
 
 def link_of(pipe: Path) -> Path:

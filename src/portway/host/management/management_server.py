@@ -16,7 +16,9 @@ from portway.host.files import remove_tree
 from portway.host.instances.instance_group import InstanceGroup
 from portway.host.instances.running_apps import RunningApps, as_token
 from portway.host.instances.storage import GIGABYTE
-from portway.host.logs.log_reader import LogLines, last_lines, read_log
+from portway.host.logs.log_reader import last_lines
+from portway.host.management.find_app import find_app
+from portway.host.management.log_tools import LogTools
 from portway.host.management.management_types import (
     AppList,
     AppService,
@@ -65,11 +67,11 @@ class ManagementServer:
         server.tool(self.deploy)
         server.tool(self.list_apps)
         server.tool(self.config)
-        server.tool(self.logs)
         server.tool(self.create_token)
         server.tool(self.list_tokens)
         server.tool(self.revoke_token)
         server.tool(self.destroy)
+        LogTools(self._paths, self._store, self._deployer.environments.variables).register(server)
         VariableTools(self._store, self._deployer, self._running, self._user).register(server)
         releases = ReleaseTools(self._paths, self._store, self._deployer, self._app, self._deployment, self._user)
         releases.register(server)
@@ -154,14 +156,6 @@ class ManagementServer:
         if record.live is None:
             raise ToolError(f"{app} has no live release, so no configuration: deploy it")
         return AppService(app, service_document(app, self._running.release(app, record.live).config))
-
-    async def logs(self, app: str, lines: int = 100, cursor: str = "") -> LogLines:
-        """Return the last lines of an app's log; with the `cursor` of an earlier answer, those written since."""
-        record = self._app(app)
-        number = record.live
-        if number is None:  # it never served: show the log of its last deploy
-            number = max((kept.number for kept in self._store.releases(app)), default=0)
-        return read_log(self._running.release(app, number), lines, cursor)
 
     async def create_token(
         self,
@@ -261,8 +255,4 @@ class ManagementServer:
         return hide(lines, secrets).splitlines()
 
     def _app(self, name: str) -> AppRecord:
-        app = self._store.app(name)
-        if app is None:
-            known = ", ".join(app.name for app in self._store.apps())
-            raise ToolError(f"there is no app {name!r} on this host" + (f" (there are: {known})" if known else ""))
-        return app
+        return find_app(self._store, name)

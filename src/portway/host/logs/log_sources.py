@@ -1,0 +1,133 @@
+"""The logs that `portway logs` joins: of each build, of each release's instances, and the call record."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from portway.host.gate.call_record import SUCCESSES, Line
+from portway.host.logs.log_entry import LogEntry, Selection
+from portway.host.logs.log_file import previous
+from portway.host.logs.log_lines import LogPart, open_parts
+from portway.host.logs.stamp import read_stamp
+from portway.host.releases.release import Release
+
+_decode_line = msgspec.json.Decoder(Line).decode
+
+
+class LogSource(ABC):
+    """One log, with its open files, oldest first. `key` names it in a cursor; each wanted line holds `needle`.
+
+    A reader whose file is gone goes on with the oldest if files are only ever deleted, else with the newest.
+    """
+
+    only_deleted = False
+
+    def __init__(self, key: str, parts: list[LogPart], selection: Selection, needle: bytes = b"") -> None:
+        self.key = key
+        self.parts = parts
+        self.needle = needle
+        self._selection = selection
+
+    @abstractmethod
+    def time_of(self, line: bytes) -> str:
+        """Return when a line was written."""
+
+    @abstractmethod
+    def read(self, line: bytes) -> LogEntry | None:
+        """Return what a line holds if that is wanted."""
+
+
+class _Output(LogSource):
+    """What a build or the instances of a release wrote. A line of an older host has the time of its release."""
+
+    def __init__(
+        self,
+        kind: Literal["build", "app"],
+        log: Path,
+        release: int,
+        created: str,
+        selection: Selection,
+        stack: ExitStack,
+    ) -> None:
+        super().__init__(f"{kind}{release}", open_parts((previous(log), log), stack), selection)
+        self._kind = kind
+        self._release = release
+        self._created = created
+
+    def time_of(self, line: bytes) -> str:
+        return read_stamp(line)[0] or self._created
+
+    def read(self, line: bytes) -> LogEntry | None:
+        time, instance, text = read_stamp(line)
+        time = time or self._created
+        if time < self._selection.since or self._selection.instance not in ("", instance):
+            return None
+        return LogEntry(time, self._kind, self._release, instance or None, text.decode(errors="replace"))
+
+
+class _Calls(LogSource):
+    """The lines of the call record that are an app's."""
+
+    only_deleted = True
+
+    def __init__(self, files: Sequence[Path], app: str, selection: Selection, stack: ExitStack) -> None:
+        super().__init__("calls", open_parts(files, stack), selection, b'"app":"%b"' % app.encode())
+
+    def time_of(self, line: bytes) -> str:
+        try:
+            return _decode_line(line).time
+        except msgspec.DecodeError:
+            return ""
+
+    def read(self, line: bytes) -> LogEntry | None:
+        try:
+            call = _decode_line(line)
+        except msgspec.DecodeError:
+            return None
+        wanted = self._selection
+        if (
+            call.time < wanted.since
+            or wanted.release not in (None, call.release)
+            or wanted.instance not in ("", call.instance)
+            or (wanted.tool and (call.method, call.name) != ("tools/call", wanted.tool))
+            or (wanted.failed and call.outcome in SUCCESSES)
+        ):
+            return None
+        return LogEntry(
+            call.time,
+            "call",
+            call.release,
+            call.instance or None,
+            None,
+            call.principal,
+            call.era or None,
+            call.method,
+            call.name or None,
+            call.arguments or None,
+            call.outcome,
+            call.status,
+            call.ms,
+            call.request,
+        )
+
+
+def open_sources(
+    app: str, releases: Sequence[tuple[Release, str]], calls: Path, selection: Selection, stack: ExitStack
+) -> list[LogSource]:
+    """Open the logs of an app that may hold what is wanted. With each release comes the time at which it was made."""
+    wants_calls = bool(selection.tool or selection.failed)
+    sources: list[LogSource] = []
+    if selection.kind in (None, "call"):
+        sources.append(_Calls(sorted(calls.glob("*.jsonl")), app, selection, stack))
+    for release, created in releases:
+        if wants_calls or selection.release not in (None, release.number):
+            continue
+        if selection.kind in (None, "build"):
+            sources.append(_Output("build", release.build_log, release.number, created, selection, stack))
+        if selection.kind in (None, "app"):
+            sources.append(_Output("app", release.log, release.number, created, selection, stack))
+    return sources

@@ -1,0 +1,123 @@
+"""The tool of the management API for logs."""
+
+import asyncio
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Annotated
+
+from msgspec import Meta
+
+from portway.app import Server
+from portway.exceptions import ToolError
+from portway.host.logs.log_entry import Kind, LogEntry, LogPage, Selection
+from portway.host.logs.log_reader import read_page
+from portway.host.logs.log_sources import open_sources
+from portway.host.management.find_app import find_app
+from portway.host.paths import Paths
+from portway.host.releases.release import Release
+from portway.host.secrets.messages import hide
+from portway.host.secrets.variables import Variables
+from portway.host.store import ReleaseRecord, Store
+from portway.host.timestamps import to_the_second
+
+_READERS = 2  # threads that read logs at once
+_WAIT_SECONDS = 10.0
+_LOOK_SECONDS = 0.25
+_BETWEEN_LINES = "\n\0\n"  # in no line, and in no variable
+
+
+class LogTools:
+    """The tool `logs`."""
+
+    def __init__(self, paths: Paths, store: Store, variables: Variables) -> None:
+        self._paths = paths
+        self._store = store
+        self._variables = variables
+        self._readers = asyncio.Semaphore(_READERS)
+
+    def register(self, server: Server) -> None:
+        """Add the tool to `server`."""
+        server.tool(self.logs)
+
+    async def logs(
+        self,
+        app: str,
+        lines: Annotated[int, Meta(ge=0)] | None = None,
+        cursor: str = "",
+        since: str = "",
+        kind: Kind | None = None,
+        release: int | None = None,
+        instance: str = "",
+        tool: str = "",
+        failed: bool = False,  # noqa: FBT002  # a tool's caller names its arguments
+        follow: bool = False,  # noqa: FBT002
+    ) -> LogPage:
+        """Return the last `lines` entries of an app's logs, or those after the `cursor` of an earlier answer.
+
+        They are lines of its builds and its instances, and its calls, by their time; `since` is one such time. With
+        `tool` or `failed`, they are calls of that tool and calls that failed. To `follow`, wait some seconds for an
+        entry, and leave out a last line that is not finished. The values of variables are hidden.
+        """
+        records = self._releases(app, release)
+        selection = Selection(since, kind, release, instance, tool, failed)
+        waiting = asyncio.get_running_loop().time() + _WAIT_SECONDS
+        while True:
+            async with self._readers:
+                page = await asyncio.to_thread(self._read, app, records, selection, lines, cursor, follow)
+            if page.entries or not follow or not cursor or asyncio.get_running_loop().time() >= waiting:
+                break
+            cursor = page.cursor
+            await asyncio.sleep(_LOOK_SECONDS)
+            records = self._releases(app, release)
+        secrets = {number: self._secrets(app, number) for number in {entry.release for entry in page.entries}}
+        return replace(page, entries=await asyncio.to_thread(_without_secrets, page.entries, secrets))
+
+    def _releases(self, app: str, release: int | None) -> list[ReleaseRecord]:
+        """Return the releases of an app. Raises `ToolError` when there is no such app or no such release."""
+        find_app(self._store, app)
+        records = self._store.releases(app)
+        if release is not None and release not in {record.number for record in records}:
+            kept = ", ".join(str(record.number) for record in records)
+            raise ToolError(f"{app} has no release {release} (there are: {kept})")
+        return records
+
+    def _read(
+        self,
+        app: str,
+        records: list[ReleaseRecord],
+        selection: Selection,
+        count: int | None,
+        cursor: str,
+        follow: bool,
+    ) -> LogPage:
+        releases = [
+            (
+                Release(app, record.number, self._paths.release(app, record.number)),
+                f"{to_the_second(record.created)}.000Z",
+            )
+            for record in records
+        ]
+        with ExitStack() as stack:
+            sources = open_sources(app, releases, self._paths.calls, selection, stack)
+            return read_page(sources, count, selection.since, cursor, unfinished=not follow)
+
+    def _secrets(self, app: str, number: int) -> dict[str, str]:
+        """Return the values of a release that are no part of its blueprint, and the keys of the app's sessions."""
+        record = self._store.release(app, number)
+        public = {name for name, source in record.config.env.items() if source.value is not None} if record else set()
+        values = self._variables.of_release(app, number).items()
+        keys = {"PORTWAY_KEYS": self._store.sealing_keys(app)}
+        return keys | {name: value for name, value in values if name not in public}
+
+
+def _without_secrets(entries: list[LogEntry], secrets: dict[int, dict[str, str]]) -> list[LogEntry]:
+    """Return the entries with each secret replaced by its name, and each line of a secret that has several."""
+    shown = {}
+    for number, values in secrets.items():
+        texts = [entry.text or "" for entry in entries if entry.release == number]
+        shown[number] = iter(hide(_BETWEEN_LINES.join(texts), values).split(_BETWEEN_LINES))
+    texts_in_order = [next(shown[entry.release]) for entry in entries]
+    return [
+        entry if entry.text in (None, text) else replace(entry, text=text)
+        for entry, text in zip(entries, texts_in_order, strict=True)
+    ]
