@@ -39,6 +39,7 @@ def seen(made: Release) -> list[str]:
         ({"server.py": PORT}, "python server.py", []),
         ({"server.py": f"{FASTMCP}mcp.run()"}, "fastmcp run server.py", []),
         ({"server.py": "", "requirements.txt": "a==1\n# b\n-r c\n"}, "python server.py", []),
+        ({"server.py": "", "requirements.txt": "portway\na==1 \\\n    --hash=sha256:aa\n"}, "python server.py", []),
         (
             {"server.py": "", "requirements.txt": "mcp"},
             "python server.py",
