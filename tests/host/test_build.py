@@ -24,6 +24,7 @@ from portway.host.builds.build_error import BuildError
 from portway.host.builds.folder_source import FolderSource
 from portway.host.builds.recipe import read_recipe
 from portway.host.builds.wheel import running_wheel
+from portway.host.files import remove_tree
 from portway.host.paths import Paths, claim
 from portway.host.releases.release import Release
 from portway.host.sandbox.walls import raise_walls
@@ -132,7 +133,7 @@ def test_a_build_knows_nothing_of_the_host_and_leaves_a_release_that_cannot_chan
     for path in (release.source, release.source / "server.py", release.venv / "bin", release.venv / "pyvenv.cfg"):
         assert not path.stat().st_mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH), path
     assert list(release.source.glob("__pycache__/server.*.pyc"))
-    release.remove(keep_log=True)
+    release.keep_only_logs("it failed")
     assert {path.name for path in release.directory.iterdir()} == {"log"}
 
 
@@ -161,7 +162,7 @@ def test_pip_in_a_build_command_is_uv_and_installs_into_the_app(paths: Paths) ->
     assert started == "true"
     assert list(release.venv.glob("lib/*/site-packages/dep.py"))
     assert not list(release.venv.glob("lib/*/site-packages/pip*"))
-    release.remove(keep_log=False)
+    remove_tree(release.directory)
     with pytest.raises(BuildError, match="pip wheel: a build has uv in place of pip, with only: check, freeze"):
         built(paths, {}, build_command="pip wheel .", start_command="true")
 
@@ -174,11 +175,11 @@ def test_bytecode_is_compiled_once_for_all_apps_but_never_taken_from_changed_fil
     change = "sed -i 's/^import os$/import os; x = 1/' \"$VIRTUAL_ENV\"/lib/python3*/site-packages/click/core.py"
     changed, _ = built(paths, {"readme": ""}, build_command=f"pip install click && {change}", start_command="true")
     assert links(changed) == 1
-    changed.remove(keep_log=False)
+    remove_tree(changed.directory)
 
     first, _ = built(paths, {"readme": ""}, build_command="pip install click", start_command="true")
     assert links(first) == 2
-    first.remove(keep_log=False)
+    remove_tree(first.directory)
     plain = "pip install -r requirements.txt"
     again, _ = built(paths, {"requirements.txt": "click"}, build_command=plain, start_command="true")
     assert links(again) == 2

@@ -23,6 +23,7 @@ from portway.host.store import InstanceRecord, Store, StoreError, TokenRecord
 from portway.host.token_table import Token, TokenChange, TokenWriter
 
 _ADOPT_SECONDS = 5.0
+_INTERRUPTED = "the host stopped during the deploy"
 _CHECK_SECONDS = 1.0  # between looks at the files that the gate reads
 _log = logging.getLogger("portway.host")
 
@@ -233,8 +234,8 @@ class RunningApps:
         for app in self._store.apps():
             for record in self._store.releases(app.name):
                 if record.status == "building":
-                    self._store.fail_release(app.name, record.number, "the host stopped during the deploy")
-                    await asyncio.to_thread(self.release(app.name, record.number).remove, keep_log=True)
+                    self._store.fail_release(app.name, record.number, _INTERRUPTED)
+                    await asyncio.to_thread(self.release(app.name, record.number).keep_only_logs, _INTERRUPTED)
 
     async def _retire(self, old: Sequence[Keeper], release: Release) -> None:
         await self._end(old)

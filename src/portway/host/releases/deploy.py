@@ -152,6 +152,7 @@ class Deployer:
 
     async def _repeat(self, record: ReleaseRecord, environment: Environment, cause: Cause, steps: Steps) -> Deployed:
         """Make a release with the files and the configuration of `record`."""
+        await steps.done("build", f"that of release {record.build}")
         share = partial(_share_files, record)
         plan = Plan(record.app, record.config, environment, record.source, cause, share, record.build)
         return (await self._maker.release_all([plan], steps))[0]

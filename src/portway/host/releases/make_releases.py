@@ -183,10 +183,7 @@ class ReleaseMaker:
         """Mark the release as failed, and delete all of it but its log."""
         with contextlib.suppress(StoreError, OSError):  # even on a full disk, the caller is told why the deploy failed
             self._store.fail_release(release.app, release.number, error)
-            await asyncio.to_thread(release.remove, keep_log=True)
-            release.build_log.parent.mkdir(parents=True, exist_ok=True)
-            with release.build_log.open("a") as log:
-                log.write(f"{error.splitlines()[0]}\n")
+            await asyncio.to_thread(release.keep_only_logs, error)
             await prune(self._store, self._paths, release.app)
 
 

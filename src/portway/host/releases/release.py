@@ -90,7 +90,10 @@ class Release:
         if self.storage is not None:
             self.storage.mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    def remove(self, *, keep_log: bool) -> None:
-        """Delete its files; with `keep_log`, keep the logs of its build and its instances."""
-        for folder in ("src", "venv", "bin", "home", "tmp") if keep_log else (".",):
+    def keep_only_logs(self, error: str) -> None:
+        """Delete its files but the logs of its build and its instances; the former ends with the error's first line."""
+        for folder in ("src", "venv", "bin", "home", "tmp"):
             remove_tree(self.directory / folder)
+        self.build_log.parent.mkdir(parents=True, exist_ok=True)
+        with self.build_log.open("a") as log:
+            log.write(f"{error.splitlines()[0]}\n")
