@@ -28,8 +28,9 @@ from portway.host.builds.build_error import BuildError
 from portway.host.builds.folder_source import FolderSource
 from portway.host.builds.source import SourceError
 from portway.host.builds.uv_program import find_uv
+from portway.host.contracts.read_contract import read_contract
 from portway.host.instances.keeper import Keeper
-from portway.host.instances.readiness import Approach, NotReady, read_contract
+from portway.host.instances.readiness import Approach, NotReady
 from portway.host.instances.runtime import Instance, InstanceLimits
 from portway.host.instances.starter import Starter
 from portway.host.paths import PathError, claim, locate

@@ -74,6 +74,14 @@ def _source(context: click.Context, argument: click.Parameter, value: str) -> st
     metavar="VARIABLE",
     help="The variable with the token that the app's own server asks its callers for; the gate gives it.",
 )
+@click.option(
+    "--contract",
+    type=click.Choice(["report", "breaking", "locked"]),
+    help="What stops a deploy: nothing, a change that callers may fail by, or any change of what the server shows.",
+)
+@click.option(
+    "--accept", metavar="ID", multiple=True, help="A change of the contract that does not stop the deploy; repeatable."
+)
 @click.option("--skip", is_flag=True, help="Leave out what of its render.yaml is not hosted here.")
 @data_option
 @output_option
@@ -86,6 +94,7 @@ def command(
     variables: tuple[str, ...],
     allowed: tuple[str, ...],
     skip: bool,
+    accept: tuple[str, ...],
     data: str | None,
     output: str,
     **given: object,
@@ -114,6 +123,7 @@ def command(
         "variables": read_values(variables),
         "allowed": list(allowed),
         "skip": skip,
+        "accept": list(accept),
     }
     done = ask_control(data, "deploy", arguments, Deployments, on_step=print_step, seconds=_SECONDS)
     if done.superseded:

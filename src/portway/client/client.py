@@ -230,6 +230,10 @@ class Client:
         """Send any request and return its raw result."""
         return await self._request(method, dict(params or {}), dict[str, Any])
 
+    async def request_raw(self, method: str, params: Mapping[str, Any] | None = None) -> bytes:
+        """Send any request and return its result as it came: JSON that is not decoded."""
+        return bytes(await self._request(method, dict(params or {}), msgspec.Raw))
+
     async def _open(self) -> ClientChannel:
         # A stdio client does not import HTTP, nor an HTTP client subprocesses.
         if not isinstance(self._target, str):

@@ -12,6 +12,9 @@ Access = Literal["gate", "public", "app"]
 
 RuntimeName = Literal["python", "node"]
 
+ContractPolicy = Literal["report", "breaking", "locked"]
+"""What of a new release's contract stops a deploy: nothing, what callers may fail by, or any change."""
+
 
 class FromService(msgspec.Struct, frozen=True, omit_defaults=True):
     """A value that another app has: one of its addresses (`property`) or its variable `env_var_key`."""
@@ -119,6 +122,7 @@ class AppConfig(msgspec.Struct, frozen=True, omit_defaults=True):
     env_groups: list[str] = []
     build_filter: BuildFilter | None = None
     limits: UseLimits = UseLimits()
+    contract: ContractPolicy = "report"
 
 
 DEFAULT = AppConfig()

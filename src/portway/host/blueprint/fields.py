@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import get_args
 
-from portway.host.app_config import Access
+from portway.host.app_config import Access, ContractPolicy
 from portway.host.blueprint.kinds import (
     ABSOLUTE_PATH,
     ANYTHING,
@@ -187,6 +187,12 @@ PORTWAY = Section(
         Field("upstreamToken", VARIABLE, "the variable with the token that the app itself asks for", "upstream_token"),
         Field("routes", _ROUTES, "who may ask for other paths than the MCP endpoint", "routes"),
         Field("smoke", _SMOKE, "calls that a new release must answer before it serves", "smoke"),
+        Field(
+            "contract",
+            choice(*get_args(ContractPolicy)),
+            "what stops a deploy: nothing, a change that callers may fail by, or any change of what the server shows",
+            "contract",
+        ),
         Field("limits", _LIMITS, "what an instance may use at most", "limits"),
         Field("storage", _STORAGE, "a folder that outlives releases, for all instances", "storage"),
     ),

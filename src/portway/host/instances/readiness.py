@@ -1,14 +1,11 @@
-"""Whether an instance is ready, and its contract: what it then offers."""
+"""Whether an instance is ready."""
 
 import asyncio
 import contextlib
-import json
 from collections.abc import Coroutine
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
-
-import msgspec
 
 from portway.client import Client, ClientError
 from portway.host.health_probe import HealthCheck
@@ -18,8 +15,6 @@ from portway.host.releases.release import Release
 from portway.http.http_client import HttpClient, UpstreamError
 from portway.protocol.errors import RpcError
 
-CLOSED = b"{}"
-"""The contract of a server that shows nothing to a caller without credentials."""
 READY_SECONDS = 60.0
 _RETRY_SECONDS = 0.02
 _CHECK_SECONDS = 0.2
@@ -27,7 +22,6 @@ _LOOK_SECONDS = 1.0  # between looks for other ports, and for an answer there
 _PATHS = ("/mcp", "/")
 _NOT_HERE = (404, 405)
 _NOT_YET = (502, 503, 504)
-_ERAS: tuple[Literal["modern"], Literal["legacy"]] = ("modern", "legacy")
 
 T = TypeVar("T")
 
@@ -75,21 +69,6 @@ async def find_path(instance: Instance, release: Release, approach: Approach) ->
     """Wait like `until_ready`, and return the path of the MCP endpoint: the release's, "/mcp" or "/"."""
     endpoint = Endpoint(instance, release, approach, release.config.path)
     return await unless_it_ends(endpoint, release.log, READY_SECONDS, _find_path(endpoint))
-
-
-async def read_contract(instance: Instance, release: Release, approach: Approach) -> bytes:
-    """Return its listings as an anonymous caller sees them, once it is ready: canonical JSON, by era.
-
-    Raises `NotReady`.
-    """
-    await until_ready(instance, release, approach)
-    endpoint = Endpoint(instance, release, approach, release.config.path)
-    return await unless_it_ends(endpoint, release.log, READY_SECONDS, _contract(endpoint))
-
-
-def tool_count(contract: bytes) -> int:
-    """Return how many tools a contract lists."""
-    return max((len(era["tools"]) for era in json.loads(contract).values()), default=0)
 
 
 def what_it_does(instance: Instance) -> str:
@@ -210,17 +189,23 @@ async def _wrong_port(endpoint: Endpoint) -> str:
         for port in others.keys() - asked:
             asked.add(port)
             with contextlib.suppress(ClientError, RpcError):
-                async with asyncio.timeout(_LOOK_SECONDS), endpoint.client(port=port) as client:
-                    await client.list_tools()
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    await _ask(endpoint.client(port=port))
                 return others[port]
+
+
+async def _ask(client: Client) -> None:
+    """Ask a server for one page of its tools."""
+    async with client:
+        if "tools" in client.capabilities:
+            await client.request_raw("tools/list")
 
 
 async def _first_answer(endpoint: Endpoint) -> None:
     """Ask for the tools until there is an answer: the instance listens some time after its start."""
     while True:
         try:
-            async with endpoint.client() as client:
-                await client.list_tools()
+            await _ask(endpoint.client())
         except ClientError as error:
             if endpoint.is_closed(error):
                 return
@@ -263,28 +248,3 @@ async def _first_pass(check: HealthCheck, log: Path, seconds: float) -> None:
     except TimeoutError:
         text = f"its health check {check.path} did not pass within {seconds:g} s ({check.fault})"
         raise NotReady(text, last_lines(log)) from None
-
-
-async def _contract(endpoint: Endpoint) -> bytes:
-    contract = {}
-    for era in _ERAS:
-        try:
-            async with endpoint.client(era) as client:
-                contract[era] = {
-                    "version": client.version,
-                    "capabilities": client.capabilities,
-                    "instructions": client.instructions,
-                    "tools": msgspec.to_builtins(await client.list_tools()),
-                    "resources": msgspec.to_builtins(await client.list_resources()),
-                    "resourceTemplates": msgspec.to_builtins(await client.list_resource_templates()),
-                    "prompts": msgspec.to_builtins(await client.list_prompts()),
-                }
-        except (ClientError, RpcError) as error:
-            if isinstance(error, ClientError) and endpoint.is_closed(error):
-                return CLOSED
-            if era == _ERAS[-1] and not contract:
-                raise
-    for shown in contract.values():
-        for key in ("tools", "resources", "resourceTemplates", "prompts"):
-            shown[key].sort(key=lambda entry: entry.get("name", ""))
-    return json.dumps(contract, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()

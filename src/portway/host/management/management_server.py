@@ -8,7 +8,7 @@ from msgspec import Meta
 from portway.app import Server
 from portway.auth.tokens import digest
 from portway.exceptions import SettingError, ToolError
-from portway.host.app_config import Access, Disk, RuntimeName
+from portway.host.app_config import Access, ContractPolicy, Disk, RuntimeName
 from portway.host.blueprint.document import service_document
 from portway.host.builds.named_source import named_source
 from portway.host.builds.source import Source
@@ -96,6 +96,8 @@ class ManagementServer:
         variables: dict[str, str] | None = None,
         allowed: list[str] | None = None,
         skip: bool = False,  # noqa: FBT002  # a tool's caller names its arguments
+        contract: ContractPolicy | None = None,
+        accept: list[str] | None = None,
     ) -> Deployments:
         """Build `source`, a folder of the host by its absolute path or `template:NAME`, and serve it as `name`.
 
@@ -111,7 +113,9 @@ class ManagementServer:
         `endpoint` is the path of the MCP endpoint. `num_instances` run at once. `storage_gb` is the size of a
         folder that outlives releases (PORTWAY_STORAGE), 0 for none. What is left out is as the
         blueprint says, or stays as it is. `variables` are set first, as by `set_variables`. The files `allowed`, paths
-        or patterns, may hold secrets.
+        or patterns, may hold secrets. `contract` says which changes of what the server shows stop the deploy: none
+        ("report", the default), those that callers may fail by ("breaking"), or all ("locked"). `accept` has the ids of
+        changes that do not stop it; the error that stops one names its id.
         """
         given = {
             "access": access,
@@ -124,13 +128,13 @@ class ManagementServer:
             "server": server,
             "path": endpoint,
             "num_instances": num_instances,
+            "contract": contract,
         }
         changes: dict[str, object] = {field: value for field, value in given.items() if value is not None}
         if storage_gb is not None:
             changes["disk"] = Disk(size_gb=storage_gb) if storage_gb else None
-        options = DeployOptions(
-            name, changes, variables or {}, allowed or [], skip, Cause("deploy", asked_by=self._user)
-        )
+        cause = Cause("deploy", asked_by=self._user)
+        options = DeployOptions(name, changes, variables or {}, allowed or [], skip, cause, accept or [])
         return await self.deploy_source(named_source(source, name), report_to(ctx), options)
 
     async def deploy_source(self, source: Source, report: Report, options: DeployOptions) -> Deployments:
@@ -217,7 +221,9 @@ class ManagementServer:
         return f"{self._url}/{app}/mcp"
 
     def _deployment(self, done: Deployed) -> Deployment:
-        return Deployment(done.app, done.release, self.url_of(done.app), done.token, done.tools, done.duration_ms)
+        return Deployment(
+            done.app, done.release, self.url_of(done.app), done.token, done.tools, done.duration_ms, done.contract
+        )
 
     def _status(self, app: AppRecord, group: InstanceGroup | None) -> AppStatus:
         if group is None:

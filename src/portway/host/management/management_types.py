@@ -3,10 +3,15 @@
 from dataclasses import dataclass
 from typing import Any
 
+from portway.host.contracts.changes import ContractReport
+
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """One app of a deploy that succeeded. `token` is shown here and never again; None for an app that had one."""
+    """One app of a deploy that succeeded. `token` is shown here and never again; None for an app that had one.
+
+    `contract` is what has changed for clients, None for a first release.
+    """
 
     app: str
     release: int
@@ -14,6 +19,7 @@ class Deployment:
     token: str | None
     tools: int
     duration_ms: int
+    contract: ContractReport | None = None
 
 
 @dataclass(frozen=True, slots=True)

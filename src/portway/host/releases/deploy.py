@@ -134,6 +134,7 @@ class Deployer:
                 source.location,
                 cause,
                 partial(self._maker.build_release, copied, environments[app], steps, is_last=number == len(configs)),
+                accept=options.accept,
             )
             for number, (app, config) in enumerate(configs.items(), 1)
         ]

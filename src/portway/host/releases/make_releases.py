@@ -16,7 +16,12 @@ from portway.host.builds.build import build
 from portway.host.builds.build_error import BuildError
 from portway.host.builds.preflight import look_after, look_before
 from portway.host.builds.recipe import read_recipe
-from portway.host.instances.readiness import NotReady, tool_count
+from portway.host.contracts.changes import ContractReport
+from portway.host.contracts.diff import diff
+from portway.host.contracts.hidden_text import HiddenText
+from portway.host.contracts.policy import refusal, review
+from portway.host.contracts.read_contract import tool_count
+from portway.host.instances.readiness import NotReady
 from portway.host.instances.running_apps import RunningApps, as_token
 from portway.host.instances.starter import Starter
 from portway.host.new_token import new_token
@@ -35,13 +40,17 @@ from portway.host.token_table import TokenChange
 
 @dataclass(frozen=True, slots=True)
 class Deployed:
-    """A deploy that succeeded. `token` is the first one of a new app, None for an app that was there."""
+    """A deploy that succeeded. `token` is the first one of a new app, None for an app that was there.
+
+    `contract` is what has changed for clients, None for a first release.
+    """
 
     app: str
     release: int
     token: str | None
     tools: int
     duration_ms: int
+    contract: ContractReport | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +63,10 @@ class SourceCopy:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A release that is to be made: `make` brings its files to their place, unless it `shares` those of another."""
+    """A release that is to be made: `make` brings its files to their place, unless it `shares` those of another.
+
+    `accept` names the changes of its contract that do not stop it. Nothing stops a rollback.
+    """
 
     app: str
     config: AppConfig
@@ -63,6 +75,7 @@ class Plan:
     cause: Cause
     make: Callable[[Release], Awaitable[Start]]
     shares: int | None = None
+    accept: Sequence[str] = ()
 
 
 class ReleaseMaker:
@@ -84,6 +97,7 @@ class ReleaseMaker:
             for plan in plans:
                 steps.label = f"{plan.app}: " if len(plans) > 1 else ""
                 staged += [await self._stage(plan, steps)]
+            staged = await self._reviewed(plans, staged, steps)
             made = self._make_live(staged)
         except BaseException as error:
             is_cancelled = isinstance(error, asyncio.CancelledError)
@@ -92,7 +106,7 @@ class ReleaseMaker:
                 await self._abandon(
                     stage.release, "the deploy was cancelled" if is_cancelled else f"not made live: {error}"
                 )
-            if isinstance(error, DeployError) and len(plans) > 1:
+            if isinstance(error, DeployError) and len(staged) < len(plans) > 1:
                 raise DeployError(f"{plans[len(staged)].app}: {error}") from None
             raise
         # The releases are live now: finish the switch even when the client leaves.
@@ -139,7 +153,7 @@ class ReleaseMaker:
             if plan.cause.kind not in ("rollback", "restart"):  # what was done before a release first served is done
                 await pre_deploy(release, self._starter, self._paths, steps)
             return await start_release(release, self._starter, steps)
-        except (BuildError, NotReady, StoreError, OSError) as error:
+        except (BuildError, NotReady, HiddenText, StoreError, OSError) as error:
             told = _told(str(error), release, plan.environment)
             await self._abandon(release, told)
             raise DeployError(told) from None
@@ -150,6 +164,31 @@ class ReleaseMaker:
             await self._abandon(release, "the host failed; the log of `portway up` says how")
             raise
 
+    async def _reviewed(
+        self, plans: Sequence[Plan], staged: Sequence[StartedRelease], steps: Steps
+    ) -> list[StartedRelease]:
+        """Report how the contract of each release differs from that of the live one. Raises `DeployError`.
+
+        One change that is stopped, and not accepted, stops them all.
+        """
+        reviews, reviewed = [], []
+        for plan, stage in zip(plans, staged, strict=True):
+            live = self._store.live_release(plan.app)
+            if live is None or not live.contract:
+                reviewed.append(stage)
+                continue
+            steps.label = f"{plan.app}: " if len(plans) > 1 else ""
+            changes = await asyncio.to_thread(diff, live.contract, stage.contract.decode())
+            await steps.done("contract", "\n".join(changes.lines()))
+            policy = "report" if plan.cause.kind == "rollback" else plan.config.contract
+            reviews.append(review(plan.app, changes, policy))
+            reviewed.append(replace(stage, changes=changes, accepted=reviews[-1].id))
+        if stopped := refusal(reviews, [each for plan in plans for each in plan.accept]):
+            raise DeployError(
+                "the contract changes in a way that x-portway.contract stops; the live release serves on\n" + stopped
+            )
+        return reviewed
+
     async def _switch_all(self, staged: list[tuple[StartedRelease, str | None]], steps: Steps) -> list[Deployed]:
         done = []
         for stage, token in staged:
@@ -157,7 +196,8 @@ class ReleaseMaker:
             steps.label = f"{release.app}: " if len(staged) > 1 else ""
             await self._running.switch(release, stage.instances)
             await steps.done("switch", f"release {release.number}")
-            done.append(Deployed(release.app, release.number, token, tool_count(stage.contract), steps.total_ms()))
+            tools = tool_count(stage.contract)
+            done.append(Deployed(release.app, release.number, token, tools, steps.total_ms(), stage.report()))
         return done
 
     def _make_live(self, staged: list[StartedRelease]) -> list[tuple[StartedRelease, str | None]]:

@@ -24,7 +24,8 @@ class DeployOptions:
 
     `changes` are fields of `AppConfig`; the others are as the blueprint says, or, without one, as in the live release.
     `variables` are set first, and stay when the deploy fails. Files of the source that are `allowed` may hold secrets.
-    With `skip`, what of a blueprint is not hosted here is left out. `cause` is kept with each release.
+    With `skip`, what of a blueprint is not hosted here is left out. `cause` is kept with each release. The changes of a
+    contract that `accept` names do not stop the deploy.
     """
 
     name: str | None = None
@@ -33,6 +34,7 @@ class DeployOptions:
     allowed: Sequence[str] = ()
     skip: bool = False
     cause: Cause = A_DEPLOY
+    accept: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

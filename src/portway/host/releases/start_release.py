@@ -6,7 +6,10 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from portway.host.builds.build_places import BuildPlaces
-from portway.host.instances.readiness import CLOSED, TokenNeeded, find_path, read_contract, tool_count, what_it_does
+from portway.host.contracts.changes import ContractChanges, ContractReport
+from portway.host.contracts.hidden_text import refuse_hidden_text
+from portway.host.contracts.read_contract import CLOSED, read_contract, tool_count
+from portway.host.instances.readiness import TokenNeeded, find_path, what_it_does
 from portway.host.instances.runtime import Instance
 from portway.host.instances.smoke_calls import run_smoke_calls
 from portway.host.instances.starter import Starter
@@ -21,16 +24,26 @@ _PATIENCE_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class StartedRelease:
-    """A release that is built and whose instances answer, but is not live yet."""
+    """A release that is built and whose instances answer, but is not live yet.
+
+    `changes` are those of its contract, None when there is no live release. `accepted` is the id by which someone
+    accepted those that its policy stops.
+    """
 
     release: Release
     instances: list[Instance]
     contract: bytes
+    changes: ContractChanges | None = None
+    accepted: str = ""
+
+    def report(self) -> ContractReport | None:
+        return None if self.changes is None else self.changes.report(self.accepted)
 
     def finished(self) -> FinishedRelease:
         release = self.release
         assert release.start is not None
-        return FinishedRelease(release.app, release.number, release.config, release.start, self.contract.decode())
+        contract = self.contract.decode()
+        return FinishedRelease(release.app, release.number, release.config, release.start, contract, self.accepted)
 
 
 async def pre_deploy(release: Release, starter: Starter, paths: Paths, steps: Steps) -> None:
@@ -44,7 +57,7 @@ async def pre_deploy(release: Release, starter: Starter, paths: Paths, steps: St
 async def start_release(release: Release, starter: Starter, steps: Steps) -> StartedRelease:
     """Start as many instances as the release wants, and try them. The path of its endpoint is known then.
 
-    Raises `NotReady`, `StoreError` or `OSError`, and leaves no instance then.
+    Raises `NotReady`, `HiddenText`, `StoreError` or `OSError`, and leaves no instance then.
     """
     first = await starter.start(release)
     instances = [first]
@@ -54,6 +67,7 @@ async def start_release(release: Release, starter: Starter, steps: Steps) -> Sta
         telling.cancel()
         approach = starter.approach(release)
         contract = await read_contract(first, release, approach)
+        await asyncio.to_thread(refuse_hidden_text, contract)
         await run_smoke_calls(first, release, approach)
         instances += await starter.start_all_ready(release, release.config.num_instances - 1)
     except BaseException:

@@ -50,7 +50,8 @@ class ReleaseRecord:
     """A release. `start` is known once it is built; `contract` is JSON; `error` says why it failed.
 
     `files` is the number of the earlier release whose files it runs, None when it has its own. The
-    last four fields are those of its `Cause`.
+    next four fields are those of its `Cause`. `accepted` is the id of the contract changes that someone accepted,
+    "" when its policy stopped none.
     """
 
     app: str
@@ -68,6 +69,7 @@ class ReleaseRecord:
     detail: str = ""
     asked_by: str = ""
     commit: str = ""
+    accepted: str = ""
 
     @property
     def build(self) -> int:
@@ -96,13 +98,14 @@ def environment_place(app: str, number: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class FinishedRelease:
-    """A release that is built and answers; `contract` is JSON."""
+    """A release that is built and answers; `contract` is JSON, `accepted` as in `ReleaseRecord`."""
 
     app: str
     number: int
     config: AppConfig
     start: Start
     contract: str
+    accepted: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from sqlalchemy import JSON, Column, ForeignKey, Integer, MetaData, String, Table, Text, UniqueConstraint
 
-HEAD = "0007"
+HEAD = "0008"
 
 metadata = MetaData()
 
@@ -30,6 +30,7 @@ releases = Table(
     Column("error", Text, nullable=False, server_default=""),
     Column("restarts", Integer, nullable=False, server_default="0"),
     Column("files", Integer),
+    Column("accepted", String, nullable=False, server_default=""),
     Column("environment", Text, nullable=False, server_default=""),
     Column("cause", String, nullable=False, server_default="deploy"),
     Column("detail", Text, nullable=False, server_default=""),

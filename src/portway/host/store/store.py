@@ -118,7 +118,7 @@ class Store:
         with self._begin() as connection:
             for release in finished:
                 kept = {"config": msgspec.to_builtins(release.config), "start": msgspec.to_builtins(release.start)}
-                values = {"status": "ready", "contract": release.contract} | kept
+                values = {"status": "ready", "contract": release.contract, "accepted": release.accepted} | kept
                 connection.execute(update(releases).where(_release(release.app, release.number)).values(values))
                 connection.execute(update(apps).where(apps.c.name == release.app).values(live=release.number))
 
