@@ -38,7 +38,6 @@ INTERNAL = {
     "…: …": "passes another error on",
     "portway: …": "passes another error on",
     "HTTP/1.1 100 Continue\r\n\r\n": "no error",
-    "ready …": "the ready line of `portway up`",
     "portway: … on … (…: …)": "says where a server listens",
 }
 FAULTS = {

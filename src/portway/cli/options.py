@@ -21,7 +21,8 @@ output_option = click.option(
     type=click.Choice(["text", "json"]),
     default="text",
     show_default=True,
-    help="Print text for people, or JSON.",
+    envvar="PORTWAY_OUTPUT",
+    help="Print text for people, or JSON. Also from PORTWAY_OUTPUT.",
 )
 token_option = click.option("--token", envvar="PORTWAY_TOKEN", help="Bearer token for a URL. Also from PORTWAY_TOKEN.")
 

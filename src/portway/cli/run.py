@@ -9,6 +9,8 @@ import sys
 
 import click
 
+from portway.cli.options import output_option, print_json
+
 _LAST_SECONDS = 40.0  # calls get 30 s
 
 
@@ -22,10 +24,12 @@ _LAST_SECONDS = 40.0  # calls get 30 s
     "--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 takes a free one. Default: PORT, else 8080."
 )
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that share the port.")
-def command(target: str, transport: str | None, host: str | None, port: int | None, workers: int) -> None:
+@output_option
+def command(target: str, transport: str | None, host: str | None, port: int | None, workers: int, output: str) -> None:
     """Serve the server in FILE: at /mcp over HTTP (with /health beside it), or over stdio.
 
-    OBJECT names the portway.Server in FILE; it may be left out when FILE has only one.
+    OBJECT names the portway.Server in FILE; it may be left out when FILE has only one. As JSON, {"url": ...} is printed
+    once it serves HTTP.
     """
     from portway.cli.load_server import LoadError, load
     from portway.exceptions import SettingError
@@ -35,7 +39,8 @@ def command(target: str, transport: str | None, host: str | None, port: int | No
         choice = choose(transport, os.environ)
         if choice.transport == "http":
             _end_with_host()
-            serve_http(load(target), choice, host=host, port=port, workers=workers)
+            on_ready = _print_url if output == "json" else lambda _url: None
+            serve_http(load(target), choice, host=host, port=port, workers=workers, on_ready=on_ready)
             return
         from portway.transport.pipes import claim
 
@@ -43,6 +48,10 @@ def command(target: str, transport: str | None, host: str | None, port: int | No
         serve_stdio(load(target), choice, wire)
     except (LoadError, SettingError) as error:
         raise click.ClickException(str(error)) from None
+
+
+def _print_url(url: str) -> None:
+    print_json({"url": url})
 
 
 def _end_with_host() -> None:

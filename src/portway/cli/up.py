@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from portway.cli.options import data_option
+from portway.cli.options import data_option, output_option
 
 if TYPE_CHECKING:
     from portway.host.paths import Paths
@@ -45,6 +45,7 @@ _NEEDED = ("alembic", "dotenv", "ruamel", "sqlalchemy", "uv")
     help="Refuse to start with fewer walls around apps: files,network,limits.",
 )
 @click.option("--trust-all-apps", is_flag=True, help="Give apps secrets also where other apps could read them.")
+@output_option
 def command(
     folders: tuple[Path, ...],
     port: int,
@@ -53,10 +54,12 @@ def command(
     key_file: str | None,
     required: list[str],
     trust_all_apps: bool,
+    output: str,
 ) -> None:
     """Run the host until Ctrl-C, with each folder PATH deployed at the start.
 
-    The last line printed is `ready {"url": ..., "token": ..., "data": ...}`; the token is for the first PATH's app.
+    The last line printed is `ready {"url": ..., "token": ..., "data": ...}`; the token is for the first PATH's app. As
+    JSON, it is the object alone, and nothing else is printed to stdout.
     """
     from portway.host.console import open_standard_descriptors
     from portway.host.launcher import Launcher, LaunchError
@@ -74,7 +77,7 @@ def command(
             _start_with_the_rest(paths, missing)
         sources = [Path(os.path.abspath(folder)) for folder in folders]
         walls = [f"--require={name}" for name in required] + ["--trust-all-apps"] * trust_all_apps
-        launcher = Launcher(paths, port, domain, find_key_file(paths, key_file), sources, walls)
+        launcher = Launcher(paths, port, domain, find_key_file(paths, key_file), sources, walls, output)
     except (PathError, LaunchError) as error:
         raise click.ClickException(str(error)) from None
     raise SystemExit(launcher.run())

@@ -9,6 +9,7 @@ import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal, get_args
 
 from portway.exceptions import ToolError
 from portway.host.builds.folder_source import FolderSource
@@ -34,6 +35,9 @@ from portway.http.serve import Bind, Limits, ListenError, serve
 from portway.log_config import configure
 from portway.transport.http_app import HttpApp
 
+Announce = Literal["", "text", "json"]
+"""How the ready line is printed, "" for not at all: it was."""
+
 _log = logging.getLogger("portway.host")
 _SHUTDOWN_SECONDS = 2.0  # for calls of the command line in flight; a deploy is cancelled after it
 _GATE_SECONDS = 40.0  # a gate that is stopped ends within 30 s
@@ -50,10 +54,10 @@ async def run(
     walls: Walls,
     folders: list[Path],
     *,
-    announce: bool,
+    announce: Announce,
     lifeline: int | None,
 ) -> int:
-    """Deploy `folders`, print the ready line if `announce`, and serve until a signal; return the exit code.
+    """Deploy `folders`, print the ready line if it is to `announce`, and serve until a signal; return the exit code.
 
     At SIGTERM the gate ends first, because its calls need the instances; then they end. SIGINT kills them.
     """
@@ -100,7 +104,13 @@ async def run(
 
 
 async def _start(
-    management: ManagementServer, running: RunningApps, paths: Paths, url: str, folders: list[Path], *, announce: bool
+    management: ManagementServer,
+    running: RunningApps,
+    paths: Paths,
+    url: str,
+    folders: list[Path],
+    *,
+    announce: Announce,
 ) -> bool:
     """Deploy the folders that `up` was given, then print the ready line. Return False when a deploy failed."""
     apps = {}
@@ -117,7 +127,7 @@ async def _start(
             await asyncio.sleep(0.05)
         first = next(iter(apps.values()), {"token": None})
         ready = {"url": url, "token": first["token"], "data": str(paths.data), "apps": apps}
-        say(f"ready {json.dumps(ready)}", to=1)
+        say(f"{'' if announce == 'json' else 'ready '}{json.dumps(ready)}", to=1)
         paths.announced.touch()
     return True
 
@@ -172,7 +182,7 @@ def main() -> int:
     parser.add_argument("--domain", required=True)
     parser.add_argument("--key-file", required=True, type=Path)
     parser.add_argument("--deploy", action="append", default=[], type=Path)
-    parser.add_argument("--announce", action="store_true")
+    parser.add_argument("--announce", choices=get_args(Announce), default="")
     parser.add_argument("--lifeline", type=int)
     parser.add_argument("--require", action="append", default=[], choices=FACTS)
     parser.add_argument("--trust-all-apps", action="store_true")

@@ -57,9 +57,19 @@ class Launcher:
     """Owns the data directory's lock and the gate's listening socket, so both outlive a crash of gate or control."""
 
     def __init__(
-        self, paths: Paths, port: int, domain: str, key_file: Path, folders: list[Path], walls: list[str]
+        self,
+        paths: Paths,
+        port: int,
+        domain: str,
+        key_file: Path,
+        folders: list[Path],
+        walls: list[str],
+        output: str = "text",
     ) -> None:
-        """Take the lock and the port. `walls` are arguments of control. Raises `LaunchError` when another has them."""
+        """Take the lock and the port. Raises `LaunchError` when another has them.
+
+        `walls` are arguments of control; `output` says how it prints the ready line, as "text" or "json".
+        """
         self._paths = paths
         self._lock = _lock(paths)
         # Instances read this pipe. Only the launcher can write to it, so it closes however the launcher ends.
@@ -72,6 +82,7 @@ class Launcher:
         self._key_file = key_file
         self._folders = folders
         self._walls = walls
+        self._output = output
         self._url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self._children: dict[int, str] = {}
         self._probes: dict[str, Probe] = {}
@@ -141,7 +152,7 @@ class Launcher:
             arguments += ["--key-file", str(self._key_file), *self._walls]
         if name == "control" and not self._paths.announced.exists():
             arguments += [
-                "--announce",
+                f"--announce={self._output}",
                 *(argument for folder in self._folders for argument in ("--deploy", str(folder))),
             ]
         child = subprocess.Popen(

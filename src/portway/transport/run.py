@@ -6,7 +6,7 @@ import logging
 import os
 import stat
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from portway.exceptions import SettingError
@@ -87,8 +87,19 @@ def serve_stdio(server: BaseServer, choice: Choice, wire: Wire | None = None) ->
     stdio.serve(server, wire, keys)
 
 
-def serve_http(server: BaseServer, choice: Choice, *, host: str | None, port: int | None, workers: int) -> None:
-    """Serve over HTTP by `workers` processes. Raises SettingError for an address or a setting that cannot be used."""
+def serve_http(
+    server: BaseServer,
+    choice: Choice,
+    *,
+    host: str | None,
+    port: int | None,
+    workers: int,
+    on_ready: Callable[[str], None] = lambda _url: None,
+) -> None:
+    """Serve over HTTP by `workers` processes. `on_ready` gets the endpoint's URL once connections are taken.
+
+    Raises SettingError for an address or a setting that cannot be used.
+    """
     from portway.http.bind import ListenError
     from portway.http.serve import LifespanError
     from portway.http.serve import run as listen
@@ -96,6 +107,7 @@ def serve_http(server: BaseServer, choice: Choice, *, host: str | None, port: in
 
     def announce(url: str) -> None:
         _announce(server, url + PATH, choice)
+        on_ready(url + PATH)
 
     _configure_logs()
     try:

@@ -1,0 +1,104 @@
+"""`-o json` on every verb."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from portway.cli.main import cli
+from tests.conftest import RunCli
+from tests.host.running_host import Host, host
+from tests.support import SCRIPTS, WEATHER, Started, clean_env
+
+
+def verbs(group: click.Group, *before: str) -> Iterator[tuple[str, click.Command]]:
+    """Yield each command below `group` that runs, with its words."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from verbs(command, *before, name)
+        else:
+            yield " ".join([*before, name]), command
+
+
+VERBS = dict(verbs(cli))
+# How each verb is run on a host that has the app `weather` with two releases: its arguments, in an order that works.
+SERVE = {"run", "up"}  # they print JSON when they serve, and go on
+RUNS = {
+    "init": ["FOLDER/made", "--template", "portway"],
+    "check": [str(WEATHER.parent)],
+    "inspect": [str(WEATHER)],
+    "call": [str(WEATHER), "convert_currency", "amount=1", "to=EUR"],
+    "deploy": [str(WEATHER.parent), "--public"],
+    "ps": [],
+    "releases": ["weather"],
+    "rollback": ["weather", "1"],
+    "restart": ["weather"],
+    "config": ["weather"],
+    "logs": ["weather"],
+    "token create": ["weather", "ada"],
+    "token list": ["weather"],
+    "token revoke": ["weather", "ada"],
+    "env set": ["weather", "UNIT=kelvin", "--no-restart"],
+    "env list": ["weather"],
+    "env unset": ["weather", "UNIT", "--no-restart"],
+    "env import": ["weather", "-", "--no-restart"],
+    "env rekey": [],
+    "destroy": ["weather", "--yes"],
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_the_option(verb: str) -> None:
+    assert [parameter.opts for parameter in VERBS[verb].params if parameter.name == "output"] == [["-o", "--output"]]
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    with host(tmp_path_factory.mktemp("host") / "data", [WEATHER.parent], options=["--trust-all-apps"]) as running:
+        yield running
+
+
+@pytest.mark.slow
+def test_every_verb_prints_only_json_when_it_is_asked_to(running: Host, tmp_path: Path) -> None:
+    assert {*RUNS} | SERVE == {*VERBS}, "say above how a new verb is run"
+    for verb, arguments in RUNS.items():
+        given = [argument.replace("FOLDER", str(tmp_path)) for argument in arguments]
+        done = running.portway(*verb.split(), *given, "-o", "json", stdin="A=b")
+        assert done.returncode == 0, (verb, done.stderr)
+        lines = done.stdout.splitlines()
+        assert len(lines) == 1 or verb == "logs", verb
+        assert all(isinstance(json.loads(line), dict) for line in lines), verb
+
+
+@pytest.mark.parametrize(("verb", "more"), [("run", []), ("up", ["--data", "data"])])
+def test_what_serves_prints_its_address_as_json(verb: str, more: list[str], tmp_path: Path) -> None:
+    command = [SCRIPTS / "portway", verb, *([WEATHER] if verb == "run" else []), "--port", "0", *more, "-o", "json"]
+    with subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=clean_env({"XDG_RUNTIME_DIR": str(tmp_path)}),
+    ) as process:
+        child = Started(process)
+        found = child.wait_for(r"^\{.*\}$", within=30)
+        process.terminate()
+    assert json.loads(found[0])["url"].startswith("http://127.0.0.1:")
+    assert child.lines == [f"{found[0]}\n"]
+
+
+def test_the_environment_chooses_the_output_and_a_wrong_one_is_a_usage_error(run_cli: RunCli) -> None:
+    done = run_cli("check", WEATHER.parent, env={"PORTWAY_OUTPUT": "json"})
+    assert isinstance(json.loads(done.stdout), dict)
+    wrong = run_cli("check", WEATHER.parent, env={"PORTWAY_OUTPUT": "xml"})
+    assert (wrong.returncode, wrong.stdout) == (2, "")
