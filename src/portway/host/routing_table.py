@@ -13,7 +13,10 @@ State = Literal["up", "starting", "unhealthy", "crashed", "stopped"]
 
 
 class InstanceAddress(msgspec.Struct, frozen=True):
-    """A running instance. `address` is where it serves HTTP: "unix:/path.sock" or "http://127.0.0.1:PORT"."""
+    """A running instance.
+
+    `address` is where it serves HTTP: "unix:/path.sock", "http://127.0.0.1:PORT" or "dial://SOCKET:PORT".
+    """
 
     id: str
     address: str

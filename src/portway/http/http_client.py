@@ -13,9 +13,11 @@ from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, cast
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import httptools
+
+from portway.http.dial import dial
 
 if TYPE_CHECKING:
     import ssl
@@ -265,7 +267,8 @@ def _reason(error: OSError) -> str:
 class HttpClient:
     """Sends requests to one peer, over pooled connections.
 
-    `address` is `http://host[:port]`, `https://host[:port]` or `unix:/path`; what follows host and port is ignored.
+    `address` is `http://host[:port]`, `https://host[:port]`, `unix:/path`, or `dial://socket:port`: a port in another
+    network namespace, whose sockets are handed out at a percent-encoded path. What follows host and port is ignored.
     Raises ValueError for anything else. `named` is the Host header, when it is not the address's own.
     """
 
@@ -273,7 +276,11 @@ class HttpClient:
         self.closed = False
         self._idle: deque[_Connection] = deque(maxlen=_IDLE_CONNECTIONS)
         self._path = address.removeprefix("unix:") if address.startswith("unix:/") else ""  # of a Unix socket
+        self._dialed = ""  # the path of the socket at which connections into another network namespace are had
         url = "http://localhost" if self._path else address
+        if address.startswith("dial://"):
+            quoted, _, digits = urlsplit(address).netloc.rpartition(":")
+            self._dialed, url = unquote(quoted), f"http://127.0.0.1:{digits}"
         wrong = ValueError(f"{address!r} is not an address: write http://host:port, https://host:port or unix:/path")
         try:
             parts = urlsplit(url)
@@ -351,6 +358,9 @@ class HttpClient:
             async with asyncio.timeout(_CONNECT_SECONDS):
                 if self._path:
                     return (await loop.create_unix_connection(lambda: _Connection(self), self._path))[1]
+                if self._dialed:
+                    dialed = await dial(self._dialed, self._port)
+                    return (await loop.create_connection(lambda: _Connection(self), sock=dialed))[1]
                 # Not every resolver knows that names under localhost are this machine (RFC 6761 section 6.3).
                 host = "localhost" if self._host.endswith(".localhost") else self._host
                 return (await loop.create_connection(lambda: _Connection(self), host, self._port, ssl=self._tls))[1]

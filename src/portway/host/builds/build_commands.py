@@ -6,7 +6,7 @@ import os
 import secrets
 import signal
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -16,6 +16,7 @@ from portway.host.logs.log_reader import last_lines
 from portway.host.paths import Paths
 from portway.host.processes import build_mark, descendants, end_marked
 from portway.host.releases.release import Release
+from portway.host.sandbox.bubblewrap import Sandbox, wrapped
 from portway.host.sandbox.cgroups import Cgroups, Group
 from portway.host.sandbox.use_limits import BUILD_LIMITS, killed_for_memory, until_over
 
@@ -33,13 +34,15 @@ class BuildCommands:
         paths: Paths,
         folder: Path,
         cgroups: Cgroups,
-        sandbox: Callable[[], list[str]] = list,
+        sandbox: Callable[[], Sandbox] | None = None,
+        before: Sequence[str] = (),
     ) -> None:
-        """They run in `folder`; `sandbox` returns the words to put before each, which may choose another folder."""
+        """They run in `folder`, or where `sandbox` makes each a sandbox; `before` are words to put before each."""
         self._release = release
         self._folder = folder
         self._cgroups = cgroups
         self._sandbox = sandbox
+        self._before = before
         self._mark = build_mark(paths, release.directory)
         name, _, value = self._mark.variable.partition("=")
         self._environment = environment | {name: value}
@@ -69,17 +72,20 @@ class BuildCommands:
         with LogPipe(self._paths.log_pipes, log) as pipe:
             group = self._cgroups.for_build(f"{self._release.app}-{secrets.token_hex(4)}", BUILD_LIMITS)
             try:
-                process = await asyncio.create_subprocess_exec(
-                    *group.join,
-                    *self._sandbox(),
-                    *command,
-                    cwd=self._folder,
-                    env=self._environment,
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=pipe.descriptor if answer is None else answer,
-                    stderr=pipe.descriptor,
-                    start_new_session=True,
-                )
+                with wrapped(self._sandbox and self._sandbox(), self._environment) as wrapping:
+                    process = await asyncio.create_subprocess_exec(
+                        *group.join,
+                        *self._before,
+                        *wrapping.words,
+                        *command,
+                        cwd=self._folder,
+                        env=wrapping.environment,
+                        stdin=asyncio.subprocess.DEVNULL,
+                        stdout=pipe.descriptor if answer is None else answer,
+                        stderr=pipe.descriptor,
+                        start_new_session=True,
+                        pass_fds=wrapping.descriptors,
+                    )
                 code, used = await self._until_end(process, seconds, group, pipe)
             finally:
                 await asyncio.to_thread(group.remove)

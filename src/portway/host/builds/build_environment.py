@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from portway.host.files import write_durably
@@ -18,6 +19,9 @@ _PASSED = (
 _NPM = ("npm_config_", "NPM_CONFIG_")
 _REGISTRY = re.compile(
     r"\s*(?:@[^:=]+:)?(?:registry|cafile|ca|cert|key|strict-ssl|https?-proxy|proxy|noproxy|//[^=]+)\s*="
+)
+_LOOPBACK = re.compile(
+    r"//(?:[^/\s@]*@)?(?:[\w.-]+\.)?(?:localhost|127(?:\.\d+){3}|0\.0\.0\.0|\[::1?\])(?=[:/?#\s\"]|$)", re.IGNORECASE
 )
 # uv does not read pip's settings, so the index chosen there is passed on.
 _FROM_PIP = {
@@ -69,6 +73,12 @@ def sandboxed_environment(release: Release, paths: Paths) -> dict[str, str]:
         "UV_LINK_MODE": "copy",  # the cache and the release are mounted apart, so nothing can be linked
         "npm_config_userconfig": str(paths.npmrc),
     }
+
+
+def needs_loopback(environment: Mapping[str, str], paths: Paths) -> bool:
+    """Return whether an index, a registry or a proxy of a build is on this machine's loopback."""
+    named = [value for name, value in environment.items() if not name.lower().startswith("no")]
+    return any(_LOOPBACK.search(text) for text in (*named, paths.npmrc.read_text(errors="replace")))
 
 
 def _copy_npmrc(target: Path) -> None:

@@ -1,14 +1,15 @@
 """Where the commands of a build run: those that run code of the app or of a package, and those that do not."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from portway.host.builds.build_commands import BuildCommands
-from portway.host.builds.build_environment import build_environment, sandboxed_environment
+from portway.host.builds.build_environment import build_environment, needs_loopback, sandboxed_environment
 from portway.host.paths import Paths
 from portway.host.releases.release import Release
+from portway.host.sandbox.bubblewrap import Sandbox
 from portway.host.sandbox.walls import Walls
 
 _LOW_PRIORITY = ["nice", "-n", "10"]
@@ -39,14 +40,11 @@ class BuildPlaces:
         folder = self.release.folder
         if self.walls.bubblewrap is None:
             environment = {**variables, **build_environment(self.paths), **more}
-            return self._commands(environment, folder, _LOW_PRIORITY.copy)
-        bubblewrap, environment = self.walls.bubblewrap, sandboxed_environment(self.release, self.paths)
-        environment = {**variables, **environment, **more}
-
-        def sandbox() -> list[str]:
-            return [*_LOW_PRIORITY, *bubblewrap.for_build(self.release, environment)]
-
-        return self._commands(environment, folder, sandbox)
+            return self._commands(environment, folder, before=_LOW_PRIORITY)
+        of_build = sandboxed_environment(self.release, self.paths)
+        environment, shares = {**variables, **of_build, **more}, needs_loopback(of_build, self.paths)
+        sandbox = partial(self.walls.bubblewrap.for_build, self.release, environment, shares_network=shares)
+        return self._commands(environment, folder, sandbox, _LOW_PRIORITY)
 
     def server(self, variables: Mapping[str, str], *, compiles: bool = False) -> BuildCommands:
         """Return the place of commands in an instance's environment; `compiles`: they keep bytecode by the source."""
@@ -60,6 +58,10 @@ class BuildPlaces:
         return self._commands(environment, release.folder, sandbox)
 
     def _commands(
-        self, environment: dict[str, str], folder: Path, sandbox: Callable[[], list[str]] = list
+        self,
+        environment: dict[str, str],
+        folder: Path,
+        sandbox: Callable[[], Sandbox] | None = None,
+        before: Sequence[str] = (),
     ) -> BuildCommands:
-        return BuildCommands(self.release, environment, self.paths, folder, self.walls.cgroups, sandbox)
+        return BuildCommands(self.release, environment, self.paths, folder, self.walls.cgroups, sandbox, before)

@@ -1,11 +1,13 @@
 """The runtime of processes under the host's user: an instance is a session of its own, in a sandbox where there is one.
 
-In a sandbox, the process that is watched is bubblewrap's. It has one child, the first process of a PID namespace; when
-that one ends, the kernel ends all others of the namespace. The child leads the process group of the release's command.
+In a sandbox, the process that is watched is bubblewrap's, or `sandbox.own_network`, the parent of bubblewrap's and of
+slirp4netns. Bubblewrap's has one child, the first process of a PID namespace; when that one ends, the kernel ends all
+others of the namespace. The child leads the process group of the release's command.
 """
 
 import asyncio
 import contextlib
+import enum
 import os
 import secrets
 import signal
@@ -15,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from urllib.parse import quote, unquote, urlsplit
 
 from portway.host.files import remove_tree
 from portway.host.instances.listening import listening
@@ -33,6 +36,7 @@ from portway.host.processes import (
     stat_fields,
 )
 from portway.host.releases.release import Release
+from portway.host.sandbox.bubblewrap import wrapped
 from portway.host.sandbox.cgroups import Group
 from portway.host.sandbox.use_limits import killed_for_memory, until_over
 from portway.host.sandbox.walls import Walls
@@ -40,7 +44,19 @@ from portway.host.sandbox.walls import Walls
 _SANDBOX_SOCKET = "/run/portway/app.sock"
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+_OWN_PORT = 10000  # Render's
 _PORTS = 1000  # given last, some to servers that do not listen yet
+
+
+class _Kind(enum.Enum):
+    """What is around an instance; a word of its token."""
+
+    PLAIN = "plain"
+    SANDBOX = "sandbox"
+    NETWORK = "network"  # a sandbox with a network of its own
+
+
+_GENERATIONS = {_Kind.PLAIN: 0, _Kind.SANDBOX: 1, _Kind.NETWORK: 2}  # from the watched process to a sandbox's first
 
 
 class ProcessInstance:
@@ -54,7 +70,7 @@ class ProcessInstance:
         limits: InstanceLimits,
         mark: Mark,
         *,
-        sandboxed: bool,
+        kind: _Kind,
         folders: tuple[Path, Path],
         home: Path,
         group: Group,
@@ -68,10 +84,10 @@ class ProcessInstance:
         """
         self.id = identity
         self.address = address
-        self._socket = address.removeprefix("unix:") if address.startswith("unix:") else ""
+        self._socket = _socket(address)
         self._limits = limits
         self._mark = mark
-        self._sandboxed = sandboxed
+        self._kind = kind
         self._folders = folders
         self._group = group
         self._tell = tell
@@ -80,7 +96,7 @@ class ProcessInstance:
         self._pid = int(process.partition(":")[0]) if isinstance(process, str) else process.pid
         # The pidfd first: pids are reused, pidfds are not. The start time then shows whether it is ours.
         self._pidfd = os.pidfd_open(self._pid)
-        self.token = f"{self._pid}:{start_time(self._pid)}:{_kind(sandboxed=sandboxed)}:{address}"
+        self.token = f"{self._pid}:{start_time(self._pid)}:{kind.value}:{address}"
         if isinstance(process, str) and not (process == self.token and mark.is_on(self._pid)):
             os.close(self._pidfd)
             raise ProcessLookupError(process)
@@ -115,9 +131,16 @@ class ProcessInstance:
 
     def _processes(self) -> list[int]:
         """Return the pids of the release's own processes."""
-        if not self._sandboxed:
+        if self._kind is _Kind.PLAIN:
             return list(descendants(self._pid))
-        return [pid for first in children(self._pid) for pid in descendants(first) if pid != first]
+        return [pid for first in self._firsts() for pid in descendants(first) if pid != first]
+
+    def _firsts(self) -> list[int]:
+        """Return the first process of the sandbox, of which bubblewrap's other children may be for a moment."""
+        found = [self._pid]
+        for _ in range(_GENERATIONS[self._kind]):
+            found = [child for parent in found for child in children(parent)]
+        return found
 
     async def _watch_use(self, folders: tuple[Path, ...]) -> None:
         """End the instance when it exceeds a limit."""
@@ -145,7 +168,8 @@ class ProcessInstance:
 
     def _exit_code(self, child: "subprocess.Popen[bytes]") -> int:
         code = child.wait()
-        return 128 - code if self._sandboxed and code > 128 else code  # bubblewrap reports signals as a shell does
+        # Bubblewrap reports signals as a shell does.
+        return 128 - code if self._kind is not _Kind.PLAIN and code > 128 else code
 
     async def _finish(self, how: str) -> None:
         """End what the instance started, and wait until its last output is in the log."""
@@ -158,8 +182,9 @@ class ProcessInstance:
         self._ended.set_result(self._over or how)
 
     def _signal(self, number: signal.Signals) -> None:
-        groups = children(self._pid) if self._sandboxed else []
-        if number == signal.SIGKILL or not self._sandboxed:
+        is_plain = self._kind is _Kind.PLAIN
+        groups = [] if is_plain else self._firsts()
+        if number == signal.SIGKILL or is_plain:
             groups.append(self._pid)
         for group in groups:
             with contextlib.suppress(ProcessLookupError):
@@ -183,57 +208,57 @@ class ProcessRuntime:
     async def start(self, release: Release, env: Mapping[str, str], limits: InstanceLimits) -> Instance:
         assert release.start is not None
         self._paths.prepare_run()
-        identity, port = secrets.token_hex(4), self._free_port()
-        bubblewrap = self.walls.bubblewrap
+        identity, bubblewrap = secrets.token_hex(4), self.walls.bubblewrap
         folders = self._folders(release, identity)
         for folder in (*folders, release.home):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        socket_folder, tmp = folders
-        address = f"http://127.0.0.1:{port}"
+        kind = _Kind.PLAIN
+        if bubblewrap is not None:
+            kind = _Kind.NETWORK if bubblewrap.slirp else _Kind.SANDBOX
+        port = _OWN_PORT if kind is _Kind.NETWORK else self._free_port()
         own = {
             "PORT": str(port),
             "PORTWAY_INSTANCE": identity,
             "RENDER_INSTANCE_ID": f"srv-{release.app}-{identity}",
         }
+        address, writable, path = f"http://127.0.0.1:{port}", {}, self._paths.instance_socket(identity)
         if release.start.on_socket:
-            path = self._paths.instance_socket(identity)
-            own["PORTWAY_SOCKET"], address = _SANDBOX_SOCKET if bubblewrap else str(path), f"unix:{path}"
+            address, writable = f"unix:{path}", {os.path.dirname(_SANDBOX_SOCKET): path.parent}
+            own["PORTWAY_SOCKET"] = _SANDBOX_SOCKET if bubblewrap else str(path)
+        elif kind is _Kind.NETWORK:
+            address = f"dial://{quote(str(path), safe='')}:{port}"
         if self._lifeline is not None:
             own["PORTWAY_LIFELINE"] = str(self._lifeline)
-        command = release.start.command
-        if bubblewrap is None:
-            own["TMPDIR"] = str(tmp)
-        else:
-            writable = {os.path.dirname(_SANDBOX_SOCKET): socket_folder}
-            command = [*bubblewrap.for_instance(release, tmp, writable), *command]
-            own["TMPDIR"] = "/tmp"  # noqa: S108  # its own
+        own["TMPDIR"] = "/tmp" if bubblewrap else str(folders[1])  # noqa: S108  # its own
+        environment = release.environment() | release.start.variables | dict(env) | own
+        sandbox = bubblewrap.for_instance(release, folders[1], writable) if bubblewrap else None
         group = self.walls.cgroups.for_instance(release.app, identity, limits.use)
         pipe = LogPipe(self._paths.log_pipes, release.log, identity)
         try:
-            child = subprocess.Popen(  # noqa: ASYNC220  # returns at exec; asyncio's own would tie it to this loop
-                [*group.join, *command],
-                cwd=release.folder,
-                env=release.environment() | release.start.variables | dict(env) | own,
-                stdin=subprocess.DEVNULL,
-                stdout=pipe.descriptor,
-                stderr=pipe.descriptor,
-                start_new_session=True,
-                pass_fds=() if self._lifeline is None else (self._lifeline,),
-            )
+            with wrapped(sandbox, environment, "" if release.start.on_socket else str(path)) as wrapping:
+                child = subprocess.Popen(  # noqa: ASYNC220  # returns at exec; asyncio's own would tie it to this loop
+                    [*group.join, *wrapping.words, *release.start.command],
+                    cwd=release.folder,
+                    env=wrapping.environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=pipe.descriptor,
+                    stderr=pipe.descriptor,
+                    start_new_session=True,
+                    pass_fds=(*wrapping.descriptors, *(() if self._lifeline is None else (self._lifeline,))),
+                )
         except BaseException:
             pipe.close()
             group.remove()
             raise
         mark = instance_mark(self._paths, identity)
         mark.put_on(child.pid)
-        sandboxed = bubblewrap is not None
         return ProcessInstance(
             identity,
             address,
             child,
             limits,
             mark,
-            sandboxed=sandboxed,
+            kind=kind,
             folders=folders,
             home=release.directory / "home",
             group=group,
@@ -243,6 +268,8 @@ class ProcessRuntime:
 
     async def adopt(self, release: Release, identity: str, token: str, limits: InstanceLimits) -> Instance | None:
         _, _, kind, address = [*token.split(":", 3), "", "", ""][:4]
+        if kind not in {known.value for known in _Kind}:
+            return None
         try:
             return ProcessInstance(
                 identity,
@@ -250,7 +277,7 @@ class ProcessRuntime:
                 token,
                 limits,
                 instance_mark(self._paths, identity),
-                sandboxed=kind == _kind(sandboxed=True),
+                kind=_Kind(kind),
                 folders=self._folders(release, identity),
                 home=release.directory / "home",
                 group=self.walls.cgroups.of_instance(release.app, identity),
@@ -282,5 +309,8 @@ class ProcessRuntime:
         return self._paths.instance_folder(identity), release.directory / "tmp" / identity
 
 
-def _kind(*, sandboxed: bool) -> str:
-    return "sandbox" if sandboxed else "plain"
+def _socket(address: str) -> str:
+    """Return the path of the socket through which an address leads, "" for none."""
+    if address.startswith("dial:"):
+        return unquote(urlsplit(address).netloc.rpartition(":")[0])
+    return address.removeprefix("unix:") if address.startswith("unix:") else ""

@@ -103,7 +103,7 @@ class Endpoint:
         return self.instance.address.startswith("unix:")
 
     def client(self, era: Literal["auto", "modern", "legacy"] = "auto", port: int | None = None) -> Client:
-        address = self.instance.address if port is None else f"http://127.0.0.1:{port}"
+        address = self.instance.address if port is None else f"{self.instance.address.rpartition(':')[0]}:{port}"
         target = address if self.is_socket else address + self.path
         headers = {"host": self.approach.host}
         return Client(target, era=era, token=self.approach.token or None, timeout=READY_SECONDS, headers=headers)

@@ -45,7 +45,7 @@ class Instance(Protocol):
 
     @property
     def address(self) -> str:
-        """Where it speaks HTTP, as the gate takes it: "unix:/path.sock" or "http://127.0.0.1:PORT"."""
+        """Where it speaks HTTP, as the gate takes it: "unix:/path.sock", "http://127.0.0.1:PORT" or "dial://SOCKET:PORT"."""
 
     @property
     def token(self) -> str:

@@ -4,19 +4,23 @@ Inside, the root is read-only and holds the system's programs, libraries and pub
 data directory and of the run directory, it holds only what is bound here. Paths are the same inside and outside.
 """
 
+import contextlib
+import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from portway.host.paths import Paths
-from portway.host.releases.release import Release
+from portway.host.releases.release import SYSTEM_PATH, Release
+from portway.host.sandbox.own_network import DNS
 
 # The settings that programs read and every user may know; /etc holds keys and passwords beside them.
 _ETC = (
     *("alternatives", "ca-certificates", "ca-certificates.conf", "crypto-policies", "fonts", "gai.conf", "group"),
     *("host.conf", "hosts", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "locale.alias", "localtime", "machine-id"),
     *("mime.types", "nsswitch.conf", "os-release", "passwd", "pki/ca-trust", "pki/tls/certs", "protocols"),
-    *("resolv.conf", "services", "ssl/certs", "ssl/openssl.cnf", "timezone"),
+    *("services", "ssl/certs", "ssl/openssl.cnf", "timezone"),
 )
 _SYSTEM = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")  # directories, or links into /usr
 _SHARED_MEMORY_BYTES = 64 * 1024 * 1024  # /dev/shm, as containers have it
@@ -27,15 +31,63 @@ _FILES = (
 )
 
 
-class Bubblewrap:
-    """Wraps commands of releases in `bwrap`."""
+# Variables by which the host knows its own processes. No others are outside of the sandbox: those of an app may be
+# read by what starts programs, as LD_PRELOAD is.
+_OUTSIDE = ("HOME", "PORTWAY_BUILD", "PORTWAY_INSTANCE")
+_RUN_OWN_NETWORK = "import sys; sys.path.append(sys.argv.pop(1)); import own_network; own_network.main()"
 
-    def __init__(self, program: str, paths: Paths) -> None:
+
+@dataclass(frozen=True, slots=True)
+class Wrapping:
+    """How a command is started in a sandbox: words before its own, their environment, and descriptors to pass on."""
+
+    words: list[str]
+    environment: dict[str, str]
+    descriptors: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Sandbox:
+    """One sandbox, in which a command can be started. `slirp` is a program, "" for a share in the host's network."""
+
+    program: str
+    options: list[str]
+    slirp: str
+
+
+@contextlib.contextmanager
+def wrapped(sandbox: Sandbox | None, environment: Mapping[str, str], sockets: str = "") -> Iterator[Wrapping]:
+    """Yield how a command with that environment is started in a sandbox, if any. Its start must be within the block.
+
+    `sockets` is a path at which sockets of the sandbox's own network are handed out, "" for none.
+    """
+    if sandbox is None:
+        yield Wrapping([], dict(environment))
+        return
+    with contextlib.ExitStack() as files:
+        settings = files.enter_context(_file(_resolv_conf(is_own=bool(sandbox.slirp))))
+        options = ["--ro-bind-data", str(settings), "/etc/resolv.conf", *sandbox.options]
+        for name, value in environment.items():
+            options += ["--setenv", name, value]
+        given = files.enter_context(_file("\0".join(options)))
+        words = [sandbox.program, "--args", str(given), "--"]
+        if sandbox.slirp:
+            folder = os.path.dirname(__file__)
+            words = [sys.executable, "-I", "-S", "-c", _RUN_OWN_NETWORK, folder, sandbox.slirp, sockets, *words]
+        outside = {name: environment[name] for name in _OUTSIDE if name in environment}
+        yield Wrapping(words, {"PATH": SYSTEM_PATH, **outside}, (settings, given))
+
+
+class Bubblewrap:
+    """The sandboxes of releases. With `slirp`, the path of slirp4netns, they have networks of their own."""
+
+    def __init__(self, program: str, paths: Paths, slirp: str = "") -> None:
+        self.slirp = slirp
         self._program = program
         self._paths = paths
 
-    def for_build(self, release: Release, environment: Mapping[str, str]) -> list[str]:
-        """Return the words to put before a command that builds `release`.
+    def for_build(self, release: Release, environment: Mapping[str, str], *, shares_network: bool) -> Sandbox:
+        """Return the sandbox of a command that builds `release`.
 
         It may write to the release and to the app's own cache, and reads the interpreters that uv has fetched.
         """
@@ -45,10 +97,10 @@ class Bubblewrap:
         readable = [self._paths.wheels, self._paths.npmrc, *_named_files(environment)]
         tmp = release.directory / "tmp"
         writable = {str(path): path for path in (*made, release.home, tmp, cache)}
-        return self._command(release, tmp, readable, writable)
+        return self._sandbox(release, tmp, readable, writable, "" if shares_network else self.slirp)
 
-    def for_instance(self, release: Release, tmp: Path, writable: Mapping[str, Path]) -> list[str]:
-        """Return the words to put before a command that runs `release`, with `tmp` as its /tmp.
+    def for_instance(self, release: Release, tmp: Path, writable: Mapping[str, Path]) -> Sandbox:
+        """Return the sandbox of a command that runs `release`, with `tmp` as its /tmp.
 
         It may write to `tmp`, to the release's home, and to the folders in `writable`, by their paths inside.
         """
@@ -56,21 +108,22 @@ class Bubblewrap:
         shown = {str(home): home}
         if storage is not None and disk is not None:
             shown |= {str(storage): storage} | ({disk.mount_path: storage} if disk.mount_path else {})
-        return self._command(release, tmp, (release.source, release.venv), {**shown, **writable})
+        return self._sandbox(release, tmp, (release.source, release.venv), {**shown, **writable}, self.slirp)
 
-    def _command(
-        self, release: Release, tmp: Path, readable: Iterable[Path], writable: Mapping[str, Path]
-    ) -> list[str]:
-        words = [self._program, "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts"]
-        words += ["--unshare-cgroup-try", "--new-session", "--hostname", "portway", "--cap-drop", "ALL"]
-        words += _system()
-        words += ["--bind", str(tmp), "/tmp"]  # noqa: S108  # first, as the other folders may be below /tmp
+    def _sandbox(
+        self, release: Release, tmp: Path, readable: Iterable[Path], writable: Mapping[str, Path], slirp: str
+    ) -> Sandbox:
+        options = ["--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts"]
+        options += ["--unshare-cgroup-try", "--new-session", "--hostname", "portway", "--cap-drop", "ALL"]
+        options += _system()
+        options += ["--bind", str(tmp), "/tmp"]  # noqa: S108  # first, as the other folders may be below /tmp
         for path in (Path(sys.base_prefix), self._paths.interpreters, release.tools, *readable):
-            words += ["--ro-bind-try", str(path), str(path)]
-        words += self._tools(release)
+            options += ["--ro-bind-try", str(path), str(path)]
+        options += self._tools(release)
         for inside, path in writable.items():
-            words += ["--bind", str(path), inside]
-        return [*words, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", str(release.folder), "--"]
+            options += ["--bind", str(path), inside]
+        options += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", str(release.folder)]
+        return Sandbox(self._program, options, slirp)
 
     def _tools(self, release: Release) -> list[str]:
         """Return the options for what the links among the release's tools lead to. No build can write them."""
@@ -111,3 +164,26 @@ def _named_files(environment: Mapping[str, str]) -> list[Path]:
     """Return the files and folders that variables name, as paths or as file URLs."""
     words = [word.removeprefix("file://") for name in _FILES for word in environment.get(name, "").split()]
     return [Path(word) for word in words if word.startswith("/")]
+
+
+@contextlib.contextmanager
+def _file(content: str) -> Iterator[int]:
+    """Yield a descriptor from which `content` can be read once."""
+    descriptor = os.memfd_create("options")
+    try:
+        os.write(descriptor, os.fsencode(content))
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _resolv_conf(*, is_own: bool) -> str:
+    """Return the settings of the resolver (resolv.conf(5)) for the host's network or for one of its own."""
+    try:
+        lines = Path("/etc/resolv.conf").read_text(errors="replace").splitlines()
+    except OSError:
+        lines = []
+    if is_own:
+        lines = [f"nameserver {DNS}", *(line for line in lines if not line.startswith("nameserver"))]
+    return "".join(f"{line}\n" for line in lines)

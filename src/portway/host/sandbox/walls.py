@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 from portway.host.paths import Paths
 from portway.host.releases.release import Release
-from portway.host.sandbox.bubblewrap import Bubblewrap
+from portway.host.sandbox.bubblewrap import Bubblewrap, wrapped
 from portway.host.sandbox.cgroups import Cgroups, find_cgroups
 
 FACTS = ("files", "network", "limits")
@@ -81,16 +81,27 @@ NO_WALLS = Walls(*(Fact(stands=False, how="not tried"),) * 3)
 
 def raise_walls(paths: Paths) -> Walls:
     """Try what this machine can do, and return it."""
-    shared = Fact(stands=False, how="apps share the host's network")
     cgroups = find_cgroups(paths.identity)
     limits = Fact(stands=True, how=str(cgroups))
-    program = shutil.which("bwrap")
+    program, slirp = shutil.which("bwrap"), shutil.which("slirp4netns")
     if program is None:
-        return Walls(Fact(stands=False, how="bubblewrap is not installed"), shared, limits, cgroups=cgroups)
+        missing = Fact(stands=False, how="bubblewrap is not installed")
+        return Walls(missing, _shared(missing.how), limits, cgroups=cgroups)
+    files = Fact(stands=True, how="bubblewrap")
+    refusal = "slirp4netns is not installed"
+    if slirp is not None:
+        bubblewrap = Bubblewrap(program, paths, slirp)
+        if not (refusal := _refusal(bubblewrap)):
+            return Walls(files, Fact(stands=True, how="slirp4netns"), limits, bubblewrap, cgroups)
     bubblewrap = Bubblewrap(program, paths)
-    if refusal := _refusal(bubblewrap):
-        return Walls(Fact(stands=False, how=refusal), shared, limits, cgroups=cgroups)
-    return Walls(Fact(stands=True, how="bubblewrap"), shared, limits, bubblewrap, cgroups)
+    if failure := _refusal(bubblewrap):
+        how = f"bubblewrap does not work here: {failure}"
+        return Walls(Fact(stands=False, how=how), _shared("bubblewrap does not work here"), limits, cgroups=cgroups)
+    return Walls(files, _shared(refusal), limits, bubblewrap, cgroups)
+
+
+def _shared(reason: str) -> Fact:
+    return Fact(stands=False, how=f"apps share the host's network, as {reason}")
 
 
 def _refusal(bubblewrap: Bubblewrap) -> str:
@@ -99,12 +110,20 @@ def _refusal(bubblewrap: Bubblewrap) -> str:
         release = Release("try", 1, Path(name))
         for folder in (release.source, release.venv, release.home, release.directory / "tmp"):
             folder.mkdir()
-        command = [*bubblewrap.for_instance(release, release.directory / "tmp", {}), "true"]
-        try:
-            done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_TRY_SECONDS, check=False
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            return f"bubblewrap does not work here: {error}"
+        sandbox = bubblewrap.for_instance(release, release.directory / "tmp", {})
+        with wrapped(sandbox, {}) as wrapping:
+            try:
+                done = subprocess.run(
+                    [*wrapping.words, "true"],
+                    env=wrapping.environment,
+                    stdin=subprocess.DEVNULL,
+                    capture_output=True,
+                    text=True,
+                    timeout=_TRY_SECONDS,
+                    check=False,
+                    pass_fds=wrapping.descriptors,
+                )
+            except (OSError, subprocess.TimeoutExpired) as error:
+                return str(error)
     said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-    return f"bubblewrap does not work here: {said}" if done.returncode else ""
+    return said.removeprefix("portway: ") if done.returncode else ""
