@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from portway.host.app_config import AppConfig, Disk
+from portway.host.app_config import AppConfig, Disk, Start
 from portway.host.instances import storage
 from portway.host.instances.instance_group import InstanceGroup
+from portway.host.instances.process_runtime import ProcessRuntime
+from portway.host.instances.runtime import InstanceLimits
+from portway.host.instances.starter import Starter
 from portway.host.instances.storage import StorageWatch
-from portway.host.logs.log_reader import last_lines
 from portway.host.paths import Paths
 from portway.host.releases.release import Release
+from portway.host.sandbox.walls import NO_WALLS
+from portway.host.secrets.key_file import KeyFile
+from portway.host.secrets.variables import Variables
+from portway.host.store import Store
 from tests.host.running_host import Host, host
+from tests.host.test_start_commands import SERVER as PLAIN_SERVER
 from tests.support import eventually
 
 SERVER = """
@@ -95,27 +105,75 @@ def test_a_database_outlives_crashes_deploys_and_a_move_of_the_host_until_its_ap
         assert not running.paths.storages()
 
 
-def test_an_app_whose_storage_exceeds_its_size_reads_of_it_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(storage, "GIGABYTE", 64 * 1024)
-    paths = Paths(tmp_path, tmp_path)
-    release = Release("app", 1, paths.release("app", 1), AppConfig(disk=Disk(size_gb=1), num_instances=0))
-    release.log.parent.mkdir(parents=True)
-    release.make_storage()
+@pytest.fixture
+def release(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> Release:
+    """Return one whose app has storage of 20 MB, which it is told as 1 GB."""
+    monkeypatch.setattr(storage, "GIGABYTE", 20 * 1024 * 1024)
+    start = Start([sys.executable, "main.py"], "main.py")
+    made = Release("app", 1, paths.release("app", 1), AppConfig(disk=Disk(size_gb=1)), start)
+    for folder in (made.source, made.log.parent):
+        folder.mkdir(parents=True)
+    (made.source / "main.py").write_text(PLAIN_SERVER)
+    made.log.touch()
+    made.make_storage()
+    return made
+
+
+def fill(release: Release, part: float) -> None:
+    """Let the storage hold that part of its size."""
     assert release.storage is not None
-    watch = StorageWatch(paths, {"app": InstanceGroup(release, None, lambda: None)})  # type: ignore[arg-type]
+    (release.storage / "file").write_bytes(b"x" * round(part * storage.GIGABYTE))
 
-    async def look(size: int) -> list[str]:
-        assert release.storage is not None
-        (release.storage / "file").write_bytes(b"x" * size)
-        await watch.measure()
-        watch.warn()
-        return last_lines(release.log)
 
-    assert asyncio.run(look(1000)) == []
-    said = "portway: the storage holds 2.1 GB, more than its 1 GB"
-    assert asyncio.run(look(128 * 1024)) == [said]
-    assert asyncio.run(look(128 * 1024)) == [said]
-    asyncio.run(look(1000))
-    assert asyncio.run(look(128 * 1024)) == [said, said]
+def test_an_app_is_ended_while_its_storage_grows_beyond_its_size_and_else_only_told(
+    paths: Paths, release: Release
+) -> None:
+    async def test() -> None:
+        store = Store(paths.database)
+        store.begin_release("app", "/")
+        limits, variables = InstanceLimits(stop_seconds=1), Variables(store, KeyFile(paths.key))
+        group = InstanceGroup(release, Starter(ProcessRuntime(paths, NO_WALLS), store, limits, variables), lambda: None)
+        watch = StorageWatch(paths, {"app": group})
+
+        async def look(part: float, ends: int) -> list[str]:
+            await asyncio.to_thread(fill, release, part)
+            await watch.measure()
+            await watch.judge()
+            await asyncio.to_thread(eventually, lambda: (group.restarts, group.state) == (ends, "up"))
+            return re.findall("portway: the .*", release.log.read_text())
+
+        await asyncio.to_thread(eventually, lambda: group.state == "up")
+        told = ["portway: the storage holds 0.9 GB of 1 GB"]
+        assert await look(0.5, 0) == []
+        assert await look(0.94, 0) == told
+        told += ["portway: the storage holds 1.5 GB, more than its 1 GB"]
+        told += ["portway: the app's storage grew to 1.5 GB, more than its 1 GB, and the app was ended"]
+        assert await look(1.5, 1) == told
+        assert await look(1.5, 1) == told, "it may read, and delete"
+        assert await look(1.2, 1) == told
+        told += ["portway: the app's storage grew to 1.8 GB, more than its 1 GB, and the app was ended"]
+        assert await look(1.8, 2) == told
+        assert await look(0.1, 2) == told
+        assert await look(0.94, 2) == [*told, told[0]]
+        for keeper in group.keepers:
+            await keeper.end()
+        store.close()
+
+    asyncio.run(asyncio.wait_for(test(), 60))
+
+
+def test_storage_that_fills_is_looked_at_before_the_minute_is_over(
+    paths: Paths, release: Release, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "_LEAST_BYTES", 1024)
+    idle = replace(release, config=AppConfig(disk=Disk(size_gb=1), num_instances=0))
+    watch = StorageWatch(paths, {"app": InstanceGroup(idle, None, lambda: None)})  # type: ignore[arg-type]
+
+    async def test() -> None:
+        running = asyncio.create_task(watch.run())
+        await asyncio.to_thread(eventually, lambda: "app" in watch.used)
+        await asyncio.to_thread(fill, release, 2)
+        await asyncio.to_thread(eventually, lambda: release.log.exists() and "2.0 GB" in release.log.read_text())
+        running.cancel()
+
+    asyncio.run(asyncio.wait_for(test(), 30))

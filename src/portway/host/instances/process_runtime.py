@@ -145,18 +145,20 @@ class ProcessInstance:
     async def _watch_use(self, folders: tuple[Path, ...]) -> None:
         """End the instance when it exceeds a limit."""
         used = await until_over(self._limits.use, self._processes, folders, self._group, self._tell)
-        await self._say_over(used)
-        self._signal(signal.SIGKILL)
+        await self.end(f"the app used {used} and was ended")
 
-    async def _say_over(self, used: str) -> None:
-        self._over = f"the app used {used} and was ended"
+    async def end(self, how: str) -> None:
+        self._over = self._over or how
         with contextlib.suppress(OSError):
             await asyncio.to_thread(self._tell, self._over)
+        if self._pidfd >= 0:  # else it has ended, and another process may have its number
+            self._signal(signal.SIGKILL)
 
     def _on_exit(self) -> None:
         self._watching.cancel()
         asyncio.get_running_loop().remove_reader(self._pidfd)
         os.close(self._pidfd)
+        self._pidfd = -1
         # A child is a zombie until `wait` below, so no other process group can have its number yet.
         self._signal(signal.SIGKILL)
         how = (
@@ -174,7 +176,7 @@ class ProcessInstance:
     async def _finish(self, how: str) -> None:
         """End what the instance started, and wait until its last output is in the log."""
         if not self._over and (used := killed_for_memory(self._limits.use, self._group)):
-            await self._say_over(used)
+            await self.end(f"the app used {used} and was ended")
         await asyncio.to_thread(end_marked, self._mark)
         await asyncio.to_thread(self._group.remove)
         if self._pipe is not None:

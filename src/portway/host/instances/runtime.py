@@ -54,6 +54,9 @@ class Instance(Protocol):
     async def stop(self, *, at_once: bool = False) -> None:
         """Ask it to end, wait up to its limit unless `at_once`, then kill it and all it started."""
 
+    async def end(self, how: str) -> None:
+        """Kill it and all it started; `wait` and its log then say `how` it ended."""
+
     async def wait(self) -> str:
         """Wait for its end and return it in words: "exit code 1", "signal SIGKILL". May be awaited again."""
 

@@ -1,10 +1,16 @@
 """How much of their storage apps use.
 
-Without a quota of the file system, nothing keeps an app from using more than its size. Nothing here ends it either:
-its log says so.
+Without a quota of the file system, nothing keeps an app from using more than its size. What is done instead:
+
+    more than 90 % of it                         its log says so, once
+    more than all of it                          its log says so, once
+    the same, and more than at the last look     its instances are ended, and started again as after a crash
 """
 
 import asyncio
+import contextlib
+import os
+import time
 from collections.abc import Mapping
 
 from portway.host.disk_use import disk_use
@@ -14,6 +20,10 @@ from portway.host.paths import Paths
 
 GIGABYTE = 2**30
 _LOOK_SECONDS = 60.0
+_GLANCE_SECONDS = 1.0  # between glances at the disks
+_LEAST_SECONDS, _REST = 2.0, 20  # between looks, in seconds and in times of how long one takes
+_LEAST_BYTES = 16 * 2**20
+_FILLING = 0.9
 _MEASURE_SECONDS = 30.0
 
 
@@ -24,7 +34,8 @@ class StorageWatch:
         self.used: dict[str, int] = {}
         self._paths = paths
         self._groups = groups
-        self._exceeded: set[str] = set()
+        self._judged: dict[str, int] = {}  # the bytes by app, at the last look
+        self._told: dict[str, str] = {}  # what the log of an app says of it
 
     async def measure(self, seconds: float = _MEASURE_SECONDS) -> None:
         """Measure as many as can be read within `seconds`."""
@@ -34,20 +45,47 @@ class StorageWatch:
         self.used |= {apps[folder]: used for folder, used in found.items()}
 
     async def run(self) -> None:
-        """Measure every minute. An app that exceeds its size reads of it in its log: once, until it is smaller."""
+        """Look every minute, and as soon as a disk has filled by what one of its apps has left."""
         while True:
+            begun, filled = time.monotonic(), await asyncio.to_thread(self._filled)
             await self.measure()
-            self.warn()
-            await asyncio.sleep(_LOOK_SECONDS)
+            await self.judge()
+            await asyncio.sleep(max(_LEAST_SECONDS, _REST * (time.monotonic() - begun)))
+            while time.monotonic() - begun < _LOOK_SECONDS:
+                now = await asyncio.to_thread(self._filled)
+                if any(used - filled.get(app, used) > self._left(app) for app, used in now.items()):
+                    break
+                await asyncio.sleep(_GLANCE_SECONDS)
 
-    def warn(self) -> None:
-        """Write to the logs of the apps that exceed their size and were not warned before."""
-        exceeded = set()
-        for app, group in self._groups.items():
-            disk, used = group.release.config.disk, self.used.get(app, 0)
-            if disk is not None and used > disk.size_gb * GIGABYTE:
-                exceeded.add(app)
-                if app not in self._exceeded:
-                    line = f"portway: the storage holds {used / GIGABYTE:.1f} GB, more than its {disk.size_gb} GB\n"
-                    LogFile(group.release.log).append(self, line.encode())
-        self._exceeded = exceeded
+    async def judge(self) -> None:
+        """Tell the apps that have used up their size, and end those that still use more and more."""
+        for app, group in list(self._groups.items()):
+            disk, used = group.release.config.disk, self.used.get(app)
+            if disk is None or used is None:
+                continue
+            size, holds = disk.size_gb * GIGABYTE, f"{used / GIGABYTE:.1f} GB"
+            before, self._judged[app] = self._judged.get(app, used), used
+            told = "full" if used > size else "filling" if used > size * _FILLING else ""
+            if told not in ("", self._told.get(app, "")):
+                of = f", more than its {disk.size_gb} GB" if told == "full" else f" of {disk.size_gb} GB"
+                LogFile(group.release.log).append(self, f"portway: the storage holds {holds}{of}\n".encode())
+            self._told[app] = told
+            if told == "full" and used > before:
+                how = f"the app's storage grew to {holds}, more than its {disk.size_gb} GB, and the app was ended"
+                await asyncio.gather(*(instance.end(how) for instance in group.running))
+
+    def _filled(self) -> dict[str, int]:
+        """Return by app how many bytes are used on the disk of its storage."""
+        filled = {}
+        for app, group in list(self._groups.items()):
+            if (folder := group.release.storage) is not None:
+                with contextlib.suppress(OSError):
+                    found = os.statvfs(folder)
+                    filled[app] = (found.f_blocks - found.f_bfree) * found.f_frsize
+        return filled
+
+    def _left(self, app: str) -> int:
+        """Return the bytes that may be written before the app is looked at again."""
+        group = self._groups.get(app)
+        disk = group.release.config.disk if group else None
+        return max(disk.size_gb * GIGABYTE - self.used.get(app, 0), _LEAST_BYTES) if disk else _LEAST_BYTES
