@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.gate.running_gate import STREAM, Rig, Seen, Upstream, call, chunk, event, result, rig
+from tests.gate.running_gate import META, STREAM, Rig, Seen, Upstream, call, chunk, event, modern, result, rig
 from tests.gate.test_sessions import Client, data_of, initialize, message, minting, run, text_until
 
 if TYPE_CHECKING:
@@ -40,6 +40,10 @@ class Instance:
         tool = asked.get("params", {}).get("name")
         if seen.head.startswith(b"DELETE"):
             writer.write(b"HTTP/1.1 405 No\r\ncontent-length: 0\r\n\r\n")
+        elif asked.get("method") == "subscriptions/listen":
+            ack = {"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged", "params": {}}
+            writer.write(STREAM + event(ack))
+            await self.go.wait()
         elif not asked:
             writer.write(STREAM + chunk(b'id: g-1\ndata: {"jsonrpc":"2.0","method":"notifications/x"}\n\n'))
             await self.go.wait()
@@ -244,5 +248,51 @@ def test_an_answer_finds_its_instance_through_a_gate_started_since(tmp_path: Pat
             assert (await again.post(json.dumps(answer).encode())).status == 202
         assert sorted(len(each.told("")) for each in both) == [0, 1]
         assert next(each for each in both if each.told("tools/call")).told("")
+
+    run(test())
+
+
+def listen(uri: str) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+    """A modern client's subscription."""
+    body = message("subscriptions/listen", 1, notifications={"resourceSubscriptions": [uri]}, _meta=META)
+    return body, [(b"mcp-protocol-version", b"2026-07-28"), (b"mcp-method", b"subscriptions/listen")]
+
+
+def test_a_pinned_instance_keeps_the_sessions_that_are_open_there_and_gets_nothing_else(tmp_path: Path) -> None:
+    async def use(gate: Rig, **members: object) -> None:
+        table = json.loads(gate.paths.routes.read_text())
+        table["apps"]["a"] |= members
+        gate.paths.routes.write_text(json.dumps(table))
+        await gate.op(op="table")
+
+    async def test() -> None:
+        old, new = Instance("old"), Instance("new")
+        new.upstream.script = minting(b"new", new.script)
+        async with rig(tmp_path, old.upstream, new.upstream) as gate:
+            first, second = json.loads(gate.paths.routes.read_text())["apps"]["a"]["instances"]
+            await use(gate, instances=[first])
+            client = await initialize(gate)
+            own = await client.ask("GET")
+            await text_until(own, b"data")
+            body, headers = listen("a:1")
+            listening = await gate.post(body, *headers)
+            await text_until(listening, b"acknowledged")
+            await use(gate, instances=[second], pinned=[first])
+            (end,) = data_of(await listening.read(1000))
+            assert (end["id"], end["result"]["resultType"]) == (1, "complete"), "for the client to listen again"
+            late = await initialize(gate)
+            told = (len(old.told("tools/call")), len(new.told("tools/call")))
+            for each in (client, late, client):
+                assert (await each.answer(call(1)))[0] == 200
+            body, headers = modern(2)
+            assert (await gate.post(body, *headers)).status == 200
+            after = (len(old.told("tools/call")), len(new.told("tools/call")))
+            assert (after[0] - told[0], after[1] - told[1]) == (2, 2)
+            await use(gate, pinned=[])
+            await own.read(1000)  # it has been open until now
+            assert (await client.answer(call(1)))[0] == 200
+            assert len(new.told("tools/call")) == after[1] + 1
+            old.go.set()
+            new.go.set()
 
     run(test())

@@ -33,9 +33,10 @@ class AppLimits(msgspec.Struct, frozen=True, omit_defaults=True):
 class App(msgspec.Struct, frozen=True):
     """An app. `hosts` are its names beside `<name>.<domain>`, `origins` the web pages that may call it.
 
-    `path` is where its instances have their MCP endpoint. `reason` says in a sentence why `state` is "crashed".
-    `upstream_token` is what its server asks its callers for, encrypted (`secrets/upstream_token.py`). `foreign`: its
-    server is not Portway's, so a session is known to one instance only.
+    Until `pinned_until`, in seconds since the epoch, the instances in `pinned`, of the release before, get the calls of
+    the sessions that are open there. `path` is where its instances have their MCP endpoint. `reason` says in a sentence
+    why `state` is "crashed". `upstream_token` is what its server asks its callers for, encrypted
+    (`secrets/upstream_token.py`). `foreign`: its server is not Portway's, so a session is known to one instance only.
     """
 
     name: str
@@ -51,6 +52,8 @@ class App(msgspec.Struct, frozen=True):
     foreign: bool = False
     upstream_token: str = ""
     routes: list[PathRoute] = []
+    pinned: list[InstanceAddress] = []
+    pinned_until: float = 0.0
 
 
 class Table(msgspec.Struct, frozen=True):

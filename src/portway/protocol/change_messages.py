@@ -47,9 +47,11 @@ def notice(kind: str, uri: str | None, request_id: int | str | None = None) -> b
     return encode_notification("notifications/resources/updated", b'{%b%b"uri":%b}' % (meta, comma, _encode(uri)))
 
 
-def listen_result(request_id: int | str, server_info: bytes) -> bytes:
-    """Return the reply that ends a listen stream (SubscriptionsListenResult). `server_info` is JSON."""
-    meta = b'%b,"%bserverInfo":%b}' % (_meta(request_id)[:-1], PREFIX.encode(), server_info)
+def listen_result(request_id: int | str, server_info: bytes = b"") -> bytes:
+    """Return the reply that ends a listen stream (SubscriptionsListenResult). `server_info` is JSON, if it is known."""
+    meta = _meta(request_id)
+    if server_info:
+        meta = b'%b,"%bserverInfo":%b}' % (meta[:-1], PREFIX.encode(), server_info)
     return encode_result(request_id, b'{"resultType":"complete","_meta":%b}' % meta)
 
 

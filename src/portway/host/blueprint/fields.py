@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import get_args
 
-from portway.host.app_config import Access, ContractPolicy
+from portway.host.app_config import Access, ContractPolicy, Drain
 from portway.host.blueprint.kinds import (
     ABSOLUTE_PATH,
     ANYTHING,
@@ -186,6 +186,12 @@ PORTWAY = Section(
         Field("origins", TEXTS, "the web pages that may call", "origins"),
         Field("upstreamToken", VARIABLE, "the variable with the token that the app itself asks for", "upstream_token"),
         Field("routes", _ROUTES, "who may ask for other paths than the MCP endpoint", "routes"),
+        Field(
+            "drain",
+            choice(*get_args(Drain)),
+            "`pin`: legacy sessions stay with the release they were opened on, for 30 minutes at most",
+            "drain",
+        ),
         Field("smoke", _SMOKE, "calls that a new release must answer before it serves", "smoke"),
         Field(
             "contract",

@@ -35,6 +35,7 @@ from portway.http.asgi import Headers, Receive, Scope, Send
 from portway.http.request_body import BodyTooLarge, ClientDisconnected, read_body
 from portway.http.response import JSON, cut_short, send_bytes
 from portway.protocol.batch import is_batch
+from portway.protocol.change_messages import listen_result
 from portway.protocol.era import classify
 from portway.protocol.errors import REFUSED, REQUEST_CANCELLED, RpcError
 from portway.protocol.headers import SESSION, VERSION, refuse_repeated, routed_name, verify
@@ -290,7 +291,7 @@ class GateApp:
             return
         backend = call.route.instances.get(place.instance)
         call.resumes_call, call.resumes = place.is_of_call, place.call
-        if place.is_of_call or backend in call.route.backends:
+        if place.is_of_call or call.route.takes_sessions(backend):
             call.pinned, call.after = backend, place.event
         # Otherwise the instance takes no new calls: the session's stream starts afresh at the one that does.
 
@@ -388,6 +389,8 @@ class GateApp:
         elif error is not None and (call.stream is not None or not call.line.status):
             await _refuse(call, send, error)
         elif call.stream is not None and call.is_stream:
+            if call.expired and call.request_id is not None:
+                await call.stream.event(listen_result(call.request_id))
             await call.stream.close()
         else:
             cut_short(send)

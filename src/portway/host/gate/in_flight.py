@@ -120,9 +120,10 @@ class InFlight:
         for call in [*self._calls, *self._streams, *(call for call in self._detached if call.task is None)]:
             if error := objection(call):
                 self._end(call, error)
-            elif call.line.method == "GET" and call.is_stream and not call.resumes_call and call.backend is not None:
-                has_moved = call.backend not in call.route.backends
-                if has_moved:
+            elif call.is_stream and not call.resumes_call and call.backend is not None:
+                is_session = call.line.method == "GET"
+                stays = call.route.takes_sessions(call.backend) if is_session else call.backend in call.route.backends
+                if not stays and (is_session or call.stream is not None):
                     self._close_stream(call)  # the client comes back for it
 
     def _look(self) -> None:

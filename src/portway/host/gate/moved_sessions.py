@@ -85,7 +85,7 @@ class MovedSessions:
         """
         session = call.session
         assert session is not None
-        needs_all = session.opening or (method != "DELETE" and backend in call.route.backends)
+        needs_all = session.opening or (method != "DELETE" and call.route.takes_sessions(backend))
         for _ in range(2):
             if not self.enter(call, session, backend) and needs_all:
                 await self._open(call, session, backend)

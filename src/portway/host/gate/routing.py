@@ -49,7 +49,8 @@ class Route:
         self.calls, self.streams, self.detached = Places(), Places(), Places()
         self.reply_memory = ReplyMemory()
         self.backends: list[Backend] = []  # the instances for new calls
-        self.instances: dict[str, Backend] = {}  # by id: those, and the draining ones
+        self.pinned: list[Backend] = []  # instances of the release before, for the sessions that are open there
+        self.instances: dict[str, Backend] = {}  # by id: all those, and the draining ones
         self.changed = asyncio.Event()  # set, and replaced, when the next table comes
 
     def update(self, app: App, backends: dict[str, Backend], tokens: UpstreamTokens) -> None:
@@ -59,7 +60,8 @@ class Route:
         self.path_access = PathAccess(app) if app.routes else None
         self.cors, self.endpoint, self.foreign = Cors(app.origins), app.path, app.foreign
         self.backends = [backends[instance.id] for instance in app.instances]
-        current = {backend.instance.id: backend for backend in self.backends}
+        self.pinned = [backends[instance.id] for instance in app.pinned]
+        current = {backend.instance.id: backend for backend in (*self.backends, *self.pinned)}
         self.instances = {each: backends[each] for each in self.instances if each in backends} | current
         self.changed.set()
         self.changed = asyncio.Event()
@@ -78,13 +80,17 @@ class Route:
 
     def close(self) -> None:
         """Mark the app as removed and wake the calls that wait for it."""
-        self.backends, self.state = [], "removed"
+        self.backends, self.pinned, self.state = [], [], "removed"
         self.changed.set()
+
+    def takes_sessions(self, backend: Backend | None) -> bool:
+        """Whether an instance gets the new calls of the sessions that are open there."""
+        return backend in self.backends or backend in self.pinned
 
     def instance_for(self, instance: str, token: bytes) -> Backend | None:
         """Return the instance for a session's new calls: its own; if that takes none, always the same other one."""
         backends = self.backends
-        for backend in backends:
+        for backend in (*backends, *self.pinned):
             if backend.instance.id == instance:
                 return backend
         return backends[crc32(token) % len(backends)] if backends else None
@@ -115,7 +121,9 @@ class Routes:
     def replace(self, table: Table) -> None:
         """Use `table` from now on; calls in flight are not disturbed."""
         backends = {each: backend for each, backend in self.backends.items() if backend.in_flight}
-        for name, instance in ((app.name, instance) for app in table.apps.values() for instance in app.instances):
+        for name, instance in (
+            (app.name, instance) for app in table.apps.values() for instance in (*app.instances, *app.pinned)
+        ):
             known = self.backends.get(instance.id)
             if known is None or known.instance != instance:
                 known = Backend(instance, f"{name}.{table.domain}")

@@ -40,7 +40,7 @@ class InstanceGroup:
     @property
     def up(self) -> list[Instance]:
         """The instances that take calls."""
-        return [keeper.instance for keeper in self.keepers if keeper.state == "up" and keeper.instance is not None]
+        return up_instances(self.keepers)
 
     @property
     def running(self) -> list[Instance]:
@@ -74,3 +74,8 @@ class InstanceGroup:
         keeper = Keeper(self.release, self._starter, self._changed)
         keeper.begin(instance)
         return keeper
+
+
+def up_instances(keepers: Sequence[Keeper]) -> list[Instance]:
+    """Return the keepers' instances that take calls."""
+    return [keeper.instance for keeper in keepers if keeper.state == "up" and keeper.instance is not None]

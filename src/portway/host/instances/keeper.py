@@ -11,7 +11,8 @@ States, as `portway ps` and the gate show them:
     any of these → crashed    the same, more than five times within a minute: one more try each minute.
                               Or the disk is full: one more try as soon as it has room
     crashed → up          such a try succeeded
-    any → stopped         `end` was called: another release took over, the app is destroyed, or the host stops
+    any → stopped         `end` was called: another release took over, the app is destroyed, or the host stops.
+                          Or `start_no_other` was, and the instance has ended
 """
 
 import asyncio
@@ -44,12 +45,20 @@ class Keeper:
         self._starter = starter
         self._changed = changed
         self._task: asyncio.Task[None] | None = None
+        self._starts_no_other = False
 
     def begin(self, instance: Instance | None) -> None:
         """Keep an instance running, first the ready `instance`; None starts one."""
         if instance is not None:
             self._up(instance)
         self._task = asyncio.create_task(self._keep())
+
+    def start_no_other(self) -> None:
+        """Keep watching the instance, but start no other when it has ended."""
+        self._starts_no_other = True
+        if self.instance is None and self._task is not None:
+            self._task.cancel()
+            self._show("stopped", None)
 
     async def end(self) -> None:
         """Stop watching, then stop the instance."""
@@ -70,6 +79,9 @@ class Keeper:
             if self.instance is not None:
                 how = await self._watch(self.instance)
             _log.warning("%s release %d ended: %s", self.release.app, self.release.number, how)
+            if self._starts_no_other:
+                self._show("stopped", None)
+                return
             self.restarts += 1
             self._starter.count_restart(self.release)
             if not self._starter.has_room():

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import time
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from portway.host.files import remove_tree
 from portway.host.gate_client import GateClient
 from portway.host.instances.instance_group import InstanceGroup
 from portway.host.instances.keeper import Keeper
+from portway.host.instances.pinned import Pinned
 from portway.host.instances.readiness import NotReady, until_answers
 from portway.host.instances.runtime import Instance, Runtime
 from portway.host.instances.starter import Starter
@@ -42,13 +44,16 @@ class RunningApps:
         self._gate = GateClient(paths.gate_socket)
         former = routing_table.load(paths.routes)
         self._version = former.version
-        self._serving = {instance.id for app in former.apps.values() for instance in app.instances}
+        self._serving = {instance.id for app in former.apps.values() for instance in (*app.instances, *app.pinned)}
         self._written: os.stat_result | None = None  # the table's file as last written
         self._tokens = TokenWriter(paths.tokens)
         self._publishing = asyncio.Lock()
+        self._former = former
+        self._pinned = Pinned(self._publish_surely)
         self._replaced: set[str] = set()  # ids of instances that are being replaced
         self._stale = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._retiring: dict[str, set[asyncio.Task[None]]] = {}  # what ends earlier releases, by app
 
     async def resume(self) -> None:
         """Continue after an earlier control: adopt live instances, end unknown ones, start missing ones."""
@@ -76,9 +81,10 @@ class RunningApps:
         for app, release in live.items():
             known = self._store.release(app, release.number)
             self._keep(release, adopted[app], known.restarts if known else 0)
+        retired = self._pin_again(leaving)
         await self.publish()
-        for instance, release in leaving:
-            self._spawn(self._let_go(instance, release))
+        for keepers, release in retired:
+            self._begin_to_retire(keepers, release)
         self._spawn(self._follow())
         self._spawn(self.storage.run())
 
@@ -93,9 +99,14 @@ class RunningApps:
     async def switch(self, release: Release, instances: Sequence[Instance]) -> None:
         """Send the app's calls to `instances`; in the background, drain and stop those that served them before."""
         old = self.groups.pop(release.app, None)
+        keepers = old.keepers if old else []
         self._keep(release, instances)
+        released = self._pinned.release(release.app)
+        if release.config.drain == "pin":
+            self._pinned.pin(release.app, keepers, time.time() + self._starter.limits.pin_seconds)
         await self._publish_surely()
-        self._spawn(self._retire(old.keepers if old else [], release))
+        released.set()
+        self._begin_to_retire(keepers, release)
 
     def replace_unreachable(self) -> None:
         """Start another instance for each whose socket someone has removed."""
@@ -109,9 +120,12 @@ class RunningApps:
     async def remove(self, app: str) -> None:
         """Remove the app from the routing table, let its calls end, stop it."""
         group = self.groups.pop(app, None)
+        released = self._pinned.release(app)
         await self.publish()
+        released.set()
         if group is not None:
             await self._end(group.keepers)
+        await asyncio.gather(*self._retiring.pop(app, ()), return_exceptions=True)
 
     async def close(self) -> None:
         """Stop every instance. The gate has ended by now."""
@@ -169,6 +183,11 @@ class RunningApps:
                     path=group.release.config.path,
                     routes=group.release.config.routes,
                     upstream_token=self._starter.token_for_gate(group.release),
+                    pinned=[
+                        routing_table.InstanceAddress(instance.id, instance.address)
+                        for instance in self._pinned.up(app.name)
+                    ],
+                    pinned_until=self._pinned.until(app.name),
                     foreign=group.release.start is not None and not group.release.start.on_socket,
                 )
         return routing_table.Table(self._version, self._domain, apps)
@@ -221,12 +240,20 @@ class RunningApps:
             return None
         return instance
 
-    async def _let_go(self, instance: Instance, release: Release) -> None:
-        """Let the calls of an instance end, then stop it."""
-        try:
-            await self._gate.drain(instance.id, release.config.max_shutdown_delay_seconds)
-        finally:  # also when the host stops meanwhile
-            await self._starter.stop(instance)
+    def _pin_again(self, leaving: Sequence[tuple[Instance, Release]]) -> list[tuple[list[Keeper], Release]]:
+        """Pin those instances of earlier releases that were; return the keepers of all, with the live releases."""
+        keepers: dict[tuple[str, bool], list[Keeper]] = {}
+        for instance, release in leaving:
+            former = self._former.apps.get(release.app, routing_table.App(release.app, 0))
+            keeper = Keeper(release, self._starter, self._stale.set)
+            keeper.begin(instance)
+            keeper.start_no_other()
+            was_pinned = former.pinned_until > time.time() and instance.id in {each.id for each in former.pinned}
+            keepers.setdefault((release.app, was_pinned), []).append(keeper)
+        for (app, was_pinned), kept in keepers.items():
+            if was_pinned:
+                self._pinned.pin(app, kept, self._former.apps[app].pinned_until)
+        return [(kept, self.groups[app].release) for (app, _), kept in keepers.items()]
 
     async def _fail_interrupted(self) -> None:
         await asyncio.to_thread(remove_tree, self._paths.drafts)
@@ -237,8 +264,18 @@ class RunningApps:
                     self._store.fail_release(app.name, record.number, _INTERRUPTED)
                     await asyncio.to_thread(self.release(app.name, record.number).keep_only_logs, _INTERRUPTED)
 
+    def _begin_to_retire(self, old: Sequence[Keeper], release: Release) -> None:
+        """Let the calls of the old instances of an app end in the background, then stop them."""
+        retiring = self._retiring.setdefault(release.app, set())
+        task = self._spawn(self._retire(old, release))
+        retiring.add(task)
+        task.add_done_callback(retiring.discard)
+
     async def _retire(self, old: Sequence[Keeper], release: Release) -> None:
-        await self._end(old)
+        try:
+            await self._pinned.until_released(release.app, old)
+        finally:  # also when the host stops meanwhile
+            await self._end(old)
         await prune(self._store, self._paths, release.app)
 
     async def _end(self, keepers: Sequence[Keeper]) -> None:
@@ -278,10 +315,11 @@ class RunningApps:
             else:
                 return
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
 
 def as_token(record: TokenRecord) -> Token:

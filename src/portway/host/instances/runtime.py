@@ -16,7 +16,7 @@ class InstanceLimits:
     It is probed every `probe_seconds`, has as long to answer, and is hung after `probes` probes without an answer.
     If the app names a health check, that is done instead, every `check_seconds`, with as long to answer. After
     `checks_out` failures in a row the instance gets no new calls, after `checks` it is restarted.
-    What it may use at most is in `use`.
+    What it may use at most is in `use`. With `drain: pin` it gets its sessions' calls for `pin_seconds` after a deploy.
     """
 
     stop_seconds: float = 30.0
@@ -25,6 +25,7 @@ class InstanceLimits:
     check_seconds: float = 5.0
     checks_out: int = 3
     checks: int = 12
+    pin_seconds: float = 1800.0
     use: UseLimits = field(default_factory=UseLimits)
 
 
