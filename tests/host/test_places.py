@@ -7,7 +7,9 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -95,6 +97,28 @@ def test_the_socket_link_of_a_copied_directory_is_not_followed(tmp_path: Path) -
     (tmp_path / "copy" / "run").symlink_to((paths.data / "run").readlink())
     assert locate(tmp_path / "copy").run != paths.run
     paths.forget_run()
+
+
+def test_the_socket_directories_of_killed_hosts_are_removed_at_a_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as base, contextlib.ExitStack() as held:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", base)
+        runs = [Path(base) / "portway" / name for name in ("0000dead", "0000cafe", "0000beef", "0000abed", "0000-own")]
+        dead, listening, reading, young, other = runs
+        for run in runs:
+            (run / "logs").mkdir(parents=True)
+            with socket.socket(socket.AF_UNIX) as left:
+                left.bind(str(run / "gate.sock"))
+            os.mkfifo(run / "logs" / "bell")
+        listener = held.enter_context(socket.socket(socket.AF_UNIX))
+        listener.bind(str(listening / "control.sock"))
+        listener.listen()
+        held.callback(os.close, os.open(reading / "logs" / "bell", os.O_RDWR))
+        for run in (dead, listening, reading, other):
+            os.utime(run, (0, 0))
+        claim(tmp_path / "data")
+        assert [run for run in runs if run.exists()] == [listening, reading, young, other]
 
 
 @pytest.mark.slow

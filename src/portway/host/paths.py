@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from portway.host.files import write_durably
+from portway.host.stale_runs import remove_stale_runs
 
 # Linux's sockaddr_un holds 108 bytes, and the rest of a socket path needs up to 50 of them.
 _LONGEST_RUN_DIRECTORY = 57
@@ -220,10 +221,15 @@ def default_data() -> Path:
 
 
 def claim(data: str | Path | None = None) -> Paths:
-    """Make and check the paths of a host that is about to start on `data`. Raises `PathError`."""
+    """Make and check the paths of a host that is about to start on `data`; remove what killed hosts have left.
+
+    Raises `PathError`.
+    """
     directory = _resolve(data)
     paths = Paths(directory, run_directory(directory))
     paths.prepare()
+    os.utime(paths.run)  # so that no other host takes it for one that was left
+    remove_stale_runs(paths.run)
     return paths
 
 
