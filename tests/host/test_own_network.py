@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -15,8 +16,10 @@ from pathlib import Path
 import pytest
 
 from portway.client import Client
+from portway.host.builds.build_environment import needs_loopback, sandboxed_environment
 from portway.host.paths import Paths
 from portway.host.processes import children
+from portway.host.releases.release import Release
 from portway.host.sandbox.walls import raise_walls
 from tests.host.required_walls import required_walls
 from tests.host.running_host import Host, host
@@ -266,3 +269,26 @@ def test_a_build_reaches_no_loopback_of_the_host(running: Host, tmp_path: Path) 
         build = f"{sys.base_prefix}/bin/python3 look.py >&2; false"
         assert running.portway("deploy", folder, "--build", build, "--start", "true").returncode == 1
     assert f" {REFUSED} \n" in (running.paths.release("built", 1) / "log" / "build.log").read_text()
+
+
+def test_without_a_network_of_its_own_an_app_on_all_addresses_is_warned_of(tmp_path: Path) -> None:
+    with host(tmp_path / "data", walls=False) as running:
+        start = ["--start", "exec python main.py"]
+        done = running.portway("deploy", app(tmp_path / "wide"), *start)
+        warning = (
+            r"warning  it listens on 0\.0\.0\.0:\d+, where it can be reached around the gate: let it listen on 127"
+        )
+        assert re.search(warning, done.stderr), done.stderr
+        (tmp_path / "wide" / "main.py").write_text(SERVER.replace('"LISTEN", ""', '"LISTEN", "127.0.0.1"'))
+        assert "around the gate" not in running.portway("deploy", tmp_path / "wide", *start).stderr
+
+
+def test_a_build_shares_the_network_of_an_index_on_the_loopback(tmp_path: Path, paths: Paths) -> None:
+    environment = sandboxed_environment(Release("app", 1, tmp_path), paths)
+    assert not needs_loopback({**environment, "UV_DEFAULT_INDEX": "https://packages.example/simple"}, paths)
+    for index in ("http://localhost:3141/simple", "https://a:b@127.0.0.1/x", "http://[::1]:1/", "http://me.localhost"):
+        assert needs_loopback({**environment, "UV_DEFAULT_INDEX": index}, paths)
+    assert needs_loopback({**environment, "https_proxy": "localhost:8888"}, paths)
+    assert not needs_loopback({**environment, "NO_PROXY": "localhost,127.0.0.1"}, paths)
+    paths.npmrc.write_text("@team:registry=http://127.0.0.1:4873/\n")
+    assert needs_loopback(environment, paths)

@@ -20,9 +20,8 @@ _NPM = ("npm_config_", "NPM_CONFIG_")
 _REGISTRY = re.compile(
     r"\s*(?:@[^:=]+:)?(?:registry|cafile|ca|cert|key|strict-ssl|https?-proxy|proxy|noproxy|//[^=]+)\s*="
 )
-_LOOPBACK = re.compile(
-    r"//(?:[^/\s@]*@)?(?:[\w.-]+\.)?(?:localhost|127(?:\.\d+){3}|0\.0\.0\.0|\[::1?\])(?=[:/?#\s\"]|$)", re.IGNORECASE
-)
+_HOST = re.compile(r"(?:^|//)(?:[^/\s@]*@)?(\[[^]\s]*]|[^/:?#\s\"]+)", re.MULTILINE)  # of a URL, or before a port
+_LOOPBACK = {"localhost", "0.0.0.0", "[::1]", "[::]"}  # noqa: S104  # not listened on
 # uv does not read pip's settings, so the index chosen there is passed on.
 _FROM_PIP = {
     "PIP_INDEX_URL": "UV_DEFAULT_INDEX",
@@ -77,8 +76,19 @@ def sandboxed_environment(release: Release, paths: Paths) -> dict[str, str]:
 
 def needs_loopback(environment: Mapping[str, str], paths: Paths) -> bool:
     """Return whether an index, a registry or a proxy of a build is on this machine's loopback."""
-    named = [value for name, value in environment.items() if not name.lower().startswith("no")]
-    return any(_LOOPBACK.search(text) for text in (*named, paths.npmrc.read_text(errors="replace")))
+    texts = [value for name, value in environment.items() if not name.lower().startswith("no")]
+    hosts = {host.lower() for text in (*texts, paths.npmrc.read_text(errors="replace")) for host in _HOST.findall(text)}
+    own = _LOOPBACK | _names_of_loopback()
+    return any(host in own or host.startswith("127.") or host.endswith(".localhost") for host in hosts)
+
+
+def _names_of_loopback() -> set[str]:
+    """Return the names that /etc/hosts (hosts(5)) gives to the loopback."""
+    try:
+        lines = [line.partition("#")[0].split() for line in Path("/etc/hosts").read_text(errors="replace").splitlines()]
+    except OSError:
+        return set()
+    return {name.lower() for line in lines if line and line[0].startswith(("127.", "::1")) for name in line[1:]}
 
 
 def _copy_npmrc(target: Path) -> None:

@@ -13,6 +13,7 @@ import msgspec
 from portway.auth.tokens import digest
 from portway.host.app_config import DEFAULT, AppConfig, Start
 from portway.host.builds.build import build
+from portway.host.builds.build_environment import build_environment, needs_loopback
 from portway.host.builds.build_error import BuildError
 from portway.host.builds.preflight import look_after, look_before
 from portway.host.builds.recipe import read_recipe
@@ -137,6 +138,10 @@ class ReleaseMaker:
         start = msgspec.structs.replace(start, variables=start.variables | copy.variables)
         await steps.done("build", start.name)
         await steps.done("walls", "; ".join(walls.lines()))
+        if walls.network.stands and needs_loopback(build_environment(self._paths), self._paths):
+            await steps.note(
+                "builds share the host's network, as an index, registry or proxy of theirs is on its loopback"
+            )
         await steps.warn(await asyncio.to_thread(look_after, release, recipe))
         return start
 

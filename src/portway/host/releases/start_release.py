@@ -74,6 +74,8 @@ async def start_release(release: Release, starter: Starter, steps: Steps) -> Sta
         telling.cancel()
         await starter.stop_all(instances)
         raise
+    if not starter.walls.network.stands:
+        await steps.warn(await asyncio.to_thread(_ways_around, first))
     more = f", {len(instances)} instances" if len(instances) > 1 else ""
     more += f", {len(release.config.smoke)} smoke calls" if release.config.smoke else ""
     await steps.done("ready", f"{_offer(contract)}{more}{_check(release, contract, starter)}")
@@ -100,6 +102,13 @@ async def _found(instance: Instance, release: Release, starter: Starter) -> Rele
         release = replace(release, config=config)
         path = await find_path(instance, release, starter.approach(release))
     return replace(release, config=msgspec.structs.replace(config, path=path))
+
+
+def _ways_around(instance: Instance) -> list[str]:
+    """Return a warning if an instance in the host's network can be reached without the gate."""
+    mend = "let it listen on 127.0.0.1, or give apps networks of their own (docs/trust.md)"
+    open_to_others = [each for each in instance.listening().values() if not each.startswith(("127.", "[::1]"))]
+    return [f"it listens on {each}, where it can be reached around the gate: {mend}" for each in open_to_others[:1]]
 
 
 def _offer(contract: bytes) -> str:
