@@ -12,6 +12,7 @@ import fcntl
 import os
 import signal
 import sys
+import time
 
 DNS = "198.19.255.3"
 """The resolver that slirp4netns offers inside, in a block of addresses that is routed nowhere (RFC 2544)."""
@@ -23,6 +24,7 @@ _PATH = "/proc/self/fd"
 _NS_GET_USERNS = 0xB701  # ioctl_ns(2)
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 _BACKLOG = 1024
+_LOOKS, _LOOK_SECONDS = 5000, 0.0002
 _ANSWER_BYTES = 65_536
 # Link-local addresses, and those at which providers have the metadata of a machine: Azure, Alibaba and Oracle, then by
 # IPv6 Amazon, Google and Scaleway.
@@ -45,9 +47,13 @@ def run(slirp: str, socket_path: str, bubblewrap: str, *arguments: str) -> int:
     for descriptor in (info_end, block, *inherited):
         os.close(descriptor)
     if first := _first_process(info):
+        outside = 0
         try:
             network = os.open(f"/proc/{first}/ns/net", os.O_RDONLY)
-            outside = _reach_outside(slirp, network, fcntl.ioctl(network, _NS_GET_USERNS))
+            _enter(fcntl.ioctl(network, _NS_GET_USERNS), _CLONE_NEWUSER)
+            _await_root()
+            outside = _reach_outside(slirp, network)
+            _enter(network, _CLONE_NEWNET)
             _configure()
             os.write(go, b"1")
             os.close(go)
@@ -58,6 +64,9 @@ def run(slirp: str, socket_path: str, bubblewrap: str, *arguments: str) -> int:
         except OSError as error:
             _say(f"the network could not be made: {error.strerror}")
         os.kill(child, signal.SIGKILL)
+        if outside:
+            os.kill(outside, signal.SIGKILL)
+            os.waitpid(outside, 0)
     return _exit_code(child)
 
 
@@ -97,39 +106,47 @@ def _first_process(info: int) -> int:
     return int(text.partition(b'"child-pid":')[2].partition(b",")[0].strip(b" \n}"))
 
 
-def _reach_outside(slirp: str, network: int, user: int) -> int:
-    """Start slirp4netns for the namespace, join it, and return the pid when it is connected."""
-    import socket  # noqa: F401  # for what follows
+def _reach_outside(slirp: str, network: int) -> int:
+    """Start slirp4netns for the namespace, and return its pid when it is connected.
 
+    It starts in this process's user namespace, where it is root and can put itself into a sandbox.
+    """
     output = os.memfd_create("output")
-    for options in ((*_SLIRP, *_GUARDED), _SLIRP):  # its own sandbox is not had everywhere
+    for options in ((*_SLIRP, *_GUARDED), _SLIRP):  # not every kernel lets it
         ready, ready_end = os.pipe()
         end, _ = os.pipe()  # slirp4netns ends when this process does
         words = [slirp, *options, "--ready-fd", str(ready_end), "--exit-fd", str(end)]
-        words += ["--netns-type=path", f"--userns-path={_PATH}/{user}", f"{_PATH}/{network}", _DEVICE]
-        pid = _spawn(words, {}, (network, user, ready_end, end), output)
+        words += ["--netns-type=path", f"{_PATH}/{network}", _DEVICE]
+        pid = _spawn(words, {}, (network, ready_end, end), output)
         os.close(ready_end)
         os.close(end)
+        import select  # noqa: F401  # this and the next for later, while it starts
+        import socket  # noqa: F401
+
         if os.read(ready, 1):
-            _join(user, network)
             return pid
         os.waitpid(pid, 0)
     said = os.pread(output, _ANSWER_BYTES, 0).decode(errors="replace").strip().splitlines()
     raise OSError(0, "".join(said[-1:]))
 
 
-def _join(user: int, network: int) -> None:
-    """Move this process into the namespaces, which ends its rights elsewhere."""
+def _enter(namespace: int, kind: int) -> None:
+    """Move this process into a namespace. A user namespace ends its rights outside of it."""
     if sys.version_info >= (3, 12):
-        os.setns(user, os.CLONE_NEWUSER)
-        os.setns(network, os.CLONE_NEWNET)
+        os.setns(namespace, kind)
         return
     import ctypes
 
-    library = ctypes.CDLL(None, use_errno=True)
-    for descriptor, kind in ((user, _CLONE_NEWUSER), (network, _CLONE_NEWNET)):
-        if library.setns(descriptor, kind):
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    if ctypes.CDLL(None, use_errno=True).setns(namespace, kind):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def _await_root() -> None:
+    """Wait until bubblewrap has made this process root in its user namespace."""
+    for _ in range(_LOOKS):
+        if os.getuid() == 0:
+            break
+        time.sleep(_LOOK_SECONDS)
 
 
 def _configure() -> None:
