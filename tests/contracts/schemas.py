@@ -35,8 +35,9 @@ _ASSERTIONS: dict[str, st.SearchStrategy[Any]] = {
     "minProperties": st.integers(0, 2),
     "maxProperties": st.integers(0, 2),
     "required": st.lists(NAMES, max_size=2, unique=True),
-    "$ref": st.sampled_from(["#", "#/$defs/one", "#/$defs/two"]),
 }
+_REFERENCE = st.sampled_from(["#/$defs/one", "#/$defs/two"]).map(lambda to: {"$ref": to})
+_ITSELF = st.just({"$ref": "#"})  # only where it speaks of a part of the value, else it has no end
 
 
 def _nested(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
@@ -44,21 +45,12 @@ def _nested(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     keywords = _ASSERTIONS | {
         "properties": st.dictionaries(NAMES, inner, max_size=3),
         "patternProperties": st.dictionaries(st.sampled_from(["^a", "."]), inner, max_size=2),
-        "additionalProperties": inner,
         "items": inner,
-        "prefixItems": options,
-        "contains": inner,
-        "propertyNames": inner,
-        "not": inner,
-        "if": inner,
-        "then": inner,
-        "else": inner,
-        "anyOf": options,
-        "oneOf": options,
-        "allOf": options,
         "dependentSchemas": st.dictionaries(NAMES, inner, max_size=1),
         "dependentRequired": st.dictionaries(NAMES, st.lists(NAMES, max_size=1), max_size=1),
-        "unevaluatedProperties": inner,
+        **dict.fromkeys(("additionalProperties", "contains", "propertyNames", "unevaluatedProperties"), inner),
+        **dict.fromkeys(("not", "if", "then", "else"), inner),
+        **dict.fromkeys(("prefixItems", "anyOf", "oneOf", "allOf"), options),
     }
     chosen = st.lists(st.sampled_from(sorted(keywords)), max_size=3, unique=True)
     return chosen.flatmap(lambda names: st.fixed_dictionaries({name: keywords[name] for name in names}))
@@ -67,20 +59,19 @@ def _nested(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 _LEAVES = (
     st.booleans()
     | st.fixed_dictionaries({"type": TYPES})
-    | st.fixed_dictionaries(
-        {}, optional={name: _ASSERTIONS[name] for name in ("type", "enum", "minimum", "maxLength", "$ref")}
-    )
+    | st.fixed_dictionaries({}, optional={name: _ASSERTIONS[name] for name in ("type", "enum", "minimum", "maxLength")})
 )
-SCHEMAS = st.recursive(_LEAVES, _nested, max_leaves=6)
+_PLAIN_SCHEMAS = st.recursive(_LEAVES, _nested, max_leaves=4)
+SCHEMAS = st.recursive(_LEAVES | _REFERENCE, _nested, max_leaves=6)
 object_schemas = st.fixed_dictionaries(
-    {"type": st.just("object"), "properties": st.dictionaries(NAMES, SCHEMAS, max_size=3)},
+    {"type": st.just("object"), "properties": st.dictionaries(NAMES, SCHEMAS | _ITSELF, max_size=3)},
     optional={
         "required": st.lists(NAMES, max_size=2, unique=True),
         "additionalProperties": SCHEMAS,
         "patternProperties": st.dictionaries(st.sampled_from(["^a", "."]), SCHEMAS, max_size=1),
         "anyOf": st.lists(SCHEMAS, min_size=1, max_size=2),
         "allOf": st.lists(SCHEMAS, min_size=1, max_size=2),
-        "$defs": st.fixed_dictionaries({}, optional={"one": SCHEMAS, "two": SCHEMAS}),
+        "$defs": st.fixed_dictionaries({"one": _PLAIN_SCHEMAS, "two": _PLAIN_SCHEMAS}),
     },
 )
 
@@ -108,7 +99,7 @@ def edited(draw: st.DrawFn, schema: dict[str, Any]) -> dict[str, Any]:
             else:
                 del place[key]
         else:
-            added = draw(SCHEMAS)
+            added = draw(_PLAIN_SCHEMAS)
             for key, value in added.items() if isinstance(added, dict) else ():
                 if place is not changed or key != "type":
                     place[key] = value

@@ -33,7 +33,6 @@ _GROUPS = (
     ("not",),
     ("if", "then", "else"),
     ("contains", "minContains", "maxContains"),
-    ("properties", "patternProperties", "additionalProperties"),
     ("prefixItems", "items", "additionalItems"),
     ("anyOf",),
     ("oneOf",),
@@ -77,7 +76,7 @@ class Inclusion:
         self._source = source
         self._target = target
         self._steps = steps
-        self._open: set[tuple[frozenset[int], int]] = set()
+        self._open: set[tuple[frozenset[int], frozenset[int]]] = set()
         self._kept: dict[bytes, Assertions] = {}
 
     def problems(self) -> list[Problem]:
@@ -87,32 +86,32 @@ class Inclusion:
         except RecursionError:
             raise Undecidable from None
 
-    def _check(self, source: Sequence[Node], target: Node, path: Path) -> list[Problem]:
-        self._steps -= 1
-        if self._steps < 0:
-            raise Undecidable
+    def _check(self, source: Sequence[Node], target: Node, path: Path, *, is_option: bool = False) -> list[Problem]:
+        """Return the problems of a value at `path`. One of several options of the target need not name all members."""
+        self._spent(None)
         if target is True or target == {}:
             return []
         parts = self._source.conjuncts(source, is_exact=False)
         if parts is None or not types_of_all(parts):
             return []
-        if target is False:
-            return [Problem(path, "false")]
         if not isinstance(target, dict):
-            return [Problem(path, UNJUDGED)]
-        key = (frozenset(map(id, parts)), id(target))
+            return [Problem(path, "false" if target is False else UNJUDGED)]
+        wanted = self._target.conjuncts((target,), is_exact=True)
+        if wanted is None:
+            return [Problem(path, "false")]
+        key = (frozenset(map(id, parts)), frozenset(map(id, wanted)))
         if key in self._open:  # a reference has led back here: it holds if all else does
             return []
         self._open.add(key)
         try:
-            return self._check_parts(parts, target, path)
+            return self._check_parts(parts, wanted, path, is_option=is_option)
         finally:
             self._open.discard(key)
 
-    def _check_parts(self, parts: list[Assertions], target: Assertions, path: Path) -> list[Problem]:
-        wanted = self._target.conjuncts((target,), is_exact=True)
-        if wanted is None:
-            return [Problem(path, "false")]
+    def _check_parts(
+        self, parts: list[Assertions], wanted: list[Assertions], path: Path, *, is_option: bool
+    ) -> list[Problem]:
+        """Compare schemas that hold together: each of the source's alternatives with all of the target."""
         left = [rest for part in wanted if (rest := self._unsaid(part, parts))]
         if not left:
             return []
@@ -127,9 +126,36 @@ class Inclusion:
                         problem
                         for case in cases
                         if case is not None and types_of_all(case)
-                        for problem in self._check_parts(self._spent(case), target, path)
+                        for problem in self._check_parts(self._spent(case), wanted, path, is_option=is_option)
                     ]
-        return [problem for each in left for problem in self._check_keywords(parts, each, path)]
+        problems = [problem for each in left for problem in self._check_keywords(parts, each, path)]
+        if not is_option and "object" in types_of_all(parts):
+            names = self._names(wanted)
+            declared = dict.fromkeys(name for part in parts for name in named(part, "properties"))
+            problems += [
+                Problem((*path, name), "property")
+                for name in declared
+                if names is not None and name not in names and _member(parts, name, path) is not None
+            ]
+        return problems
+
+    def _names(self, wanted: Sequence[Assertions]) -> set[str] | None:
+        """Return the members that a schema of the target speaks of; None if it speaks of any."""
+        found: set[str] = set()
+        waiting, seen = list(wanted), set[int]()
+        while waiting:
+            part = self._spent(waiting.pop())
+            if id(part) in seen:
+                continue
+            seen.add(id(part))
+            if part.get("additionalProperties", False) is not False or "patternProperties" in part:
+                return None
+            found |= named(part, "properties").keys()
+            for keyword in _OPTIONS:
+                options = part.get(keyword)
+                for option in options if isinstance(options, list) else ():
+                    waiting += self._target.conjuncts((option,), is_exact=True) or []
+        return found
 
     def _spent(self, value: T) -> T:
         self._steps -= 1
@@ -213,7 +239,7 @@ class Inclusion:
                 continue
             if patterns and not has_patterns:
                 problems.append(Problem((*path, name), UNJUDGED))
-            elif (others is None or others is False) and not patterns:
+            elif others is False and not patterns:
                 problems.append(Problem((*path, name), "property"))
             elif others is not None and not patterns:
                 problems += self._check(member, others, (*path, name))
@@ -246,7 +272,7 @@ class Inclusion:
         assert isinstance(options, list)
         problems = []
         for case in self._cases(parts):
-            tried = [self._check(case, option, path) for option in options]
+            tried = [self._check(case, option, path, is_option=True) for option in options]
             fitting = [number for number, found in enumerate(tried) if not found]
             if keyword == "oneOf" and fitting:
                 # One fits, and none of the others may.
