@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.support import clean_env
@@ -29,6 +33,26 @@ def run_git(folder: Path, *arguments: str | Path, check: bool = True) -> subproc
     )
     assert not check or done.returncode == 0, done.stderr
     return done
+
+
+@contextlib.contextmanager
+def git_process(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Run git in a folder and a process group of its own while the block lasts; its stderr is a pipe."""
+    with subprocess.Popen(
+        ["git", *arguments],
+        cwd=folder,
+        env=clean_env(_ENVIRONMENT),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def git(folder: Path, *arguments: str | Path) -> str:

@@ -44,10 +44,9 @@ def source(repository: Repository, commit: str) -> CommitSource:
 
 
 def pushed(repository: Repository, folder: Path) -> CommitSource:
-    """Commit a folder in a repository of its own, and bring that commit into the app's, as a push does."""
+    """Commit a folder in a repository of its own, which the app's reads as it reads what is pushed."""
     commit = commit_all(folder)
-    git(folder, "push", "--quiet", "--force", repository.path, "HEAD:refs/heads/main")
-    return source(repository, commit)
+    return source(repository.reading(Repository(folder / ".git")), commit)
 
 
 def refusal(source: CommitSource, target: Path) -> str:
@@ -97,8 +96,9 @@ def test_a_repository_keeps_the_commits_of_releases_and_no_others(repository: Re
     kept, gone = repository.commit_folder(folder, "Kept\n"), repository.commit_folder(folder, "Gone\n")
     repository.keep(kept, 1)
     repository.keep(gone, 2)
-    repository.forget([2])
-    git(repository.path, "-c", "gc.auto=1", "gc", "--quiet")
+    repository.hold_only([1, 3])
+    assert (repository.of_release(1), repository.of_release(2)) == (kept, "")
+    git(repository.path, "gc", "--quiet", "--prune=now")
     assert git(repository.path, "cat-file", "-t", kept) == "commit"
     assert run_git(repository.path, "cat-file", "-t", gone, check=False).returncode
 
@@ -107,13 +107,9 @@ def test_a_commit_in_quarantine_is_read_there_and_kept_outside(
     repository: Repository, folder: Path, tmp_path: Path
 ) -> None:
     commit = commit_all(folder)
-    objects = str(repository.path / "objects")
-    quarantine = {
-        "GIT_OBJECT_DIRECTORY": str(folder / ".git" / "objects"),
-        "GIT_ALTERNATE_OBJECT_DIRECTORIES": objects,
-        "GIT_QUARANTINE_PATH": str(folder / ".git" / "objects"),
-    }
-    held = Repository(repository.path, quarantine)
+    held = repository.reading(Repository(folder / ".git"))
+    with pytest.raises(SourceError):
+        source(repository, commit).copy_to(tmp_path / "other")
     source(held, commit).copy_to(tmp_path / "copy")
     assert (tmp_path / "copy" / "server.py").exists()
     with pytest.raises(SourceError):
@@ -136,8 +132,8 @@ def test_a_submodule_is_refused_by_its_name(repository: Repository, folder: Path
     commit = commit_all(folder)
     git(folder, "update-index", "--add", "--cacheinfo", f"160000,{commit},vendor/lib")
     git(folder, "commit", "--quiet", "--message", "Submodule")
-    git(folder, "push", "--quiet", repository.path, "HEAD:refs/heads/main")
-    told = refusal(source(repository, git(folder, "rev-parse", "HEAD")), tmp_path / "copy")
+    held = repository.reading(Repository(folder / ".git"))
+    told = refusal(source(held, git(folder, "rev-parse", "HEAD")), tmp_path / "copy")
     assert told == "vendor/lib is a submodule, which is not fetched: commit its files to this repository"
 
 

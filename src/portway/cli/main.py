@@ -30,6 +30,7 @@ VERBS = {
     "config": Verb("portway.cli.config", "Print what an app is, as a service of a render.yaml."),
     "logs": Verb("portway.cli.logs", "Show an app's log."),
     "token": Verb("portway.cli.token", "Create, list and revoke an app's tokens."),
+    "user": Verb("portway.cli.user", "Add, list and revoke those who push to apps and clone them."),
     "env": Verb("portway.cli.env", "Set, list and remove the variables of an app."),
     "destroy": Verb("portway.cli.destroy", "Remove an app with its releases and tokens."),
 }

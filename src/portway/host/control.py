@@ -7,6 +7,7 @@ import json
 import logging
 import signal
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
@@ -15,6 +16,7 @@ from portway.exceptions import ToolError
 from portway.host.builds.folder_source import FolderSource
 from portway.host.console import never_wait_for_stderr, say
 from portway.host.gate_client import GateClient
+from portway.host.git.git_server import GitServer
 from portway.host.instances.process_runtime import ProcessRuntime
 from portway.host.instances.running_apps import RunningApps
 from portway.host.instances.runtime import InstanceLimits
@@ -31,6 +33,8 @@ from portway.host.secrets.environments import Environments
 from portway.host.secrets.key_file import KeyFile, KeyFileError
 from portway.host.secrets.variables import Variables
 from portway.host.store import Store, StoreError
+from portway.host.users import Users
+from portway.http.asgi import Application
 from portway.http.serve import Bind, Limits, ListenError, serve
 from portway.log_config import configure
 from portway.transport.http_app import HttpApp
@@ -85,13 +89,15 @@ async def run(
     running = RunningApps(paths, store, runtime, starter, domain)
     deployer = Deployer(paths, store, running, starter, environments)
     management = ManagementServer(paths, store, running, deployer, url)
+    git = GitServer(paths, store, Users(store), deployer, management.url_of)
     try:
         await asyncio.to_thread(relocate, paths)
+        await asyncio.to_thread(deployer.commits.mend)
         await running.resume()
         start = asyncio.create_task(_start(management, running, paths, url, folders, announce=announce))
         start.add_done_callback(lambda task: stop.set() if _failed(task) else None)
-        app = HttpApp(management.server())
-        await _serve(app, paths, running, stop)
+        apps: dict[Path, Application] = {paths.control_socket: HttpApp(management.server()), paths.git_socket: git}
+        await _serve(apps, paths, running, stop)
         failed = _failed(start)
         start.cancel()
         await asyncio.gather(start, return_exceptions=True)
@@ -132,25 +138,28 @@ async def _start(
     return True
 
 
-async def _serve(app: HttpApp, paths: Paths, running: RunningApps, stop: asyncio.Event) -> None:
-    """Serve the management API until `stop` is set. Restore sockets and directories that someone removes."""
+async def _serve(apps: Mapping[Path, Application], paths: Paths, running: RunningApps, stop: asyncio.Event) -> None:
+    """Serve each app on its socket until `stop` is set. Restore sockets and directories that someone removes."""
     stopping = asyncio.create_task(stop.wait())
-    serving = [await _listen(app, paths, stop)]
-    while not stop.is_set() and not serving[-1].done():
+    current = {socket: await _listen(app, socket, stop) for socket, app in apps.items()}
+    serving = [*current.values()]
+    while not stop.is_set() and not any(task.done() for task in current.values()):
         await asyncio.wait((stopping,), timeout=_LOOK_SECONDS)
         with contextlib.suppress(PathError):
             paths.prepare_run()
-        if not paths.control_socket.exists() and not stop.is_set():
-            serving.append(await _listen(app, paths, stop))
+        for socket, app in apps.items():
+            if not socket.exists() and not stop.is_set():
+                current[socket] = await _listen(app, socket, stop)
+                serving.append(current[socket])
         running.replace_unreachable()
     stopping.cancel()
     await asyncio.gather(*serving)
 
 
-async def _listen(app: HttpApp, paths: Paths, stop: asyncio.Event) -> asyncio.Task[None]:
-    """Begin to serve on control's socket; return once it accepts connections, or has failed."""
+async def _listen(app: Application, socket: Path, stop: asyncio.Event) -> asyncio.Task[None]:
+    """Begin to serve on a socket; return once it accepts connections, or has failed."""
     ready = asyncio.Event()
-    bind, limits = Bind(uds=str(paths.control_socket)), Limits(shutdown_seconds=_SHUTDOWN_SECONDS)
+    bind, limits = Bind(uds=str(socket)), Limits(shutdown_seconds=_SHUTDOWN_SECONDS)
     serving = asyncio.create_task(serve(app, bind, limits, on_ready=lambda _: ready.set(), stop=stop))
     waiting = asyncio.create_task(ready.wait())
     await asyncio.wait((serving, waiting), return_when=asyncio.FIRST_COMPLETED)

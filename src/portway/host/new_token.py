@@ -3,6 +3,6 @@
 import secrets
 
 
-def new_token() -> str:
+def new_token(prefix: str = "pw_") -> str:
     """Return a bearer token: 256 random bits, with a prefix that secret scanners recognise."""
-    return f"pw_{secrets.token_urlsafe(32)}"
+    return prefix + secrets.token_urlsafe(32)

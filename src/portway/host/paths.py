@@ -101,6 +101,10 @@ class Paths:
         return self.run / "control.sock"
 
     @property
+    def git_socket(self) -> Path:
+        return self.run / "git.sock"
+
+    @property
     def gate_socket(self) -> Path:
         return self.run / "gate.sock"
 
@@ -123,6 +127,10 @@ class Paths:
     def draft(self) -> Path:
         """Return a new path for a copy of a source."""
         return self.drafts / secrets.token_hex(8)
+
+    def repository(self, app: str) -> Path:
+        """The bare git repository of the app."""
+        return self.app(app) / "git"
 
     def release(self, app: str, number: int) -> Path:
         return self.app(app) / "releases" / str(number)

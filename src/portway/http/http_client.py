@@ -123,8 +123,35 @@ class Response:
             waiter.set_result(None)
 
 
+class Upload:
+    """A request whose body is sent piece by piece, chunked; its response may come before the body has ended."""
+
+    def __init__(self, connection: "_Connection", response: Response) -> None:
+        self.response = response
+        self.may_write = asyncio.Event()
+        self.may_write.set()
+        self._connection = connection
+
+    async def write(self, data: bytes) -> None:
+        """Send a piece that is not empty; wait while the peer does not read. What a lost peer does not get is lost."""
+        self._connection.write(b"%x\r\n%b\r\n" % (len(data), data))
+        await self.may_write.wait()
+
+    def end(self) -> None:
+        """Send the end of the body."""
+        self._connection.write(b"0\r\n\r\n")
+
+    async def head(self) -> Response:
+        """Return the response once its head has arrived."""
+        while not self.response.status:
+            await self.response.more()
+        return self.response
+
+
 class _Connection(asyncio.Protocol):
     """One connection, idle or with one request and its response."""
+
+    upload: Upload | None = None  # the request, when its body is sent in pieces: the connection is not used again
 
     def __init__(self, client: "HttpClient") -> None:
         self.keep_until = 0.0  # loop time until which it may be reused; while active, the seconds it may then idle
@@ -157,6 +184,18 @@ class _Connection(asyncio.Protocol):
         self._transport.write(head + body)
         return response
 
+    def write(self, data: bytes) -> None:
+        if not self._ended:
+            self._transport.write(data)
+
+    def pause_writing(self) -> None:
+        if self.upload is not None:
+            self.upload.may_write.clear()
+
+    def resume_writing(self) -> None:
+        if self.upload is not None:
+            self.upload.may_write.set()
+
     def resume(self) -> None:
         if self._paused:
             self._paused = False
@@ -166,6 +205,7 @@ class _Connection(asyncio.Protocol):
         """Close the connection at once. `reason` becomes the error of the response."""
         self._ended = True
         self._transport.abort()
+        self.resume_writing()
         response, self._response = self._response, None
         if response is not None:
             response.wake(BrokenResponse(reason))
@@ -250,11 +290,12 @@ class _Connection(asyncio.Protocol):
         if response is not None:
             response.complete = True
             response.wake()
-        if reusable and not self._client.closed:
+        if reusable and not self._client.closed and self.upload is None:
             self.resume()
             self._client.release(self)
         else:
             self._ended = True
+            self.resume_writing()
             self._transport.close()
 
 
@@ -324,15 +365,22 @@ class HttpClient:
                     raise
                 pooled = None
 
+    async def upload(self, method: str, target: str, headers: Headers) -> Upload:
+        """Send the head of a request whose body follows; raise what `request` raises."""
+        head = self._head(method, target, [*headers, (b"transfer-encoding", b"chunked")], None)
+        connection = await self._connect()
+        connection.upload = upload = Upload(connection, connection.send(head, b"", head_only=False))
+        return upload
+
     async def close(self) -> None:
         """Close the idle connections now, and those in use after their responses."""
         self.closed = True
         while self._idle:
             self._idle.popleft().fail("the client was closed")
 
-    def _head(self, method: str, target: str, headers: Headers, body: bytes) -> bytes:
+    def _head(self, method: str, target: str, headers: Headers, body: bytes | None) -> bytes:
         lines = [f"{method} {target} HTTP/1.1".encode("ascii"), self._host_header, *map(b": ".join, headers)]
-        if body or method in ("POST", "PUT", "PATCH"):
+        if body or (body is not None and method in ("POST", "PUT", "PATCH")):
             lines.append(b"content-length: %d" % len(body))
         text = b"".join(lines)
         if _LF in text or _CR in text or _NUL in text or " " in target:

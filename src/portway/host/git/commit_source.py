@@ -26,7 +26,11 @@ _LINK, _SUBMODULE, _PROGRAM = b"120000", b"160000", b"100755"
 
 @dataclass(frozen=True, slots=True)
 class CommitSource:
-    """A `Source`: the files of a commit, as they were committed. `slug` is OWNER/NAME of where it comes from."""
+    """A `Source`: the files of a commit, as they were committed. `slug` is OWNER/NAME of where it comes from.
+
+    A push takes the place of what is live if its history holds that, or if it `replaces` just that. With None, the
+    commit takes the place of anything.
+    """
 
     repository: Repository
     commit: str
@@ -34,6 +38,7 @@ class CommitSource:
     location: str
     name: str
     slug: str = ""
+    replaces: str | None = None
 
     async def variables(self) -> dict[str, str]:
         found = {
@@ -49,6 +54,16 @@ class CommitSource:
             copy_commit(self.repository, self.commit, target)
         except GitError as error:
             raise SourceError(str(error)) from None
+
+    def refuse_loss(self, live: str) -> None:
+        """Raise `SourceError` when the commit lacks what is live, as after another's push. Raises `GitError`."""
+        if not live or self.replaces in (None, live):
+            return
+        if not self.repository.has_ancestor(self.commit, live):
+            raise SourceError(
+                f"{live[:7]} is live and not in the history of {self.commit[:7]}: pull it, or replace it by "
+                "`git push --force -o force`"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,12 @@ under refs/releases, which no client sees.
 
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from portway.host.git.git_command import GitError, git_environment, run_git
+from portway.host.git.hooks import HOOKS
 
 BRANCHES = ("main", "master")
 """The names that the branch of a repository may have; it is the first unless a first push chooses the other."""
@@ -23,6 +24,7 @@ _AUTHOR = {
     "GIT_COMMITTER_NAME": "Portway",
     "GIT_COMMITTER_EMAIL": "portway@localhost",
 }
+OBJECTS = ("GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES")
 # A history may be older than today's checks; what they ignore here is harmless, and cannot be mended by its author.
 _IGNORED = "badTimezone missingSpaceBeforeDate zeroPaddedFilemode"
 _CONFIG = f"""\
@@ -42,6 +44,8 @@ _CONFIG = f"""\
 	denyDeletes = true
 	advertisePushOptions = true
 	autogc = false
+	unpackLimit = 1
+	procReceiveRefs = refs/heads
 [http]
 	uploadpack = true
 	receivepack = true
@@ -53,8 +57,9 @@ _CONFIG = f"""\
 	windowMemory = 32m
 [gc]
 	auto = 1000
+	autoPackLimit = 20
 	autoDetach = false
-	pruneExpire = now
+	pruneExpire = 2.hours.ago
 """ + "".join(
     f'[{section} "fsck"]\n' + "".join(f"\t{name} = ignore\n" for name in _IGNORED.split())
     for section in ("receive", "fetch")
@@ -78,6 +83,15 @@ class Repository:
     def exists(self) -> bool:
         return (self.path / "HEAD").is_file()
 
+    def reading(self, other: "Repository") -> "Repository":
+        """Return this repository with the objects of another in quarantine."""
+        places = [str(other.path / "objects"), *map(other.quarantine.get, OBJECTS)]
+        return Repository(self.path, {OBJECTS[1]: ":".join(filter(None, places))})
+
+    def writing(self, objects: Path) -> "Repository":
+        """Return this repository with an empty folder as its quarantine, where new objects are written."""
+        return Repository(self.path, {OBJECTS[0]: str(objects), OBJECTS[1]: str(self.path / "objects")})
+
     def make(self) -> None:
         """Make the repository if it is missing, and give it the settings of this version."""
         if not self.exists:
@@ -88,10 +102,15 @@ class Repository:
                 (made / "info").mkdir(exist_ok=True)
                 (made / "info" / "attributes").write_text(_ATTRIBUTES)
                 (made / "HEAD").write_text(f"ref: refs/heads/{BRANCHES[0]}\n")
+                (made / "hooks").mkdir(exist_ok=True)
                 made.rename(self.path)
-        config = self.path / "config"
-        if config.read_text() != _CONFIG:
+        if (config := self.path / "config").read_text() != _CONFIG:
             config.write_text(_CONFIG)
+        for name, script in HOOKS.items():
+            hook = self.path / "hooks" / name
+            if not hook.exists() or hook.read_text() != script:
+                hook.write_text(script)
+                hook.chmod(0o700)
 
     def branch(self) -> str:
         """Return the name of the branch that is deployed."""
@@ -109,7 +128,7 @@ class Repository:
     def commit_folder(self, folder: Path, message: str, parent: str = "") -> str:
         """Record every file of a folder as a commit, and return its id; `parent` if its files are the same.
 
-        No ref leads to it yet: `keep` it before the next `tidy`.
+        No ref leads to it yet: `keep` does that.
         """
         with tempfile.TemporaryDirectory(dir=self.path, prefix="index-") as scratch:
             place = {"GIT_INDEX_FILE": f"{scratch}/index", "GIT_WORK_TREE": str(folder)}
@@ -135,20 +154,23 @@ class Repository:
         settled = Repository(self.path)
         settled._git("update-ref", f"refs/releases/{release}", commit_id(commit))
 
-    def forget(self, releases: Sequence[int]) -> None:
-        """No longer hold the commits of these releases, unless they are in the history of others."""
-        lines = "".join(f"delete refs/releases/{release}\n" for release in releases)
-        self._git("update-ref", "--stdin", given=lines.encode())
+    def of_release(self, release: int) -> str:
+        """Return the commit that is held for a release, empty when there is none."""
+        return self._git("for-each-ref", "--format=%(objectname)", f"refs/releases/{release}")
+
+    def hold_only(self, releases: Collection[int]) -> None:
+        """No longer hold the commits of other releases, unless they are in the history of these."""
+        held = self._git("for-each-ref", "--format=%(refname)", "refs/releases/").split()
+        gone = [ref for ref in held if int(ref.rpartition("/")[2]) not in releases]
+        if gone:
+            self._git("update-ref", "--stdin", given="".join(f"delete {ref}\n" for ref in gone).encode())
 
     def set_live(self, commit: str) -> None:
         """Let the branch point at a commit: a clone gets its files."""
         self._git("update-ref", f"refs/heads/{self.branch()}", commit_id(commit))
 
     def tidy(self) -> None:
-        """Pack the objects if there are many, and delete those that no ref leads to.
-
-        Only while nothing else writes to the repository.
-        """
+        """Pack the objects if there are many. Those that no ref leads to are deleted when they are two hours old."""
         self._git("gc", "--auto", "--quiet")
 
     def environment(self) -> dict[str, str]:

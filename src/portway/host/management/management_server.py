@@ -31,6 +31,7 @@ from portway.host.management.management_types import (
 )
 from portway.host.management.progress import report_to
 from portway.host.management.release_tools import ReleaseTools
+from portway.host.management.user_tools import UserTools
 from portway.host.management.variable_tools import VariableTools
 from portway.host.new_token import new_token
 from portway.host.paths import Paths
@@ -44,6 +45,7 @@ from portway.host.releases.steps import Report
 from portway.host.secrets.messages import hide
 from portway.host.store import AppRecord, Cause, Store, StoreError
 from portway.host.token_table import TokenChange
+from portway.host.users import Users
 from portway.http.cors import Cors
 from portway.server.context import Context
 
@@ -75,6 +77,7 @@ class ManagementServer:
         VariableTools(self._store, self._deployer, self._running, self._user).register(server)
         releases = ReleaseTools(self._paths, self._store, self._deployer, self._app, self._deployment, self._user)
         releases.register(server)
+        UserTools(Users(self._store)).register(server)
         return server
 
     async def deploy(

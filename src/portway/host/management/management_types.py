@@ -154,3 +154,28 @@ class Rekeyed:
     """All variables are encrypted by a new key. The old one is still in the key file if the host cannot write there."""
 
     old_key_removed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NewUser:
+    """A new user with its token, which is shown here and never again. `apps` is empty for one who may use all."""
+
+    name: str
+    role: str
+    apps: list[str]
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class UserInfo:
+    """A user without its token. `created` is in Unix seconds."""
+
+    name: str
+    role: str
+    apps: list[str]
+    created: int
+
+
+@dataclass(frozen=True, slots=True)
+class UserList:
+    users: list[UserInfo]

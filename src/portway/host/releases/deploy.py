@@ -25,6 +25,9 @@ from portway.host.blueprint.problems import BlueprintError
 from portway.host.builds.secret_scan import refuse_secrets
 from portway.host.builds.source import Source, SourceError
 from portway.host.files import remove_tree
+from portway.host.git.commit_source import CommitSource
+from portway.host.git.git_command import GitError
+from portway.host.git.release_commits import NewCommit, ReleaseCommits
 from portway.host.instances.running_apps import RunningApps
 from portway.host.instances.starter import Starter
 from portway.host.paths import Paths
@@ -49,7 +52,8 @@ class Deployer:
         self._paths = paths
         self._store = store
         self._apps = SourceApps(store, starter.walls, environments)
-        self._maker = ReleaseMaker(paths, store, running, starter, environments)
+        self.commits = ReleaseCommits(paths, store)
+        self._maker = ReleaseMaker(paths, store, running, starter, environments, self.commits)
         self.environments = environments
         self.turns = Turns()
 
@@ -70,7 +74,8 @@ class Deployer:
                 await self._restart_users(found, report, options.cause.asked_by)
                 return done
             finally:
-                await asyncio.to_thread(remove_tree, copy)
+                for made in (copy, _objects(copy)):
+                    await asyncio.to_thread(remove_tree, made)
 
     async def restart(self, app: str, report: Report, asked_by: str = "") -> Deployed:
         """Make a release like the live one: the same files, configuration and variables. Raises `DeployError`."""
@@ -123,6 +128,7 @@ class Deployer:
             for note in environment.notes:
                 await steps.note(note)
             await asyncio.to_thread(refuse_secrets, copy, environment.secrets, options.allowed)
+        commits = {app: await self._record(app, source, copy, steps) for app in configs}
         variables = await source.variables()
         copied = SourceCopy(copy, variables)
         cause = replace(options.cause, commit=options.cause.commit or variables.get("RENDER_GIT_COMMIT", ""))
@@ -135,10 +141,21 @@ class Deployer:
                 cause,
                 partial(self._maker.build_release, copied, environments[app], steps, is_last=number == len(configs)),
                 accept=options.accept,
+                commit=commits[app],
             )
             for number, (app, config) in enumerate(configs.items(), 1)
         ]
         return await self._maker.release_all(plans, steps)
+
+    async def _record(self, app: str, source: Source, copy: Path, steps: Steps) -> NewCommit | None:
+        """Return the commit of a copied source. If a folder cannot be recorded, say so and go on."""
+        try:
+            return await asyncio.to_thread(self.commits.record, app, source, copy, _objects(copy))
+        except GitError as error:
+            if isinstance(source, CommitSource):
+                raise SourceError(str(error)) from None
+            await steps.note(f"a clone will not have this release: {error}")
+            return None
 
     async def _restart_users(self, found: FoundApps, report: Report, asked_by: str) -> None:
         """Restart what uses the groups or the apps that a deploy has defined, where that has changed its variables."""
@@ -183,8 +200,13 @@ def _told_as_deploy_error() -> Iterator[None]:
     """Raise `DeployError` for what the person who asked for a deploy can mend."""
     try:
         yield
-    except (SourceError, BlueprintError, VariableError, StoreError, OSError) as error:
+    except (SourceError, BlueprintError, VariableError, StoreError, GitError, OSError) as error:
         raise DeployError(str(error)) from None
+
+
+def _objects(copy: Path) -> Path:
+    """Return the folder for the git objects of a copied source."""
+    return copy.with_name(f"{copy.name}.objects")
 
 
 async def _share_files(record: ReleaseRecord, release: Release) -> Start:

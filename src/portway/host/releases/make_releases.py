@@ -22,6 +22,8 @@ from portway.host.contracts.diff import diff
 from portway.host.contracts.hidden_text import HiddenText
 from portway.host.contracts.policy import refusal, review
 from portway.host.contracts.read_contract import tool_count
+from portway.host.git.git_command import GitError
+from portway.host.git.release_commits import NewCommit, ReleaseCommits
 from portway.host.instances.readiness import NotReady
 from portway.host.instances.running_apps import RunningApps, as_token
 from portway.host.instances.starter import Starter
@@ -77,19 +79,27 @@ class Plan:
     make: Callable[[Release], Awaitable[Start]]
     shares: int | None = None
     accept: Sequence[str] = ()
+    commit: NewCommit | None = None  # of its source
 
 
 class ReleaseMaker:
     """Makes releases. If one of those that belong together fails, nothing of them is left but their logs."""
 
     def __init__(
-        self, paths: Paths, store: Store, running: RunningApps, starter: Starter, environments: Environments
+        self,
+        paths: Paths,
+        store: Store,
+        running: RunningApps,
+        starter: Starter,
+        environments: Environments,
+        commits: ReleaseCommits,
     ) -> None:
         self._paths = paths
         self._store = store
         self._running = running
         self._starter = starter
         self._environments = environments
+        self._commits = commits
 
     async def release_all(self, plans: Sequence[Plan], steps: Steps) -> list[Deployed]:
         """Make and start a release for each plan, then make all of them live, or none."""
@@ -99,6 +109,9 @@ class ReleaseMaker:
                 steps.label = f"{plan.app}: " if len(plans) > 1 else ""
                 staged += [await self._stage(plan, steps)]
             staged = await self._reviewed(plans, staged, steps)
+            for plan, stage in zip(plans, staged, strict=True):
+                if plan.commit is not None:
+                    await asyncio.to_thread(self._commits.keep, stage.release.number, plan.commit)
             made = self._make_live(staged)
         except BaseException as error:
             is_cancelled = isinstance(error, asyncio.CancelledError)
@@ -200,6 +213,8 @@ class ReleaseMaker:
             release = stage.release
             steps.label = f"{release.app}: " if len(staged) > 1 else ""
             await self._running.switch(release, stage.instances)
+            with contextlib.suppress(GitError):  # the log has it, and the next start mends it
+                await asyncio.to_thread(self._commits.follow, release.app)
             await steps.done("switch", f"release {release.number}")
             tools = tool_count(stage.contract)
             done.append(Deployed(release.app, release.number, token, tools, steps.total_ms(), stage.report()))

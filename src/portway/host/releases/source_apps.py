@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
@@ -16,6 +16,7 @@ from portway.host.sandbox.walls import Walls, WallsError
 from portway.host.secrets.environments import Environment, Environments
 from portway.host.secrets.variables import Owner, VariableError
 from portway.host.store import A_DEPLOY, Cause, Store
+from portway.host.users import User
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,8 @@ class DeployOptions:
     `variables` are set first, and stay when the deploy fails. Files of the source that are `allowed` may hold secrets.
     With `skip`, what of a blueprint is not hosted here is left out. `cause` is kept with each release. The changes of a
     contract that `accept` names do not stop the deploy.
+    `pushed_to` is the app whose repository the source was pushed to: it is the source's only app, or one of those of
+    its blueprint. `user` is who asks for it, None for the operator of the host.
     """
 
     name: str | None = None
@@ -35,6 +38,8 @@ class DeployOptions:
     skip: bool = False
     cause: Cause = A_DEPLOY
     accept: Sequence[str] = ()
+    pushed_to: str = ""
+    user: User | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +64,23 @@ class SourceApps:
         self._environments = environments
 
     async def find(self, source: Source, copy: Path, steps: Steps, options: DeployOptions) -> FoundApps:
-        """Return the apps of a copied source."""
+        """Return the apps of a copied source. Raises `DeployError` when its user may not deploy one of them."""
+        found = await self._find(source, copy, steps, options)
+        if options.pushed_to and options.pushed_to not in found.names:
+            raise DeployError(
+                f"the source has the apps {', '.join(found.names)}: push it to one of them, not to {options.pushed_to}"
+            )
+        for app in found.names:
+            if options.user is not None and (objection := options.user.objection("deploy", app)):
+                raise DeployError(objection)
+        return found
+
+    async def _find(self, source: Source, copy: Path, steps: Steps, options: DeployOptions) -> FoundApps:
         blueprint = await asyncio.to_thread(read_blueprint, copy, name=options.name, skip=options.skip)
         if blueprint is None:
-            return FoundApps([app_name(source.name, options.name)], None)
+            return FoundApps([options.pushed_to or app_name(source.name, options.name)], None)
+        if options.pushed_to and len(blueprint.apps) == 1:
+            blueprint = replace(blueprint, apps={options.pushed_to: next(iter(blueprint.apps.values()))})
         for warning in blueprint.warnings:
             await steps.note(warning)
         if (options.changes or options.variables) and len(blueprint.apps) > 1:

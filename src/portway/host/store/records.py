@@ -128,3 +128,14 @@ class TokenRecord:
     digest: str
     scopes: tuple[str, ...]
     created: int
+
+
+@dataclass(frozen=True, slots=True)
+class UserRecord:
+    """A user; `digest` is the SHA-256 of its token in hex, `apps` are those it is bound to."""
+
+    name: str
+    digest: str
+    role: str
+    apps: tuple[str, ...]
+    created: int

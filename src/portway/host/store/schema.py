@@ -2,7 +2,7 @@
 
 from sqlalchemy import JSON, Column, ForeignKey, Integer, MetaData, String, Table, Text, UniqueConstraint
 
-HEAD = "0008"
+HEAD = "0009"
 
 metadata = MetaData()
 
@@ -67,4 +67,14 @@ tokens = Table(
     Column("created", Integer, nullable=False),
     UniqueConstraint("app", "name"),
     sqlite_autoincrement=True,
+)
+
+users = Table(
+    "users",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("digest", String, nullable=False, unique=True),
+    Column("role", String, nullable=False),
+    Column("apps", JSON, nullable=False),
+    Column("created", Integer, nullable=False),
 )

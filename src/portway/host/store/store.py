@@ -41,10 +41,11 @@ from portway.host.store.records import (
     InstanceRecord,
     ReleaseRecord,
     TokenRecord,
+    UserRecord,
     VariableRecord,
     environment_place,
 )
-from portway.host.store.schema import apps, instances, releases, tokens, variables
+from portway.host.store.schema import apps, instances, releases, tokens, users, variables
 
 
 class StoreError(Exception):
@@ -245,6 +246,23 @@ class Store:
 
     def forget_tokens(self, app: str) -> None:
         self._run(delete(tokens).where(tokens.c.app == app))
+
+    def users(self) -> list[UserRecord]:
+        """Return every user, by name."""
+        rows = self._all(select(*(users.c[name] for name in UserRecord.__dataclass_fields__)).order_by(users.c.name))
+        return [UserRecord(name, digest, role, tuple(apps_), created) for name, digest, role, apps_, created in rows]
+
+    def add_user(self, name: str, digest: str, role: str, bound: Sequence[str]) -> None:
+        """Add a user. Raises `StoreError` when there is one of that name."""
+        if self._all(select(users.c.name).where(users.c.name == name)):
+            raise StoreError(f"there is a user named {name!r} already: revoke it first, or choose another name")
+        row = {"name": name, "digest": digest, "role": role, "apps": list(bound), "created": int(time.time())}
+        self._run(insert(users).values(row))
+
+    def drop_user(self, name: str) -> bool:
+        """Delete a user; return False when there is none of that name."""
+        with self._begin() as connection:
+            return bool(connection.execute(delete(users).where(users.c.name == name)).rowcount)
 
     @contextlib.contextmanager
     def _begin(self) -> Iterator[Connection]:

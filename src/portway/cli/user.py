@@ -1,0 +1,64 @@
+"""`portway user`: add, list and revoke those who push to apps and clone them."""
+
+import time
+
+import click
+
+from portway.cli.control_client import ask_control
+from portway.cli.options import data_option, output_option, print_json
+
+
+@click.group(no_args_is_help=True)
+def command() -> None:
+    """Add, list and revoke the users of the host: who pushes to its apps, and clones them."""
+
+
+@command.command()
+@click.argument("name")
+@click.option(
+    "--role",
+    type=click.Choice(["viewer", "deployer", "admin"]),
+    required=True,
+    help="A viewer clones, a deployer pushes too, an admin may do everything.",
+)
+@click.option("--app", "apps", multiple=True, metavar="APP", help="An app it may use; repeatable. Default: all apps.")
+@data_option
+@output_option
+def add(name: str, role: str, apps: tuple[str, ...], data: str | None, output: str) -> None:
+    """Add the user NAME and print its token, which is shown once: git asks for it as the password."""
+    from portway.host.management.management_types import NewUser
+
+    made = ask_control(data, "add_user", {"name": name, "role": role, "apps": list(apps)}, NewUser)
+    if output == "json":
+        print_json(made)
+    else:
+        click.echo(made.token)
+
+
+@command.command("list")
+@data_option
+@output_option
+def list_(data: str | None, output: str) -> None:
+    """List the users, without their tokens, which are not kept."""
+    from portway.host.management.management_types import UserList
+
+    found = ask_control(data, "list_users", {}, UserList)
+    if output == "json":
+        print_json(found)
+        return
+    for user in found.users:
+        created = time.strftime("%Y-%m-%d %H:%M", time.localtime(user.created))
+        click.echo(f"{user.name}  {user.role}  {created}  {' '.join(user.apps)}".rstrip())
+
+
+@command.command()
+@click.argument("name")
+@data_option
+@output_option
+def revoke(name: str, data: str | None, output: str) -> None:
+    """Revoke the user NAME: its token is refused from now on."""
+    ask_control(data, "revoke_user", {"name": name}, type(None))
+    if output == "json":
+        print_json({"user": name, "revoked": True})
+    else:
+        click.echo(f"revoked {name}", err=True)

@@ -1,0 +1,75 @@
+"""Passes the requests of git for an app's repository on to control, which answers them. The gate runs no git."""
+
+import asyncio
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from portway.http.asgi import Headers, Receive, Scope, Send
+from portway.http.http_client import HttpClient, UpstreamError
+from portway.http.response import cut_short, send_bytes
+
+GIT_PATH = re.compile(r"/[a-z0-9-]{1,40}\.git/(?:info/refs|git-upload-pack|git-receive-pack)")
+_AT_ONCE = 64  # requests of git; control has limits of its own
+_PASSED = (b"authorization", b"content-type", b"content-encoding", b"git-protocol")
+_RETURNED = (b"content-type", b"cache-control", b"expires", b"pragma", b"www-authenticate", b"retry-after", b"allow")
+_TEXT = (b"content-type", b"text/plain; charset=utf-8")
+_RETRY = (b"retry-after", b"1")
+_BUSY = b"The host serves as many requests of git as it can: try again in a moment.\n"
+_DOWN = b"The host takes no requests of git at the moment: try again in a few seconds.\n"
+
+
+class GitRelay:
+    """Relays to the socket on which control serves git. Both bodies are passed on as they arrive."""
+
+    def __init__(self, socket: Path) -> None:
+        self._client = HttpClient(f"unix:{socket}", "control")
+        self._taken = 0
+
+    async def relay(self, scope: Scope, receive: Receive, send: Send, fields: Mapping[bytes, bytes]) -> None:
+        """Answer one request, whose path matches `GIT_PATH`."""
+        if self._taken >= _AT_ONCE:
+            await send_bytes(send, 503, _BUSY, [_TEXT, _RETRY])
+            return
+        self._taken += 1
+        try:
+            await self._exchange(scope, receive, send, fields)
+        finally:
+            self._taken -= 1
+
+    async def _exchange(self, scope: Scope, receive: Receive, send: Send, fields: Mapping[bytes, bytes]) -> None:
+        query = scope["query_string"].decode("ascii")
+        headers: Headers = [(name, fields[name]) for name in _PASSED if name in fields]
+        try:
+            upload = await self._client.upload(scope["method"], f"{scope['path']}?{query}", headers)
+        except UpstreamError:
+            await send_bytes(send, 503, _DOWN, [_TEXT, _RETRY])
+            return
+        response = upload.response
+
+        async def feed() -> None:
+            """Send the body on, then wait until the client leaves, and end the request at control then, too."""
+            while (message := await receive())["type"] == "http.request":
+                if message["body"]:
+                    await upload.write(message["body"])
+                if not message["more_body"]:
+                    upload.end()
+            await response.close()
+
+        feeding = asyncio.create_task(feed())
+        try:
+            await upload.head()
+            kept = [(name, value) for name, value in response.headers if name in _RETURNED]
+            await send({"type": "http.response.start", "status": response.status, "headers": kept})
+            async for chunk in response.chunks():
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+        except UpstreamError:
+            if response.status:
+                cut_short(send)
+            else:
+                await send_bytes(send, 503, _DOWN, [_TEXT, _RETRY])
+        finally:
+            feeding.cancel()
+            await asyncio.gather(feeding, return_exceptions=True)
+            await response.close()

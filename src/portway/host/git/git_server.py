@@ -1,0 +1,247 @@
+"""Serves the repositories of the apps to git over HTTP: a clone gets what is live, and a push is a deploy.
+
+The gate passes on what it gets for /APP.git; see `host/gate/git_relay.py`. Git itself runs as `git http-backend`.
+"""
+
+import asyncio
+import base64
+import binascii
+import contextlib
+import re
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+
+from portway.host.builds.source import SourceError, app_name
+from portway.host.git.cgi import CgiProgram, ClientLeft
+from portway.host.git.git_command import GitError, git_environment
+from portway.host.git.push import HookPipes, PushRefused, read_question, source_of
+from portway.host.git.repository import Repository
+from portway.host.paths import Paths
+from portway.host.releases.deploy import Deployer
+from portway.host.releases.deploy_error import DeployError
+from portway.host.releases.source_apps import DeployOptions
+from portway.host.store import Cause, Store, StoreError
+from portway.host.users import User, Users
+from portway.http.asgi import Receive, Scope, Send
+from portway.http.response import send_bytes
+
+_PATH = re.compile(r"/([a-z0-9-]{1,40})\.git/(info/refs|git-upload-pack|git-receive-pack)")
+_FILES = re.compile(r"/apps/[^/]+/releases/\d+/(?:src/)?")  # where a release is, below the data directory
+_PULL, _PUSH = "git-upload-pack", "git-receive-pack"
+_PROTOCOL = re.compile(r"version=[0-9]")
+_PUSHES, _PULLS = 4, 16  # at once
+_TEXT = (b"content-type", b"text/plain; charset=utf-8")
+_CHALLENGE = (b"www-authenticate", b'Basic realm="portway", charset="UTF-8"')
+_RETRY = (b"retry-after", b"1")
+
+
+class Refused(Exception):
+    """The request is answered with a status and one sentence, which git shows."""
+
+    def __init__(self, status: int, sentence: str, *headers: tuple[bytes, bytes]) -> None:
+        super().__init__(sentence)
+        self.status = status
+        self.headers = headers
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """A request that its user may make."""
+
+    app: str
+    endpoint: str
+    service: str
+    user: User
+
+
+class GitServer:
+    """The ASGI application behind git.sock."""
+
+    def __init__(
+        self,
+        paths: Paths,
+        store: Store,
+        users: Users,
+        deployer: Deployer,
+        url_of: Callable[[str], str],
+    ) -> None:
+        """`url_of` returns the URL of an app's endpoint."""
+        self._data = str(paths.data)
+        self._store = store
+        self._users = users
+        self._commits = deployer.commits
+        self._deployer = deployer
+        self._url_of = url_of
+        self._running = Counter[str]()  # by service
+        self._pushing = Counter[str]()  # by app
+        self._making = asyncio.Lock()  # of a repository that is made or removed
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        """Do nothing: what is needed is there before."""
+        yield
+
+    def end_streams(self) -> None:
+        """Do nothing: each request ends by itself, or is cancelled."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        try:
+            request = self._read(scope)
+            with self._place(request):
+                await self._serve(request, scope, receive, send)
+        except Refused as refused:
+            await send_bytes(send, refused.status, f"{refused}\n".encode(), [_TEXT, *refused.headers])
+        except (GitError, StoreError, OSError) as error:
+            await send_bytes(send, 500, f"{error}\n".encode(), [_TEXT])
+        except ClientLeft:
+            pass
+
+    def _read(self, scope: Scope) -> _Request:
+        """Return what is asked for, and by whom. Raises `Refused`."""
+        headers = dict(scope["headers"])
+        user = self._user(headers.get(b"authorization", b""))
+        found = _PATH.fullmatch(scope["path"])
+        if found is None:
+            raise Refused(404, "There is nothing at this path; the repository of an app is at /APP.git.")
+        app, endpoint = found.groups()
+        service = (
+            endpoint if endpoint != "info/refs" else scope["query_string"].decode("ascii").removeprefix("service=")
+        )
+        method = "GET" if endpoint == "info/refs" else "POST"
+        if service not in (_PULL, _PUSH):
+            raise Refused(403, "This host speaks git's smart protocol only: upgrade git.")
+        if scope["method"] != method:
+            raise Refused(405, f"This path takes {method}.", (b"allow", method.encode()))
+        if objection := user.objection("deploy" if service == _PUSH else "read", app):
+            raise Refused(403, f"{objection}.")
+        return _Request(app, endpoint, service, user)
+
+    def _user(self, authorization: bytes) -> User:
+        """Return the user whose token is the password of a Basic Authorization (RFC 7617). Raises `Refused`."""
+        scheme, _, encoded = authorization.partition(b" ")
+        with contextlib.suppress(binascii.Error, UnicodeDecodeError):
+            password = base64.b64decode(encoded, validate=True).decode().partition(":")[2]
+            if scheme.lower() == b"basic" and (user := self._users.find(password)) is not None:
+                return user
+        raise Refused(
+            401, "Give the token of a user of this host as the password; `portway user add` makes one.", _CHALLENGE
+        )
+
+    @contextlib.contextmanager
+    def _place(self, request: _Request) -> Iterator[None]:
+        """Take a place among the requests of its kind while the block lasts. Raises `Refused` when all are taken."""
+        service = request.service
+        if self._running[service] >= (_PUSHES if service == _PUSH else _PULLS):
+            raise Refused(503, "The host serves as many requests of git as it can: try again in a moment.", _RETRY)
+        self._running[service] += 1
+        try:
+            yield
+        finally:
+            self._running[service] -= 1
+
+    async def _serve(self, request: _Request, scope: Scope, receive: Receive, send: Send) -> None:
+        repository = self._commits.repository(request.app)
+        if request.service == _PULL:
+            if not await asyncio.to_thread(self._commits.live, request.app):
+                raise Refused(404, _nothing(request.app, is_known=self._store.app(request.app) is not None))
+            async with CgiProgram(_environment(repository, request, scope)) as program:
+                await program.exchange(receive, send)
+            return
+        try:
+            app_name("", request.app)
+        except SourceError as error:
+            raise Refused(404, f"{error}.") from None
+        self._pushing[request.app] += 1
+        try:
+            async with self._making:
+                await asyncio.to_thread(repository.make)
+            await self._push(request, repository, scope, receive, send)
+        finally:
+            self._pushing[request.app] -= 1
+            async with self._making:
+                if request.endpoint == _PUSH and not self._pushing[request.app]:
+                    await asyncio.to_thread(self._commits.clean, request.app)
+
+    async def _push(
+        self, request: _Request, repository: Repository, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        async def answer(question: bytes, tell: Callable[[str], None]) -> bool:
+            return await self._deploy(request, repository, question, tell)
+
+        pipes = HookPipes()
+        try:
+            environment = _environment(repository, request, scope) | pipes.environment
+            async with CgiProgram(environment, pipes.kept) as program:
+                answering = asyncio.create_task(pipes.serve(answer))
+                try:
+                    await program.exchange(receive, send)
+                finally:
+                    answering.cancel()
+                    await asyncio.gather(answering, return_exceptions=True)
+        finally:
+            pipes.close()
+
+    async def _deploy(
+        self, request: _Request, repository: Repository, question: bytes, tell: Callable[[str], None]
+    ) -> bool:
+        """Deploy what a hook asks about, and tell how it goes. Return whether it is live."""
+        app, user = request.app, request.user
+
+        async def report(step: str) -> None:
+            tell_all("-----> ", step)
+
+        def tell_all(prefix: str, text: str) -> None:
+            """Tell the lines of a text, without paths of the host."""
+            for line in _FILES.sub("", text.replace(self._data, "")).splitlines():
+                tell(prefix + line)
+                prefix = " " * len(prefix)
+
+        try:
+            pushed = await asyncio.to_thread(read_question, question, repository)
+            source = await asyncio.to_thread(source_of, pushed, repository, app, user.name)
+            cause = Cause("push", asked_by=user.name, commit=pushed.new)
+            done = await self._deployer.deploy(
+                source, report, DeployOptions(cause=cause, accept=pushed.accepted, pushed_to=app, user=user)
+            )
+        except (PushRefused, DeployError, GitError) as error:
+            tell_all("portway: ", str(error))
+            if self._store.live_release(app) is not None:
+                tell(f"         nothing has changed: {app} goes on with what was live")
+            return False
+        for one in done:
+            seconds = one.duration_ms / 1000
+            tell(f"=====> {self._url_of(one.app)}   release {one.release}, {one.tools} tools, {seconds:.1f}s")
+            if one.token:
+                tell(f"       token {one.token}   (shown once; more with `portway token create {one.app} NAME`)")
+        return True
+
+
+def _environment(repository: Repository, request: _Request, scope: Scope) -> dict[str, str]:
+    """Return the whole environment of the CGI program (RFC 3875 section 4.1)."""
+    headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+    environment = git_environment(repository.path) | {
+        "GATEWAY_INTERFACE": "CGI/1.1",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "REQUEST_METHOD": scope["method"],
+        "PATH_INFO": f"/{repository.path.name}/{request.endpoint}",
+        "QUERY_STRING": f"service={request.service}" if request.endpoint == "info/refs" else "",
+        "CONTENT_TYPE": headers.get(b"content-type", ""),
+        "REMOTE_USER": request.user.name,
+        "GIT_PROJECT_ROOT": str(repository.path.parent),
+        "GIT_HTTP_EXPORT_ALL": "1",
+        "PORTWAY_BUILD": str(repository.path),  # by which a later control finds it, and ends it
+    }
+    del environment["GIT_DIR"]
+    if headers.get(b"content-encoding") == "gzip":
+        environment["HTTP_CONTENT_ENCODING"] = "gzip"
+    if _PROTOCOL.fullmatch(headers.get(b"git-protocol", "")):
+        environment["GIT_PROTOCOL"] = headers[b"git-protocol"]
+    return environment
+
+
+def _nothing(app: str, *, is_known: bool) -> str:
+    if is_known:
+        return f"Nothing of {app} is in git: its live release was made without it. Deploy it again, or push to it."
+    return f"There is no app {app} on this host: push to this address to make it."

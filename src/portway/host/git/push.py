@@ -1,0 +1,146 @@
+"""One push, from the question of its hook to the answer: the transcript of its deploy, and whether it is live.
+
+asked    the hook has told what is pushed; `begin` refuses what cannot be deployed, without waiting
+waiting  for the deploys before it, and deploying; each step is a line of the transcript
+passed   the release is live, and the branch is moved
+refused  the last line says why; git drops the objects of the push
+"""
+
+import asyncio
+import os
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from portway.host.git.commit_source import CommitSource
+from portway.host.git.repository import BRANCHES, OBJECTS, Repository, commit_id
+
+_QUESTION_BYTES = 262_144
+_NONE = re.compile(r"0+")
+_HEADS = "refs/heads/"
+_ACCEPT = "accept="
+
+
+class PushRefused(Exception):
+    """The push is not deployed; the message is one sentence for the one who pushes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """What a hook asks about: a commit for the branch, and the options of the push."""
+
+    old: str
+    new: str
+    branch: str
+    options: list[str] = field(default_factory=list)
+    quarantine: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def accepted(self) -> list[str]:
+        """The changes of a contract that are meant."""
+        return [option.removeprefix(_ACCEPT) for option in self.options if option.startswith(_ACCEPT)]
+
+
+class HookPipes:
+    """The two pipes between a push's hook and control. `environment` and `kept` are for the program that runs it."""
+
+    def __init__(self) -> None:
+        self._asked, asks = os.pipe()
+        hears, self._told = os.pipe()
+        self.kept: tuple[int, ...] = (asks, hears)
+        self.environment = {"PORTWAY_ASKS": str(asks), "PORTWAY_HEARS": str(hears)}
+        self._writer: asyncio.WriteTransport | None = None
+
+    async def serve(self, answer: Callable[[bytes, Callable[[str], None]], Awaitable[bool]]) -> None:
+        """Have `answer` judge what the hook asks, once it does. It is given the question, and prints lines."""
+        for descriptor in self.kept:
+            os.close(descriptor)
+        self.kept = ()
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader()
+        reading, _ = await loop.connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(self._asked, "rb", 0)
+        )
+        writing, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, os.fdopen(self._told, "wb", 0))
+        self._asked = self._told = -1
+        try:
+            question = b""
+            while not _is_whole(question) and len(question) < _QUESTION_BYTES:
+                if not (piece := await reader.read(_QUESTION_BYTES)):
+                    return  # git has refused the push, or had nothing to update
+                question += piece
+            if await answer(question, lambda line: writing.write(f" {_plain(line)}\n".encode())):
+                writing.write(b"ok\n")
+        finally:
+            reading.close()
+            writing.close()
+
+    def close(self) -> None:
+        """Close what `serve` has not taken over."""
+        for descriptor in (*self.kept, self._asked, self._told):
+            if descriptor >= 0:
+                os.close(descriptor)
+
+
+def _is_whole(question: bytes) -> bool:
+    return question.partition(b"\0")[2].endswith(b"\0\0")
+
+
+def _plain(line: str) -> str:
+    """Return a line without characters by which a terminal could be steered."""
+    return "".join(character if character.isprintable() else " " for character in line)
+
+
+def read_question(question: bytes, repository: Repository) -> Pushed:
+    """Return what is pushed. Raises `PushRefused`, when it is not one commit for the branch, and `GitError`."""
+    lines, _, rest = question.partition(b"\0")
+    refs = [line.split(" ", 2) for line in lines.decode(errors="replace").splitlines()]
+    names = [name for _, _, name in refs]
+    branches = [name.removeprefix(_HEADS) for name in names if name.startswith(_HEADS)]
+    branch = repository.branch()
+    if not repository.head() and len(names) == 1 and branches and branches[0] in BRANCHES:
+        branch = branches[0]
+    if names != [_HEADS + branch]:
+        other = next(name for name in names if name != _HEADS + branch)
+        raise PushRefused(
+            f"only the branch {branch} is deployed, alone, and this push has {other}: push it as "
+            f"`git push REMOTE HEAD:{branch}`"
+        )
+    old, new, _ = refs[0]
+    if _NONE.fullmatch(new):
+        raise PushRefused(f"the branch {branch} is not deleted: `portway destroy` removes the app")
+    environment = dict(entry.partition("=")[::2] for entry in rest.decode(errors="surrogateescape").split("\0"))
+    quarantine = {name: environment[name] for name in OBJECTS if name in environment}
+    return Pushed(
+        "" if _NONE.fullmatch(old) else commit_id(old), commit_id(new), branch, _options(environment), quarantine
+    )
+
+
+def _options(environment: dict[str, str]) -> list[str]:
+    """Return the options of the push. Raises `PushRefused` for one that is unknown."""
+    options = []
+    for number in range(int(environment.get("GIT_PUSH_OPTION_COUNT", "0"))):
+        option = environment.get(f"GIT_PUSH_OPTION_{number}", "")
+        if option != "force" and not option.startswith(_ACCEPT):
+            raise PushRefused(f"there is no push option {option[:40]!r}: give -o force or -o accept=ID")
+        options.append(option)
+    return options
+
+
+def source_of(pushed: Pushed, repository: Repository, app: str, user: str) -> CommitSource:
+    """Return the source of a push. Raises `PushRefused` for one that would drop commits, and `GitError`."""
+    held = Repository(repository.path, pushed.quarantine)
+    forced = "force" in pushed.options
+    if pushed.old and not forced and not held.has_ancestor(pushed.new, pushed.old):
+        raise PushRefused(
+            f"the push drops {pushed.old[:7]}, which is deployed: merge it, or replace it by "
+            "`git push --force -o force`; its release stays, for `portway rollback`"
+        )
+    return CommitSource(
+        held,
+        pushed.new,
+        pushed.branch,
+        f"git push of {pushed.new[:7]} by {user}",
+        app,
+        replaces=pushed.old if forced else "",
+    )

@@ -1,0 +1,101 @@
+"""The commit of each release: recorded before the release is live, and the branch follows what is live.
+
+A commit is held by a ref of the release that was built from it, which is written before that release goes live. So
+what the store calls live has its commit whenever the host ends, and the branch is moved there at the latest when it
+starts again.
+"""
+
+import contextlib
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from portway.host.builds.source import Source
+from portway.host.files import remove_tree
+from portway.host.git.commit_source import CommitSource
+from portway.host.git.git_command import GitError
+from portway.host.git.repository import Repository
+from portway.host.paths import Paths
+from portway.host.store import Store
+
+_LEFTOVERS = ("objects/incoming-*", "objects/tmp_objdir-*")  # quarantines: git leaves them when it is told to end
+_LOCKS = ("*.lock", "refs/**/*.lock")
+
+
+@dataclass(frozen=True, slots=True)
+class NewCommit:
+    """The commit of a release that is being made; its objects are in the quarantine of `repository`."""
+
+    id: str
+    repository: Repository
+
+
+class ReleaseCommits:
+    """The commits in the repositories of all apps. Every method runs git: call it on a thread."""
+
+    def __init__(self, paths: Paths, store: Store) -> None:
+        self._paths = paths
+        self._store = store
+
+    def repository(self, app: str) -> Repository:
+        return Repository(self._paths.repository(app))
+
+    def live(self, app: str) -> str:
+        """Return the commit of the live release, empty when there is none. Raises `GitError`."""
+        record, repository = self._store.live_release(app), self.repository(app)
+        if record is None or not repository.exists:
+            return ""
+        return repository.of_release(record.build)
+
+    def record(self, app: str, source: Source, copy: Path, objects: Path) -> NewCommit | None:
+        """Return the commit of a source that was copied to `copy`; None when there is no git.
+
+        What it writes goes to `objects`. Raises `SourceError` for a push that lacks what is live, and `GitError`.
+        """
+        if shutil.which("git") is None and not isinstance(source, CommitSource):
+            return None
+        repository, live = self.repository(app), self.live(app)
+        repository.make()
+        if isinstance(source, CommitSource):
+            found = NewCommit(source.commit, repository.reading(source.repository))
+            if source.repository.path == repository.path:
+                found = NewCommit(source.commit, source.repository)
+                source.refuse_loss(live)
+            return found
+        objects.mkdir(exist_ok=True)
+        writing = repository.writing(objects)
+        message = f"Deploy {source.name}\n\nRecorded by Portway from {source.location}.\n"
+        return NewCommit(writing.commit_folder(copy, message, live), writing)
+
+    def keep(self, number: int, commit: NewCommit) -> None:
+        """Hold the commit of a release that is about to go live. Raises `GitError`."""
+        commit.repository.keep(commit.id, number)
+
+    def follow(self, app: str) -> None:
+        """Let the branch point at what is live, and forget the commits of releases that are gone. Raises `GitError`."""
+        repository, live = self.repository(app), self.live(app)
+        if not live:
+            return
+        if repository.head() != live:
+            repository.set_live(live)
+        repository.hold_only({record.number for record in self._store.releases(app)})
+        repository.tidy()
+
+    def mend(self) -> None:
+        """At the start: remove what an interrupted push has left, and let each branch point at what is live."""
+        for path in self._paths.data.glob("apps/*/git"):
+            for lock in (each for pattern in _LOCKS for each in path.glob(pattern)):
+                lock.unlink()
+            self.clean(path.parent.name)
+            with contextlib.suppress(GitError):  # the log has it
+                self.follow(path.parent.name)
+
+    def clean(self, app: str) -> None:
+        """Remove what ended pushes have left: all of it, if the app was not made. Only while none is under way."""
+        repository = self._paths.repository(app)
+        for leftover in (each for pattern in _LEFTOVERS for each in repository.glob(pattern)):
+            remove_tree(leftover)
+        if self._store.app(app) is None:
+            remove_tree(repository)
+            with contextlib.suppress(OSError):
+                self._paths.app(app).rmdir()

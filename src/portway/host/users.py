@@ -1,0 +1,77 @@
+"""The users of a host, and the one place that says what each of them may do to an app."""
+
+import re
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from portway.auth.tokens import digest
+from portway.host.builds.source import SourceError, app_name
+from portway.host.new_token import new_token
+from portway.host.store import Store, UserRecord
+
+Role = Literal["viewer", "deployer", "admin"]
+"""A viewer reads apps, a deployer also deploys them, an admin may do everything."""
+
+Action = Literal["read", "deploy"]
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+
+
+class UserError(Exception):
+    """A user cannot be made or found; the message is one sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A person or program with a token of this host. `apps` are those it is bound to; none: every app, new ones too."""
+
+    name: str
+    role: Role
+    apps: tuple[str, ...] = ()
+
+    def objection(self, action: Action, app: str) -> str | None:
+        """Return why the user may not do this to the app, None when it may."""
+        if action == "deploy" and self.role == "viewer":
+            return f"{self.name} is a viewer, and may not deploy: ask for a user with the role deployer"
+        if self.apps and app not in self.apps:
+            return f"{self.name} may not use the app {app}, only {', '.join(self.apps)}"
+        return None
+
+
+class Users:
+    """The users in the store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def add(self, name: str, role: str, apps: list[str]) -> str:
+        """Add a user and return its token, of which only the digest is kept. Raises `UserError` or `StoreError`."""
+        if not _NAME.fullmatch(name):
+            raise UserError("give the user a name of 1 to 64 letters, digits and any of . _ @ -")
+        if role not in get_args(Role):
+            raise UserError(f"there is no role {role!r}: give viewer, deployer or admin")
+        if role == "admin" and apps:
+            raise UserError("an admin may use every app: leave the apps out, or make a deployer")
+        try:
+            bound = sorted({app_name("", app) for app in apps})
+        except SourceError as error:
+            raise UserError(str(error)) from None
+        token = new_token("pwu_")
+        self._store.add_user(name, digest(token), role, bound)
+        return token
+
+    def all(self) -> list[UserRecord]:
+        return self._store.users()
+
+    def revoke(self, name: str) -> None:
+        """Delete a user: its token is refused from now on. Raises `UserError` or `StoreError`."""
+        if not self._store.drop_user(name):
+            raise UserError(f"there is no user named {name!r}: see `portway user list`")
+
+    def find(self, token: str) -> User | None:
+        """Return the user of a token. Raises `StoreError`."""
+        wanted = digest(token)
+        return next((_user(record) for record in self.all() if record.digest == wanted), None)
+
+
+def _user(record: UserRecord) -> User:
+    return User(record.name, record.role, record.apps)  # type: ignore[arg-type]  # `add` has checked it

@@ -1,0 +1,82 @@
+"""Users: how they are added, listed and revoked, and what each role may do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from portway.host.store import Store, StoreError
+from portway.host.users import User, UserError, Users
+from tests.host.running_host import host
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = Store(tmp_path / "portway.db")
+    yield store
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("user", "reads", "deploys"),
+    [
+        (User("vera", "viewer"), True, False),
+        (User("vera", "viewer", ("other",)), False, False),
+        (User("dora", "deployer"), True, True),
+        (User("dora", "deployer", ("weather",)), True, True),
+        (User("dora", "deployer", ("other",)), False, False),
+        (User("anna", "admin"), True, True),
+    ],
+)
+def test_a_role_says_what_a_user_may_do_to_an_app(user: User, reads: bool, deploys: bool) -> None:
+    assert (user.objection("read", "weather") is None, user.objection("deploy", "weather") is None) == (reads, deploys)
+
+
+def test_a_user_is_found_by_its_token_until_it_is_revoked(store: Store) -> None:
+    users = Users(store)
+    token = users.add("dora", "deployer", ["weather", "news", "weather"])
+    assert users.find(token) == User("dora", "deployer", ("news", "weather"))
+    assert users.find(token[:-1]) is None
+    users.revoke("dora")
+    assert users.find(token) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "role", "apps", "told"),
+    [
+        ("a b", "viewer", [], "give the user a name of 1 to 64 letters, digits and any of . _ @ -"),
+        ("-dora", "viewer", [], "give the user a name of 1 to 64 letters, digits and any of . _ @ -"),
+        ("dora", "owner", [], "there is no role 'owner': give viewer, deployer or admin"),
+        ("dora", "admin", ["weather"], "an admin may use every app: leave the apps out, or make a deployer"),
+        ("dora", "viewer", ["../x"], "'../x' cannot name an app: give --name up to 40"),
+        ("ada", "viewer", [], "there is a user named 'ada' already: revoke it first, or choose another name"),
+    ],
+)
+def test_a_user_that_cannot_be_is_refused(store: Store, name: str, role: str, apps: list[str], told: str) -> None:
+    users = Users(store)
+    users.add("ada", "admin", [])
+    with pytest.raises((UserError, StoreError)) as refused:
+        users.add(name, role, apps)
+    assert str(refused.value).startswith(told)
+    assert [user.name for user in users.all()] == ["ada"]
+
+
+def test_the_command_line_adds_lists_and_revokes_users(tmp_path: Path) -> None:
+    with host(tmp_path / "data") as running:
+        token = running.portway("user", "add", "dora", "--role", "deployer", "--app", "weather").stdout.strip()
+        assert token.startswith("pwu_")
+        made = json.loads(running.portway("user", "add", "vera", "--role", "viewer", "-o", "json").stdout)
+        assert (made["name"], made["role"], made["apps"]) == ("vera", "viewer", [])
+        listed = running.portway("user", "list").stdout
+        assert [line.split()[:2] for line in listed.splitlines()] == [["dora", "deployer"], ["vera", "viewer"]]
+        assert listed.splitlines()[0].endswith(" weather")
+        assert running.portway("user", "revoke", "vera").stderr == "revoked vera\n"
+        again = running.portway("user", "revoke", "vera")
+        assert again.returncode == 1
+        assert again.stderr == "Error: there is no user named 'vera': see `portway user list`\n"
+        users = json.loads(running.portway("user", "list", "-o", "json").stdout)["users"]
+        assert [user["name"] for user in users] == ["dora"]
+        assert token.encode() not in b"".join(path.read_bytes() for path in running.paths.data.glob("portway.db*"))
