@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from portway.host.gate.call_record import Line
 from portway.host.logs import log_file
 from portway.host.logs.log_entry import LogPage, Selection
 from portway.host.logs.log_file import LogFile, previous
@@ -23,6 +25,7 @@ from tests.host.log_writer import log_writer
 from tests.support import eventually
 
 CREATED = "2026-01-31T12:00:00.000Z"
+ANY = Selection()
 
 
 @pytest.fixture
@@ -37,10 +40,12 @@ def paths(tmp_path: Path) -> Iterator[Paths]:
         yield Paths(tmp_path / "data", Path(run) / "run")
 
 
-def read(release: Release, count: int | None, cursor: str = "", *, unfinished: bool = False) -> LogPage:
+def read(
+    release: Release, count: int | None, cursor: str = "", *, unfinished: bool = False, selection: Selection = ANY
+) -> LogPage:
     with ExitStack() as stack:
-        sources = open_sources("app", [(release, CREATED)], release.directory / "calls", Selection(), stack)
-        return read_page(sources, count, "", cursor, unfinished=unfinished)
+        sources = open_sources("app", [(release, CREATED)], release.directory / "calls", selection, stack)
+        return read_page(sources, count, selection.since, cursor, unfinished=unfinished)
 
 
 def texts(
@@ -155,3 +160,70 @@ def test_what_is_written_while_no_log_writer_runs_is_written_by_the_next(paths: 
 
 def test_no_log_is_no_error(release: Release) -> None:
     assert texts(release, 10) == []
+
+
+def test_lines_of_an_older_host_have_the_time_of_their_release(release: Release) -> None:
+    release.log.write_text("2026 was written by nobody\nplain\n2026-02-01T00:00:00.000Z 0a1b2c3d stamped\n")
+    found = [(entry.time, entry.instance, entry.text) for entry in read(release, None).entries]
+    assert found == [
+        (CREATED, None, "2026 was written by nobody"),
+        (CREATED, None, "plain"),
+        ("2026-02-01T00:00:00.000Z", "0a1b2c3d", "stamped"),
+    ]
+
+
+@pytest.mark.parametrize("minute", [0, 1, 17, 39, 40, 41, 58, 59])
+@pytest.mark.parametrize("count", [None, 7])
+def test_what_is_not_older_than_a_time_is_found_in_large_files(
+    release: Release, minute: int, count: int | None
+) -> None:
+    lines = [f"2026-02-01T00:{number // 500:02d}:00.000Z 0a1b2c3d {number} {'x' * 40}" for number in range(30_000)]
+    previous(release.log).write_text("\n".join(lines[:20_000]))
+    release.log.write_text("".join(f"{line}\n" for line in lines[20_000:]))
+    selection = Selection(since=f"2026-02-01T00:{minute:02d}:00.000Z")
+    wanted = [line.split(" ", 2)[2] for line in lines if line >= selection.since]
+    cursor, found = "", []
+    while True:
+        page = read(release, count, cursor, selection=selection)
+        cursor, found = page.cursor, found + [entry.text for entry in page.entries]
+        if not page.more:
+            break
+    assert found == (wanted if count is None else wanted[-count:])
+
+
+def test_a_very_long_line_is_kept_in_pieces_that_name_their_instance(release: Release) -> None:
+    log = LogFile(release.log)
+    for _ in range(5):
+        log.append("a", b"x" * 64 * 1024, "0a1b2c3d")
+    log.append("a", b"end\n", "0a1b2c3d")
+    log.close()
+    entries = read(release, None).entries
+    assert "".join(entry.text or "" for entry in entries) == "x" * 5 * 64 * 1024 + "end"
+    assert {entry.instance for entry in entries} == {"0a1b2c3d"}
+    assert max(len(entry.text or "") for entry in entries) <= 128 * 1024
+
+
+def test_logs_are_joined_by_time_and_a_reader_goes_on_when_old_calls_are_dropped(release: Release) -> None:
+    calls = release.directory / "calls"
+    calls.mkdir()
+
+    def call(number: int, app: str = "app") -> str:
+        line = Line(seq=number, time=f"2026-02-01T00:0{number}:00.000Z", app=app, name=f"n{number}")
+        return msgspec.json.encode(line).decode()
+
+    for number in (1, 3):
+        (calls / f"{number:012d}.jsonl").write_text(
+            f"{call(number)}\n{call(number, 'other')}\nnot JSON\n{call(number + 1)}\n"
+        )
+    release.build_log.write_text("2026-02-01T00:00:00.000Z - built\n")
+    release.log.write_text("".join(f"2026-02-01T00:0{number}:30.000Z 0a1b2c3d {number}\n" for number in (1, 4)))
+    page = read(release, None)
+    assert [entry.text or entry.name for entry in page.entries] == ["built", "n1", "1", "n2", "n3", "n4", "4"]
+    first = read(release, None, selection=Selection(kind="call", since="2026-02-01T00:02:00.000Z"))
+    assert [entry.name for entry in first.entries] == ["n2", "n3", "n4"]
+    cursor = read(release, 3, selection=Selection(kind="call")).cursor
+    (calls / "000000000001.jsonl").unlink()
+    (calls / "000000000003.jsonl").unlink()
+    (calls / "000000000005.jsonl").write_text(f"{call(5)}\n")
+    (calls / "000000000006.jsonl").write_text(f"{call(6)}\n")
+    assert [entry.name for entry in read(release, 0, cursor).entries if entry.kind == "call"] == ["n5", "n6"]

@@ -130,7 +130,7 @@ def test_a_follower_sees_what_comes_through_a_deploy(running: Host, tmp_path: Pa
         follower.wait_for(r"\| portway: writer on ", within=10)
         running.call("watched", "write", "", text="still one\n")
         follower.wait_for(r" watched\.[0-9a-f]{8} \| still one$", within=10)
-        follower.wait_for(r"\| tools/call write ok 200 \d+ms anonymous$", within=10)
+        follower.wait_for(r"\| tools/call write ok 200 \d+ms anonymous [0-9a-f]{8}$", within=10)
         running.deploy(folder, "watched")
         running.call("watched", "write", "", text="two\n")
         follower.wait_for(r"\| two$", within=10)

@@ -93,11 +93,13 @@ def command(app: str, follow: bool, lines: int | None, data: str | None, output:
 
 
 def _text(app: str, entry: LogEntry) -> str:
-    return f"{entry.time} {app}.{entry.instance or entry.kind} | {entry.text if entry.kind != 'call' else _call(entry)}"
+    if entry.kind == "call":
+        return f"{entry.time} {app}.call | {_call(entry)}"
+    return f"{entry.time} {app}.{entry.instance or entry.kind} | {entry.text}"
 
 
 def _call(entry: LogEntry) -> str:
     """Return a call as one line. Its names are the client's: what a terminal would act on is escaped."""
-    words = [entry.method, entry.name, entry.outcome, entry.status, f"{entry.ms:.0f}ms", entry.caller]
+    words = [entry.method, entry.name, entry.outcome, entry.status, f"{entry.ms:.0f}ms", entry.caller, entry.instance]
     line = " ".join(str(word) for word in words if word)
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in line)

@@ -23,6 +23,21 @@ class LogPart:
     size: int
 
 
+@dataclass(frozen=True, slots=True)
+class LineFilter:
+    """What each wanted line holds, and what none of them does, so that few lines of many are decoded."""
+
+    wanted: tuple[bytes, ...] = ()
+    unwanted: bytes = b""
+
+    def passes_block(self, block: bytes) -> bool:
+        """Return whether some lines together may hold a wanted one."""
+        return all(words in block for words in self.wanted)
+
+    def passes(self, line: bytes) -> bool:
+        return self.passes_block(line) and not (self.unwanted and self.unwanted in line)
+
+
 def open_parts(paths: Iterable[Path], stack: ExitStack) -> list[LogPart]:
     """Open those of the files that exist, to be closed by `stack`."""
     parts = []
@@ -52,9 +67,9 @@ def end_of(parts: list[LogPart], *, unfinished: bool) -> Place:
 
 
 def lines_forward(
-    parts: list[LogPart], start: Place, needle: bytes, *, unfinished: bool
+    parts: list[LogPart], start: Place, lines: LineFilter, *, unfinished: bool
 ) -> Iterator[tuple[bytes | None, Place]]:
-    """Yield each line from `start` on, with the place after it; None for a line, or a block, without `needle`.
+    """Yield each line from `start` on that is wanted, with the place after it; and None, with that after each block.
 
     A line longer than a block comes in pieces. What follows the last newline is a line if `unfinished`.
     """
@@ -70,20 +85,18 @@ def lines_forward(
                 if is_end:
                     break
                 whole = len(data)
-            block = data[:whole]
-            if needle not in block:
-                yield None, (index, offset + whole)
-            else:
-                end = offset
-                for line in block.removesuffix(b"\n").split(b"\n"):
-                    end += len(line) + 1
-                    yield line if needle in line else None, (index, min(end, offset + whole))
+            block, end = data[:whole], offset
+            for line in block.removesuffix(b"\n").split(b"\n") if lines.passes_block(block) else ():
+                end += len(line) + 1
+                if lines.passes(line):
+                    yield line, (index, min(end, offset + whole))
+            yield None, (index, offset + whole)
             offset += whole
         index, offset = index + 1, 0
 
 
-def lines_backward(parts: list[LogPart], end: Place, needle: bytes) -> Iterator[tuple[bytes, Place]]:
-    """Yield each line before `end`, the last one first, with the place where it begins; not those without `needle`."""
+def lines_backward(parts: list[LogPart], end: Place, lines: LineFilter) -> Iterator[tuple[bytes, Place]]:
+    """Yield each line before `end`, the last one first, with the place where it begins, if it is wanted."""
     index, offset = end
     while index >= 0 and parts:
         part = parts[index]
@@ -96,12 +109,12 @@ def lines_backward(parts: list[LogPart], end: Place, needle: bytes) -> Iterator[
                 rest, offset = block, start
                 continue
             rest = block[:cut]
-            if needle in block[cut:]:
+            if lines.passes_block(block[cut:]):
                 whole = block[cut:].removesuffix(b"\n")
                 begin = start + cut + len(whole) + 1
                 for line in reversed(whole.split(b"\n")):
                     begin -= len(line) + 1
-                    if needle in line:
+                    if lines.passes(line):
                         yield line, (index, begin)
             offset = start
         index -= 1

@@ -60,7 +60,7 @@ class _Reading:
     def __init__(self, source: LogSource, place: Place, unfinished: bool) -> None:
         self._source = source
         self._place = self._after_head = place
-        self._lines = lines_forward(source.parts, place, source.needle, unfinished=unfinished)
+        self._lines = lines_forward(source.parts, place, source.lines, unfinished=unfinished)
         self.head: LogEntry | None = None
         self._find()
 
@@ -106,7 +106,7 @@ def _first_places(sources: Sequence[LogSource], count: int | None, since: str, *
 
     def entries(number: int) -> Iterator[tuple[str, int, Place]]:
         source = sources[number]
-        for line, place in lines_backward(source.parts, places[number], source.needle):
+        for line, place in lines_backward(source.parts, places[number], source.lines):
             if place < begins[number]:
                 return
             if entry := source.read(line):

@@ -11,25 +11,26 @@ import msgspec
 from portway.host.gate.call_record import SUCCESSES, Line
 from portway.host.logs.log_entry import LogEntry, Selection
 from portway.host.logs.log_file import previous
-from portway.host.logs.log_lines import LogPart, open_parts
+from portway.host.logs.log_lines import LineFilter, LogPart, open_parts
 from portway.host.logs.stamp import read_stamp
 from portway.host.releases.release import Release
 
+_ALL = LineFilter()
 _decode_line = msgspec.json.Decoder(Line).decode
 
 
 class LogSource(ABC):
-    """One log, with its open files, oldest first. `key` names it in a cursor; each wanted line holds `needle`.
+    """One log, with its open files, oldest first. `key` names it in a cursor; `lines` are those that may be wanted.
 
     A reader whose file is gone goes on with the oldest if files are only ever deleted, else with the newest.
     """
 
     only_deleted = False
 
-    def __init__(self, key: str, parts: list[LogPart], selection: Selection, needle: bytes = b"") -> None:
+    def __init__(self, key: str, parts: list[LogPart], selection: Selection, lines: LineFilter = _ALL) -> None:
         self.key = key
         self.parts = parts
-        self.needle = needle
+        self.lines = lines
         self._selection = selection
 
     @abstractmethod
@@ -75,7 +76,11 @@ class _Calls(LogSource):
     only_deleted = True
 
     def __init__(self, files: Sequence[Path], app: str, selection: Selection, stack: ExitStack) -> None:
-        super().__init__("calls", open_parts(files, stack), selection, b'"app":"%b"' % app.encode())
+        wanted = [b'"app":' + msgspec.json.encode(app)]
+        if selection.tool:
+            wanted.append(b'"name":' + msgspec.json.encode(selection.tool))
+        unwanted = b'"outcome":"ok"' if selection.failed else b""
+        super().__init__("calls", open_parts(files, stack), selection, LineFilter(tuple(wanted), unwanted))
 
     def time_of(self, line: bytes) -> str:
         try:

@@ -22,7 +22,7 @@ from portway.host.timestamps import to_the_second
 
 _READERS = 2  # threads that read logs at once
 _WAIT_SECONDS = 10.0
-_LOOK_SECONDS = 0.25
+_LOOK_SECONDS = 0.5
 _BETWEEN_LINES = "\n\0\n"  # in no line, and in no variable
 
 
