@@ -2,8 +2,6 @@
 
 import contextlib
 import json
-import re
-import shlex
 import statistics
 import tempfile
 import time
@@ -14,7 +12,6 @@ from pathlib import Path
 import psutil
 
 from benchmarks.measure import (
-    ROOT,
     BenchError,
     Command,
     Endpoint,
@@ -451,40 +448,3 @@ def gate(bench: Bench) -> Findings:
         " only passes on, with no access log. CPU is of the gate's process and of Caddy's alone."
     )
     return Findings(verdicts, header, table, commands, [note])
-
-
-# What is deployed (the last two are of docs/guide.md): its folder, its bar in seconds, the era of the call, commands.
-DEPLOYED = (
-    ("examples/weather", 5, "legacy", ()),
-    ("weather", 7, "modern", ("--build", "pip install -r requirements.txt", "--start", "python server.py")),
-    ("weather-node", 8, "legacy", ("--build", "npm install", "--start", "node server.js")),
-)
-GUIDE_FILE = re.compile(r"^```\w+ (\S+/(?:server|requirements|package)\.\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-
-
-@row("deploy", "Folder → answered call through the gate, warm caches")
-def deploy(bench: Bench) -> Findings:
-    verdicts, table, commands = [], [], []
-    with hosted() as host, tempfile.TemporaryDirectory(prefix="portway-bench-") as guide:
-        for name, content in GUIDE_FILE.findall(Path(ROOT, "docs/guide.md").read_text()):
-            Path(guide, name).parent.mkdir(exist_ok=True)
-            Path(guide, name).write_text(content)
-        for index, (folder, bar, era, options) in enumerate(DEPLOYED):
-            path = folder if folder.startswith("examples") else str(Path(guide, folder))
-            token, seconds = "", []
-            for _ in range(1 + min(bench.settings.starts, 5)):  # the first fills the caches
-                name = f"weather{index}"
-                arguments = ("deploy", path, "--name", name, "--data", host.data, "-o", "json", *options)
-                started = time.perf_counter()
-                done = json.loads(output_of(Command((OUR_PYTHON, "-m", "portway", *arguments))))
-                token = done.get("token", token)
-                target = replace(host.weather, path=f"/{name}/mcp", token=token, era=era)
-                seconds.append(target.first_answer(host.up, started))
-                bench.say(f"deploy {folder} {seconds[-1]:.2f} s")
-            middle = statistics.median(warm := seconds[1:])
-            what = folder if path == folder else f"the guide's {'Express' if 'node' in folder else 'FastMCP'} server"
-            figure = f"seconds from `portway deploy` to the answer, {what}"
-            verdicts.append(Verdict(figure, number(middle), bar=f"≤ {bar} s", met=middle <= bar))
-            table.append((what, str(len(warm)), number(middle), number(min(warm)), number(max(warm))))
-            commands.append(f"{OUR_PYTHON} -m portway deploy {folder} {shlex.join(options)}".strip())
-    return Findings(verdicts, ("folder", "deploys", "median s", "least s", "most s"), table, commands)

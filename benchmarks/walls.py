@@ -12,9 +12,10 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks.deploys import ROWS
 from benchmarks.measure import BenchError, Command, Endpoint, cpu_of, free_port, running
 from benchmarks.report import OUR_PYTHON, Findings, Verdict, at_most, number
-from benchmarks.rows import ROWS, Bench, row, under_load
+from benchmarks.rows import Bench, row, under_load
 from portway.host.paths import Paths
 from portway.host.releases.release import Release
 from portway.host.sandbox.bubblewrap import wrapped
@@ -31,7 +32,7 @@ services:
   x-portway: {limits: {memoryMB: 128, processes: 40, diskMB: 16}}
 """
 _SERVER = """
-import os, subprocess, threading, time
+import os, subprocess, sys, threading, time
 from portway import Server
 
 server = Server("neighbour")
@@ -59,6 +60,11 @@ def disk():
             file.write(b"x" * 1_000_000)
 
 
+def burn():
+    for _ in range(8):
+        subprocess.Popen([sys.executable, "-c", "while True: pass"])
+
+
 def quiet():
     pass
 
@@ -71,6 +77,7 @@ _KINDS = {
     "forks": "starts processes",
     "log": "floods its log",
     "disk": "fills its disk",
+    "burn": "keeps all processors busy",
 }
 
 
@@ -101,7 +108,7 @@ def _weather_beside(folder: Path, kind: str) -> Iterator[tuple[Endpoint, psutil.
             yield weather, gate
 
 
-@row("neighbours", "An app beside one that leaks memory, forks, floods its log, fills its disk quota")
+@row("neighbours", "An app beside one that leaks memory, forks, floods its log, fills its disk quota, burns CPU")
 def neighbours(bench: Bench) -> Findings:
     found = {}
     with tempfile.TemporaryDirectory(prefix="portway-neighbour-") as folder:
@@ -115,7 +122,7 @@ def neighbours(bench: Bench) -> Findings:
     ]
     table: list[tuple[str, ...]] = [(kind, *cost.cells()) for kind, cost in found.items()]
     header = ("neighbour", "calls/s", "CPU µs/call", "p50 ms", "p99 ms")
-    note = "Each answer is checked. The neighbour is ended at its limits, and started again."
+    note = "Each answer is checked. A neighbour is ended at its limits, and started again; eight processes burn CPU."
     return Findings(verdicts, header, table, [f"{OUR_PYTHON} -m portway up examples/weather NEIGHBOUR"], [note])
 
 

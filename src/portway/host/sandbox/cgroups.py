@@ -179,7 +179,7 @@ def groups_in(places: Mapping[str, Path], name: str, processes: Callable[[], Ite
         _enable(base, works)
         return Cgroups(2, dict.fromkeys(works, base / name))
     tops: dict[str, Path] = {}
-    failure = OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+    failure: OSError | None = None
     for controller in CONTROLLERS:
         try:
             if controller in places:
@@ -187,9 +187,9 @@ def groups_in(places: Mapping[str, Path], name: str, processes: Callable[[], Ite
                 tops[controller] = places[controller] / name
         except OSError as error:
             failure = error
-    if not tops:
+    if failure is not None and not tops:
         raise failure
-    return Cgroups(1, tops)
+    return Cgroups(1, tops, "" if tops else "no cgroup is delegated to the host")
 
 
 def _move(base: Path, target: Path, processes: Callable[[], Iterable[int]]) -> None:
