@@ -71,7 +71,7 @@ class List:
 
 
 _ONE_MACHINE = "the host runs on this machine"
-_FROM_GIT = "no git push deploys an app yet"
+_FROM_GIT = "what is pushed here is always deployed"
 _NO_PREVIEWS = "there are no previews"
 
 _FROM_SERVICE = Section(
@@ -231,7 +231,7 @@ SERVICE = Section(
         Field("scaling", _SCALING, "its `minInstances` takes the place of `numInstances`", "scaling"),
         Field("disk", _DISK, "a folder that outlives releases", "disk"),
         Field("envVars", ENV_VARS, "the variables of the app", "env_vars"),
-        Field("buildFilter", _BUILD_FILTER, "kept for deploys by a git push, which are not there yet", "build_filter"),
+        Field("buildFilter", _BUILD_FILTER, "kept for linked repositories, which are not there yet", "build_filter"),
         Field("x-portway", PORTWAY, "what Render does not have", "portway"),
         Field("autoDeployTrigger", choice("commit", "checksPass", "off", also={"false": "off"}), no_effect=_FROM_GIT),
         Field("autoDeploy", FLAG, instead="autoDeployTrigger"),
