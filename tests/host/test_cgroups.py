@@ -6,6 +6,7 @@ import asyncio
 import re
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,8 @@ from portway.host.paths import Paths
 from portway.host.processes import descendants, processor_ticks
 from portway.host.releases.release import Release
 from portway.host.sandbox.cgroup_mounts import CONTROLLERS, own_places
-from portway.host.sandbox.cgroups import groups_in
-from portway.host.sandbox.walls import Walls
+from portway.host.sandbox.cgroups import Cgroups, groups_in
+from portway.host.sandbox.walls import NO_WALLS, Walls
 from tests.host.required_walls import required_walls
 from tests.support import eventually
 
@@ -239,3 +240,11 @@ def test_version_2_has_the_hosts_own_processes_in_a_group_of_their_own(tmp_path:
     assert (own / "cgroup.procs").read_text() == "7"
     (own / "cgroup.controllers").write_text("memory pids cpu")
     assert groups_in({"": own}, "portway-x", lambda: [7]).tops["cpu"] == base / "portway-x", "also for the next control"
+
+
+def test_a_limit_of_processors_that_has_no_effect_is_told() -> None:
+    told = "the limit of 0.5 processor cores has no effect here (not tried)"
+    assert NO_WALLS.unkept(UseLimits(cpu=0.5)) == [told]
+    assert NO_WALLS.unkept(UseLimits()) == []
+    works = replace(NO_WALLS, cgroups=Cgroups(2, {"cpu": Path("/group")}))
+    assert works.unkept(UseLimits(cpu=0.5)) == []

@@ -151,6 +151,7 @@ class ReleaseMaker:
         start = msgspec.structs.replace(start, variables=start.variables | copy.variables)
         await steps.done("build", start.name)
         await steps.done("walls", "; ".join(walls.lines()))
+        await steps.warn(walls.unkept(release.config.limits))
         if walls.network.stands and needs_loopback(build_environment(self._paths), self._paths):
             await steps.note(
                 "builds share the host's network, as an index, registry or proxy of theirs is on its loopback"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from portway.host.app_config import UseLimits
 from portway.host.paths import Paths
 from portway.host.releases.release import Release
 from portway.host.sandbox.bubblewrap import Bubblewrap, wrapped
@@ -65,6 +66,12 @@ class Walls:
                 f"{what} is refused, as every app here could read it ({self.files.how}): mend that, "
                 "or start `portway up` with --trust-all-apps"
             )
+
+    def unkept(self, limits: UseLimits) -> list[str]:
+        """Say which of an app's limits have no effect here."""
+        if limits.cpu is None or "cpu" in self.cgroups.tops:
+            return []
+        return [f"the limit of {limits.cpu:g} processor cores has no effect here ({self.limits.how})"]
 
     def summary(self) -> str:
         """Return them as `portway ps` shows them: "files,limits:cgroup-v1", or "none"."""
