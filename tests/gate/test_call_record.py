@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -14,7 +15,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from portway.host.gate.call_record import CallRecord, Line
+from portway.host.gate.record_files import Retention, record_files
 from portway.http.http_client import HttpClient
+from tests.docs.test_wire_errors import pattern
 from tests.gate.running_gate import JSON, Seen, Upstream, call, echo, modern, prepare, record, result, rig, running
 from tests.support import clean_env, eventually
 
@@ -58,6 +61,7 @@ def test_each_call_is_one_line_that_tells_what_happened_and_holds_no_secret(tmp_
         assert stats["apps"]["a"] == {"in_flight": 0, "streams": 0, "calls": 3, "errors": 1}
         assert 'portway_gate_call_seconds_count{app="a",method="tools/call",name="good"} 2.0' in text
         assert "portway_gate_unauthorized_total 1.0" in text
+        assert "portway_gate_calls_dropped_total 0.0" in text
 
     asyncio.run(asyncio.wait_for(test(), 20))
 
@@ -235,7 +239,7 @@ def test_no_call_is_taken_while_the_record_cannot_be_written(tmp_path: Path, mon
 
 def test_files_follow_one_another_by_size_and_are_named_for_their_first_number(tmp_path: Path) -> None:
     for _ in range(3):
-        log = CallRecord(tmp_path, b"k", file_bytes=1)
+        log = CallRecord(tmp_path, b"k", Retention(file_bytes=1))
         log.add(Line())
         log.close()
     files = sorted(tmp_path.iterdir())
@@ -243,6 +247,58 @@ def test_files_follow_one_another_by_size_and_are_named_for_their_first_number(t
     assert numbers == [1, 2, 3, 4, 5, 6]
     assert [int(file.stem) for file in files] == [json.loads(file.read_text().splitlines()[0])["seq"] for file in files]
     assert len(files) >= 3
+
+
+def numbers_in(directory: Path) -> list[int]:
+    return [json.loads(line)["seq"] for path in record_files(directory) for line in path.read_text().splitlines()]
+
+
+def fill(directory: Path, retention: Retention, starts: int = 4) -> int:
+    """Write two lines at each of some starts of a gate; return how many lines were dropped in all."""
+    for _ in range(starts):
+        log = CallRecord(directory, b"k", retention)
+        log.add(Line(app="a"))
+        log.close()
+    return log.dropped
+
+
+def test_the_oldest_files_go_when_the_record_is_too_large_and_their_lines_are_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "portway.gate")
+    dropped = fill(tmp_path, Retention(bytes=300))
+    kept = numbers_in(tmp_path)
+    assert dropped
+    assert kept == list(range(dropped + 1, 9)), "whole files of the oldest lines are gone, and numbers go on"
+    assert f"{dropped} in all" in caplog.text
+    assert fill(tmp_path, Retention(), starts=1) == dropped, "the next gate knows of them"
+
+
+def test_files_go_when_their_newest_line_is_too_old_but_the_newest_file_stays(tmp_path: Path) -> None:
+    fill(tmp_path, Retention())
+    *old, recent, last = record_files(tmp_path)
+    for path in (*old, last):
+        os.utime(path, (0, 0))
+    assert fill(tmp_path, Retention(), starts=1) == len(old) * 2, "what came after a kept file is kept"
+    assert recent.exists()
+    assert numbers_in(tmp_path) == list(range(len(old) * 2 + 1, 11))
+
+
+def test_what_cannot_be_deleted_is_said_and_calls_go_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    fill(tmp_path, Retention(), starts=2)
+    record_files(tmp_path)[0].unlink()
+    (tmp_path / "000000000001.jsonl").mkdir()
+    fill(tmp_path, Retention(bytes=0), starts=1)
+    assert re.search(pattern("old calls of the record cannot be deleted: …"), caplog.text)
+    assert [int(path.stem) for path in record_files(tmp_path)] == [1, 3, 5], "calls go on"
+
+
+def test_a_file_has_one_days_lines(tmp_path: Path) -> None:
+    log = CallRecord(tmp_path, b"k", Retention(file_seconds=0))
+    eventually(lambda: len(record_files(tmp_path)) == 1)
+    log.add(Line(app="a"))
+    log.close()
+    assert len(record_files(tmp_path)) == 2
 
 
 @pytest.mark.parametrize("damage", [b'{"seq":3', b"\0" * 100, b"\0\n", b"garbage\n", b"{}\n"])

@@ -44,10 +44,10 @@ class Gate:
 
         Raises OSError when the data directory cannot be read.
         """
-        routes, metrics = Routes(UpstreamTokens(key_file)), Metrics()
-        self._routes = routes
+        self._routes = routes = Routes(UpstreamTokens(key_file))
         secret = paths.secret.read_bytes()
         self._record = CallRecord(paths.calls, secret)
+        metrics = Metrics(self._record)
         self._sessions = SessionRecords(paths.sessions)
         self._app = GateApp(routes, self._record, metrics, self._sessions, secret, GitRelay(paths.git_socket))
         self._control_socket = ControlSocket(self._app, routes, metrics, paths)

@@ -1,6 +1,6 @@
 """The call record: one JSON line per call, append-only, numbered without gaps, on disk within 100 ms of the call.
 
-A file is named after the first number in it; the next begins at 64 MiB. One thread writes and syncs lines in batches.
+One thread writes and syncs lines in batches, and deletes the oldest files (`record_files.py`).
 States: writing; failing, when the disk refuses a batch. While failing, the batch is kept and retried, and the gate
 refuses new calls, so that no call is missing from the record. Of the calls refused meanwhile, those beyond 10,000 are
 only counted, in one `omitted` line. A killed gate loses at most the last 100 ms; the `gate-started` line of the next
@@ -10,12 +10,14 @@ one marks the place.
 import logging
 import os
 import threading
+import time
 from collections import deque
 from hashlib import blake2b
 from pathlib import Path
 
 import msgspec
 
+from portway.host.gate.record_files import Retention, count_dropped, drop_old, file_for, record_files
 from portway.host.timestamps import now
 
 logger = logging.getLogger("portway.gate")
@@ -23,12 +25,15 @@ logger = logging.getLogger("portway.gate")
 _BATCH_SECONDS = 0.06
 _RETRY_SECONDS = 0.5
 _MOST_WAITING = 10_000  # lines kept while the disk refuses, so that a flood of refused calls does not fill the memory
-_FILE_BYTES = 64 * 1024 * 1024
+_LOOK_SECONDS = 3600.0  # between looks for files that are too old, besides one at each new file
 _TAIL_BYTES = 1024 * 1024  # longer than any line
 DEFERRED = "deferred"
 """The outcome of a call whose reply the client fetches on another stream."""
 SUCCESSES = ("ok", DEFERRED)
 """The outcomes of calls that did not fail."""
+
+
+_RETENTION = Retention()
 
 
 class Line(msgspec.Struct, omit_defaults=True):
@@ -60,20 +65,25 @@ class Line(msgspec.Struct, omit_defaults=True):
 
 
 class CallRecord:
-    """The open call record. `add` is called on the loop's thread; while `failing` is true, calls must be refused."""
+    """The open call record. `add` is called on the loop's thread; while `failing` is true, calls must be refused.
 
-    def __init__(self, directory: Path, key: bytes, *, file_bytes: int = _FILE_BYTES) -> None:
+    `dropped` is the number of lines that are kept no longer.
+    """
+
+    def __init__(self, directory: Path, key: bytes, retention: Retention = _RETENTION) -> None:
         """Cut off a torn last line and start the writer. Raises OSError when the directory cannot be read."""
         self.failing = False
         self._directory = directory
         self._keyed = blake2b(key=key[:64], digest_size=16)
-        self._file_bytes = file_bytes
+        self._retention = retention
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._seq = _repair(directory)
+        self.dropped = count_dropped(directory)
         self._lines: deque[Line] = deque()
         self._omitted = 0
         self._fd = -1
         self._size = 0
+        self._opened = 0.0
         self._some = threading.Event()
         self._is_awake = False  # `_some` is set, or about to be
         self._stop = threading.Event()
@@ -120,7 +130,8 @@ class CallRecord:
     def _run(self) -> None:
         batch: list[Line] = []
         while not (self._stop.is_set() and not self._lines):
-            self._some.wait()
+            if not self._some.wait(_LOOK_SECONDS):
+                self._drop_old()
             self._stop.wait(_RETRY_SECONDS if self.failing else _BATCH_SECONDS)
             self._some.clear()
             self._is_awake = False  # reset before the lines are taken, so that a later one wakes the writer again
@@ -144,13 +155,14 @@ class CallRecord:
     def _write(self, batch: list[Line]) -> None:
         if not batch:
             return
-        if self._fd < 0 or self._size >= self._file_bytes:
+        if self._fd < 0 or self._is_full():
             if self._fd >= 0:
                 os.close(self._fd)
                 self._fd = -1
-            path = self._directory / f"{batch[0].seq:012d}.jsonl"
+            path = file_for(self._directory, batch[0].seq)
             self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-            self._size = os.fstat(self._fd).st_size
+            self._size, self._opened = os.fstat(self._fd).st_size, time.monotonic()
+            self._drop_old()
         data = self._encode_lines(batch)
         try:
             if os.write(self._fd, data) < len(data):
@@ -160,6 +172,20 @@ class CallRecord:
             os.ftruncate(self._fd, self._size)  # the whole batch is written again
             raise
         self._size += len(data)
+
+    def _is_full(self) -> bool:
+        is_old = time.monotonic() - self._opened >= self._retention.file_seconds
+        return is_old or self._size >= self._retention.file_bytes
+
+    def _drop_old(self) -> None:
+        try:
+            dropped = drop_old(self._directory, self._retention)
+        except OSError as error:
+            logger.warning("old calls of the record cannot be deleted: %s", error)
+            return
+        if dropped:
+            self.dropped += dropped
+            logger.info("%d old calls of the record were deleted, %d in all", dropped, self.dropped)
 
     def _refused(self, batch: list[Line], error: OSError) -> None:
         self._lines.extendleft(reversed(batch))
@@ -171,7 +197,7 @@ class CallRecord:
 
 def _repair(directory: Path) -> int:
     """Cut off the line that a crash left incomplete; return the last number written, 0 for a new record."""
-    for path in sorted(directory.glob("*.jsonl"), reverse=True):
+    for path in reversed(record_files(directory)):
         with path.open("r+b") as file:
             size = file.seek(0, os.SEEK_END)
             start = file.seek(max(0, size - _TAIL_BYTES))

@@ -4,6 +4,8 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from portway.host.gate.call_record import CallRecord
+
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
@@ -25,7 +27,8 @@ class _Series:
 class Metrics:
     """Calls, errors and durations by app, method and name (of a tool, prompt or resource)."""
 
-    def __init__(self) -> None:
+    def __init__(self, record: CallRecord) -> None:
+        self._record = record
         self.refused = 0  # requests without a valid token; not per app, since the app may not exist
         self._apps: dict[str, dict[tuple[str, str], _Series]] = {}
 
@@ -73,3 +76,8 @@ class Metrics:
         yield errors
         yield seconds
         yield CounterMetricFamily("portway_gate_unauthorized", "Requests refused for their token.", value=self.refused)
+        yield CounterMetricFamily(
+            "portway_gate_calls_dropped",
+            "Lines of the call record that are kept no longer.",
+            value=self._record.dropped,
+        )

@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 
 from portway.host.gate.call_record import SUCCESSES, Line
+from portway.host.gate.record_files import record_files
 from portway.host.logs.log_entry import LogEntry, Selection
 from portway.host.logs.log_file import previous
 from portway.host.logs.log_lines import LineFilter, LogPart, open_parts
@@ -127,7 +128,7 @@ def open_sources(
     wants_calls = bool(selection.tool or selection.failed)
     sources: list[LogSource] = []
     if selection.kind in (None, "call"):
-        sources.append(_Calls(sorted(calls.glob("*.jsonl")), app, selection, stack))
+        sources.append(_Calls(record_files(calls), app, selection, stack))
     for release, created in releases:
         if wants_calls or selection.release not in (None, release.number):
             continue
