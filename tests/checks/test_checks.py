@@ -16,6 +16,7 @@ CHECKS = ROOT / ".ci" / "checks"
 
 LOCKED = "click==8.5.1 ; sys_platform != 'win32' \\\n    --hash=sha256:00ff\n"
 LOG = "src/portway/log.py"
+TEMPLATE = "src/portway/host/templates/files/a"
 TABLE = "[tool.portway.owners]\n"
 CIRCLE = "import circle of 2 files: src/p/a.py -> src/p/b.py -> src/p/a.py"
 
@@ -60,6 +61,9 @@ CASES = [
     ("locks", {"locks/dev.txt": f"{LOCKED}    # via /home/me/pyproject.toml\n"}, "dev.txt:3: names a place"),
     ("locks", {"locks/dev.txt": f"click @ file:click.whl \\\n{LOCKED}"}, "dev.txt:1: names a place"),
     ("locks", {"locks/dev.txt": f"{LOCKED}idna==3.20\n"}, "no hash for idna==3.20"),
+    ("locks", {f"{TEMPLATE}/a.in": "", f"{TEMPLATE}/a.txt": "idna==3.20\n"}, "no hash for idna==3.20"),
+    ("locks", {f"{TEMPLATE}/package-lock.json": '"resolved": "x"'}, "package-lock.json:1: names a place"),
+    ("owners", {"pyproject.toml": TABLE, f"{TEMPLATE}/server.py": "import fastmcp\n"}, None),
     ("locks", {"tests/node/package-lock.json": '{"a": {\n"resolved": "x"}}'}, "package-lock.json:2: names a place"),
     ("fields", {"docs/blueprint-fields.md": "## Fields\n"}, "docs/blueprint-fields.md does not list the fields"),
     ("testlint", {"tests/a.py": "import asyncio\nasyncio.sleep(0)\n"}, None),
