@@ -240,6 +240,18 @@ def test_a_first_push_that_is_refused_leaves_no_repository(running: Host, token:
     assert "remote: There is no app never on this host: push to this address to make it." in told_by_git.stderr
 
 
+@pytest.mark.slow
+def test_a_first_push_of_master_is_deployed_from_then_on(running: Host, token: str, tmp_path: Path) -> None:
+    folder, remote = write(tmp_path / "app", "one"), address(running, "old-name", token)
+    commit = commit_all(folder)
+    assert push(folder, remote, "HEAD:master").returncode == 0
+    git(tmp_path, "clone", "--quiet", remote, "clone")
+    assert git(tmp_path / "clone", "branch", "--show-current") == "master"
+    assert git(tmp_path / "clone", "rev-parse", "HEAD") == commit
+    commit_all(folder)
+    assert "only the branch master is deployed" in told(push(folder, remote))
+
+
 @pytest.fixture(scope="module")
 def shared(running: Host, token: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone of the app `shared`, which is live with its second commit."""
@@ -305,6 +317,7 @@ def test_what_a_source_may_not_hold_is_refused_with_its_name(
     assert "portway: vendor is a submodule, which is not fetched" in told(done)
 
 
+@pytest.mark.slow
 def test_a_history_is_replaced_only_when_that_is_meant(running: Host, token: str, tmp_path: Path) -> None:
     folder, remote = write(tmp_path / "app", "one"), address(running, "replaced", token)
     first = commit_all(folder)
@@ -319,6 +332,7 @@ def test_a_history_is_replaced_only_when_that_is_meant(running: Host, token: str
     assert head(running, "replaced", token) == first
 
 
+@pytest.mark.slow
 def test_a_change_of_the_contract_is_accepted_by_a_push_option(running: Host, token: str, tmp_path: Path) -> None:
     folder, remote = write(tmp_path / "app", "one"), address(running, "contract", token)
     with (folder / "render.yaml").open("a") as blueprint:
@@ -375,6 +389,7 @@ def test_each_role_does_what_it_may_and_is_told_what_it_may_not(
     assert "users" in running.portway("user", "list", "-o", "json").stdout
 
 
+@pytest.mark.slow
 def test_the_apps_of_one_source_share_its_commits(running: Host, token: str, tmp_path: Path) -> None:
     folder = write(tmp_path / "app", "one", "left", "right")
     commit_all(folder, "Before")
@@ -386,6 +401,7 @@ def test_the_apps_of_one_source_share_its_commits(running: Host, token: str, tmp
     assert git(tmp_path / "clone", "log", "--format=%s") == "A change\nBefore"
 
 
+@pytest.mark.slow
 def test_pushes_wait_for_their_turn_and_one_that_lacks_what_went_live_is_refused(
     running: Host, token: str, tmp_path: Path
 ) -> None:
@@ -425,6 +441,7 @@ def test_pushes_wait_for_their_turn_and_one_that_lacks_what_went_live_is_refused
     assert head(running, "queue", token) == live
 
 
+@pytest.mark.slow
 def test_a_push_whose_client_leaves_during_the_deploy_changes_nothing(
     running: Host, token: str, tmp_path: Path
 ) -> None:
@@ -503,6 +520,7 @@ def test_git_is_served_at_its_paths_only(running: Host, token: str, shared: Path
     )
 
 
+@pytest.mark.slow
 def test_an_app_that_was_deployed_without_git_says_so_until_it_is_pushed_to(
     running: Host, token: str, tmp_path: Path
 ) -> None:
@@ -525,6 +543,7 @@ def test_no_token_is_left_behind_by_a_push(running: Host, token: str, shared: Pa
         assert token.encode() not in path.read_bytes(), path
 
 
+@pytest.mark.slow
 def test_a_killed_control_leaves_the_old_release_and_its_commit(tmp_path: Path) -> None:
     with host(tmp_path / "data") as running:
         token = add_user(running, "dora", "deployer")
@@ -544,6 +563,19 @@ def test_a_killed_control_leaves_the_old_release_and_its_commit(tmp_path: Path) 
         assert head(running, "app", token) == commit
         assert seen(running, "app", caller[1])["version"] == "one"
         assert push(folder, remote, "HEAD~1:main").returncode == 0
+
+
+@pytest.mark.slow
+def test_a_host_without_git_says_how_to_install_it(tmp_path: Path) -> None:
+    with host(tmp_path / "data", walls=False) as running:
+        sentence = "git is not installed on this host: install it, as by `apt-get install git`"
+        assert f"portway: {sentence}\n" in running.child.lines
+        token = add_user(running, "dora", "deployer")
+        assert running.deploy(write(tmp_path / "app", "one"), "plain").release == 1
+        commit_all(tmp_path / "app")
+        done = push(tmp_path / "app", address(running, "plain", token))
+        assert done.returncode == 128
+        assert told(done) == sentence
 
 
 @pytest.mark.slow

@@ -9,12 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from portway.host.app_config import AppConfig, Start
 from portway.host.builds import source_rules
 from portway.host.builds.source import SourceError
 from portway.host.git import commit_source, git_command
 from portway.host.git.commit_source import CommitSource
 from portway.host.git.git_command import GitError
+from portway.host.git.release_commits import NewCommit, ReleaseCommits
 from portway.host.git.repository import Repository
+from portway.host.paths import Paths
+from portway.host.store import FinishedRelease, Store
 from tests.host.git_client import commit_all, git, run_git
 
 
@@ -230,3 +234,38 @@ def test_git_that_fails_or_takes_too_long_is_told_in_a_sentence(
     with pytest.raises(GitError) as refused:
         repository.head()
     assert str(refused.value) == "git for-each-ref took longer than 0 s"
+
+
+def test_pushes_need_a_git_that_leaves_them_to_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "git").write_text("#!/bin/sh\necho git version 2.25.1\n")
+    (tmp_path / "git").chmod(0o700)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(GitError) as refused:
+        git_command.refuse_old_git.__wrapped__()
+    assert str(refused.value) == "git 2.25 is too old for pushes: install 2.29 or later"
+
+
+def test_a_start_mends_what_an_interrupted_push_has_left(paths: Paths, folder: Path) -> None:
+    store = Store(paths.database)
+    commits = ReleaseCommits(paths, store)
+    repository = commits.repository("weather")
+    repository.make()
+    made = []
+    for version in ("one", "two"):
+        (folder / "server.py").write_text(version)
+        number = store.begin_release("weather", "folder")
+        made.append(repository.commit_folder(folder, version))
+        commits.keep(number, NewCommit(made[-1], repository))
+        store.finish_releases([FinishedRelease("weather", number, AppConfig(), Start(["python"], "it"), "{}")])
+    repository.set_live(made[0])
+    (repository.path / "refs" / "heads" / "main.lock").touch()
+    (repository.path / "objects" / "tmp_objdir-incoming-x").mkdir()
+    commits.repository("never").make()
+
+    commits.mend()
+
+    assert repository.head() == made[1]
+    assert not (repository.path / "objects" / "tmp_objdir-incoming-x").exists()
+    assert not commits.repository("never").exists
+    repository.set_live(made[0])
+    store.close()

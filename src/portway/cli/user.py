@@ -33,6 +33,7 @@ def add(name: str, role: str, apps: tuple[str, ...], data: str | None, output: s
         print_json(made)
     else:
         click.echo(made.token)
+        click.echo(f"git asks for it as the password of {name} at {made.address}", err=True)
 
 
 @command.command("list")

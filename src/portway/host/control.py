@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import shutil
 import signal
 import sys
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from portway.exceptions import ToolError
 from portway.host.builds.folder_source import FolderSource
 from portway.host.console import never_wait_for_stderr, say
 from portway.host.gate_client import GateClient
+from portway.host.git.git_command import MISSING
 from portway.host.git.git_server import GitServer
 from portway.host.instances.process_runtime import ProcessRuntime
 from portway.host.instances.running_apps import RunningApps
@@ -203,6 +205,8 @@ def main() -> int:
     if given.announce:
         for line in walls.lines():
             say(f"portway: {line}")
+        if shutil.which("git") is None:
+            say(f"portway: {MISSING}")
     try:
         walls.require(given.require)
         return asyncio.run(

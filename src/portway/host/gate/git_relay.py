@@ -39,9 +39,10 @@ class GitRelay:
 
     async def _exchange(self, scope: Scope, receive: Receive, send: Send, fields: Mapping[bytes, bytes]) -> None:
         query = scope["query_string"].decode("ascii")
+        target = f"{scope['path']}?{query}" if query else scope["path"]
         headers: Headers = [(name, fields[name]) for name in _PASSED if name in fields]
         try:
-            upload = await self._client.upload(scope["method"], f"{scope['path']}?{query}", headers)
+            upload = await self._client.upload(scope["method"], target, headers)
         except UpstreamError:
             await send_bytes(send, 503, _DOWN, [_TEXT, _RETRY])
             return

@@ -1,7 +1,9 @@
 """Runs git on a repository of the host, apart from what a user, the system or a client has configured."""
 
+import functools
 import logging
 import os
+import re
 import shutil
 import subprocess
 import threading
@@ -11,6 +13,7 @@ from pathlib import Path
 
 MISSING = "git is not installed on this host: install it, as by `apt-get install git`"
 _SECONDS = 120.0  # for one command
+_OLDEST = (2, 29)  # the first with the hook proc-receive
 _log = logging.getLogger("portway.host.git")
 
 
@@ -23,6 +26,15 @@ def git_program() -> str:
     if (found := shutil.which("git")) is None:
         raise GitError(MISSING)
     return found
+
+
+@functools.cache
+def refuse_old_git() -> None:
+    """Raise `GitError` when there is no git, or one that cannot leave a push to the host."""
+    done = subprocess.run([git_program(), "--version"], capture_output=True, text=True, timeout=_SECONDS, check=False)
+    found = re.search(r"\d+\.\d+", done.stdout)
+    if found is None or tuple(map(int, found[0].split("."))) < _OLDEST:
+        raise GitError(f"git {found[0] if found else ''} is too old for pushes: install 2.29 or later")
 
 
 def git_environment(repository: Path) -> dict[str, str]:

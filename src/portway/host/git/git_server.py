@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from portway.host.builds.source import SourceError, app_name
 from portway.host.git.cgi import CgiProgram, ClientLeft
-from portway.host.git.git_command import GitError, git_environment
+from portway.host.git.git_command import GitError, git_environment, refuse_old_git
 from portway.host.git.push import HookPipes, PushRefused, read_question, source_of
 from portway.host.git.repository import Repository
 from portway.host.paths import Paths
@@ -153,6 +153,9 @@ class GitServer:
             app_name("", request.app)
         except SourceError as error:
             raise Refused(404, f"{error}.") from None
+        refuse_old_git()
+        if request.endpoint != _PUSH and not repository.exists:  # it is made by a push, not by a look
+            repository = self._commits.empty
         self._pushing[request.app] += 1
         try:
             async with self._making:

@@ -14,7 +14,7 @@ from portway.host.builds.source import Source
 from portway.host.files import remove_tree
 from portway.host.git.commit_source import CommitSource
 from portway.host.git.git_command import GitError
-from portway.host.git.repository import Repository
+from portway.host.git.repository import BRANCHES, Repository
 from portway.host.paths import Paths
 from portway.host.store import Store
 
@@ -24,10 +24,14 @@ _LOCKS = ("*.lock", "refs/**/*.lock")
 
 @dataclass(frozen=True, slots=True)
 class NewCommit:
-    """The commit of a release that is being made; its objects are in the quarantine of `repository`."""
+    """The commit of a release that is being made; its objects are in the quarantine of `repository`.
+
+    `branch` is the one that the repository is to have from then on, empty for the one it has.
+    """
 
     id: str
     repository: Repository
+    branch: str = ""
 
 
 class ReleaseCommits:
@@ -39,6 +43,11 @@ class ReleaseCommits:
 
     def repository(self, app: str) -> Repository:
         return Repository(self._paths.repository(app))
+
+    @property
+    def empty(self) -> Repository:
+        """A repository without commits, as that of an app which is not there yet."""
+        return Repository(self._paths.data / "empty.git")
 
     def live(self, app: str) -> str:
         """Return the commit of the live release, empty when there is none. Raises `GitError`."""
@@ -57,29 +66,35 @@ class ReleaseCommits:
         repository, live = self.repository(app), self.live(app)
         repository.make()
         if isinstance(source, CommitSource):
-            found = NewCommit(source.commit, repository.reading(source.repository))
+            held = repository.reading(source.repository)
             if source.repository.path == repository.path:
-                found = NewCommit(source.commit, source.repository)
+                held = source.repository
                 source.refuse_loss(live)
-            return found
+            is_first = source.branch in BRANCHES and not repository.head()
+            return NewCommit(source.commit, held, source.branch if is_first else "")
         objects.mkdir(exist_ok=True)
         writing = repository.writing(objects)
-        message = f"Deploy {source.name}\n\nRecorded by Portway from {source.location}.\n"
-        return NewCommit(writing.commit_folder(copy, message, live), writing)
+        return NewCommit(writing.commit_folder(copy, f"Deploy {source.name}\n", live), writing)
 
     def keep(self, number: int, commit: NewCommit) -> None:
         """Hold the commit of a release that is about to go live. Raises `GitError`."""
         commit.repository.keep(commit.id, number)
+        if commit.branch:
+            commit.repository.choose_branch(commit.branch)
 
     def follow(self, app: str) -> None:
         """Let the branch point at what is live, and forget the commits of releases that are gone. Raises `GitError`."""
+        if self._point(app):
+            repository = self.repository(app)
+            repository.hold_only({record.number for record in self._store.releases(app)})
+            repository.tidy()
+
+    def _point(self, app: str) -> bool:
+        """Let the branch point at what is live. Return whether that has a commit."""
         repository, live = self.repository(app), self.live(app)
-        if not live:
-            return
-        if repository.head() != live:
+        if live and repository.head() != live:
             repository.set_live(live)
-        repository.hold_only({record.number for record in self._store.releases(app)})
-        repository.tidy()
+        return bool(live)
 
     def mend(self) -> None:
         """At the start: remove what an interrupted push has left, and let each branch point at what is live."""
@@ -88,7 +103,7 @@ class ReleaseCommits:
                 lock.unlink()
             self.clean(path.parent.name)
             with contextlib.suppress(GitError):  # the log has it
-                self.follow(path.parent.name)
+                self._point(path.parent.name)
 
     def clean(self, app: str) -> None:
         """Remove what ended pushes have left: all of it, if the app was not made. Only while none is under way."""

@@ -119,7 +119,7 @@ class Repository:
     def choose_branch(self, name: str) -> None:
         """Deploy this branch from now on; only for a repository without commits."""
         assert name in BRANCHES
-        self._git("symbolic-ref", "HEAD", f"refs/heads/{name}")
+        self._settled._git("symbolic-ref", "HEAD", f"refs/heads/{name}")
 
     def head(self) -> str:
         """Return the commit of the branch, empty when there is none."""
@@ -151,8 +151,7 @@ class Repository:
             had = self._git("for-each-ref", "--format=%(objectname)")
             wanted = f"{commit_id(commit)}\n--not\n{had}\n".encode()
             self._git("pack-objects", "--quiet", "--revs", f"{packs}/pack", given=wanted)
-        settled = Repository(self.path)
-        settled._git("update-ref", f"refs/releases/{release}", commit_id(commit))
+        self._settled._git("update-ref", f"refs/releases/{release}", commit_id(commit))
 
     def of_release(self, release: int) -> str:
         """Return the commit that is held for a release, empty when there is none."""
@@ -176,6 +175,11 @@ class Repository:
     def environment(self) -> dict[str, str]:
         """Return the environment of a git command on this repository."""
         return git_environment(self.path) | dict(self.quarantine)
+
+    @property
+    def _settled(self) -> "Repository":
+        """This repository without a quarantine, in which git writes no refs."""
+        return Repository(self.path)
 
     def _git(
         self, *arguments: str, environment: Mapping[str, str] | None = None, given: bytes = b"", cwd: Path | None = None

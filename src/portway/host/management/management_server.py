@@ -77,7 +77,7 @@ class ManagementServer:
         VariableTools(self._store, self._deployer, self._running, self._user).register(server)
         releases = ReleaseTools(self._paths, self._store, self._deployer, self._app, self._deployment, self._user)
         releases.register(server)
-        UserTools(Users(self._store)).register(server)
+        UserTools(Users(self._store), self._url).register(server)
         return server
 
     async def deploy(

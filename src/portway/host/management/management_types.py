@@ -158,12 +158,16 @@ class Rekeyed:
 
 @dataclass(frozen=True, slots=True)
 class NewUser:
-    """A new user with its token, which is shown here and never again. `apps` is empty for one who may use all."""
+    """A new user with its token, which is shown here and never again. `apps` is empty for one who may use all.
+
+    `address` is where git finds the repository of an app, which APP stands for.
+    """
 
     name: str
     role: str
     apps: list[str]
     token: str
+    address: str
 
 
 @dataclass(frozen=True, slots=True)

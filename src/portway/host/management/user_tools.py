@@ -10,8 +10,9 @@ from portway.host.users import Role, UserError, Users
 class UserTools:
     """The tools."""
 
-    def __init__(self, users: Users) -> None:
+    def __init__(self, users: Users, url: str) -> None:
         self._users = users
+        self._url = url
 
     def register(self, server: Server) -> None:
         """Add the tools to `server`."""
@@ -22,7 +23,8 @@ class UserTools:
     async def add_user(self, name: str, role: Role, apps: list[str] | None = None) -> NewUser:
         """Add a user, whose token is shown once. Without `apps`, it may use all of them."""
         try:
-            return NewUser(name, role, apps or [], self._users.add(name, role, apps or []))
+            token = self._users.add(name, role, apps or [])
+            return NewUser(name, role, apps or [], token, f"{self._url}/APP.git")
         except (UserError, StoreError) as error:
             raise ToolError(str(error)) from None
 
