@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from portway.host.contracts.diff import diff
 
@@ -225,6 +227,42 @@ def test_an_era_that_differs_or_is_lost_is_named() -> None:
     assert told(json.dumps(old), json.dumps(new)) == ['description "a" → "b" (for legacy clients)']
     del new["modern"]
     assert told(json.dumps(old), json.dumps(new))[-1] == "!no longer serves modern clients"
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["name", "required", "taskSupport"]), inner)
+    ),
+    max_leaves=4,
+)
+ENTRIES = st.dictionaries(
+    st.sampled_from(
+        [
+            "inputSchema",
+            "outputSchema",
+            "annotations",
+            "arguments",
+            "execution",
+            "mimeType",
+            "description",
+            "_meta",
+            "title",
+        ]
+    ),
+    VALUES,
+)
+
+
+@settings(deadline=None)
+@given(*[ENTRIES] * 2, st.sampled_from(["tools", "resources", "resourceTemplates", "prompts"]))
+def test_no_change_of_an_entry_is_passed_over(old: dict[str, Any], new: dict[str, Any], member: str) -> None:
+    identity = {"name": "a", "uri": "u://a", "uriTemplate": "u://{a}"}
+    before, after = (contract(**{member: [entry | identity]}) for entry in (old, new))
+    changes = diff(before, after)
+    assert bool(changes.changes) == (json.dumps(old, sort_keys=True) != json.dumps(new, sort_keys=True))
+    assert all(change.notes for change in changes.changes)
+    assert all(line.isprintable() for line in changes.lines())
 
 
 def test_many_changes_and_long_ones_are_told_within_bounds() -> None:

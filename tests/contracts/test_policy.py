@@ -89,6 +89,11 @@ def test_a_breaking_change_stops_until_exactly_it_is_accepted(running: Host, tmp
     done = running.portway("deploy", folder, "--accept", found[1], "-o", "json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["contract"]["accepted"] == found[1]
+    listed = json.loads(running.portway("releases", "kept", "-o", "json").stdout)["releases"]
+    assert [(each["status"], each["accepted"]) for each in listed if each["status"] != "failed"] == [
+        ("live", found[1]),
+        ("ready", ""),
+    ]
 
 
 def test_a_locked_contract_stops_a_changed_description_and_a_rollback_is_never_stopped(

@@ -18,6 +18,7 @@ _KINDS: dict[str, Kind] = {
 _ABOUT_CONTENT = ("size", "lastModified")  # they change with what a resource holds
 _PROMISES = {"readOnlyHint": True, "destructiveHint": False, "idempotentHint": True, "openWorldHint": False}
 """The hints by which a tool promises something, which it does not by default."""
+_TASK_SUPPORT = {"forbidden": 0, "optional": 1, "required": 2}
 _ARGUMENTS_SHOWN = 8
 
 Entry = Mapping[str, Any]
@@ -88,7 +89,8 @@ def _in_list(kind: Kind, before: Mapping[str, Entry], after: Mapping[str, Entry]
         elif new is None and old is not None:
             yield ComponentChange(kind, name, "removed", [Note("removed", breaks=True)], _json(old), None)
         elif old is not None and new is not None and _json(old) != _json(new):
-            yield ComponentChange(kind, name, "changed", list(_notes(kind, old, new)), _json(old), _json(new))
+            notes = list(_notes(kind, old, new)) or [Note("written in another way", breaks=False)]
+            yield ComponentChange(kind, name, "changed", notes, _json(old), _json(new))
 
 
 def _by_name(contract: Entry, member: str) -> dict[str, Entry]:
@@ -209,10 +211,14 @@ def _arguments(value: object) -> dict[str, Entry]:
 
 
 def _execution_note(before: object, after: object) -> Note:
-    old, new = (value.get("taskSupport") if isinstance(value, dict) else None for value in (before, after))
-    asks = {None: 0, "forbidden": 0, "optional": 1, "required": 2}
-    breaks = old != new and (asks.get(new, 2) == 2 or asks.get(old, 2) > asks.get(new, 2))
-    return _changed("execution", before, after, breaks=breaks)
+    old, new = (_TASK_SUPPORT.get(_task_support(value), 2) for value in (before, after))
+    return _changed("execution", before, after, breaks=old != new and (new == 2 or new < old))
+
+
+def _task_support(execution: object) -> str:
+    """Return whether a tool runs as a task: "forbidden", "optional" or "required"."""
+    value = execution.get("taskSupport") if isinstance(execution, dict) else None
+    return "forbidden" if value is None else str(value)
 
 
 def _changed(what: str, before: object, after: object, *, breaks: bool = False) -> Note:

@@ -93,7 +93,8 @@ def _difference(problems: list[Problem]) -> str:
     for problem in problems:
         if not isinstance(problem.source, tuple) or not isinstance(problem.target, tuple):
             return ""
-        found |= dict.fromkeys(value for value in problem.source if value not in problem.target)
+        kept = set(problem.target)
+        found |= dict.fromkeys(value for value in problem.source if value not in kept)
     return _list(tuple(found))
 
 

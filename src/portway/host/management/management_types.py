@@ -36,7 +36,7 @@ class ReleaseInfo:
 
     `cause`, `detail`, `asked_by` and `commit` are as in the store's `Cause`. `created` is in Unix seconds. `size` is
     what its folder uses of the disk in bytes, None when it could not be measured; a build's files count where they
-    were built.
+    were built. `accepted` is the id of the contract changes that were accepted, "" for none.
     """
 
     release: int
@@ -49,6 +49,7 @@ class ReleaseInfo:
     created: int
     size: int | None
     error: str
+    accepted: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,7 @@ class ReleaseTools:
                     record.created,
                     used.get(folders[record.number]),
                     record.error,
+                    record.accepted,
                 )
                 for record in reversed(records)
             ]
