@@ -9,9 +9,9 @@ from dataclasses import asdict
 
 from benchmarks import plot
 from benchmarks.measure import ROOT, BenchError
+from benchmarks.releases import ROWS
 from benchmarks.report import PEER_PYTHON, RESULTS, machine, merge, moment, section, versions
 from benchmarks.rows import QUICK, Bench, Settings
-from benchmarks.walls import ROWS
 
 
 def main() -> int:

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from benchmarks import plot, report
-from benchmarks.walls import ROWS
+from benchmarks.releases import ROWS
 
 NAMES = [row.name for row in ROWS]
 

@@ -1,4 +1,4 @@
-"""Legacy sessions of official clients go on through deploys while old instances drain."""
+"""Clients of both eras go on through deploys and rollbacks while old instances drain."""
 
 from __future__ import annotations
 
@@ -6,34 +6,40 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
+from portway.host.management.management_types import Deployment
 from tests.host.running_host import Host, host
 from tests.support import ROOT, clean_env
 
-pytestmark = [pytest.mark.clients, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.clients, pytest.mark.timeout(900)]
 
-SCRIPT = Path(__file__).parent / "families" / "through_deploys.py"
+HERE = Path(__file__).parent
+SCRIPT = HERE / "families" / "through_deploys.py"
 NODE = ROOT / "tests" / "node"
-SERVER = Path(__file__).parent / "deployed_server.py"
-DEPLOYS = 20
+DEPLOYS, ROLLBACKS = 20, 5
+LEGACY = ("mcp1", "mcp2", "fastmcp3", "fastmcp4", "typescript1")
+
+
+def python_of(kind: str) -> Path:
+    in_dev = kind in ("mcp2", "modern")
+    return Path(sys.executable) if in_dev else ROOT / ".venv-clients" / kind / "bin" / "python"
 
 
 @contextmanager
-def client(kind: str, running: Host) -> Iterator[subprocess.Popen[str]]:
+def client(kind: str, app: Deployment, options: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
     """A client of that kind at work, once it has been through every kind of call."""
-    python = Path(sys.executable) if kind == "mcp2" else ROOT / ".venv-clients" / kind / "bin" / "python"
-    needed = NODE / "node_modules" if kind == "typescript1" else python
+    is_node = kind.startswith("typescript")
+    needed = NODE / "node_modules" if is_node else python_of(kind)
     if not needed.exists():
         pytest.skip(f"{needed} is missing: run `make test-all`")
-    app = running.ready["apps"]["deployed"]
-    program = ["node", NODE / "through_deploys.mjs"] if kind == "typescript1" else [python, SCRIPT]
-    command = [*program, app["url"], app["token"], kind]
+    program = ["node", NODE / "through_deploys.mjs"] if is_node else [python_of(kind), SCRIPT]
+    command = [*program, app.url, app.token, kind, *options]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen(command, env=clean_env(), text=True, **pipes) as process:  # type: ignore[call-overload]
         try:
@@ -43,17 +49,29 @@ def client(kind: str, running: Host) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-def test_sessions_ask_cancel_and_resume_through_twenty_deploys_while_old_instances_drain(tmp_path: Path) -> None:
-    folder = tmp_path / "deployed"
-    folder.mkdir()
-    shutil.copyfile(SERVER, folder / "server.py")
-    with host(tmp_path / "data", [folder]) as running, ExitStack() as stack:
-        kinds = ("mcp1", "mcp2", "fastmcp3", "fastmcp4", "typescript1")
-        clients = {kind: stack.enter_context(client(kind, running)) for kind in kinds}
-        for _ in range(DEPLOYS):
+def go_through_deploys(running: Host, folder: Path, kinds: Sequence[str], *options: str, **settings: object) -> None:
+    """Deploy and go back while clients of these kinds are at work; none of their calls may fail or be cut."""
+    app = running.deploy(folder, "deployed", num_instances=3, **settings)
+    with ExitStack() as stack:
+        clients = {kind: stack.enter_context(client(kind, app, options)) for kind in kinds}
+        for number in range(1, DEPLOYS + 1):
             running.deploy(folder, "deployed")
+            if number % (DEPLOYS // ROLLBACKS) == 0:
+                went = running.portway("rollback", "deployed")
+                assert went.returncode == 0, went.stderr
         with ThreadPoolExecutor() as pool:
             said = dict(zip(clients, pool.map(lambda each: each.communicate()[0], clients.values()), strict=True))
     seen = {kind: json.loads(text.splitlines()[-1]) for kind, text in said.items()}
     assert {kind: each["faults"] for kind, each in seen.items() if each["faults"]} == {}
     assert all(each["rounds"] >= DEPLOYS / 4 for each in seen.values()), seen
+    assert running.status("deployed").restarts == 0
+
+
+def test_clients_of_both_eras_go_on_through_twenty_deploys_and_five_rollbacks_while_old_instances_drain(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "deployed"
+    folder.mkdir()
+    shutil.copyfile(HERE / "deployed_server.py", folder / "server.py")
+    with host(tmp_path / "data") as running:
+        go_through_deploys(running, folder, [*LEGACY, "modern", "typescript2"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from portway.cli.main import cli
 from portway.host.management.management_types import ReleaseInfo, ReleaseList
 from portway.host.processes import local_user
 from tests.host.running_host import Host, host
-from tests.support import SCRIPTS, clean_env
+from tests.support import SCRIPTS, clean_env, eventually
 
 SERVER = """
 import asyncio
@@ -30,6 +31,15 @@ async def seen(seconds: float = 0) -> dict[str, str]:
     return {"version": "VERSION", "key": os.environ.get("KEY", "")}
 """
 HELD = "for _ in $(seq 600); do [ -e go ] && exit 0; sleep 0.1; done; exit 1"
+
+GROUPED = f"""
+services:
+  - type: web
+    name: late
+    runtime: python
+    buildCommand: {HELD}
+    envVars: [{{fromGroup: shared}}]
+"""
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +148,23 @@ def test_a_release_that_cannot_be_gone_back_to_is_refused_with_those_that_can(
     refused = portway(running, *words)
     assert refused.exit_code == 1
     assert refused.stderr.startswith(f"Error: {error}")
+
+
+def test_a_group_that_changes_during_a_first_deploy_reaches_the_app(running: Host, tmp_path: Path) -> None:
+    folder = version(tmp_path / "late", "first")
+    (folder / "render.yaml").write_text(GROUPED)
+    assert portway(running, "env", "set", "--group", "shared", "KEY=old").exit_code == 0
+    with ThreadPoolExecutor(1) as asker:
+        deploy = asker.submit(running.deploy, folder, "late")
+        source = running.paths.release("late", 1) / "src"
+        eventually(source.is_dir, within=20)
+        changed = portway(running, "env", "set", "--group", "shared", "KEY=new")
+        (source / "go").touch()
+        assert changed.exit_code == 0, changed.output
+        token = deploy.result(40).token
+    assert token
+    assert running.call("late", "seen", token) == {"version": "first", "key": "new"}
+    assert history(running, "late")[0] == (2, "live", "env", "KEY")
 
 
 def test_a_change_waits_its_turn_and_of_waiting_deploys_the_newest_is_done(running: Host, tmp_path: Path) -> None:

@@ -1,13 +1,17 @@
-// The official TypeScript client 1.x asks, cancels and resumes in legacy sessions until standard input ends:
-// node through_deploys.mjs URL TOKEN
+// An official TypeScript client asks, cancels and resumes until standard input ends: 1.x in legacy sessions, 2.x in the modern era.
+// node through_deploys.mjs URL TOKEN typescript1|typescript2 [plain]
 // Prints `begun` after the first round of each session, and at the end what went wrong and how many rounds there were, as JSON.
-import { Client } from "@modelcontextprotocol/sdk/client/index.js";
-import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
-import { ElicitRequestSchema } from "@modelcontextprotocol/sdk/types.js";
 import { setTimeout as lasts } from "node:timers/promises";
 
-const [url, token] = process.argv.slice(2);
-const SESSIONS = 3;
+const [url, token, kind, plain] = process.argv.slice(2);
+const modern = kind === "typescript2";
+const v1 = "@modelcontextprotocol/sdk";
+const v2 = "@modelcontextprotocol/client";
+const { Client } = await import(modern ? v2 : `${v1}/client/index.js`);
+const { StreamableHTTPClientTransport } = await import(modern ? v2 : `${v1}/client/streamableHttp.js`);
+const asks = modern ? "elicitation/create" : (await import(`${v1}/types.js`)).ElicitRequestSchema;
+const options = { capabilities: { elicitation: { form: {} } }, ...(modern && { versionNegotiation: { mode: { pin: "2026-07-28" } } }) };
+const SESSIONS = 2;
 const faults = [];
 let rounds = 0;
 let begun = 0;
@@ -15,8 +19,8 @@ let stopping = false;
 process.stdin.resume().on("end", () => (stopping = true));
 
 async function connect() {
-  const client = new Client({ name: "through-deploys", version: "1" }, { capabilities: { elicitation: {} } });
-  client.setRequestHandler(ElicitRequestSchema, async () => {
+  const client = new Client({ name: "through-deploys", version: "1" }, options);
+  client.setRequestHandler(asks, async () => {
     await lasts(Math.random() * 600); // a deploy may come in between
     return { action: "accept", content: { sure: true } };
   });
@@ -31,7 +35,8 @@ async function connect() {
 
 async function call(client, name, args = {}, options = {}) {
   const params = { name, arguments: args };
-  return (await client.callTool(params, undefined, { timeout: 40_000, onprogress: () => {}, ...options })).content[0].text;
+  const all = { timeout: 40_000, onprogress: () => {}, ...options };
+  return (await client.callTool(params, ...(modern ? [all] : [undefined, all]))).content[0].text;
 }
 
 async function expect(what, said, wanted) {
@@ -57,8 +62,8 @@ async function session() {
   for (let round = 0; !stopping; round++) {
     await expect("asked", call(client, "confirm", { city: "Oslo" }), "Oslo: True");
     await expect("cancelled", cancelled(client), "enough");
-    await expect("resumed", call(client, "leave", { seconds: Math.random() }), "left");
-    await expect("called", call(client, "work", { seconds: 0 }), "");
+    if (!modern && !plain) await expect("resumed", call(client, "leave", { seconds: Math.random() }), "left");
+    await expect("called", call(client, "work", { seconds: 2 }), "");
     rounds += 1;
     if (round === 0 && ++begun === SESSIONS) process.stdout.write("begun\n");
   }

@@ -1,7 +1,8 @@
-"""Ask, cancel and resume in legacy sessions until standard input ends: `through_deploys.py URL TOKEN KIND`.
+"""Ask, cancel, resume and listen until standard input ends: `through_deploys.py URL TOKEN KIND [plain]`.
 
-KIND is mcp1, mcp2, fastmcp3 or fastmcp4. Prints `begun` after the first round of each session, and at the end what went
-wrong and how many rounds there were, as JSON.
+KIND is mcp1, mcp2, fastmcp3 or fastmcp4, each in legacy sessions, or modern: the official client 2.x without any. A
+`plain` server cannot end a stream that is to be resumed. Prints `begun` after the first round of each session, and at
+the end what went wrong and how many rounds there were, as JSON.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-SESSIONS = 3
+SESSIONS = 2
 NEVER = asyncio.Event()
 Answer = Callable[[str], Awaitable[dict[str, bool]]]
 Heard = Callable[[object], Awaitable[None]]
@@ -70,6 +71,8 @@ class Mcp1:
 class Mcp2:
     """The official client 2.x in the legacy era, whose cancelled task cancels its call."""
 
+    MODE = "legacy"
+
     def __init__(self, client: Any) -> None:
         self.client = client
 
@@ -88,7 +91,7 @@ class Mcp2:
             httpx2.AsyncClient(headers={"Authorization": f"Bearer {token}"}, timeout=40) as http,
             Client(
                 streamable_http_client(url, http_client=http),
-                mode="legacy",
+                mode=cls.MODE,
                 elicitation_callback=elicit,
                 message_handler=heard,
                 read_timeout_seconds=40,
@@ -105,6 +108,18 @@ class Mcp2:
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
         return "Request cancelled"
+
+
+class Modern(Mcp2):
+    """The official client 2.x in the modern era."""
+
+    MODE = "2026-07-28"
+
+    async def listen(self) -> None:
+        """Hold a stream of changes until it is ended."""
+        async with self.client.listen(tools_list_changed=True) as changes:
+            async for _ in changes:
+                pass
 
 
 class FastMcp(Mcp2):
@@ -137,8 +152,8 @@ async def answer(question: str) -> dict[str, bool]:
     return {"sure": True}
 
 
-async def main(url: str, token: str, kind: str) -> dict[str, object]:
-    client_kind = {"mcp1": Mcp1, "mcp2": Mcp2}.get(kind, FastMcp)
+async def main(url: str, token: str, kind: str, *, resumes: bool) -> dict[str, object]:
+    client_kind = {"mcp1": Mcp1, "mcp2": Mcp2, "modern": Modern}.get(kind, FastMcp)
     faults: list[str] = []
     rounds = 0
     stop = asyncio.Event()
@@ -159,8 +174,9 @@ async def main(url: str, token: str, kind: str) -> dict[str, object]:
             while not stop.is_set():
                 await expect("asked", client.call("confirm", city="Oslo"), "Oslo: True")
                 await expect("cancelled", client.cancelled(), "Request cancelled")
-                await expect("resumed", client.call("leave", seconds=random.uniform(0, 1)), "left")
-                await expect("called", client.call("work", seconds=0), "")
+                if resumes and kind != "modern":
+                    await expect("resumed", client.call("leave", seconds=random.uniform(0, 1)), "left")
+                await expect("called", client.call("work", seconds=2), "")
                 rounds += 1
                 begun.release()
 
@@ -169,6 +185,15 @@ async def main(url: str, token: str, kind: str) -> dict[str, object]:
         async with client_kind.connect(url, token, answer) as client:
             while not stop.is_set():
                 await expect("busy", client.call("work", seconds=25), "")
+
+    async def listen() -> None:
+        async with client_kind.connect(url, token, answer) as client:
+            while kind == "modern" and not stop.is_set():
+                listening = asyncio.create_task(client.listen())
+                await asyncio.wait({listening, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                if listening.done():
+                    listening.result()
+                listening.cancel()
 
     async def end() -> None:
         await asyncio.to_thread(sys.stdin.read)
@@ -180,11 +205,14 @@ async def main(url: str, token: str, kind: str) -> dict[str, object]:
         sys.stdout.write("begun\n")
         sys.stdout.flush()
 
-    ended = await asyncio.gather(end(), tell(), busy(), *(session() for _ in range(SESSIONS)), return_exceptions=True)
+    stopping = asyncio.create_task(stop.wait())
+    ended = await asyncio.gather(
+        end(), tell(), busy(), listen(), *(session() for _ in range(SESSIONS)), return_exceptions=True
+    )
     faults += [repr(each) for each in ended if isinstance(each, BaseException)]
     return {"rounds": rounds, "faults": faults}
 
 
 if __name__ == "__main__":
     KIND = sys.argv[3]
-    json.dump(asyncio.run(main(*sys.argv[1:4])), sys.stdout)
+    json.dump(asyncio.run(main(*sys.argv[1:4], resumes="plain" not in sys.argv[4:])), sys.stdout)

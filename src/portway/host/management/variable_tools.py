@@ -18,10 +18,8 @@ from portway.host.releases.deploy import Deployer
 from portway.host.releases.deploy_error import DeployError
 from portway.host.secrets.dotenv_file import read_dotenv
 from portway.host.secrets.variables import Owner, VariableError
-from portway.host.store import Cause, Store, StoreError
+from portway.host.store import Store, StoreError
 from portway.server.context import Context
-
-_MOST_NAMED = 10  # variables that the history of an app names for one change
 
 
 class VariableTools:
@@ -113,12 +111,12 @@ class VariableTools:
             raise ToolError(str(error)) from None
         restarts = []
         report = report_to(ctx)
-        cause = Cause("env", ", ".join(sorted(names)[:_MOST_NAMED]), self._user)
-        # A deploy that is under way may have read the variables before the change.
-        apps = {*self._environments.users(owner), *self._deployer.turns.under_way()} if restart else set()
+        apps = {*self._environments.users(owner)} if restart else set()
+        if restart and owner.kind == "app" and owner.name in self._deployer.turns.under_way():
+            apps.add(owner.name)  # also during its first deploy, which may have read the variables before the change
         for app in sorted(apps):
             try:
-                if done := await self._deployer.apply_variables(app, owner, report, cause):
+                if done := await self._deployer.apply_variables(app, owner, report, self._user):
                     restarts.append(AppRestart(app, done.release))
             except DeployError as error:
                 restarts.append(AppRestart(app, None, str(error)))

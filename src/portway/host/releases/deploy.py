@@ -42,6 +42,8 @@ from portway.host.secrets.environments import Environment, Environments
 from portway.host.secrets.variables import Owner, VariableError
 from portway.host.store import Cause, ReleaseRecord, Store, StoreError
 
+_MOST_NAMED = 10  # variables that the history of an app names for one change
+
 
 class Deployer:
     """Runs deploys, and makes releases of earlier builds; one at a time for each app, the others wait."""
@@ -96,7 +98,7 @@ class Deployer:
                 target = rollback_target(live, self._store.releases(app), number, partial(self._is_same, live))
                 environment = self.environments.of_release(target)
                 steps = Steps(report)
-                if differing := self._differing(target, environment):
+                if differing := self._outdated(target):
                     await steps.note(
                         f"{', '.join(differing)} as in release {target.number}; the next deploy or change by "
                         "`portway env` brings what is set now"
@@ -104,7 +106,7 @@ class Deployer:
                 cause = Cause("rollback", str(target.number), asked_by, target.commit)
                 return await self._repeat(target, environment, cause, steps)
 
-    async def apply_variables(self, app: str, owner: Owner, report: Report, cause: Cause) -> Deployed | None:
+    async def apply_variables(self, app: str, owner: Owner, report: Report, asked_by: str = "") -> Deployed | None:
         """Make a release with the files of the live one and the variables of now. Raises `DeployError`.
 
         Return None when no release is live, or it uses none of the `owner`'s, or it has these variables already.
@@ -115,9 +117,11 @@ class Deployer:
                 if live is None or app not in self.environments.users(owner):
                     return None
                 environment = self.environments.resolve(app, live.config)
-                if environment.values == self.environments.of_release(live).values:
+                changed = _differing(self.environments.of_release(live), environment)
+                if not changed:
                     return None
-                return await self._repeat(live, environment, replace(cause, commit=live.commit), Steps(report))
+                cause = Cause("env", ", ".join(changed[:_MOST_NAMED]), asked_by, live.commit)
+                return await self._repeat(live, environment, cause, Steps(report))
 
     async def _deploy(
         self, source: Source, found: FoundApps, copy: Path, steps: Steps, options: DeployOptions
@@ -158,13 +162,15 @@ class Deployer:
             return None
 
     async def _restart_users(self, found: FoundApps, report: Report, asked_by: str) -> None:
-        """Restart what uses the groups or the apps that a deploy has defined, where that has changed its variables."""
+        """Restart what uses the groups or the apps that a deploy has defined, where that has changed its variables.
+
+        So are apps of the deploy itself whose variables were changed after it had read them.
+        """
         owners = [*(Owner("group", group) for group in found.groups), *(Owner("app", app) for app in found.names)]
         users = {user: owner for owner in owners for user in self.environments.users(owner)}
-        for app in sorted(users.keys() - found.names):
-            owner = users[app]
+        for app in sorted(user for user in users if user not in found.names or self._lacks_changes(user)):
             try:
-                await self.apply_variables(app, owner, report, Cause("env", f"of {owner.name}", asked_by))
+                await self.apply_variables(app, users[app], report, asked_by)
             except DeployError as error:
                 await report(f"note  {app} goes on with its old variables: {error}")
 
@@ -186,13 +192,24 @@ class Deployer:
         values = self.environments.of_release
         return (record.build, record.config) == (live.build, live.config) and values(record) == values(live)
 
-    def _differing(self, record: ReleaseRecord, environment: Environment) -> list[str]:
-        """Return the names of the variables that the app would not have so by now."""
+    def _lacks_changes(self, app: str) -> bool:
+        """Return whether the live release of an app was made without a change of its variables."""
+        live = self._store.live_release(app)
+        return live is not None and bool(self._outdated(live))
+
+    def _outdated(self, record: ReleaseRecord) -> list[str]:
+        """Return the names of the variables of a release that it would not have so by now."""
         try:
-            now = self.environments.resolve(record.app, record.config).values
+            now = self.environments.resolve(record.app, record.config)
         except VariableError:  # some are missing by now
-            now = {}
-        return sorted(name for name in {*now, *environment.values} if now.get(name) != environment.values.get(name))
+            now = Environment({}, (), [])
+        return _differing(self.environments.of_release(record), now)
+
+
+def _differing(one: Environment, other: Environment) -> list[str]:
+    """Return the names of the variables that are not the same in both."""
+    names = {*one.values, *other.values}
+    return sorted(name for name in names if one.values.get(name) != other.values.get(name))
 
 
 @contextlib.contextmanager
