@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,7 +24,7 @@ from portway.host.releases.release import Release
 from portway.host.sandbox.walls import raise_walls
 from tests.host.required_walls import required_walls
 from tests.host.running_host import Host, host
-from tests.support import eventually
+from tests.support import clean_env, eventually
 
 # A server of its own, on all addresses. `wait` streams until it is cancelled.
 SERVER = """
@@ -203,13 +204,66 @@ def test_a_stream_passes_and_its_cancellation_too(running: Host, spy: Ask) -> No
     eventually((running.home("spy") / "cancelled").exists)
 
 
-def test_an_app_changes_neither_its_routes_nor_its_device(spy: Ask) -> None:
-    code = "import subprocess; print(subprocess.run({}, capture_output=True, text=True).stderr)"
-    assert "not permitted" in spy(code.format(["ip", "route", "del", "169.254.0.0/16"]))
-    assert "not permitted" in spy(code.format(["ip", "link", "set", "tap0", "down"]))
+def test_an_app_changes_nothing_of_its_network_and_does_not_see_who_made_it(spy: Ask) -> None:
+    down = "import fcntl, socket, struct; fcntl.ioctl(socket.socket(), 0x8914, struct.pack('16sh14s', b'tap0', 0, b''))"
+    assert "not permitted" in spy(down)
+    assert "not permitted" in spy("import socket; socket.socket(socket.AF_INET, socket.SOCK_RAW, 1)")
     seen = spy("import glob; print([open(p).read() for p in glob.glob('/proc/[0-9]*/comm')])")
     assert "slirp" not in seen
     assert spy("import os; print(os.path.exists('/run/portway'))") == "False\n"
+
+
+# A host whose closed addresses all have a listener, and one address that is open. Its resolver is on its loopback.
+MACHINE = """
+import fcntl, os, socket, struct, subprocess, sys, tempfile
+from pathlib import Path
+from portway.host.paths import Paths
+from portway.host.releases.release import Release
+from portway.host.sandbox.bubblewrap import wrapped
+from portway.host.sandbox.walls import raise_walls
+
+control = socket.socket()
+fcntl.ioctl(control, 0x8914, struct.pack("16sh14s", b"lo", 1, b""))
+for number, address in enumerate(sys.argv[2:]):
+    name = f"lo:{number}".encode()
+    fcntl.ioctl(control, 0x8916, struct.pack("16sH2x4s8x", name, socket.AF_INET, socket.inet_aton(address)))
+listener = socket.create_server(("0.0.0.0", 8099))
+release = Release("app", 1, Path(sys.argv[1]))
+for folder in (release.source, release.venv, release.home, release.directory / "tmp"):
+    folder.mkdir(parents=True)
+walls = raise_walls(Paths(Path("/nowhere"), Path("/nowhere")))
+with wrapped(walls.bubblewrap.for_instance(release, release.directory / "tmp", {}), {}) as wrapping:
+    command = [*wrapping.words, f"{sys.base_prefix}/bin/python3", "-c", sys.stdin.read()]
+    subprocess.run(command, env=wrapping.environment, pass_fds=wrapping.descriptors)
+"""
+WAYS = """
+import socket
+for address in {addresses!r}:
+    for device in ("", "tap0"):
+        with socket.socket() as attempt:
+            attempt.settimeout(10)
+            try:
+                if device:
+                    attempt.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
+                attempt.connect((address, 8099))
+                print("open", address)
+            except OSError:
+                pass
+"""
+
+
+@pytest.mark.slow
+def test_what_listens_on_closed_addresses_is_reached_in_no_way(paths: Paths, tmp_path: Path) -> None:
+    required_walls(paths, "network")
+    addresses = ["203.0.113.7", "169.254.169.254", "169.254.42.42", "168.63.129.16", "100.100.100.200", "192.0.0.192"]
+    resolver = tmp_path / "resolv.conf"
+    resolver.write_text("nameserver 127.0.0.1\n")
+    machine = 'mount --bind "$1" /etc/resolv.conf && shift && exec "$@"'
+    command = ["unshare", "--user", "--map-root-user", "--net", "--mount", "sh", "-c", machine, "sh", resolver]
+    command += [sys.executable, "-c", MACHINE, tmp_path / "app", *addresses]
+    tried = WAYS.format(addresses=[*addresses, "127.0.0.1", "198.19.255.2", "198.19.255.3"])
+    done = subprocess.run(command, input=tried, capture_output=True, text=True, env=clean_env(), check=False)
+    assert done.stdout == "open 203.0.113.7\nopen 203.0.113.7\n", done.stderr
 
 
 def _pids(running: Host, name: str) -> tuple[int, int, int]:

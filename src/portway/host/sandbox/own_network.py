@@ -5,12 +5,14 @@ killed, they end. Before the sandboxed command starts, the outside is reached, a
 Then this process joins the namespace, and hands out sockets of the namespace to those who connect to its own
 (`portway.http.dial`). No process of the sandbox sees it: it is in neither its PID nor its mount namespace.
 
-Every start waits for this program, so it imports only what it needs, and the larger part while slirp4netns starts.
+Every start waits for this program, so it does without `socket` and `signal`, whose imports take longer than the rest.
 """
 
+import _socket as socket
 import fcntl
 import os
-import signal
+import select
+import struct
 import sys
 import time
 
@@ -23,6 +25,7 @@ _DEVICE = "tap0"
 _PATH = "/proc/self/fd"
 _NS_GET_USERNS = 0xB701  # ioctl_ns(2)
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
+_SIGKILL, _SIGPIPE, _SIGXFSZ = 9, 13, 25
 _BACKLOG = 1024
 _LOOKS, _LOOK_SECONDS = 5000, 0.0002
 _ANSWER_BYTES = 65_536
@@ -63,9 +66,9 @@ def run(slirp: str, socket_path: str, bubblewrap: str, *arguments: str) -> int:
             pass
         except OSError as error:
             _say(f"the network could not be made: {error.strerror}")
-        os.kill(child, signal.SIGKILL)
+        os.kill(child, _SIGKILL)
         if outside:
-            os.kill(outside, signal.SIGKILL)
+            os.kill(outside, _SIGKILL)
             os.waitpid(outside, 0)
     return _exit_code(child)
 
@@ -79,7 +82,7 @@ def _spawn(command: list[str], environment: dict[str, str], descriptors: tuple[i
         command,
         environment,
         file_actions=[(os.POSIX_SPAWN_DUP2, output, 1), (os.POSIX_SPAWN_DUP2, 2 if output == 1 else output, 2)],
-        setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],  # which Python ignores
+        setsigdef=[_SIGPIPE, _SIGXFSZ],  # which Python ignores
     )
 
 
@@ -106,30 +109,6 @@ def _first_process(info: int) -> int:
     return int(text.partition(b'"child-pid":')[2].partition(b",")[0].strip(b" \n}"))
 
 
-def _reach_outside(slirp: str, network: int) -> int:
-    """Start slirp4netns for the namespace, and return its pid when it is connected.
-
-    It starts in this process's user namespace, where it is root and can put itself into a sandbox.
-    """
-    output = os.memfd_create("output")
-    for options in ((*_SLIRP, *_GUARDED), _SLIRP):  # not every kernel lets it
-        ready, ready_end = os.pipe()
-        end, _ = os.pipe()  # slirp4netns ends when this process does
-        words = [slirp, *options, "--ready-fd", str(ready_end), "--exit-fd", str(end)]
-        words += ["--netns-type=path", f"{_PATH}/{network}", _DEVICE]
-        pid = _spawn(words, {}, (network, ready_end, end), output)
-        os.close(ready_end)
-        os.close(end)
-        import select  # noqa: F401  # this and the next for later, while it starts
-        import socket  # noqa: F401
-
-        if os.read(ready, 1):
-            return pid
-        os.waitpid(pid, 0)
-    said = os.pread(output, _ANSWER_BYTES, 0).decode(errors="replace").strip().splitlines()
-    raise OSError(0, "".join(said[-1:]))
-
-
 def _enter(namespace: int, kind: int) -> None:
     """Move this process into a namespace. A user namespace ends its rights outside of it."""
     if sys.version_info >= (3, 12):
@@ -149,38 +128,57 @@ def _await_root() -> None:
         time.sleep(_LOOK_SECONDS)
 
 
+def _reach_outside(slirp: str, network: int) -> int:
+    """Start slirp4netns for the namespace, and return its pid when it is connected.
+
+    It starts in this process's user namespace, where it is root and can put itself into a sandbox.
+    """
+    output = os.memfd_create("output")
+    for options in ((*_SLIRP, *_GUARDED), _SLIRP):  # not every kernel lets it
+        ready, ready_end = os.pipe()
+        end, _ = os.pipe()  # slirp4netns ends when this process does
+        words = [slirp, *options, "--ready-fd", str(ready_end), "--exit-fd", str(end)]
+        words += ["--netns-type=path", f"{_PATH}/{network}", _DEVICE]
+        pid = _spawn(words, {}, (network, ready_end, end), output)
+        os.close(ready_end)
+        os.close(end)
+        if os.read(ready, 1):
+            return pid
+        os.waitpid(pid, 0)
+    said = os.pread(output, _ANSWER_BYTES, 0).decode(errors="replace").strip().splitlines()
+    raise OSError(0, "".join(said[-1:]))
+
+
 def _configure() -> None:
     """Give the device its address and the default route; make the closed addresses unreachable.
 
     slirp4netns could do the first, but it would bring up the loopback too, which bubblewrap does at the same time.
     """
-    import socket
-    import struct
+    netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW)
+
+    def ask(kind: int, body: bytes, *attributes: tuple[int, bytes]) -> None:
+        for key, value in attributes:
+            body += struct.pack("=HH", 4 + len(value), key) + value
+        netlink.send(struct.pack("=IHHII", 16 + len(body), kind, _REQUEST_ACK_CREATE, 0, 0) + body)
+        _, kind, _, _, _, error = struct.unpack_from("=IHHIIi", netlink.recv(_ANSWER_BYTES))
+        if kind != _NLMSG_ERROR or error:
+            raise OSError(-error, os.strerror(-error))
+
+    def route(family: int, bits: int, kind: int, attribute: int, address: str) -> None:
+        body = struct.pack("=8BI", family, bits, 0, 0, _RT_TABLE_MAIN, _RTPROT_STATIC, 0, kind, 0)
+        ask(_RTM_NEWROUTE, body, (attribute, socket.inet_pton(family, address)))
 
     family, device = socket.AF_INET, socket.if_nametoindex(_DEVICE)
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW) as netlink:
-
-        def ask(kind: int, body: bytes, *attributes: tuple[int, bytes]) -> None:
-            for key, value in attributes:
-                body += struct.pack("=HH", 4 + len(value), key) + value
-            netlink.send(struct.pack("=IHHII", 16 + len(body), kind, _REQUEST_ACK_CREATE, 0, 0) + body)
-            _, kind, _, _, _, error = struct.unpack_from("=IHHIIi", netlink.recv(_ANSWER_BYTES))
-            if kind != _NLMSG_ERROR or error:
-                raise OSError(-error, os.strerror(-error))
-
-        def route(family: int, bits: int, kind: int, attribute: int, address: str) -> None:
-            body = struct.pack("=8BI", family, bits, 0, 0, _RT_TABLE_MAIN, _RTPROT_STATIC, 0, kind, 0)
-            ask(_RTM_NEWROUTE, body, (attribute, socket.inet_pton(family, address)))
-
-        address = struct.pack("=4BI", family, _BITS, 0, 0, device)
-        ask(_RTM_NEWADDR, address, (_IFA_LOCAL, socket.inet_pton(family, _ADDRESS)))
-        link = struct.pack("=BxHiII", socket.AF_UNSPEC, 0, device, _IFF_UP, _IFF_UP)
-        ask(_RTM_NEWLINK, link, (_IFLA_MTU, struct.pack("=I", _MTU)))
-        route(family, 0, _RTN_UNICAST, _RTA_GATEWAY, _GATEWAY)
-        for closed, blocks in ((family, _CLOSED), *((six, _CLOSED_6) for six in _ipv6())):
-            for block in blocks:
-                start, _, bits = block.partition("/")
-                route(closed, int(bits), _RTN_UNREACHABLE, _RTA_DST, start)
+    address = struct.pack("=4BI", family, _BITS, 0, 0, device)
+    ask(_RTM_NEWADDR, address, (_IFA_LOCAL, socket.inet_pton(family, _ADDRESS)))
+    link = struct.pack("=BxHiII", socket.AF_UNSPEC, 0, device, _IFF_UP, _IFF_UP)
+    ask(_RTM_NEWLINK, link, (_IFLA_MTU, struct.pack("=I", _MTU)))
+    route(family, 0, _RTN_UNICAST, _RTA_GATEWAY, _GATEWAY)
+    for closed, blocks in ((family, _CLOSED), *((six, _CLOSED_6) for six in _ipv6())):
+        for block in blocks:
+            start, _, bits = block.partition("/")
+            route(closed, int(bits), _RTN_UNREACHABLE, _RTA_DST, start)
+    netlink.close()
 
 
 def _serve(path: str, sandbox: int, outside: int) -> bool:
@@ -188,36 +186,30 @@ def _serve(path: str, sandbox: int, outside: int) -> bool:
 
     Return whether the sandbox is still there.
     """
-    import select
-    import socket
-
     poll = select.poll()
     poll.register(sandbox, select.POLLIN)
     poll.register(outside, select.POLLIN)
-    listener = socket.socket(socket.AF_UNIX)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     if path:
         listener.bind(path)
         listener.listen(_BACKLOG)
-        poll.register(listener, select.POLLIN)
+        poll.register(listener.fileno(), select.POLLIN)
     while (ended := {sandbox, outside} & {descriptor for descriptor, _ in poll.poll()}) == set():
+        offered: list[socket.socket] = []
         try:
-            asking, _ = listener.accept()
-        except OSError:  # who asked is gone
-            continue
-        offered = [socket.socket(family) for family in (socket.AF_INET, *_ipv6())]
-        try:
-            socket.send_fds(asking, [b"\0"], [each.fileno() for each in offered])
-        except OSError:  # who asked is gone
+            asking = socket.socket(fileno=listener._accept()[0])  # type: ignore[attr-defined]
+            offered += [asking, *(socket.socket(family, socket.SOCK_STREAM) for family in (socket.AF_INET, *_ipv6()))]
+            descriptors = struct.pack(f"={len(offered) - 1}i", *(each.fileno() for each in offered[1:]))
+            asking.sendmsg([b"\0"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)])
+        except OSError:  # who asked is gone, or there are too many sockets
             pass
-        for each in (asking, *offered):
+        for each in offered:
             each.close()
     return sandbox not in ended
 
 
 def _ipv6() -> list[int]:
     """Return the family of IPv6 sockets, if the kernel has any."""
-    import socket
-
     return [socket.AF_INET6] if os.path.exists("/proc/self/net/if_inet6") else []
 
 
