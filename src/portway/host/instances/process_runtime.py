@@ -143,8 +143,10 @@ class ProcessInstance:
         return found
 
     async def _watch_use(self, folders: tuple[Path, ...]) -> None:
-        """End the instance when it exceeds a limit."""
-        used = await until_over(self._limits.use, self._processes, folders, self._group, self._tell)
+        """End the instance when it exceeds a limit, with what the processes that pass its traffic on use for it."""
+        used = await until_over(
+            self._limits.use, lambda: list(descendants(self._pid)), folders, self._group, self._tell
+        )
         await self.end(f"the app used {used} and was ended")
 
     async def end(self, how: str) -> None:
