@@ -1,7 +1,6 @@
 """Rows about deploys: from a folder to the answer to a call, and how much of that is Portway's own."""
 
 import json
-import os
 import re
 import shlex
 import shutil
@@ -16,8 +15,10 @@ from pathlib import Path
 from benchmarks.measure import ROOT, BenchError, Command, Endpoint, free_port, output_of, running
 from benchmarks.report import OUR_PYTHON, Findings, Verdict, number
 from benchmarks.rows import ROWS, Bench, Host, hosted, row
+from portway.host.builds.build_environment import build_environment, sandboxed_environment
 from portway.host.builds.uv_program import find_uv
 from portway.host.paths import Paths
+from portway.host.releases.release import Release
 
 __all__ = ["ROWS"]  # with the rows of this module
 
@@ -71,10 +72,11 @@ def deploy(bench: Bench) -> Findings:
 def _alone(host: Host, app: str, folder: Path, era: str, bench: Bench) -> tuple[float, float]:
     """Return the median seconds of an app's install and of its server's start, without Portway."""
     paths = Paths(Path(host.data), Path(host.data))
-    tools = paths.release(app, paths.newest_release(app)) / "bin"
-    is_node = (folder / "package.json").exists()
-    home = paths.app_cache(app) if is_node else paths.cache
-    environment = {**os.environ, "HOME": str(home), "PATH": f"{tools}:{os.environ['PATH']}"}
+    number = paths.newest_release(app)
+    release = Release(app, number, paths.release(app, number))
+    is_node, tools = (folder / "package.json").exists(), release.tools
+    environment = sandboxed_environment(release, paths) if is_node else build_environment(paths)
+    environment["PATH"] = f"{tools}:{environment['PATH']}"
     installs, starts = [], []
     for _ in range(1 + min(bench.settings.starts, 3)):  # the first fills the caches
         with tempfile.TemporaryDirectory(prefix="portway-bench-", dir=paths.data) as place:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import sys
 from collections.abc import Awaitable, Callable
@@ -132,6 +133,18 @@ def test_an_instance_that_outlives_control_keeps_its_group_and_other_groups_are_
         assert "MB of 64 MB of memory" in await instance.wait()
 
     started(paths, walls, {"app": f"while ! test -e ~/go; do sleep 0.01; done; {LEAK}"}, use)
+
+
+def test_empty_groups_of_a_host_that_was_killed_are_removed_by_any_other(walls: Walls) -> None:
+    groups = walls.cgroups
+    other = Cgroups(groups.version, {name: top.with_name(f"{top.name}-dead") for name, top in groups.tops.items()})
+    group, young = other.for_instance("app", "old", UseLimits()), other.for_instance("app", "young", UseLimits())
+    for place in group.directories.values():
+        os.utime(place, (0, 0))
+    groups.remove_all_but(set())
+    assert not [place for place in group.directories.values() if place.exists()]
+    assert all(place.exists() for place in young.directories.values())
+    young.remove()
 
 
 def test_an_instance_gets_no_more_of_the_processors_than_its_limit(paths: Paths, walls: Walls) -> None:

@@ -7,6 +7,7 @@ many instances they have; builds get what apps leave. Version 1 has such a tree 
 
 import contextlib
 import errno
+import math
 import os
 import signal
 import subprocess
@@ -26,6 +27,7 @@ _BUILDS_WEIGHT = {1: ("cpu.shares", "102"), 2: ("cpu.weight", "10")}  # a tenth 
 _HOST = "host"  # the group of gate, control and their launcher in version 2
 _OTHERS = "the host's holds other programs too: start `portway up` in one of its own (systemd: Delegate=yes)"
 _TRIES = 20
+_ABANDONED_SECONDS = 60.0
 _PREFIX = "portway-"
 _changing = threading.Lock()  # one thread makes a group while another removes those above it as empty
 _TRY_SECONDS = 10.0
@@ -124,11 +126,13 @@ class Cgroups:
     def remove_all_but(self, keep: Iterable[str]) -> None:
         """End what is in the groups of builds, and of instances whose ids are not in `keep`; remove those groups."""
         for top in set(self.tops.values()):
-            for place in (*top.glob("apps/*/*/"), *top.glob("builds/*/")):
-                if place.name not in keep:
-                    Group({"": place}).remove()
-            for place in (*top.glob("apps/*/"), *top.glob("*/"), top):
-                _removed(place)
+            for place in _tree(top):
+                match place.relative_to(top).parts:
+                    case ("builds", _) | ("apps", _, _) if place.name not in keep:
+                        Group({"": place}).remove()
+                    case _:
+                        _removed(place)
+            _remove_abandoned(top.parent)
 
     def _make(self, names: tuple[str, ...], limits: UseLimits) -> Group:
         with _changing:
@@ -247,6 +251,28 @@ def _kill(place: Path) -> None:
         for pid in (place / "cgroup.procs").read_text().split():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(pid), signal.SIGKILL)
+
+
+def _remove_abandoned(base: Path) -> None:
+    """Remove the empty groups of hosts that were killed; a host that lives puts a process into a new group at once."""
+    before = time.time() - _ABANDONED_SECONDS
+    for name in os.listdir(base):
+        if name.startswith(_PREFIX):
+            places = [place for place in _tree(base / name) if _changed(place) < before]
+            for place in places:
+                _removed(place)
+
+
+def _tree(place: Path) -> list[Path]:
+    """Return a group and those in it, the innermost first. Another host may be removing some."""
+    return [Path(found) for found, _, _ in os.walk(place, topdown=False)]
+
+
+def _changed(place: Path) -> float:
+    try:
+        return place.stat().st_mtime
+    except OSError:  # removed
+        return math.inf
 
 
 def _removed(place: Path) -> bool:
