@@ -28,7 +28,7 @@ def run_git(folder: Path, *arguments: str | Path, check: bool = True) -> subproc
         env=clean_env(_ENVIRONMENT),
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=120,
         check=False,
     )
     assert not check or done.returncode == 0, done.stderr

@@ -579,6 +579,7 @@ def test_a_host_without_git_says_how_to_install_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(200)  # it packs 300 MB
 def test_an_object_of_300_mb_is_refused_with_the_limit(running: Host, token: str, shared: Path, tmp_path: Path) -> None:
     git(tmp_path, "clone", "--quiet", shared, "clone")
     folder = tmp_path / "clone"

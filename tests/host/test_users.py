@@ -64,6 +64,7 @@ def test_a_user_that_cannot_be_is_refused(store: Store, name: str, role: str, ap
     assert [user.name for user in users.all()] == ["ada"]
 
 
+@pytest.mark.slow
 def test_the_command_line_adds_lists_and_revokes_users(tmp_path: Path) -> None:
     with host(tmp_path / "data") as running:
         token = running.portway("user", "add", "dora", "--role", "deployer", "--app", "weather").stdout.strip()

@@ -34,6 +34,7 @@ _CONFIG = f"""\
 	fsmonitor = false
 	logAllRefUpdates = false
 	bigFileThreshold = 8m
+	looseCompression = 0
 	fsyncMethod = batch
 	fsync = committed,loose-object
 [transfer]
@@ -53,6 +54,7 @@ _CONFIG = f"""\
 [protocol "file"]
 	allow = never
 [pack]
+	compression = 1
 	threads = 1
 	windowMemory = 32m
 [gc]
