@@ -14,7 +14,7 @@ import pytest
 from portway.host.gate.call_record import Line
 from portway.host.logs import log_file
 from portway.host.logs.log_entry import LogPage, Selection
-from portway.host.logs.log_file import LogFile, previous
+from portway.host.logs.log_file import LogFile, previous, write_to
 from portway.host.logs.log_pipe import LogPipe
 from portway.host.logs.log_reader import read_page
 from portway.host.logs.log_sources import open_sources
@@ -130,6 +130,12 @@ def test_lines_of_two_sources_are_never_joined_and_the_last_one_is_ended(release
     log.finish("b")
     log.close()
     assert texts(release) == ["half of a", "half of b"]
+
+
+def test_a_line_of_the_hosts_own_ends_one_that_was_left_unfinished(release: Release) -> None:
+    release.log.write_text("half")
+    write_to(release.log, "a step\nand another")
+    assert texts(release) == ["half", "a step", "and another"]
 
 
 def test_what_the_disk_refuses_is_counted(release: Release, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 
 from portway.host.disk_use import disk_use
 from portway.host.instances.instance_group import InstanceGroup
-from portway.host.logs.log_file import LogFile
+from portway.host.logs.log_file import write_to
 from portway.host.paths import Paths
 
 GIGABYTE = 2**30
@@ -68,7 +68,7 @@ class StorageWatch:
             told = "full" if used > size else "filling" if used > size * _FILLING else ""
             if told not in ("", self._told.get(app, "")):
                 of = f", more than its {disk.size_gb} GB" if told == "full" else f" of {disk.size_gb} GB"
-                LogFile(group.release.log).append(self, f"portway: the storage holds {holds}{of}\n".encode())
+                write_to(group.release.log, f"portway: the storage holds {holds}{of}")
             self._told[app] = told
             if told == "full" and used > before:
                 how = f"the app's storage grew to {holds}, more than its {disk.size_gb} GB, and the app was ended"

@@ -10,6 +10,7 @@ from pathlib import Path
 from portway.host.logs.stamp import make_stamp
 
 LOG_BYTES = 10 * 1024 * 1024
+_NOBODY = object()  # the source of a line whose source is not known
 _PIECE_BYTES = 64 * 1024  # an unfinished line of this size is ended; a writer appends as much at once, at most
 
 
@@ -60,7 +61,7 @@ class LogFile:
         self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         self._size = os.fstat(self._descriptor).st_size
         is_whole = self._size == 0 or os.pread(self._descriptor, 1, self._size - 1) == b"\n"
-        self._unfinished = None if is_whole else self
+        self._unfinished = None if is_whole else _NOBODY
 
     def _rotate(self) -> None:
         self._path.replace(previous(self._path))
@@ -90,6 +91,15 @@ class LogFile:
             written = os.write(self._descriptor, text)
             self._size += written
             text = text[written:]
+
+
+def write_to(log: Path, text: str) -> None:
+    """Append some lines of the host's own to a log. Its folder is made if need be."""
+    with contextlib.suppress(OSError):
+        log.parent.mkdir(mode=0o700, exist_ok=True)
+    file = LogFile(log)
+    file.append(file, f"{text}\n".encode())
+    file.close()
 
 
 def previous(log: Path) -> Path:

@@ -165,6 +165,7 @@ class ReleaseMaker:
         number = self._store.begin_release(app, plan.location, after=newest, files=plan.shares, cause=plan.cause)
         shared = None if plan.shares is None else self._paths.release(app, plan.shares)
         release = Release(app, number, self._paths.release(app, number), plan.config, shared=shared)
+        steps.log = release.build_log
         try:
             self._environments.variables.keep(app, number, plan.environment.values)
             start = await plan.make(release)
@@ -197,6 +198,7 @@ class ReleaseMaker:
                 reviewed.append(stage)
                 continue
             steps.label = f"{plan.app}: " if len(plans) > 1 else ""
+            steps.log = stage.release.build_log
             changes = await asyncio.to_thread(diff, live.contract, stage.contract.decode())
             await steps.done("contract", "\n".join(changes.lines()))
             policy = "report" if plan.cause.kind == "rollback" else plan.config.contract
@@ -212,7 +214,7 @@ class ReleaseMaker:
         done = []
         for stage, token in staged:
             release = stage.release
-            steps.label = f"{release.app}: " if len(staged) > 1 else ""
+            steps.label, steps.log = f"{release.app}: " if len(staged) > 1 else "", release.build_log
             await self._running.switch(release, stage.instances)
             with contextlib.suppress(GitError):  # the log has it, and the next start mends it
                 await asyncio.to_thread(self._commits.follow, release.app)

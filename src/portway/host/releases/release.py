@@ -5,6 +5,7 @@ from pathlib import Path
 
 from portway.host.app_config import DEFAULT, AppConfig, Start
 from portway.host.files import remove_tree
+from portway.host.logs.log_file import write_to
 
 SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 
@@ -94,6 +95,5 @@ class Release:
         """Delete its files but the logs of its build and its instances; the former ends with the error's first line."""
         for folder in ("src", "venv", "bin", "home", "tmp"):
             remove_tree(self.directory / folder)
-        self.build_log.parent.mkdir(parents=True, exist_ok=True)
-        with self.build_log.open("a") as log:
-            log.write(f"{error.splitlines()[0]}\n")
+        self.directory.mkdir(parents=True, exist_ok=True)
+        write_to(self.build_log, error.splitlines()[0])

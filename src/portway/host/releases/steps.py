@@ -1,7 +1,11 @@
 """The steps of a deploy, as the person who asked for it reads them."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from portway.host.logs.log_file import write_to
 
 _MOST_WARNINGS = 20
 
@@ -10,24 +14,33 @@ Report = Callable[[str], Awaitable[None]]
 
 
 class Steps:
-    """Reports each step of a deploy with the seconds it took. `label` stands before its detail."""
+    """Reports each step of a deploy with the seconds it took. `label` stands before its detail.
+
+    The build's `log` gets what is reported, too: nobody may be there to read it.
+    """
 
     def __init__(self, report: Report) -> None:
         self.label = ""
+        self.log: Path | None = None
         self._report = report
         self._begun = self._last = time.monotonic()
 
     async def done(self, step: str, detail: str) -> None:
         now = time.monotonic()
         took, self._last = now - self._last, now
-        await self._report(f"{step} {took:.1f}s  {self.label}{detail}")
+        await self._tell(f"{step} {took:.1f}s  {self.label}{detail}")
 
     async def note(self, note: str) -> None:
-        await self._report(f"note  {note}")
+        await self._tell(f"note  {note}")
 
     async def warn(self, warnings: list[str]) -> None:
         for warning in warnings[:_MOST_WARNINGS]:
-            await self._report(f"warning  {self.label}{warning}")
+            await self._tell(f"warning  {self.label}{warning}")
+
+    async def _tell(self, line: str) -> None:
+        await self._report(line)
+        if self.log is not None:
+            await asyncio.to_thread(write_to, self.log, f"-----> {line}")
 
     def resume(self) -> None:
         """Count from now: what came before was waiting."""
