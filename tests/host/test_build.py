@@ -143,6 +143,7 @@ def test_a_build_that_exceeds_a_limit_is_ended_with_the_figures(paths: Paths, mo
     with pytest.raises(BuildError, match=r"could not .*, as it used \d+") as caught:
         built(paths, {"server.py": SERVER}, build_command=f"{leak} || sleep 100")
     assert "MB of 200 MB of memory" in str(caught.value)
+    assert not paths.app_cache("app").exists(), "a cache that is too large does not fail the next build"
 
 
 def test_a_build_that_forks_too_much_fails(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from portway.host.builds.build_error import BuildError
+from portway.host.files import remove_tree
 from portway.host.logs.log_pipe import LogPipe
 from portway.host.logs.log_reader import last_lines
 from portway.host.paths import Paths
@@ -93,7 +94,8 @@ class BuildCommands:
         if code == 0:
             return
         tail = "".join(f"\n  {line}" for line in last_lines(log, since=begun))
-        if used:
+        if used:  # what fills the app's cache must not fail its next build, too
+            await asyncio.to_thread(remove_tree, self._paths.app_cache(self._release.app))
             raise BuildError(f"could not {purpose}, as it used {used}:{tail}")
         if code is None:
             raise BuildError(f"could not {purpose} within {seconds:.0f} s:{tail}")
