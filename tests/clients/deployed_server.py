@@ -49,5 +49,18 @@ async def work(ctx: Context, seconds: float) -> int:
     return RELEASE
 
 
+@server.resource("test://changing")
+def changing() -> str:
+    """Change."""
+    return "changed"
+
+
+@server.tool
+def touch(uri: str) -> str:
+    """Change the resource, which only those who subscribed to it are told."""
+    server.resource_updated(uri)
+    return "touched"
+
+
 if __name__ == "__main__":
     server.run()

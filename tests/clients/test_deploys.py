@@ -49,12 +49,14 @@ def client(kind: str, app: Deployment, options: Sequence[str]) -> Iterator[subpr
             process.kill()
 
 
-def go_through_deploys(running: Host, folder: Path, kinds: Sequence[str], *options: str, **settings: object) -> None:
+def go_through_deploys(
+    running: Host, folder: Path, kinds: Sequence[str], *options: str, deploys: int = DEPLOYS, **settings: object
+) -> None:
     """Deploy and go back while clients of these kinds are at work; none of their calls may fail or be cut."""
     app = running.deploy(folder, "deployed", num_instances=3, **settings)
     with ExitStack() as stack:
         clients = {kind: stack.enter_context(client(kind, app, options)) for kind in kinds}
-        for number in range(1, DEPLOYS + 1):
+        for number in range(1, deploys + 1):
             running.deploy(folder, "deployed")
             if number % (DEPLOYS // ROLLBACKS) == 0:
                 went = running.portway("rollback", "deployed")
@@ -63,7 +65,7 @@ def go_through_deploys(running: Host, folder: Path, kinds: Sequence[str], *optio
             said = dict(zip(clients, pool.map(lambda each: each.communicate()[0], clients.values()), strict=True))
     seen = {kind: json.loads(text.splitlines()[-1]) for kind, text in said.items()}
     assert {kind: each["faults"] for kind, each in seen.items() if each["faults"]} == {}
-    assert all(each["rounds"] >= DEPLOYS / 4 for each in seen.values()), seen
+    assert all(each["rounds"] >= deploys / 4 for each in seen.values()), seen
     assert running.status("deployed").restarts == 0
 
 
@@ -75,3 +77,18 @@ def test_clients_of_both_eras_go_on_through_twenty_deploys_and_five_rollbacks_wh
     shutil.copyfile(HERE / "deployed_server.py", folder / "server.py")
     with host(tmp_path / "data") as running:
         go_through_deploys(running, folder, [*LEGACY, "modern", "typescript2"])
+
+
+@pytest.mark.parametrize(
+    ("server", "kinds"),
+    [("fastmcp3", ("mcp1", "mcp2", "fastmcp3", "typescript1")), ("fastmcp4", ("mcp2", "fastmcp4"))],
+)
+def test_clients_resume_streams_of_a_server_with_its_own_event_store_through_deploys(
+    tmp_path: Path, server: str, kinds: tuple[str, ...]
+) -> None:
+    folder = tmp_path / "deployed"
+    folder.mkdir()
+    shutil.copyfile(HERE / "deployed_foreign_server.py", folder / "server.py")
+    with host(tmp_path / "data", walls=False) as running:
+        start = f"exec {python_of(server)} server.py"
+        go_through_deploys(running, folder, kinds, deploys=4, start_command=start)

@@ -1,4 +1,4 @@
-"""Servers by other packages, hosted: a session of their own client outlives a crash, a deploy and the gate."""
+"""A session of an official client outlives a crash, a deploy and the gate: with other servers, and with Portway's."""
 
 from __future__ import annotations
 
@@ -20,24 +20,26 @@ from mcp.client.streamable_http import streamable_http_client
 from tests.host.running_host import host
 from tests.support import ROOT, clean_env, eventually
 
-pytestmark = [pytest.mark.clients, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.clients, pytest.mark.timeout(300)]
 
 SERVER = Path(__file__).with_name("foreign_server.py")
+OWN_SERVER = Path(__file__).with_name("own_sessions_server.py")
 SCRIPT = Path(__file__).parent / "families" / "in_one_session.py"
 URI = "test://changing"
 
 
+@pytest.mark.parametrize("server", ["own", "foreign"])
 @pytest.mark.parametrize("kind", ["fastmcp3", "fastmcp4", "mcp1", "mcp2"])
-def test_a_session_outlives_a_crash_a_deploy_and_the_gate(kind: str, tmp_path: Path) -> None:
+def test_a_session_outlives_a_crash_a_deploy_and_the_gate(kind: str, server: str, tmp_path: Path) -> None:
     python = Path(sys.executable) if kind == "mcp2" else ROOT / ".venv-clients" / kind / "bin" / "python"
     if not python.exists():
         pytest.skip(f".venv-clients/{kind} is missing: run `make test-all`")
     folder = tmp_path / "foreign"
     folder.mkdir()
-    shutil.copyfile(SERVER, folder / "server.py")
+    shutil.copyfile(SERVER if server == "foreign" else OWN_SERVER, folder / "server.py")
     with host(tmp_path / "data", walls=False) as running:
-        start = ("--start", f"exec {python} server.py {kind}", "--instances", "3")
-        done = running.portway("deploy", folder, *start, "-o", "json")
+        start = ("--start", f"exec {python} server.py {kind}") if server == "foreign" else ()
+        done = running.portway("deploy", folder, *start, "--instances", "3", "-o", "json")
         assert done.returncode == 0, done.stderr + running.portway("logs", "foreign").stdout
         app = json.loads(done.stdout)
         command = [python, SCRIPT, app["url"], app["token"], kind]
@@ -74,6 +76,10 @@ def test_a_session_outlives_a_crash_a_deploy_and_the_gate(kind: str, tmp_path: P
                 gate = running.kill("gate")
                 eventually(lambda: running.process("gate") != gate)
                 assert use()["pid"] == third
+                running.deploy(folder, "foreign")
+                assert use()["pid"] != third, (
+                    "with level and subscription, which the gate has from before it was killed"
+                )
                 assert client.communicate()[0] == ""
                 assert client.returncode == 0
             finally:

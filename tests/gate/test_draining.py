@@ -222,6 +222,27 @@ def test_a_call_is_resumed_where_it_runs_and_the_sessions_own_stream_at_the_new_
     run(test())
 
 
+def test_a_resumed_stream_ends_with_the_reply_of_its_call_also_if_the_instance_leaves_it_open(tmp_path: Path) -> None:
+    async def test() -> None:
+        instance = Instance("only")
+
+        async def script(seen: Seen, writer: asyncio.StreamWriter) -> None:
+            if seen.headers.get("last-event-id") == "c-1":
+                (called,) = instance.told("tools/call")
+                writer.write(STREAM + event({"jsonrpc": "2.0", "id": called["id"], "result": {}}))
+            else:
+                await instance.script(seen, writer)
+
+        instance.upstream.script = minting(b"only", script)
+        async with rig(tmp_path, instance.upstream) as gate:
+            client = await initialize(gate)
+            left = await (await client.post(call(7, "leaves"))).read(1000)
+            resumed = await client.ask("GET", (b"last-event-id", left.partition(b"id: ")[2].split(b"\n")[0]))
+            assert data_of(await resumed.read(1000)) == [{"jsonrpc": "2.0", "id": 7, "result": {}}]
+
+    run(test())
+
+
 def test_a_reply_whose_instance_has_ended_is_an_error_under_the_calls_own_id(tmp_path: Path) -> None:
     async def test() -> None:
         old, new = Instance("old"), Instance("new")

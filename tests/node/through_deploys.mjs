@@ -1,4 +1,4 @@
-// An official TypeScript client asks, cancels and resumes until standard input ends: 1.x in legacy sessions, 2.x in the modern era.
+// An official TypeScript client asks, cancels, resumes and subscribes until standard input ends: 1.x in legacy sessions, 2.x in the modern era.
 // node through_deploys.mjs URL TOKEN typescript1|typescript2 [plain]
 // Prints `begun` after the first round of each session, and at the end what went wrong and how many rounds there were, as JSON.
 import { setTimeout as lasts } from "node:timers/promises";
@@ -12,6 +12,7 @@ const { StreamableHTTPClientTransport } = await import(modern ? v2 : `${v1}/clie
 const asks = modern ? "elicitation/create" : (await import(`${v1}/types.js`)).ElicitRequestSchema;
 const options = { capabilities: { elicitation: { form: {} } }, ...(modern && { versionNegotiation: { mode: { pin: "2026-07-28" } } }) };
 const SESSIONS = 2;
+const URI = "test://changing";
 const faults = [];
 let rounds = 0;
 let begun = 0;
@@ -57,13 +58,34 @@ async function cancelled(client) {
   return waiting;
 }
 
+// change the resource until the client is told: its stream may be on its way to another instance
+async function told(client, updates) {
+  updates.length = 0;
+  for (let tries = 0; tries < 30; tries++) {
+    await call(client, "touch", { uri: URI });
+    for (let waits = 0; waits < 10; waits++) {
+      if (updates.length) return updates.pop();
+      await lasts(100);
+    }
+  }
+  return "nothing came";
+}
+
 async function session() {
   const client = await connect();
+  const updates = [];
+  const subscribes = !modern && !plain;
+  if (subscribes) {
+    const { ResourceUpdatedNotificationSchema } = await import(`${v1}/types.js`);
+    client.setNotificationHandler(ResourceUpdatedNotificationSchema, ({ params }) => void updates.push(params.uri));
+    await client.subscribeResource({ uri: URI });
+  }
   for (let round = 0; !stopping; round++) {
     await expect("asked", call(client, "confirm", { city: "Oslo" }), "Oslo: True");
     await expect("cancelled", cancelled(client), "enough");
     if (!modern && !plain) await expect("resumed", call(client, "leave", { seconds: Math.random() }), "left");
     await expect("called", call(client, "work", { seconds: 2 }), "");
+    if (subscribes) await expect("told", told(client, updates), URI);
     rounds += 1;
     if (round === 0 && ++begun === SESSIONS) process.stdout.write("begun\n");
   }

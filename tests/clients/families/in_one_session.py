@@ -1,6 +1,7 @@
 """Do in one legacy session what the lines of standard input say: `in_one_session.py URL TOKEN KIND`.
 
-`round`: use every feature, and print what was seen, as JSON. `ask`: call what asks, and print `asked` when it does;
+`round`: use every feature, and print what was seen, as JSON. Where the server does not say which level and
+subscriptions it knows, they follow from what it tells. `ask`: call what asks, and print `asked` when it does;
 `answer`: answer it, and print the call's result.
 """
 
@@ -32,7 +33,7 @@ async def update(client: Mcp1 | Mcp2, updates: asyncio.Queue[str]) -> str:
 async def main(url: str, token: str, kind: str) -> None:
     through_deploys.KIND = kind
     client_kind = {"mcp1": Mcp1, "mcp2": Mcp2}.get(kind, FastMcp)
-    answers, updates = asyncio.Event(), asyncio.Queue[str]()
+    answers, updates, levels = asyncio.Event(), asyncio.Queue[str](), set[str]()
     answers.set()
 
     async def answer(question: str) -> dict[str, bool]:
@@ -45,6 +46,8 @@ async def main(url: str, token: str, kind: str) -> None:
         shown = getattr(message, "root", message)
         if getattr(shown, "method", "") == "notifications/resources/updated":
             await updates.put(str(shown.params.uri))
+        elif getattr(shown, "method", "") == "notifications/message":
+            levels.add(shown.params.level)
 
     async with client_kind.connect(url, token, answer, heard) as client:
         session = client.session if kind == "mcp1" else client.client.session
@@ -64,6 +67,8 @@ async def main(url: str, token: str, kind: str) -> None:
                 seen["cancelled"] = await client.cancelled()
                 seen["work"] = await client.call("work")
                 seen["updated"] = await update(client, updates)
+                seen.setdefault("level", ", ".join(levels))
+                seen.setdefault("subscribed", [seen["updated"]])
                 say(json.dumps(seen))
 
 

@@ -1,4 +1,4 @@
-"""Ask, cancel, resume and listen until standard input ends: `through_deploys.py URL TOKEN KIND [plain]`.
+"""Ask, cancel, resume, subscribe and listen until standard input ends: `through_deploys.py URL TOKEN KIND [plain]`.
 
 KIND is mcp1, mcp2, fastmcp3 or fastmcp4, each in legacy sessions, or modern: the official client 2.x without any. A
 `plain` server cannot end a stream that is to be resumed. Prints `begun` after the first round of each session, and at
@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 SESSIONS = 2
+URI = "test://changing"
 NEVER = asyncio.Event()
 Answer = Callable[[str], Awaitable[dict[str, bool]]]
 Heard = Callable[[object], Awaitable[None]]
@@ -75,6 +76,10 @@ class Mcp2:
 
     def __init__(self, client: Any) -> None:
         self.client = client
+
+    @property
+    def session(self) -> Any:
+        return self.client.session
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -168,15 +173,36 @@ async def main(url: str, token: str, kind: str, *, resumes: bool) -> dict[str, o
         if wanted not in got:
             faults.append(f"{what}: {got}")
 
+    async def update(client: Mcp1 | Mcp2, updates: asyncio.Queue[str]) -> str:
+        """Change the resource until the client is told: its stream may be on its way to another instance."""
+        while not updates.empty():
+            updates.get_nowait()
+        while True:
+            await client.call("touch", uri=URI)
+            with contextlib.suppress(TimeoutError):
+                return await asyncio.wait_for(updates.get(), 1)
+
     async def session() -> None:
         nonlocal rounds
-        async with client_kind.connect(url, token, answer) as client:
+        updates = asyncio.Queue[str]()
+
+        async def heard(message: object) -> None:
+            shown = getattr(message, "root", message)
+            if getattr(shown, "method", "") == "notifications/resources/updated":
+                await updates.put(str(shown.params.uri))
+
+        async with client_kind.connect(url, token, answer, heard) as client:
+            subscribes = resumes and kind != "modern"
+            if subscribes:
+                await client.session.subscribe_resource(URI)
             while not stop.is_set():
                 await expect("asked", client.call("confirm", city="Oslo"), "Oslo: True")
                 await expect("cancelled", client.cancelled(), "Request cancelled")
                 if resumes and kind != "modern":
                     await expect("resumed", client.call("leave", seconds=random.uniform(0, 1)), "left")
                 await expect("called", client.call("work", seconds=2), "")
+                if subscribes:
+                    await expect("told", update(client, updates), URI)
                 rounds += 1
                 begun.release()
 

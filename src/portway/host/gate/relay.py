@@ -239,7 +239,7 @@ class Relay:
                 if data := event.data:
                     data = one_line(data)
                     if mark is None:
-                        data = self._resumed(call, data)
+                        data, final = self._resumed(call, data)
                     elif mark in data or (b'"method"' not in data and not event.name):
                         data, final = _restore_event(call, data)
                     if call.session is not None and call.backend is not None and b'"method"' in data:
@@ -264,14 +264,17 @@ class Relay:
             call.line.outcome = DEFERRED
         await stream.close()
 
-    def _resumed(self, call: GateCall, data: bytes) -> bytes:
-        """Restore the id of a reply on a GET stream, which carries replies when it resumes a call's stream."""
+    def _resumed(self, call: GateCall, data: bytes) -> tuple[bytes, bool]:
+        """Restore the id of a reply on a GET stream, and return whether it ends the stream: that of a call.
+
+        The specification asks servers to end it. Some leave it open, and a client comes back for it once it is cut.
+        """
         restored = restore_resumed(data)
         if restored is None:
-            return data
+            return data, False
         if call.session is not None:
             self._in_flight.fetched(call.session, restored[1])
-        return restored[0]
+        return restored[0], call.resumes_call
 
     async def _request(self, call: GateCall, method: str, target: str, body: bytes, *, repeatable: bool) -> Response:
         """Send the request to the instance that must get it, else to the least busy; to the next if it is unreachable.

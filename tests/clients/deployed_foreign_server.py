@@ -1,0 +1,82 @@
+"""The tools of `deployed_server.py`, by FastMCP with an event store, from which its clients resume streams."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from typing import Any
+
+import uvicorn
+from fastmcp import Context, FastMCP
+from fastmcp.server.event_store import EventStore
+from pydantic import BaseModel
+
+server = FastMCP("deployed")
+NEVER = asyncio.Event()
+RELEASE = os.environ["PORTWAY_RELEASE"]
+
+
+class Sure(BaseModel):
+    sure: bool
+
+
+async def lasts(seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(NEVER.wait(), seconds)
+
+
+@server.tool()
+async def confirm(city: str, ctx: Context) -> str:
+    """Ask."""
+    answer: Any = await ctx.elicit("Are you sure?", response_type=Sure)
+    return f"{city}: {answer.data.sure}"
+
+
+@server.tool()
+async def wait() -> str:
+    """Never answer."""
+    await NEVER.wait()
+    return "never"
+
+
+@server.tool()
+async def leave(ctx: Context, seconds: float) -> str:
+    """Close the stream, and answer later."""
+    await ctx.report_progress(1)
+    await ctx.close_sse_stream()
+    await lasts(seconds)
+    return "left"
+
+
+@server.tool()
+async def work(ctx: Context, seconds: float) -> str:
+    """Be busy, and return the number of the release."""
+    await ctx.report_progress(1)
+    await lasts(seconds)
+    return RELEASE
+
+
+@server.tool()
+async def touch(uri: str, ctx: Context) -> str:
+    """Tell the client, on its own stream, that a resource has changed."""
+    await ctx.session.send_resource_updated(uri)
+    return "touched"
+
+
+low: Any = server._mcp_server
+if hasattr(low, "subscribe_resource"):
+
+    @low.subscribe_resource()
+    async def on_subscribe(uri: object) -> None: ...
+
+else:
+    from mcp import types
+
+    async def on_subscribe_4(_: object, params: Any) -> types.EmptyResult:
+        return types.EmptyResult()
+
+    low.add_request_handler("resources/subscribe", types.SubscribeRequestParams, on_subscribe_4)
+
+app = server.http_app(event_store=EventStore(), retry_interval=50)
+uvicorn.run(app, host="127.0.0.1", port=int(os.environ["PORT"]), timeout_graceful_shutdown=5, log_level="warning")
