@@ -73,6 +73,16 @@ INPUTS = {
     "enum goes": (arguments(a={"type": "string", "enum": ["x"]}), arguments(a=TEXT), ['a: not only "x"']),
     "const": (arguments(a={"const": 1}), arguments(a={"const": 2}), ["!a: values 1 → 2"]),
     "limit": (arguments(a=NUMBER | {"maximum": 9}), arguments(a=NUMBER | {"maximum": 5}), ["!a: maximum 9 → 5"]),
+    "limit that is no longer reached": (
+        arguments(a=NUMBER | {"minimum": 5}),
+        arguments(a=NUMBER | {"exclusiveMinimum": 5}),
+        ["!a: exclusiveMinimum none → 5"],
+    ),
+    "an alternative that overlaps another": (
+        arguments(a={"oneOf": [TEXT]}),
+        arguments(a={"oneOf": [TEXT, {"type": "string", "minLength": 3}]}),
+        ["!a: changed, in a way that cannot be judged"],
+    ),
     "limit goes": (arguments(a=NUMBER | {"maximum": 9}), arguments(a=NUMBER), ["a: maximum 9 → none"]),
     "pattern": (arguments(a=TEXT), arguments(a=TEXT | {"pattern": "^x"}), ["!a: pattern none → ^x"]),
     "format": (arguments(a=TEXT), arguments(a=TEXT | {"format": "date"}), ["!a: format none → date"]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import jsonschema
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from referencing import Registry
@@ -12,7 +13,7 @@ from referencing.exceptions import Unresolvable
 
 from portway.host.contracts.schema_changes import View, schema_notes
 from portway.host.contracts.schema_tree import canonical
-from tests.contracts.schemas import INSTANCES, closed, edited, object_schemas
+from tests.contracts.schemas import Schemas, closed
 
 VIEWS: tuple[View, View] = ("input", "output")
 KEYWORDS = (
@@ -56,21 +57,41 @@ def accepts(schema: Any, instance: Any) -> bool | None:
         return None
 
 
-@settings(deadline=None, max_examples=200)
-@given(st.data())
-def test_what_an_old_input_schema_accepts_and_a_new_one_refuses_breaks(data: st.DataObject) -> None:
-    old = data.draw(object_schemas)
-    new = data.draw(edited(old))
+def hold_to_jsonschema(seed: int) -> None:
+    """Check that a new schema which refuses what its old one accepts is said to break."""
+    make = Schemas(seed)
+    old = make.root()
+    new = make.edited(old)
     judged = breaks(old, new)
-    for _ in range(5):
-        instance = data.draw(INSTANCES)
-        if accepts(old, instance) and accepts(closed(old), instance) and accepts(new, instance) is False:
-            assert judged, (old, new, instance)
+    for _ in range(8):
+        value = make.value(old, old)
+        if accepts(old, value) and accepts(closed(old), value) and accepts(new, value) is False:
+            assert judged, (old, new, value)
 
 
-@given(object_schemas)
-def test_a_schema_does_not_break_itself(schema: dict[str, Any]) -> None:
-    assert schema_notes(schema, dict(schema), "input") == []
+SEEDS = st.lists(st.integers(0, 2**40), min_size=10, max_size=10)
+
+
+@settings(deadline=None, max_examples=100)
+@given(SEEDS)
+def test_what_an_old_input_schema_accepts_and_a_new_one_refuses_breaks(seeds: list[int]) -> None:
+    for seed in seeds:
+        hold_to_jsonschema(seed)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@settings(deadline=None, max_examples=1000)
+@given(SEEDS)
+def test_what_many_old_input_schemas_accept_and_a_new_one_refuses_breaks(seeds: list[int]) -> None:
+    for seed in seeds:
+        hold_to_jsonschema(seed)
+
+
+@given(st.integers())
+def test_a_schema_does_not_break_itself(seed: int) -> None:
+    schema = Schemas(seed).root()
+    assert schema_notes(schema, dict(reversed(schema.items())), "input") == []
 
 
 JSON = st.recursive(
