@@ -17,7 +17,7 @@ from portway.host.logs.log_entry import LogPage, Selection
 from portway.host.logs.log_file import LogFile, previous, write_to
 from portway.host.logs.log_pipe import LogPipe
 from portway.host.logs.log_reader import read_page
-from portway.host.logs.log_sources import open_sources
+from portway.host.logs.log_sources import AppLogs, open_sources
 from portway.host.logs.stamp import read_stamp
 from portway.host.paths import Paths
 from portway.host.releases.release import Release
@@ -44,8 +44,8 @@ def read(
     release: Release, count: int | None, cursor: str = "", *, unfinished: bool = False, selection: Selection = ANY
 ) -> LogPage:
     with ExitStack() as stack:
-        sources = open_sources("app", [(release, CREATED)], release.directory / "calls", selection, stack)
-        return read_page(sources, count, selection.since, cursor, unfinished=unfinished)
+        logs = AppLogs("app", CREATED, [(release, CREATED)], release.directory / "calls")
+        return read_page(open_sources(logs, selection, stack), count, cursor, unfinished=unfinished)
 
 
 def texts(
@@ -221,6 +221,11 @@ def test_logs_are_joined_by_time_and_a_reader_goes_on_when_old_calls_are_dropped
         (calls / f"{number:012d}.jsonl").write_text(
             f"{call(number)}\n{call(number, 'other')}\nnot JSON\n{call(number + 1)}\n"
         )
+    (calls / "000000000000.jsonl").write_bytes(
+        msgspec.json.encode(
+            Line(time="2026-01-01T00:00:00.000Z", app="app", name="of the app that had its name before")
+        )
+    )
     release.build_log.write_text("2026-02-01T00:00:00.000Z - built\n")
     release.log.write_text("".join(f"2026-02-01T00:0{number}:30.000Z 0a1b2c3d {number}\n" for number in (1, 4)))
     page = read(release, None)

@@ -122,8 +122,11 @@ def lines_backward(parts: list[LogPart], end: Place, lines: LineFilter) -> Itera
 
 
 def place_of_time(parts: list[LogPart], time: str, time_of: Callable[[bytes], str]) -> Place:
-    """Return the beginning of a line, such that all lines before it are older than `time`. Most of them are."""
-    for index, part in reversed(list(enumerate(parts))):
+    """Return the beginning of a line, such that all lines before it are older than `time`, and few after it are.
+
+    For "" it is the first line.
+    """
+    for index, part in reversed(list(enumerate(parts if time else ()))):
         first = os.pread(part.descriptor, _BLOCK_BYTES, 0).partition(b"\n")[0]
         if time_of(first) >= time:
             continue

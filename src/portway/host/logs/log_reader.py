@@ -30,13 +30,13 @@ def last_lines(log: Path, *, since: int = 0) -> list[str]:
     return [read_stamp(line)[2].decode(errors="replace") for line in lines]
 
 
-def read_page(sources: Sequence[LogSource], count: int | None, since: str, cursor: str, *, unfinished: bool) -> LogPage:
-    """Return the last `count` entries that are not older than `since`, all if None, or those after `cursor`.
+def read_page(sources: Sequence[LogSource], count: int | None, cursor: str, *, unfinished: bool) -> LogPage:
+    """Return the last `count` entries that are wanted, all if None, or those after `cursor`.
 
     A page is bounded; the next one has the rest. A log that `cursor` does not name is shown from its beginning. What
     follows the last newline of a log is a line if `unfinished`.
     """
-    places = _cursor_places(sources, cursor) if cursor else _first_places(sources, count, since, unfinished=unfinished)
+    places = _cursor_places(sources, cursor) if cursor else _first_places(sources, count, unfinished=unfinished)
     readings = [_Reading(source, place, unfinished) for source, place in zip(sources, places, strict=True)]
     heap = [(reading.head.time, number) for number, reading in enumerate(readings) if reading.head]
     heapify(heap)
@@ -97,9 +97,9 @@ def _cursor_places(sources: Sequence[LogSource], cursor: str) -> Iterator[Place]
         yield next(((index, offset) for index, part in parts if part.inode == inode and offset <= part.size), anew)
 
 
-def _first_places(sources: Sequence[LogSource], count: int | None, since: str, *, unfinished: bool) -> list[Place]:
+def _first_places(sources: Sequence[LogSource], count: int | None, *, unfinished: bool) -> list[Place]:
     """Return where the last `count` entries, or all, begin in each log."""
-    begins = [place_of_time(source.parts, since, source.time_of) if since else (0, 0) for source in sources]
+    begins = [place_of_time(source.parts, source.selection.since, source.time_of) for source in sources]
     if count is None:
         return begins
     places = [end_of(source.parts, unfinished=unfinished) for source in sources]

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -32,7 +33,7 @@ class LogSource(ABC):
         self.key = key
         self.parts = parts
         self.lines = lines
-        self._selection = selection
+        self.selection = selection
 
     @abstractmethod
     def time_of(self, line: bytes) -> str:
@@ -66,17 +67,18 @@ class _Output(LogSource):
     def read(self, line: bytes) -> LogEntry | None:
         time, instance, text = read_stamp(line)
         time = time or self._created
-        if time < self._selection.since or self._selection.instance not in ("", instance):
+        if time < self.selection.since or self.selection.instance not in ("", instance):
             return None
         return LogEntry(time, self._kind, self._release, instance or None, text.decode(errors="replace"))
 
 
 class _Calls(LogSource):
-    """The lines of the call record that are an app's."""
+    """The lines of the call record that are an app's, and not of one before it that had its name."""
 
     only_deleted = True
 
-    def __init__(self, files: Sequence[Path], app: str, selection: Selection, stack: ExitStack) -> None:
+    def __init__(self, files: Sequence[Path], app: str, created: str, selection: Selection, stack: ExitStack) -> None:
+        selection = replace(selection, since=max(selection.since, created))
         wanted = [b'"app":' + msgspec.json.encode(app)]
         if selection.tool:
             wanted.append(b'"name":' + msgspec.json.encode(selection.tool))
@@ -94,7 +96,7 @@ class _Calls(LogSource):
             call = _decode_line(line)
         except msgspec.DecodeError:
             return None
-        wanted = self._selection
+        wanted = self.selection
         if (
             call.time < wanted.since
             or wanted.release not in (None, call.release)
@@ -121,15 +123,23 @@ class _Calls(LogSource):
         )
 
 
-def open_sources(
-    app: str, releases: Sequence[tuple[Release, str]], calls: Path, selection: Selection, stack: ExitStack
-) -> list[LogSource]:
-    """Open the logs of an app that may hold what is wanted. With each release comes the time at which it was made."""
+@dataclass(frozen=True, slots=True)
+class AppLogs:
+    """Where an app's logs are. `created` is the time at which it was made, as each release has its own with it."""
+
+    app: str
+    created: str
+    releases: Sequence[tuple[Release, str]]
+    calls: Path
+
+
+def open_sources(logs: AppLogs, selection: Selection, stack: ExitStack) -> list[LogSource]:
+    """Open the logs of an app that may hold what is wanted."""
     wants_calls = bool(selection.tool or selection.failed)
     sources: list[LogSource] = []
     if selection.kind in (None, "call"):
-        sources.append(_Calls(record_files(calls), app, selection, stack))
-    for release, created in releases:
+        sources.append(_Calls(record_files(logs.calls), logs.app, logs.created, selection, stack))
+    for release, created in logs.releases:
         if wants_calls or selection.release not in (None, release.number):
             continue
         if selection.kind in (None, "build"):

@@ -11,13 +11,13 @@ from portway.app import Server
 from portway.exceptions import ToolError
 from portway.host.logs.log_entry import Kind, LogEntry, LogPage, Selection
 from portway.host.logs.log_reader import read_page
-from portway.host.logs.log_sources import open_sources
+from portway.host.logs.log_sources import AppLogs, open_sources
 from portway.host.management.find_app import find_app
 from portway.host.paths import Paths
 from portway.host.releases.release import Release
 from portway.host.secrets.messages import hide
 from portway.host.secrets.variables import Variables
-from portway.host.store import ReleaseRecord, Store
+from portway.host.store import Store
 from portway.host.timestamps import to_the_second
 
 _READERS = 2  # threads that read logs at once
@@ -58,48 +58,32 @@ class LogTools:
         `tool` or `failed`, they are calls of that tool and calls that failed. To `follow`, wait some seconds for an
         entry, and leave out a last line that is not finished. The values of variables are hidden.
         """
-        records = self._releases(app, release)
+        logs = self._logs(app, release)
         selection = Selection(since, kind, release, instance, tool, failed)
         waiting = asyncio.get_running_loop().time() + _WAIT_SECONDS
         while True:
             async with self._readers:
-                page = await asyncio.to_thread(self._read, app, records, selection, lines, cursor, follow)
+                page = await asyncio.to_thread(_read, logs, selection, lines, cursor, follow)
             if page.entries or not follow or not cursor or asyncio.get_running_loop().time() >= waiting:
                 break
             cursor = page.cursor
             await asyncio.sleep(_LOOK_SECONDS)
-            records = self._releases(app, release)
+            logs = self._logs(app, release)
         secrets = {number: self._secrets(app, number) for number in {entry.release for entry in page.entries}}
         return replace(page, entries=await asyncio.to_thread(_without_secrets, page.entries, secrets))
 
-    def _releases(self, app: str, release: int | None) -> list[ReleaseRecord]:
-        """Return the releases of an app. Raises `ToolError` when there is no such app or no such release."""
-        find_app(self._store, app)
+    def _logs(self, app: str, release: int | None) -> AppLogs:
+        """Return where an app's logs are. Raises `ToolError` when there is no such app or no such release."""
+        created = find_app(self._store, app).created
         records = self._store.releases(app)
         if release is not None and release not in {record.number for record in records}:
             kept = ", ".join(str(record.number) for record in records)
             raise ToolError(f"{app} has no release {release} (there are: {kept})")
-        return records
-
-    def _read(
-        self,
-        app: str,
-        records: list[ReleaseRecord],
-        selection: Selection,
-        count: int | None,
-        cursor: str,
-        follow: bool,
-    ) -> LogPage:
         releases = [
-            (
-                Release(app, record.number, self._paths.release(app, record.number)),
-                f"{to_the_second(record.created)}.000Z",
-            )
+            (Release(app, record.number, self._paths.release(app, record.number)), _time(record.created))
             for record in records
         ]
-        with ExitStack() as stack:
-            sources = open_sources(app, releases, self._paths.calls, selection, stack)
-            return read_page(sources, count, selection.since, cursor, unfinished=not follow)
+        return AppLogs(app, _time(created), releases, self._paths.calls)
 
     def _secrets(self, app: str, number: int) -> dict[str, str]:
         """Return the values of a release that are no part of its blueprint, and the keys of the app's sessions."""
@@ -108,6 +92,15 @@ class LogTools:
         values = self._variables.of_release(app, number).items()
         keys = {"PORTWAY_KEYS": self._store.sealing_keys(app)}
         return keys | {name: value for name, value in values if name not in public}
+
+
+def _time(seconds: int) -> str:
+    return f"{to_the_second(seconds)}.000Z"
+
+
+def _read(logs: AppLogs, selection: Selection, count: int | None, cursor: str, follow: bool) -> LogPage:
+    with ExitStack() as stack:
+        return read_page(open_sources(logs, selection, stack), count, cursor, unfinished=not follow)
 
 
 def _without_secrets(entries: list[LogEntry], secrets: dict[int, dict[str, str]]) -> list[LogEntry]:
