@@ -42,10 +42,10 @@ async def wait() -> str:
 
 @server.tool()
 async def leave(ctx: Context, seconds: float) -> str:
-    """Close the stream, and answer later."""
+    """Close the stream, and answer when the client has come back: the SDK loses a reply that it makes meanwhile."""
     await ctx.report_progress(1)
     await ctx.close_sse_stream()
-    await lasts(seconds)
+    await lasts(seconds + 1)
     return "left"
 
 

@@ -243,6 +243,30 @@ def test_a_resumed_stream_ends_with_the_reply_of_its_call_also_if_the_instance_l
     run(test())
 
 
+def test_a_resumed_stream_ends_cleanly_when_the_drained_instance_is_stopped(tmp_path: Path) -> None:
+    async def test() -> None:
+        old, new = Instance("old"), Instance("new")
+
+        async def script(seen: Seen, writer: asyncio.StreamWriter) -> None:
+            if seen.headers.get("last-event-id") == "c-1":
+                writer.write(STREAM + chunk(b": open\n\n"))
+                await old.go.wait()
+                writer.close()
+            else:
+                await old.script(seen, writer)
+
+        old.upstream.script = minting(b"old", script)
+        async with rig(tmp_path, old.upstream, new.upstream) as gate:
+            client = await initialize(gate)
+            left = await (await client.post(call(7, "leaves"))).read(1000)
+            resumed = await client.ask("GET", (b"last-event-id", left.partition(b"id: ")[2].split(b"\n")[0]))
+            await deploy(gate)
+            old.go.set()
+            assert b"data" not in await resumed.read(1000), "and it is whole"
+
+    run(test())
+
+
 def test_a_reply_whose_instance_has_ended_is_an_error_under_the_calls_own_id(tmp_path: Path) -> None:
     async def test() -> None:
         old, new = Instance("old"), Instance("new")

@@ -160,6 +160,9 @@ class Relay:
         try:
             await self._stream(call, response, send, kept)
         except UpstreamError:
+            if call.stream is not None and not call.route.takes_sessions(call.backend):
+                await call.stream.close()  # the instance was stopped after it had drained
+                return
             call.line.outcome = "cut"
             cut_short(send)
         finally:
