@@ -1,8 +1,10 @@
-"""Rows about releases: how long a rollback takes, and what a long history costs control and gate in memory."""
+"""Rows about releases: how long a push or a rollback takes; what a long history costs control and gate in memory."""
 
 import statistics
+import tempfile
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 import psutil
 
@@ -14,6 +16,7 @@ from benchmarks.walls import ROWS
 __all__ = ["ROWS"]  # with the rows of this module
 
 _CONNECTIONS = 16
+_PUSH = 3.0
 _APPS, _RELEASES, _SETTLED = 20, 50, 10
 _BARS = {"idle": 1.0, "under load": 2.0}
 _MEMORY_BARS = {"control": 80.0, "gate": 40.0}
@@ -25,6 +28,31 @@ def portway(host: Host, *words: str) -> float:
     started = time.perf_counter()
     output_of(Command((OUR_PYTHON, "-m", "portway", *words, "--data", host.data)))
     return time.perf_counter() - started
+
+
+@row("push", "`git push` of one changed line of `examples/weather` → answered call, warm caches")
+def push(bench: Bench) -> Findings:
+    seconds = []
+    with hosted() as host, tempfile.TemporaryDirectory(prefix="portway-bench-") as folder:
+        user = Command((OUR_PYTHON, "-m", "portway", "user", "add", "bench", "--role", "deployer", "--data", host.data))
+        remote = f"http://bench:{output_of(user).strip()}@127.0.0.1:{host.weather.port}/weather.git"
+        output_of(Command(("git", "clone", "--quiet", remote, folder)))
+        named = ("git", "-C", folder, "-c", "user.name=Bench", "-c", "user.email=bench@example.com")
+        for number_of_push in range(1 + min(bench.settings.starts, 5)):  # the first fills the caches
+            with Path(folder, "server.py").open("a") as server:
+                server.write(f"# {number_of_push}\n")
+            output_of(Command((*named, "commit", "--quiet", "--all", "--message", "A line")))
+            started = time.perf_counter()
+            output_of(Command((*named, "push", "--quiet")))
+            seconds.append(host.weather.first_answer(host.up, started))
+            bench.say(f"push {seconds[-1]:.2f} s")
+    warm = seconds[1:]
+    middle = statistics.median(warm)
+    verdict = Verdict(
+        "seconds from `git push` to the answer", number(middle), bar=f"≤ {_PUSH:g} s", met=middle <= _PUSH
+    )
+    table: list[tuple[str, ...]] = [(str(len(warm)), number(middle), number(min(warm)), number(max(warm)))]
+    return Findings([verdict], ("pushes", "median s", "least s", "most s"), table, ["git push"])
 
 
 @row("rollback", "`portway rollback`, from its start to its end, when the earlier release serves")
