@@ -194,12 +194,13 @@ class ReleaseMaker:
         reviews, reviewed = [], []
         for plan, stage in zip(plans, staged, strict=True):
             live = self._store.live_release(plan.app)
-            if live is None or not live.contract:
+            served = "" if live is None else self._store.contract(plan.app, live.number)
+            if not served:
                 reviewed.append(stage)
                 continue
             steps.label = f"{plan.app}: " if len(plans) > 1 else ""
             steps.log = stage.release.build_log
-            changes = await asyncio.to_thread(diff, live.contract, stage.contract.decode())
+            changes = await asyncio.to_thread(diff, served, stage.contract.decode())
             await steps.done("contract", "\n".join(changes.lines()))
             policy = "report" if plan.cause.kind == "rollback" else plan.config.contract
             reviews.append(review(plan.app, changes, policy))

@@ -47,7 +47,7 @@ class AppRecord:
 
 @dataclass(frozen=True, slots=True)
 class ReleaseRecord:
-    """A release. `start` is known once it is built; `contract` is JSON; `error` says why it failed.
+    """A release. `start` is known once it is built; `error` says why it failed.
 
     `files` is the number of the earlier release whose files it runs, None when it has its own. The
     next four fields are those of its `Cause`. `accepted` is the id of the contract changes that someone accepted,
@@ -61,7 +61,6 @@ class ReleaseRecord:
     created: int
     config: AppConfig = DEFAULT
     start: Start | None = None
-    contract: str = ""
     error: str = ""
     restarts: int = 0
     files: int | None = None

@@ -130,8 +130,11 @@ class Store:
 
     def releases(self, app: str) -> list[ReleaseRecord]:
         """Return the releases that are kept, oldest first."""
+        return self._releases(releases.c.app == app)
+
+    def _releases(self, where: ColumnElement[bool]) -> list[ReleaseRecord]:
         columns = (releases.c[name] for name in ReleaseRecord.__dataclass_fields__)
-        query = select(*columns).where(releases.c.app == app).order_by(releases.c.number)
+        query = select(*columns).where(where).order_by(releases.c.number)
         return [
             ReleaseRecord(
                 *(app_, number, status, source, created),
@@ -143,7 +146,12 @@ class Store:
         ]
 
     def release(self, app: str, number: int) -> ReleaseRecord | None:
-        return next((kept for kept in self.releases(app) if kept.number == number), None)
+        return next(iter(self._releases(_release(app, number))), None)
+
+    def contract(self, app: str, number: int) -> str:
+        """Return the contract of a release as JSON, "" when it has none."""
+        with self._begin() as connection:
+            return connection.execute(select(releases.c.contract).where(_release(app, number))).scalar() or ""
 
     def live_release(self, app: str) -> ReleaseRecord | None:
         """Return the serving release of an app, which may be unknown."""
