@@ -32,14 +32,14 @@ def python_of(kind: str) -> Path:
 
 
 @contextmanager
-def client(kind: str, app: Deployment, options: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
+def client(kind: str, app: Deployment) -> Iterator[subprocess.Popen[str]]:
     """A client of that kind at work, once it has been through every kind of call."""
     is_node = kind.startswith("typescript")
     needed = NODE / "node_modules" if is_node else python_of(kind)
     if not needed.exists():
         pytest.skip(f"{needed} is missing: run `make test-all`")
     program = ["node", NODE / "through_deploys.mjs"] if is_node else [python_of(kind), SCRIPT]
-    command = [*program, app.url, app.token, kind, *options]
+    command = [*program, app.url, app.token, kind]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen(command, env=clean_env(), text=True, **pipes) as process:  # type: ignore[call-overload]
         try:
@@ -50,12 +50,12 @@ def client(kind: str, app: Deployment, options: Sequence[str]) -> Iterator[subpr
 
 
 def go_through_deploys(
-    running: Host, folder: Path, kinds: Sequence[str], *options: str, deploys: int = DEPLOYS, **settings: object
+    running: Host, folder: Path, kinds: Sequence[str], *, deploys: int = DEPLOYS, **settings: object
 ) -> None:
     """Deploy and go back while clients of these kinds are at work; none of their calls may fail or be cut."""
     app = running.deploy(folder, "deployed", num_instances=3, **settings)
     with ExitStack() as stack:
-        clients = {kind: stack.enter_context(client(kind, app, options)) for kind in kinds}
+        clients = {kind: stack.enter_context(client(kind, app)) for kind in kinds}
         for number in range(1, deploys + 1):
             running.deploy(folder, "deployed")
             if number % (DEPLOYS // ROLLBACKS) == 0:

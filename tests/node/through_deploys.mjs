@@ -1,9 +1,9 @@
 // An official TypeScript client asks, cancels, resumes and subscribes until standard input ends: 1.x in legacy sessions, 2.x in the modern era.
-// node through_deploys.mjs URL TOKEN typescript1|typescript2 [plain]
+// node through_deploys.mjs URL TOKEN typescript1|typescript2
 // Prints `begun` after the first round of each session, and at the end what went wrong and how many rounds there were, as JSON.
 import { setTimeout as lasts } from "node:timers/promises";
 
-const [url, token, kind, plain] = process.argv.slice(2);
+const [url, token, kind] = process.argv.slice(2);
 const modern = kind === "typescript2";
 const v1 = "@modelcontextprotocol/sdk";
 const v2 = "@modelcontextprotocol/client";
@@ -74,7 +74,7 @@ async function told(client, updates) {
 async function session() {
   const client = await connect();
   const updates = [];
-  const subscribes = !modern && !plain;
+  const subscribes = !modern;
   if (subscribes) {
     const { ResourceUpdatedNotificationSchema } = await import(`${v1}/types.js`);
     client.setNotificationHandler(ResourceUpdatedNotificationSchema, ({ params }) => void updates.push(params.uri));
@@ -83,7 +83,7 @@ async function session() {
   for (let round = 0; !stopping; round++) {
     await expect("asked", call(client, "confirm", { city: "Oslo" }), "Oslo: True");
     await expect("cancelled", cancelled(client), "enough");
-    if (!modern && !plain) await expect("resumed", call(client, "leave", { seconds: Math.random() }), "left");
+    if (!modern) await expect("resumed", call(client, "leave", { seconds: Math.random() }), "left");
     await expect("called", call(client, "work", { seconds: 2 }), "");
     if (subscribes) await expect("told", told(client, updates), URI);
     rounds += 1;

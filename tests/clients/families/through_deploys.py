@@ -1,8 +1,8 @@
-"""Ask, cancel, resume, subscribe and listen until standard input ends: `through_deploys.py URL TOKEN KIND [plain]`.
+"""Ask, cancel, resume, subscribe and listen until standard input ends: `through_deploys.py URL TOKEN KIND`.
 
-KIND is mcp1, mcp2, fastmcp3 or fastmcp4, each in legacy sessions, or modern: the official client 2.x without any. A
-`plain` server cannot end a stream that is to be resumed. Prints `begun` after the first round of each session, and at
-the end what went wrong and how many rounds there were, as JSON.
+KIND is mcp1, mcp2, fastmcp3 or fastmcp4, each in legacy sessions, or modern: the official client 2.x without any.
+Prints `begun` after the first round of each session, and at the end what went wrong and how many rounds there were,
+as JSON.
 """
 
 import asyncio
@@ -157,7 +157,7 @@ async def answer(question: str) -> dict[str, bool]:
     return {"sure": True}
 
 
-async def main(url: str, token: str, kind: str, *, resumes: bool) -> dict[str, object]:
+async def main(url: str, token: str, kind: str) -> dict[str, object]:
     client_kind = {"mcp1": Mcp1, "mcp2": Mcp2, "modern": Modern}.get(kind, FastMcp)
     faults: list[str] = []
     rounds = 0
@@ -192,13 +192,13 @@ async def main(url: str, token: str, kind: str, *, resumes: bool) -> dict[str, o
                 await updates.put(str(shown.params.uri))
 
         async with client_kind.connect(url, token, answer, heard) as client:
-            subscribes = resumes and kind != "modern"
+            subscribes = kind != "modern"
             if subscribes:
                 await client.session.subscribe_resource(URI)
             while not stop.is_set():
                 await expect("asked", client.call("confirm", city="Oslo"), "Oslo: True")
                 await expect("cancelled", client.cancelled(), "Request cancelled")
-                if resumes and kind != "modern":
+                if subscribes:
                     await expect("resumed", client.call("leave", seconds=random.uniform(0, 1)), "left")
                 await expect("called", client.call("work", seconds=2), "")
                 if subscribes:
@@ -241,4 +241,4 @@ async def main(url: str, token: str, kind: str, *, resumes: bool) -> dict[str, o
 
 if __name__ == "__main__":
     KIND = sys.argv[3]
-    json.dump(asyncio.run(main(*sys.argv[1:4], resumes="plain" not in sys.argv[4:])), sys.stdout)
+    json.dump(asyncio.run(main(*sys.argv[1:4])), sys.stdout)
