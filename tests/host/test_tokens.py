@@ -42,7 +42,7 @@ def management(data: Path) -> ManagementServer:
     running = RunningApps(paths, store, runtime, starter, "localhost")
     running.write_tokens()
     environments = Environments(store, variables, NO_WALLS, "http://127.0.0.1:1", "localhost")
-    deployer = Deployer(paths, store, running, starter, environments)
+    deployer = Deployer(paths, store, running, starter, environments, private_sources=False)
     return ManagementServer(paths, store, running, deployer, "http://127.0.0.1:1")
 
 

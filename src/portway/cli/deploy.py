@@ -99,10 +99,11 @@ def command(
     output: str,
     **given: object,
 ) -> None:
-    """Deploy SOURCE, a folder or template:NAME, to the running host.
+    """Deploy SOURCE to the running host: a folder, template:NAME or GIT-URL[#REF].
 
     A folder holds a server in server.py, main.py or app.py, or anything that --start serves. The templates are
-    those of `portway init`. An option that is not given has the value in the source's render.yaml; without one, it
+    those of `portway init`. A git repository is fetched by https or ssh, its default branch unless #REF names another
+    branch, a tag or a commit. An option that is not given has the value in the source's render.yaml; without one, it
     stays as it was in the live release. The value '' resets an option. A new private app's token is shown once.
     When the deploy fails, the previous release goes on serving, and the exit code is 1. It waits while another
     deploy or change of the app is under way; when a newer deploy comes meanwhile, that one is done instead: exit

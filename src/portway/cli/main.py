@@ -22,7 +22,7 @@ VERBS = {
     "call": Verb("portway.cli.call", "Call one tool and print its result."),
     "up": Verb("portway.cli.up", "Run the host in the foreground, with the given apps deployed."),
     "check": Verb("portway.cli.check", "Validate a folder and its render.yaml without deploying."),
-    "deploy": Verb("portway.cli.deploy", "Deploy a folder or a template to the running host."),
+    "deploy": Verb("portway.cli.deploy", "Deploy a folder, a git repository or a template to the running host."),
     "ps": Verb("portway.cli.ps", "List the host's apps and their instances."),
     "releases": Verb("portway.cli.releases", "List an app's releases, newest first."),
     "rollback": Verb("portway.cli.rollback", "Serve an earlier release of an app again."),

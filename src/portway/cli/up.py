@@ -45,6 +45,12 @@ _NEEDED = ("alembic", "dotenv", "ruamel", "sqlalchemy", "uv")
     help="Refuse to start with fewer walls around apps: files,network,limits.",
 )
 @click.option("--trust-all-apps", is_flag=True, help="Give apps secrets also where other apps could read them.")
+@click.option(
+    "--allow-private-sources",
+    "private_sources",
+    is_flag=True,
+    help="Fetch git repositories also from this machine and its network.",
+)
 @output_option
 def command(
     folders: tuple[Path, ...],
@@ -54,6 +60,7 @@ def command(
     key_file: str | None,
     required: list[str],
     trust_all_apps: bool,
+    private_sources: bool,
     output: str,
 ) -> None:
     """Run the host until Ctrl-C, with each folder PATH deployed at the start.
@@ -76,8 +83,9 @@ def command(
         if missing:
             _start_with_the_rest(paths, missing)
         sources = [Path(os.path.abspath(folder)) for folder in folders]
-        walls = [f"--require={name}" for name in required] + ["--trust-all-apps"] * trust_all_apps
-        launcher = Launcher(paths, port, domain, find_key_file(paths, key_file), sources, walls, output)
+        rules = [f"--require={name}" for name in required] + ["--trust-all-apps"] * trust_all_apps
+        rules += ["--allow-private-sources"] * private_sources
+        launcher = Launcher(paths, port, domain, find_key_file(paths, key_file), sources, rules, output)
     except (PathError, LaunchError) as error:
         raise click.ClickException(str(error)) from None
     raise SystemExit(launcher.run())

@@ -62,6 +62,7 @@ async def run(
     *,
     announce: Announce,
     lifeline: int | None,
+    private_sources: bool,
 ) -> int:
     """Deploy `folders`, print the ready line if it is to `announce`, and serve until a signal; return the exit code.
 
@@ -89,7 +90,7 @@ async def run(
     runtime = ProcessRuntime(paths, walls, lifeline)
     starter = Starter(runtime, store, InstanceLimits(), variables, domain, url)
     running = RunningApps(paths, store, runtime, starter, domain)
-    deployer = Deployer(paths, store, running, starter, environments)
+    deployer = Deployer(paths, store, running, starter, environments, private_sources=private_sources)
     management = ManagementServer(paths, store, running, deployer, url)
     git = GitServer(paths, store, Users(store), deployer, management.url_of)
     try:
@@ -197,6 +198,7 @@ def main() -> int:
     parser.add_argument("--lifeline", type=int)
     parser.add_argument("--require", action="append", default=[], choices=FACTS)
     parser.add_argument("--trust-all-apps", action="store_true")
+    parser.add_argument("--allow-private-sources", action="store_true")
     given = parser.parse_args()
     never_wait_for_stderr()
     configure()
@@ -219,6 +221,7 @@ def main() -> int:
                 given.deploy,
                 announce=given.announce,
                 lifeline=given.lifeline,
+                private_sources=given.allow_private_sources,
             )
         )
     except (StoreError, KeyFileError, ListenError, WallsError) as error:

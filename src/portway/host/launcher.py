@@ -63,12 +63,12 @@ class Launcher:
         domain: str,
         key_file: Path,
         folders: list[Path],
-        walls: list[str],
+        rules: list[str],
         output: str = "text",
     ) -> None:
         """Take the lock and the port. Raises `LaunchError` when another has them.
 
-        `walls` are arguments of control; `output` says how it prints the ready line, as "text" or "json".
+        `rules` are arguments of control; `output` says how it prints the ready line, as "text" or "json".
         """
         self._paths = paths
         self._lock = _lock(paths)
@@ -81,7 +81,7 @@ class Launcher:
         self._domain = domain
         self._key_file = key_file
         self._folders = folders
-        self._walls = walls
+        self._rules = rules
         self._output = output
         self._url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self._children: dict[int, str] = {}
@@ -149,7 +149,7 @@ class Launcher:
         elif name == "control":
             kept.append(self._lifeline)
             arguments += ["--url", self._url, "--domain", self._domain, "--lifeline", str(self._lifeline)]
-            arguments += ["--key-file", str(self._key_file), *self._walls]
+            arguments += ["--key-file", str(self._key_file), *self._rules]
         if name == "control" and not self._paths.announced.exists():
             arguments += [
                 f"--announce={self._output}",

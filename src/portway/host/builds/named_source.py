@@ -1,21 +1,28 @@
-"""The source that a text names, as `portway deploy` is given it: a folder, or KIND:NAME."""
+"""The source that a text names, as `portway deploy` is given it: a folder, a git repository elsewhere, or KIND:NAME."""
 
 from pathlib import Path
 
 from portway.host.builds.folder_source import FolderSource
 from portway.host.builds.source import Source
 from portway.host.builds.template_source import TemplateSource
+from portway.host.git.remote import RemoteSource
+from portway.host.git.remote_url import is_git_url
 
 _TEMPLATE = "template:"
 
 
 def is_folder(text: str) -> bool:
     """Return whether `text` names a folder; one that is called like another kind of source is written `./NAME`."""
-    return not text.startswith(_TEMPLATE)
+    return not text.startswith(_TEMPLATE) and not is_git_url(text)
 
 
-def named_source(text: str, app: str | None) -> Source:
-    """Return the source for an app of that name, None for one that is named after its source."""
+def named_source(text: str, app: str | None) -> Source | RemoteSource:
+    """Return the source for an app of that name, None for one that is named after its source.
+
+    A branch, a tag or a commit follows the address of a repository after #.
+    """
     if is_folder(text):
         return FolderSource(Path(text))
+    if is_git_url(text):
+        return RemoteSource(text)
     return TemplateSource(text.removeprefix(_TEMPLATE), app)

@@ -13,6 +13,7 @@ from portway.host.blueprint.document import service_document
 from portway.host.builds.named_source import named_source
 from portway.host.builds.source import Source
 from portway.host.files import remove_tree
+from portway.host.git.remote import RemoteSource
 from portway.host.instances.instance_group import InstanceGroup
 from portway.host.instances.running_apps import RunningApps, as_token
 from portway.host.instances.storage import GIGABYTE
@@ -102,7 +103,7 @@ class ManagementServer:
         contract: ContractPolicy | None = None,
         accept: list[str] | None = None,
     ) -> Deployments:
-        """Build `source`, a folder of the host by its absolute path or `template:NAME`, and serve it as `name`.
+        """Build `source` and serve it as `name`: a folder of the host (absolute path), `template:NAME`, GIT-URL#REF.
 
         A render.yaml in it says what each of its services is; they become apps, all of them or none. With `skip`, what
         of it is not hosted here is left out.
@@ -140,7 +141,7 @@ class ManagementServer:
         options = DeployOptions(name, changes, variables or {}, allowed or [], skip, cause, accept or [])
         return await self.deploy_source(named_source(source, name), report_to(ctx), options)
 
-    async def deploy_source(self, source: Source, report: Report, options: DeployOptions) -> Deployments:
+    async def deploy_source(self, source: Source | RemoteSource, report: Report, options: DeployOptions) -> Deployments:
         """Do what `deploy` does, with each step given to `report`. Raises `ToolError`."""
         try:
             origins = options.changes.get("origins")

@@ -28,6 +28,7 @@ from portway.host.files import remove_tree
 from portway.host.git.commit_source import CommitSource
 from portway.host.git.git_command import GitError
 from portway.host.git.release_commits import NewCommit, ReleaseCommits
+from portway.host.git.remote import RemoteSource
 from portway.host.instances.running_apps import RunningApps
 from portway.host.instances.starter import Starter
 from portway.host.paths import Paths
@@ -49,8 +50,16 @@ class Deployer:
     """Runs deploys, and makes releases of earlier builds; one at a time for each app, the others wait."""
 
     def __init__(
-        self, paths: Paths, store: Store, running: RunningApps, starter: Starter, environments: Environments
+        self,
+        paths: Paths,
+        store: Store,
+        running: RunningApps,
+        starter: Starter,
+        environments: Environments,
+        *,
+        private_sources: bool,
     ) -> None:
+        """With `private_sources`, repositories on this machine and in its network are fetched, too."""
         self._paths = paths
         self._store = store
         self._apps = SourceApps(store, starter.walls, environments)
@@ -58,8 +67,9 @@ class Deployer:
         self._maker = ReleaseMaker(paths, store, running, starter, environments, self.commits)
         self.environments = environments
         self.turns = Turns()
+        self.private_sources = private_sources
 
-    async def deploy(self, source: Source, report: Report, options: DeployOptions) -> list[Deployed]:
+    async def deploy(self, source: Source | RemoteSource, report: Report, options: DeployOptions) -> list[Deployed]:
         """Build a release of each app of `source`, start them and switch their calls to them.
 
         Raises `DeployError`; `Superseded` when a newer deploy of the same apps came while this one waited.
@@ -68,6 +78,9 @@ class Deployer:
         copy = self._paths.draft()
         with _told_as_deploy_error():
             try:
+                if isinstance(source, RemoteSource):
+                    source = await source.fetch(_objects(copy), private=self.private_sources)
+                    await steps.done("fetch", f"{source.commit[:7]} of {source.location}")
                 await asyncio.to_thread(source.copy_to, copy)
                 found = await self._apps.find(source, copy, steps, options)
                 async with self.turns.turn(found.names, report, is_deploy=True):
