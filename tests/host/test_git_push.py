@@ -7,6 +7,7 @@ import base64
 import contextlib
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -126,13 +127,13 @@ def listed(running: Host, app: str) -> list[str]:
         return []
 
 
-def git_processes(running: Host) -> list[str]:
-    """Return the command lines of git and of its hooks that this host runs."""
-    found = []
+def git_processes(running: Host) -> dict[int, str]:
+    """Return the command lines of git and of its hooks that this host runs, by process."""
+    found = {}
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
             if b"PORTWAY_BUILD=" + running.ready["data"].encode() in Path(f"/proc/{pid}/environ").read_bytes():
-                found.append(Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " "))
+                found[int(pid)] = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
         except OSError:
             continue
     return found
@@ -224,7 +225,7 @@ def test_a_push_whose_deploy_fails_is_refused_and_leaves_nothing(running: Host, 
     assert running.ready["data"] not in done.stderr
     assert head(running, "third", token) == commit
     assert git(repository, "count-objects", "-v") == before
-    assert git_processes(running) == []
+    assert git_processes(running) == {}
 
 
 def test_a_first_push_that_is_refused_leaves_no_repository(running: Host, token: str, tmp_path: Path) -> None:
@@ -390,6 +391,66 @@ def test_each_role_does_what_it_may_and_is_told_what_it_may_not(
 
 
 @pytest.mark.slow
+def test_a_bound_user_gets_no_variables_of_other_apps_and_changes_none(
+    running: Host, token: str, tmp_path: Path
+) -> None:
+    bound = add_user(running, "bob", "deployer", "bobs")
+
+    def pushed(app: str, token: str, variable: str, groups: str = "") -> str:
+        folder = write(tmp_path / app, "one")
+        with (folder / "render.yaml").open("a") as blueprint:
+            blueprint.write(f"    envVars: [{variable}]\n{groups}")
+        commit_all(folder)
+        done = push(folder, address(running, app, token))
+        assert (done.returncode == 0) == ("portway: " not in told(done)), done.stderr
+        return told(done)
+
+    def group(name: str, value: str) -> str:
+        return f"envVarGroups: [{{name: {name}, envVars: [{{key: MODE, value: {value}}}, {{key: KEY, sync: false}}]}}]"
+
+    assert running.portway("env", "set", "--group", "unused", "PASSWORD=swordfish").returncode == 0
+    assert running.portway("env", "set", "--group", "common", "KEY=swordfish").returncode == 0
+    pushed("anns", token, "{fromGroup: common}", group("common", "fast"))
+    from_service = "{key: TAKEN, fromService: {name: anns, type: web, ITS}}"
+    refused = "portway: bob may not use the app anns, only bobs"
+    assert refused in pushed("bobs", bound, from_service.replace("ITS", "envVarKey: KEY"))
+    for name in ("unused", "common"):
+        refused = f"portway: bob may not use the group {name}, which is of other apps: deploy this once by"
+        assert refused in pushed("bobs", bound, f"{{fromGroup: {name}}}")
+    assert refused in pushed("bobs", bound, "{key: A, value: b}", group("common", "slow"))
+    pushed("bobs", bound, from_service.replace("ITS", "property: host"))
+
+    lacking = "portway: the group bobs lacks variables: run `portway env set --group bobs KEY=…`"
+    assert lacking in pushed("bobs", bound, "{fromGroup: bobs}", group("bobs", "fast"))
+    assert running.portway("env", "set", "--group", "bobs", "KEY=swordfish").returncode == 0
+    running.deploy(tmp_path / "bobs", "bobs")
+    running_with = running.paths.repository("bobs")
+    assert head(running, "bobs", bound) == git(running_with, "rev-parse", "HEAD")
+    git(tmp_path / "bobs", "pull", "--quiet", "--rebase", address(running, "bobs", bound), "main")
+    pushed("bobs", bound, "{fromGroup: bobs}", group("bobs", "slow"))
+
+
+@pytest.mark.slow
+def test_a_push_that_waits_is_refused_when_its_user_is_revoked(running: Host, token: str, tmp_path: Path) -> None:
+    remote = address(running, "revoked", token)
+    folder = write(tmp_path / "app", "one", build=HELD)
+    commit_all(folder)
+    with git_process(folder, "push", remote, "HEAD:main") as first:
+        go = held_build(running, "revoked", 1)
+        leaver = address(running, "revoked", add_user(running, "leo", "deployer"))
+        commit_all(write(folder, "two"))
+        with git_process(folder, "push", leaver, "HEAD:main") as next_:
+            assert next_.stderr
+            next(line for line in next_.stderr if "waiting " in line)
+            assert running.portway("user", "revoke", "leo").returncode == 0
+            go.touch()
+            assert first.wait(30) == 0
+            refused = next_.stderr.read()
+            assert next_.wait(30) == 1
+    assert "portway: leo has been revoked, or given other rights, since this deploy was asked for" in refused
+
+
+@pytest.mark.slow
 def test_the_apps_of_one_source_share_its_commits(running: Host, token: str, tmp_path: Path) -> None:
     folder = write(tmp_path / "app", "one", "left", "right")
     commit_all(folder, "Before")
@@ -454,7 +515,7 @@ def test_a_push_whose_client_leaves_during_the_deploy_changes_nothing(
         held_build(running, "left-alone", 2)
         os.killpg(client.pid, signal.SIGKILL)
     eventually(lambda: statuses(running, "left-alone") == ["failed", "live"])
-    eventually(lambda: git_processes(running) == [])
+    eventually(lambda: git_processes(running) == {})
     assert head(running, "left-alone", token) == commit
     eventually(lambda: not list(running.paths.repository("left-alone").glob("objects/*incoming*")))
     assert push(folder, remote, "HEAD~1:main").returncode == 0
@@ -480,12 +541,17 @@ def test_pushes_that_are_cut_in_their_middle_leave_nothing_and_only_four_run_at_
     with contextlib.ExitStack() as clients:
         for number in range(1, 5):
             clients.enter_context(begin_push(running, token, before))
-            eventually(lambda: sum("git receive-pack" in line for line in git_processes(running)) == number)  # noqa: B023
+            eventually(
+                lambda: sum("git receive-pack" in line for line in git_processes(running).values()) == number  # noqa: B023
+            )
+        for process in git_processes(running):
+            assert resource.prlimit(process, resource.RLIMIT_CPU)[1] == 300
+            assert resource.prlimit(process, resource.RLIMIT_DATA)[1] == 1024**3, "a small pack may be a large object"
         with begin_push(running, token, before) as fifth:
             answer = fifth.recv(65536).decode()
         assert answer.startswith("HTTP/1.1 503 ")
         assert "The host serves as many requests of git as it can: try again in a moment." in answer
-    eventually(lambda: git_processes(running) == [])
+    eventually(lambda: git_processes(running) == {})
     assert head(running, "shared", token) == before
     eventually(lambda: not list(running.paths.repository("shared").glob("objects/*incoming*")))
 
@@ -511,6 +577,7 @@ def test_git_is_served_at_its_paths_only(running: Host, token: str, shared: Path
     for target in ("/shared.git", "/shared.git/HEAD", "/shared.git/objects/info/packs", "/SHARED.git/info/refs"):
         assert "There is nothing at this path" in ask(target)[1]
     assert ask(refs, "POST") == (405, "This path takes GET.")
+    assert ask(refs, "HEAD") == (405, "")
     assert ask("/shared.git/git-receive-pack") == (405, "This path takes POST.")
     assert ask(refs, host="shared.localhost")[0] == 401, "a path of the app itself, with a token of its own"
     assert ask(refs, host="other.example")[0] == 421
@@ -558,7 +625,7 @@ def test_a_killed_control_leaves_the_old_release_and_its_commit(tmp_path: Path) 
             held_build(running, "app", 2)
             running.kill("control")
             assert client.wait(30) != 0
-        eventually(lambda: git_processes(running) == [])
+        eventually(lambda: git_processes(running) == {})
         eventually(lambda: "failed" in listed(running, "app"), within=30)
         assert head(running, "app", token) == commit
         assert seen(running, "app", caller[1])["version"] == "one"
@@ -594,4 +661,4 @@ def test_an_object_of_300_mb_is_refused_with_the_limit(running: Host, token: str
     assert done.returncode == 1
     assert "pack exceeds maximum allowed size (256.00 MiB)" in done.stderr
     assert head(running, "shared", token) == before
-    eventually(lambda: git_processes(running) == [])
+    eventually(lambda: git_processes(running) == {})

@@ -67,6 +67,10 @@ class Users:
         if not self._store.drop_user(name):
             raise UserError(f"there is no user named {name!r}: see `portway user list`")
 
+    def are(self, user: User) -> bool:
+        """Return whether the user is one of them, with the same role and apps. Raises `StoreError`."""
+        return user in map(_user, self.all())
+
     def find(self, token: str) -> User | None:
         """Return the user of a token. Raises `StoreError`."""
         wanted = digest(token)

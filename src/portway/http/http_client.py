@@ -369,7 +369,7 @@ class HttpClient:
         """Send the head of a request whose body follows; raise what `request` raises."""
         head = self._head(method, target, [*headers, (b"transfer-encoding", b"chunked")], None)
         connection = await self._connect()
-        connection.upload = upload = Upload(connection, connection.send(head, b"", head_only=False))
+        connection.upload = upload = Upload(connection, connection.send(head, b"", head_only=method == "HEAD"))
         return upload
 
     async def close(self) -> None:

@@ -3,12 +3,11 @@
 import asyncio
 import contextlib
 import os
-import resource
 import signal
 from collections.abc import Mapping, Sequence
 from typing import Self
 
-from portway.host.git.git_command import git_program
+from portway.host.git.git_command import limited_git
 from portway.http.asgi import Headers, Receive, Send
 from portway.http.response import cut_short
 
@@ -16,7 +15,6 @@ _PIECE_BYTES = 65_536
 _HEAD_BYTES = 16_384  # of its answer
 _STOP_SECONDS = 2.0  # from SIGTERM, at which git removes its locks and temporary files, to SIGKILL
 _LONGEST_SECONDS = 3600.0
-_CPU_SECONDS = 300  # of each process
 _DISCARDED_BYTES = 1024 * 1024 * 1024  # of a request that git has refused: clients read the answer after sending it all
 
 
@@ -36,7 +34,7 @@ class CgiProgram:
     async def __aenter__(self) -> Self:
         """Start it. Raises `GitError` when there is no git."""
         self._process = await asyncio.create_subprocess_exec(
-            *(git_program(), "http-backend"),
+            *limited_git("http-backend"),
             env=self._environment,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
@@ -45,8 +43,6 @@ class CgiProgram:
             pass_fds=self._kept,
             limit=_HEAD_BYTES,
         )
-        with contextlib.suppress(OSError):  # it has ended
-            resource.prlimit(self._process.pid, resource.RLIMIT_CPU, (_CPU_SECONDS, _CPU_SECONDS))
         return self
 
     async def __aexit__(self, *_: object) -> None:

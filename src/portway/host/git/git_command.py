@@ -13,6 +13,7 @@ from pathlib import Path
 
 MISSING = "git is not installed on this host: install it, as by `apt-get install git`"
 _SECONDS = 120.0  # for one command
+_LIMITS = "ulimit -t 300 && ulimit -d 1048576"  # seconds of processor time, and KiB of memory, of each process
 _OLDEST = (2, 29)  # the first with the hook proc-receive
 _log = logging.getLogger("portway.host.git")
 
@@ -26,6 +27,14 @@ def git_program() -> str:
     if (found := shutil.which("git")) is None:
         raise GitError(MISSING)
     return found
+
+
+def limited_git(*arguments: str) -> list[str]:
+    """Return the words that run git so that no process of it uses more than its share. Raises `GitError`.
+
+    The shell sets the limits before git starts: what a client sent may be packed to a thousandth of its size.
+    """
+    return ["/bin/sh", "-c", f'{_LIMITS} && exec "$@"', "sh", git_program(), *arguments]
 
 
 @functools.cache
@@ -56,7 +65,7 @@ def run_git(environment: Mapping[str, str], *arguments: str, given: bytes = b"",
     """Run one command to its end and return what it printed. Raises `GitError`."""
     try:
         done = subprocess.run(
-            [git_program(), *arguments],
+            limited_git(*arguments),
             env=environment,
             cwd=cwd,
             input=given,
@@ -79,7 +88,7 @@ def open_git(environment: Mapping[str, str], *arguments: str) -> Iterator[subpro
     Raises `GitError` when there is no git.
     """
     process = subprocess.Popen(
-        [git_program(), *arguments],
+        limited_git(*arguments),
         env=environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

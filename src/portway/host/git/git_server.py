@@ -166,6 +166,8 @@ class GitServer:
             async with self._making:
                 if request.endpoint == _PUSH and not self._pushing[request.app]:
                     await asyncio.to_thread(self._commits.clean, request.app)
+                    with contextlib.suppress(DeployError), self._deployer.turns.at_once(request.app):
+                        await asyncio.to_thread(self._commits.remove_unmade, request.app)
 
     async def _push(
         self, request: _Request, repository: Repository, scope: Scope, receive: Receive, send: Send

@@ -102,15 +102,19 @@ class ReleaseCommits:
             for lock in (each for pattern in _LOCKS for each in path.glob(pattern)):
                 lock.unlink()
             self.clean(path.parent.name)
+            self.remove_unmade(path.parent.name)
             with contextlib.suppress(GitError):  # the log has it
                 self._point(path.parent.name)
 
     def clean(self, app: str) -> None:
-        """Remove what ended pushes have left: all of it, if the app was not made. Only while none is under way."""
+        """Remove what ended pushes have left. Only while none is under way."""
         repository = self._paths.repository(app)
         for leftover in (each for pattern in _LEFTOVERS for each in repository.glob(pattern)):
             remove_tree(leftover)
+
+    def remove_unmade(self, app: str) -> None:
+        """Remove the repository of an app that was not made. Only while none is deployed or pushed to."""
         if self._store.app(app) is None:
-            remove_tree(repository)
+            remove_tree(self._paths.repository(app))
             with contextlib.suppress(OSError):
                 self._paths.app(app).rmdir()

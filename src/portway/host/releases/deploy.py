@@ -140,6 +140,7 @@ class Deployer:
         self, source: Source, found: FoundApps, copy: Path, steps: Steps, options: DeployOptions
     ) -> list[Deployed]:
         configs = self._apps.configs(found, copy, options)
+        self._apps.refuse_foreign(found, configs, options.user)
         environments = self._apps.resolve(configs, found.groups, options.variables)
         for environment in environments.values():
             for note in environment.notes:

@@ -16,7 +16,7 @@ from portway.host.sandbox.walls import Walls, WallsError
 from portway.host.secrets.environments import Environment, Environments
 from portway.host.secrets.variables import Owner, VariableError
 from portway.host.store import A_DEPLOY, Cause, Store
-from portway.host.users import User
+from portway.host.users import User, Users
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +110,34 @@ class SourceApps:
                     "in place of the disk, which all instances share"
                 )
         return configs
+
+    def refuse_foreign(self, found: FoundApps, configs: Mapping[str, AppConfig], user: User | None) -> None:
+        """Raise `DeployError` when the user has lost its rights by now, or may not use what the apps use of others.
+
+        A group of variables is of the apps that use it. Until one does, it is free, unless a person has set a variable.
+        """
+        if user is None:
+            return
+        if not Users(self._store).are(user):
+            raise DeployError(f"{user.name} has been revoked, or given other rights, since this deploy was asked for")
+        if not user.apps:
+            return
+        for config in configs.values():
+            for source in config.env.values():
+                other = source.from_service
+                if other and other.env_var_key and (objection := user.objection("deploy", other.name)):
+                    raise DeployError(objection)
+        taken = {group for config in configs.values() for group in config.env_groups}
+        for group in sorted(taken.union(found.groups)):
+            owner = Owner("group", group)
+            users = self._environments.users(owner)
+            own = [app for app in users if app in user.apps]
+            is_given = any(record.source == "set" for record in self._environments.variables.list(owner))
+            if (not own and (users or is_given)) or (group in found.groups and own != users):
+                raise DeployError(
+                    f"{user.name} may not use the group {group}, which is of other apps: deploy this once by `portway "
+                    "deploy`"
+                )
 
     def resolve(
         self,
