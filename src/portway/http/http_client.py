@@ -317,7 +317,7 @@ class HttpClient:
         self.closed = False
         self._idle: deque[_Connection] = deque(maxlen=_IDLE_CONNECTIONS)
         self._path = address.removeprefix("unix:") if address.startswith("unix:/") else ""  # of a Unix socket
-        self._dialed = ""  # the path of the socket at which connections into another network namespace are had
+        self._dialed = ""  # the path of the socket that hands out connections into another network namespace
         url = "http://localhost" if self._path else address
         if address.startswith("dial://"):
             quoted, _, digits = urlsplit(address).netloc.rpartition(":")

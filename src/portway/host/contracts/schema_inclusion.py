@@ -275,7 +275,7 @@ class Inclusion:
             tried = [self._check(case, option, path, is_option=True) for option in options]
             fitting = [number for number, found in enumerate(tried) if not found]
             if keyword == "oneOf" and fitting:
-                # One fits, and none of the others may.
+                # One option accepts the case whole; no other may accept any of it.
                 others = (option for number, option in enumerate(options) if number != fitting[0])
                 if all(self._are_disjoint(case, (other,)) for other in others):
                     continue

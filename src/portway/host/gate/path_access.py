@@ -27,7 +27,9 @@ class PathAccess:
         self._exact = {_plain(route.path): route.access for route in app.routes if not route.path.endswith("/*")}
         self._below = {_plain(route.path[:-1]): route.access for route in app.routes if route.path.endswith("/*")}
         self._deepest = max((path.count("/") for path in self._below), default=0)
-        self._exact |= {_plain(path): app.access for path in (ENDPOINT[0], app.path)}  # whatever stands for all paths
+        self._exact |= {
+            _plain(path): app.access for path in (ENDPOINT[0], app.path)
+        }  # even if a route is for all paths
 
     def of(self, raw_path: bytes) -> Access:
         """Return the access of a path as it was sent, without the query. Of two routes, the longer one counts."""

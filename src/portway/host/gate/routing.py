@@ -50,7 +50,7 @@ class Route:
         self.reply_memory = ReplyMemory()
         self.backends: list[Backend] = []  # the instances for new calls
         self.pinned: list[Backend] = []  # instances of the release before, for the sessions that are open there
-        self.instances: dict[str, Backend] = {}  # by id: all those, and the draining ones
+        self.instances: dict[str, Backend] = {}  # by id, the draining ones too
         self.changed = asyncio.Event()  # set, and replaced, when the next table comes
 
     def update(self, app: App, backends: dict[str, Backend], tokens: UpstreamTokens) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from portway.host.builds.source import SourceError, app_name
 from portway.host.git.cgi import CgiProgram, ClientLeft
 from portway.host.git.git_command import GitError, git_environment, refuse_old_git
-from portway.host.git.push import HookPipes, PushRefused, read_question, source_of
+from portway.host.git.push import HookPipes, PushRefused, read_pushed, source_of
 from portway.host.git.repository import Repository
 from portway.host.paths import Paths
 from portway.host.releases.deploy import Deployer
@@ -47,7 +47,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """A request that its user may make."""
+    """A request, which its user is allowed to make."""
 
     app: str
     endpoint: str
@@ -172,8 +172,8 @@ class GitServer:
     async def _push(
         self, request: _Request, repository: Repository, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        async def answer(question: bytes, tell: Callable[[str], None]) -> bool:
-            return await self._deploy(request, repository, question, tell)
+        async def answer(hook_request: bytes, tell: Callable[[str], None]) -> bool:
+            return await self._deploy(request, repository, hook_request, tell)
 
         pipes = HookPipes()
         try:
@@ -189,9 +189,9 @@ class GitServer:
             pipes.close()
 
     async def _deploy(
-        self, request: _Request, repository: Repository, question: bytes, tell: Callable[[str], None]
+        self, request: _Request, repository: Repository, hook_request: bytes, tell: Callable[[str], None]
     ) -> bool:
-        """Deploy what a hook asks about, and tell how it goes. Return whether it is live."""
+        """Deploy what is pushed, and tell how it goes. Return whether it is live."""
         app, user = request.app, request.user
 
         async def report(step: str) -> None:
@@ -204,7 +204,7 @@ class GitServer:
                 prefix = " " * len(prefix)
 
         try:
-            pushed = await asyncio.to_thread(read_question, question, repository)
+            pushed = await asyncio.to_thread(read_pushed, hook_request, repository)
             source = await asyncio.to_thread(source_of, pushed, repository, app, user.name)
             cause = Cause("push", asked_by=user.name, commit=pushed.new)
             done = await self._deployer.deploy(

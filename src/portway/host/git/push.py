@@ -1,9 +1,9 @@
-"""One push, from the question of its hook to the answer: the transcript of its deploy, and whether it is live.
+"""What a push brings, and the pipes between its hook and control. `git_server` deploys it and prints how that goes.
 
-asked    the hook has told what is pushed; `begin` refuses what cannot be deployed, without waiting
-waiting  for the deploys before it, and deploying; each step is a line of the transcript
-passed   the release is live, and the branch is moved
-refused  the last line says why; git drops the objects of the push
+received   the hook has passed on what is pushed; `read_pushed` and `source_of` refuse what cannot be deployed
+deploying  the deploys before it end, then it is deployed; each step is printed
+accepted   the release is live, and the branch is moved
+refused    the last line says why; git drops the objects of the push
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from portway.host.git.commit_source import CommitSource
 from portway.host.git.repository import BRANCHES, OBJECTS, Repository, commit_id
 
-_QUESTION_BYTES = 262_144
+_REQUEST_BYTES = 262_144
 _NONE = re.compile(r"0+")
 _HEADS = "refs/heads/"
 _ACCEPT = "accept="
@@ -27,7 +27,7 @@ class PushRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """What a hook asks about: a commit for the branch, and the options of the push."""
+    """What is pushed: a commit for the branch, and the options of the push."""
 
     old: str
     new: str
@@ -37,7 +37,7 @@ class Pushed:
 
     @property
     def accepted(self) -> list[str]:
-        """The changes of a contract that are meant."""
+        """The ids by which changes of a contract are accepted."""
         return [option.removeprefix(_ACCEPT) for option in self.options if option.startswith(_ACCEPT)]
 
 
@@ -45,31 +45,33 @@ class HookPipes:
     """The two pipes between a push's hook and control. `environment` and `kept` are for the program that runs it."""
 
     def __init__(self) -> None:
-        self._asked, asks = os.pipe()
-        hears, self._told = os.pipe()
-        self.kept: tuple[int, ...] = (asks, hears)
-        self.environment = {"PORTWAY_ASKS": str(asks), "PORTWAY_HEARS": str(hears)}
-        self._writer: asyncio.WriteTransport | None = None
+        self._from_hook, hook_writes = os.pipe()
+        hook_reads, self._to_hook = os.pipe()
+        self.kept: tuple[int, ...] = (hook_writes, hook_reads)
+        self.environment = {"PORTWAY_ASKS": str(hook_writes), "PORTWAY_HEARS": str(hook_reads)}
 
     async def serve(self, answer: Callable[[bytes, Callable[[str], None]], Awaitable[bool]]) -> None:
-        """Have `answer` judge what the hook asks, once it does. It is given the question, and prints lines."""
+        """Pass the hook's request to `answer`; the push passes if that returns True.
+
+        `answer` also gets a function that prints a line for the person who pushes.
+        """
         for descriptor in self.kept:
             os.close(descriptor)
         self.kept = ()
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader()
         reading, _ = await loop.connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(self._asked, "rb", 0)
+            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(self._from_hook, "rb", 0)
         )
-        writing, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, os.fdopen(self._told, "wb", 0))
-        self._asked = self._told = -1
+        writing, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, os.fdopen(self._to_hook, "wb", 0))
+        self._from_hook = self._to_hook = -1
         try:
-            question = b""
-            while not _is_whole(question) and len(question) < _QUESTION_BYTES:
-                if not (piece := await reader.read(_QUESTION_BYTES)):
+            request = b""
+            while not _is_whole(request) and len(request) < _REQUEST_BYTES:
+                if not (piece := await reader.read(_REQUEST_BYTES)):
                     return  # git has refused the push, or had nothing to update
-                question += piece
-            if await answer(question, lambda line: writing.write(f" {_plain(line)}\n".encode())):
+                request += piece
+            if await answer(request, lambda line: writing.write(f" {_plain(line)}\n".encode())):
                 writing.write(b"ok\n")
         finally:
             reading.close()
@@ -77,13 +79,13 @@ class HookPipes:
 
     def close(self) -> None:
         """Close what `serve` has not taken over."""
-        for descriptor in (*self.kept, self._asked, self._told):
+        for descriptor in (*self.kept, self._from_hook, self._to_hook):
             if descriptor >= 0:
                 os.close(descriptor)
 
 
-def _is_whole(question: bytes) -> bool:
-    return question.partition(b"\0")[2].endswith(b"\0\0")
+def _is_whole(request: bytes) -> bool:
+    return request.partition(b"\0")[2].endswith(b"\0\0")
 
 
 def _plain(line: str) -> str:
@@ -91,9 +93,9 @@ def _plain(line: str) -> str:
     return "".join(character if character.isprintable() else " " for character in line)
 
 
-def read_question(question: bytes, repository: Repository) -> Pushed:
+def read_pushed(request: bytes, repository: Repository) -> Pushed:
     """Return what is pushed. Raises `PushRefused`, when it is not one commit for the branch, and `GitError`."""
-    lines, _, rest = question.partition(b"\0")
+    lines, _, rest = request.partition(b"\0")
     refs = [line.split(" ", 2) for line in lines.decode(errors="replace").splitlines()]
     names = [name for _, _, name in refs]
     branches = [name.removeprefix(_HEADS) for name in names if name.startswith(_HEADS)]

@@ -26,7 +26,7 @@ class LogFile:
         self._lost = 0
 
     def append(self, source: object, data: bytes, instance: str = "") -> None:
-        """Write `data`, some bytes of an instance or of nobody's, each line with its stamp.
+        """Write `data`, each line with its stamp: the instance's, or one without an instance.
 
         A line that another source has left unfinished is ended first.
         """

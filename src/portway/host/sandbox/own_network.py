@@ -201,7 +201,7 @@ def _serve(path: str, sandbox: int, outside: int) -> bool:
             offered += [asking, *(socket.socket(family, socket.SOCK_STREAM) for family in (socket.AF_INET, *_ipv6()))]
             descriptors = struct.pack(f"={len(offered) - 1}i", *(each.fileno() for each in offered[1:]))
             asking.sendmsg([b"\0"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)])
-        except OSError:  # who asked is gone, or there are too many sockets
+        except OSError:  # the client has gone, or there are too many sockets
             pass
         for each in offered:
             each.close()
