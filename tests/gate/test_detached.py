@@ -11,7 +11,7 @@ import pytest
 from portway.host.gate import in_flight
 from tests.gate.running_gate import Rig, Seen, Upstream, call, echo, modern, rig
 from tests.gate.test_endings import settle
-from tests.gate.test_sessions import SESSION, Client, initialize, minting, run
+from tests.gate.test_sessions import SESSION, Client, initialize, message, minting, run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -98,6 +98,26 @@ def test_a_call_without_its_client_ends_after_a_time_and_its_instance_is_told(
                 await settle(gate)
             assert silent.cancelled == silent.ids()[:1], "without a session its request is closed"
         assert [line["outcome"] for line in gate.lines()[2:4]] in (["cancelled", "ok"], ["cancelled", "cancelled"])
+
+    run(test())
+
+
+def test_a_cancelled_call_that_its_instance_never_answers_is_answered_by_the_gate_and_gives_its_place_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(in_flight, "_CANCEL_SECONDS", 0.05)
+
+    async def test() -> None:
+        silent = Silent()
+        async with rig(tmp_path, silent.upstream) as gate:
+            client = await initialize(gate)
+            waiting = asyncio.ensure_future(client.answer(call(1, "never")))
+            await silent.came.acquire()
+            assert (await client.post(message("notifications/cancelled", requestId=1))).status == 202
+            error = {"code": -32800, "message": "Request cancelled"}
+            assert await waiting == (200, {"jsonrpc": "2.0", "id": 1, "error": error})
+            await settle(gate)
+            assert silent.cancelled == silent.ids()
 
     run(test())
 

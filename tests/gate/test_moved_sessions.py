@@ -28,6 +28,9 @@ UNKNOWN_TO_EXPRESS = (
 )
 
 
+CANCELLED = {"code": -32800, "message": "Request cancelled"}
+
+
 class Instance:
     """An instance with sessions in its memory, which `forget` loses. It answers a call with what it knows of it."""
 
@@ -340,5 +343,32 @@ def test_a_session_of_a_portway_server_has_ended_when_a_foreign_one_takes_its_pl
             gate.paths.routes.write_text(json.dumps(table))
             await gate.op(op="table")
             assert (await client.answer(call(1), VERSION))[0] == 404
+
+    run(test())
+
+
+def test_a_call_is_cancelled_while_its_session_is_being_opened_and_never_reaches_the_instance(tmp_path: Path) -> None:
+    async def test() -> None:
+        old, new = Instance("old"), Instance("new")
+        opening, go = asyncio.Event(), asyncio.Event()
+
+        async def slow(seen: Seen, writer: asyncio.StreamWriter) -> None:
+            if b"initialize" in seen.body:
+                opening.set()
+                await go.wait()
+            await new.script(seen, writer)
+
+        new.upstream.script = slow
+        async with rig(tmp_path, old.upstream, new.upstream, foreign=True) as gate:
+            client = await open_session(gate)
+            await deploy(gate)
+            waiting = asyncio.ensure_future(client.answer(call(5), VERSION))
+            await opening.wait()
+            assert (await client.post(message("notifications/cancelled", requestId=5), VERSION)).status == 202
+            assert (await waiting)[1] == {"jsonrpc": "2.0", "id": 5, "error": CANCELLED}
+            go.set()
+            assert await answered_by(client) == "new"
+        called = [seen.message["id"] for seen in new.upstream.requests if b"tools/call" in seen.body]
+        assert [each.split(".")[-1] for each in called] == ["7"]
 
     run(test())

@@ -30,6 +30,7 @@ class GateCall:
     resumable = False  # the instance keeps the events, and the client can fetch them on another stream
     cancels = False  # closing the request cancels the call (modern era)
     cancelled = False  # the client has cancelled the call by a notification
+    cancelled_at = 0.0  # when that came, while the instance may answer
     client_left = False  # the call was ended because its client left
     expired = False  # the call was ended because the instance was silent for too long, or the gate stops
     ended: RpcError | None = None  # why the gate ended it, if it did

@@ -24,7 +24,7 @@ from portway.sessions.early_cancellations import EarlyCancellations
 _TICK = 0.1  # seconds between looks at the calls in flight
 _SILENCE = 300.0  # seconds an instance may send nothing; event streams of Portway's own send something every 15
 _DETACHED = 300.0  # seconds a call may stay detached
-_CANCEL_SECONDS = 5.0  # for an instance to take a cancellation
+_CANCEL_SECONDS = 5.0  # for an instance to take a cancellation, and to answer the cancelled call
 LONGEST_ID = 256  # characters of the id of a session's call that can be cancelled, or fetched later
 
 
@@ -93,12 +93,15 @@ class InFlight:
         """Cancel a call that has not come, if it comes soon."""
         self._early.add(session.token, request_id, perf_counter())
 
-    def cancel(self, call: GateCall) -> None:
-        """End a call that the client has cancelled; its instance has been told."""
-        call.cancelled = True
+    def cancel(self, call: GateCall, *, is_sent: bool) -> None:
+        """End a call that the client has cancelled: at once if it was not sent to its instance yet.
+
+        Else its instance, which the caller tells, may answer. It need not, so the timer ends the call after a while.
+        """
+        call.cancelled, call.cancelled_at = True, perf_counter()
         if call.task is None:
             self._forget(call)
-        elif call.backend is None:
+        elif not is_sent:
             call.task.cancel()
 
     def end_session(self, session: Session) -> None:
@@ -108,7 +111,7 @@ class InFlight:
                 self._close_stream(call)
             else:
                 self._tell_instance(call, "The session has ended.")
-                self.cancel(call)
+                self.cancel(call, is_sent=call.backend is not None)
 
     def end_streams(self) -> None:
         """End the long-lived streams, because the gate stops."""
@@ -136,6 +139,9 @@ class InFlight:
             if now - call.quiet_since > _SILENCE:
                 text = f"The app {call.route.name!r} did not answer in time."
                 self._end(call, RpcError(REFUSED, text, status=504))
+            elif call.cancelled_at and now - call.cancelled_at > _CANCEL_SECONDS:
+                call.cancelled_at = 0.0  # so that it is not ended twice
+                call.task.cancel()
             elif call.detached_at and call.resumable:
                 call.client_left = True
                 call.task.cancel()

@@ -109,15 +109,18 @@ class Relay:
     async def cancel(self, call: GateCall, body: bytes, request_id: int | str, send: Send) -> None:
         """Pass on the cancellation of a session's call `request_id`; an unknown one is cancelled if it comes soon."""
         assert call.session is not None
-        target = self._in_flight.find(call.session, request_id)
-        if target is None or target.fresh is None or target.backend is None:
-            await accept(call, send)
-        else:
-            await self.deliver(call, target.backend, cancellation(body, target.fresh), send)
+        session, target = call.session, self._in_flight.find(call.session, request_id)
         if target is None:
-            self._in_flight.cancel_early(call.session, request_id)
+            self._in_flight.cancel_early(session, request_id)
+            await accept(call, send)
+            return
+        fresh, backend = target.fresh, target.backend
+        is_sent = fresh is not None and backend is not None and self._moved.is_open(session, backend)
+        self._in_flight.cancel(target, is_sent=is_sent)
+        if fresh is not None and backend is not None and is_sent:
+            await self.deliver(call, backend, cancellation(body, fresh), send)
         else:
-            self._in_flight.cancel(target)
+            await accept(call, send)
 
     async def deliver(self, call: GateCall, backend: Backend, body: bytes, send: Send) -> None:
         """Pass a notification or an answer to the one instance it is for. Accept it even if nobody waits for it.
