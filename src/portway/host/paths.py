@@ -78,6 +78,11 @@ class Paths:
         return self.cache / ".npmrc"
 
     @property
+    def npm_tarballs(self) -> Path:
+        """The tarballs of npm packages that apps share; no build sees the folder."""
+        return self.cache / "npm-tarballs"
+
+    @property
     def interpreters(self) -> Path:
         """The Python interpreters that uv has fetched, for all apps."""
         return self.cache / ".local" / "share" / "uv" / "python"

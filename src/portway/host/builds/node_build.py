@@ -11,6 +11,7 @@ from portway.host.builds.build_commands import BuildCommands
 from portway.host.builds.build_error import BuildError
 from portway.host.builds.build_places import BuildPlaces
 from portway.host.builds.node_recipe import NodeRecipe
+from portway.host.builds.npm_tarballs import lend_tarballs, locked_digests, share_tarballs
 from portway.host.builds.uv_program import find_uv
 from portway.host.files import remove_tree
 from portway.host.paths import Paths
@@ -42,6 +43,11 @@ async def build_node(
         await _add_manager(release, recipe, places.host(), paths)
     path = {"PATH": release.environment()["PATH"]}
     commands = places.app(path, {})
+    digests: list[str] = []
+    if recipe.manager == "npm" and recipe.lock and places.walls.bubblewrap is not None:
+        digests = await asyncio.to_thread(locked_digests, release.folder / recipe.lock)
+        await asyncio.to_thread(lend_tarballs, paths, release.app, digests)
+    has_npmrc = (release.folder / ".npmrc").exists()
     if config.build_command:
         shell = places.app(path, variables)
         await shell.run_shell(config.build_command, "build command")
@@ -52,6 +58,8 @@ async def build_node(
         if install[0] == "npm" and not recipe.has_build:
             install = [*install, "--omit=dev"]
         await commands.run(install, "install its packages")
+        if not has_npmrc:  # with one, the app may have fetched what others may not
+            await asyncio.to_thread(share_tarballs, paths, release.app, digests)
         if recipe.has_build:
             await commands.run([recipe.manager, "run", "build"], "run its build script")
     command = config.start_command or recipe.start
