@@ -66,6 +66,14 @@ ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forev
 """
 
 
+CUT = r"""
+import os, socket
+with socket.create_server(("127.0.0.1", int(os.environ["PORT"]))) as server, server.accept()[0] as client:
+    client.recv(4096)
+    client.sendall(b"HTTP/1.0 200 OK\r\ncontent-type: application/json\r\n\r\n")
+"""
+
+
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     with host(tmp_path_factory.mktemp("start") / "data") as started:
@@ -125,6 +133,7 @@ def test_a_server_of_any_framework_is_built_and_started_by_its_own_commands(runn
             "the start command ended (exit code 0): it must stay in the foreground and serve HTTP on the port PORT",
         ),
         ("setsid python main.py & exit 0", "the start command ended (exit code 0): it must stay in the foreground"),
+        (f"python -c '{CUT}'", "the start command ended (exit code 0): it must stay in the foreground"),
         (
             "no-such-program",
             "the server ended (exit code 127) before it answered:\n  /bin/sh: 1: no-such-program: not found",

@@ -18,6 +18,7 @@ from portway.protocol.errors import RpcError
 READY_SECONDS = 60.0
 _RETRY_SECONDS = 0.02
 _CHECK_SECONDS = 0.2
+_END_SECONDS = 1.0  # from a cut answer to the end of the process
 _LOOK_SECONDS = 1.0  # between looks for other ports, and for an answer there
 _PATHS = ("/mcp", "/")
 _NOT_HERE = (404, 405)
@@ -133,6 +134,10 @@ async def unless_it_ends(endpoint: Endpoint, log: Path, seconds: float | None, w
         try:
             return task.result()
         except (ClientError, RpcError) as error:
+            if isinstance(error, ClientError) and error.status is None:  # its end may have cut the answer off
+                await asyncio.wait((end,), timeout=_END_SECONDS)
+            if end.done():
+                raise NotReady(_ended(end.result(), is_own=endpoint.is_socket), last_lines(log)) from None
             raise _refused(endpoint, error, last_lines(log)) from None
     finally:
         for each in (task, end, wrong):
