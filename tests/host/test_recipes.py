@@ -143,6 +143,11 @@ def test_the_object_of_another_framework_is_found_without_an_import(
             {},
             "the folder holds a Python project (…) and a Node project (…): say which with --runtime python or …",
         ),
+        (
+            {},
+            {"server": "a.py", "start_command": "python b.py"},
+            "the server a.py and the start command `…` are both given: take one back, by --server '' or --start ''",
+        ),
         ({}, {"root_dir": "x", "start_command": "a 'b"}, "the start command `…` is not one that a shell can read: …"),
         (
             {},

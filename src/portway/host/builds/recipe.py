@@ -29,6 +29,11 @@ _SHELL_SECONDS = 5.0
 
 def read_recipe(folder: Path, config: AppConfig, variables: Mapping[str, str]) -> Recipe:
     """Read it from the files in `folder`, the app's, and from its settings. Raises `BuildError`."""
+    if config.server and config.start_command:
+        raise BuildError(
+            f"the server {config.server} and the start command `{config.start_command}` are both given: take one back, "
+            "by --server '' or --start ''"
+        )
     programs: set[str] = set()
     for what, command in (("build", config.build_command), ("start", config.start_command)):
         if command:
