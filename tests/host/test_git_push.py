@@ -574,8 +574,11 @@ def test_git_is_served_at_its_paths_only(running: Host, token: str, shared: Path
     for service in ("", "?service=git-upload-archive", "?service=--help", "?service=git-upload-pack&x=1"):
         told = (403, "This host speaks git's smart protocol only: upgrade git.")
         assert ask(f"/shared.git/info/refs{service}") == told
-    for target in ("/shared.git", "/shared.git/HEAD", "/shared.git/objects/info/packs", "/SHARED.git/info/refs"):
+    for target in ("/shared.git", "/shared.git/HEAD", "/shared.git/objects/info/packs"):
         assert "There is nothing at this path" in ask(target)[1]
+    for name in ("SHARED", "my_app", "..", "-x", "1"):
+        status, told = ask(f"/{name}.git/info/refs?service=git-upload-pack")
+        assert (status, told.startswith(f"'{name}' cannot name an app: ")) == (404, True)
     assert ask(refs, "POST") == (405, "This path takes GET.")
     assert ask(refs, "HEAD") == (405, "")
     assert ask("/shared.git/git-receive-pack") == (405, "This path takes POST.")

@@ -9,7 +9,7 @@ from portway.http.asgi import Headers, Receive, Scope, Send
 from portway.http.http_client import HttpClient, UpstreamError
 from portway.http.response import cut_short, send_bytes
 
-GIT_PATH = re.compile(r"/[a-z0-9-]{1,40}\.git/(?:info/refs|git-upload-pack|git-receive-pack)")
+GIT_PATH = re.compile(r"/[A-Za-z0-9._-]{1,64}\.git/(?:info/refs|git-upload-pack|git-receive-pack)")
 _AT_ONCE = 64  # requests of git; control has limits of its own
 _PASSED = (b"authorization", b"content-type", b"content-encoding", b"git-protocol")
 _RETURNED = (b"content-type", b"cache-control", b"expires", b"pragma", b"www-authenticate", b"retry-after", b"allow")

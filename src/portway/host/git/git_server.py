@@ -26,7 +26,7 @@ from portway.host.users import User, Users
 from portway.http.asgi import Receive, Scope, Send
 from portway.http.response import send_bytes
 
-_PATH = re.compile(r"/([a-z0-9-]{1,40})\.git/(info/refs|git-upload-pack|git-receive-pack)")
+_PATH = re.compile(r"/([^/]+)\.git/(info/refs|git-upload-pack|git-receive-pack)")
 _FILES = re.compile(r"/apps/[^/]+/releases/\d+/(?:src/)?")  # where a release is, below the data directory
 _PULL, _PUSH = "git-upload-pack", "git-receive-pack"
 _PROTOCOL = re.compile(r"version=[0-9]")
@@ -106,6 +106,10 @@ class GitServer:
         if found is None:
             raise Refused(404, "There is nothing at this path; the repository of an app is at /APP.git.")
         app, endpoint = found.groups()
+        try:
+            app_name("", app)
+        except SourceError as error:
+            raise Refused(404, f"{error}.") from None
         service = (
             endpoint if endpoint != "info/refs" else scope["query_string"].decode("ascii").removeprefix("service=")
         )
@@ -149,10 +153,6 @@ class GitServer:
             async with CgiProgram(_environment(repository, request, scope)) as program:
                 await program.exchange(receive, send)
             return
-        try:
-            app_name("", request.app)
-        except SourceError as error:
-            raise Refused(404, f"{error}.") from None
         refuse_old_git()
         if request.endpoint != _PUSH and not repository.exists:  # it is made by a push, not by a look
             repository = self._commits.empty
