@@ -70,6 +70,10 @@ def test_a_folder_whose_name_no_app_can_have_needs_another_one(run_cli: RunCli, 
     assert run_cli("init", "2024", "--name", "shop").returncode == 0
 
 
+def test_the_commands_that_are_printed_are_for_a_shell(run_cli: RunCli) -> None:
+    assert "run     cd 'My Shop' && " in run_cli("init", "My Shop").stdout
+
+
 def test_each_template_is_a_folder() -> None:
     files = ROOT / "src" / "portway" / "host" / "templates" / "files"
     assert {path.name for path in files.iterdir()} == {*TEMPLATES}

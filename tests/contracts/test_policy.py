@@ -82,7 +82,7 @@ def test_a_breaking_change_stops_until_exactly_it_is_accepted(running: Host, tmp
     assert found[1] == found[2]
     assert running.call("kept", "get_weather", "", city="Oslo") == {"result": "Oslo"}
     write(folder, NEW_REQUIRED.replace("units: str", "unit: str"))
-    other = running.portway("deploy", folder, "--accept", found[1])
+    other = running.portway("deploy", folder, "--accept", found[1], "--accept", found[1])
     assert other.returncode == 1
     assert f"accepted was {found[1]}, which is another change\n" in other.stderr
     write(folder, NEW_REQUIRED)

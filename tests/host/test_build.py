@@ -157,6 +157,11 @@ def test_a_build_that_fails_ends_with_what_its_command_said(paths: Paths) -> Non
         built(paths, {"server.py": SERVER, "requirements.txt": "portway>=99"})
 
 
+def test_a_build_that_fails_without_a_word_says_so(paths: Paths) -> None:
+    with pytest.raises(BuildError, match=r"could not run its build command `false`: it printed nothing$"):
+        built(paths, {"server.py": SERVER}, build_command="false")
+
+
 def test_pip_in_a_build_command_is_uv_and_installs_into_the_app(paths: Paths) -> None:
     command = "pip install --user -q --no-cache-dir ./dep && python -m pip install -U pip && python3 -m pip list && env"
     release, started = built(paths, DEPENDENCY, build_command=command, start_command="true")

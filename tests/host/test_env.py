@@ -220,9 +220,11 @@ def test_a_file_of_variables_is_imported_as_dotenv_reads_it(running: Host, tmp_p
         (["set", "A=b"], "name the app first, or a group by --group"),
         (["set", "x", "A=-", "B"], "stdin holds one value, and that is A's: set B by another command"),
         (["set", "x", "A"], "stdin holds no value for A"),
-        (["import", "x", "/none"], "/none cannot be read: [Errno 2]"),
+        (["import", "x", "/none"], "/none cannot be read: No such file or directory\n"),
         (["import", "x", "a", "b"], "give one FILE"),
-        (["set", "x"], "give at least one more word"),
+        (["import", "x", "/bin/sh"], "/bin/sh cannot be read: it is not UTF-8\n"),
+        (["set", "x"], "give KEY=VALUE too, after the app or --group"),
+        (["import", "--group", "g"], "give FILE too, after the app or --group"),
         (["list", "x", "--group", "g"], "give an app or --group, not both"),
         (["set", "x", "A=\udcff"], "the value of A is not UTF-8"),
     ],
@@ -308,7 +310,7 @@ services:
     runtime: python
     envVars:
       - fromGroup: shared
-      - {key: PORT, value: "10000"}
+      - {key: PORT, value: "12345"}
       - {key: NORTH_TOKEN, generateValue: true}
       - {key: API_KEY, sync: false}
   - type: web
@@ -337,7 +339,7 @@ def test_a_blueprint_says_what_its_apps_need_and_a_group_restarts_them(running: 
     assert len(base64.b64decode(north["NORTH_TOKEN"])) == 32
     assert north["NORTH_TOKEN"] == south["COPY"]
     assert (north["SHARED_KEY"], north["REGION"]) == (south["SHARED_KEY"], "europe-west-1")
-    assert north["PORT"] != "10000"
+    assert north["PORT"] != "12345"
     assert (
         portway(running, "env", "list", "--group", "shared").stdout == "REGION      blueprint\nSHARED_KEY  generated\n"
     )

@@ -37,7 +37,9 @@ def _stored(app: str, data: str | None) -> str:
 def _typed_name(app: str, stored: str) -> str:
     try:
         return str(
-            click.prompt(f"This deletes {app} with its releases, logs and tokens{stored}. Type its name to go on")
+            click.prompt(
+                f"This deletes {app} with its releases, logs and tokens{stored}. Type its name to go on", err=True
+            )
         )
     except click.Abort:
         if sys.stdin is not None and sys.stdin.isatty():

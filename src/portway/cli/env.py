@@ -33,7 +33,7 @@ def set_(words: tuple[str, ...], group: str | None, restart: bool, data: str | N
     APP may be one that is not deployed yet. KEY=- or KEY alone asks for the value, or reads it from stdin, so that it
     stays out of the shell's history.
     """
-    target, pairs = _target(words, group)
+    target, pairs = _target(words, group, "KEY=VALUE")
     _change(data, output, "set_variables", target, {"variables": read_values(pairs), "restart": restart})
 
 
@@ -45,7 +45,7 @@ def set_(words: tuple[str, ...], group: str | None, restart: bool, data: str | N
 @output_option
 def unset(words: tuple[str, ...], group: str | None, restart: bool, data: str | None, output: str) -> None:
     """Remove variables of APP, and restart it without them as a new release."""
-    target, names = _target(words, group)
+    target, names = _target(words, group, "KEY")
     _change(data, output, "unset_variables", target, {"names": names, "restart": restart})
 
 
@@ -57,13 +57,14 @@ def unset(words: tuple[str, ...], group: str | None, restart: bool, data: str | 
 @output_option
 def import_(words: tuple[str, ...], group: str | None, restart: bool, data: str | None, output: str) -> None:
     """Set the variables in FILE, in the .env format, as variables of APP. FILE may be - for stdin."""
-    target, files = _target(words, group)
+    target, files = _target(words, group, "FILE")
     if len(files) > 1:
         raise click.UsageError("give one FILE")
     try:
         text = sys.stdin.read() if files[0] == "-" else Path(files[0]).read_text()
     except (OSError, UnicodeDecodeError) as error:
-        raise click.ClickException(f"{files[0]} cannot be read: {error}") from None
+        reason = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise click.ClickException(f"{files[0]} cannot be read: {reason}") from None
     _change(data, output, "import_variables", target, {"text": text, "restart": restart})
 
 
@@ -76,7 +77,7 @@ def list_(app: str | None, group: str | None, data: str | None, output: str) -> 
     """List APP's variables by name, and where each comes from. Values are not shown."""
     from portway.host.management.management_types import VariableList
 
-    target, _ = _target((app,) if app else (), group, needs_more=False)
+    target, _ = _target((app,) if app else (), group)
     found = ask_control(data, "list_variables", target, VariableList)
     if output == "json":
         print_json(found)
@@ -102,10 +103,8 @@ def rekey(data: str | None, output: str) -> None:
         click.echo("the key file cannot be written: remove the old key from it", err=True)
 
 
-def _target(
-    words: tuple[str, ...], group: str | None, *, needs_more: bool = True
-) -> tuple[dict[str, object], list[str]]:
-    """Split the words into the app, unless a group is given, and the rest."""
+def _target(words: tuple[str, ...], group: str | None, needed: str = "") -> tuple[dict[str, object], list[str]]:
+    """Split the words into the app, unless a group is given, and the rest, which is one or more of `needed` if any."""
     if group is not None:
         target: dict[str, object] = {"group": group}
         rest = list(words)
@@ -113,10 +112,10 @@ def _target(
         raise click.UsageError("name the app first, or a group by --group")
     else:
         target, rest = {"app": words[0]}, list(words[1:])
-    if rest and not needs_more:
+    if rest and not needed:
         raise click.UsageError("give an app or --group, not both")
-    if needs_more and not rest:
-        raise click.UsageError("give at least one more word")
+    if needed and not rest:
+        raise click.UsageError(f"give {needed} too, after the app or --group")
     return target, rest
 
 

@@ -1,6 +1,7 @@
 """`portway init`: write a small complete project."""
 
 import os
+import shlex
 from pathlib import Path
 
 import click
@@ -42,7 +43,7 @@ def command(folder: Path, kind: str, name: str | None, output: str) -> None:
             _write(place / path, content)
     except (SourceError, OSError) as error:
         raise click.ClickException(str(error)) from None
-    enter = "" if folder == Path() else f"cd {click.format_filename(folder)} && "
+    enter = "" if folder == Path() else f"cd {shlex.quote(click.format_filename(folder))} && "
     steps = {"run": enter + template.run, "test": template.test, "deploy": "portway deploy ."}
     if output == "json":
         print_json({"app": app, "template": kind, "folder": str(place), "files": sorted(files), **steps})

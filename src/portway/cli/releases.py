@@ -48,6 +48,8 @@ def _what(release: ReleaseInfo) -> str:
             return f"rollback to {release.detail}"
         case "restart":
             return f"restart of {release.detail}"
+        case "push":
+            return "push"
         case "env":
             return f"env {release.detail}".rstrip()
     return f"{release.cause} {release.source}"

@@ -93,7 +93,7 @@ class BuildCommands:
             await pipe.drained()
         if code == 0:
             return
-        tail = "".join(f"\n  {line}" for line in last_lines(log, since=begun))
+        tail = "".join(f"\n  {line}" for line in last_lines(log, since=begun)) or " it printed nothing"
         if used:  # what fills the app's cache must not fail its next build, too
             await asyncio.to_thread(remove_tree, self._paths.app_cache(self._release.app))
             raise BuildError(f"could not {purpose}, as it used {used}:{tail}")

@@ -38,7 +38,7 @@ def refusal(reviews: Sequence[Review], accepted: Collection[str]) -> str:
     needed = [each.id for each in reviews if each.id]
     push = " ".join(f"-o accept={one}" for one in needed)
     flags = " ".join(f"--accept {one}" for one in needed)
-    if unknown := [one for one in accepted if one not in needed]:
+    if unknown := [one for one in dict.fromkeys(accepted) if one not in needed]:
         lines.append(f"  accepted was {', '.join(unknown)}, which is another change")
     lines.append(f"  to accept exactly this: git push {push}, or portway deploy {flags}")
     return "\n".join(filter(None, lines))

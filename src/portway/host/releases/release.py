@@ -96,4 +96,4 @@ class Release:
         for folder in ("src", "venv", "bin", "home", "tmp"):
             remove_tree(self.directory / folder)
         self.directory.mkdir(parents=True, exist_ok=True)
-        write_to(self.build_log, error.splitlines()[0])
+        write_to(self.build_log, error.splitlines()[0].removesuffix(":"))
