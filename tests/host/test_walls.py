@@ -111,6 +111,26 @@ def test_a_build_finds_no_file_of_the_host_and_writes_to_no_cache_of_others(runn
     assert not (paths.cache / "x").exists()
 
 
+def test_a_variable_of_an_app_shows_its_build_no_file_of_the_host(running: Host, tmp_path: Path) -> None:
+    names = ("UV_FIND_LINKS", "NODE_EXTRA_CA_CERTS", "npm_config_cafile")
+    options = [word for name in names for word in ("--env", f"{name}={running.paths.data}")]
+    look = f"ls {running.paths.data} >&2; false"
+    done = running.portway("deploy", shell_app(tmp_path / "pointer"), *options, "--build", look, "--start", "true")
+    assert done.returncode == 1
+    assert "apps" in done.stderr, "it sees the way to its own files"
+    assert "portway.db" not in done.stderr
+
+
+def test_requirements_of_several_lines_run_nothing_outside_of_the_sandbox(running: Host, tmp_path: Path) -> None:
+    folder, ran = shell_app(tmp_path / "lines"), tmp_path / "ran"
+    backend = 'requires = []\nbuild-backend = "b"\nbackend-path = ["."]\n'
+    project = '[project]\nname = "lines"\nversion = "1"\ndependencies = ["packaging\\n-e src"]\n'
+    (folder / "pyproject.toml").write_text(f"{project}[build-system]\n{backend}")
+    (folder / "b.py").write_text(f"open({str(ran)!r}, 'w').close()\n")
+    running.portway("deploy", folder, "--start", "true")
+    assert not ran.exists()
+
+
 def test_links_that_a_build_leaves_show_its_instance_no_more(running: Host, tmp_path: Path) -> None:
     victim = running.paths.app("victim")
     swaps = [f"rm -rf ../{name}; mv ../{name} ../old; ln -sfn {victim} ../{name}" for name in ("home", "tmp", "venv")]

@@ -43,7 +43,7 @@ class BuildPlaces:
             return self._commands(environment, folder, before=_LOW_PRIORITY)
         of_build = sandboxed_environment(self.release, self.paths)
         environment, shares = {**variables, **of_build, **more}, needs_loopback(of_build, self.paths)
-        sandbox = partial(self.walls.bubblewrap.for_build, self.release, environment, shares_network=shares)
+        sandbox = partial(self.walls.bubblewrap.for_build, self.release, of_build, shares_network=shares)
         return self._commands(environment, folder, sandbox, _LOW_PRIORITY)
 
     def server(self, variables: Mapping[str, str], *, compiles: bool = False) -> BuildCommands:

@@ -86,15 +86,16 @@ class Bubblewrap:
         self._program = program
         self._paths = paths
 
-    def for_build(self, release: Release, environment: Mapping[str, str], *, shares_network: bool) -> Sandbox:
+    def for_build(self, release: Release, of_build: Mapping[str, str], *, shares_network: bool) -> Sandbox:
         """Return the sandbox of a command that builds `release`.
 
-        It may write to the release and to the app's own cache, and reads the interpreters that uv has fetched.
+        It may write to the release and to the app's own cache. It reads the interpreters that uv has fetched, and the
+        files that the operator's variables in `of_build` name: the app's own would show it any file of the host.
         """
         cache = self._paths.app_cache(release.app)
         cache.mkdir(mode=0o700, exist_ok=True)
         made = [path for path in (release.source, release.venv) if path.exists()]
-        readable = [self._paths.wheels, self._paths.npmrc, *_named_files(environment)]
+        readable = [self._paths.wheels, self._paths.npmrc, *_named_files(of_build)]
         tmp = release.directory / "tmp"
         writable = {str(path): path for path in (*made, release.home, tmp, cache)}
         return self._sandbox(release, tmp, readable, writable, "" if shares_network else self.slirp)
