@@ -191,6 +191,17 @@ def test_bytecode_is_compiled_once_for_all_apps_but_never_taken_from_changed_fil
     assert links(again) == 2
 
 
+def test_bytecode_that_a_build_has_put_behind_a_link_is_not_kept_for_other_apps(paths: Paths) -> None:
+    cache = 'cd "$VIRTUAL_ENV"/lib/python3*/site-packages/click && mkdir -p __pycache__'
+    name = "$(python -c 'import sys; print(sys.implementation.cache_tag)').pyc"
+    command = f"pip install click && {cache} && echo planted > ../x && ln -sf ../../x __pycache__/core.{name}"
+    release, _ = built(paths, {"readme": ""}, build_command=command, start_command="true")
+    (compiled,) = release.venv.glob("lib/*/site-packages/click/__pycache__/core.*.pyc")
+    assert not compiled.is_symlink()
+    assert compiled.stat().st_nlink == 2, "it is kept as the host has compiled it"
+    assert not [path for path in (paths.cache / "bytecode").rglob("*") if path.is_symlink()]
+
+
 def test_compiling_follows_no_link_that_a_build_has_made(paths: Paths, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()

@@ -122,12 +122,25 @@ def test_a_variable_of_an_app_shows_its_build_no_file_of_the_host(running: Host,
 
 
 def test_requirements_of_several_lines_run_nothing_outside_of_the_sandbox(running: Host, tmp_path: Path) -> None:
-    folder, ran = shell_app(tmp_path / "lines"), tmp_path / "ran"
-    backend = 'requires = []\nbuild-backend = "b"\nbackend-path = ["."]\n'
-    project = '[project]\nname = "lines"\nversion = "1"\ndependencies = ["packaging\\n-e src"]\n'
-    (folder / "pyproject.toml").write_text(f"{project}[build-system]\n{backend}")
-    (folder / "b.py").write_text(f"open({str(ran)!r}, 'w').close()\n")
-    running.portway("deploy", folder, "--start", "true")
+    ran, app = tmp_path / "ran", shell_app(tmp_path / "lines" / "app")
+    backend = '[build-system]\nrequires = []\nbuild-backend = "b"\nbackend-path = ["."]\n'
+    (app.parent / "pyproject.toml").write_text(f'[project]\nname = "l"\nversion = "1"\n{backend}')
+    (app.parent / "b.py").write_text(f"open({str(ran)!r}, 'w').close()\n")
+    (app / "pyproject.toml").write_text('[project]\nname = "a"\nversion = "1"\ndependencies = ["six\\n-e src"]\n')
+    done = running.portway("deploy", app.parent, "--root", "app", "--start", "true")
+    assert "could not install its requirements" in done.stderr
+    assert not ran.exists()
+
+
+def test_a_program_of_an_app_in_place_of_python_is_not_run_outside_of_the_sandbox(
+    running: Host, spy: Shell, tmp_path: Path
+) -> None:
+    victim, ran = running.instance("spy"), tmp_path / "ran"
+    assert victim is not None
+    program = Path(victim.address.removeprefix("unix:")).parent / "python"
+    spy(f"printf '#!/bin/sh\\ntouch {ran}' > /run/portway/python; chmod +x /run/portway/python")
+    assert program.exists()
+    failed_build(running, shell_app(tmp_path / "python"), f'ln -sf {program} "$VIRTUAL_ENV/bin/python"')
     assert not ran.exists()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -268,6 +269,18 @@ def test_a_response_to_head_has_no_body_whatever_its_headers_say() -> None:
             assert (response.status, await response.read(10)) == (200, b"")
 
     asyncio.run(run())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has O_PATH")
+def test_a_link_in_place_of_a_unix_socket_leads_to_no_other_socket(tmp_path: Path) -> None:
+    async def main() -> None:
+        server = await asyncio.start_unix_server(replies(OK), str(tmp_path / "others"))
+        (tmp_path / "own").symlink_to("others")
+        with pytest.raises(ConnectFailed, match="cannot connect to .*/own: Connection refused"):
+            await HttpClient(f"unix:{tmp_path}/own").request("GET", "/")
+        server.close()
+
+    asyncio.run(main())
 
 
 def test_unix_sockets_work_and_dead_addresses_raise(tmp_path: Path) -> None:

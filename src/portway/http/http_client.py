@@ -8,6 +8,7 @@ import asyncio
 import os
 import re
 import select
+import socket
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
@@ -299,6 +300,29 @@ class _Connection(asyncio.Protocol):
             self._transport.close()
 
 
+async def _connected(path: str) -> socket.socket:
+    """Return a connection to the Unix socket at `path`. Raises OSError.
+
+    On Linux, a link there is not followed: who owns the socket could put one in its place that leads to another's.
+    """
+    if sys.platform == "win32":
+        raise OSError
+    connected, place = socket.socket(socket.AF_UNIX), -1
+    try:
+        connected.setblocking(False)
+        if sys.platform == "linux":
+            place = os.open(path, os.O_PATH | os.O_NOFOLLOW)
+            path = f"/proc/self/fd/{place}"
+        await asyncio.get_running_loop().sock_connect(connected, path)
+    except BaseException:
+        connected.close()
+        raise
+    finally:
+        if place >= 0:
+            os.close(place)
+    return connected
+
+
 def _reason(error: OSError) -> str:
     """Return the system's text of an error, which asyncio may have wrapped (one per address of a name)."""
     found = _ERRNO.search(str(error))
@@ -405,7 +429,8 @@ class HttpClient:
         try:
             async with asyncio.timeout(_CONNECT_SECONDS):
                 if self._path:
-                    return (await loop.create_unix_connection(lambda: _Connection(self), self._path))[1]
+                    at = await _connected(self._path)
+                    return (await loop.create_unix_connection(lambda: _Connection(self), sock=at))[1]
                 if self._dialed:
                     dialed = await dial(self._dialed, self._port)
                     return (await loop.create_connection(lambda: _Connection(self), sock=dialed))[1]

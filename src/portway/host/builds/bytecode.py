@@ -7,6 +7,7 @@ so no app can give its own bytecode to another.
 
 import asyncio
 import base64
+import contextlib
 import csv
 import functools
 import hashlib
@@ -36,13 +37,15 @@ class _Package:
     kept: Path
 
 
-async def add_bytecode(release: Release, commands: BuildCommands, paths: Paths) -> None:
-    """Give the app's environment and its own files their bytecode. Raises `BuildError`."""
-    python = await asyncio.to_thread((release.venv / "bin" / "python").resolve)
-    if python.is_relative_to(paths.data / "apps"):  # the build has put another program there
-        return
+async def add_bytecode(release: Release, interpreter: Path, commands: BuildCommands, paths: Paths) -> None:
+    """Give the app's environment and its own files their bytecode. Raises `BuildError`.
+
+    `interpreter` is what the environment was made with, before anything of the app ran.
+    """
+    if await asyncio.to_thread((release.venv / "bin" / "python").resolve) != interpreter:
+        return  # the build has put another program there
     # With -I and -S no file of the environment runs.
-    compiler = [str(python), "-I", "-S", compile_files.__file__]
+    compiler = [str(interpreter), "-I", "-S", compile_files.__file__]
     tag, version = (await commands.ask(compiler, "ask Python for its version")).split()
     packages = await asyncio.to_thread(_packages, release, paths.cache / "bytecode", version)
     missing = await asyncio.to_thread(_link_kept, packages, tag)
@@ -106,7 +109,10 @@ def _is_plain(path: Path | str) -> bool:
 
 
 def _link_kept(packages: list[_Package], tag: str) -> list[_Package]:
-    """Link what is kept into the environment; return the packages of which nothing is."""
+    """Link what is kept into the environment; return the packages of which nothing is, without any bytecode.
+
+    Bytecode that cannot be removed is the build's own: its package is left out.
+    """
     missing = []
     for package in packages:
         if package.kept.is_dir():
@@ -116,7 +122,10 @@ def _link_kept(packages: list[_Package], tag: str) -> list[_Package]:
                 if source.is_file():
                     _link(source, _compiled(package.root / name, tag))
         else:
-            missing.append(package)
+            with contextlib.suppress(OSError):
+                for name in package.files:
+                    _compiled(package.root / name, tag).unlink(missing_ok=True)
+                missing.append(package)
     return missing
 
 

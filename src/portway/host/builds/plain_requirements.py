@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 _HASH = re.compile(r"\s--hash[= ]\w+:[0-9a-f]+")
-_NAME = re.compile(r"[A-Za-z0-9][\w.-]*[\w\s.,<>=!~*+()\[\];'\"-]*")  # with what may follow it: no slash, no @
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]*[\w \t.,<>=!~*+()\[\];'\"-]*")  # with what may follow it: no slash, no @
 _VERSION = re.compile(r"(?:(?:c?python|pypy|graalpy)[-@]?)?[<>=!~\s]*\d[\w.,<>=!~*+\s-]*")
 
 

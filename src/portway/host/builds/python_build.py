@@ -37,6 +37,7 @@ async def build_python(
     (release.tools / "uv").symlink_to(uv)
     commands = places.app({}, {})
     await _make_venv(places.host(), uv, release, recipe.python)
+    interpreter = await asyncio.to_thread((release.venv / "bin" / "python").resolve)
     constraint = await _constraint(release, paths)
     is_default = recipe.requirements == "requirements.txt" and _DEFAULT.fullmatch(config.build_command)
     if config.build_command and not is_default:
@@ -60,7 +61,7 @@ async def build_python(
             pass
         elif required:
             await _install(commands, uv, release, constraint, required)
-    await add_bytecode(release, places.host(), paths)
+    await add_bytecode(release, interpreter, places.host(), paths)
     python = str(release.venv / "bin" / "python")
     if config.start_command:
         on_socket = runs_own_server(release.folder, config.start_command)

@@ -101,7 +101,7 @@ class ProcessInstance:
             os.close(self._pidfd)
             raise ProcessLookupError(process)
         self._over = ""  # how it was ended for what it used
-        self._watching = asyncio.get_running_loop().create_task(self._watch_use((home, folders[1])))
+        self._watching = asyncio.get_running_loop().create_task(self._watch_use((home, *folders)))
         self._ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         asyncio.get_running_loop().add_reader(self._pidfd, self._on_exit)
 
