@@ -152,6 +152,15 @@ def test_a_build_that_forks_too_much_fails(paths: Paths, monkeypatch: pytest.Mon
         built(paths, {"server.py": SERVER}, build_command="(while :; do sleep 100 & done) || sleep 1; exit 1")
 
 
+def test_what_a_server_prints_while_it_is_looked_for_counts_as_disk(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build_commands, "BUILD_LIMITS", UseLimits(disk_mb=300))
+    flood = "import os, time\nfor _ in range(400):\n    os.write(1, bytes(2**20))\ntime.sleep(30)\n"
+    with pytest.raises(BuildError, match=r"could not find its server, as it used \d+ MB of 300 MB of disk"):
+        built(paths, {"server.py": SERVER + flood})
+
+
 def test_a_build_that_fails_ends_with_what_its_command_said(paths: Paths) -> None:
     with pytest.raises(BuildError, match=r"could not install its requirements:(.|\n)*portway>=99"):
         built(paths, {"server.py": SERVER, "requirements.txt": "portway>=99"})

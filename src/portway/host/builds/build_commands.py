@@ -62,7 +62,8 @@ class BuildCommands:
 
     async def ask(self, command: list[str], purpose: str, *, seconds: float = _SECONDS) -> str:
         """Do what `run` does, and return what the command wrote to stdout, which is not in the log."""
-        with tempfile.TemporaryFile() as answer:
+        # With a name in the release's folder, it counts as disk of the build while that goes on.
+        with tempfile.NamedTemporaryFile(dir=self._release.directory) as answer:
             await self._run(command, purpose, seconds, answer)
             answer.seek(0)
             return answer.read(_ANSWER_BYTES).decode(errors="replace")
