@@ -156,7 +156,9 @@ def test_what_a_server_prints_while_it_is_looked_for_counts_as_disk(
     paths: Paths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(build_commands, "BUILD_LIMITS", UseLimits(disk_mb=300))
-    flood = "import os, time\nfor _ in range(400):\n    os.write(1, bytes(2**20))\ntime.sleep(30)\n"
+    files = "[each for each in os.listdir('/proc/self/fd') if os.path.isfile(f'/proc/self/fd/{each}')]"
+    write = "os.write(int(file), bytes(2**20))"
+    flood = f"import os, time\nfor file in {files}:\n    for _ in range(400):\n        {write}\ntime.sleep(30)\n"
     with pytest.raises(BuildError, match=r"could not find its server, as it used \d+ MB of 300 MB of disk"):
         built(paths, {"server.py": SERVER + flood})
 

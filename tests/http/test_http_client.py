@@ -276,7 +276,7 @@ def test_a_link_in_place_of_a_unix_socket_leads_to_no_other_socket(tmp_path: Pat
     async def main() -> None:
         server = await asyncio.start_unix_server(replies(OK), str(tmp_path / "others"))
         (tmp_path / "own").symlink_to("others")
-        with pytest.raises(ConnectFailed, match="cannot connect to .*/own: Connection refused"):
+        with pytest.raises(ConnectFailed, match=r"cannot connect to .*/own: Connection refused"):
             await HttpClient(f"unix:{tmp_path}/own").request("GET", "/")
         server.close()
 
