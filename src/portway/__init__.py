@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from portway.plans.content import ResourceLink as ResourceLink
     from portway.plans.content import Text as Text
     from portway.plans.content import ToolResult as ToolResult
-    from portway.plans.messages import Message as Message
+    from portway.plans.prompt_messages import Message as Message
     from portway.plans.signature import Ask as Ask
     from portway.plans.signature import Header as Header
     from portway.server.components import Icon as Icon
@@ -47,7 +47,7 @@ _NAMES = {
         "Text",
         "ToolResult",
     ),
-    "portway.plans.messages": ("Message",),
+    "portway.plans.prompt_messages": ("Message",),
     "portway.plans.signature": ("Ask", "Header"),
     "portway.server.components": ("Icon",),
     "portway.server.context": ("Context",),

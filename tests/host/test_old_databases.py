@@ -22,7 +22,7 @@ from portway.host.secrets.key_file import KeyFile
 from portway.host.secrets.variables import Owner, Variables
 from portway.host.store import Store
 from portway.host.store import migrate as migrations
-from portway.host.store.schema import HEAD
+from portway.host.store.tables import HEAD
 from tests.host.running_host import host
 from tests.support import SCRIPTS
 

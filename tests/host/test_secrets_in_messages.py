@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from portway.host.secrets.messages import hide, missing_variables
+from portway.host.secrets.redact import hide, missing_variables
 
 KEY_ERROR = """
   File "/app/server.py", line 3, in <module>

@@ -15,7 +15,7 @@ from portway.host.app_config import AppConfig, Start
 from portway.host.paths import Paths
 from portway.host.releases.prune import prune
 from portway.host.store import FinishedRelease, InstanceRecord, Store, StoreError
-from portway.host.store.schema import metadata
+from portway.host.store.tables import metadata
 from portway.protocol.sealing import Keys
 
 CONFIG = AppConfig(access="public", origins=["https://app.example.com"])

@@ -15,8 +15,8 @@ from msgspec import Raw
 from portway.asking.forms import FULL_FORMS_SINCE, Form, form_of
 from portway.exceptions import RegistrationError
 from portway.plans.content import AudioContent, Block, ImageContent, JsonObject, Text
-from portway.plans.messages import Message, as_block
 from portway.plans.output import encode_json
+from portway.plans.prompt_messages import Message, as_block
 from portway.plans.signature import AskedParameter
 from portway.protocol.capabilities import Capability
 from portway.protocol.versions import LATEST_MODERN, LEGACY_VERSIONS

@@ -7,7 +7,7 @@ import click
 from portway.cli.control_client import ask_control
 from portway.cli.deployment import SupersededError, print_deployment, print_step
 from portway.cli.options import data_option, output_option, print_json
-from portway.cli.variables import read_values
+from portway.cli.variable_arguments import read_values
 
 _SECONDS = 1800.0
 

@@ -13,7 +13,7 @@ Headers = list[tuple[bytes, bytes]]
 
 
 class Application(Protocol):
-    """What the listener serves: an ASGI application with its lifespan and its long-lived streams."""
+    """What the HTTP server serves: an ASGI application with its lifespan and its long-lived streams."""
 
     def __call__(self, scope: Scope, receive: Receive, send: Send, /) -> Awaitable[None]:
         """Answer one request."""
@@ -22,7 +22,7 @@ class Application(Protocol):
         """Return the context manager entered before the first request and left after the last. Entering may raise."""
 
     def end_streams(self) -> None:
-        """End the requests that only wait, because the listener stops."""
+        """End the requests that only wait, because the server stops."""
 
 
 class LifespanError(Exception):

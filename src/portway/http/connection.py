@@ -2,7 +2,7 @@
 
 States of a connection, and what moves between them:
 
-    idle      no request. A first byte → head. `idle_seconds`, or the listener stops → leaving.
+    idle      no request. A first byte → head. `idle_seconds`, or the server stops → leaving.
     head      a request's head arrives. Complete → active. Too slow, too large or invalid → refused.
     active    the app answers. Complete → idle, the next pipelined request, or leaving (not kept alive).
     refused   an error waits for the answers before it. They are written → leaving.
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 PIPELINE_LIMIT = 64  # requests of one connection that wait for their turn
 LINGER_SECONDS = 2.0  # for a refused client to read its answer: closing at once would reset the connection
 LINGER_BYTES = 16 * 1024 * 1024  # many clients read the answer only after sending all of a body that is too large
-LAST_CALL_SECONDS = 0.1  # from the stop of the listener to the end of an idle connection
+LAST_CALL_SECONDS = 0.1  # from the stop of the server to the end of an idle connection
 _BODY_AHEAD = 65_536  # bytes of body that may wait for the app before the client is paused
 _REASONS: Final = {
     400: b"Bad Request",

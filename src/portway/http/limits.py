@@ -1,4 +1,4 @@
-"""The limits of one listener, for all of its clients."""
+"""The limits of one HTTP server, for all of its clients."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ BODY_BYTES = 4 * 1024 * 1024
 class Limits:
     """Sizes in bytes, times in seconds, and the status of what exceeds them.
 
-    One timer per listener checks the times, every `tick` seconds.
+    One timer per server checks the times, every `tick` seconds.
     """
 
     header_bytes: int = 65_536  # request line and headers together: 431
@@ -25,7 +25,7 @@ class Limits:
     calls_each: int = 1024  # of one authenticated caller: 429
     streams: int = 16_384  # open event streams without a call: 503
     streams_each: int = 1024  # of one authenticated caller: 429
-    shutdown_seconds: float = 30.0  # for requests in flight when the listener stops
+    shutdown_seconds: float = 30.0  # for requests in flight when the server stops
 
     @property
     def tick(self) -> float:

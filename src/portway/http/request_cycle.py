@@ -157,7 +157,7 @@ class RequestCycle:
                 self.fail()
         except asyncio.CancelledError:  # by the stop, which has told the client
             self.fail()
-        except BaseException as error:  # noqa: BLE001 - whatever an app raises ends its response, not the listener
+        except BaseException as error:  # noqa: BLE001 - whatever an app raises ends its response, not the server
             _log.error("The application failed.", exc_info=error)
             self.fail()
         finally:

@@ -16,7 +16,7 @@ async def send_bytes(send: Send, status: int, body: bytes, headers: Headers) -> 
     """Send one response. `headers` include the content type; the content length is added."""
     headers = [*headers, (b"content-length", b"%d" % len(body))]
     cycle = getattr(send, "__self__", None)
-    if type(cycle) is RequestCycle and cycle.answer(status, headers, body):  # our listener, with no wrapper between
+    if type(cycle) is RequestCycle and cycle.answer(status, headers, body):  # our HTTP server, with no wrapper between
         return
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

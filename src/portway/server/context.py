@@ -22,7 +22,7 @@ from portway.sessions.exchange import Exchange
 if TYPE_CHECKING:
     from portway.asking.interview import Interview
     from portway.asking.questions import Answer, Question, Root, Sampled
-    from portway.plans.messages import Message as Said
+    from portway.plans.prompt_messages import Message as Said
 
 T = TypeVar("T")
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from portway.auth.authorize import authorize
 from portway.exceptions import ArgumentError, ResourceNotFound, ToolError
 from portway.plans.binding import BoundArguments
 from portway.plans.content import ResourceContents
-from portway.plans.messages import encode_messages
 from portway.plans.output import Encoded, encode_json
 from portway.plans.plan import Plan
+from portway.plans.prompt_messages import encode_messages
 from portway.plans.sdk_content import kind_of, to_wire
 from portway.protocol.errors import INVALID_PARAMS, RESOURCE_NOT_FOUND, RpcError
 from portway.protocol.jsonrpc import Params

@@ -56,7 +56,7 @@ class _Refusal(RpcError):
 class HttpApp:
     """The ASGI application of one server.
 
-    `verifier` None asks for no token. `behind_gate` takes the caller from the gate's header: only for a listener
+    `verifier` None asks for no token. `behind_gate` takes the caller from the gate's header: only for a server
     that nobody but the gate can reach. `keys` seal what clients carry; without them this process makes its own.
     """
 
@@ -104,7 +104,7 @@ class HttpApp:
             await self._step(self._stop)
 
     def end_streams(self) -> None:
-        """End the streams of the running event loop and the open questions, because the listener stops."""
+        """End the streams of the running event loop and the open questions, because the HTTP server stops."""
         self._loop_state().bus.close()
         if self._sessions is not None:
             self._sessions.give_up_questions()

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from portway.host.contracts.changes import ComponentChange, ContractChanges, Kind, Note, shown
+from portway.host.contracts.contract_changes import ComponentChange, ContractChanges, Kind, Note, shown
 from portway.host.contracts.read_contract import LISTS
 from portway.host.contracts.schema_changes import schema_notes
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from portway.host.contracts.changes import shown
+from portway.host.contracts.contract_changes import shown
 from portway.host.contracts.hidden_characters import character_name, hidden_characters
 from portway.host.contracts.read_contract import LISTS
 

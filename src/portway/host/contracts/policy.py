@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from portway.host.app_config import ContractPolicy
-from portway.host.contracts.changes import ComponentChange, ContractChanges, detailed, digest
+from portway.host.contracts.contract_changes import ComponentChange, ContractChanges, detailed, digest
 
 
 @dataclass(frozen=True, slots=True)

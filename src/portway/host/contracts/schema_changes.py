@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Literal
 
-from portway.host.contracts.changes import Note, shown
+from portway.host.contracts.contract_changes import Note, shown
 from portway.host.contracts.schema_inclusion import UNJUDGED, Inclusion, Path, Problem
 from portway.host.contracts.schema_tree import SchemaTree, Undecidable, canonical, named
 

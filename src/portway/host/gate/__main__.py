@@ -37,7 +37,7 @@ _OTHER_DESCRIPTORS = 28  # sockets and files of the gate's own, control's reques
 
 
 class Gate:
-    """What the listener of the process serves: the gate app, and what starts and stops with the process."""
+    """What the HTTP server of the process serves: the gate app, and what starts and stops with the process."""
 
     def __init__(self, paths: Paths, key_file: KeyFile | None = None) -> None:
         """Read the secret and what is known of sessions, and open the call record.

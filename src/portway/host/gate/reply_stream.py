@@ -20,7 +20,7 @@ class RelayedStream(EventStream):
         await self._send({"type": "http.response.body", "body": b"", "more_body": True})
 
     def abandon(self) -> None:
-        """Stop writing without ending the response; the listener then cuts it."""
+        """Stop writing without ending the response; the HTTP server then cuts it."""
         self.closed = True
         if self._timer is not None:
             self._timer.cancel()

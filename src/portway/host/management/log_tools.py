@@ -15,7 +15,7 @@ from portway.host.logs.log_sources import AppLogs, open_sources
 from portway.host.management.find_app import find_app
 from portway.host.paths import Paths
 from portway.host.releases.release import Release
-from portway.host.secrets.messages import hide
+from portway.host.secrets.redact import hide
 from portway.host.secrets.variables import Variables
 from portway.host.store import Store
 from portway.host.timestamps import to_the_second

@@ -43,7 +43,7 @@ from portway.host.releases.make_releases import Deployed
 from portway.host.releases.release import Release
 from portway.host.releases.source_apps import DeployOptions
 from portway.host.releases.steps import Report
-from portway.host.secrets.messages import hide
+from portway.host.secrets.redact import hide
 from portway.host.store import AppRecord, Cause, Store, StoreError
 from portway.host.token_table import TokenChange
 from portway.host.users import Users

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from portway.host.contracts.changes import ContractReport
+from portway.host.contracts.contract_changes import ContractReport
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ from portway.host.instances.running_apps import RunningApps
 from portway.host.instances.starter import Starter
 from portway.host.paths import Paths
 from portway.host.releases.deploy_error import DeployError
-from portway.host.releases.make_releases import Deployed, Plan, ReleaseMaker, SourceCopy
+from portway.host.releases.make_releases import Deployed, ReleaseMaker, ReleasePlan, SourceCopy
 from portway.host.releases.release import Release
 from portway.host.releases.rollback_target import rollback_target
 from portway.host.releases.source_apps import DeployOptions, FoundApps, SourceApps
@@ -151,7 +151,7 @@ class Deployer:
         copied = SourceCopy(copy, variables)
         cause = replace(options.cause, commit=options.cause.commit or variables.get("RENDER_GIT_COMMIT", ""))
         plans = [
-            Plan(
+            ReleasePlan(
                 app,
                 config,
                 environments[app],
@@ -192,7 +192,7 @@ class Deployer:
         """Make a release with the files and the configuration of `record`."""
         await steps.done("build", f"that of release {record.build}")
         share = partial(_share_files, record)
-        plan = Plan(record.app, record.config, environment, record.source, cause, share, record.build)
+        plan = ReleasePlan(record.app, record.config, environment, record.source, cause, share, record.build)
         return (await self._maker.release_all([plan], steps))[0]
 
     def _require_live(self, app: str) -> ReleaseRecord:

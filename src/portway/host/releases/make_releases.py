@@ -17,7 +17,7 @@ from portway.host.builds.build_environment import build_environment, needs_loopb
 from portway.host.builds.build_error import BuildError
 from portway.host.builds.preflight import look_after, look_before
 from portway.host.builds.recipe import read_recipe
-from portway.host.contracts.changes import ContractReport
+from portway.host.contracts.contract_changes import ContractReport
 from portway.host.contracts.diff import diff
 from portway.host.contracts.hidden_text import HiddenText
 from portway.host.contracts.policy import refusal, review
@@ -35,7 +35,7 @@ from portway.host.releases.release import Release
 from portway.host.releases.start_release import StartedRelease, pre_deploy, start_release
 from portway.host.releases.steps import Steps
 from portway.host.secrets.environments import Environment, Environments
-from portway.host.secrets.messages import hide, missing_variables
+from portway.host.secrets.redact import hide, missing_variables
 from portway.host.secrets.variables import Owner
 from portway.host.store import Cause, Store, StoreError
 from portway.host.token_table import TokenChange
@@ -65,7 +65,7 @@ class SourceCopy:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ReleasePlan:
     """A release that is to be made: `make` brings its files to their place, unless it `shares` those of another.
 
     `accept` names the changes of its contract that do not stop it. Nothing stops a rollback.
@@ -101,7 +101,7 @@ class ReleaseMaker:
         self._environments = environments
         self._commits = commits
 
-    async def release_all(self, plans: Sequence[Plan], steps: Steps) -> list[Deployed]:
+    async def release_all(self, plans: Sequence[ReleasePlan], steps: Steps) -> list[Deployed]:
         """Make and start a release for each plan, then make all of them live, or none."""
         staged: list[StartedRelease] = []
         try:
@@ -159,7 +159,7 @@ class ReleaseMaker:
         await steps.warn(await asyncio.to_thread(look_after, release, recipe))
         return start
 
-    async def _stage(self, plan: Plan, steps: Steps) -> StartedRelease:
+    async def _stage(self, plan: ReleasePlan, steps: Steps) -> StartedRelease:
         """Make and start a release. If that fails, nothing of it is left but its log."""
         app, newest = plan.app, self._paths.newest_release(plan.app)
         number = self._store.begin_release(app, plan.location, after=newest, files=plan.shares, cause=plan.cause)
@@ -185,7 +185,7 @@ class ReleaseMaker:
             raise
 
     async def _reviewed(
-        self, plans: Sequence[Plan], staged: Sequence[StartedRelease], steps: Steps
+        self, plans: Sequence[ReleasePlan], staged: Sequence[StartedRelease], steps: Steps
     ) -> list[StartedRelease]:
         """Report how the contract of each release differs from that of the live one. Raises `DeployError`.
 

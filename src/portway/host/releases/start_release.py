@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from portway.host.builds.build_places import BuildPlaces
-from portway.host.contracts.changes import ContractChanges, ContractReport
+from portway.host.contracts.contract_changes import ContractChanges, ContractReport
 from portway.host.contracts.hidden_text import refuse_hidden_text
 from portway.host.contracts.read_contract import CLOSED, read_contract, tool_count
 from portway.host.instances.readiness import TokenNeeded, find_path, what_it_does

@@ -5,7 +5,7 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from portway.host.store.schema import HEAD
+from portway.host.store.tables import HEAD
 
 
 def upgrade(engine: Engine) -> None:

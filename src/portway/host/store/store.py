@@ -45,7 +45,7 @@ from portway.host.store.records import (
     VariableRecord,
     environment_place,
 )
-from portway.host.store.schema import apps, instances, releases, tokens, users, variables
+from portway.host.store.tables import apps, instances, releases, tokens, users, variables
 
 
 class StoreError(Exception):

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from portway.host.store.schema import metadata
+from portway.host.store.tables import metadata
 
 context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
 with context.begin_transaction():

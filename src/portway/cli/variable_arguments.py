@@ -1,4 +1,4 @@
-"""Variables as the command line is given them."""
+"""Values of variables as words of a command line: KEY=VALUE, asked for without echo, or read from stdin."""
 
 import sys
 from collections.abc import Sequence
