@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -242,6 +243,22 @@ def test_a_first_push_that_is_refused_leaves_no_repository(running: Host, token:
 
 
 @pytest.mark.slow
+def test_a_refused_push_does_not_take_its_repository_from_the_first_deploy_of_a_folder(
+    running: Host, token: str, tmp_path: Path
+) -> None:
+    folder, remote = write(tmp_path / "app", "one"), address(running, "contested", token)
+    (folder / "large").write_bytes(os.urandom(32 * 1024 * 1024))
+    commit_all(write(tmp_path / "other", "two"))
+    with ThreadPoolExecutor(1) as pool:
+        deploying = pool.submit(running.deploy, folder, "contested")
+        eventually(lambda: list(running.paths.drafts.glob("*.objects")), within=20)
+        assert push(tmp_path / "other", remote, "HEAD:other").returncode == 1
+        assert deploying.result().release == 1
+    git(tmp_path, "clone", "--quiet", remote, "clone")
+    assert (tmp_path / "clone" / "main.py").read_text() == (folder / "main.py").read_text()
+
+
+@pytest.mark.slow
 def test_a_first_push_of_master_is_deployed_from_then_on(running: Host, token: str, tmp_path: Path) -> None:
     folder, remote = write(tmp_path / "app", "one"), address(running, "old-name", token)
     commit = commit_all(folder)
@@ -296,6 +313,18 @@ def test_a_push_that_is_not_one_commit_on_the_branch_is_refused(
     assert sentence.format(live=live[:7]) in told(done)
     assert head(running, "shared", token) == live
     assert statuses(running, "shared") == ["live"]
+
+
+@pytest.mark.slow
+def test_a_push_of_very_many_branches_is_told_why_it_is_refused(
+    running: Host, token: str, shared: Path, tmp_path: Path
+) -> None:
+    git(tmp_path, "clone", "--quiet", shared, "clone")
+    commit = git(tmp_path / "clone", "rev-parse", "HEAD")
+    packed = "".join(f"{commit} refs/heads/b{number:05}\n" for number in range(3000))
+    (tmp_path / "clone" / ".git" / "packed-refs").write_text("# pack-refs with: sorted\n" + packed)
+    done = push(tmp_path / "clone", address(running, "shared", token), "--all")
+    assert "only the branch main is deployed, alone, and this push has refs/heads/b00000: push it as" in told(done)
 
 
 def test_what_a_source_may_not_hold_is_refused_with_its_name(

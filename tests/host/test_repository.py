@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -269,3 +270,40 @@ def test_a_start_mends_what_an_interrupted_push_has_left(paths: Paths, folder: P
     assert not commits.repository("never").exists
     repository.set_live(made[0])
     store.close()
+
+
+FULL_DISK = """
+import pathlib, sys
+from portway.host.builds.source import SourceError
+from portway.host.git.commit_source import copy_commit
+from portway.host.git.git_command import GitError
+from portway.host.git.repository import Repository
+
+whole, commit, folder, disk = Repository(pathlib.Path(sys.argv[1])), *sys.argv[2:]
+small = Repository(pathlib.Path(disk) / "git")
+small.make()
+for attempt in (
+    lambda: copy_commit(whole, commit, pathlib.Path(disk) / "copy"),
+    lambda: small.commit_folder(pathlib.Path(folder), "A folder"),
+):
+    try:
+        attempt()
+    except (SourceError, GitError) as error:
+        print(error)
+"""
+
+
+def test_a_full_disk_is_called_that(repository: Repository, folder: Path, tmp_path: Path) -> None:
+    (folder / "large").write_bytes(os.urandom(2 * 1024 * 1024))
+    commit = repository.commit_folder(folder, "A folder")
+    (tmp_path / "disk").mkdir()
+    mount = ["unshare", "--map-root-user", "--mount", "sh", "-c", 'mount -t tmpfs -o size=1m none "$0" && exec "$@"']
+    places = [repository.path, commit, folder, tmp_path / "disk"]
+    done = subprocess.run(
+        [*mount, tmp_path / "disk", sys.executable, "-c", FULL_DISK, *places],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout == "the disk of the host is full: ask its operator for room\n" * 2, done.stderr

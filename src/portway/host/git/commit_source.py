@@ -1,5 +1,6 @@
 """A commit of an app's repository, as the source of a release."""
 
+import errno
 import os
 import re
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from typing import IO
 
 from portway.host.builds.source import SourceError
 from portway.host.builds.source_rules import SKIPPED, refuse_large, refuse_link_out
-from portway.host.git.git_command import GitError, open_git
+from portway.host.git.git_command import FULL, GitError, open_git
 from portway.host.git.repository import Repository, commit_id
 
 _MOST_FILES = 50_000
@@ -177,6 +178,8 @@ def _said(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise SourceError(FULL) from None
         raise SourceError(f"no file can be named {_shown(path)}: {error.strerror}") from None
 
 

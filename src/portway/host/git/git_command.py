@@ -1,5 +1,6 @@
 """Runs git on a repository of the host, apart from what a user, the system or a client has configured."""
 
+import errno
 import functools
 import logging
 import os
@@ -11,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+FULL = "the disk of the host is full: ask its operator for room"
 MISSING = "git is not installed on this host: install it, as by `apt-get install git`"
 _SECONDS = 120.0  # for one command
 _LIMITS = "ulimit -t 300 && ulimit -d 1048576"  # seconds of processor time, and KiB of memory, of each process
@@ -77,7 +79,8 @@ def run_git(environment: Mapping[str, str], *arguments: str, given: bytes = b"",
         raise GitError(f"git {arguments[0]} took longer than {_SECONDS:.0f} s") from None
     if done.returncode:
         _log.warning("git %s failed: %s", arguments[0], done.stderr.decode(errors="replace").strip())
-        raise GitError(f"git {arguments[0]} failed, as the host's log says")
+        is_full = os.strerror(errno.ENOSPC).encode() in done.stderr
+        raise GitError(FULL if is_full else f"git {arguments[0]} failed, as the host's log says")
     return done.stdout
 
 

@@ -6,7 +6,7 @@ the branch, which control has made by then, together with the release.
 
 Each push has two pipes of its own, whose descriptors git passes on: the hook writes to PORTWAY_ASKS
 
-    the lines of the push, as git gives them: OLD NEW REF
+    the lines of the push, as git gives them: OLD NEW REF; of very many, the first
     NUL
     the environment of the hook, NUL after each variable
     NUL
@@ -22,7 +22,7 @@ if [ -z "$PORTWAY_ASKS" ]; then
   echo 'push to the address of the app on its host, http://HOST/APP.git'
   exit 1
 fi
-{ cat; printf '\\000'; env -0; printf '\\000'; } >"/dev/fd/$PORTWAY_ASKS" || exit 1
+{ head -c 65536; printf '\\000'; env -0; printf '\\000'; } >"/dev/fd/$PORTWAY_ASKS" || exit 1
 while IFS= read -r line; do
   [ "$line" = ok ] && exit 0
   printf '%s\\n' "${line# }"

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from portway.host.git.commit_source import CommitSource
 from portway.host.git.repository import BRANCHES, OBJECTS, Repository, commit_id
 
-_REQUEST_BYTES = 262_144
+_REQUEST_BYTES = 4_194_304  # more than an environment may hold
 _NONE = re.compile(r"0+")
 _HEADS = "refs/heads/"
 _ACCEPT = "accept="
@@ -96,7 +96,7 @@ def _plain(line: str) -> str:
 def read_pushed(request: bytes, repository: Repository) -> Pushed:
     """Return what is pushed. Raises `PushRefused`, when it is not one commit for the branch, and `GitError`."""
     lines, _, rest = request.partition(b"\0")
-    refs = [line.split(" ", 2) for line in lines.decode(errors="replace").splitlines()]
+    refs = [line.split(" ", 2) for line in lines.decode(errors="replace").split("\n")[:-1]]
     names = [name for _, _, name in refs]
     branches = [name.removeprefix(_HEADS) for name in names if name.startswith(_HEADS)]
     branch = repository.branch()
