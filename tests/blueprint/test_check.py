@@ -88,6 +88,7 @@ def test_a_blueprint_made_for_render_is_understood_without_an_edit(check: Check)
                 "buildCommand": "pip install -r requirements.txt",
                 "startCommand": "python server.py",
                 "healthCheckPath": "/health",
+                "autoDeployTrigger": "off",
                 "envVars": [
                     {"key": "MCP_API_TOKEN", "generateValue": True},
                     {"key": "PYTHON_VERSION", "value": "3.11.9"},
@@ -105,7 +106,6 @@ def test_a_blueprint_made_for_render_is_understood_without_an_edit(check: Check)
         at((5, 5), "`plan` has no effect here: the host runs on this machine"),
         at((6, 5), "`region` has no effect here: the host runs on this machine"),
         at((10, 5), "`autoDeploy` is an old name of `autoDeployTrigger`: rename it"),
-        at((10, 5), "`autoDeployTrigger` has no effect here: what is pushed here is always deployed"),
         at((14, 9), "`PORT` has no effect here: the host sets it"),
     ]
 

@@ -12,6 +12,7 @@ import pytest
 
 from portway.cli.main import cli
 from tests.conftest import RunCli
+from tests.host.git_upstream import Upstream, upstream
 from tests.host.running_host import Host, host
 from tests.support import SCRIPTS, WEATHER, Started, clean_env
 
@@ -29,6 +30,7 @@ def verbs(group: click.Group, *before: str) -> Iterator[tuple[str, click.Command
 
 
 VERBS = dict(verbs(cli))
+OPTIONS = ["--trust-all-apps", "--allow-private-sources"]
 # How each verb is run on a host that has the app `weather` with two releases: its arguments, in an order that works.
 SERVE = {"run", "up"}  # they print JSON when they serve, and go on
 RUNS = {
@@ -54,6 +56,8 @@ RUNS = {
     "env unset": ["weather", "UNIT", "--no-restart"],
     "env import": ["weather", "-", "--no-restart"],
     "env rekey": [],
+    "link": ["linked", "UPSTREAM"],
+    "unlink": ["linked"],
     "destroy": ["weather", "--yes"],
 }
 
@@ -65,15 +69,23 @@ def test_every_verb_has_the_option(verb: str) -> None:
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    with host(tmp_path_factory.mktemp("host") / "data", [WEATHER.parent], options=["--trust-all-apps"]) as running:
+    with host(tmp_path_factory.mktemp("host") / "data", [WEATHER.parent], options=OPTIONS) as running:
         yield running
 
 
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[Upstream]:
+    with upstream(tmp_path / "elsewhere") as serving:
+        yield serving
+
+
 @pytest.mark.slow
-def test_every_verb_prints_only_json_when_it_is_asked_to(running: Host, tmp_path: Path) -> None:
+def test_every_verb_prints_only_json_when_it_is_asked_to(running: Host, elsewhere: Upstream, tmp_path: Path) -> None:
+    elsewhere.commit("linked", {"server.py": WEATHER.read_text()})
     assert {*RUNS} | SERVE == {*VERBS}, "say above how a new verb is run"
+    address = elsewhere.address("linked")
     for verb, arguments in RUNS.items():
-        given = [argument.replace("FOLDER", str(tmp_path)) for argument in arguments]
+        given = [argument.replace("FOLDER", str(tmp_path)).replace("UPSTREAM", address) for argument in arguments]
         done = running.portway(*verb.split(), *given, "-o", "json", stdin="A=b")
         assert done.returncode == 0, (verb, done.stderr)
         lines = done.stdout.splitlines()

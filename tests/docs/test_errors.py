@@ -27,6 +27,7 @@ PARTS = {
 }
 INTERNAL = {
     # Texts that no user sees: text -> reason.
+    "the link of … failed": "a fault of Portway's own",
     "the request was given up": "ends a connection that nobody uses any more",
     "The client has left.": "is for a client that is not there",
     "the client was closed": "ends a connection nobody waits on",

@@ -6,7 +6,7 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from portway.host.gate import git_relay
+from portway.host.gate import control_relay
 from tests.gate.running_gate import Rig, rig
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def test_git_is_told_when_control_is_down_or_the_host_is_busy(tmp_path: Path, mo
             assert (response.status, response.header(b"retry-after")) == (503, b"1")
             told = await response.read(1000)
             assert told == b"The host takes no requests of git at the moment: try again in a few seconds.\n"
-            monkeypatch.setattr(git_relay, "_AT_ONCE", 0)
+            monkeypatch.setattr(control_relay, "_AT_ONCE", 0)
             response = await gate.client.request("GET", "/weather.git/info/refs?service=git-upload-pack")
             assert response.status == 503
             assert await response.read(1000) == (

@@ -23,6 +23,8 @@ VERBS = {
     "up": Verb("portway.cli.up", "Run the host in the foreground, with the given apps deployed."),
     "check": Verb("portway.cli.check", "Validate a folder and its render.yaml without deploying."),
     "deploy": Verb("portway.cli.deploy", "Deploy a folder, a git repository or a template to the running host."),
+    "link": Verb("portway.cli.link", "Deploy a branch of a git repository, and each new commit of it."),
+    "unlink": Verb("portway.cli.unlink", "End the link of an app."),
     "ps": Verb("portway.cli.ps", "List the host's apps and their instances."),
     "releases": Verb("portway.cli.releases", "List an app's releases, newest first."),
     "rollback": Verb("portway.cli.rollback", "Serve an earlier release of an app again."),

@@ -33,6 +33,8 @@ def command(data: str | None, output: str) -> None:
         rows.append((app.app, app.state, release, up, str(app.restarts), *use, app.isolation, app.url))
     print_table(rows)
     for app in found.apps:
+        if app.link:
+            click.echo(f"\n{app.app} is linked to {app.link}", err=True)
         if app.reason:
             click.echo(
                 f"\n{app.app}: {app.reason.splitlines()[0].rstrip(':')} (see `portway logs {app.app}`)", err=True

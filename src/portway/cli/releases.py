@@ -52,7 +52,7 @@ def _what(release: ReleaseInfo) -> str:
             return "push"
         case "env":
             return f"env {release.detail}".rstrip()
-    return f"{release.cause} {release.source}"
+    return f"{release.cause} {release.source} {release.detail}".rstrip()
 
 
 def _size(size: int | None) -> str:

@@ -15,6 +15,9 @@ Drain = Literal["move", "pin"]
 
 RuntimeName = Literal["python", "node"]
 
+AutoDeploy = Literal["commit", "checksPass", "off"]
+"""What deploys a linked app: each commit; or only a deploy hook, which CI may call when its checks have passed."""
+
 ContractPolicy = Literal["report", "breaking", "locked"]
 """What of a new release's contract stops a deploy: nothing, what callers may fail by, or any change."""
 
@@ -69,7 +72,7 @@ class UseLimits(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class BuildFilter(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Which changed files make a git push build the app: glob patterns below the repository's root.
+    """Which changed files make a commit of a linked branch build the app: glob patterns below the repository's root.
 
     `ignored_paths` wins over `paths`.
     """
@@ -125,6 +128,7 @@ class AppConfig(msgspec.Struct, frozen=True, omit_defaults=True):
     env: dict[str, EnvSource] = {}
     env_groups: list[str] = []
     build_filter: BuildFilter | None = None
+    auto_deploy: AutoDeploy = "commit"
     limits: UseLimits = UseLimits()
     contract: ContractPolicy = "report"
 

@@ -24,6 +24,8 @@ from portway.host.instances.running_apps import RunningApps
 from portway.host.instances.runtime import InstanceLimits
 from portway.host.instances.starter import Starter
 from portway.host.launcher import FAILED
+from portway.host.links.hook_server import HookServer
+from portway.host.links.linker import Linker
 from portway.host.management.management_server import ManagementServer
 from portway.host.paths import PathError, Paths, locate
 from portway.host.processes import end_strays
@@ -91,25 +93,33 @@ async def run(
     starter = Starter(runtime, store, InstanceLimits(), variables, domain, url)
     running = RunningApps(paths, store, runtime, starter, domain)
     deployer = Deployer(paths, store, running, starter, environments, private_sources=private_sources)
-    management = ManagementServer(paths, store, running, deployer, url)
-    git = GitServer(paths, store, Users(store), deployer, management.url_of)
+    linker = Linker(paths, store, variables, deployer)
+    management = ManagementServer(paths, store, running, deployer, linker, url)
+    hooks = HookServer(GitServer(paths, store, Users(store), deployer, management.url_of), linker, store)
+    apps: dict[Path, Application] = {paths.control_socket: HttpApp(management.server()), paths.git_socket: hooks}
     try:
-        await asyncio.to_thread(relocate, paths)
-        await asyncio.to_thread(deployer.commits.mend)
+        await asyncio.to_thread(_mend, paths, deployer)
         await running.resume()
+        linker.start()
         start = asyncio.create_task(_start(management, running, paths, url, folders, announce=announce))
         start.add_done_callback(lambda task: stop.set() if _failed(task) else None)
-        apps: dict[Path, Application] = {paths.control_socket: HttpApp(management.server()), paths.git_socket: git}
         await _serve(apps, paths, running, stop)
         failed = _failed(start)
         start.cancel()
         await asyncio.gather(start, return_exceptions=True)
     finally:
+        await linker.close()
         await running.close()
         store.close()
     if failed and (error := start.exception()):
         _log.error("the host could not start", exc_info=error)
     return FAILED if failed else 0
+
+
+def _mend(paths: Paths, deployer: Deployer) -> None:
+    """Mend what a move of the data directory, or an interrupted push, has left."""
+    relocate(paths)
+    deployer.commits.mend()
 
 
 async def _start(

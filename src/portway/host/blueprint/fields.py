@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import get_args
 
-from portway.host.app_config import Access, ContractPolicy, Drain
+from portway.host.app_config import Access, AutoDeploy, ContractPolicy, Drain
 from portway.host.blueprint.kinds import (
     ABSOLUTE_PATH,
     ANYTHING,
@@ -71,7 +71,6 @@ class List:
 
 
 _ONE_MACHINE = "the host runs on this machine"
-_FROM_GIT = "what is pushed here is always deployed"
 _NO_PREVIEWS = "there are no previews"
 
 _FROM_SERVICE = Section(
@@ -156,6 +155,7 @@ _ROUTES = List(
         ),
     )
 )
+_SWITCHES = {"true": "commit", "yes": "commit", "false": "off", "no": "off"}  # what `autoDeploy` has
 _BUILD_FILTER = Section(
     "a build filter",
     (
@@ -231,9 +231,14 @@ SERVICE = Section(
         Field("scaling", _SCALING, "its `minInstances` takes the place of `numInstances`", "scaling"),
         Field("disk", _DISK, "a folder that outlives releases", "disk"),
         Field("envVars", ENV_VARS, "the variables of the app", "env_vars"),
-        Field("buildFilter", _BUILD_FILTER, "kept for linked repositories, which are not there yet", "build_filter"),
+        Field("buildFilter", _BUILD_FILTER, "which changes of a linked branch are deployed", "build_filter"),
         Field("x-portway", PORTWAY, "what Render does not have", "portway"),
-        Field("autoDeployTrigger", choice("commit", "checksPass", "off", also={"false": "off"}), no_effect=_FROM_GIT),
+        Field(
+            "autoDeployTrigger",
+            choice(*get_args(AutoDeploy), also=_SWITCHES),
+            "whether new commits of a linked branch are deployed; `off` and `checksPass`: only by its deploy hook",
+            "auto_deploy",
+        ),
         Field("autoDeploy", FLAG, instead="autoDeployTrigger"),
         Field("repo", TEXT, no_effect="the source is what is deployed"),
         Field("branch", TEXT, no_effect="the source is what is deployed"),

@@ -17,9 +17,9 @@ from pathlib import Path
 from portway import log_config
 from portway.host.console import never_wait_for_stderr
 from portway.host.gate.call_record import CallRecord
+from portway.host.gate.control_relay import ControlRelay
 from portway.host.gate.control_socket import ControlSocket
 from portway.host.gate.gate_app import GateApp
-from portway.host.gate.git_relay import GitRelay
 from portway.host.gate.metrics import Metrics
 from portway.host.gate.routing import Routes
 from portway.host.gate.session_records import SessionRecords
@@ -49,7 +49,7 @@ class Gate:
         self._record = CallRecord(paths.calls, secret)
         metrics = Metrics(self._record)
         self._sessions = SessionRecords(paths.sessions)
-        self._app = GateApp(routes, self._record, metrics, self._sessions, secret, GitRelay(paths.git_socket))
+        self._app = GateApp(routes, self._record, metrics, self._sessions, secret, ControlRelay(paths.git_socket))
         self._control_socket = ControlSocket(self._app, routes, metrics, paths)
         self.end_streams = self._app.end_streams
 

@@ -17,9 +17,9 @@ from portway.host.app_config import Access
 from portway.host.gate import batch_calls
 from portway.host.gate.call_record import SUCCESSES, CallRecord
 from portway.host.gate.callers import Caller
+from portway.host.gate.control_relay import RELAYED, ControlRelay
 from portway.host.gate.forwarded_headers import LAST_EVENT_ID, forwarded
 from portway.host.gate.gate_call import GateCall
-from portway.host.gate.git_relay import GIT_PATH, GitRelay
 from portway.host.gate.in_flight import InFlight
 from portway.host.gate.instance_ids import answer, asked_by, decode_place, progress
 from portway.host.gate.metrics import Metrics
@@ -83,7 +83,7 @@ class GateApp:
         metrics: Metrics,
         sessions: SessionRecords,
         secret: bytes,
-        git: GitRelay,
+        git: ControlRelay,
     ) -> None:
         self._git = git
         self._routes = routes
@@ -131,7 +131,7 @@ class GateApp:
                 return
             route = routes.by_path(path)
             if route is None and not (path.rstrip("/").endswith("/mcp") and path.count("/") <= 3):
-                if GIT_PATH.fullmatch(path):
+                if RELAYED.fullmatch(path):
                     await self._git.relay(scope, receive, send, fields)
                     return
                 await self._turn_away(send, 404, _NO_OAUTH if path.startswith(OAUTH_PATHS) else _NO_SUCH_PATH)

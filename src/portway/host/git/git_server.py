@@ -1,6 +1,6 @@
 """Serves the repositories of the apps to git over HTTP: a clone gets what is live, and a push is a deploy.
 
-The gate passes on what it gets for /APP.git; see `host/gate/git_relay.py`. Git itself runs as `git http-backend`.
+The gate passes on what it gets for /APP.git; see `host/gate/control_relay.py`. Git itself runs as `git http-backend`.
 """
 
 import asyncio

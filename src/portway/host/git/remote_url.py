@@ -30,6 +30,11 @@ class GitUrl:
     is_short: bool = False
 
     @property
+    def full_name(self) -> str:
+        """The path of the repository on its host, as OWNER/NAME."""
+        return self.path.strip("/").removesuffix(".git").strip("/")
+
+    @property
     def name(self) -> str:
         """The name of the repository."""
         return self._parts[-1]
@@ -41,7 +46,7 @@ class GitUrl:
 
     @property
     def _parts(self) -> list[str]:
-        return self.path.strip("/").removesuffix(".git").split("/")
+        return self.full_name.split("/")
 
     def __str__(self) -> str:
         user = f"{self.user}@" if self.user else ""

@@ -17,8 +17,10 @@ from portway.host.git.remote import RemoteSource
 from portway.host.instances.instance_group import InstanceGroup
 from portway.host.instances.running_apps import RunningApps, as_token
 from portway.host.instances.storage import GIGABYTE
+from portway.host.links.linker import Linker
 from portway.host.logs.log_reader import last_lines
 from portway.host.management.find_app import find_app
+from portway.host.management.link_tools import LinkTools
 from portway.host.management.log_tools import LogTools
 from portway.host.management.management_types import (
     AppList,
@@ -56,11 +58,14 @@ _STORAGE_SECONDS = 2.0  # to measure storage; what takes longer is shown as it w
 class ManagementServer:
     """The tools of the management API; `server()` registers them."""
 
-    def __init__(self, paths: Paths, store: Store, running: RunningApps, deployer: Deployer, url: str) -> None:
+    def __init__(
+        self, paths: Paths, store: Store, running: RunningApps, deployer: Deployer, linker: Linker, url: str
+    ) -> None:
         self._paths = paths
         self._store = store
         self._running = running
         self._deployer = deployer
+        self._linker = linker
         self._url = url
         self._user = local_user()
 
@@ -79,6 +84,7 @@ class ManagementServer:
         releases = ReleaseTools(self._paths, self._store, self._deployer, self._app, self._deployment, self._user)
         releases.register(server)
         UserTools(Users(self._store), self._url).register(server)
+        LinkTools(self._linker, self._deployment, self._url, self._user).register(server)
         return server
 
     async def deploy(
@@ -163,7 +169,10 @@ class ManagementServer:
         record = self._app(app)
         if record.live is None:
             raise ToolError(f"{app} has no live release, so no configuration: deploy it")
-        return AppService(app, service_document(app, self._running.release(app, record.live).config))
+        service = service_document(app, self._running.release(app, record.live).config)
+        if (link := self._store.link(app)) is not None:
+            service |= {"repo": link.url, "branch": link.branch}
+        return AppService(app, service)
 
     async def create_token(
         self,
@@ -256,7 +265,12 @@ class ManagementServer:
             stored=self._running.storage.used.get(app.name),
             reason=reason,
             log=log,
+            link=self._link(app.name),
         )
+
+    def _link(self, app: str) -> str:
+        link = self._store.link(app)
+        return "" if link is None else f"{link.url}#{link.branch}" + (f" ({link.note})" if link.note else "")
 
     def _last_lines(self, release: Release) -> list[str]:
         """Return the last lines of its log without its secrets."""

@@ -69,6 +69,7 @@ class AppService:
 class AppStatus:
     """One app. `instances` of the `wanted` take calls; `memory` (bytes) and `cpu` (seconds) are theirs together.
 
+    `link` is what it is linked to, as GIT-URL#BRANCH, and why its newest commit is not deployed.
     `log` is the last lines of a crashed one. `storage` is what its data may use, `stored` what it uses, in bytes; None
     without any.
     """
@@ -88,6 +89,7 @@ class AppStatus:
     stored: int | None
     reason: str
     log: list[str]
+    link: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,3 +186,23 @@ class UserInfo:
 @dataclass(frozen=True, slots=True)
 class UserList:
     users: list[UserInfo]
+
+
+@dataclass(frozen=True, slots=True)
+class NewLink:
+    """A new link of an app. The `secret` of its webhook, and of its deploy hook, is shown here and never again."""
+
+    app: str
+    repository: str
+    branch: str
+    webhook: str
+    secret: str
+    deploy_hook: str
+    apps: list[Deployment]
+
+
+@dataclass(frozen=True, slots=True)
+class EndedLink:
+    app: str
+    repository: str
+    branch: str

@@ -25,9 +25,9 @@ class VariableError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """What a variable belongs to: one app, or a group whose apps share it."""
+    """What a variable belongs to: one app, a group whose apps share it, or the link of an app, which no app sees."""
 
-    kind: Literal["app", "group"]
+    kind: Literal["app", "group", "link"]
     name: str
 
     @property
@@ -74,6 +74,9 @@ class Variables:
         if missing := sorted(wanted - {record.name for record in self.list(owner)}):
             raise VariableError(f"{owner.name} has no variable {', '.join(missing)}: see `{owner.command('list')}`")
         self._store.drop_variables(owner.key, wanted)
+
+    def unset_all(self, owner: Owner) -> None:
+        self._store.drop_variables(owner.key, {record.name for record in self.list(owner)})
 
     def list(self, owner: Owner) -> list[VariableRecord]:
         """Return what is stored for `owner`, with encrypted values, by name."""

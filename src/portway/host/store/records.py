@@ -138,3 +138,18 @@ class UserRecord:
     role: str
     apps: tuple[str, ...]
     created: int
+
+
+@dataclass(frozen=True, slots=True)
+class LinkRecord:
+    """An app's link to the branch of a repository elsewhere, whose folder `root` holds the app.
+
+    `seen` is the newest commit that was deployed, or was not for the reason in `note`.
+    """
+
+    app: str
+    url: str
+    branch: str
+    root: str
+    seen: str = ""
+    note: str = ""

@@ -39,13 +39,14 @@ from portway.host.store.records import (
     Cause,
     FinishedRelease,
     InstanceRecord,
+    LinkRecord,
     ReleaseRecord,
     TokenRecord,
     UserRecord,
     VariableRecord,
     environment_place,
 )
-from portway.host.store.tables import apps, instances, releases, tokens, users, variables
+from portway.host.store.tables import apps, instances, links, releases, tokens, users, variables
 
 
 class StoreError(Exception):
@@ -174,7 +175,7 @@ class Store:
         """Delete the app with its releases, variables, instances and tokens."""
         with self._begin() as connection:
             connection.execute(delete(apps).where(apps.c.name == app))
-            connection.execute(delete(variables).where(variables.c.owner == f"app:{app}"))
+            connection.execute(delete(variables).where(variables.c.owner.in_([f"app:{app}", f"link:{app}"])))
 
     def variables(self, owner: str) -> list[VariableRecord]:
         """Return the variables of an owner, which may be unknown, by name."""
@@ -254,6 +255,26 @@ class Store:
 
     def forget_tokens(self, app: str) -> None:
         self._run(delete(tokens).where(tokens.c.app == app))
+
+    def links(self) -> list[LinkRecord]:
+        """Return every link, by the name of its app."""
+        columns = (links.c[name] for name in LinkRecord.__dataclass_fields__)
+        return [LinkRecord(*row) for row in self._all(select(*columns).order_by(links.c.app))]
+
+    def link(self, app: str) -> LinkRecord | None:
+        return next((link for link in self.links() if link.app == app), None)
+
+    def put_link(self, link: LinkRecord) -> None:
+        """Add a link, or replace that of the same app."""
+        with self._begin() as connection:
+            connection.execute(delete(links).where(links.c.app == link.app))
+            connection.execute(insert(links).values(asdict(link)))
+
+    def note_link(self, app: str, seen: str, note: str) -> None:
+        self._run(update(links).where(links.c.app == app).values(seen=seen, note=note))
+
+    def drop_link(self, app: str) -> None:
+        self._run(delete(links).where(links.c.app == app))
 
     def users(self) -> list[UserRecord]:
         """Return every user, by name."""

@@ -2,7 +2,7 @@
 
 from sqlalchemy import JSON, Column, ForeignKey, Integer, MetaData, String, Table, Text, UniqueConstraint
 
-HEAD = "0009"
+HEAD = "0010"
 
 metadata = MetaData()
 
@@ -77,4 +77,15 @@ users = Table(
     Column("role", String, nullable=False),
     Column("apps", JSON, nullable=False),
     Column("created", Integer, nullable=False),
+)
+
+links = Table(
+    "links",
+    metadata,
+    Column("app", ForeignKey("apps.name", ondelete="CASCADE"), primary_key=True),
+    Column("url", Text, nullable=False),
+    Column("branch", Text, nullable=False),
+    Column("root", Text, nullable=False),
+    Column("seen", String, nullable=False),
+    Column("note", Text, nullable=False),
 )

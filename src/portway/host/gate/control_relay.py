@@ -1,4 +1,4 @@
-"""Passes the requests of git for an app's repository on to control, which answers them. The gate runs no git."""
+"""Passes requests of git, and hooks of linked apps, on to control, which answers them. The gate runs no git."""
 
 import asyncio
 import re
@@ -9,9 +9,16 @@ from portway.http.asgi import Headers, Receive, Scope, Send
 from portway.http.http_client import HttpClient, UpstreamError
 from portway.http.response import cut_short, send_bytes
 
-GIT_PATH = re.compile(r"/[A-Za-z0-9._-]{1,64}\.git/(?:info/refs|git-upload-pack|git-receive-pack)")
-_AT_ONCE = 64  # requests of git; control has limits of its own
-_PASSED = (b"authorization", b"content-type", b"content-encoding", b"git-protocol")
+RELAYED = re.compile(
+    r"/[A-Za-z0-9._-]{1,64}\.git/(?:info/refs|git-upload-pack|git-receive-pack)|/_portway/hooks/[a-z0-9-]{1,40}"
+)
+_AT_ONCE = 64  # requests; control has limits of its own
+_PASSED = (
+    *(b"authorization", b"content-type", b"content-encoding", b"git-protocol"),
+    *(b"x-hub-signature-256", b"x-github-event", b"x-github-delivery"),
+    *(b"x-gitlab-token", b"x-gitlab-event", b"x-gitlab-event-uuid", b"idempotency-key"),
+    *(b"x-hub-signature", b"x-event-key", b"x-request-uuid"),
+)
 _RETURNED = (b"content-type", b"cache-control", b"expires", b"pragma", b"www-authenticate", b"retry-after", b"allow")
 _TEXT = (b"content-type", b"text/plain; charset=utf-8")
 _RETRY = (b"retry-after", b"1")
@@ -19,15 +26,15 @@ _BUSY = b"The host serves as many requests of git as it can: try again in a mome
 _DOWN = b"The host takes no requests of git at the moment: try again in a few seconds.\n"
 
 
-class GitRelay:
-    """Relays to the socket on which control serves git. Both bodies are passed on as they arrive."""
+class ControlRelay:
+    """Relays to the socket on which control serves git and hooks. Both bodies are passed on as they arrive."""
 
     def __init__(self, socket: Path) -> None:
         self._client = HttpClient(f"unix:{socket}", "control")
         self._taken = 0
 
     async def relay(self, scope: Scope, receive: Receive, send: Send, fields: Mapping[bytes, bytes]) -> None:
-        """Answer one request, whose path matches `GIT_PATH`."""
+        """Answer one request, whose path matches `RELAYED`."""
         if self._taken >= _AT_ONCE:
             await send_bytes(send, 503, _BUSY, [_TEXT, _RETRY])
             return

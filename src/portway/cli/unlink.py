@@ -1,0 +1,21 @@
+"""`portway unlink`: no longer deploy what is new in a repository elsewhere."""
+
+import click
+
+from portway.cli.control_client import ask_control
+from portway.cli.options import data_option, output_option, print_json
+
+
+@click.command()
+@click.argument("app")
+@data_option
+@output_option
+def command(app: str, data: str | None, output: str) -> None:
+    """End the link of APP. What is live stays, and its hooks are refused."""
+    from portway.host.management.management_types import EndedLink
+
+    ended = ask_control(data, "unlink", {"app": app}, EndedLink)
+    if output == "json":
+        print_json(ended)
+    else:
+        click.echo(f"{app} is no longer linked to {ended.repository}", err=True)

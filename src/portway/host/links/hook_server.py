@@ -1,0 +1,128 @@
+"""Answers the hooks of linked apps at /_portway/hooks/APP, which the gate passes on to control.
+
+A webhook is signed with the secret of the link; a deploy hook has the secret as `key`. Nothing of a body is read before
+its signature is verified.
+"""
+
+import asyncio
+import contextlib
+import hmac
+import re
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Mapping
+from urllib.parse import parse_qs
+
+import msgspec
+
+from portway.host.builds.source import SourceError
+from portway.host.git.remote_url import read_git_url, read_ref
+from portway.host.links.linker import Linker
+from portway.host.links.webhooks import BadHook, delivery_of, event_of, is_genuine, is_push, read_push
+from portway.host.store import LinkRecord, Store
+from portway.http.asgi import Application, Receive, Scope, Send
+from portway.http.request_body import BodyTooLarge, ClientDisconnected, read_body
+from portway.http.response import send_bytes
+
+_PATH = re.compile(r"/_portway/hooks/([a-z0-9-]{1,40})")
+_LARGEST_BODY = 5 * 1024 * 1024
+_AT_ONCE = 4
+_REMEMBERED = 1000  # deliveries
+_TEXT = (b"content-type", b"text/plain; charset=utf-8")
+_JSON = (b"content-type", b"application/json")
+
+
+class Answer(Exception):
+    """The request is answered with a status and a sentence, which providers show."""
+
+    def __init__(self, status: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status = status
+
+
+class HookServer:
+    """The ASGI application behind git.sock: it answers hooks, and passes all else on to `git`."""
+
+    def __init__(self, git: Application, linker: Linker, store: Store) -> None:
+        self._git = git
+        self._linker = linker
+        self._store = store
+        self._taken: OrderedDict[tuple[str, bytes], None] = OrderedDict()
+        self._places = asyncio.Semaphore(_AT_ONCE)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        """Do nothing: what is needed is there before."""
+        yield
+
+    def end_streams(self) -> None:
+        """Do nothing: each request ends by itself."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        found = _PATH.fullmatch(scope["path"])
+        if found is None:
+            await self._git(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        try:
+            async with self._places:
+                body = await read_body(headers.get(b"content-length"), receive, _LARGEST_BODY)
+                query = {name: values[0] for name, values in parse_qs(scope["query_string"].decode("latin-1")).items()}
+                if "key" in query:
+                    await self._deploy_hook(found[1], query, scope["method"], send)
+                    return
+                self._webhook(found[1], scope["method"], headers, body)
+        except Answer as answer:
+            await send_bytes(send, answer.status, f"{answer}\n".encode(), [_TEXT])
+        except BodyTooLarge:
+            await send_bytes(send, 413, f"A hook has at most {_LARGEST_BODY // 2**20} MB.\n".encode(), [_TEXT])
+        except ClientDisconnected:
+            pass
+
+    async def _deploy_hook(self, app: str, query: Mapping[str, str], method: str, send: Send) -> None:
+        """Deploy the branch, or what `ref` names. Raises `Answer`."""
+        link, secret = self._linker.find(app) or (None, "")
+        if link is None or not hmac.compare_digest(query["key"].encode(), secret.encode()):
+            raise Answer(401, "The key is not that of a link of this host.")
+        if method not in ("GET", "POST"):
+            raise Answer(405, "A deploy hook takes GET or POST.")
+        try:
+            ref = read_ref(query["ref"]) if "ref" in query else ""
+        except SourceError as error:
+            raise Answer(400, f"{error}.") from None
+        waits = self._linker.look(app, ref)
+        record = self._store.app(app)
+        answer = {"deploy": {"id": f"{app}-{record.last_release + 1 if record else 1}"}}
+        await send_bytes(send, 202 if waits else 200, msgspec.json.encode(answer), [_JSON])
+
+    def _webhook(self, app: str, method: str, headers: Mapping[bytes, bytes], body: bytes) -> None:
+        """Take a webhook. Raises `Answer` in any case."""
+        if method != "POST":
+            raise Answer(405, "A webhook is a POST.")
+        link, secret = self._linker.find(app) or (None, "")
+        if link is None or not is_genuine(secret, headers, body):
+            raise Answer(401, "The signature is not made with the secret that `portway link` has shown.")
+        event, delivery = event_of(headers), delivery_of(headers)
+        if not is_push(event):
+            raise Answer(200, f"{app} is linked to {link.url}; a push to {link.branch} is deployed.")
+        if (app, delivery) in self._taken:
+            raise Answer(200, "Ignored: this delivery was taken before.")
+        try:
+            pushed = read_push(headers, body)
+        except BadHook as error:
+            raise Answer(400, f"{error}.") from None
+        _refuse_foreign(link, pushed.repository)
+        if delivery:
+            self._taken[app, delivery] = None
+            if len(self._taken) > _REMEMBERED:
+                self._taken.popitem(last=False)
+        if link.branch not in pushed.branches:
+            raise Answer(200, f"Ignored: it is no commit for the branch {link.branch}, which is deployed.")
+        self._linker.look(app)
+        raise Answer(202, f"The newest commit of {link.branch} is deployed, unless it is live already.")
+
+
+def _refuse_foreign(link: LinkRecord, repository: str) -> None:
+    linked = read_git_url(link.url).full_name
+    if repository.strip("/").lower() != linked.lower():
+        raise Answer(403, f"The link is with {linked}, and the hook is of another repository.")

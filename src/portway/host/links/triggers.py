@@ -1,0 +1,43 @@
+"""Whether a new commit of a linked branch is deployed: what its message, the blueprint and its files say."""
+
+import re
+from collections.abc import Iterable
+
+from portway.host.app_config import AppConfig
+
+_SKIP = re.compile(r"\[(?:skip (?:deploy|render|cd)|(?:deploy|render|cd) skip)\]", re.IGNORECASE)
+
+
+def objection(config: AppConfig, message: str, changed: Iterable[str] | None) -> str | None:
+    """Return why a commit is not deployed, None when it is.
+
+    `config` is that of the live release. `changed` are the paths that differ from what is live, None when unknown.
+    """
+    if config.auto_deploy != "commit":
+        return f"autoDeployTrigger is {config.auto_deploy}"
+    if found := _SKIP.search(message):
+        return f"its message has {found[0]}"
+    if changed is None:
+        return None
+    paths = list(changed)
+    root = config.root_dir.strip("/")
+    if root and root != "." and not any(path.startswith(f"{root}/") for path in paths):
+        return f"nothing in {root} has changed"
+    wanted = config.build_filter
+    if wanted is None:
+        return None
+    kept = [path for path in paths if not _matches(path, wanted.ignored_paths)]
+    if any(not wanted.paths or _matches(path, wanted.paths) for path in kept):
+        return None
+    return "buildFilter leaves out all that has changed"
+
+
+def _matches(path: str, patterns: Iterable[str]) -> bool:
+    return any(re.fullmatch(_expression(pattern), path, re.DOTALL) for pattern in patterns)
+
+
+def _expression(pattern: str) -> str:
+    """Return a glob as a regular expression: `*` and `?` match within a folder, `**` over folders."""
+    parts = re.split(r"(\*\*/|\*\*|\*|\?)", pattern.strip("/"))
+    meant = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+    return "".join(meant.get(part, re.escape(part)) for part in parts)

@@ -1,0 +1,53 @@
+"""The tools of the management API for links: link an app to a branch elsewhere, end that."""
+
+from collections.abc import Callable
+
+from portway.app import Server
+from portway.exceptions import ToolError
+from portway.host.links.linker import Linker, LinkError
+from portway.host.management.management_types import Deployment, EndedLink, NewLink
+from portway.host.management.progress import report_to
+from portway.host.releases.make_releases import Deployed
+from portway.host.store import StoreError
+from portway.server.context import Context
+
+
+class LinkTools:
+    """The tools. `tell` makes a release's answer; `url` is that of the host."""
+
+    def __init__(self, linker: Linker, tell: Callable[[Deployed], Deployment], url: str, user: str) -> None:
+        self._linker = linker
+        self._tell = tell
+        self._url = url
+        self._user = user
+
+    def register(self, server: Server) -> None:
+        """Add the tools to `server`."""
+        server.tool(self.link)
+        server.tool(self.unlink)
+
+    async def link(
+        self, app: str, repository: str, ctx: Context, branch: str = "", root_dir: str = "", key: str = ""
+    ) -> NewLink:
+        """Deploy a branch of a repository as an app, and from now on each new commit of it.
+
+        Without a `branch`, it is the default one. `root_dir` is the folder of the repository that holds the app. `key`
+        is the private key by which ssh is let in.
+        """
+        try:
+            link, secret, done = await self._linker.link(
+                app, repository, branch, root_dir, key, report_to(ctx), self._user
+            )
+        except LinkError as error:
+            raise ToolError(str(error)) from None
+        hook = f"{self._url}/_portway/hooks/{link.app}"
+        apps = [self._tell(one) for one in done]
+        return NewLink(link.app, link.url, link.branch, hook, secret, f"{hook}?key={secret}", apps)
+
+    async def unlink(self, app: str) -> EndedLink:
+        """End the link of an app; what is live stays."""
+        try:
+            link = self._linker.unlink(app)
+        except (LinkError, StoreError) as error:
+            raise ToolError(str(error)) from None
+        return EndedLink(link.app, link.url, link.branch)
