@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from portway.host.builds.own_server import runs_own_server
+from portway.host.builds.portway_command import runs_portway_server
 from tests.host.running_host import Host, host
 from tests.host.test_start_commands import SERVER
 from tests.support import WEATHER
@@ -162,4 +162,4 @@ def test_a_start_command_that_runs_a_portway_server_is_known(
     (tmp_path / "app").mkdir()
     for folder in (tmp_path, tmp_path / "app"):
         (folder / "server.py").write_text(content)
-    assert runs_own_server(tmp_path / "app", command) is is_own
+    assert runs_portway_server(tmp_path / "app", command) is is_own

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class SupersededError(click.ClickException):
-    """A newer deploy is done instead."""
+    """The deploy was not begun, because a newer one of the same apps was asked for."""
 
     exit_code = 3
 

@@ -13,8 +13,8 @@ from portway.host.builds.build_commands import BuildCommands
 from portway.host.builds.build_error import BuildError
 from portway.host.builds.build_places import BuildPlaces
 from portway.host.builds.bytecode import add_bytecode
-from portway.host.builds.own_server import runs_own_server
 from portway.host.builds.plain_requirements import plain_requirements
+from portway.host.builds.portway_command import runs_portway_server
 from portway.host.builds.python_recipe import PythonRecipe, script_metadata
 from portway.host.builds.uv_program import find_uv
 from portway.host.builds.wheel import running_wheel
@@ -64,7 +64,7 @@ async def build_python(
     await add_bytecode(release, interpreter, places.host(), paths)
     python = str(release.venv / "bin" / "python")
     if config.start_command:
-        on_socket = runs_own_server(release.folder, config.start_command)
+        on_socket = runs_portway_server(release.folder, config.start_command)
         return Start(["/bin/sh", "-c", config.start_command], config.start_command, on_socket=on_socket)
     if recipe.server is not None:
         script = release.tools / Path(serve_object.__file__).name

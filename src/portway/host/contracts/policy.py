@@ -17,7 +17,7 @@ class Review:
 
     @property
     def id(self) -> str:
-        """What names exactly the changes that are stopped, "" for none."""
+        """The id of exactly the changes that are stopped, "" for none."""
         return digest(self.stopped) if self.stopped else ""
 
 

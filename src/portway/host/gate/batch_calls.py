@@ -2,8 +2,8 @@
 
 from collections.abc import Awaitable, Callable
 
-from portway.host.gate.ids import is_reply
 from portway.host.gate.reply_stream import one_line
+from portway.host.gate.request_ids import is_reply
 from portway.http.asgi import Message, Receive, Send
 from portway.http.event_stream import EventParser, EventStream
 from portway.protocol.batch import BATCH_VERSION, join, split

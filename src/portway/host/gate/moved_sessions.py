@@ -17,7 +17,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from portway.host.gate.gate_call import GateCall
-from portway.host.gate.ids import is_reply, params_of
+from portway.host.gate.request_ids import is_reply, params_of
 from portway.host.gate.routing import Backend
 from portway.host.gate.session_ids import Session, SessionIds, has_ended, is_session_id
 from portway.host.gate.session_records import SessionRecord, SessionRecords

@@ -6,7 +6,11 @@ import contextlib
 from portway.host.gate.call_record import DEFERRED
 from portway.host.gate.forwarded_headers import returned
 from portway.host.gate.gate_call import GateCall
-from portway.host.gate.ids import (
+from portway.host.gate.in_flight import LONGEST_ID, InFlight
+from portway.host.gate.instance_ids import EventPlace, cancellation, encode_place, name_instance
+from portway.host.gate.moved_sessions import MovedSessions
+from portway.host.gate.reply_stream import RelayedStream, one_line
+from portway.host.gate.request_ids import (
     marker,
     params_of,
     restore,
@@ -15,10 +19,6 @@ from portway.host.gate.ids import (
     with_fresh_id,
     with_fresh_session_id,
 )
-from portway.host.gate.in_flight import LONGEST_ID, InFlight
-from portway.host.gate.instance_ids import EventPlace, cancellation, encode_place, name_instance
-from portway.host.gate.moved_sessions import MovedSessions
-from portway.host.gate.reply_stream import RelayedStream, one_line
 from portway.host.gate.routing import Backend
 from portway.host.gate.session_ids import SessionIds
 from portway.http.asgi import Headers, Send

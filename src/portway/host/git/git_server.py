@@ -75,7 +75,7 @@ class GitServer:
         self._url_of = url_of
         self._running = Counter[str]()  # by service
         self._pushing = Counter[str]()  # by app
-        self._making = asyncio.Lock()  # of a repository that is made or removed
+        self._making = asyncio.Lock()  # held while a repository is made or removed
 
     @contextlib.asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:

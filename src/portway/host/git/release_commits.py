@@ -46,7 +46,7 @@ class ReleaseCommits:
 
     @property
     def empty(self) -> Repository:
-        """A repository without commits, as that of an app which is not there yet."""
+        """A repository without commits, which stands for that of an app not made yet."""
         return Repository(self._paths.data / "empty.git")
 
     def live(self, app: str) -> str:

@@ -180,7 +180,7 @@ class Repository:
 
     @property
     def _settled(self) -> "Repository":
-        """This repository without a quarantine, in which git writes no refs."""
+        """This repository without its quarantine: while it has one, git writes no refs."""
         return Repository(self.path)
 
     def _git(

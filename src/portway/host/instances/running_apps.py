@@ -53,7 +53,7 @@ class RunningApps:
         self._replaced: set[str] = set()  # ids of instances that are being replaced
         self._stale = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._retiring: dict[str, set[asyncio.Task[None]]] = {}  # what ends earlier releases, by app
+        self._retiring: dict[str, set[asyncio.Task[None]]] = {}  # by app: the tasks that end its earlier releases
 
     async def resume(self) -> None:
         """Continue after an earlier control: adopt live instances, end unknown ones, start missing ones."""

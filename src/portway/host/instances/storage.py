@@ -35,7 +35,7 @@ class StorageWatch:
         self._paths = paths
         self._groups = groups
         self._judged: dict[str, int] = {}  # the bytes by app, at the last look
-        self._told: dict[str, str] = {}  # what the log of an app says of it
+        self._told: dict[str, str] = {}  # by app: what its log was told last
 
     async def measure(self, seconds: float = _MEASURE_SECONDS) -> None:
         """Measure as many as can be read within `seconds`."""

@@ -73,7 +73,7 @@ class _Output(LogSource):
 
 
 class _Calls(LogSource):
-    """The lines of the call record that are an app's, and not of one before it that had its name."""
+    """The lines of the call record about an app, without those about an earlier app of that name."""
 
     only_deleted = True
 
@@ -125,7 +125,7 @@ class _Calls(LogSource):
 
 @dataclass(frozen=True, slots=True)
 class AppLogs:
-    """Where an app's logs are. `created` is the time at which it was made, as each release has its own with it."""
+    """Where an app's logs are. `created` is when the app was made; each release comes with its own time."""
 
     app: str
     created: str

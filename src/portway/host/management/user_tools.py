@@ -8,7 +8,7 @@ from portway.host.users import Role, UserError, Users
 
 
 class UserTools:
-    """The tools."""
+    """The tools for users."""
 
     def __init__(self, users: Users, url: str) -> None:
         self._users = users

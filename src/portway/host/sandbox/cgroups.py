@@ -139,7 +139,9 @@ class Cgroups:
             group = Group({controller: self._made(top, names) for controller, top in self.tops.items()})
         for controller, place in group.directories.items():
             for file, value in _settings(self.version, controller, limits):
-                with contextlib.suppress(FileNotFoundError):  # of swap, where the kernel does not count it
+                with contextlib.suppress(
+                    FileNotFoundError
+                ):  # there is no file for swap where the kernel does not count it
                     (place / file).write_text(value)
         return group
 

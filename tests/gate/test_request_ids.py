@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from portway.host.gate.ids import (
+from portway.host.gate.request_ids import (
     is_reply,
     marker,
     restore,

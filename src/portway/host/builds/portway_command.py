@@ -10,7 +10,7 @@ _COMMAND = re.compile(r"(?:exec )?(?:(portway run)|(?:uv run )?python[\d.]*(?: -
 _OTHERS = ("uvicorn", "hypercorn", "granian", "gunicorn")  # serve it on a port, whatever PORTWAY_SOCKET says
 
 
-def runs_own_server(folder: Path, command: str) -> bool:
+def runs_portway_server(folder: Path, command: str) -> bool:
     """Return whether `command` starts a file of `folder` whose `portway.Server` serves by its own `run()`."""
     found = _COMMAND.fullmatch(command.strip())
     path = folder / found[2] if found else folder
