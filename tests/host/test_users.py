@@ -76,6 +76,9 @@ def test_the_command_line_adds_lists_and_revokes_users(tmp_path: Path) -> None:
         assert listed.splitlines()[0].endswith(" weather")
         assert running.portway("user", "revoke", "vera").stderr == "revoked vera\n"
         again = running.portway("user", "revoke", "vera")
+        running.portway("user", "add", "ugo", "--role", "viewer")
+        revoked = json.loads(running.portway("user", "revoke", "ugo", "-o", "json").stdout)
+        assert revoked == {"name": "ugo", "revoked": True}
         assert again.returncode == 1
         assert again.stderr == "Error: there is no user named 'vera': see `portway user list`\n"
         users = json.loads(running.portway("user", "list", "-o", "json").stdout)["users"]

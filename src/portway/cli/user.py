@@ -60,6 +60,6 @@ def revoke(name: str, data: str | None, output: str) -> None:
     """Revoke the user NAME: its token is refused from now on."""
     ask_control(data, "revoke_user", {"name": name}, type(None))
     if output == "json":
-        print_json({"user": name, "revoked": True})
+        print_json({"name": name, "revoked": True})
     else:
         click.echo(f"revoked {name}", err=True)
