@@ -43,9 +43,10 @@ def test_a_repository_is_deployed_by_its_address_and_a_clone_of_the_app_has_its_
     running: Host, elsewhere: Upstream, tmp_path: Path
 ) -> None:
     commit = elsewhere.commit("acme/plain", app("one"))
-    done = running.portway("deploy", elsewhere.address("acme/plain"), "--name", "plain", *START, "-o", "json")
+    by_name = elsewhere.address("acme/plain").replace("127.0.0.1", "localhost")  # git is told which address that is
+    done = running.portway("deploy", by_name, "--name", "plain", *START, "-o", "json")
     assert done.returncode == 0, done.stderr
-    assert f"{commit[:7]} of {elsewhere.url}" in done.stderr
+    assert f"{commit[:7]} of {by_name}" in done.stderr
     made = json.loads(done.stdout)
     assert running.call("plain", "seen", made["token"]) == {"version": "one", "commit": commit}
     token = running.portway("user", "add", "ada", "--role", "viewer").stdout.strip()

@@ -26,6 +26,7 @@ from portway.http.response import send_bytes
 _PATH = re.compile(r"/_portway/hooks/([a-z0-9-]{1,40})")
 _LARGEST_BODY = 5 * 1024 * 1024
 _AT_ONCE = 4
+_SECONDS = 30.0  # for a whole request
 _REMEMBERED = 1000  # deliveries
 _TEXT = (b"content-type", b"text/plain; charset=utf-8")
 _JSON = (b"content-type", b"application/json")
@@ -65,7 +66,7 @@ class HookServer:
             return
         headers = dict(scope["headers"])
         try:
-            async with self._places:
+            async with self._places, asyncio.timeout(_SECONDS):
                 body = await read_body(headers.get(b"content-length"), receive, _LARGEST_BODY)
                 query = {name: values[0] for name, values in parse_qs(scope["query_string"].decode("latin-1")).items()}
                 if "key" in query:
@@ -76,6 +77,8 @@ class HookServer:
             await send_bytes(send, answer.status, f"{answer}\n".encode(), [_TEXT])
         except BodyTooLarge:
             await send_bytes(send, 413, f"A hook has at most {_LARGEST_BODY // 2**20} MB.\n".encode(), [_TEXT])
+        except TimeoutError:
+            await send_bytes(send, 408, b"The hook did not arrive in time.\n", [_TEXT])
         except ClientDisconnected:
             pass
 
