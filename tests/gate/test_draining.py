@@ -192,6 +192,8 @@ def test_a_cancelled_call_that_its_instance_leaves_unanswered_is_answered_by_the
                 reply = json.loads(text) if how == "json" else data_of(text)[-1]
                 error = {"code": -32800, "message": "Request cancelled"}
                 assert (response.status, reply) == (200, {"jsonrpc": "2.0", "id": request_id, "error": error})
+            last = text.rpartition(b"id: ")[2].partition(b"\n")[0]
+            assert (await client.ask("GET", (b"last-event-id", last))).status == 204, "as clients do after an error"
 
     run(test())
 
@@ -276,6 +278,8 @@ def test_a_reply_whose_instance_has_ended_is_an_error_under_the_calls_own_id(tmp
             mark = left.partition(b"id: ")[2].split(b"\n")[0]
             gone = await (await client.ask("GET", (b"last-event-id", mark.replace(b"i0.", b"gone.")))).read(1000)
             assert data_of(gone) == [{"jsonrpc": "2.0", "id": "mine", "error": {"code": 1000, "message": LOST}}]
+            last = gone.partition(b"id: ")[2].split(b"\n")[0]
+            assert (await client.ask("GET", (b"last-event-id", last))).status == 204
             assert not new.verbs()
 
     run(test())

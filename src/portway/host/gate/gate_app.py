@@ -21,7 +21,7 @@ from portway.host.gate.control_relay import RELAYED, ControlRelay
 from portway.host.gate.forwarded_headers import LAST_EVENT_ID, forwarded
 from portway.host.gate.gate_call import GateCall
 from portway.host.gate.in_flight import InFlight
-from portway.host.gate.instance_ids import answer, asked_by, decode_place, progress
+from portway.host.gate.instance_ids import answer, asked_by, decode_place, names_reply, progress, reply_event_id
 from portway.host.gate.metrics import Metrics
 from portway.host.gate.moved_sessions import SETTINGS, MovedSessions
 from portway.host.gate.path_access import ENDPOINT
@@ -273,6 +273,11 @@ class GateApp:
             self._find_session(call, fields[SESSION])
             if method == "DELETE" and call.session is not None:
                 call.pinned = call.route.instances.get(self._moved.instance(call.session), call.pinned)
+            elif names_reply(fields.get(LAST_EVENT_ID, b"")):
+                line.outcome, line.status = "ok", 204  # by the standard of event streams, the client stops
+                await send({"type": "http.response.start", "status": 204, "headers": [call.identity]})
+                await send({"type": "http.response.body", "body": b""})
+                return
             elif LAST_EVENT_ID in fields:
                 self._find_stream(call, fields[LAST_EVENT_ID])
         if method == "GET":
@@ -432,7 +437,7 @@ async def _refuse(call: GateCall, send: Send, error: RpcError) -> None:
     body = encode_error(error.request_id if isinstance(error, UnreadableMessage) else call.request_id, error)
     call.line.bytes_out += len(body)
     if call.stream is not None and call.stream.opened:
-        await call.stream.event(body)
+        await call.stream.event(body, reply_event_id(call.identity[1]) if call.resumable else b"")
         await call.stream.close()
         return
     call.line.status = error.status

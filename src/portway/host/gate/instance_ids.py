@@ -13,6 +13,7 @@ from msgspec import UNSET, Raw, UnsetType
 from portway.protocol.jsonrpc import UNREADABLE, Message, encode_id, encode_notification, encode_request
 
 _MARK = "portway."
+_REPLY = b".=."  # prefix of the id of an event after which nothing comes
 _CANCELLED = "notifications/cancelled"
 
 
@@ -122,6 +123,16 @@ def decode_place(event_id: bytes) -> EventPlace | None:
         return EventPlace(instance.decode("ascii"), event, bool(call), original) if dot else None
     except (*UNREADABLE, binascii.Error):
         return None
+
+
+def reply_event_id(identity: bytes) -> bytes:
+    """Return the event id of the reply that ends a call's stream; `identity` is of the request whose stream it is."""
+    return _REPLY + identity
+
+
+def names_reply(event_id: bytes) -> bool:
+    """Whether an event id is one of `reply_event_id`, so that there is nothing to resume."""
+    return event_id.startswith(_REPLY)
 
 
 def _named(instance: str, original: int | str) -> str:

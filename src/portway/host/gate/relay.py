@@ -7,7 +7,7 @@ from portway.host.gate.call_record import DEFERRED
 from portway.host.gate.forwarded_headers import returned
 from portway.host.gate.gate_call import GateCall
 from portway.host.gate.in_flight import LONGEST_ID, InFlight
-from portway.host.gate.instance_ids import EventPlace, cancellation, encode_place, name_instance
+from portway.host.gate.instance_ids import EventPlace, cancellation, encode_place, name_instance, reply_event_id
 from portway.host.gate.moved_sessions import MovedSessions
 from portway.host.gate.reply_stream import RelayedStream, one_line
 from portway.host.gate.request_ids import (
@@ -177,7 +177,7 @@ class Relay:
         text = "The reply to this call is lost: its instance has ended or no longer keeps it. The call may have run."
         call.line.outcome, call.line.status = "cut", 200
         call.stream = RelayedStream(send, [call.identity])
-        await call.stream.event(encode_error(call.resumes, RpcError(REFUSED, text)))
+        await call.stream.event(encode_error(call.resumes, RpcError(REFUSED, text)), reply_event_id(call.identity[1]))
         await call.stream.close()
 
     async def end(self, call: GateCall, send: Send) -> None:
@@ -255,6 +255,8 @@ class Relay:
                 if event.id and call.session is not None:
                     call.resumable = True
                     event.id = _client_event_id(call, event.id)
+                if final and call.resumable:
+                    event.id = reply_event_id(call.identity[1])
                 await stream.relay(event)
                 if final:
                     await stream.close()
