@@ -563,23 +563,25 @@ def begin_push(running: Host, token: str, old: str) -> socket.socket:
     return client
 
 
-def test_pushes_that_are_cut_in_their_middle_leave_nothing_and_only_four_run_at_once(
+def test_pushes_that_are_cut_in_their_middle_leave_nothing_and_three_of_a_user_and_four_of_all_run_at_once(
     running: Host, token: str, shared: Path
 ) -> None:
     before = head(running, "shared", token)
+    other = add_user(running, "otto", "deployer")
     with contextlib.ExitStack() as clients:
-        for number in range(1, 5):
-            clients.enter_context(begin_push(running, token, before))
+        for number, pusher in enumerate((token, token, token, other), 1):
+            clients.enter_context(begin_push(running, pusher, before))
             eventually(
                 lambda: sum("git receive-pack" in line for line in git_processes(running).values()) == number  # noqa: B023
             )
+            if number >= 3:  # the third is the last of one user, the fourth of all
+                with begin_push(running, pusher, before) as refused:
+                    answer = refused.recv(65536).decode()
+                assert answer.startswith("HTTP/1.1 503 ")
+                assert "The host serves as many requests of git as it can: try again in a moment." in answer
         for process in git_processes(running):
             assert resource.prlimit(process, resource.RLIMIT_CPU)[1] == 300
             assert resource.prlimit(process, resource.RLIMIT_DATA)[1] == 1024**3, "a small pack may be a large object"
-        with begin_push(running, token, before) as fifth:
-            answer = fifth.recv(65536).decode()
-        assert answer.startswith("HTTP/1.1 503 ")
-        assert "The host serves as many requests of git as it can: try again in a moment." in answer
     eventually(lambda: git_processes(running) == {})
     assert head(running, "shared", token) == before
     eventually(lambda: not list(running.paths.repository("shared").glob("objects/*incoming*")))

@@ -73,7 +73,7 @@ class GitServer:
         self._commits = deployer.commits
         self._deployer = deployer
         self._url_of = url_of
-        self._running = Counter[str]()  # by service
+        self._running = Counter[tuple[str, str]]()  # by service and user, and of all users
         self._pushing = Counter[str]()  # by app
         self._making = asyncio.Lock()  # held while a repository is made or removed
 
@@ -136,14 +136,15 @@ class GitServer:
     @contextlib.contextmanager
     def _place(self, request: _Request) -> Iterator[None]:
         """Take a place among the requests of its kind while the block lasts. Raises `Refused` when all are taken."""
-        service = request.service
-        if self._running[service] >= (_PUSHES if service == _PUSH else _PULLS):
+        most = _PUSHES if request.service == _PUSH else _PULLS
+        all_users, own = (request.service, ""), (request.service, request.user.name)
+        if self._running[all_users] >= most or self._running[own] >= most * 3 // 4:  # one user leaves room for others
             raise Refused(503, "The host serves as many requests of git as it can: try again in a moment.", _RETRY)
-        self._running[service] += 1
+        self._running.update((all_users, own))
         try:
             yield
         finally:
-            self._running[service] -= 1
+            self._running.subtract((all_users, own))
 
     async def _serve(self, request: _Request, scope: Scope, receive: Receive, send: Send) -> None:
         repository = self._commits.repository(request.app)
