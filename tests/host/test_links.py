@@ -269,6 +269,18 @@ def test_what_is_not_deployed_is_shown_and_not_tried_again(running: Host, elsewh
     eventually(lambda: f"{linked.made['repository']} could not be looked at: " in running.status("shown").link)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(150)
+def test_a_new_commit_is_found_without_a_webhook_also_after_control_was_killed(
+    running: Host, elsewhere: Upstream
+) -> None:
+    linked = link(running, elsewhere, "looked")
+    linked.commit("two")
+    running.kill("control")
+    eventually(lambda: linked.seen()["version"] == "two", within=100)
+    assert eventually(linked.releases)[0]["cause"] == "link"
+
+
 def test_what_cannot_be_linked_is_refused_and_nothing_is_kept(
     running: Host, elsewhere: Upstream, tmp_path: Path
 ) -> None:
