@@ -14,11 +14,9 @@ from portway.host.instances.process_runtime import ProcessRuntime
 from portway.host.instances.running_apps import RunningApps
 from portway.host.instances.runtime import InstanceLimits
 from portway.host.instances.starter import Starter
-from portway.host.management.management_server import ManagementServer
+from portway.host.management.token_tools import TokenTools
 from portway.host.paths import claim
-from portway.host.releases.deploy import Deployer
 from portway.host.sandbox.walls import NO_WALLS
-from portway.host.secrets.environments import Environments
 from portway.host.secrets.key_file import KeyFile
 from portway.host.secrets.variables import Variables
 from portway.host.store import Store
@@ -31,19 +29,16 @@ MOST = 1.3
 """What a token may cost beside 20,000 others, in multiples of what it costs alone."""
 
 
-def management(data: Path) -> ManagementServer:
-    """The management of a host with an app `a`, without instances and without a gate."""
+def token_tools(data: Path) -> TokenTools:
+    """The management of tokens of a host with an app `a`, without instances and without a gate."""
     paths = claim(data)
     store = Store(paths.database)
     store.begin_release("a", "folder")
     runtime = ProcessRuntime(paths, NO_WALLS)
-    variables = Variables(store, KeyFile(paths.key))
-    starter = Starter(runtime, store, InstanceLimits(), variables)
+    starter = Starter(runtime, store, InstanceLimits(), Variables(store, KeyFile(paths.key)))
     running = RunningApps(paths, store, runtime, starter, "localhost")
     running.write_tokens()
-    environments = Environments(store, variables, NO_WALLS, "http://127.0.0.1:1", "localhost")
-    deployer = Deployer(paths, store, running, starter, environments, private_sources=False)
-    return ManagementServer(paths, store, running, deployer, "http://127.0.0.1:1")
+    return TokenTools(store, running, "http://127.0.0.1:1/{}/mcp".format)
 
 
 def read(reader: TokenReader, tokens: dict[str, Token]) -> None:
@@ -61,32 +56,32 @@ def test_creating_and_revoking_a_token_costs_the_same_beside_twenty_thousand_oth
         nonlocal count
         count += event in ("call", "c_call")
 
-    async def cost(host: ManagementServer, name: str) -> tuple[int, int]:
+    async def cost(tools: TokenTools, name: str) -> tuple[int, int]:
         """The function calls and the bytes of a creation and a revocation."""
         nonlocal count
-        before, count = host._paths.tokens.stat().st_size, 0
+        before, count = tools._running._paths.tokens.stat().st_size, 0
         sys.setprofile(tick)
         try:
-            await host.create_token("a", name)
-            await host.revoke_token("a", name)
+            await tools.create_token("a", name)
+            await tools.revoke_token("a", name)
         finally:
             sys.setprofile(None)
-        return count, host._paths.tokens.stat().st_size - before
+        return count, tools._running._paths.tokens.stat().st_size - before
 
     async def test() -> None:
-        host = management(tmp_path / "data")
-        await cost(host, "caches")
-        calls, size = await cost(host, "one")
+        tools = token_tools(tmp_path / "data")
+        await cost(tools, "caches")
+        calls, size = await cost(tools, "one")
         tokens = [(f"t{number}", digest(f"secret {number}")) for number in range(20_000)]
-        with host._store._begin() as connection:
+        with tools._store._begin() as connection:
             text = "INSERT INTO tokens (app, name, digest, scopes, created) VALUES ('a', ?, ?, '[]', 1)"
             connection.exec_driver_sql(text, tokens)
-        host._running._tokens.write([])
-        host._running.write_tokens()
-        more_calls, more_size = await cost(host, "two")
+        tools._running._tokens.write([])
+        tools._running.write_tokens()
+        more_calls, more_size = await cost(tools, "two")
         assert more_calls <= MOST * calls
         assert more_size <= MOST * size
-        host._store.close()
+        tools._store.close()
 
     asyncio.run(asyncio.wait_for(test(), 60))
 

@@ -136,7 +136,7 @@ async def _start(
     for folder in folders:
         try:
             for done in (await management.deploy_source(FolderSource(folder), _print_step, DeployOptions())).apps:
-                token = done.token or (await management.create_token(done.app, _TOKEN, rotate=True)).token
+                token = done.token or (await management.tokens.create_token(done.app, _TOKEN, rotate=True)).token
                 apps[done.app] = {"url": done.url, "token": token}
         except ToolError as error:
             say(f"portway: {folder} could not be deployed: {error}")

@@ -6,7 +6,6 @@ from typing import Annotated
 from msgspec import Meta
 
 from portway.app import Server
-from portway.auth.tokens import digest
 from portway.exceptions import SettingError, ToolError
 from portway.host.app_config import Access, ContractPolicy, Disk, RuntimeName
 from portway.host.blueprint.document import service_document
@@ -15,7 +14,7 @@ from portway.host.builds.source import Source
 from portway.host.files import remove_tree
 from portway.host.git.remote import RemoteSource
 from portway.host.instances.instance_group import InstanceGroup
-from portway.host.instances.running_apps import RunningApps, as_token
+from portway.host.instances.running_apps import RunningApps
 from portway.host.instances.storage import GIGABYTE
 from portway.host.links.linker import Linker
 from portway.host.logs.log_reader import last_lines
@@ -28,15 +27,12 @@ from portway.host.management.management_types import (
     AppStatus,
     Deployment,
     Deployments,
-    NewToken,
-    TokenInfo,
-    TokenList,
 )
 from portway.host.management.progress import report_to
 from portway.host.management.release_tools import ReleaseTools
+from portway.host.management.token_tools import TokenTools
 from portway.host.management.user_tools import UserTools
 from portway.host.management.variable_tools import VariableTools
-from portway.host.new_token import new_token
 from portway.host.paths import Paths
 from portway.host.processes import local_user
 from portway.host.releases.deploy import Deployer
@@ -68,6 +64,7 @@ class ManagementServer:
         self._linker = linker
         self._url = url
         self._user = local_user()
+        self.tokens = TokenTools(store, running, self.url_of)
 
     def server(self) -> Server:
         """Return an MCP server with this class's methods as its tools."""
@@ -75,15 +72,13 @@ class ManagementServer:
         server.tool(self.deploy)
         server.tool(self.list_apps)
         server.tool(self.config)
-        server.tool(self.create_token)
-        server.tool(self.list_tokens)
-        server.tool(self.revoke_token)
         server.tool(self.destroy)
         LogTools(self._paths, self._store, self._deployer.environments.variables).register(server)
         VariableTools(self._store, self._deployer, self._running, self._user).register(server)
         releases = ReleaseTools(self._paths, self._store, self._deployer, self._app, self._deployment, self._user)
         releases.register(server)
         UserTools(Users(self._store), self._url).register(server)
+        self.tokens.register(server)
         LinkTools(self._linker, self._deployment, self._url, self._user).register(server)
         return server
 
@@ -173,48 +168,6 @@ class ManagementServer:
         if (link := self._store.link(app)) is not None:
             service |= {"repo": link.url, "branch": link.branch}
         return AppService(app, service)
-
-    async def create_token(
-        self,
-        app: str,
-        name: str,
-        scopes: list[str] | None = None,
-        rotate: bool = False,  # noqa: FBT002  # a tool's caller names its arguments
-    ) -> NewToken:
-        """Create a token for an app, which is shown once; `rotate` replaces the one of that name."""
-        self._app(app)
-        if not name or not name.isprintable() or len(name) > 100:
-            raise ToolError("give the token a name of 1 to 100 printable characters")
-        token = new_token()
-        try:
-            before = self._store.token(app, name)
-            changes = [TokenChange(drop=before.digest)] if before is not None and rotate else []
-            if changes:
-                self._store.drop_token(app, name)
-            added = self._store.add_token(app, name, digest(token), scopes or [])
-            await self._running.publish_tokens(*changes, TokenChange(as_token(added)))
-        except (StoreError, OSError) as error:
-            raise ToolError(str(error)) from None
-        return NewToken(app, name, token, scopes or [], self.url_of(app))
-
-    async def list_tokens(self, app: str) -> TokenList:
-        """List the tokens of an app, without their secrets."""
-        self._app(app)
-        return TokenList(
-            [TokenInfo(token.name, list(token.scopes), token.created) for token in self._store.tokens(app)]
-        )
-
-    async def revoke_token(self, app: str, name: str) -> None:
-        """Revoke a token; calls with it are refused from now on."""
-        self._app(app)
-        try:
-            found = self._store.token(app, name)
-            if found is None:
-                raise ToolError(f"{app} has no token named {name!r}: see `portway token list {app}`")
-            self._store.drop_token(app, name)
-            await self._running.publish_tokens(TokenChange(drop=found.digest))
-        except (StoreError, OSError) as error:
-            raise ToolError(str(error)) from None
 
     async def destroy(self, app: str) -> None:
         """Stop an app and delete its releases, logs and tokens."""

@@ -1,0 +1,70 @@
+"""The tools of the management API for the tokens of apps: create, list, revoke."""
+
+from collections.abc import Callable
+
+from portway.app import Server
+from portway.auth.tokens import digest
+from portway.exceptions import ToolError
+from portway.host.instances.running_apps import RunningApps, as_token
+from portway.host.management.find_app import find_app
+from portway.host.management.management_types import NewToken, TokenInfo, TokenList
+from portway.host.new_token import new_token
+from portway.host.store import Store, StoreError
+from portway.host.token_table import TokenChange
+
+
+class TokenTools:
+    """The tools for tokens. `url_of` returns the URL of an app's endpoint."""
+
+    def __init__(self, store: Store, running: RunningApps, url_of: Callable[[str], str]) -> None:
+        self._store = store
+        self._running = running
+        self._url_of = url_of
+
+    def register(self, server: Server) -> None:
+        """Add the tools to `server`."""
+        server.tool(self.create_token)
+        server.tool(self.list_tokens)
+        server.tool(self.revoke_token)
+
+    async def create_token(
+        self,
+        app: str,
+        name: str,
+        scopes: list[str] | None = None,
+        rotate: bool = False,  # noqa: FBT002  # a tool's caller names its arguments
+    ) -> NewToken:
+        """Create a token for an app, which is shown once; `rotate` replaces the one of that name."""
+        find_app(self._store, app)
+        if not name or not name.isprintable() or len(name) > 100:
+            raise ToolError("give the token a name of 1 to 100 printable characters")
+        token = new_token()
+        try:
+            before = self._store.token(app, name)
+            changes = [TokenChange(drop=before.digest)] if before is not None and rotate else []
+            if changes:
+                self._store.drop_token(app, name)
+            added = self._store.add_token(app, name, digest(token), scopes or [])
+            await self._running.publish_tokens(*changes, TokenChange(as_token(added)))
+        except (StoreError, OSError) as error:
+            raise ToolError(str(error)) from None
+        return NewToken(app, name, token, scopes or [], self._url_of(app))
+
+    async def list_tokens(self, app: str) -> TokenList:
+        """List the tokens of an app, without their secrets."""
+        find_app(self._store, app)
+        return TokenList(
+            [TokenInfo(token.name, list(token.scopes), token.created) for token in self._store.tokens(app)]
+        )
+
+    async def revoke_token(self, app: str, name: str) -> None:
+        """Revoke a token; calls with it are refused from now on."""
+        find_app(self._store, app)
+        try:
+            found = self._store.token(app, name)
+            if found is None:
+                raise ToolError(f"{app} has no token named {name!r}: see `portway token list {app}`")
+            self._store.drop_token(app, name)
+            await self._running.publish_tokens(TokenChange(drop=found.digest))
+        except (StoreError, OSError) as error:
+            raise ToolError(str(error)) from None
