@@ -39,8 +39,8 @@ from portway.host.store import Cause, LinkRecord, Store, StoreError
 _KEY, _SECRET = "KEY", "SECRET"  # names, below which they are encrypted
 _POLL_SECONDS = 60.0
 _LONGEST_SECONDS = 960.0  # between looks at a repository that cannot be reached
-_AT_ONCE = 4  # looks
-_MOST_SKIPPED = 20  # that are named
+_AT_ONCE = 4  # repositories that are asked at a time
+_MOST_SKIPPED = 20  # of skipped commits, those that are named
 _LONGEST_NOTE = 300
 _log = logging.getLogger("portway.host.links")
 

@@ -13,7 +13,7 @@ from portway.server.context import Context
 
 
 class LinkTools:
-    """The tools. `tell` makes a release's answer; `url` is that of the host."""
+    """The tools for links. `tell` makes a release's answer; `url` is that of the host."""
 
     def __init__(self, linker: Linker, tell: Callable[[Deployed], Deployment], url: str, user: str) -> None:
         self._linker = linker

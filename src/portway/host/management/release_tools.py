@@ -18,7 +18,7 @@ _MEASURE_SECONDS = 2.0
 
 
 class ReleaseTools:
-    """The tools. `find` returns a known app or raises `ToolError`; `tell` makes a release's answer."""
+    """The tools for releases. `find` returns a known app or raises `ToolError`; `tell` makes a release's answer."""
 
     def __init__(
         self,

@@ -23,7 +23,7 @@ from portway.server.context import Context
 
 
 class VariableTools:
-    """The tools. Each names an `app` or a `group`."""
+    """The tools for variables. Each names an `app` or a `group`."""
 
     def __init__(self, store: Store, deployer: Deployer, running: RunningApps, user: str) -> None:
         self._store = store
