@@ -126,6 +126,7 @@ def test_a_plan_is_printed_for_people(check: Check) -> None:
 NO_SOURCE = (
     "a variable has one source, `value`, `generateValue: true`, `sync: false`, `fromGroup` or `fromService`: write one"
 )
+NO_MOUNT = "`mountPath` must be a path as in `/var/data`, not in /tmp, /run, /proc or /dev"
 WRONG = [
     ("buildComand: x", (4, 5), "unknown field `buildComand`; did you mean `buildCommand`?"),
     ("start_command: x", (4, 5), "unknown field `start_command`; did you mean `startCommand`?"),
@@ -140,6 +141,9 @@ WRONG = [
     ('buildCommand: "\\uD800"', (4, 19), "`buildCommand` must be a text"),
     ("buildFilter: {paths: a}", (4, 26), "`paths` must be a list of texts"),
     ("disk: 5", (4, 11), "a disk must be a mapping, as in `name: value`"),
+    ("disk: {name: d, mountPath: /../oldroot/d}", (4, 32), NO_MOUNT),
+    ("disk: {name: d, mountPath: /tmp/link/d}", (4, 32), NO_MOUNT),
+    ("x-portway: {storage: {mountPath: //proc/self/root/d}}", (4, 38), NO_MOUNT),
     ("disk: {name: d}", (4, 11), "a disk has no `mountPath`: add it"),
     ("envVars: {A: b}", (4, 14), "`envVars` must be a list of mappings, each after `- `"),
     ("envVars: [{key: A}]", (4, 15), NO_SOURCE),

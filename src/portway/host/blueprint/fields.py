@@ -10,12 +10,12 @@ from typing import get_args
 
 from portway.host.app_config import Access, AutoDeploy, ContractPolicy, Drain
 from portway.host.blueprint.kinds import (
-    ABSOLUTE_PATH,
     ANYTHING,
     ARGUMENTS,
     FLAG,
     FOLDER,
     GROUP_NAME,
+    MOUNT_PATH,
     NAME,
     ROUTE_PATH,
     TEXT,
@@ -104,7 +104,7 @@ _DISK = Section(
     "a disk",
     (
         Field("name", NAME, "its name", "name", is_required=True),
-        Field("mountPath", ABSOLUTE_PATH, "where the app sees it", "mount_path", is_required=True),
+        Field("mountPath", MOUNT_PATH, "where the app sees it", "mount_path", is_required=True),
         Field("sizeGB", number(1, 100_000), "its size", "size_gb"),
     ),
 )
@@ -112,7 +112,7 @@ _STORAGE = Section(
     "`storage`",
     (
         Field("sizeGB", number(1, 100_000), "its size", "size_gb"),
-        Field("mountPath", ABSOLUTE_PATH, "where the app sees it in a sandbox", "mount_path"),
+        Field("mountPath", MOUNT_PATH, "where the app sees it in a sandbox", "mount_path"),
     ),
 )
 _LIMITS = Section(

@@ -129,7 +129,11 @@ ROUTE_PATH = matching(
     "a path as in `/health`, or as in `/admin/*` for all below it",
     r"(?=/)(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~!$&'()+,;=:@-]+)*(?:/\*?)?",
 )
-ABSOLUTE_PATH = matching("a path that begins with `/`", r"/[^\n]*")
+# A sandbox makes the folders of the path: a link of the app's own on the way to it would have them made on the host.
+MOUNT_PATH = matching(
+    "a path as in `/var/data`, not in /tmp, /run, /proc or /dev",
+    r"(?!/(?:tmp|run|proc|dev)(?:/|$))(?:/(?!\.{1,2}(?:/|$))[^/\n]+)+/?",
+)
 VARIABLE = matching("a name of letters, digits and `_`, no digit first", variable_names.VARIABLE)
 GROUP_NAME = matching("a name of letters, digits, spaces and `.`, `_`, `-`, up to 64", variable_names.GROUP)
 TEXTS = list_of(TEXT, "texts")

@@ -108,7 +108,10 @@ class Bubblewrap:
         home, storage, disk = release.home, release.storage, release.config.disk
         shown = {str(home): home}
         if storage is not None and disk is not None:
-            shown |= {str(storage): storage} | ({disk.mount_path: storage} if disk.mount_path else {})
+            shown |= {str(storage): storage}
+            # In the data directory, a link of the app's own could be on the way.
+            if disk.mount_path and not Path(disk.mount_path).is_relative_to(self._paths.data):
+                shown[disk.mount_path] = storage
         return self._sandbox(release, tmp, (release.source, release.venv), {**shown, **writable}, self.slirp)
 
     def _sandbox(
