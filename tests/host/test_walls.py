@@ -84,6 +84,11 @@ def test_an_app_sees_no_process_but_its_own_and_has_no_rights_of_root(spy: Shell
     assert capabilities == {"0000000000000000"}
 
 
+def test_an_app_can_write_to_no_setting_of_the_kernel(spy: Shell) -> None:
+    assert spy("find /proc/sys /proc/sysrq-trigger -type f -writable 2>/dev/null") == ""
+    assert spy("test -r /proc/sys/kernel/osrelease && echo there") == "there\n"
+
+
 def test_a_variable_of_an_app_reaches_no_program_outside_of_its_sandbox(running: Host, tmp_path: Path) -> None:
     spied = tmp_path / "spied"
     loader = ["--env", "LD_DEBUG=files", "--env", f"LD_DEBUG_OUTPUT={spied}"]  # as LD_PRELOAD, but it writes a file
