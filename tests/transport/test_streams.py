@@ -205,6 +205,7 @@ def test_a_reply_lost_on_its_way_is_fetched_and_no_other_streams_events_are() ->
         other = await Events(await legacy.call("steps", "other")).rest()
         error = json.loads(other[-1].data)
         assert (error["id"], error["error"]["code"]) == ("other", -32602)
+        assert (await legacy.get(other[-1].id.decode())).status == 204, "nothing comes after the reply"
         replayed = await Events(await legacy.get(said.id.decode())).rest()
         assert [json.loads(event.data).get("id") for event in replayed if event.data] == [None, "lost"]
         forgotten = await legacy.get(said.id.decode().replace("-1-", "-9-"))

@@ -9,6 +9,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from portway.http.event_stream import EventStream
+from portway.http.response import send_bytes
 from portway.protocol.change_messages import notice
 from portway.transport.http_reply import POLLING
 
@@ -76,8 +77,14 @@ class OpenStream:
 
 
 async def follow(session: HttpSession, last_event_id: bytes | None, receive: Receive, send: Send) -> None:
-    """Answer a legacy GET: the stream its Last-Event-ID names, or the session's stand-alone one. Raises RpcError."""
+    """Answer a legacy GET: the stream its Last-Event-ID names, or the session's stand-alone one. Raises RpcError.
+
+    A client that has got the reply has nothing to resume: upon a 204 it stops asking, by the standard of such streams.
+    """
     stream, after = session.resume(last_event_id)
+    if stream.ended and after == stream.last:
+        await send_bytes(send, 204, b"", [])
+        return
     listener = None
     if stream is session.log.standalone:
         listener = session.listen()

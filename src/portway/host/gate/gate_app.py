@@ -275,8 +275,7 @@ class GateApp:
                 call.pinned = call.route.instances.get(self._moved.instance(call.session), call.pinned)
             elif names_reply(fields.get(LAST_EVENT_ID, b"")):
                 line.outcome, line.status = "ok", 204  # by the standard of event streams, the client stops
-                await send({"type": "http.response.start", "status": 204, "headers": [call.identity]})
-                await send({"type": "http.response.body", "body": b""})
+                await send_bytes(send, 204, b"", [call.identity])
                 return
             elif LAST_EVENT_ID in fields:
                 self._find_stream(call, fields[LAST_EVENT_ID])
