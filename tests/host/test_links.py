@@ -244,6 +244,19 @@ def test_a_deploy_hook_deploys_and_a_wrong_key_is_refused(running: Host, elsewhe
     assert running.portway("unlink", "byhook").returncode == 1
 
 
+def test_a_look_at_a_branch_with_nothing_new_is_one_request(running: Host, elsewhere: Upstream) -> None:
+    linked = link(running, elsewhere, "quiet")
+    elsewhere.asked.clear()
+    body = github_push("acme/quiet")
+    assert linked.send(linked.github("q-1", body), body)[0] == 202
+    eventually(lambda: elsewhere.asked)
+    linked.commit("two")
+    assert linked.send(linked.github("q-2", body), body)[0] == 202
+    linked.becomes_live("two")
+    looks = ["/acme/quiet/.git/git-upload-pack"] * 2
+    assert elsewhere.asked[:3] == [*looks, "/acme/quiet/.git/info/refs"]
+
+
 def test_what_is_not_deployed_is_shown_and_not_tried_again(running: Host, elsewhere: Upstream) -> None:
     linked = link(running, elsewhere, "shown")
     skipped = linked.commit("two", "Only words [render skip]")

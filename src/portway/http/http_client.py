@@ -12,6 +12,7 @@ import socket
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
+from functools import lru_cache
 from itertools import chain
 from typing import TYPE_CHECKING, cast
 from urllib.parse import unquote, urlsplit
@@ -329,15 +330,24 @@ def _reason(error: OSError) -> str:
     return os.strerror(int(found[1])) if found else error.strerror or str(error) or "no answer"
 
 
+@lru_cache(maxsize=1)
+def _tls_context() -> "ssl.SSLContext":
+    """Return the context of all connections; reading the authorities' certificates takes longer than a request."""
+    import ssl
+
+    return ssl.create_default_context()
+
+
 class HttpClient:
     """Sends requests to one peer, over pooled connections.
 
     `address` is `http://host[:port]`, `https://host[:port]`, `unix:/path`, or `dial://socket:port`: a port in another
     network namespace, whose sockets are handed out at a percent-encoded path. What follows host and port is ignored.
-    Raises ValueError for anything else. `named` is the Host header, when it is not the address's own.
+    Raises ValueError for anything else. `named` is the Host header, when it is not the address's own; `connects_to`
+    the IP address of the host, which is looked up when it is not given.
     """
 
-    def __init__(self, address: str, named: str | None = None) -> None:
+    def __init__(self, address: str, named: str | None = None, connects_to: str | None = None) -> None:
         self.closed = False
         self._idle: deque[_Connection] = deque(maxlen=_IDLE_CONNECTIONS)
         self._path = address.removeprefix("unix:") if address.startswith("unix:/") else ""  # of a Unix socket
@@ -356,12 +366,11 @@ class HttpClient:
             raise wrong
         self.is_tls = parts.scheme == "https"
         usual = 443 if self.is_tls else 80
-        self._host, self._port = host, port or usual
+        self._host, self._port, self._connects_to = host, port or usual, connects_to
         self.authority = f"[{host}]" if ":" in host else host
         if self._port != usual:
             self.authority += f":{self._port}"
         self._host_header = f"host: {named or self.authority}".encode("ascii")
-        self._tls: ssl.SSLContext | None = None
 
     async def request(
         self, method: str, target: str, headers: Headers = (), body: bytes = b"", *, repeatable: bool = False
@@ -422,10 +431,7 @@ class HttpClient:
 
     async def _connect(self) -> _Connection:
         loop = asyncio.get_running_loop()
-        if self.is_tls and self._tls is None:
-            import ssl
-
-            self._tls = ssl.create_default_context()
+        tls, name = (_tls_context(), self._host) if self.is_tls else (None, None)
         try:
             async with asyncio.timeout(_CONNECT_SECONDS):
                 if self._path:
@@ -435,8 +441,11 @@ class HttpClient:
                     dialed = await dial(self._dialed, self._port)
                     return (await loop.create_connection(lambda: _Connection(self), sock=dialed))[1]
                 # Not every resolver knows that names under localhost are this machine (RFC 6761 section 6.3).
-                host = "localhost" if self._host.endswith(".localhost") else self._host
-                return (await loop.create_connection(lambda: _Connection(self), host, self._port, ssl=self._tls))[1]
+                host = self._connects_to or ("localhost" if self._host.endswith(".localhost") else self._host)
+                connected = loop.create_connection(
+                    lambda: _Connection(self), host, self._port, ssl=tls, server_hostname=name
+                )
+                return (await connected)[1]
         except (OSError, TimeoutError) as error:
             raise ConnectFailed(f"cannot connect to {self._path or self.authority}: {_reason(error)}") from error
 

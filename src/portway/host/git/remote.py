@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from portway.host.builds.source import SourceError
+from portway.host.git.branch_look import look_at_branch
 from portway.host.git.commit_source import CommitSource
 from portway.host.git.git_command import GitError, git_environment, git_program, run_git
 from portway.host.git.remote_address import resolve
@@ -67,6 +68,13 @@ class Remote:
         if not commits:
             raise SourceError(f"{self.url} holds no commits: push some there first")
         raise SourceError(f"{self.url} has no branch or tag {ref}: give one of its own, or a commit by its whole id")
+
+    async def look(self, branch: str) -> str:
+        """Return the commit of a branch if one request tells it, else "". Raises `SourceError`."""
+        if self.url.scheme == "ssh":
+            return ""
+        addresses = await resolve(self.url, private=self.private)
+        return await look_at_branch(self.url, addresses[0], branch)
 
     async def fetch(self, ref: Ref, repository: Repository) -> str:
         """Fetch a commit with its history into a repository, and return its id. Raises `SourceError`."""

@@ -48,13 +48,17 @@ class GitUrl:
     def _parts(self) -> list[str]:
         return self.full_name.split("/")
 
+    @property
+    def authority(self) -> str:
+        """HOST[:PORT], the port where it is not the usual one."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
+
     def __str__(self) -> str:
         user = f"{self.user}@" if self.user else ""
-        host = f"[{self.host}]" if ":" in self.host else self.host
         if self.is_short:
-            return f"{user}{host}:{self.path}"
-        port = "" if self.port == _PORTS[self.scheme] else f":{self.port}"
-        return f"{self.scheme}://{user}{host}{port}{self.path}"
+            return f"{user}{self.authority}:{self.path}"
+        return f"{self.scheme}://{user}{self.authority}{self.path}"
 
 
 def is_git_url(text: str) -> bool:

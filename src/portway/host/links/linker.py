@@ -173,9 +173,12 @@ class Linker:
     async def _look(self, link: LinkRecord, ref: str | None) -> None:
         """Deploy what is new, or what a deploy hook asks for. Raises `SourceError`, `GitError` and `StoreError`."""
         if ref is None:
-            async with self._places, self._remote(link, self._key(link.app)) as (remote, place):
-                found = await remote.find(link.branch, place)
-            if found.commit == link.seen:
+            async with self._places:
+                commit = await Remote(read_git_url(link.url), self._deployer.private_sources).look(link.branch)
+            if not commit:
+                async with self._places, self._remote(link, self._key(link.app)) as (remote, place):
+                    commit = (await remote.find(link.branch, place)).commit
+            if commit == link.seen:
                 self._note(link, link.seen, "" if link.note.startswith(link.url) else link.note)
                 return
         async with self._fetched(link, self._key(link.app), ref or link.branch) as (_, source, repository):
