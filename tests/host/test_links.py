@@ -91,9 +91,9 @@ def commit(elsewhere: Upstream, app: str, version: str, message: str = "A change
     )
 
 
-def link(running: Host, elsewhere: Upstream, app: str) -> Linked:
+def link(running: Host, elsewhere: Upstream, app: str, *options: str | Path) -> Linked:
     commit(elsewhere, app, "one")
-    done = running.portway("link", app, elsewhere.address(f"acme/{app}"), "-o", "json")
+    done = running.portway("link", app, elsewhere.address(f"acme/{app}"), *options, "-o", "json")
     assert done.returncode == 0, done.stderr
     return Linked(running, elsewhere, app, json.loads(done.stdout))
 

@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import signal
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,12 +43,13 @@ class Ref:
 class Remote:
     """The repository at `url`. With `private`, it may be on this machine or in its network.
 
-    `key` is the file of the key by which ssh is let in, `known_hosts` that of the hosts' own keys; None for none.
+    `key` is the private key by which ssh is let in, "" for none; `known_hosts` is the file that keeps the other host's
+    own key.
     """
 
     url: GitUrl
     private: bool = False
-    key: Path | None = None
+    key: str = ""
     known_hosts: Path | None = None
 
     async def find(self, ref: str, scratch: Path) -> Ref:
@@ -107,26 +109,27 @@ class Remote:
             arguments += [_HEADS + wanted, f"{_TAGS}{wanted}*"] if wanted else []
         environment = git_environment(place) | {
             "GIT_ALLOW_PROTOCOL": "http:https:ssh" if self.private else "https:ssh",
-            "GIT_SSH_COMMAND": self._ssh(addresses[0], place),
             "GIT_SSH_VARIANT": "ssh",
             "PORTWAY_BUILD": str(place),  # by which a later control finds it, and ends it
         }
-        status, printed, said = await _run_bounded(place, environment, arguments, seconds, str(self.url))
+        with _key_file(place, self.key) as key:
+            environment["GIT_SSH_COMMAND"] = self._ssh(addresses[0], key, self.known_hosts or place / "known_hosts")
+            status, printed, said = await _run_bounded(place, environment, arguments, seconds, str(self.url))
         if status:
             raise SourceError(f"{self.url} cannot be fetched: {_reason(said)}")
         return printed
 
-    def _ssh(self, address: str, place: Path) -> str:
+    def _ssh(self, address: str, key: Path, known_hosts: Path) -> str:
         """Return the command for ssh, which uses nothing of this user and connects to `address` only."""
         options = {
             "BatchMode": "yes",
             "IdentitiesOnly": "yes",
             "IdentityAgent": "none",
-            "IdentityFile": str(self.key or os.devnull),
+            "IdentityFile": _as_ssh_reads(key),
             "StrictHostKeyChecking": "accept-new",
-            "UserKnownHostsFile": str(self.known_hosts or place / "known_hosts"),
+            "UserKnownHostsFile": _as_ssh_reads(known_hosts),
             "GlobalKnownHostsFile": os.devnull,
-            "HostKeyAlias": self.url.host,
+            "HostKeyAlias": self.url.authority,
             "HostName": address,
             "ClearAllForwardings": "yes",
             "ConnectTimeout": "10",
@@ -151,6 +154,26 @@ class RemoteSource:
         ref = await remote.find(wanted, place)
         commit = await remote.fetch(ref, repository)
         return CommitSource(repository, commit, ref.name, f"{url}{hash_}{wanted}", url.name, url.slug)
+
+
+@contextlib.contextmanager
+def _key_file(place: Path, key: str) -> Iterator[Path]:
+    """Yield a file that holds a key, which is on disk for as long as the block lasts; an empty one for no key."""
+    if not key:
+        yield Path(os.devnull)
+        return
+    path = place / "key"
+    try:
+        path.touch(mode=0o600)
+        path.write_text(key.rstrip("\n") + "\n")
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _as_ssh_reads(path: Path) -> str:
+    """Return a path as the value of an option: ssh splits it at spaces, and `%` begins what ssh fills in."""
+    return '"' + str(path).replace("%", "%%") + '"'
 
 
 async def _run_bounded(
@@ -210,6 +233,10 @@ def _reason(said: str) -> str:
         return "it has another address now: give that one, often the same with .git at its end"
     if "could not read Username" in said:
         return "it asks who you are: `portway link APP GIT-URL --key FILE` fetches a private one by ssh"
+    if "Host key verification failed" in said:
+        return "its host has another key than before: if that is meant, `portway unlink APP`, and link it again"
+    if "Permission denied (" in said:
+        return "it does not accept the key: `portway link APP GIT-URL --key FILE`, with a deploy key without passphrase"
     lines = [first or second for first, second in _SAID.findall(said)]
     line = lines[0] if lines else "git does not say why"
     return "".join(character if character.isprintable() else " " for character in line)[:_REASON_BYTES]

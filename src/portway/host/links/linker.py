@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import logging
 import random
+import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -41,7 +42,7 @@ _POLL_SECONDS = 60.0
 _LONGEST_SECONDS = 960.0  # between looks at a repository that cannot be reached
 _AT_ONCE = 4  # repositories that are asked at a time
 _MOST_SKIPPED = 20  # of skipped commits, those that are named
-_LONGEST_NOTE = 300
+_LONGEST_NOTE = 600
 _log = logging.getLogger("portway.host.links")
 
 
@@ -119,6 +120,7 @@ class Linker:
         if link is None:
             raise LinkError(f"{app} is not linked: see `portway ps`")
         self._store.drop_link(app)
+        (self._paths.app(app) / "known_hosts").unlink(missing_ok=True)
         self._variables.unset_all(Owner("link", app))
         if (watch := self._watches.pop(app, None)) and watch.task:
             watch.task.cancel()
@@ -230,7 +232,9 @@ class Linker:
             await asyncio.to_thread(repository.make)
             kept = self._paths.app(link.app) / "known_hosts"
             known = kept if kept.parent.is_dir() else None
-            yield Remote(read_git_url(link.url), self._deployer.private_sources, _write_key(place, key), known), place
+            yield Remote(read_git_url(link.url), self._deployer.private_sources, key, known), place
+            if (met := place / "known_hosts").exists() and kept.parent.is_dir():  # the first deploy has made the app
+                await asyncio.to_thread(shutil.copyfile, met, kept)
         finally:
             await asyncio.to_thread(remove_tree, place)
 
@@ -250,15 +254,6 @@ class Linker:
                 commit = await remote.fetch(found, repository)
             location = f"{link.url}#{found.name or found.commit[:7]}"
             yield found, CommitSource(repository, commit, found.name, location, link.app, remote.url.slug), repository
-
-
-def _write_key(place: Path, key: str) -> Path | None:
-    if not key:
-        return None
-    path = place / "key"
-    path.touch(mode=0o600)
-    path.write_text(key.rstrip("\n") + "\n")
-    return path
 
 
 def _between(repository: Repository, live: str, commit: str) -> list[str]:

@@ -170,7 +170,7 @@ class ManagementServer:
         return AppService(app, service)
 
     async def destroy(self, app: str) -> None:
-        """Stop an app and delete its releases, logs and tokens."""
+        """Stop an app and delete its releases, stored data, variables, logs and tokens."""
         self._app(app)
         try:
             with self._deployer.turns.at_once(app):
