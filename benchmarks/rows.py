@@ -402,11 +402,11 @@ class Host:
 
 
 @contextlib.contextmanager
-def hosted() -> Iterator[Host]:
+def hosted(*options: str) -> Iterator[Host]:
     with tempfile.TemporaryDirectory(prefix="portway-bench-") as data:
         port = free_port()
         command = (OUR_PYTHON, "-m", "portway", "up", "examples/weather", "--port", str(port), "--data", data)
-        with running(Command(command)) as up:
+        with running(Command((*command, *options))) as up:
             ready = json.loads(up.line("ready ").removeprefix("ready "))
             gate = next(process for process in up.tree() if "portway.host.gate" in process.cmdline())
             table = json.loads(Path(data, "routes.json").read_text())

@@ -1,9 +1,10 @@
-"""A server of git repositories elsewhere, as hosts of repositories run it: `git http-backend` behind plain HTTP."""
+"""A server of git repositories elsewhere, as hosts of repositories run it: `git http-backend` behind HTTP."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -40,8 +41,8 @@ class Upstream:
 
 
 @contextlib.contextmanager
-def upstream(root: Path) -> Iterator[Upstream]:
-    """Serve the repositories below `root` while the block lasts."""
+def upstream(root: Path, tls: ssl.SSLContext | None = None) -> Iterator[Upstream]:
+    """Serve the repositories below `root` while the block lasts, in clear text without `tls`."""
     serving = Upstream(root, "")
 
     class Handler(BaseHTTPRequestHandler):
@@ -86,7 +87,9 @@ def upstream(root: Path) -> Iterator[Upstream]:
             """Say nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        serving.url = f"http://127.0.0.1:{server.server_address[1]}"
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
+        serving.url = f"{'https' if tls else 'http'}://127.0.0.1:{server.server_address[1]}"
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
