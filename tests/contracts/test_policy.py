@@ -46,6 +46,7 @@ def write(folder: Path, text: str) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_deploy_prints_what_changes_for_clients(running: Host, tmp_path: Path) -> None:
     folder = write(tmp_path / "told", SERVER)
     first = running.portway("deploy", folder)
@@ -96,6 +97,7 @@ def test_a_breaking_change_stops_until_exactly_it_is_accepted(running: Host, tmp
     ]
 
 
+@pytest.mark.slow
 def test_a_locked_contract_stops_a_changed_description_and_a_rollback_is_never_stopped(
     running: Host, tmp_path: Path
 ) -> None:
@@ -117,6 +119,7 @@ def test_a_locked_contract_stops_a_changed_description_and_a_rollback_is_never_s
     assert '~ get_weather(description "Get the weather of a city." → "Get any weather of a city.")' in back.stderr
 
 
+@pytest.mark.slow
 def test_of_several_services_one_that_is_stopped_stops_all(running: Host, tmp_path: Path) -> None:
     for name in ("one", "two"):
         write(tmp_path / name, SERVER)

@@ -106,6 +106,7 @@ def test_variables_of_an_app_that_is_not_deployed_yet_are_there_at_its_first_sta
     assert "s3cret" not in "".join(running.child.lines)
 
 
+@pytest.mark.slow
 def test_a_change_is_a_new_release_of_the_same_files_and_cuts_no_call(running: Host, tmp_path: Path) -> None:
     portway(running, "deploy", app(tmp_path, "changing"), "--env", "LEVEL=one")
     key = token(running, "changing")

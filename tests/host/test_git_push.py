@@ -177,6 +177,7 @@ def test_a_push_makes_an_app_and_the_next_one_is_its_next_release(running: Host,
     ]
 
 
+@pytest.mark.slow
 def test_a_folder_that_was_deployed_is_cloned_edited_and_pushed_and_a_rollback_moves_the_branch(
     running: Host, token: str, tmp_path: Path
 ) -> None:

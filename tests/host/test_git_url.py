@@ -55,6 +55,7 @@ def test_a_repository_is_deployed_by_its_address_and_a_clone_of_the_app_has_its_
     assert git(tmp_path / "clone", "rev-parse", "HEAD") == commit
 
 
+@pytest.mark.slow
 def test_a_branch_a_tag_and_a_commit_are_named_after_the_address(running: Host, elsewhere: Upstream) -> None:
     first = elsewhere.commit("refs", app("first"))
     git(elsewhere.root / "refs", "tag", "--annotate", "--message", "It", "v1")

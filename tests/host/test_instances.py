@@ -110,6 +110,7 @@ def test_calls_are_spread_over_all_instances_and_a_crash_costs_only_its_own(runn
     eventually(lambda: whole(running, "spread"), within=30)
 
 
+@pytest.mark.slow
 def test_a_deploy_replaces_all_instances_without_a_failed_call_or_none_of_them(running: Host, tmp_path: Path) -> None:
     token = running.deploy(many(tmp_path / "app"), "switched", num_instances=3).token
     assert token

@@ -79,6 +79,7 @@ def joined(running: Host, app: str, *options: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+@pytest.mark.slow
 def test_builds_instances_and_calls_of_all_releases_are_joined_by_time_and_selected(
     running: Host, tmp_path: Path
 ) -> None:
@@ -123,6 +124,7 @@ def test_builds_instances_and_calls_of_all_releases_are_joined_by_time_and_selec
     assert "'soon' is no time: give 42m, 3h or 2d, or one as 2026-01-31T12:00:00Z" in no_time.stderr
 
 
+@pytest.mark.slow
 def test_a_follower_sees_what_comes_through_a_deploy(running: Host, tmp_path: Path) -> None:
     folder = writer(tmp_path / "app")
     running.deploy(folder, "watched", access="public")

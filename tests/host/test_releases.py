@@ -167,6 +167,7 @@ def test_a_group_that_changes_during_a_first_deploy_reaches_the_app(running: Hos
     assert history(running, "late")[0] == (2, "live", "env", "KEY")
 
 
+@pytest.mark.slow
 def test_a_change_waits_its_turn_and_of_waiting_deploys_the_newest_is_done(running: Host, tmp_path: Path) -> None:
     folder = version(tmp_path / "app", "first")
     token = running.deploy(folder, "queued").token

@@ -401,6 +401,7 @@ def test_what_cannot_be_done_is_one_sentence(running: Host, arguments: list[str]
     assert "Traceback" not in refused.stderr
 
 
+@pytest.mark.slow
 def test_a_started_host_stops_whole_and_comes_back_with_its_apps(tmp_path: Path) -> None:
     folder = thing(tmp_path / "thing")
     with host(tmp_path / "data", [folder]) as first:
