@@ -41,7 +41,7 @@ def links(bench: Bench) -> Findings:
     note = (
         "A look is a TLS connection of its own; the first, which reads the authorities' certificates, is not counted. "
         "The webhook passes the gate of a host; the first request that follows at the server of the repositories, "
-        "which runs `git http-backend`, asks for it."
+        "which runs `git http-backend`, asks for the commit."
     )
     looker = Command((*_LOOKER, "URL", str(_LOOKS), str(bench.settings.rounds)), {"SSL_CERT_FILE": "FILE"})
     commands = [looker, f"{OUR_PYTHON} -m portway link linked URL --data DIR"]

@@ -119,7 +119,11 @@ def test_a_branch_is_fetched_by_ssh_with_a_deploy_key_that_is_a_file_only_while_
                 "a deploy key without passphrase\n"
             ) in refused.stderr
 
+        running.deploy(root / "acme" / "other", "other")
+        commit(elsewhere, "other", "two", blueprint="services: 1")
+        assert running.portway("link", "other", elsewhere.address("acme/other"), "--key", key).returncode == 1
         make_key(keys / "host")
+        link(running, elsewhere, "other", "--key", key)  # nothing was kept of the link that failed
         linked.commit("three")
         assert linked.send(linked.github("k-2", body), body)[0] == 202
         changed = (

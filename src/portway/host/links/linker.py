@@ -231,7 +231,7 @@ class Linker:
         try:
             await asyncio.to_thread(repository.make)
             kept = self._paths.app(link.app) / "known_hosts"
-            known = kept if kept.parent.is_dir() else None
+            known = kept if self._store.link(link.app) else None  # a new link trusts the other host anew
             yield Remote(read_git_url(link.url), self._deployer.private_sources, key, known), place
             if (met := place / "known_hosts").exists() and kept.parent.is_dir():  # the first deploy has made the app
                 await asyncio.to_thread(shutil.copyfile, met, kept)
