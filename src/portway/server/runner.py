@@ -13,11 +13,10 @@ from msgspec import UNSET, Raw, UnsetType
 from portway.auth.authorize import authorize
 from portway.exceptions import ArgumentError, ResourceNotFound, ToolError
 from portway.plans.binding import BoundArguments
-from portway.plans.content import ResourceContents
-from portway.plans.output import Encoded, encode_json
+from portway.plans.output import Encoded
 from portway.plans.plan import Plan
 from portway.plans.prompt_messages import encode_messages
-from portway.plans.sdk_content import kind_of, to_wire
+from portway.plans.resource_contents import encode_contents
 from portway.protocol.errors import INVALID_PARAMS, RESOURCE_NOT_FOUND, RpcError
 from portway.protocol.jsonrpc import Params
 from portway.protocol.sealing import Keys
@@ -93,7 +92,7 @@ class Runner:
         tail = self._tails[exchange.era]
         try:
             value = await self._render(resource, values, exchange)
-            contents = _resource_contents(resource, uri, value)
+            contents = encode_contents(value, uri, resource.plan.name, resource.mime_type)
         except BaseException as error:  # noqa: BLE001 - whatever an author's code raises
             if isinstance(relevant(error, resource), ResourceNotFound):
                 raise _no_resource(exchange, uri) from None
@@ -247,30 +246,6 @@ def _bind(plan: Plan, arguments: Raw | UnsetType, context: Context | None) -> Bo
         if raw == b"null":
             return plan.bind(None, context)
         raise RpcError(INVALID_PARAMS, str(error)) from None
-
-
-def _resource_contents(resource: Resource, uri: str, value: object) -> bytes:
-    """Encode the entries of resources/read, without brackets; raise OutputError for what JSON cannot express."""
-    if kind_of(type(value)) == "resource":
-        value = value.contents  # type: ignore[attr-defined]
-    if isinstance(value, list | tuple) and value and all(map(_is_contents, set(map(type, value)))):
-        return b",".join(_resource_contents(resource, uri, item) for item in value)
-    name, mime_type = resource.plan.name, resource.mime_type
-    if isinstance(value, str):
-        value = ResourceContents(uri, mime_type or "text/plain", text=str(value))
-    elif isinstance(value, bytes | bytearray | memoryview):
-        value = ResourceContents(uri, mime_type or "application/octet-stream", blob=bytes(value))
-    elif kind_of(type(value)) == "contents":
-        value = to_wire(value)
-    elif not isinstance(value, ResourceContents):
-        value = ResourceContents(uri, mime_type or "application/json", text=encode_json(value, name).decode())
-    elif not value.uri:
-        value = msgspec.structs.replace(value, uri=uri)
-    return encode_json(value, name)
-
-
-def _is_contents(cls: type) -> bool:
-    return issubclass(cls, ResourceContents) or kind_of(cls) == "contents"
 
 
 def _tool_result(encoded: Encoded, exchange: Exchange, tail: bytes) -> bytes:
