@@ -58,7 +58,7 @@ def installed(template: str, folder: Path) -> list[str | Path]:
     run([SCRIPTS / "portway", "init", folder, "--template", template], folder.parent)
     if template == "node":
         run(["npm", "ci", "--loglevel=error"], folder)
-        return ["node", "server.js"]
+        return [run(["node", "--print", "process.execPath"], folder).strip(), "server.js"]  # "node" may be a wrapper
     checkout = [ROOT] if template == "portway" else []
     run([find_uv(), "venv", "--quiet", ".venv"], folder)
     python = folder / ".venv" / "bin" / "python"
