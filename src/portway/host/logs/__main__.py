@@ -18,6 +18,7 @@ from portway.host.logs.log_file import LogFile
 from portway.host.logs.pipe_directory import bell_of, instance_of, link_of, ring
 from portway.host.paths import locate
 
+_NICE = 10  # an app that floods its log waits for it, and calls of other apps do not
 _READ_BYTES = 64 * 1024
 _LOOK_SECONDS = 1  # between looks for new pipes, in case the bell is lost
 
@@ -110,6 +111,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m portway.host.logs", description="Writes the logs of a host.")
     parser.add_argument("--data", required=True, help="the host's data directory")
     writer = LogWriter(locate(parser.parse_args().data).log_pipes)
+    os.nice(_NICE)
     signal.signal(signal.SIGTERM, lambda *_: writer.stop(at_once=False))
     signal.signal(signal.SIGINT, lambda *_: writer.stop(at_once=True))
     writer.run()
