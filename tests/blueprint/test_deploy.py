@@ -40,6 +40,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_services_of_one_blueprint_become_apps_all_or_none(running: Host, folder: Path) -> None:
     (folder / "render.yaml").write_text(TWO)
     told = running.portway("deploy", folder, "-o", "json")
@@ -110,6 +111,7 @@ def test_a_disk_is_for_one_instance_and_storage_for_all(running: Host, folder: P
     assert (shown["storage"], shown["limits"]) == ({"sizeGB": 1, "mountPath": "/d"}, {"cpu": 0.5})
 
 
+@pytest.mark.slow
 def test_a_blueprint_that_cannot_be_used_deploys_nothing_and_with_skip_the_rest(running: Host, folder: Path) -> None:
     (folder / "render.yaml").write_text("services:\n- {type: web, name: bad, start: x}\n- {type: cron, name: c}")
     failed = running.portway("deploy", folder, "-o", "json")
@@ -129,6 +131,7 @@ def test_a_blueprint_that_cannot_be_used_deploys_nothing_and_with_skip_the_rest(
     assert "dead has no live release, so no configuration: deploy it" in never
 
 
+@pytest.mark.slow
 def test_the_example_is_deployed_as_its_blueprint_says(running: Host) -> None:
     done = json.loads(running.portway("deploy", WEATHER.parent, "-o", "json").stdout)
     assert running.call("weather", "get_weather", done["token"], city="Oslo")["city"] == "Oslo"

@@ -64,6 +64,7 @@ def test_a_deploy_prints_what_changes_for_clients(running: Host, tmp_path: Path)
     assert contract["breaking"] == 0
 
 
+@pytest.mark.slow
 def test_a_breaking_change_stops_until_exactly_it_is_accepted(running: Host, tmp_path: Path) -> None:
     folder = write(tmp_path / "kept", SERVER)
     assert running.portway("deploy", folder, "--public", "--contract", "breaking").returncode == 0

@@ -55,6 +55,7 @@ services:
 """
 
 
+@pytest.mark.slow
 def test_the_gate_gives_an_app_the_token_that_its_own_server_checks(running: Host, folder: Path) -> None:
     (folder / "render.yaml").write_text(BLUEPRINT)
     done = running.portway("deploy", folder, "--name", "owned")
@@ -80,6 +81,7 @@ def test_the_gate_gives_an_app_the_token_that_its_own_server_checks(running: Hos
     )
 
 
+@pytest.mark.slow
 def test_an_app_may_check_its_callers_itself(running: Host, folder: Path) -> None:
     both = running.portway("deploy", folder, *START, "--access", "app", "--private")
     assert (both.returncode, "--public and --private are short for --access: give one of them" in both.stderr) == (

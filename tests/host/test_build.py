@@ -107,6 +107,7 @@ def test_no_index_can_put_another_portway_in_place_of_the_running_one(
     assert (packages / "pydantic").is_dir(), "the extra was lost"
 
 
+@pytest.mark.slow
 def test_a_build_knows_nothing_of_the_host_and_leaves_a_release_that_cannot_change(
     paths: Paths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,6 +153,7 @@ def test_a_build_that_forks_too_much_fails(paths: Paths, monkeypatch: pytest.Mon
         built(paths, {"server.py": SERVER}, build_command="(while :; do sleep 100 & done) || sleep 1; exit 1")
 
 
+@pytest.mark.slow
 def test_what_a_server_prints_while_it_is_looked_for_counts_as_disk(
     paths: Paths, monkeypatch: pytest.MonkeyPatch
 ) -> None:

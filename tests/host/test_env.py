@@ -146,6 +146,7 @@ def test_a_change_is_a_new_release_of_the_same_files_and_cuts_no_call(running: H
     assert seen(running, "changing", key)["LEVEL"] == "4", "the files are kept as long as a release runs them"
 
 
+@pytest.mark.slow
 def test_a_change_that_the_app_does_not_start_with_leaves_the_old_release_serving(
     running: Host, tmp_path: Path
 ) -> None:
@@ -364,6 +365,7 @@ def test_a_blueprint_says_what_its_apps_need_and_a_group_restarts_them(running: 
     assert again["REGION"] == "europe-west-1"
 
 
+@pytest.mark.slow
 def test_a_source_with_secrets_in_it_is_refused_before_it_is_built(running: Host, tmp_path: Path) -> None:
     header, body = "-----BEGIN RSA PRIVATE KEY-----", "M" * 64
     harmless = {

@@ -70,6 +70,7 @@ def test_a_branch_a_tag_and_a_commit_are_named_after_the_address(running: Host, 
         assert listed["source"].endswith(f"#{ref}")
 
 
+@pytest.mark.slow
 def test_what_cannot_be_fetched_is_said_with_its_reason(running: Host, elsewhere: Upstream) -> None:
     elsewhere.commit("there", app("one"))
     elsewhere.commit("empty", {"a": "b"})
@@ -182,6 +183,7 @@ def test_an_address_of_the_internet_is_public() -> None:
         assert is_public(address)
 
 
+@pytest.mark.slow
 def test_a_name_that_leads_to_this_machine_is_refused(tmp_path: Path) -> None:
     with host(tmp_path / "data") as running:
         for source in (

@@ -81,6 +81,7 @@ def busy(running: Host, app: str, token: str, mark: Path, callers: ThreadPoolExe
     return held
 
 
+@pytest.mark.slow
 def test_calls_are_spread_over_all_instances_and_a_crash_costs_only_its_own(running: Host, tmp_path: Path) -> None:
     deployed = running.portway("deploy", many(tmp_path / "app", more=BROKEN), "--name", "spread", "--instances", "3")
     assert "2 tools, 3 instances" in deployed.stderr, deployed.stderr

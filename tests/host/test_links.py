@@ -150,6 +150,7 @@ def bitbucket_push(repository: str) -> bytes:
     ).encode()
 
 
+@pytest.mark.slow
 def test_a_signed_webhook_of_each_provider_deploys_the_newest_commit(running: Host, elsewhere: Upstream) -> None:
     linked = link(running, elsewhere, "hooked")
     assert linked.seen()["version"] == "one"

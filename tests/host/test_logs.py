@@ -168,6 +168,7 @@ def test_what_a_build_writes_at_once_is_bounded_on_disk(running: Host, tmp_path:
     assert log_bytes(running, "loud") <= 21 * 2**20
 
 
+@pytest.mark.slow
 def test_as_many_lines_as_are_asked_for_are_shown(running: Host) -> None:
     write(running, "".join(f"{number}\n" for number in range(60_000)))
     eventually(lambda: logs(running, 50_000) == [str(number) for number in range(10_000, 60_000)])

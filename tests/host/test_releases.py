@@ -72,6 +72,7 @@ def git(folder: Path, *words: str) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.slow
 def test_every_change_is_a_release_and_a_rollback_brings_back_code_and_variables(running: Host, tmp_path: Path) -> None:
     folder = version(tmp_path / "app", "one")
     git(folder, "init", "-q")

@@ -80,6 +80,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
         yield started
 
 
+@pytest.mark.slow
 def test_a_server_of_any_framework_is_built_and_started_by_its_own_commands(running: Host, tmp_path: Path) -> None:
     folder = tmp_path / "plain"
     (folder / "app").mkdir(parents=True)

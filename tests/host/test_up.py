@@ -116,6 +116,7 @@ def test_an_instance_sees_its_own_environment_and_nothing_of_the_hosts(running: 
     assert seen["HOME"].startswith(running.ready["data"])
 
 
+@pytest.mark.slow
 def test_a_new_release_takes_over_without_a_failed_call_and_the_old_one_ends_its_own(
     running: Host, tmp_path: Path
 ) -> None:
@@ -188,6 +189,7 @@ def post(
         return reply.status, reply.headers.get("mcp-session-id", ""), json.loads(reply.read())
 
 
+@pytest.mark.slow
 def test_a_session_outlives_a_deploy_a_crash_and_the_gate(running: Host, tmp_path: Path) -> None:
     token = running.deploy(thing(tmp_path / "app"), "lasting").token
     client = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "c", "version": "1"}}
@@ -216,6 +218,7 @@ def test_a_session_outlives_a_deploy_a_crash_and_the_gate(running: Host, tmp_pat
     assert post(running, "thing", running.ready["token"], {"method": "ping"}, session)[0] == 404
 
 
+@pytest.mark.slow
 def test_anybody_may_call_a_public_app_until_it_is_private(running: Host, tmp_path: Path) -> None:
     folder = thing(tmp_path / "app")
     deploy = ("deploy", folder, "--name", "open", "-o", "json")
@@ -360,6 +363,7 @@ print(sorted({"sqlalchemy", "alembic", "asyncio", "msgspec", "uvicorn"} & set(sy
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
+@pytest.mark.slow
 def test_a_destroyed_app_is_gone_with_its_files_and_tokens(running: Host, tmp_path: Path) -> None:
     token = running.deploy(thing(tmp_path / "app"), "doomed").token
     assert token
