@@ -83,9 +83,9 @@ class GateApp:
         metrics: Metrics,
         sessions: SessionRecords,
         secret: bytes,
-        git: ControlRelay,
+        control: ControlRelay,
     ) -> None:
-        self._git = git
+        self._control = control
         self._routes = routes
         self._record = record
         self._metrics = metrics
@@ -132,7 +132,7 @@ class GateApp:
             route = routes.by_path(path)
             if route is None and not (path.rstrip("/").endswith("/mcp") and path.count("/") <= 3):
                 if RELAYED.fullmatch(path):
-                    await self._git.relay(scope, receive, send, fields)
+                    await self._control.relay(scope, receive, send, fields)
                     return
                 await self._turn_away(send, 404, _NO_OAUTH if path.startswith(OAUTH_PATHS) else _NO_SUCH_PATH)
                 return
