@@ -21,13 +21,13 @@ import pytest
 from portway.host.app_config import AppConfig, UseLimits
 from portway.host.builds import build, build_commands, serve_object
 from portway.host.builds.build_error import BuildError
-from portway.host.builds.folder_source import FolderSource
 from portway.host.builds.recipe import read_recipe
 from portway.host.builds.wheel import running_wheel
 from portway.host.files import remove_tree
 from portway.host.paths import Paths, claim
 from portway.host.releases.release import Release
 from portway.host.sandbox.walls import raise_walls
+from portway.host.sources.folder_source import FolderSource
 from tests.host.log_writer import log_writer
 from tests.host.running_host import build_environment
 

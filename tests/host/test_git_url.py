@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from portway.host.builds.named_source import is_folder
-from portway.host.builds.source import SourceError
 from portway.host.git.remote_address import is_public, resolve
 from portway.host.git.remote_url import read_git_url, read_ref
+from portway.host.sources.named_source import is_folder
+from portway.host.sources.source import SourceError
 from tests.host.git_client import git
 from tests.host.git_upstream import Upstream, upstream
 from tests.host.running_host import Host, host

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from portway.host.builds.folder_source import FolderSource
-from portway.host.builds.named_source import named_source
-from portway.host.builds.source import SourceError, app_name
+from portway.host.sources.folder_source import FolderSource
+from portway.host.sources.named_source import named_source
+from portway.host.sources.source import SourceError, app_name
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ def command(path: Path, skip: bool, output: str) -> None:
     from portway.host.blueprint.checked_source import check_source
     from portway.host.blueprint.problems import BlueprintError
     from portway.host.builds.build_error import BuildError
-    from portway.host.builds.source import SourceError
+    from portway.host.sources.source import SourceError
 
     try:
         checked = check_source(path, skip=skip)

@@ -14,7 +14,7 @@ _SECONDS = 1800.0
 
 def _source(context: click.Context, argument: click.Parameter, value: str) -> str:
     """Return a source as the host finds it: a folder, which must exist, by its absolute path."""
-    from portway.host.builds.named_source import is_folder
+    from portway.host.sources.named_source import is_folder
 
     if not is_folder(value):
         return value

@@ -28,7 +28,7 @@ def command(folder: Path, kind: str, name: str | None, output: str) -> None:
     It has a tool, a resource and a prompt, tests, a render.yaml, and a .env with a new token for its callers. It runs
     alone, on Render and on this host. A file that exists is never overwritten.
     """
-    from portway.host.builds.source import SourceError, app_name
+    from portway.host.sources.source import SourceError, app_name
     from portway.host.templates.template import local_environment
 
     template = TEMPLATES[kind]

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from portway.exceptions import ToolError
-from portway.host.builds.folder_source import FolderSource
 from portway.host.console import never_wait_for_stderr, say
 from portway.host.gate_client import GateClient
 from portway.host.git.git_command import MISSING
@@ -36,6 +35,7 @@ from portway.host.sandbox.walls import FACTS, Walls, WallsError, raise_walls
 from portway.host.secrets.environments import Environments
 from portway.host.secrets.key_file import KeyFile, KeyFileError
 from portway.host.secrets.variables import Variables
+from portway.host.sources.folder_source import FolderSource
 from portway.host.store import Store, StoreError
 from portway.host.users import Users
 from portway.http.asgi import Application

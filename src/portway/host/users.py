@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from portway.auth.tokens import digest
-from portway.host.builds.source import SourceError, app_name
 from portway.host.new_token import new_token
+from portway.host.sources.source import SourceError, app_name
 from portway.host.store import Store, UserRecord
 
 Role = Literal["viewer", "deployer", "admin"]

@@ -10,7 +10,7 @@ from portway.host.blueprint.fields import ROOT
 from portway.host.blueprint.problems import BlueprintError, Problems
 from portway.host.blueprint.section_reader import Found, SectionReader, Values
 from portway.host.blueprint.yaml_tree import LARGEST_BYTES, read_tree
-from portway.host.builds.source import SourceError, app_name
+from portway.host.sources.source import SourceError, app_name
 from portway.host.variable_names import is_hosts_own
 
 FILES = ("render.yaml", "portway.yaml")

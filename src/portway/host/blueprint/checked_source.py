@@ -10,7 +10,7 @@ from portway.host.blueprint.document import Document, service_document
 from portway.host.builds.node_recipe import NodeRecipe
 from portway.host.builds.preflight import look_before
 from portway.host.builds.recipe import Recipe, read_recipe
-from portway.host.builds.source import app_folder, app_name
+from portway.host.sources.source import app_folder, app_name
 
 
 @dataclass(frozen=True, slots=True)

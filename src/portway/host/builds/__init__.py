@@ -1,1 +1,1 @@
-"""Sources and builds: from what an author hands over to the files of a release."""
+"""Builds: from a copied source to the files of a release."""

@@ -10,7 +10,7 @@ import msgspec
 
 from portway.host.app_config import AppConfig
 from portway.host.builds.build_error import BuildError
-from portway.host.builds.source_text import source_text
+from portway.host.sources.source_text import source_text
 
 Manager = Literal["npm", "pnpm", "yarn"]
 

@@ -18,8 +18,8 @@ from portway.host.builds.node_recipe import NodeRecipe
 from portway.host.builds.python_file import PythonFile, PythonFiles, Unreadable
 from portway.host.builds.python_recipe import PythonRecipe
 from portway.host.builds.recipe import Recipe
-from portway.host.builds.source_text import LARGEST, source_text
 from portway.host.releases.release import Release
+from portway.host.sources.source_text import LARGEST, source_text
 
 _MOST_WORDS = 50
 _RUNS = {"run", "run_async", "run_http_async", "run_streamable_http_async"}

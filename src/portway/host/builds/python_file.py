@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from portway.host.builds.source_text import LARGEST
+from portway.host.sources.source_text import LARGEST
 
 Kind = Literal["portway", "fastmcp", "mcp"]
 

@@ -13,7 +13,7 @@ from portway.host.builds.build_error import BuildError
 from portway.host.builds.plain_requirements import is_version
 from portway.host.builds.python_file import ServerObject
 from portway.host.builds.python_objects import FILES, find_object, split
-from portway.host.builds.source_text import source_text
+from portway.host.sources.source_text import source_text
 
 _BEGIN, _END = "# /// script", "# ///"  # of the comment block with the metadata of a script (PEP 723)
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from portway.host.builds.source import SourceError
-from portway.host.builds.source_rules import SKIPPED, refuse_large, refuse_link_out
 from portway.host.git.git_command import FULL, GitError, open_git
 from portway.host.git.repository import Repository, commit_id
+from portway.host.sources.source import SourceError
+from portway.host.sources.source_rules import SKIPPED, refuse_large, refuse_link_out
 
 _MOST_FILES = 50_000
 _LONGEST_PATH = 1024

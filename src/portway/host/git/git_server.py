@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 
-from portway.host.builds.source import SourceError, app_name
 from portway.host.git.cgi import CgiProgram, ClientLeft
 from portway.host.git.git_command import GitError, git_environment, refuse_old_git
 from portway.host.git.push import HookPipes, PushRefused, read_pushed, source_of
@@ -21,6 +20,7 @@ from portway.host.paths import Paths
 from portway.host.releases.deploy import Deployer
 from portway.host.releases.deploy_error import DeployError
 from portway.host.releases.source_apps import DeployOptions
+from portway.host.sources.source import SourceError, app_name
 from portway.host.store import Cause, Store, StoreError
 from portway.host.users import User, Users
 from portway.http.asgi import Receive, Scope, Send

@@ -10,12 +10,12 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from portway.host.builds.source import Source
 from portway.host.files import remove_tree
 from portway.host.git.commit_source import CommitSource
 from portway.host.git.git_command import GitError
 from portway.host.git.repository import BRANCHES, Repository
 from portway.host.paths import Paths
+from portway.host.sources.source import Source
 from portway.host.store import Store
 
 _LEFTOVERS = ("objects/incoming-*", "objects/tmp_objdir-*")  # quarantines: git leaves them when it is told to end

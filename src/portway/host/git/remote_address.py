@@ -5,8 +5,8 @@ import ipaddress
 import socket
 from ipaddress import IPv4Address, IPv6Address
 
-from portway.host.builds.source import SourceError
 from portway.host.git.remote_url import GitUrl
+from portway.host.sources.source import SourceError
 
 _SECONDS = 10.0
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")

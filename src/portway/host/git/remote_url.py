@@ -4,7 +4,7 @@ import ipaddress
 import re
 from dataclasses import dataclass
 
-from portway.host.builds.source import SourceError
+from portway.host.sources.source import SourceError
 
 _FORM = re.compile(r"(?:(?P<scheme>[a-z][a-z0-9+.-]*)://|(?=[^/@\s]+@[^/\s]+:))(?P<rest>.*)", re.IGNORECASE | re.DOTALL)
 _HELPER = re.compile(r"[A-Za-z0-9+.-]+::")  # git would run a program for what follows

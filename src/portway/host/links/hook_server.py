@@ -14,10 +14,10 @@ from urllib.parse import parse_qs
 
 import msgspec
 
-from portway.host.builds.source import SourceError
 from portway.host.git.remote_url import read_git_url, read_ref
 from portway.host.links.linker import Linker
 from portway.host.links.webhooks import BadHook, delivery_of, event_of, is_genuine, is_push, read_push
+from portway.host.sources.source import SourceError
 from portway.host.store import LinkRecord, Store
 from portway.http.asgi import Application, Receive, Scope, Send
 from portway.http.request_body import BodyTooLarge, ClientDisconnected, read_body

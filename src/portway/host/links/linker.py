@@ -19,7 +19,6 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from portway.host.builds.source import SourceError, app_name
 from portway.host.files import remove_tree
 from portway.host.git.commit_source import CommitSource
 from portway.host.git.git_command import GitError, run_git
@@ -35,6 +34,7 @@ from portway.host.releases.make_releases import Deployed
 from portway.host.releases.source_apps import DeployOptions
 from portway.host.releases.steps import Report
 from portway.host.secrets.variables import Owner, VariableError, Variables
+from portway.host.sources.source import SourceError, app_name
 from portway.host.store import Cause, LinkRecord, Store, StoreError
 
 _KEY, _SECRET = "KEY", "SECRET"  # names, below which they are encrypted

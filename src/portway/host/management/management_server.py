@@ -9,8 +9,6 @@ from portway.app import Server
 from portway.exceptions import SettingError, ToolError
 from portway.host.app_config import Access, ContractPolicy, Disk, RuntimeName
 from portway.host.blueprint.document import service_document
-from portway.host.builds.named_source import named_source
-from portway.host.builds.source import Source
 from portway.host.files import remove_tree
 from portway.host.git.remote import RemoteSource
 from portway.host.instances.instance_group import InstanceGroup
@@ -42,6 +40,8 @@ from portway.host.releases.release import Release
 from portway.host.releases.source_apps import DeployOptions
 from portway.host.releases.steps import Report
 from portway.host.secrets.redact import hide
+from portway.host.sources.named_source import named_source
+from portway.host.sources.source import Source
 from portway.host.store import AppRecord, Cause, Store, StoreError
 from portway.host.token_table import TokenChange
 from portway.host.users import Users

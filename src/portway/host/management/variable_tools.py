@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 from portway.app import Server
 from portway.exceptions import ToolError
-from portway.host.builds.source import SourceError, app_name
 from portway.host.instances.running_apps import RunningApps
 from portway.host.management.management_types import (
     AppRestart,
@@ -18,6 +17,7 @@ from portway.host.releases.deploy import Deployer
 from portway.host.releases.deploy_error import DeployError
 from portway.host.secrets.dotenv_file import read_dotenv
 from portway.host.secrets.variables import Owner, VariableError
+from portway.host.sources.source import SourceError, app_name
 from portway.host.store import Store, StoreError
 from portway.server.context import Context
 

@@ -22,8 +22,6 @@ from pathlib import Path
 
 from portway.host.app_config import Start
 from portway.host.blueprint.problems import BlueprintError
-from portway.host.builds.secret_scan import refuse_secrets
-from portway.host.builds.source import Source, SourceError
 from portway.host.files import remove_tree
 from portway.host.git.commit_source import CommitSource
 from portway.host.git.git_command import GitError
@@ -41,6 +39,8 @@ from portway.host.releases.steps import Report, Steps
 from portway.host.releases.turns import Turns
 from portway.host.secrets.environments import Environment, Environments
 from portway.host.secrets.variables import Owner, VariableError
+from portway.host.sources.secret_scan import refuse_secrets
+from portway.host.sources.source import Source, SourceError
 from portway.host.store import Cause, ReleaseRecord, Store, StoreError
 
 _MOST_NAMED = 10  # variables that the history of an app names for one change

@@ -9,12 +9,12 @@ import msgspec
 
 from portway.host.app_config import DEFAULT, AppConfig, EnvSource
 from portway.host.blueprint.blueprint import Blueprint, read_blueprint
-from portway.host.builds.source import Source, app_folder, app_name
 from portway.host.releases.deploy_error import DeployError
 from portway.host.releases.steps import Steps
 from portway.host.sandbox.walls import Walls, WallsError
 from portway.host.secrets.environments import Environment, Environments
 from portway.host.secrets.variables import Owner, VariableError
+from portway.host.sources.source import Source, app_folder, app_name
 from portway.host.store import A_DEPLOY, Cause, Store
 from portway.host.users import User, Users
 

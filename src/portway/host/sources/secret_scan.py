@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 
-from portway.host.builds.source import SourceError
+from portway.host.sources.source import SourceError
 
 _SHORTEST = 12  # shorter values are words of any source
 _LARGEST_FILE = 1024 * 1024

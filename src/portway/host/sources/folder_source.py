@@ -6,9 +6,9 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from portway.host.builds.git_variables import git_variables
-from portway.host.builds.source import SourceError
-from portway.host.builds.source_rules import SKIPPED, refuse_large, refuse_link_out
+from portway.host.sources.git_variables import git_variables
+from portway.host.sources.source import SourceError
+from portway.host.sources.source_rules import SKIPPED, refuse_large, refuse_link_out
 
 _GIT_SECONDS = 10.0
 

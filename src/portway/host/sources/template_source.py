@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from portway.host.builds.source import SourceError, app_name
+from portway.host.sources.source import SourceError, app_name
 from portway.host.templates.template import TEMPLATES
 
 

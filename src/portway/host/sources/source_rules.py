@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from portway.host.builds.source import SourceError
+from portway.host.sources.source import SourceError
 
 SKIPPED = frozenset(
     (

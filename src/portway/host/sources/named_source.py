@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from portway.host.builds.folder_source import FolderSource
-from portway.host.builds.source import Source
-from portway.host.builds.template_source import TemplateSource
 from portway.host.git.remote import RemoteSource
 from portway.host.git.remote_url import is_git_url
+from portway.host.sources.folder_source import FolderSource
+from portway.host.sources.source import Source
+from portway.host.sources.template_source import TemplateSource
 
 _TEMPLATE = "template:"
 
