@@ -20,14 +20,13 @@ import fcntl
 import os
 import resource
 import signal
-import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from portway.host.child_probes import BellProbe, HttpProbe, Probe
+from portway.host.child_probes import Probe
+from portway.host.children import control, gate, log_writer
 from portway.host.console import say
 from portway.host.paths import Paths
 from portway.host.processes import children, end_strays, exit_in_words
@@ -36,7 +35,6 @@ from portway.http.bind import Bind, ListenError
 FAILED = 3
 """Control's exit status when it must not be started again; it has printed why."""
 
-_CHILDREN = ("gate", "control", "logs")  # in the order in which they are stopped
 _DESCRIPTORS = 8704  # the gate's connections, each with one to an instance
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -78,16 +76,21 @@ class Launcher:
             self._listener = Bind(port=port).open()
         except ListenError as error:
             raise LaunchError(str(error)) from None
-        self._domain = domain
-        self._key_file = key_file
-        self._folders = folders
-        self._rules = rules
-        self._output = output
-        self._url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        arguments = ["--url", url, "--domain", domain, "--key-file", str(key_file), *rules]
+        announcing = [f"--announce={output}", *(word for folder in folders for word in ("--deploy", str(folder)))]
+        self._kinds = {  # in the order in which they are stopped
+            child.name: child
+            for child in (
+                gate(paths, self._listener, key_file),
+                control(paths, self._lock, self._lifeline, arguments, announcing),
+                log_writer(paths, self._lock),
+            )
+        }
         self._children: dict[int, str] = {}
         self._probes: dict[str, Probe] = {}
         self._started: dict[str, float] = {}
-        self._short_runs = dict.fromkeys(_CHILDREN, 0)
+        self._short_runs = dict.fromkeys(self._kinds, 0)
         self._begun = time.monotonic()
         self._waiting: dict[str, float] = {}
         self._next_tick = 0.0
@@ -106,7 +109,7 @@ class Launcher:
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)
         self._paths.announced.unlink(missing_ok=True)
         _raise_descriptor_limit()
-        for name in _CHILDREN:
+        for name in self._kinds:
             self._start(name)
         while self._children or self._waiting:
             found = signal.sigtimedwait(signals, _TICK_SECONDS)
@@ -123,13 +126,6 @@ class Launcher:
         self._paths.forget_run()
         return self._code
 
-    def _probe(self, name: str, pid: int) -> Probe:
-        if name == "logs":
-            return BellProbe(pid, self._paths.log_pipes)
-        if name == "control":
-            return HttpProbe(pid, socket.AF_UNIX, str(self._paths.control_socket), "/health")
-        return HttpProbe(pid, socket.AF_INET, self._listener.getsockname(), "/_portway/health")
-
     def _end_silent(self) -> None:
         """Kill each child that hangs, so that it is started again, and one that does not stop in time."""
         if self._stopping and time.monotonic() - self._ending_since >= _STOP_SECONDS:
@@ -140,30 +136,17 @@ class Launcher:
                 os.kill(pid, signal.SIGKILL)
 
     def _start(self, name: str) -> None:
+        kind = self._kinds[name]
         self._started[name] = time.monotonic()
-        arguments = ["--data", str(self._paths.data)]
-        kept = [self._lock]
-        if name == "gate":
-            kept = [self._listener.fileno()]
-            arguments += ["--fd", str(kept[0]), "--key-file", str(self._key_file)]
-        elif name == "control":
-            kept.append(self._lifeline)
-            arguments += ["--url", self._url, "--domain", self._domain, "--lifeline", str(self._lifeline)]
-            arguments += ["--key-file", str(self._key_file), *self._rules]
-        if name == "control" and not self._paths.announced.exists():
-            arguments += [
-                f"--announce={self._output}",
-                *(argument for folder in self._folders for argument in ("--deploy", str(folder))),
-            ]
         child = subprocess.Popen(
-            [sys.executable, "-m", f"portway.host.{name}", *arguments],
+            kind.command(),
             stdin=subprocess.DEVNULL,
-            pass_fds=kept,
+            pass_fds=kind.kept,
             process_group=0,  # a terminal's Ctrl-C goes to the launcher alone, which stops them in order
             preexec_fn=_ends_with(os.getpid()),  # noqa: PLW1509  # this process has one thread
         )
         self._children[child.pid] = name
-        self._probes[name] = self._probe(name, child.pid)
+        self._probes[name] = kind.probe(child.pid)
         child.returncode = 0  # reaped by waitpid above, never by Popen
 
     def _reap(self) -> None:
@@ -181,12 +164,13 @@ class Launcher:
     def _stop(self) -> None:
         """Stop the gate, which lets its calls end; control and the instances follow when it has ended.
 
-        The second time, end everything at once: a second SIGTERM does that to the gate, SIGINT to control.
+        The second time, end everything at once.
         """
         if self._stopping:
             if time.monotonic() - self._stopped_at >= _ONE_STOP_SECONDS:
-                self._send("gate", signal.SIGTERM)
-                self._send("control", signal.SIGINT)
+                for kind in self._kinds.values():
+                    if kind.end is not None:
+                        self._send(kind.name, kind.end)
             return
         self._stopping, self._stopped_at = True, time.monotonic()
         self._waiting.clear()
@@ -194,10 +178,11 @@ class Launcher:
 
     def _stop_next(self) -> None:
         """Stop the first remaining child. The log writer comes last, so its pipes have no writers by then."""
-        left = next((name for name in _CHILDREN if name in self._children.values()), "")
+        left = next((name for name in self._kinds if name in self._children.values()), "")
         if left != self._ending:  # a second signal would end it at once
             self._ending, self._ending_since = left, time.monotonic()
-            self._send(left, signal.SIGINT if left == "logs" else signal.SIGTERM)
+            if left:
+                self._send(left, self._kinds[left].stop)
 
     def _send(self, name: str, number: signal.Signals) -> None:
         for pid, child in self._children.items():
@@ -243,7 +228,7 @@ def _raise_descriptor_limit() -> None:
 
 
 def _end_orphans() -> None:
-    """Kill the daemons that apps left behind: they are our children, without being one of the three."""
+    """Kill the daemons that apps left behind: they are our children, without being one of its children."""
     while pids := children(os.getpid()):
         for pid in pids:
             os.kill(pid, signal.SIGKILL)

@@ -1,0 +1,65 @@
+"""The launcher's children: for each, how it is started, probed and stopped."""
+
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from portway.host.child_probes import BellProbe, HttpProbe, Probe
+from portway.host.paths import Paths
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """One child of the launcher.
+
+    `command` is asked at each start, `probe` with the process id of each start. `kept` are descriptors that the child
+    inherits. `stop` lets it finish its work; `end` ends it at once, None where `stop` does.
+    """
+
+    name: str
+    command: Callable[[], list[str]]
+    probe: Callable[[int], Probe]
+    kept: tuple[int, ...] = ()
+    stop: signal.Signals = signal.SIGTERM
+    end: signal.Signals | None = None
+
+
+def gate(paths: Paths, listener: socket.socket, key_file: Path) -> Child:
+    """Describe the gate, which serves the clients that connect to `listener`."""
+    descriptor = listener.fileno()
+    command = [*_module("gate", paths), "--fd", str(descriptor), "--key-file", str(key_file)]
+    return Child(
+        "gate",
+        lambda: command,
+        lambda pid: HttpProbe(pid, listener.family, listener.getsockname(), "/_portway/health"),
+        kept=(descriptor,),
+        end=signal.SIGTERM,  # a second one
+    )
+
+
+def control(paths: Paths, lock: int, lifeline: int, arguments: list[str], announcing: list[str]) -> Child:
+    """Describe control. Until it has printed the ready line, it gets the arguments `announcing` too.
+
+    It inherits the `lock` of the data directory and the `lifeline`, the pipe that instances read.
+    """
+    command = [*_module("control", paths), "--lifeline", str(lifeline), *arguments]
+    return Child(
+        "control",
+        lambda: command if paths.announced.exists() else command + announcing,
+        lambda pid: HttpProbe(pid, socket.AF_UNIX, str(paths.control_socket), "/health"),
+        kept=(lock, lifeline),
+        end=signal.SIGINT,
+    )
+
+
+def log_writer(paths: Paths, lock: int) -> Child:
+    """Describe the log writer. It inherits the `lock` of the data directory."""
+    command = _module("logs", paths)
+    return Child("logs", lambda: command, lambda pid: BellProbe(pid, paths.log_pipes), kept=(lock,), stop=signal.SIGINT)
+
+
+def _module(name: str, paths: Paths) -> list[str]:
+    return [sys.executable, "-m", f"portway.host.{name}", "--data", str(paths.data)]
