@@ -19,6 +19,7 @@ from tests.support import ROOT
 
 SOURCE = ROOT / "src" / "portway"
 PAGES = [ROOT / "docs" / "troubleshooting.md", *sorted((ROOT / "docs").glob("errors-*.md"))]
+OTHER_PAGES = sorted(set((ROOT / "docs").glob("*.md")) - set(PAGES))  # whose errors stand below a heading "Errors"
 SENDERS = {
     *("refuse", "_answer", "Refusal"),  # replies of the listener and the transport
     *("fail", "_end", "_show", "_say", "say", "_abandon"),  # ends of connections, of servers and of instances
@@ -153,7 +154,9 @@ def errors() -> list[Error]:
 
 def documented() -> list[str]:
     """Return the error texts of the pages: the first cells of their tables, as code."""
-    rows = [match for page in PAGES for match in _ROW.finditer(page.read_text())]
+    texts = [page.read_text() for page in PAGES]
+    texts += [page.read_text().partition("\n## Errors\n")[2] for page in OTHER_PAGES]
+    rows = [match for text in texts for match in _ROW.finditer(text)]
     return [match[2].replace("\\|", "|") for match in rows]
 
 

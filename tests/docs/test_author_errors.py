@@ -1,4 +1,4 @@
-"""The errors of docs/errors-author.md and docs/errors-schemas.md, each provoked by a few lines of a server."""
+"""The errors of docs/errors-author.md, errors-asking.md and resources.md, each provoked by a few lines of a server."""
 
 from __future__ import annotations
 
