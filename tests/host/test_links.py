@@ -337,6 +337,7 @@ def test_what_cannot_be_linked_is_refused_and_nothing_is_kept(
         ),
         (AppConfig(build_filter=BuildFilter([], ["docs/**"])), "", ["docs/a/b"], "buildFilter leaves out all that"),
         (AppConfig(build_filter=BuildFilter(["**"], ["**/*.md"])), "", ["a.md", "b/c.md", "x.py"], None),
+        (AppConfig(build_filter=BuildFilter(["**/a/" * 40 + "z"])), "", ["a/" * 400 + "b"], "buildFilter leaves out"),
     ],
 )
 def test_message_blueprint_and_changed_files_say_whether_a_commit_is_deployed(

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from fnmatch import fnmatchcase
 
 from portway.host.app_config import AppConfig
 
@@ -33,11 +34,15 @@ def objection(config: AppConfig, message: str, changed: Iterable[str] | None) ->
 
 
 def _matches(path: str, patterns: Iterable[str]) -> bool:
-    return any(re.fullmatch(_expression(pattern), path, re.DOTALL) for pattern in patterns)
+    return any(_matches_glob(path.split("/"), pattern.strip("/").split("/")) for pattern in patterns)
 
 
-def _expression(pattern: str) -> str:
-    """Return a glob as a regular expression: `*` and `?` match within a folder, `**` over folders."""
-    parts = re.split(r"(\*\*/|\*\*|\*|\?)", pattern.strip("/"))
-    meant = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-    return "".join(meant.get(part, re.escape(part)) for part in parts)
+def _matches_glob(names: list[str], pattern: list[str]) -> bool:
+    """Return whether a path matches a glob: `**` stands for any folders and files, the others for one name each."""
+    ends = {0}  # after how many names what is read of the pattern may end
+    for part in pattern:
+        if part == "**":
+            ends = set(range(min(ends, default=len(names) + 1), len(names) + 1))
+        else:
+            ends = {end + 1 for end in ends if end < len(names) and fnmatchcase(names[end], part)}
+    return len(names) in ends
