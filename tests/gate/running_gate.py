@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from portway.auth.tokens import digest
 from portway.host import routing_table
 from portway.host.gate.__main__ import Gate
+from portway.host.gate.trusted_proxies import TrustedProxies
 from portway.host.paths import Paths, run_directory
 from portway.host.token_table import Token, TokenWriter
 from portway.http.http_client import HttpClient, Response
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
+ANY_PORT = Bind(port=0)
 JSON = (b"content-type", b"application/json")
 META = {"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}}
 
@@ -181,12 +183,11 @@ def prepare(directory: Path, addresses: list[str], *, foreign: bool = False, **l
 
 
 @asynccontextmanager
-async def running(paths: Paths) -> AsyncIterator[Rig]:
-    """A gate on a prepared data directory."""
-    stop, ready, gate = asyncio.Event(), asyncio.get_running_loop().create_future(), Gate(paths)
-    serving = asyncio.create_task(
-        serve(gate, Bind(port=0), Limits(shutdown_seconds=2), on_ready=ready.set_result, stop=stop)
-    )
+async def running(paths: Paths, *proxies: str, bind: Bind = ANY_PORT) -> AsyncIterator[Rig]:
+    """A gate on a prepared data directory, which believes the `proxies`."""
+    gate = Gate(paths, proxies=TrustedProxies(proxies) if proxies else None)
+    stop, ready = asyncio.Event(), asyncio.get_running_loop().create_future()
+    serving = asyncio.create_task(serve(gate, bind, Limits(shutdown_seconds=2), on_ready=ready.set_result, stop=stop))
     url = await ready
     client = HttpClient(url)
     try:
@@ -199,7 +200,13 @@ async def running(paths: Paths) -> AsyncIterator[Rig]:
 
 @asynccontextmanager
 async def rig(
-    directory: Path, *upstreams: Upstream, addresses: tuple[str, ...] = (), foreign: bool = False, **limits: int
+    directory: Path,
+    *upstreams: Upstream,
+    addresses: tuple[str, ...] = (),
+    foreign: bool = False,
+    proxies: tuple[str, ...] = (),
+    bind: Bind = ANY_PORT,
+    **limits: int,
 ) -> AsyncIterator[Rig]:
     async with AsyncExitStack() as stack:
         for upstream in upstreams:
@@ -209,4 +216,4 @@ async def rig(
             upstream.address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         all_addresses = [*(upstream.address for upstream in upstreams), *addresses]
         paths = prepare(directory, all_addresses, foreign=foreign, **limits)
-        yield await stack.enter_async_context(running(paths))
+        yield await stack.enter_async_context(running(paths, *proxies, bind=bind))

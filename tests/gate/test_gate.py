@@ -131,7 +131,15 @@ def test_credentials_end_at_the_gate_and_only_the_gate_says_who_calls(tmp_path: 
 
 
 HOP = ("keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer", "upgrade")
-ENDS_HERE = ("cookie", "expect", "forwarded", "portway-any", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+ENDS_HERE = (
+    "cookie",
+    "expect",
+    "forwarded",
+    "portway-any",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-prefix",
+)
 
 
 def test_an_instance_gets_no_header_of_the_connection_or_of_another_proxy(tmp_path: Path) -> None:

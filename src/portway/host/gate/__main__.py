@@ -1,4 +1,4 @@
-"""The gate process: `python -m portway.host.gate --data DIR (--fd N | --port P) [--key-file FILE]`.
+"""The gate process: `python -m portway.host.gate --data DIR (--fd N | --port P)`, with `--key-file`, `--behind-proxy`.
 
 `portway up` starts it.
 
@@ -23,6 +23,7 @@ from portway.host.gate.gate_app import GateApp
 from portway.host.gate.metrics import Metrics
 from portway.host.gate.routing import Routes
 from portway.host.gate.session_records import SessionRecords
+from portway.host.gate.trusted_proxies import TrustedProxies
 from portway.host.gate.upstream_tokens import UpstreamTokens
 from portway.host.paths import Paths, locate
 from portway.host.secrets.key_file import KeyFile
@@ -39,11 +40,12 @@ _OTHER_DESCRIPTORS = 28  # sockets and files of the gate's own, control's reques
 class Gate:
     """What the HTTP server of the process serves: the gate app, and what starts and stops with the process."""
 
-    def __init__(self, paths: Paths, key_file: KeyFile | None = None) -> None:
+    def __init__(self, paths: Paths, key_file: KeyFile | None = None, proxies: TrustedProxies | None = None) -> None:
         """Read the secret and what is known of sessions, and open the call record.
 
-        Raises OSError when the data directory cannot be read.
+        `proxies` are those in front of the gate. Raises OSError when the data directory cannot be read.
         """
+        self._proxies = proxies
         self._routes = routes = Routes(UpstreamTokens(key_file))
         secret = paths.secret.read_bytes()
         self._record = CallRecord(paths.calls, secret)
@@ -55,6 +57,8 @@ class Gate:
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Pass a request on without a coroutine of its own."""
+        if self._proxies is not None:
+            self._proxies.believe(scope)
         return self._app(scope, receive, send)
 
     @contextlib.asynccontextmanager
@@ -86,6 +90,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m portway.host.gate", description="The gate of a Portway host.")
     parser.add_argument("--data", required=True, help="the host's data directory")
     parser.add_argument("--key-file", type=Path, help="the file with the key of the apps' variables")
+    parser.add_argument(
+        "--behind-proxy",
+        action="append",
+        metavar="NETWORK",
+        help="believe the X-Forwarded headers of a proxy there: a CIDR, or `unix` for a Unix socket",
+    )
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--fd", type=int, help="an inherited descriptor of a bound socket")
     where.add_argument("--port", type=int, help="a port of 127.0.0.1 to listen on")
@@ -94,7 +104,8 @@ def main() -> int:
     log_config.configure()
     paths = locate(options.data)
     try:
-        gate = Gate(paths, KeyFile(options.key_file) if options.key_file else None)
+        proxies = TrustedProxies(options.behind_proxy) if options.behind_proxy else None
+        gate = Gate(paths, KeyFile(options.key_file) if options.key_file else None, proxies)
         gc.freeze()  # objects made until here live as long as the process
         gc.set_threshold(10_000)  # the default would collect about every ten calls
         bind = Bind(fd=options.fd) if options.fd is not None else Bind(port=options.port)

@@ -13,10 +13,8 @@ _HOP = frozenset(
     b"upgrade content-length".split()
 )
 # Never sent to an instance: the caller's credentials, and headers that only the gate may set.
-_ENDS_HERE = _HOP | frozenset(
-    b"authorization cookie host expect forwarded x-forwarded-for x-forwarded-host x-forwarded-proto x-real-ip "
-    b"x-request-id".split()
-)
+_ENDS_HERE = _HOP | frozenset(b"authorization cookie host expect forwarded x-real-ip x-request-id".split())
+_ENDS_HERE_TOO = (b"portway-", b"x-forwarded-")  # what a name begins with
 _STAYS_THERE = _HOP | frozenset((b"set-cookie", b"x-request-id", b"server", b"date"))
 _CREDENTIALS = (b"authorization", b"cookie")
 # All apps share the origin of their MCP endpoints, so only the headers of the protocol pass there.
@@ -29,7 +27,7 @@ class _Passes(dict[bytes, bool]):
     """Whether a request header is passed on, by its name; remembers the answer for a bounded number of names."""
 
     def __missing__(self, name: bytes) -> bool:
-        passes = name not in _ENDS_HERE and not name.startswith(b"portway-")
+        passes = name not in _ENDS_HERE and not name.startswith(_ENDS_HERE_TOO)
         if len(self) < _KNOWN_NAMES:
             self[name] = passes
         return passes
