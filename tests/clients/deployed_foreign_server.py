@@ -1,4 +1,8 @@
-"""The tools of `deployed_server.py`, by FastMCP with an event store, from which its clients resume streams."""
+"""The tools of `deployed_server.py`, by FastMCP with an event store, from which its legacy clients resume streams.
+
+Of FastMCP 4, modern clients get what its documents say: a tool asks by what it returns, and `subscriptions/listen` is
+the handler of the SDK below it, as its own server refuses that method.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ from fastmcp.server.event_store import EventStore
 from pydantic import BaseModel
 
 server = FastMCP("deployed")
+MODERN = "2026-07-28"
 NEVER = asyncio.Event()
 RELEASE = os.environ["PORTWAY_RELEASE"]
 
@@ -27,10 +32,22 @@ async def lasts(seconds: float) -> None:
 
 
 @server.tool()
-async def confirm(city: str, ctx: Context) -> str:
-    """Ask."""
+async def confirm(city: str, ctx: Context) -> Any:
+    """Ask: a legacy client during the call, a modern one by the result."""
+    context: Any = ctx.request_context
+    if getattr(context, "protocol_version", "") == MODERN:
+        return ask_by_result(city, ctx)
     answer: Any = await ctx.elicit("Are you sure?", response_type=Sure)
     return f"{city}: {answer.data.sure}"
+
+
+def ask_by_result(city: str, ctx: Any) -> Any:
+    from mcp import types
+
+    if ctx.input_responses:
+        return f"{city}: {ctx.input_responses['sure'].content['sure']}"
+    form = types.ElicitRequestFormParams(message="Are you sure?", requested_schema=Sure.model_json_schema())
+    return types.InputRequiredResult(input_requests={"sure": types.ElicitRequest(params=form)})
 
 
 @server.tool()
@@ -72,11 +89,14 @@ if hasattr(low, "subscribe_resource"):
 
 else:
     from mcp import types
+    from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler
 
     async def on_subscribe_4(_: object, params: Any) -> types.EmptyResult:
         return types.EmptyResult()
 
     low.add_request_handler("resources/subscribe", types.SubscribeRequestParams, on_subscribe_4)
+    listening = ListenHandler(InMemorySubscriptionBus())
+    low.add_request_handler("subscriptions/listen", types.SubscriptionsListenRequestParams, listening)
 
 app = server.http_app(event_store=EventStore(), retry_interval=50)
 uvicorn.run(app, host="127.0.0.1", port=int(os.environ["PORT"]), timeout_graceful_shutdown=5, log_level="warning")
