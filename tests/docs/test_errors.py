@@ -63,7 +63,6 @@ UNPROVOKED = {
     "… was running but is restarted: …": "an instance that hangs just as control comes back",
     "git on this host is too old to fetch safely: install 2.37 or later": "an older git",
     "… is larger than … MB with its history: make it smaller": "256 MB",
-    "The hook did not arrive in time.": "takes half a minute",
     "… was not fetched within … s: try again, or make it smaller": "takes twenty seconds",
     "the deploy was cancelled": "its asker has left, and is not told",
 }

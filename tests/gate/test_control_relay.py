@@ -60,7 +60,9 @@ def test_the_bodies_of_a_push_pass_as_they_arrive_with_its_credentials_only(tmp_
             head = await asked.readuntil(b"\r\n\r\n")
             assert head.startswith(b"POST /weather.git/git-receive-pack HTTP/1.1\r\n")
             names = {line.partition(b":")[0] for line in head.splitlines()[1:-1]}
-            assert names == {b"host", b"authorization", b"content-type", b"git-protocol", b"transfer-encoding"}
+            passed = {b"host", b"authorization", b"content-type", b"git-protocol", b"transfer-encoding"}
+            assert names == passed | {b"x-forwarded-for"}
+            assert b"x-forwarded-for: 127.0.0.1\r\n" in head
             assert await asked.readuntil(b"first\r\n") == b"5\r\nfirst\r\n"
             answers.write(
                 b"HTTP/1.1 200 OK\r\ncontent-type: x/y\r\nset-cookie: a=b\r\ntransfer-encoding: chunked\r\n\r\n"

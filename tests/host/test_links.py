@@ -6,11 +6,13 @@ import hashlib
 import hmac
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 from urllib.request import Request, urlopen
 
 import pytest
@@ -223,10 +225,34 @@ def test_a_webhook_that_is_forged_malformed_foreign_or_replayed_changes_nothing(
         found = linked.send(linked.github(delivery, sent), sent)
         assert found[0] == status
         assert found[1].startswith(answer)
-    assert linked.send({}, b"x" * (5 * 2**20 + 1)) == (413, "A hook has at most 5 MB.\n")
+    assert linked.send(other, b"x" * (5 * 2**20 + 1)) == (413, "A hook has at most 5 MB.\n")
     assert linked.send(signed, body, method="PUT") == (405, "A webhook is a POST.\n")
     assert linked.send(signed, body, linked.made["webhook"] + "-not")[0] == 401
     assert linked.releases()[0]["release"] == first
+
+
+@pytest.mark.slow
+def test_slow_hooks_of_one_address_keep_no_other_from_being_heard(running: Host, elsewhere: Upstream) -> None:
+    linked = link(running, elsewhere, "heard")
+    webhook = urlsplit(linked.made["webhook"])
+    body = github_push("acme/heard", "refs/heads/other")
+    signed = {"Content-Type": "application/json"} | linked.github("h-1", body)
+    with ExitStack() as stack:
+
+        def send(address: str, sent: bytes | None, headers: dict[str, str]) -> HTTPConnection:
+            assert webhook.hostname
+            connection = HTTPConnection(webhook.hostname, webhook.port, timeout=20, source_address=(address, 0))
+            stack.callback(connection.close)
+            connection.request("POST", webhook.path, sent, headers)
+            return connection
+
+        slow = [send("127.0.0.1", b"{", signed | {"Content-Length": "2"}) for _ in range(16)]
+        answers = [send("127.0.0.1", None, {"Content-Length": "9"}).getresponse().status for _ in range(20)]
+        assert set(answers) == {401}, "nothing is read of what has no signature"
+        busy = b"The host reads as many hooks as it can: try again in a moment.\n"
+        eventually(lambda: send("127.0.0.1", body, signed).getresponse().read() == busy)
+        assert send("127.0.0.2", body, signed).getresponse().status == 200
+        assert slow[0].getresponse().read() == b"The hook did not arrive in time.\n"
 
 
 def test_a_deploy_hook_deploys_and_a_wrong_key_is_refused(running: Host, elsewhere: Upstream) -> None:

@@ -7,12 +7,13 @@ from pathlib import Path
 
 from portway.http.asgi import Headers, Receive, Scope, Send
 from portway.http.http_client import HttpClient, UpstreamError
+from portway.http.places import Places
 from portway.http.response import cut_short, send_bytes
 
 RELAYED = re.compile(
     r"/[A-Za-z0-9._-]{1,64}\.git/(?:info/refs|git-upload-pack|git-receive-pack)|/_portway/hooks/[a-z0-9-]{1,40}"
 )
-_AT_ONCE = 64  # requests; control has limits of its own
+_AT_ONCE = 64  # requests; up to twice as many when no address has more than its share. Control has limits of its own
 _PASSED = (
     *(b"authorization", b"content-type", b"content-encoding", b"git-protocol"),
     *(b"x-hub-signature-256", b"x-github-event", b"x-github-delivery"),
@@ -31,23 +32,27 @@ class ControlRelay:
 
     def __init__(self, socket: Path) -> None:
         self._client = HttpClient(f"unix:{socket}", "control")
-        self._taken = 0
+        self._places = Places()
 
     async def relay(self, scope: Scope, receive: Receive, send: Send, fields: Mapping[bytes, bytes]) -> None:
         """Answer one request, whose path matches `RELAYED`."""
-        if self._taken >= _AT_ONCE:
-            await send_bytes(send, 503, _BUSY, [_TEXT, _RETRY])
-            return
-        self._taken += 1
+        address = "" if scope["client"] is None else scope["client"][0]
+        self._places.take(address)
         try:
-            await self._exchange(scope, receive, send, fields)
+            if self._places.admits(address, _AT_ONCE):
+                await self._exchange(scope, receive, send, fields, address)
+            else:
+                await send_bytes(send, 503, _BUSY, [_TEXT, _RETRY])
         finally:
-            self._taken -= 1
+            self._places.give(address)
 
-    async def _exchange(self, scope: Scope, receive: Receive, send: Send, fields: Mapping[bytes, bytes]) -> None:
+    async def _exchange(
+        self, scope: Scope, receive: Receive, send: Send, fields: Mapping[bytes, bytes], address: str
+    ) -> None:
         query = scope["query_string"].decode("ascii")
         target = f"{scope['path']}?{query}" if query else scope["path"]
         headers: Headers = [(name, fields[name]) for name in _PASSED if name in fields]
+        headers.append((b"x-forwarded-for", address.encode()))
         try:
             upload = await self._client.upload(scope["method"], target, headers)
         except UpstreamError:
