@@ -51,8 +51,12 @@ _NEEDED = ("alembic", "dotenv", "ruamel", "sqlalchemy", "uv")
     is_flag=True,
     help="Fetch git repositories also from this machine and its network.",
 )
+@click.option("--install", is_flag=True, help="Write systemd units that run the host so, instead of running it.")
+@click.option("--system", is_flag=True, help="With --install: units that start with the machine. Needs root.")
 @output_option
+@click.pass_context
 def command(
+    context: click.Context,
     folders: tuple[Path, ...],
     port: int,
     data: str | None,
@@ -61,6 +65,8 @@ def command(
     required: list[str],
     trust_all_apps: bool,
     private_sources: bool,
+    install: bool,
+    system: bool,
     output: str,
 ) -> None:
     """Run the host until Ctrl-C, with each folder PATH deployed at the start.
@@ -75,6 +81,9 @@ def command(
 
     if sys.platform != "linux":
         raise click.ClickException("the host runs on Linux; `portway run` serves one server anywhere")
+    if install or system:
+        _install(context, for_system=system)
+        return
     open_standard_descriptors()
     os.umask(0o077)  # for every file that this process and its children make
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
@@ -89,6 +98,14 @@ def command(
     except (PathError, LaunchError) as error:
         raise click.ClickException(str(error)) from None
     raise SystemExit(launcher.run())
+
+
+def _install(context: click.Context, *, for_system: bool) -> None:
+    from portway.cli.install import install
+
+    if not context.params["install"]:
+        raise click.UsageError("--system goes with --install")
+    install(context, for_system=for_system)
 
 
 def _walls(value: str) -> list[str]:

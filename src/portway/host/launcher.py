@@ -30,6 +30,7 @@ from portway.host.children import control, gate, log_writer
 from portway.host.console import say
 from portway.host.paths import Paths
 from portway.host.processes import children, end_strays, exit_in_words
+from portway.host.systemd import notify, take_sockets
 from portway.http.bind import Bind, ListenError
 
 FAILED = 3
@@ -72,8 +73,11 @@ class Launcher:
         self._lock = _lock(paths)
         # Instances read this pipe. Only the launcher can write to it, so it closes however the launcher ends.
         self._lifeline, self._held = os.pipe()
+        inherited = take_sockets()
+        if len(inherited) > 1:
+            raise LaunchError(f"systemd has opened {len(inherited)} sockets: leave one ListenStream= in portway.socket")
         try:
-            self._listener = Bind(port=port).open()
+            self._listener = (Bind(fd=inherited[0]) if inherited else Bind(port=port)).open()
         except ListenError as error:
             raise LaunchError(str(error)) from None
         url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
@@ -94,6 +98,7 @@ class Launcher:
         self._begun = time.monotonic()
         self._waiting: dict[str, float] = {}
         self._next_tick = 0.0
+        self._is_ready = False
         self._stopping, self._stopped_at = False, 0.0
         self._ending, self._ending_since = "", 0.0
         self._code = 0
@@ -121,6 +126,7 @@ class Launcher:
                 self._next_tick = time.monotonic() + _TICK_SECONDS
                 self._start_due()
                 self._end_silent()
+                self._tell_ready()
         if not had_children:
             _end_orphans()
         self._paths.forget_run()
@@ -134,6 +140,11 @@ class Launcher:
             if not self._stopping and self._probes[name].look():
                 _say(f"{name} no longer answers")
                 os.kill(pid, signal.SIGKILL)
+
+    def _tell_ready(self) -> None:
+        if not self._is_ready and not self._stopping and self._paths.announced.exists():
+            self._is_ready = True
+            notify("READY=1")
 
     def _start(self, name: str) -> None:
         kind = self._kinds[name]
@@ -173,6 +184,7 @@ class Launcher:
                         self._send(kind.name, kind.end)
             return
         self._stopping, self._stopped_at = True, time.monotonic()
+        notify("STOPPING=1")
         self._waiting.clear()
         self._stop_next()
 

@@ -238,7 +238,7 @@ def claim(data: str | Path | None = None) -> Paths:
 
     Raises `PathError`.
     """
-    directory = _resolve(data)
+    directory = data_directory(data)
     paths = Paths(directory, run_directory(directory))
     paths.prepare()
     os.utime(paths.run)  # so that no other host takes it for one that was left
@@ -251,7 +251,7 @@ def locate(data: str | Path | None = None) -> Paths:
 
     Raises `PathError` when there is no default.
     """
-    directory = _resolve(data)
+    directory = data_directory(data)
     link = directory / "run"
     if link.is_symlink() and link.readlink().name == _run_name(directory):  # in a copied directory it leads elsewhere
         return Paths(directory, link.readlink())
@@ -272,7 +272,8 @@ def _run_name(data: Path) -> str:
     return hashlib.sha256(os.fsencode(data)).hexdigest()[:8]
 
 
-def _resolve(data: str | Path | None) -> Path:
+def data_directory(data: str | Path | None) -> Path:
+    """Return the absolute path of `data`, or of `default_data()`. Raises `PathError` when there is no default."""
     try:
         return (Path(data) if data else default_data()).expanduser().resolve()
     except RuntimeError:  # no HOME and no entry in the list of users

@@ -1,0 +1,110 @@
+"""`portway up --install`: write the systemd units that run the host as it is called here."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from click.core import ParameterSource
+
+from portway.cli.options import print_json
+
+if TYPE_CHECKING:
+    from portway.host.systemd_units import Units
+
+_HERE = {"data", "install", "key_file", "output", "system"}  # what the units say otherwise
+
+
+def install(context: click.Context, *, for_system: bool) -> None:
+    """Write the units for the command of `context`, and print how to start them."""
+    from portway.host.paths import PathError, data_directory
+    from portway.host.systemd_units import STATE, system_units, user_units
+
+    data, key_file = context.params["data"], context.params["key_file"]
+    if context.params["port"] == 0:
+        raise click.UsageError("--install needs a fixed port: give --port")
+    try:
+        directory = STATE if for_system and data is None else data_directory(data)
+    except PathError as error:
+        raise click.ClickException(str(error)) from None
+    key = None if key_file is None else os.path.abspath(key_file)
+    command = [sys.executable, "-m", "portway", "up", *_words(context), "--data", str(directory)]
+    if unprintable := next((word for word in (*command, key or "") if not word.isprintable()), None):
+        raise click.ClickException(f"{unprintable!r} contains a line break or another character that no unit can hold")
+    if for_system:
+        _require_readable()
+        units = system_units(command, directory, context.params["port"], key)
+    else:
+        _require_port(context.params["port"])
+        base = os.environ.get("XDG_CONFIG_HOME")
+        folder = (Path(base) if base else Path.home() / ".config") / "systemd" / "user"
+        units = user_units(folder, command, context.params["port"], key)
+    _write(units)
+    if context.params["output"] == "json":
+        print_json({"units": [str(path) for path in units.files], "next": units.commands})
+        return
+    for path in units.files:
+        click.echo(f"wrote {path}")
+    click.echo("\n".join(["Now run:", *(f"  {command}" for command in units.commands)]))
+
+
+def _words(context: click.Context) -> list[str]:
+    """Return the arguments and options that were given, also by variables, with absolute paths."""
+    words: list[str] = []
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        source = context.get_parameter_source(name)
+        if name in _HERE or source not in {ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT}:
+            continue
+        value = context.params[name]
+        is_path = isinstance(parameter.type, click.Path)
+        several = parameter.multiple or parameter.nargs == -1
+        texts = [str(each) for each in (value if isinstance(value, list | tuple) else [value])]
+        texts = [os.path.abspath(text) if is_path else text for text in texts]
+        if isinstance(parameter, click.Argument):
+            words += texts
+        elif value is True or value is False:
+            words += [parameter.opts[0]] * value
+        else:
+            for text in texts if several else [",".join(texts)]:
+                words += [parameter.opts[0], text]
+    return words
+
+
+def _require_port(port: int) -> None:
+    """Refuse a port that the systemd of a user cannot open."""
+    first = int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
+    if port < first and os.getuid() != 0:
+        raise click.ClickException(f"port {port} needs root: add --system, or choose one from {first} on")
+
+
+def _require_readable() -> None:
+    """Refuse an installation that the user of the service cannot run."""
+    import portway
+    from portway.host.systemd_units import USER, is_open_to_all
+
+    if os.getuid() != 0:
+        raise click.ClickException("--system writes to /etc/systemd/system: run it with root, or leave --system out")
+    for path in (Path(sys.executable).resolve(), Path(portway.__file__)):
+        if not is_open_to_all(path):
+            raise click.ClickException(
+                f"the user {USER!r}, who would run the host, cannot read {path}: install portway for all users, "
+                "as into /opt/portway"
+            )
+
+
+def _write(units: Units) -> None:
+    """Write the files, unless one of them exists with another content."""
+    try:
+        for path, text in units.files.items():
+            if path.exists() and path.read_text(errors="replace") != text:
+                raise click.ClickException(f"{path} exists with another content: look at it, and remove it first")
+        for path, text in units.files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+            path.chmod(0o644)
+    except OSError as error:
+        raise click.ClickException(f"cannot write {error.filename}: {error.strerror}") from None

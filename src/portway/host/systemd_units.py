@@ -1,0 +1,144 @@
+"""The systemd units of a host, for `portway up --install`.
+
+The service is hardened only as far as bubblewrap and slirp4netns allow, which put walls around apps without root. They
+make user, mount and network namespaces, mount /proc, open /dev/net/tun and set up control groups. So the service has
+none of RestrictNamespaces, SystemCallFilter, PrivateDevices, DevicePolicy, ProtectClock, ProtectProc,
+ProtectControlGroups, ProtectKernelTunables and ProtectKernelLogs. Node needs memory that is written and executed.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+USER = "portway"
+"""The user of a host that starts with the machine.
+
+A user of its own, not systemd's DynamicUser: the files of apps outlive the service, and the operator runs commands and
+restores backups as their owner while it is stopped.
+"""
+STATE = Path("/var/lib/portway")
+"""The data directory of a host that starts with the machine, unless another is given."""
+
+_SERVICE = """\
+# Written by `portway up --install`.
+[Unit]
+Description=Portway, a host of MCP servers
+Requires=portway.socket
+After=portway.socket{after}
+
+[Service]
+Type=notify
+ExecStart={command}
+Restart=always
+RestartSec=2
+# The first start deploys the given folders, and may migrate the database.
+TimeoutStartSec=infinity
+# The gate's calls have 30 s to end; then the apps end.
+TimeoutStopSec=120
+# The launcher stops the gate before the apps.
+KillMode=mixed
+# Each app gets a control group.
+Delegate=yes
+LimitNOFILE=65536
+UMask=0077
+NoNewPrivileges=yes
+LockPersonality=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+SystemCallArchitectures=native
+{more}
+[Install]
+WantedBy={target}
+"""
+_OF_SYSTEM = """\
+User={user}
+Group={user}
+# Where the commands of the operator find the host.
+RuntimeDirectory=portway
+RuntimeDirectoryMode=0700
+Environment=XDG_RUNTIME_DIR=/run/portway
+ProtectSystem=full
+ProtectKernelModules=yes
+ProtectHostname=yes
+"""
+_SOCKET = """\
+# Written by `portway up --install`. The port stays open while the service restarts.
+[Unit]
+Description=The port of Portway
+
+[Socket]
+ListenStream=127.0.0.1:{port}
+Backlog=1024
+
+[Install]
+WantedBy=sockets.target
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Units:
+    """The files to write, and the commands that then start the host."""
+
+    files: dict[Path, str]
+    commands: list[str]
+
+
+def user_units(folder: Path, command: Sequence[str], port: int, key_file: str | None) -> Units:
+    """Return the units of a host of this user, to be written to `folder`."""
+    files = {
+        folder / "portway.socket": _SOCKET.format(port=port),
+        folder / "portway.service": _SERVICE.format(
+            command=quoted(command), after="", target="default.target", more=_credential(key_file)
+        ),
+    }
+    commands = [
+        "systemctl --user daemon-reload",
+        "systemctl --user enable --now portway.socket portway.service",
+        "loginctl enable-linger  # so that it runs without your login",
+    ]
+    return Units(files, commands)
+
+
+def system_units(command: Sequence[str], data: Path, port: int, key_file: str | None) -> Units:
+    """Return the units of a host that starts with the machine, with the user whose processes it has."""
+    more = _OF_SYSTEM.format(user=USER)
+    if data == STATE:
+        more += "StateDirectory=portway\nStateDirectoryMode=0700\n"
+    folder = Path("/etc/systemd/system")
+    files = {
+        Path("/etc/sysusers.d/portway.conf"): f'u {USER} - "Portway" {data}\n',
+        folder / "portway.socket": _SOCKET.format(port=port),
+        folder / "portway.service": _SERVICE.format(
+            command=quoted(command),
+            after=" network-online.target\nWants=network-online.target",
+            target="multi-user.target",
+            more=more + _credential(key_file),
+        ),
+    }
+    commands = ["systemd-sysusers"]
+    if data != STATE:
+        commands.append(f"install -d -m 0700 -o {USER} -g {USER} {quoted([str(data)])}")
+    return Units(files, [*commands, "systemctl daemon-reload", "systemctl enable --now portway.socket portway.service"])
+
+
+def quoted(words: Sequence[str]) -> str:
+    """Return the words as ExecStart= reads them (systemd.service(5), "Command lines")."""
+    return " ".join(map(_quoted, words))
+
+
+def is_open_to_all(path: Path) -> bool:
+    """Return whether other users can reach and run the file at `path`."""
+    return all(os.stat(place).st_mode & 0o005 == 0o005 for place in (path, *path.parents))
+
+
+def _quoted(word: str) -> str:
+    if word and all(character.isalnum() or character in "-_./:=,@+" for character in word):
+        return word
+    escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+    return f'"{escaped}"'
+
+
+def _credential(key_file: str | None) -> str:
+    """Return the line that hands the key file over; the host finds the credential by its name."""
+    return "" if key_file is None else f"LoadCredential=portway-key:{key_file.replace('%', '%%')}\n"

@@ -1,0 +1,155 @@
+"""`portway up --install` and socket activation, judged by systemd's own programs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from portway.host.systemd_units import STATE, quoted, system_units
+from tests.conftest import RunCli
+from tests.host.running_host import build_environment
+from tests.support import ROOT, SCRIPTS, Started, clean_env, eventually
+
+HOSTILE = 'a b%n$HOME${x}"\\'
+
+
+def verified(*units: Path, run: Path) -> subprocess.CompletedProcess[str]:
+    """Have systemd judge unit files as those of a user."""
+    command = ["systemd-analyze", "--user", "--man=no", "verify", *units]
+    run.mkdir(exist_ok=True)
+    environment = clean_env({"XDG_RUNTIME_DIR": str(run)})
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+def test_units_for_a_user_run_the_host_as_it_was_called(run_cli: RunCli, tmp_path: Path) -> None:
+    (tmp_path / HOSTILE).mkdir()
+    given = [
+        "--port",
+        "8123",
+        "--data",
+        f"{tmp_path}/data {HOSTILE}",
+        "--key-file",
+        "key%h",
+        "--require",
+        "files,limits",
+    ]
+    environment = {"XDG_CONFIG_HOME": str(tmp_path / "config"), "PORTWAY_OUTPUT": "text"}
+    done = run_cli("up", HOSTILE, "--install", *given, "--trust-all-apps", env=environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[2:] == [
+        "Now run:",
+        "  systemctl --user daemon-reload",
+        "  systemctl --user enable --now portway.socket portway.service",
+        "  loginctl enable-linger  # so that it runs without your login",
+    ]
+    units = tmp_path / "config" / "systemd" / "user"
+    service, listening = units / "portway.service", units / "portway.socket"
+    assert done.stdout.splitlines()[:2] == [f"wrote {listening}", f"wrote {service}"]
+    judged = verified(service, listening, run=tmp_path / "run")
+    assert (judged.returncode, judged.stderr) == (0, "")
+    lines = service.read_text().splitlines()
+    folder, data = quoted([str(tmp_path / HOSTILE)]), quoted([f"{tmp_path}/data {HOSTILE}"])
+    start = f"-m portway up {folder} --port 8123 --require files,limits --trust-all-apps --data {data}"
+    assert f"ExecStart={quoted([sys.executable])} {start}" in lines
+    assert f"LoadCredential=portway-key:{tmp_path}/key%%h" in lines
+    assert "ListenStream=127.0.0.1:8123" in listening.read_text()
+    again = run_cli("up", HOSTILE, "--install", *given, "--trust-all-apps", "-o", "json", env=environment)
+    assert json.loads(again.stdout)["units"] == [str(listening), str(service)]
+    other = run_cli("up", "--install", env=environment)
+    assert other.returncode == 1
+    assert f"{listening} exists with another content: look at it, and remove it first" in other.stderr
+
+
+def test_systemd_reads_a_quoted_word_as_it_was(tmp_path: Path) -> None:
+    program = tmp_path / "a b%n{x}"  # of a program's name, systemd takes less
+    program.symlink_to("/bin/true")
+    for text, code in ((quoted([str(program), HOSTILE]), 0), (str(program), 1)):
+        (unit := tmp_path / "some.service").write_text(f"[Service]\nExecStart={text}\n")
+        assert verified(unit, run=tmp_path / "run").returncode == code, text
+
+
+def test_units_for_the_system_have_a_user_and_a_state_of_their_own(tmp_path: Path) -> None:
+    units = system_units(["/bin/true"], STATE, 80, None)
+    files = [tmp_path / path.name for path in units.files]
+    for file, text in zip(files, units.files.values(), strict=True):
+        file.write_text(text)
+    users, listening, service = files
+    judged = verified(service, listening, run=tmp_path / "run")
+    assert (judged.returncode, judged.stderr) == (0, "")
+    assert {"User=portway", "StateDirectory=portway", "WantedBy=multi-user.target"} <= {
+        *service.read_text().splitlines()
+    }
+    made = subprocess.run(["systemd-sysusers", "--dry-run", users], capture_output=True, text=True, check=True)
+    assert re.search("user 'portway'", made.stdout + made.stderr)
+    elsewhere = system_units(["/bin/true"], Path("/srv/a b"), 80, None)
+    assert 'install -d -m 0700 -o portway -g portway "/srv/a b"' in elsewhere.commands
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root gets so far")
+def test_units_for_the_system_are_refused_for_an_installation_that_others_cannot_read(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    (tmp_path / "portway").symlink_to(ROOT / "src" / "portway")
+    install = [sys.executable, "-m", "portway", "up", "--install", "--system"]
+    environment = clean_env({"PYTHONPATH": str(tmp_path)})
+    refused = subprocess.run(install, capture_output=True, text=True, env=environment, check=False)
+    assert refused.returncode == 1
+    assert re.search(
+        "the user 'portway', who would run the host, cannot read /.*: install portway for all", refused.stderr
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--system"], 2, "--system goes with --install"),
+        (["--install", "--port", "0"], 2, "--install needs a fixed port: give --port"),
+        (["--install", "--data", "a\nb"], 1, "contains a line break or another character that no unit can hold"),
+    ],
+)
+def test_units_that_cannot_be_written_are_refused(
+    run_cli: RunCli, tmp_path: Path, arguments: list[str], code: int, message: str
+) -> None:
+    refused = run_cli("up", *arguments, env={"XDG_CONFIG_HOME": str(tmp_path)})
+    assert (refused.returncode, list(tmp_path.iterdir())) == (code, [])
+    assert message in refused.stderr
+
+
+@pytest.mark.slow
+def test_a_host_takes_its_port_from_systemd_and_says_when_it_is_ready_and_when_it_stops(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(30)
+        environment = {"XDG_RUNTIME_DIR": str(tmp_path), "NOTIFY_SOCKET": str(tmp_path / "notify")}
+        up = [SCRIPTS / "portway", "up", "--data", tmp_path / "data", "--port", "1"]
+        passed = [word for name in environment for word in ("-E", name)]
+        with subprocess.Popen(
+            ["systemd-socket-activate", "-l", f"127.0.0.1:{port}", *passed, *up],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=clean_env(build_environment() | environment),
+        ) as process:
+            child = Started(process)
+            try:
+                child.wait_for("Listening on", within=10)
+                health = f"http://127.0.0.1:{port}/_portway/health"
+                eventually(lambda: httpx2.get(health, timeout=30).status_code == 200, within=30)
+                ready = json.loads(child.wait_for(r"^ready (\{.*\})$", within=30)[1])
+                assert ready["url"] == f"http://127.0.0.1:{port}"
+                assert manager.recv(100) == b"READY=1"
+                process.terminate()
+                assert manager.recv(100) == b"STOPPING=1"
+                assert process.wait(30) == 0
+            finally:
+                process.kill()
