@@ -107,6 +107,25 @@ def test_units_for_the_system_are_refused_for_an_installation_that_others_cannot
 
 
 @pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--system"], "--system writes to /etc/systemd/system: run it with root, or leave --system out"),
+        (["--port", "80"], "port 80 needs root: add --system, or choose one from 1024 on"),
+    ],
+)
+def test_what_needs_root_is_refused_without_it(arguments: list[str], message: str, tmp_path: Path) -> None:
+    walls = ["bwrap", "--dev-bind", "/", "/", "--unshare-user", "--uid", "1000"]
+    command = [*walls, sys.executable, "-m", "portway", "up", "--install", *arguments]
+    environment = clean_env({"XDG_CONFIG_HOME": str(tmp_path)})
+    refused = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert (refused.returncode, refused.stderr) == (1, f"Error: {message}\n")
+    (tmp_path / "systemd").touch()
+    command = [sys.executable, "-m", "portway", "up", "--install"]
+    refused = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert re.search("cannot write .*: ", refused.stderr)
+
+
+@pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
         (["--system"], 2, "--system goes with --install"),
@@ -153,3 +172,21 @@ def test_a_host_takes_its_port_from_systemd_and_says_when_it_is_ready_and_when_i
                 assert process.wait(30) == 0
             finally:
                 process.kill()
+
+
+def test_a_host_takes_one_socket_only(tmp_path: Path) -> None:
+    ports = [word for _ in range(2) for word in ("-l", str(tmp_path / f"{_}.sock"))]
+    up = [SCRIPTS / "portway", "up", "--data", tmp_path / "data"]
+    with subprocess.Popen(
+        ["systemd-socket-activate", *ports, "-E", "XDG_RUNTIME_DIR", *up],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=clean_env({"XDG_RUNTIME_DIR": str(tmp_path)}),
+    ) as process:
+        child = Started(process)
+        child.wait_for("Listening on .*1.sock", within=10)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(tmp_path / "0.sock"))
+            child.wait_for("systemd has opened 2 sockets: leave one ListenStream= in portway.socket", within=20)
+        assert process.wait(10) == 1
