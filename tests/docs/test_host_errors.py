@@ -23,7 +23,6 @@ from click.testing import CliRunner
 
 from portway.cli import control_client
 from portway.cli.main import cli
-from portway.host.builds import source_rules
 from portway.host.builds.build_error import BuildError
 from portway.host.builds.uv_program import find_uv
 from portway.host.contracts.read_contract import read_contract
@@ -33,6 +32,7 @@ from portway.host.instances.runtime import Instance, InstanceLimits
 from portway.host.instances.starter import Starter
 from portway.host.paths import PathError, claim, locate
 from portway.host.releases.release import Release
+from portway.host.sources import source_rules
 from portway.host.sources.folder_source import FolderSource
 from portway.host.sources.source import SourceError
 from portway.host.store import Store, StoreError

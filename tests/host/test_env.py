@@ -19,6 +19,7 @@ from portway.cli.main import cli
 from portway.host.app_config import AppConfig, EnvSource, FromService, Start
 from portway.host.management.management_types import VariableList
 from portway.host.paths import Paths
+from portway.host.public_address import PublicAddress
 from portway.host.sandbox.walls import NO_WALLS
 from portway.host.secrets.environments import Environments
 from portway.host.secrets.key_file import KeyFile, KeyFileError, find_key_file
@@ -410,8 +411,7 @@ def test_an_environment_is_made_of_blueprint_settings_groups_and_other_apps(tmp_
         store,
         Variables(store, KeyFile(tmp_path / "key")),
         replace(NO_WALLS, trusts_all=True),
-        "http://127.0.0.1:8080",
-        "test",
+        PublicAddress("http://127.0.0.1:8080", "test"),
     )
     asked = EnvSource(sync=False)
     config = AppConfig(

@@ -110,7 +110,7 @@ def test_a_pinned_release_is_stopped_when_its_time_is_over(paths: Paths) -> None
         store = Store(paths.database)
         limits = InstanceLimits(pin_seconds=0.3)
         starter = Starter(ProcessRuntime(paths, NO_WALLS), store, limits, Variables(store, KeyFile(paths.key)))
-        running = RunningApps(paths, store, ProcessRuntime(paths, NO_WALLS), starter, "localhost")
+        running = RunningApps(paths, store, ProcessRuntime(paths, NO_WALLS), starter)
         start = Start(["portway", "run", "server.py", "--transport", "http"], "server.py", on_socket=True)
         instances = []
         for number in (1, 2):

@@ -40,6 +40,10 @@ def test_units_for_a_user_run_the_host_as_it_was_called(run_cli: RunCli, tmp_pat
         "key%h",
         "--require",
         "files,limits",
+        "--domain",
+        "mcp.example.com",
+        "--behind-proxy",
+        "10.0.0.0/8",
     ]
     environment = {"XDG_CONFIG_HOME": str(tmp_path / "config"), "PORTWAY_OUTPUT": "text"}
     done = run_cli("up", HOSTILE, "--install", *given, "--trust-all-apps", env=environment)
@@ -57,10 +61,11 @@ def test_units_for_a_user_run_the_host_as_it_was_called(run_cli: RunCli, tmp_pat
     assert (judged.returncode, judged.stderr) == (0, "")
     lines = service.read_text().splitlines()
     folder, data = quoted([str(tmp_path / HOSTILE)]), quoted([f"{tmp_path}/data {HOSTILE}"])
-    start = f"-m portway up {folder} --port 8123 --require files,limits --trust-all-apps --data {data}"
+    public = "--domain mcp.example.com --behind-proxy 10.0.0.0/8"
+    start = f"-m portway up {folder} --port 8123 {public} --require files,limits --trust-all-apps --data {data}"
     assert f"ExecStart={quoted([sys.executable])} {start}" in lines
     assert f"LoadCredential=portway-key:{tmp_path}/key%%h" in lines
-    assert "ListenStream=127.0.0.1:8123" in listening.read_text()
+    assert "ListenStream=0.0.0.0:8123" in listening.read_text()
     again = run_cli("up", HOSTILE, "--install", *given, "--trust-all-apps", "-o", "json", env=environment)
     assert json.loads(again.stdout)["units"] == [str(listening), str(service)]
     other = run_cli("up", "--install", env=environment)
@@ -77,7 +82,7 @@ def test_systemd_reads_a_quoted_word_as_it_was(tmp_path: Path) -> None:
 
 
 def test_units_for_the_system_have_a_user_and_a_state_of_their_own(tmp_path: Path) -> None:
-    units = system_units(["/bin/true"], STATE, 80, None)
+    units = system_units(["/bin/true"], STATE, "[::1]:80", None)
     files = [tmp_path / path.name for path in units.files]
     for file, text in zip(files, units.files.values(), strict=True):
         file.write_text(text)
@@ -89,7 +94,7 @@ def test_units_for_the_system_have_a_user_and_a_state_of_their_own(tmp_path: Pat
     }
     made = subprocess.run(["systemd-sysusers", "--dry-run", users], capture_output=True, text=True, check=True)
     assert re.search("user 'portway'", made.stdout + made.stderr)
-    elsewhere = system_units(["/bin/true"], Path("/srv/a b"), 80, None)
+    elsewhere = system_units(["/bin/true"], Path("/srv/a b"), "127.0.0.1:80", None)
     assert 'install -d -m 0700 -o portway -g portway "/srv/a b"' in elsewhere.commands
 
 

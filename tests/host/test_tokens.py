@@ -36,9 +36,9 @@ def token_tools(data: Path) -> TokenTools:
     store.begin_release("a", "folder")
     runtime = ProcessRuntime(paths, NO_WALLS)
     starter = Starter(runtime, store, InstanceLimits(), Variables(store, KeyFile(paths.key)))
-    running = RunningApps(paths, store, runtime, starter, "localhost")
+    running = RunningApps(paths, store, runtime, starter)
     running.write_tokens()
-    return TokenTools(store, running, "http://127.0.0.1:1/{}/mcp".format)
+    return TokenTools(store, running, starter.address)
 
 
 def read(reader: TokenReader, tokens: dict[str, Token]) -> None:

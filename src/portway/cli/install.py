@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 _HERE = {"data", "install", "key_file", "output", "system"}  # what the units say otherwise
 
 
-def install(context: click.Context, *, for_system: bool) -> None:
-    """Write the units for the command of `context`, and print how to start them."""
+def install(context: click.Context, host: str, *, for_system: bool) -> None:
+    """Write the units for the command of `context`, which listens on `host`, and print how to start them."""
     from portway.host.paths import PathError, data_directory
     from portway.host.systemd_units import STATE, system_units, user_units
 
@@ -34,14 +34,15 @@ def install(context: click.Context, *, for_system: bool) -> None:
     command = [sys.executable, "-m", "portway", "up", *_words(context), "--data", str(directory)]
     if unprintable := next((word for word in (*command, key or "") if not word.isprintable()), None):
         raise click.ClickException(f"{unprintable!r} contains a line break or another character that no unit can hold")
+    address = f"{f'[{host}]' if ':' in host else host}:{context.params['port']}"
     if for_system:
         _require_readable()
-        units = system_units(command, directory, context.params["port"], key)
+        units = system_units(command, directory, address, key)
     else:
         _require_port(context.params["port"])
         base = os.environ.get("XDG_CONFIG_HOME")
         folder = (Path(base) if base else Path.home() / ".config") / "systemd" / "user"
-        units = user_units(folder, command, context.params["port"], key)
+        units = user_units(folder, command, address, key)
     _write(units)
     if context.params["output"] == "json":
         print_json({"units": [str(path) for path in units.files], "next": units.commands})

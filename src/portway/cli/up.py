@@ -1,6 +1,7 @@
 """`portway up`: run the host in the foreground."""
 
 import importlib.util
+import ipaddress
 import os
 import re
 import sys
@@ -30,6 +31,15 @@ _NEEDED = ("alembic", "dotenv", "ruamel", "sqlalchemy", "uv")
     show_default=True,
     callback=lambda _context, _option, value: _domain(value),
     help="Apps are also at <app>.DOMAIN.",
+)
+@click.option("--host", help="Address to listen on. Default: 127.0.0.1, or 0.0.0.0 behind a proxy elsewhere.")
+@click.option(
+    "--behind-proxy",
+    "proxies",
+    metavar="CIDR",
+    multiple=True,
+    callback=lambda _context, _option, values: [_network(value) for value in values],
+    help="A proxy there serves DOMAIN over TLS: its X-Forwarded headers are believed. Repeatable.",
 )
 @click.option(
     "--key-file",
@@ -61,6 +71,8 @@ def command(
     port: int,
     data: str | None,
     domain: str,
+    host: str | None,
+    proxies: list[str],
     key_file: str | None,
     required: list[str],
     trust_all_apps: bool,
@@ -78,11 +90,13 @@ def command(
     from portway.host.launcher import Launcher, LaunchError
     from portway.host.paths import PathError, claim
     from portway.host.secrets.key_file import find_key_file
+    from portway.http.bind import Bind
 
     if sys.platform != "linux":
         raise click.ClickException("the host runs on Linux; `portway run` serves one server anywhere")
+    bind = Bind(host=_host(host, domain, proxies), port=port)
     if install or system:
-        _install(context, for_system=system)
+        _install(context, bind.host, for_system=system)
         return
     open_standard_descriptors()
     os.umask(0o077)  # for every file that this process and its children make
@@ -94,18 +108,18 @@ def command(
         sources = [Path(os.path.abspath(folder)) for folder in folders]
         rules = [f"--require={name}" for name in required] + ["--trust-all-apps"] * trust_all_apps
         rules += ["--allow-private-sources"] * private_sources
-        launcher = Launcher(paths, port, domain, find_key_file(paths, key_file), sources, rules, output)
+        launcher = Launcher(paths, bind, domain, find_key_file(paths, key_file), sources, rules, output, proxies)
     except (PathError, LaunchError) as error:
         raise click.ClickException(str(error)) from None
     raise SystemExit(launcher.run())
 
 
-def _install(context: click.Context, *, for_system: bool) -> None:
+def _install(context: click.Context, host: str, *, for_system: bool) -> None:
     from portway.cli.install import install
 
     if not context.params["install"]:
         raise click.UsageError("--system goes with --install")
-    install(context, for_system=for_system)
+    install(context, host, for_system=for_system)
 
 
 def _walls(value: str) -> list[str]:
@@ -119,6 +133,29 @@ def _domain(value: str) -> str:
     if not re.fullmatch(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?", value.lower()):
         raise click.BadParameter(f"{value!r} is not a domain; give a name without scheme or port, as in example.com")
     return value.lower()
+
+
+def _network(value: str) -> str:
+    try:
+        network = ipaddress.ip_network(value)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not a network; give the proxy's, as in 10.0.0.0/8") from None
+    if not network.prefixlen:
+        raise click.BadParameter(f"{value} is everybody, who could claim any address; give the proxy's network")
+    return value
+
+
+def _host(given: str | None, domain: str, proxies: list[str]) -> str:
+    """Return the address to listen on. Without TLS, other machines get no connection."""
+    from portway.host.public_address import is_local
+
+    if proxies and is_local(domain):
+        raise click.UsageError("--behind-proxy needs --domain: the name by which the proxy serves the host")
+    if given is None:
+        return "127.0.0.1" if all(ipaddress.ip_network(each).is_loopback for each in proxies) else "0.0.0.0"  # noqa: S104 - as the help says
+    if not proxies and given not in ("localhost", "127.0.0.1", "::1"):
+        raise click.UsageError(f"other machines reach {given}, without TLS: give --behind-proxy, or leave --host out")
+    return given
 
 
 def _start_with_the_rest(paths: "Paths", missing: list[str]) -> NoReturn:

@@ -3,7 +3,7 @@
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,10 +27,11 @@ class Child:
     end: signal.Signals | None = None
 
 
-def gate(paths: Paths, listener: socket.socket, key_file: Path) -> Child:
-    """Describe the gate, which serves the clients that connect to `listener`."""
+def gate(paths: Paths, listener: socket.socket, key_file: Path, proxies: Sequence[str]) -> Child:
+    """Describe the gate, which serves who connects to `listener` and believes the `proxies`."""
     descriptor = listener.fileno()
     command = [*_module("gate", paths), "--fd", str(descriptor), "--key-file", str(key_file)]
+    command += [f"--behind-proxy={network}" for network in proxies]
     return Child(
         "gate",
         lambda: command,

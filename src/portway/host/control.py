@@ -28,6 +28,7 @@ from portway.host.links.linker import Linker
 from portway.host.management.management_server import ManagementServer
 from portway.host.paths import PathError, Paths, locate
 from portway.host.processes import end_strays
+from portway.host.public_address import PublicAddress
 from portway.host.releases.deploy import Deployer
 from portway.host.releases.relocate import relocate
 from portway.host.releases.source_apps import DeployOptions
@@ -56,8 +57,7 @@ _TOKEN = "up"  # noqa: S105  # the name of a token
 
 async def run(
     paths: Paths,
-    url: str,
-    domain: str,
+    address: PublicAddress,
     key_file: KeyFile,
     walls: Walls,
     folders: list[Path],
@@ -88,20 +88,20 @@ async def run(
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, end_now)
     store = Store(paths.database)
     variables = Variables(store, key_file)
-    environments = Environments(store, variables, walls, url, domain)
+    environments = Environments(store, variables, walls, address)
     runtime = ProcessRuntime(paths, walls, lifeline)
-    starter = Starter(runtime, store, InstanceLimits(), variables, domain, url)
-    running = RunningApps(paths, store, runtime, starter, domain)
+    starter = Starter(runtime, store, InstanceLimits(), variables, address)
+    running = RunningApps(paths, store, runtime, starter)
     deployer = Deployer(paths, store, running, starter, environments, private_sources=private_sources)
     linker = Linker(paths, store, variables, deployer)
-    management = ManagementServer(paths, store, running, deployer, linker, url)
-    hooks = HookServer(GitServer(paths, store, Users(store), deployer, management.url_of), linker, store)
+    management = ManagementServer(paths, store, running, deployer, linker, address)
+    hooks = HookServer(GitServer(paths, store, Users(store), deployer, address), linker, store)
     apps: dict[Path, Application] = {paths.control_socket: HttpApp(management.server()), paths.git_socket: hooks}
     try:
         await asyncio.to_thread(_mend, paths, deployer)
         await running.resume()
         linker.start()
-        start = asyncio.create_task(_start(management, running, paths, url, folders, announce=announce))
+        start = asyncio.create_task(_start(management, running, paths, address.url, folders, announce=announce))
         start.add_done_callback(lambda task: stop.set() if _failed(task) else None)
         await _serve(apps, paths, running, stop)
         failed = _failed(start)
@@ -224,8 +224,7 @@ def main() -> int:
         return asyncio.run(
             run(
                 paths,
-                given.url,
-                given.domain,
+                PublicAddress(given.url, given.domain),
                 KeyFile(given.key_file),
                 walls,
                 given.deploy,

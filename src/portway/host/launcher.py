@@ -22,7 +22,7 @@ import resource
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from portway.host.child_probes import Probe
@@ -30,8 +30,9 @@ from portway.host.children import control, gate, log_writer
 from portway.host.console import say
 from portway.host.paths import Paths
 from portway.host.processes import children, end_strays, exit_in_words
+from portway.host.public_address import public_url
 from portway.host.systemd import notify, take_sockets
-from portway.http.bind import Bind, ListenError
+from portway.http.bind import Bind, ListenError, url_of
 
 FAILED = 3
 """Control's exit status when it must not be started again; it has printed why."""
@@ -58,16 +59,18 @@ class Launcher:
     def __init__(
         self,
         paths: Paths,
-        port: int,
+        bind: Bind,
         domain: str,
         key_file: Path,
         folders: list[Path],
         rules: list[str],
         output: str = "text",
+        proxies: Sequence[str] = (),
     ) -> None:
         """Take the lock and the port. Raises `LaunchError` when another has them.
 
-        `rules` are arguments of control; `output` says how it prints the ready line, as "text" or "json".
+        `rules` are arguments of control; `output` says how it prints the ready line, as "text" or "json". `proxies` are
+        the networks of those in front of the host.
         """
         self._paths = paths
         self._lock = _lock(paths)
@@ -77,16 +80,23 @@ class Launcher:
         if len(inherited) > 1:
             raise LaunchError(f"systemd has opened {len(inherited)} sockets: leave one ListenStream= in portway.socket")
         try:
-            self._listener = (Bind(fd=inherited[0]) if inherited else Bind(port=port)).open()
+            self._listener = (Bind(fd=inherited[0]) if inherited else bind).open()
         except ListenError as error:
             raise LaunchError(str(error)) from None
-        url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        arguments = ["--url", url, "--domain", domain, "--key-file", str(key_file), *rules]
+        arguments = [
+            "--url",
+            public_url(domain, url_of(self._listener)),
+            "--domain",
+            domain,
+            "--key-file",
+            str(key_file),
+            *rules,
+        ]
         announcing = [f"--announce={output}", *(word for folder in folders for word in ("--deploy", str(folder)))]
         self._kinds = {  # in the order in which they are stopped
             child.name: child
             for child in (
-                gate(paths, self._listener, key_file),
+                gate(paths, self._listener, key_file, proxies),
                 control(paths, self._lock, self._lifeline, arguments, announcing),
                 log_writer(paths, self._lock),
             )

@@ -68,7 +68,7 @@ _SOCKET = """\
 Description=The port of Portway
 
 [Socket]
-ListenStream=127.0.0.1:{port}
+ListenStream={address}
 Backlog=1024
 
 [Install]
@@ -84,10 +84,10 @@ class Units:
     commands: list[str]
 
 
-def user_units(folder: Path, command: Sequence[str], port: int, key_file: str | None) -> Units:
-    """Return the units of a host of this user, to be written to `folder`."""
+def user_units(folder: Path, command: Sequence[str], address: str, key_file: str | None) -> Units:
+    """Return the units of a host of this user, which listens at `address`, to be written to `folder`."""
     files = {
-        folder / "portway.socket": _SOCKET.format(port=port),
+        folder / "portway.socket": _SOCKET.format(address=address),
         folder / "portway.service": _SERVICE.format(
             command=quoted(command), after="", target="default.target", more=_credential(key_file)
         ),
@@ -100,7 +100,7 @@ def user_units(folder: Path, command: Sequence[str], port: int, key_file: str | 
     return Units(files, commands)
 
 
-def system_units(command: Sequence[str], data: Path, port: int, key_file: str | None) -> Units:
+def system_units(command: Sequence[str], data: Path, address: str, key_file: str | None) -> Units:
     """Return the units of a host that starts with the machine, with the user whose processes it has."""
     more = _OF_SYSTEM.format(user=USER)
     if data == STATE:
@@ -108,7 +108,7 @@ def system_units(command: Sequence[str], data: Path, port: int, key_file: str | 
     folder = Path("/etc/systemd/system")
     files = {
         Path("/etc/sysusers.d/portway.conf"): f'u {USER} - "Portway" {data}\n',
-        folder / "portway.socket": _SOCKET.format(port=port),
+        folder / "portway.socket": _SOCKET.format(address=address),
         folder / "portway.service": _SERVICE.format(
             command=quoted(command),
             after=" network-online.target\nWants=network-online.target",

@@ -17,6 +17,7 @@ from portway.host.git.git_command import GitError, git_environment, refuse_old_g
 from portway.host.git.push import HookPipes, PushRefused, read_pushed, source_of
 from portway.host.git.repository import Repository
 from portway.host.paths import Paths
+from portway.host.public_address import PublicAddress
 from portway.host.releases.deploy import Deployer
 from portway.host.releases.deploy_error import DeployError
 from portway.host.releases.source_apps import DeployOptions
@@ -64,15 +65,14 @@ class GitServer:
         store: Store,
         users: Users,
         deployer: Deployer,
-        url_of: Callable[[str], str],
+        address: PublicAddress,
     ) -> None:
-        """`url_of` returns the URL of an app's endpoint."""
         self._data = str(paths.data)
         self._store = store
         self._users = users
         self._commits = deployer.commits
         self._deployer = deployer
-        self._url_of = url_of
+        self._address = address
         self._running = Counter[tuple[str, str]]()  # by service and user, and of all users
         self._pushing = Counter[str]()  # by app
         self._making = asyncio.Lock()  # held while a repository is made or removed
@@ -218,7 +218,7 @@ class GitServer:
             return False
         for one in done:
             seconds = one.duration_ms / 1000
-            tell(f"=====> {self._url_of(one.app)}   release {one.release}, {one.tools} tools, {seconds:.1f}s")
+            tell(f"=====> {self._address.endpoint(one.app)}   release {one.release}, {one.tools} tools, {seconds:.1f}s")
             if one.token:
                 tell(f"       token {one.token}   (shown once; more with `portway token create {one.app} NAME`)")
         return True

@@ -111,7 +111,7 @@ class Keeper:
 
     async def _fault(self, instance: Instance) -> str:
         """Wait until the instance no longer answers, or fails its health check for too long; return which."""
-        host = self._starter.hostname(self.release.app)
+        host = self._starter.address.hostname(self.release.app)
         limits, check = self._starter.limits, health_check(instance, self.release, host)
         if check is None:
             await until_silent(instance.address, limits.probe_seconds, limits.probes)

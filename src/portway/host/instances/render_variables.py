@@ -4,24 +4,15 @@ What Render sets and is not true here is left out: RENDER_DISCOVERY_SERVICE, and
 """
 
 import os
-from urllib.parse import urlsplit
 
+from portway.host.public_address import PublicAddress
 from portway.host.releases.release import Release
 
 
-def external_url(hostname: str, host_url: str) -> str:
-    """Return the URL of an app by its own host name; `host_url` is where the host listens.
-
-    Names below localhost lead there. For any other domain a proxy with TLS stands before the host.
-    """
-    if hostname.endswith(".localhost"):
-        return f"http://{hostname}:{urlsplit(host_url).port}"
-    return f"https://{hostname}"
-
-
-def render_variables(release: Release, hostname: str, host_url: str) -> dict[str, str]:
-    """Return the variables for the instances of a release, whose app is called by `hostname`."""
-    url = external_url(hostname, host_url)
+def render_variables(release: Release, address: PublicAddress) -> dict[str, str]:
+    """Return the variables for the instances of a release on the host at `address`."""
+    hostname = address.hostname(release.app)
+    url = address.origin(hostname)
     return {
         "RENDER": "true",
         "IS_PULL_REQUEST": "false",
@@ -36,6 +27,6 @@ def render_variables(release: Release, hostname: str, host_url: str) -> dict[str
         "WEB_CONCURRENCY": "1",
         "FORWARDED_ALLOW_IPS": "*",  # X-Forwarded-* is the gate's word, as nobody else reaches an instance
         "PORTWAY_ACCESS": release.config.access,
-        "PORTWAY_ALLOWED_HOSTS": f"{hostname},{hostname.partition('.')[2]}",
+        "PORTWAY_ALLOWED_HOSTS": f"{hostname},{address.domain}",
         "PORTWAY_ALLOWED_ORIGINS": ",".join([url, *release.config.origins]),
     }

@@ -33,14 +33,13 @@ _log = logging.getLogger("portway.host")
 class RunningApps:
     """Keeps the instances of every app with a live release, and writes the routing table whenever one changes."""
 
-    def __init__(self, paths: Paths, store: Store, runtime: Runtime, starter: Starter, domain: str) -> None:
+    def __init__(self, paths: Paths, store: Store, runtime: Runtime, starter: Starter) -> None:
         self.groups: dict[str, InstanceGroup] = {}
         self.storage = StorageWatch(paths, self.groups)
         self._paths = paths
         self._store = store
         self._runtime = runtime
         self._starter = starter
-        self._domain = domain
         self._gate = GateClient(paths.gate_socket)
         former = routing_table.load(paths.routes)
         self._version = former.version
@@ -190,7 +189,7 @@ class RunningApps:
                     pinned_until=self._pinned.until(app.name),
                     foreign=group.release.start is not None and not group.release.start.on_socket,
                 )
-        return routing_table.Table(self._version, self._domain, apps)
+        return routing_table.Table(self._version, self._starter.address.domain, apps)
 
     def _is_published(self) -> bool:
         """Whether the files that the gate reads when it starts are as they were written."""

@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 from portway.host.instances.readiness import Approach, until_ready
-from portway.host.instances.render_variables import external_url, render_variables
+from portway.host.instances.render_variables import render_variables
 from portway.host.instances.runtime import Instance, InstanceLimits, Runtime
+from portway.host.public_address import PublicAddress
 from portway.host.releases.release import Release
 from portway.host.sandbox.walls import Walls
 from portway.host.secrets.variables import Variables
@@ -27,18 +28,16 @@ class Starter:
         store: Store,
         limits: InstanceLimits,
         variables: Variables,
-        domain: str = "localhost",
-        url: str = "http://127.0.0.1:8080",
+        address: PublicAddress = PublicAddress("http://127.0.0.1:8080", "localhost"),  # noqa: B008 - frozen
     ) -> None:
-        """`domain` is what the apps' host names end in, `url` where the host listens."""
+        """`address` is where clients reach the host."""
         self.limits = limits
         self._starts = asyncio.Semaphore(_STARTS_AT_ONCE)
         self._starts_of: dict[str, asyncio.Lock] = {}  # by app
         self._runtime = runtime
         self._store = store
         self._variables = variables
-        self._domain = domain
-        self._url = url
+        self.address = address
 
     @property
     def walls(self) -> Walls:
@@ -53,17 +52,9 @@ class Starter:
         async with self._starts_of.setdefault(app, asyncio.Lock()), self._starts:
             yield
 
-    def hostname(self, app: str) -> str:
-        """Return the name of an app below the host's domain; its instances see it in the Host header."""
-        return f"{app}.{self._domain}"
-
-    def own_url(self, app: str) -> str:
-        """Return the URL of an app by its own host name."""
-        return external_url(self.hostname(app), self._url)
-
     def approach(self, release: Release) -> Approach:
         """Return how the gate calls the instances of a release. Raises `StoreError`."""
-        return Approach(self.hostname(release.app), self._upstream_token(release))
+        return Approach(self.address.hostname(release.app), self._upstream_token(release))
 
     def token_for_gate(self, release: Release) -> str:
         """Return the token that the app's server asks for as the routing table holds it, empty if it asks for none.
@@ -80,7 +71,7 @@ class Starter:
     def variables(self, release: Release) -> dict[str, str]:
         """Return the variables that the release's processes get beside `Release.environment`. Raises `StoreError`."""
         return {
-            **render_variables(release, self.hostname(release.app), self._url),
+            **render_variables(release, self.address),
             **self._variables.of_release(release.app, release.number),
             "PORTWAY_KEYS": self._store.sealing_keys(release.app),
         }

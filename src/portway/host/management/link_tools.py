@@ -7,18 +7,21 @@ from portway.exceptions import ToolError
 from portway.host.links.linker import Linker, LinkError
 from portway.host.management.management_types import Deployment, EndedLink, NewLink
 from portway.host.management.progress import report_to
+from portway.host.public_address import PublicAddress
 from portway.host.releases.make_releases import Deployed
 from portway.host.store import StoreError
 from portway.server.context import Context
 
 
 class LinkTools:
-    """The tools for links. `tell` makes a release's answer; `url` is that of the host."""
+    """The tools for links. `tell` makes a release's answer."""
 
-    def __init__(self, linker: Linker, tell: Callable[[Deployed], Deployment], url: str, user: str) -> None:
+    def __init__(
+        self, linker: Linker, tell: Callable[[Deployed], Deployment], address: PublicAddress, user: str
+    ) -> None:
         self._linker = linker
         self._tell = tell
-        self._url = url
+        self._address = address
         self._user = user
 
     def register(self, server: Server) -> None:
@@ -40,7 +43,7 @@ class LinkTools:
             )
         except LinkError as error:
             raise ToolError(str(error)) from None
-        hook = f"{self._url}/_portway/hooks/{link.app}"
+        hook = self._address.hook(link.app)
         apps = [self._tell(one) for one in done]
         return NewLink(link.app, link.url, link.branch, hook, secret, f"{hook}?key={secret}", apps)
 

@@ -33,6 +33,7 @@ from portway.host.management.user_tools import UserTools
 from portway.host.management.variable_tools import VariableTools
 from portway.host.paths import Paths
 from portway.host.processes import local_user
+from portway.host.public_address import PublicAddress
 from portway.host.releases.deploy import Deployer
 from portway.host.releases.deploy_error import DeployError, Superseded
 from portway.host.releases.make_releases import Deployed
@@ -55,16 +56,22 @@ class ManagementServer:
     """The tools of the management API; `server()` registers them."""
 
     def __init__(
-        self, paths: Paths, store: Store, running: RunningApps, deployer: Deployer, linker: Linker, url: str
+        self,
+        paths: Paths,
+        store: Store,
+        running: RunningApps,
+        deployer: Deployer,
+        linker: Linker,
+        address: PublicAddress,
     ) -> None:
         self._paths = paths
         self._store = store
         self._running = running
         self._deployer = deployer
         self._linker = linker
-        self._url = url
+        self._address = address
         self._user = local_user()
-        self.tokens = TokenTools(store, running, self.url_of)
+        self.tokens = TokenTools(store, running, address)
 
     def server(self) -> Server:
         """Return an MCP server with this class's methods as its tools."""
@@ -77,9 +84,9 @@ class ManagementServer:
         VariableTools(self._store, self._deployer, self._running, self._user).register(server)
         releases = ReleaseTools(self._paths, self._store, self._deployer, self._app, self._deployment, self._user)
         releases.register(server)
-        UserTools(Users(self._store), self._url).register(server)
+        UserTools(Users(self._store), self._address).register(server)
         self.tokens.register(server)
-        LinkTools(self._linker, self._deployment, self._url, self._user).register(server)
+        LinkTools(self._linker, self._deployment, self._address, self._user).register(server)
         return server
 
     async def deploy(
@@ -183,12 +190,15 @@ class ManagementServer:
         except (DeployError, StoreError, OSError) as error:
             raise ToolError(str(error)) from None
 
-    def url_of(self, app: str) -> str:
-        return f"{self._url}/{app}/mcp"
-
     def _deployment(self, done: Deployed) -> Deployment:
         return Deployment(
-            done.app, done.release, self.url_of(done.app), done.token, done.tools, done.duration_ms, done.contract
+            done.app,
+            done.release,
+            self._address.endpoint(done.app),
+            done.token,
+            done.tools,
+            done.duration_ms,
+            done.contract,
         )
 
     def _status(self, app: AppRecord, group: InstanceGroup | None) -> AppStatus:
@@ -206,7 +216,7 @@ class ManagementServer:
             app=app.name,
             state=state,
             release=app.live,
-            url=self.url_of(app.name),
+            url=self._address.endpoint(app.name),
             access=group.release.config.access if group else "gate",
             isolation=self._running.isolation,
             instances=len(group.up) if group else 0,

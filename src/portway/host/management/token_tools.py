@@ -1,7 +1,5 @@
 """The tools of the management API for the tokens of apps: create, list, revoke."""
 
-from collections.abc import Callable
-
 from portway.app import Server
 from portway.auth.tokens import digest
 from portway.exceptions import ToolError
@@ -9,17 +7,18 @@ from portway.host.instances.running_apps import RunningApps, as_token
 from portway.host.management.find_app import find_app
 from portway.host.management.management_types import NewToken, TokenInfo, TokenList
 from portway.host.new_token import new_token
+from portway.host.public_address import PublicAddress
 from portway.host.store import Store, StoreError
 from portway.host.token_table import TokenChange
 
 
 class TokenTools:
-    """The tools for tokens. `url_of` returns the URL of an app's endpoint."""
+    """The tools for tokens."""
 
-    def __init__(self, store: Store, running: RunningApps, url_of: Callable[[str], str]) -> None:
+    def __init__(self, store: Store, running: RunningApps, address: PublicAddress) -> None:
         self._store = store
         self._running = running
-        self._url_of = url_of
+        self._address = address
 
     def register(self, server: Server) -> None:
         """Add the tools to `server`."""
@@ -48,7 +47,7 @@ class TokenTools:
             await self._running.publish_tokens(*changes, TokenChange(as_token(added)))
         except (StoreError, OSError) as error:
             raise ToolError(str(error)) from None
-        return NewToken(app, name, token, scopes or [], self._url_of(app))
+        return NewToken(app, name, token, scopes or [], self._address.endpoint(app))
 
     async def list_tokens(self, app: str) -> TokenList:
         """List the tokens of an app, without their secrets."""

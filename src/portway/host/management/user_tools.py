@@ -3,6 +3,7 @@
 from portway.app import Server
 from portway.exceptions import ToolError
 from portway.host.management.management_types import NewUser, UserInfo, UserList
+from portway.host.public_address import PublicAddress
 from portway.host.store import StoreError
 from portway.host.users import Role, UserError, Users
 
@@ -10,9 +11,9 @@ from portway.host.users import Role, UserError, Users
 class UserTools:
     """The tools for users."""
 
-    def __init__(self, users: Users, url: str) -> None:
+    def __init__(self, users: Users, address: PublicAddress) -> None:
         self._users = users
-        self._url = url
+        self._address = address
 
     def register(self, server: Server) -> None:
         """Add the tools to `server`."""
@@ -24,7 +25,7 @@ class UserTools:
         """Add a user, whose token is shown once. Without `apps`, it may use all of them."""
         try:
             token = self._users.add(name, role, apps or [])
-            return NewUser(name, role, apps or [], token, f"{self._url}/APP.git")
+            return NewUser(name, role, apps or [], token, self._address.repository("APP"))
         except (UserError, StoreError) as error:
             raise ToolError(str(error)) from None
 

@@ -124,4 +124,4 @@ def _check(release: Release, contract: bytes, starter: Starter) -> str:
         return ""
     if contract != CLOSED:
         return "; anybody may call it: it checks nobody"
-    return f"; its login is at its own host name: {starter.own_url(release.app)}/mcp"
+    return f"; its login is at its own host name: {starter.address.origin(starter.address.hostname(release.app))}/mcp"

@@ -4,9 +4,9 @@ import base64
 import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from portway.host.app_config import AppConfig, EnvSource, FromService
+from portway.host.public_address import PublicAddress
 from portway.host.sandbox.walls import Walls, WallsError
 from portway.host.secrets.variables import Owner, VariableError, Variables, check_size
 from portway.host.store import ReleaseRecord, Store
@@ -33,13 +33,12 @@ class Environment:
 class Environments:
     """Makes the environment of each app: a blueprint wins over `portway env set`, and the app over its groups."""
 
-    def __init__(self, store: Store, variables: Variables, walls: Walls, url: str, domain: str) -> None:
-        """`url` is the gate's; apps are names below `domain`."""
+    def __init__(self, store: Store, variables: Variables, walls: Walls, address: PublicAddress) -> None:
+        """`address` is where clients, and other apps, reach the apps."""
         self._walls = walls
         self.variables = variables
         self._store = store
-        self._port = urlsplit(url).port
-        self._domain = domain
+        self._address = address
 
     def resolve(self, app: str, config: AppConfig) -> Environment:
         """Return the app's environment; generate what is to be generated once.
@@ -153,7 +152,7 @@ class Environments:
 
     def _from_service(self, source: FromService) -> tuple[str, bool]:
         """Return the value that another app has, "" when it is not set, and whether the value is public."""
-        host, port = f"{source.name}.{self._domain}", str(self._port)
+        host, port = self._address.hostname(source.name), str(self._address.port)
         if source.property is not None:
             return {"host": host, "port": port, "hostport": f"{host}:{port}"}[source.property], True
         config = self._store.live_config(source.name)

@@ -1,0 +1,155 @@
+"""A host behind another's TLS: each URL that it prints or tells an app is the one that clients use."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from portway.http.http_client import HttpClient
+from tests.conftest import RunCli
+from tests.host.git_client import commit_all, run_git
+from tests.host.git_upstream import upstream
+from tests.host.running_host import Host, host
+from tests.host.test_start_commands import SERVER
+from tests.support import eventually
+
+DOMAIN, URL = "mcp.example.com", "https://mcp.example.com"
+BEHIND = ["--domain", "MCP.example.com", "--behind-proxy", "127.0.0.0/8", "--behind-proxy", "10.1.2.3"]
+SERVICE = "services: [{type: web, name: plain, runtime: python, startCommand: python main.py}]\n"
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    options = [*BEHIND, "--host", "127.0.0.1", "--trust-all-apps", "--allow-private-sources"]
+    with host(tmp_path_factory.mktemp("public") / "data", options=options) as started:
+        yield started
+
+
+def plain(folder: Path) -> Path:
+    """Write an app whose one tool answers with what it is told of itself and of its caller."""
+    folder.mkdir()
+    (folder / "main.py").write_text(SERVER)
+    (folder / "render.yaml").write_text(SERVICE)
+    (folder / "requirements.txt").write_text("")
+    return folder
+
+
+def listening(running: Host) -> str:
+    """Return where the gate itself listens, for who is on this machine."""
+    return running.child.wait_for(r"the gate listens on (http://\S+)", within=10)[1]
+
+
+def through_a_proxy(running: Host, path: str, token: str, *sent: tuple[str, str], named: str = DOMAIN) -> Any:
+    """Call the app's tool as a proxy passes a call on; return the result, or the status of a refusal."""
+    headers = {"content-type": "application/json", "authorization": f"Bearer {token}"} | dict(sent)
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "whoami"}}).encode()
+
+    async def post() -> Any:
+        client = HttpClient(listening(running), named)
+        given = [(name.encode(), value.encode()) for name, value in headers.items()]
+        response = await client.request("POST", path, given, body)
+        answer = await response.read(1_000_000)
+        await client.close()
+        return json.loads(answer)["result"]["structuredContent"] if response.status == 200 else response.status
+
+    return asyncio.run(post())
+
+
+@pytest.mark.slow
+def test_every_url_that_a_host_behind_a_proxy_prints_or_tells_is_the_public_one(running: Host, tmp_path: Path) -> None:
+    assert running.ready["url"] == URL
+    assert listening(running).startswith("http://127.0.0.1:")
+    folder = plain(tmp_path / "plain")
+
+    deployed = running.portway("deploy", folder)
+    assert f"{URL}/plain/mcp" in deployed.stdout
+    assert f"{URL}/plain/mcp" in running.portway("ps").stdout
+    made = json.loads(running.portway("token", "create", "plain", "ada", "-o", "json").stdout)
+    assert made["url"] == f"{URL}/plain/mcp"
+    user = json.loads(running.portway("user", "add", "dora", "--role", "deployer", "-o", "json").stdout)
+    assert user["address"] == f"{URL}/APP.git"
+
+    commit_all(folder, "A change")
+    local = user["address"].replace(URL, listening(running).replace("//", "//dora:{token}@")).replace("APP", "plain")
+    pushed = run_git(folder, "push", "-f", "-o", "force", local.format(token=user["token"]), "HEAD:main")
+    assert f"=====> {URL}/plain/mcp   release 2" in pushed.stderr
+
+    told = through_a_proxy(running, "/plain/mcp", made["token"])["environment"]
+    assert {name: told[name] for name in ("RENDER_EXTERNAL_URL", "RENDER_EXTERNAL_HOSTNAME")} == {
+        "RENDER_EXTERNAL_URL": f"https://plain.{DOMAIN}",
+        "RENDER_EXTERNAL_HOSTNAME": f"plain.{DOMAIN}",
+    }
+    assert told["PORTWAY_ALLOWED_ORIGINS"] == f"https://plain.{DOMAIN}"
+    with upstream(tmp_path / "elsewhere") as elsewhere:
+        elsewhere.commit("linked", {path.name: path.read_text() for path in folder.iterdir() if path.is_file()})
+        linked = json.loads(running.portway("link", "linked", elsewhere.address("linked"), "-o", "json").stdout)
+    assert linked["webhook"] == f"{URL}/_portway/hooks/linked"
+    assert linked["deploy_hook"] == f"{URL}/_portway/hooks/linked?key={linked['secret']}"
+    assert [app["url"] for app in linked["apps"]] == [f"{URL}/linked/mcp"]
+
+
+@pytest.mark.slow
+def test_an_app_is_told_client_scheme_and_host_as_the_proxy_says(running: Host, tmp_path: Path) -> None:
+    running.portway("deploy", plain(tmp_path / "plain"))
+    token = running.portway("token", "create", "plain", "bob").stdout.strip()
+    sent = ("x-forwarded-for", "6.6.6.6, 203.0.113.7, 10.1.2.3"), ("x-forwarded-proto", "https")
+    for path, named in (("/plain/mcp", DOMAIN), ("/mcp", f"plain.{DOMAIN}")):
+        headers = through_a_proxy(running, path, token, *sent, named=named)["headers"]
+        assert headers["host"] == f"plain.{DOMAIN}"
+        assert headers["x-forwarded-host"] == named
+        assert (headers["x-forwarded-for"], headers["x-forwarded-proto"]) == ("203.0.113.7", "https")
+    assert through_a_proxy(running, "/plain/mcp", token, named="mcp.example.org") == 421
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "address"), [([], "127.0.0.1"), (BEHIND, "0.0.0.0"), ([*BEHIND[:4], "--host", "::1"], "::1")]
+)
+def test_other_machines_reach_the_gate_only_if_a_proxy_may_be_there(
+    options: list[str], address: str, tmp_path: Path
+) -> None:
+    with host(tmp_path / "data", options=options) as running:
+        port = int(listening(running).rpartition(":")[2])
+        bound = eventually(lambda: [line for line in sockets() if line.endswith(f":{port:04X}")])
+        assert bound == [f"{hexadecimal(address)}:{port:04X}"]
+
+
+def sockets() -> list[str]:
+    """Return the addresses on which somebody of this machine listens, as Linux writes them."""
+    lines = [
+        line.split() for file in ("tcp", "tcp6") for line in Path(f"/proc/net/{file}").read_text().splitlines()[1:]
+    ]
+    return [line[1] for line in lines if line[3] == "0A"]
+
+
+def hexadecimal(address: str) -> str:
+    packed = socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
+    return "".join(packed[at : at + 4][::-1].hex() for at in range(0, len(packed), 4)).upper()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--behind-proxy", "proxy.example.com"], "'proxy.example.com' is not a network; give the proxy's, as in"),
+        (["--behind-proxy", "10.0.0.1/8"], "'10.0.0.1/8' is not a network; give the proxy's, as in 10.0.0.0/8"),
+        (["--behind-proxy", "unix"], "'unix' is not a network; give the proxy's, as in 10.0.0.0/8"),
+        (["--behind-proxy", "::/0"], "::/0 is everybody, who could claim any address; give the proxy's network"),
+        (
+            ["--behind-proxy", "10.0.0.0/8"],
+            "--behind-proxy needs --domain: the name by which the proxy serves the host",
+        ),
+        (["--host", "0.0.0.0"], "other machines reach 0.0.0.0, without TLS: give --behind-proxy, or leave --host out"),
+    ],
+)
+def test_a_host_that_would_be_open_or_believe_anybody_does_not_start(
+    options: list[str], message: str, run_cli: RunCli, tmp_path: Path
+) -> None:
+    refused = run_cli("up", "--data", tmp_path / "data", "--port", "0", *options)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert message in refused.stderr
