@@ -37,6 +37,7 @@ INTERNAL = {
     "an event's data is one line": "a fault of Portway's own",
     "the event stream is closed": "a fault of Portway's own",
     "…: …": "passes another error on",
+    "PORTWAY_ALLOWED_ORIGINS: …": "passes another error on",
     "portway: …": "passes another error on",
     "HTTP/1.1 100 Continue\r\n\r\n": "no error",
     "portway: … on … (…: …)": "says where a server listens",

@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import click
 import httpx2
 import psutil
 import pytest
@@ -514,8 +515,10 @@ def test_a_deploy_names_the_pages_that_may_call_the_app(running: Host, tmp_path:
         return httpx2.request(method, f"{running.ready['url']}/paged/mcp", headers=headers, json=ping)
 
     refused = running.portway("deploy", folder, "--name", "paged", "--allow-origin", "app.example.com")
-    assert "'app.example.com' is not an origin; write scheme, host and port" in refused.stderr
-    assert refused.returncode == 1
+    assert "Invalid value for '--allow-origin': 'app.example.com' is not an origin; write scheme" in refused.stderr
+    assert refused.returncode == 2
+    with pytest.raises(click.ClickException, match="'app' is not an origin"):
+        running.deploy(folder, "paged", origins=["app"])
     done = running.portway("deploy", folder, "--name", "paged", "--public", "--allow-origin", page)
     assert done.returncode == 0, done.stderr
     preflight = asked(page)

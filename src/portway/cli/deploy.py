@@ -18,8 +18,24 @@ def _source(context: click.Context, argument: click.Parameter, value: str) -> st
 
     if not is_folder(value):
         return value
+    if not os.path.lexists(value):
+        raise click.BadParameter(
+            f"there is no folder {value!r}: give one, template:NAME, or a repository as https://HOST/PATH or "
+            "git@HOST:PATH"
+        )
     click.Path(exists=True, file_okay=False).convert(value, argument, context)
     return os.path.abspath(value)
+
+
+def _origins(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    from portway.exceptions import SettingError
+    from portway.http.cors import Cors
+
+    try:
+        Cors(value for value in values if value)
+    except SettingError as error:
+        raise click.BadParameter(str(error)) from None
+    return values
 
 
 @click.command()
@@ -40,6 +56,7 @@ def _source(context: click.Context, argument: click.Parameter, value: str) -> st
     "origins",
     multiple=True,
     metavar="ORIGIN",
+    callback=_origins,
     help="A web page that may call it, by scheme, host and port; repeatable, '' for none. Default: as it is.",
 )
 @click.option("--runtime", type=click.Choice(["python", "node"]), help="Default: by the files of the folder.")

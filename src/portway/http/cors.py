@@ -76,13 +76,18 @@ class Cors:
         return send_readable
 
 
+def is_origin(text: str) -> bool:
+    """Return whether `Cors` takes a text."""
+    return _NAMED.fullmatch(text.strip().lower()) is not None
+
+
 def _origin(text: str) -> bytes:
     """Write an origin as browsers do: in lower case, without the scheme's own port."""
     match = _NAMED.fullmatch(text.strip().lower())
     if match is None:
         raise SettingError(
-            f"PORTWAY_ALLOWED_ORIGINS: {text.strip()!r} is not an origin; write scheme, host and port, as in "
-            "https://app.example.com or http://localhost:6274"
+            f"{text.strip()!r} is not an origin; write scheme, host and port, as in https://app.example.com or "
+            "http://localhost:6274"
         )
     scheme, host, port = match.groups()
     return f"{scheme}://{host}{f':{port}' if port and port != _DEFAULT_PORTS[scheme] else ''}".encode()

@@ -13,6 +13,7 @@ from portway.auth.caller_header import HEADER as CALLER
 from portway.auth.caller_header import relayed
 from portway.auth.principal import ANONYMOUS, Principal
 from portway.auth.tokens import OAUTH_PATHS, NamedTokens, TokenVerifier, bearer
+from portway.exceptions import SettingError
 from portway.http.asgi import LifespanError, Receive, Scope, Send
 from portway.http.cors import Cors
 from portway.http.host_and_origin import Guard
@@ -262,7 +263,10 @@ def app(server: BaseServer) -> HttpApp:
     hosts = _listed(",".join(names))
     verifier = NamedTokens(tokens) if tokens and not behind_gate else None
     keys = os.environ.get("PORTWAY_KEYS", "")
-    cors = Cors(_listed(os.environ.get("PORTWAY_ALLOWED_ORIGINS", "")))
+    try:
+        cors = Cors(_listed(os.environ.get("PORTWAY_ALLOWED_ORIGINS", "")))
+    except SettingError as error:
+        raise SettingError(f"PORTWAY_ALLOWED_ORIGINS: {error}") from None
     return HttpApp(
         server,
         verifier=verifier,

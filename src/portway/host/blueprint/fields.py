@@ -17,6 +17,7 @@ from portway.host.blueprint.kinds import (
     GROUP_NAME,
     MOUNT_PATH,
     NAME,
+    ORIGINS,
     ROUTE_PATH,
     TEXT,
     TEXTS,
@@ -183,7 +184,7 @@ PORTWAY = Section(
         ),
         Field("path", URL_PATH, "where the server has its MCP endpoint", "path"),
         Field("server", NAME, "the server to start, as FILE or FILE:OBJECT", "server"),
-        Field("origins", TEXTS, "the web pages that may call", "origins"),
+        Field("origins", ORIGINS, "the web pages that may call", "origins"),
         Field("upstreamToken", VARIABLE, "the variable with the token that the app itself asks for", "upstream_token"),
         Field("routes", _ROUTES, "who may ask for other paths than the MCP endpoint", "routes"),
         Field(

@@ -8,6 +8,7 @@ import msgspec
 
 from portway.host import variable_names
 from portway.host.blueprint.yaml_tree import Items, Members, Node, Scalar
+from portway.http.cors import is_origin
 
 _LONGEST = 32 * 1024
 _TRUE, _FALSE = ("true", "yes", "on"), ("false", "no", "off")  # YAML 1.1's; 1.2 has only the first of each
@@ -100,6 +101,13 @@ def _flag(node: Node) -> bool:
     return text in _TRUE
 
 
+def _origin(node: Node) -> str:
+    text = _text(node)
+    if not is_origin(text):
+        raise WrongValue
+    return text
+
+
 def _arguments(node: Node) -> object:
     if not isinstance(node, Members):
         raise WrongValue
@@ -137,5 +145,6 @@ MOUNT_PATH = matching(
 VARIABLE = matching("a name of letters, digits and `_`, no digit first", variable_names.VARIABLE)
 GROUP_NAME = matching("a name of letters, digits, spaces and `.`, `_`, `-`, up to 64", variable_names.GROUP)
 TEXTS = list_of(TEXT, "texts")
+ORIGINS = list_of(Kind("an origin", _origin), "origins, as in `https://app.example.com`")
 ARGUMENTS = Kind("a mapping of arguments, as in `city: Oslo`", _arguments)
 ANYTHING = Kind("anything", lambda _node: True)

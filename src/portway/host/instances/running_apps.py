@@ -23,6 +23,7 @@ from portway.host.releases.prune import prune, prune_orphans
 from portway.host.releases.release import Release
 from portway.host.store import InstanceRecord, Store, StoreError, TokenRecord
 from portway.host.token_table import Token, TokenChange, TokenWriter
+from portway.http.cors import is_origin
 
 _ADOPT_SECONDS = 5.0
 _INTERRUPTED = "the host stopped during the deploy"
@@ -178,7 +179,7 @@ class RunningApps:
                     group.state,
                     [routing_table.InstanceAddress(instance.id, instance.address) for instance in group.up],
                     reason=group.reason,
-                    origins=group.release.config.origins,
+                    origins=[each for each in group.release.config.origins if is_origin(each)],  # once any text
                     path=group.release.config.path,
                     routes=group.release.config.routes,
                     upstream_token=self._starter.token_for_gate(group.release),
