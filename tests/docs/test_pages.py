@@ -83,7 +83,11 @@ class Page:
                 process.communicate(timeout=30)
 
     def env(self) -> dict[str, str]:
-        return clean_env(build_environment() | {"HOME": str(self.folder), "PORT": str(self.ports[0])})
+        """Return the environment of a reader, whom git knows."""
+        own = {"HOME": str(self.folder), "PORT": str(self.ports[0])}
+        for who in ("GIT_AUTHOR", "GIT_COMMITTER"):
+            own |= {f"{who}_NAME": "Ada", f"{who}_EMAIL": "ada@example.com"}
+        return clean_env(build_environment() | own)
 
     def on_free_ports(self, body: str) -> str:
         return body.replace("8080", str(self.ports[0])).replace("8090", str(self.ports[1]))

@@ -60,7 +60,7 @@ def test_the_gate_gives_an_app_the_token_that_its_own_server_checks(running: Hos
     (folder / "render.yaml").write_text(BLUEPRINT)
     done = running.portway("deploy", folder, "--name", "owned")
     assert done.returncode == 0, done.stderr
-    assert "1 tools; the app's own token is API_TOKEN" in done.stderr
+    assert "1 tool; the app's own token is API_TOKEN" in done.stderr
     token = running.portway("token", "create", "owned", "t").stdout.split()[0]
     own = running.call("owned", "whoami", token)["headers"]["authorization"].removeprefix("Bearer ")
     assert len(own) == 44, "the generated one, and never the caller's"
@@ -103,4 +103,4 @@ def test_an_app_may_check_its_callers_itself(running: Host, folder: Path) -> Non
 
     (folder / "main.py").write_text(SERVER)
     done = running.portway("deploy", folder)
-    assert "1 tools; anybody may call it: it checks nobody" in done.stderr, done.stderr
+    assert "1 tool; anybody may call it: it checks nobody" in done.stderr, done.stderr

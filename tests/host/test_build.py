@@ -71,7 +71,7 @@ def built(paths: Paths, files: dict[str, str], **config: Any) -> tuple[Release, 
     release = Release("app", 1, paths.release("app", 1), AppConfig(**config))
     FolderSource(folder).copy_to(release.source)
     recipe, walls = read_recipe(release.folder, release.config, {}), raise_walls(paths)
-    start = asyncio.run(build.build(release, recipe, paths, {"GREETING": "hello"}, walls))
+    start, _ = asyncio.run(build.build(release, recipe, paths, {"GREETING": "hello"}, walls))
     return release, start.name
 
 

@@ -157,7 +157,7 @@ def test_a_push_makes_an_app_and_the_next_one_is_its_next_release(running: Host,
     assert lines[0].startswith("-----> copy ")
     assert [line.split()[1] for line in lines if line.startswith("----->")][-1] == "switch"
     url = re.escape(f"{running.ready['url']}/first/mcp")
-    assert re.fullmatch(rf"=====> {url}   release 1, 1 tools, \d+\.\ds", lines[-2])
+    assert re.fullmatch(rf"=====> {url}   release 1, 1 tool, \d+\.\ds", lines[-2])
     shown = re.fullmatch(r" +token (pw_\S+)   \(shown once; more with `portway token create first NAME`\)", lines[-1])
     assert shown, lines
     assert seen(running, "first", shown[1]) == {"version": "one", "commit": commit}
@@ -223,7 +223,7 @@ def test_a_push_whose_deploy_fails_is_refused_and_leaves_nothing(running: Host, 
     assert "[remote rejected] HEAD -> main" in done.stderr
     assert "portway: the server ended (exit code 1) before it answered:" in told(done)
     assert "it cannot start" in told(done)
-    assert told(done).endswith("nothing has changed: third goes on with what was live")
+    assert told(done).endswith("nothing has changed: third goes on with release 1")
     assert running.ready["data"] not in done.stderr
     assert head(running, "third", token) == commit
     assert git(repository, "count-objects", "-v") == before
@@ -361,6 +361,12 @@ def test_a_history_is_replaced_only_when_that_is_meant(running: Host, token: str
     assert head(running, "replaced", token) == second
     assert running.portway("rollback", "replaced").returncode == 0
     assert head(running, "replaced", token) == first
+
+    git(other, "fetch", "--quiet", remote, second)  # of a release that is kept
+    git(running.paths.repository("replaced"), "update-ref", "-d", "refs/releases/2")  # as when it is deleted
+    git(tmp_path, "clone", "--quiet", remote, "clone")
+    refused = run_git(tmp_path / "clone", "fetch", remote, second, check=False)
+    assert f"not our ref {second}" in refused.stderr
 
 
 @pytest.mark.slow
@@ -623,7 +629,7 @@ def test_git_is_served_at_its_paths_only(running: Host, token: str, shared: Path
 
 
 @pytest.mark.slow
-def test_an_app_that_was_deployed_without_git_says_so_until_it_is_pushed_to(
+def test_an_app_that_was_deployed_without_git_says_so_until_the_host_has_started_again(
     running: Host, token: str, tmp_path: Path
 ) -> None:
     running.deploy(write(tmp_path / "app", "one"), "older")
@@ -633,8 +639,13 @@ def test_an_app_that_was_deployed_without_git_says_so_until_it_is_pushed_to(
         "remote: Nothing of older is in git: its live release was made without it. Deploy it again, or push to it."
     )
     assert sentence in cloned.stderr
-    commit = commit_all(tmp_path / "app")
-    assert push(tmp_path / "app", address(running, "older", token)).returncode == 0
+    running.kill("control")
+    eventually(lambda: listed(running, "older"), within=30)
+    clone = ("clone", "--quiet", address(running, "older", token), "clone")
+    eventually(lambda: run_git(tmp_path, *clone, check=False).returncode == 0)
+    assert sorted(git(tmp_path / "clone", "ls-files").split()) == ["main.py", "render.yaml"]
+    commit = commit_all(tmp_path / "clone")
+    assert push(tmp_path / "clone", address(running, "older", token)).returncode == 0
     assert head(running, "older", token) == commit
 
 

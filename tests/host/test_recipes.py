@@ -148,6 +148,11 @@ def test_the_object_of_another_framework_is_found_without_an_import(
             {"server": "a.py", "start_command": "python b.py"},
             "the server a.py and the start command `…` are both given: take one back, by --server '' or --start ''",
         ),
+        (
+            {},
+            {"start_command": " "},
+            "the start command is blank: leave it out, or give '' to take back an earlier one",
+        ),
         ({}, {"root_dir": "x", "start_command": "a 'b"}, "the start command `…` is not one that a shell can read: …"),
         (
             {},

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from portway.host.app_config import AppConfig, Start
-from portway.host.builds import source_rules
 from portway.host.git import commit_source, git_command
 from portway.host.git.commit_source import CommitSource
 from portway.host.git.git_command import GitError
 from portway.host.git.release_commits import NewCommit, ReleaseCommits
 from portway.host.git.repository import Repository
 from portway.host.paths import Paths
+from portway.host.sources import source_rules
 from portway.host.sources.source import SourceError
 from portway.host.store import FinishedRelease, Store
 from tests.host.git_client import commit_all, git, run_git

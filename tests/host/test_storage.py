@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 import signal
@@ -31,6 +32,10 @@ from tests.host.running_host import Host, host
 from tests.host.test_start_commands import SERVER as PLAIN_SERVER
 from tests.support import eventually
 
+MOUNTED = """
+services:
+  - {type: web, name: notes, runtime: python, x-portway: {storage: {sizeGB: 1, mountPath: /var/notes}}}
+"""
 SERVER = """
 import asyncio
 import contextlib
@@ -98,6 +103,12 @@ def test_a_database_outlives_crashes_deploys_and_a_move_of_the_host_until_its_ap
         assert add(running, token, "four") == [*kept, "four"]
         assert " MB of 2 GB  " in running.portway("ps").stdout
         assert running.call("notes", "process", token)["result"][1] == folder.replace("/data/", "/moved/")
+
+        (app / "render.yaml").write_text(MOUNTED)
+        running.deploy(app, "notes", storage_gb=3)
+        (app / "render.yaml").unlink()
+        shown = json.loads(running.portway("config", "notes", "-o", "json").stdout)
+        assert shown["x-portway"]["storage"] == {"mountPath": "/var/notes", "sizeGB": 3}
 
         running.deploy(app, "notes", storage_gb=0)
         assert running.call("notes", "process", token)["result"][1] == "None"

@@ -132,7 +132,10 @@ def test_a_new_release_takes_over_without_a_failed_call_and_the_old_one_ends_its
         over = threading.Event()
         constant = callers.submit(versions_until, over, running, token)
         command = ["deploy", thing(tmp_path / "app", "two"), "--name", "successive", "-o", "json"]
-        second = json.loads(running.portway(*command).stdout)
+        deployed = running.portway(*command)
+        second = json.loads(deployed.stdout)
+        assert "  [cached]\n" in deployed.stderr
+        assert "s  1 call of release 1 may go on there for 30 s\n" in deployed.stderr
         assert running.call("successive", "version", token) == {"result": "two"}
         over.set()
         seen = constant.result(30)
@@ -141,9 +144,13 @@ def test_a_new_release_takes_over_without_a_failed_call_and_the_old_one_ends_its
         (home / "go").touch()
         assert held.result(30) == {"result": "one"}
 
-    assert (first.release, second["release"], second["tools"]) == (1, 2, 7)
+    assert (first.release, second["release"], second["before"], second["tools"]) == (1, 2, 1, 7)
     assert "token" not in second, "an app's token is shown once"
     eventually(lambda: not running.pids(old))
+    assert (
+        "drain  1 call of release 1 ended, 0 cut"
+        in running.paths.release("successive", 2).joinpath("log", "build.log").read_text()
+    )
 
 
 def versions_until(over: threading.Event, running: Host, token: str) -> list[str]:
@@ -375,6 +382,23 @@ def test_a_destroyed_app_is_gone_with_its_files_and_tokens(running: Host, tmp_pa
     assert "doomed" not in running.portway("ps").stdout
     with pytest.raises(ClientError) as refused:
         running.call("doomed", "version", token)
+    assert refused.value.status == 401
+
+
+@pytest.mark.slow
+def test_a_control_killed_while_it_destroys_an_app_has_a_successor_that_goes_on_with_that(
+    running: Host, tmp_path: Path
+) -> None:
+    token = running.deploy(thing(tmp_path / "app"), "marked").token
+    assert token
+    running.paths.destroying("marked").touch()
+    running.kill("control")
+    eventually(lambda: not running.paths.app("marked").exists(), within=30)
+    shown = eventually(lambda: running.portway("ps").stdout)
+    assert "APP" in shown
+    assert "marked" not in shown
+    with pytest.raises(ClientError) as refused:
+        running.call("marked", "version", token)
     assert refused.value.status == 401
 
 

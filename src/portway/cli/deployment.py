@@ -23,8 +23,9 @@ def print_step(step: str) -> None:
 
 def print_deployment(app: Deployment) -> None:
     """Print an app that was deployed."""
-    seconds = app.duration_ms / 1000
-    click.echo(f"=====> {app.url}   release {app.release}, {app.tools} tools, {seconds:.1f}s", err=True)
+    from portway.host.releases.live_line import live_line
+
+    click.echo(live_line(app.app, app.url, app.release, app.before, app.tools, app.duration_ms), err=True)
     click.echo(app.url)
     if app.token:
         click.echo(f"token {app.token}   (shown once; more with `portway token create {app.app} NAME`)")

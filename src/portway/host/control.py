@@ -72,8 +72,7 @@ async def run(
     """
     stop = asyncio.Event()
     gate = GateClient(paths.gate_socket)
-    stops: list[asyncio.Task[None]] = []
-    kills: list[asyncio.Task[None]] = []
+    stops, kills = list[asyncio.Task[None]](), list[asyncio.Task[None]]()
 
     def end_after_gate() -> None:
         if not stops or stops[-1].done():
@@ -101,7 +100,9 @@ async def run(
         await asyncio.to_thread(_mend, paths, deployer)
         await running.resume()
         linker.start()
-        start = asyncio.create_task(_start(management, running, paths, address.url, folders, announce=announce))
+        start = asyncio.create_task(
+            _start(management, deployer, running, paths, address.url, folders, announce=announce)
+        )
         start.add_done_callback(lambda task: stop.set() if _failed(task) else None)
         await _serve(apps, paths, running, stop)
         failed = _failed(start)
@@ -124,6 +125,7 @@ def _mend(paths: Paths, deployer: Deployer) -> None:
 
 async def _start(
     management: ManagementServer,
+    deployer: Deployer,
     running: RunningApps,
     paths: Paths,
     url: str,
@@ -131,7 +133,10 @@ async def _start(
     *,
     announce: Announce,
 ) -> bool:
-    """Deploy the folders that `up` was given, then print the ready line. Return False when a deploy failed."""
+    """Deploy the folders that `up` was given, then print the ready line. Return False when a deploy failed.
+
+    Afterwards, what earlier versions of Portway have deployed is recorded in git.
+    """
     apps = {}
     for folder in folders:
         try:
@@ -148,6 +153,7 @@ async def _start(
         ready = {"url": url, "token": first["token"], "data": str(paths.data), "apps": apps}
         say(f"{'' if announce == 'json' else 'ready '}{json.dumps(ready)}", to=1)
         paths.announced.touch()
+    await deployer.record_missing()
     return True
 
 

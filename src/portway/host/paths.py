@@ -98,7 +98,7 @@ class Paths:
 
     @property
     def drafts(self) -> Path:
-        """Copies of sources whose deploys have not begun to build; emptied at a start."""
+        """Copies of sources whose deploys have not begun to build, and what is being deleted; emptied at a start."""
         return self.data / "drafts"
 
     @property
@@ -129,8 +129,12 @@ class Paths:
     def app(self, app: str) -> Path:
         return self.data / "apps" / app
 
+    def destroying(self, app: str) -> Path:
+        """The file that says that the app is being destroyed: a start goes on with that."""
+        return self.app(app) / "destroying"
+
     def draft(self) -> Path:
-        """Return a new path for a copy of a source."""
+        """Return a new path for a copy of a source, or for what is being deleted."""
         return self.drafts / secrets.token_hex(8)
 
     def repository(self, app: str) -> Path:

@@ -16,21 +16,23 @@ from portway.host.releases.release import Release
 from portway.host.sandbox.walls import Walls
 
 
-async def build(release: Release, recipe: Recipe, paths: Paths, variables: Mapping[str, str], walls: Walls) -> Start:
-    """Build the copied source and return how its server is started. Raises `BuildError`.
+async def build(
+    release: Release, recipe: Recipe, paths: Paths, variables: Mapping[str, str], walls: Walls
+) -> tuple[Start, bool]:
+    """Build the copied source. Return how its server is started, and whether all its packages were in a cache.
 
-    `variables` are the app's own. The output of every command goes to `release.build_log`. When cancelled, it ends what
-    it has started. What may run code of the app or of a package runs within `walls`.
+    Raises `BuildError`. `variables` are the app's own. The output of every command goes to `release.build_log`. When
+    cancelled, it ends what it has started. What may run code of the app or of a package runs within `walls`.
     """
     places = BuildPlaces(release, paths, walls)
     for folder in ("log", "home", "tmp", "bin"):
         (release.directory / folder).mkdir(exist_ok=True)
     if isinstance(recipe, NodeRecipe):
-        start = await build_node(release, recipe, paths, variables, places)
+        built = await build_node(release, recipe, paths, variables, places)
     else:
-        start = await build_python(release, recipe, paths, variables, places)
+        built = await build_python(release, recipe, paths, variables, places)
     await asyncio.to_thread(_freeze, release)
-    return start
+    return built
 
 
 def _freeze(release: Release) -> None:

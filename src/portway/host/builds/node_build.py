@@ -32,12 +32,12 @@ _INSTALLS = {
 
 async def build_node(
     release: Release, recipe: NodeRecipe, paths: Paths, variables: Mapping[str, str], places: BuildPlaces
-) -> Start:
-    """Install into the app's folder and return how the server is started. Raises `BuildError`.
+) -> tuple[Start, bool]:
+    """Install into the app's folder. Return how its server is started, and whether its packages were in a cache.
 
-    `variables` are the app's own.
+    Raises `BuildError`. `variables` are the app's own.
     """
-    config = release.config
+    config, is_cached = release.config, False
     await _add_node(release, recipe, places.host(), paths)
     if recipe.manager != "npm":
         await _add_manager(release, recipe, places.host(), paths)
@@ -46,7 +46,7 @@ async def build_node(
     digests: list[str] = []
     if recipe.manager == "npm" and recipe.lock and places.walls.bubblewrap is not None:
         digests = await asyncio.to_thread(locked_digests, release.folder / recipe.lock)
-        await asyncio.to_thread(lend_tarballs, paths, release.app, digests)
+        is_cached = await asyncio.to_thread(lend_tarballs, paths, release.app, digests) and not config.build_command
     has_npmrc = (release.folder / ".npmrc").exists()
     if config.build_command:
         shell = places.app(path, variables)
@@ -63,7 +63,7 @@ async def build_node(
         if recipe.has_build:
             await commands.run([recipe.manager, "run", "build"], "run its build script")
     command = config.start_command or recipe.start
-    return Start(["/bin/sh", "-c", command], command, variables=_PRODUCTION)
+    return Start(["/bin/sh", "-c", command], command, variables=_PRODUCTION), is_cached
 
 
 async def _add_node(release: Release, recipe: NodeRecipe, commands: BuildCommands, paths: Paths) -> None:

@@ -12,7 +12,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -53,16 +53,18 @@ def locked_digests(lock: Path) -> list[str]:
     return [base64.b64decode(digest).hex() for digest in digests][:_MOST_FILES]
 
 
-def lend_tarballs(paths: Paths, app: str, digests: Iterable[str]) -> None:
-    """Copy those of these tarballs that are shared into the app's cache."""
+def lend_tarballs(paths: Paths, app: str, digests: Sequence[str]) -> bool:
+    """Copy those of these tarballs that are shared into the app's cache. Return whether all are, and there are any."""
     paths.app_cache(app).mkdir(mode=0o700, exist_ok=True)
-    left = _MOST_BYTES
+    left, lent = _MOST_BYTES, 0
     for digest in digests:
         shared = paths.npm_tarballs / digest
         with contextlib.suppress(OSError):  # it is not shared, or the app's cache is odd
             os.utime(shared)
             with _folder(paths.app_cache(app), digest, makes=True) as own:
                 left -= _copy((None, str(shared)), (own, digest[4:]), digest, left)
+                lent += 1
+    return 0 < lent == len(digests)
 
 
 def share_tarballs(paths: Paths, app: str, digests: Iterable[str]) -> None:

@@ -18,20 +18,22 @@ from portway.host.builds.portway_command import runs_portway_server
 from portway.host.builds.python_recipe import PythonRecipe, script_metadata
 from portway.host.builds.uv_program import find_uv
 from portway.host.builds.wheel import running_wheel
+from portway.host.files import read_start
 from portway.host.paths import Paths
 from portway.host.releases.release import Release
 
 _IMPORT_SECONDS = 60.0
+_LARGEST_LOG = 1024 * 1024
 # What a build without a command does as well, but with the packages that other apps have fetched.
 _DEFAULT = re.compile(r"\s*(?:python3? -m )?pip3? install (?:--no-cache-dir )?-r requirements\.txt\s*")
 
 
 async def build_python(
     release: Release, recipe: PythonRecipe, paths: Paths, variables: Mapping[str, str], places: BuildPlaces
-) -> Start:
-    """Make `release.venv` and return how the server is started. Raises `BuildError`.
+) -> tuple[Start, bool]:
+    """Make `release.venv`. Return how its server is started, and whether its packages were in a cache.
 
-    `variables` are the app's own.
+    Raises `BuildError`. `variables` are the app's own.
     """
     config, uv = release.config, find_uv()
     (release.tools / "uv").symlink_to(uv)
@@ -61,23 +63,31 @@ async def build_python(
             pass
         elif required:
             await _install(commands, uv, release, constraint, required)
+    is_cached = await asyncio.to_thread(_was_cached, release.build_log)
     await add_bytecode(release, interpreter, places.host(), paths)
     python = str(release.venv / "bin" / "python")
     if config.start_command:
         on_socket = runs_portway_server(release.folder, config.start_command)
-        return Start(["/bin/sh", "-c", config.start_command], config.start_command, on_socket=on_socket)
+        return Start(["/bin/sh", "-c", config.start_command], config.start_command, on_socket=on_socket), is_cached
     if recipe.server is not None:
         script = release.tools / Path(serve_object.__file__).name
         shutil.copyfile(serve_object.__file__, script)
         file = str(recipe.server.file.relative_to(release.folder))
         # Both are found from the app's folder and its PATH, so that the data directory can be moved.
         program = ["python", os.path.relpath(script, release.folder)]  # noqa: ASYNC240  # it reads no disk
-        return Start([*program, file, recipe.server.name, *config.origins], f"{file}:{recipe.server.name}")
+        command = [*program, file, recipe.server.name, *config.origins]
+        return Start(command, f"{file}:{recipe.server.name}"), is_cached
     finder = places.server(variables, compiles=True)
     # -P keeps the app's folder off sys.path, so its files cannot shadow more modules than under `portway run`.
     command = [python, "-P", "-m", "portway.cli.find_server", str(release.folder), *recipe.portway]
     server = (await finder.ask(command, "find its server", seconds=_IMPORT_SECONDS)).strip()
-    return Start(["portway", "run", server, "--transport", "http"], server, on_socket=True)
+    return Start(["portway", "run", server, "--transport", "http"], server, on_socket=True), is_cached
+
+
+def _was_cached(log: Path) -> bool:
+    """Return whether uv has installed packages and fetched or built none of them: it would have prepared those."""
+    text = read_start(log, _LARGEST_LOG) if log.exists() else b""
+    return b"Installed " in text and b"Prepared " not in text
 
 
 async def _make_venv(commands: BuildCommands, uv: str, release: Release, python: str) -> None:

@@ -34,6 +34,13 @@ def read_recipe(folder: Path, config: AppConfig, variables: Mapping[str, str]) -
             f"the server {config.server} and the start command `{config.start_command}` are both given: take one back, "
             "by --server '' or --start ''"
         )
+    for what, command in (
+        ("build", config.build_command),
+        ("pre-deploy", config.pre_deploy_command),
+        ("start", config.start_command),
+    ):
+        if command.isspace():
+            raise BuildError(f"the {what} command is blank: leave it out, or give '' to take back an earlier one")
     programs: set[str] = set()
     for what, command in (("build", config.build_command), ("start", config.start_command)):
         if command:

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from portway.host.counted import counted
+
 Kind = Literal["tool", "resource", "resource template", "prompt", "server"]
 Action = Literal["added", "changed", "removed"]
 
@@ -67,7 +69,7 @@ class ContractChanges:
         line = "   ".join([*(f"{kind} {'   '.join(words)}" for kind, words in groups.items()), breaking])
         if len(line) <= _LINE:
             return [line]
-        return [f"{len(self.changes)} changes   {breaking}", *detailed(self.changes)]
+        return [f"{counted(len(self.changes), 'change')}   {breaking}", *detailed(self.changes)]
 
     def report(self, accepted: str) -> "ContractReport":
         """Return the changes with bounds on their number and on the length of what each quotes."""

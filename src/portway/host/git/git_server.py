@@ -20,6 +20,7 @@ from portway.host.paths import Paths
 from portway.host.public_address import PublicAddress
 from portway.host.releases.deploy import Deployer
 from portway.host.releases.deploy_error import DeployError
+from portway.host.releases.live_line import live_line
 from portway.host.releases.source_apps import DeployOptions
 from portway.host.sources.source import SourceError, app_name
 from portway.host.store import Cause, Store, StoreError
@@ -30,7 +31,6 @@ from portway.http.response import send_bytes
 _PATH = re.compile(r"/([^/]+)\.git/(info/refs|git-upload-pack|git-receive-pack)")
 _FILES = re.compile(r"/apps/[^/]+/releases/\d+/(?:src/)?")  # where a release is, below the data directory
 _PULL, _PUSH = "git-upload-pack", "git-receive-pack"
-_PROTOCOL = re.compile(r"version=[0-9]")
 _PUSHES, _PULLS = 4, 16  # at once
 _TEXT = (b"content-type", b"text/plain; charset=utf-8")
 _CHALLENGE = (b"www-authenticate", b'Basic realm="portway", charset="UTF-8"')
@@ -149,7 +149,7 @@ class GitServer:
     async def _serve(self, request: _Request, scope: Scope, receive: Receive, send: Send) -> None:
         repository = self._commits.repository(request.app)
         if request.service == _PULL:
-            if not await asyncio.to_thread(self._commits.live, request.app):
+            if not await asyncio.to_thread(self._commits.is_on_branch, request.app):
                 raise Refused(404, _nothing(request.app, is_known=self._store.app(request.app) is not None))
             async with CgiProgram(_environment(repository, request, scope)) as program:
                 await program.exchange(receive, send)
@@ -213,19 +213,22 @@ class GitServer:
             )
         except (PushRefused, DeployError, GitError) as error:
             tell_all("portway: ", str(error))
-            if self._store.live_release(app) is not None:
-                tell(f"         nothing has changed: {app} goes on with what was live")
+            if (live := self._store.live_release(app)) is not None:
+                tell(f"         nothing has changed: {app} goes on with release {live.number}")
             return False
         for one in done:
-            seconds = one.duration_ms / 1000
-            tell(f"=====> {self._address.endpoint(one.app)}   release {one.release}, {one.tools} tools, {seconds:.1f}s")
+            url = self._address.endpoint(one.app)
+            tell(live_line(one.app, url, one.release, one.before, one.tools, one.duration_ms))
             if one.token:
                 tell(f"       token {one.token}   (shown once; more with `portway token create {one.app} NAME`)")
         return True
 
 
 def _environment(repository: Repository, request: _Request, scope: Scope) -> dict[str, str]:
-    """Return the whole environment of the CGI program (RFC 3875 section 4.1)."""
+    """Return the whole environment of the CGI program (RFC 3875 section 4.1).
+
+    The version of the protocol that the client asks for is left out: version 2 gives any object by its id.
+    """
     headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
     environment = git_environment(repository.path) | {
         "GATEWAY_INTERFACE": "CGI/1.1",
@@ -242,8 +245,6 @@ def _environment(repository: Repository, request: _Request, scope: Scope) -> dic
     del environment["GIT_DIR"]
     if headers.get(b"content-encoding") == "gzip":
         environment["HTTP_CONTENT_ENCODING"] = "gzip"
-    if _PROTOCOL.fullmatch(headers.get(b"git-protocol", "")):
-        environment["GIT_PROTOCOL"] = headers[b"git-protocol"]
     return environment
 
 

@@ -15,6 +15,7 @@ from portway.host.git.commit_source import CommitSource
 from portway.host.git.git_command import GitError
 from portway.host.git.repository import BRANCHES, Repository
 from portway.host.paths import Paths
+from portway.host.sources.folder_source import FolderSource
 from portway.host.sources.source import Source
 from portway.host.store import Store
 
@@ -56,6 +57,10 @@ class ReleaseCommits:
             return ""
         return repository.of_release(record.build)
 
+    def is_on_branch(self, app: str) -> bool:
+        """Return whether a clone gets the live release, or what was live a moment ago. Raises `GitError`."""
+        return bool(self.live(app) and self.repository(app).head())
+
     def record(self, app: str, source: Source, copy: Path, objects: Path) -> NewCommit | None:
         """Return the commit of a source that was copied to `copy`; None when there is no git.
 
@@ -81,6 +86,24 @@ class ReleaseCommits:
         commit.repository.keep(commit.id, number)
         if commit.branch:
             commit.repository.choose_branch(commit.branch)
+
+    def record_live(self, app: str) -> None:
+        """Record what is live if that was not done. Raises `SourceError`, and `GitError`."""
+        record, repository, copy = self._store.live_release(app), self.repository(app), self._paths.draft()
+        if record is None or self.live(app):
+            return
+        objects = copy.with_name(f"{copy.name}.objects")
+        try:
+            FolderSource(self._paths.release(app, record.build) / "src").copy_to(copy)
+            repository.make()
+            objects.mkdir()
+            writing = repository.writing(objects)
+            commit = writing.commit_folder(copy, f"Release {record.number}, recorded later\n")
+            self.keep(record.build, NewCommit(commit, writing))
+            self.follow(app)
+        finally:
+            for made in (copy, objects):
+                remove_tree(made)
 
     def follow(self, app: str) -> None:
         """Let the branch point at what is live, and forget the commits of releases that are gone. Raises `GitError`."""

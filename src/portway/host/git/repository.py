@@ -40,6 +40,8 @@ _CONFIG = f"""\
 [transfer]
 	fsckObjects = true
 	hideRefs = refs/releases
+[uploadpack]
+	allowTipSHA1InWant = true
 [receive]
 	maxInputSize = {LARGEST_PUSH}
 	denyDeletes = true

@@ -11,6 +11,7 @@ from typing import Any
 from portway.host import routing_table
 from portway.host.files import remove_tree
 from portway.host.gate_client import GateClient
+from portway.host.instances.draining import Draining
 from portway.host.instances.instance_group import InstanceGroup
 from portway.host.instances.keeper import Keeper
 from portway.host.instances.pinned import Pinned
@@ -19,7 +20,7 @@ from portway.host.instances.runtime import Instance, Runtime
 from portway.host.instances.starter import Starter
 from portway.host.instances.storage import StorageWatch
 from portway.host.paths import Paths
-from portway.host.releases.prune import prune, prune_orphans
+from portway.host.releases.prune import go_on_destroying, prune, prune_orphans
 from portway.host.releases.release import Release
 from portway.host.store import InstanceRecord, Store, StoreError, TokenRecord
 from portway.host.token_table import Token, TokenChange, TokenWriter
@@ -96,8 +97,11 @@ class RunningApps:
     def serves(self, app: str) -> bool:
         return app in self.groups
 
-    async def switch(self, release: Release, instances: Sequence[Instance]) -> None:
-        """Send the app's calls to `instances`; in the background, drain and stop those that served them before."""
+    async def switch(self, release: Release, instances: Sequence[Instance]) -> Draining | None:
+        """Send the app's calls to `instances`; in the background, drain and stop those that served them before.
+
+        Return how their calls end; None when there were none, or they stay for their sessions.
+        """
         old = self.groups.pop(release.app, None)
         keepers = old.keepers if old else []
         self._keep(release, instances)
@@ -106,7 +110,12 @@ class RunningApps:
             self._pinned.pin(release.app, keepers, time.time() + self._starter.limits.pin_seconds)
         await self._publish_surely()
         released.set()
-        self._begin_to_retire(keepers, release)
+        if old is None:
+            return None
+        delay = old.release.config.max_shutdown_delay_seconds
+        draining = Draining(old.release.number, delay, len(keepers))
+        self._begin_to_retire(keepers, release, draining)
+        return None if release.config.drain == "pin" else draining
 
     def replace_unreachable(self) -> None:
         """Start another instance for each whose socket someone has removed."""
@@ -257,6 +266,7 @@ class RunningApps:
 
     async def _fail_interrupted(self) -> None:
         await asyncio.to_thread(remove_tree, self._paths.drafts)
+        await asyncio.to_thread(go_on_destroying, self._store, self._paths)
         await asyncio.to_thread(prune_orphans, self._store, self._paths)
         for app in self._store.apps():
             for record in self._store.releases(app.name):
@@ -264,28 +274,33 @@ class RunningApps:
                     self._store.fail_release(app.name, record.number, _INTERRUPTED)
                     await asyncio.to_thread(self.release(app.name, record.number).keep_only_logs, _INTERRUPTED)
 
-    def _begin_to_retire(self, old: Sequence[Keeper], release: Release) -> None:
+    def _begin_to_retire(self, old: Sequence[Keeper], release: Release, draining: Draining | None = None) -> None:
         """Let the calls of the old instances of an app end in the background, then stop them."""
         retiring = self._retiring.setdefault(release.app, set())
-        task = self._spawn(self._retire(old, release))
+        task = self._spawn(self._retire(old, release, draining))
         retiring.add(task)
         task.add_done_callback(retiring.discard)
 
-    async def _retire(self, old: Sequence[Keeper], release: Release) -> None:
+    async def _retire(self, old: Sequence[Keeper], release: Release, draining: Draining | None) -> None:
         try:
             await self._pinned.until_released(release.app, old)
         finally:  # also when the host stops meanwhile
-            await self._end(old)
+            await self._end(old, draining)
         await prune(self._store, self._paths, release.app)
 
-    async def _end(self, keepers: Sequence[Keeper]) -> None:
-        """Let the calls of the keepers' instances end, then stop them."""
+    async def _end(self, keepers: Sequence[Keeper], draining: Draining | None = None) -> None:
+        """Let the calls of the keepers' instances end, then stop them. Tell `draining` how that goes."""
 
         async def end(keeper: Keeper) -> None:
+            left = 0
             try:
                 if (instance := keeper.instance) is not None:
-                    await self._gate.drain(instance.id, keeper.release.config.max_shutdown_delay_seconds)
+                    if draining is not None:
+                        draining.found(await self._gate.drain(instance.id, 0))
+                    left = await self._gate.drain(instance.id, keeper.release.config.max_shutdown_delay_seconds)
             finally:  # also when the host stops meanwhile
+                if draining is not None:
+                    draining.ended(left)
                 await keeper.end()
 
         async with asyncio.TaskGroup() as ends:

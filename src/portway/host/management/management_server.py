@@ -9,7 +9,6 @@ from portway.app import Server
 from portway.exceptions import SettingError, ToolError
 from portway.host.app_config import Access, ContractPolicy, Disk, RuntimeName
 from portway.host.blueprint.document import service_document
-from portway.host.files import remove_tree
 from portway.host.git.remote import RemoteSource
 from portway.host.instances.instance_group import InstanceGroup
 from portway.host.instances.running_apps import RunningApps
@@ -37,6 +36,7 @@ from portway.host.public_address import PublicAddress
 from portway.host.releases.deploy import Deployer
 from portway.host.releases.deploy_error import DeployError, Superseded
 from portway.host.releases.make_releases import Deployed
+from portway.host.releases.prune import remove_app
 from portway.host.releases.release import Release
 from portway.host.releases.source_apps import DeployOptions
 from portway.host.releases.steps import Report
@@ -180,15 +180,25 @@ class ManagementServer:
         """Stop an app and delete its releases, stored data, variables, logs and tokens."""
         self._app(app)
         try:
-            with self._deployer.turns.at_once(app):
+            await asyncio.shield(self._destroy(app))  # whole, even when the client leaves
+        except (DeployError, StoreError, OSError) as error:
+            raise ToolError(str(error)) from None
+
+    async def _destroy(self, app: str) -> None:
+        with self._deployer.turns.at_once(app):
+            mark = self._paths.destroying(app)
+            mark.parent.mkdir(exist_ok=True)
+            mark.touch()
+            try:
                 dropped = [TokenChange(drop=token.digest) for token in self._store.tokens(app)]
                 self._store.forget_tokens(app)
                 self._running.write_tokens(*dropped)
                 await self._running.remove(app)
                 self._store.destroy(app)
-                await asyncio.to_thread(remove_tree, self._paths.app(app))
-        except (DeployError, StoreError, OSError) as error:
-            raise ToolError(str(error)) from None
+                await asyncio.to_thread(remove_app, self._paths, app)
+            except (StoreError, OSError):
+                mark.unlink(missing_ok=True)
+                raise
 
     def _deployment(self, done: Deployed) -> Deployment:
         return Deployment(
@@ -199,6 +209,7 @@ class ManagementServer:
             done.tools,
             done.duration_ms,
             done.contract,
+            done.before,
         )
 
     def _status(self, app: AppRecord, group: InstanceGroup | None) -> AppStatus:

@@ -10,7 +10,7 @@ from portway.host.contracts.contract_changes import ContractReport
 class Deployment:
     """One app of a deploy that succeeded. `token` is shown here and never again; None for an app that had one.
 
-    `contract` is what has changed for clients, None for a first release.
+    `contract` is what has changed for clients, and `before` the release that was live; None for a first release.
     """
 
     app: str
@@ -20,6 +20,7 @@ class Deployment:
     tools: int
     duration_ms: int
     contract: ContractReport | None = None
+    before: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

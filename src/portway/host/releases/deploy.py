@@ -15,7 +15,9 @@ once; if one of them fails, all stay as they were.
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+import logging
+import shutil
+from collections.abc import AsyncIterator, Collection, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -44,6 +46,7 @@ from portway.host.sources.source import Source, SourceError
 from portway.host.store import Cause, ReleaseRecord, Store, StoreError
 
 _MOST_NAMED = 10  # variables that the history of an app names for one change
+_log = logging.getLogger("portway.host")
 
 
 class Deployer:
@@ -85,7 +88,8 @@ class Deployer:
                 found = await self._apps.find(source, copy, steps, options)
                 async with self.turns.turn(found.names, report, is_deploy=True):
                     steps.resume()
-                    done = await self._deploy(source, found, copy, steps, options)
+                    async with self._told_what_serves([] if options.pushed_to else found.names, report):
+                        done = await self._deploy(source, found, copy, steps, options)
                 await self._restart_users(found, report, options.cause.asked_by)
                 return done
             finally:
@@ -98,7 +102,8 @@ class Deployer:
             async with self.turns.turn([app], report):
                 live = self._require_live(app)
                 cause = Cause("restart", str(live.number), asked_by, live.commit)
-                return await self._repeat(live, self.environments.of_release(live), cause, Steps(report))
+                async with self._told_what_serves([app], report):
+                    return await self._repeat(live, self.environments.of_release(live), cause, Steps(report))
 
     async def rollback(self, app: str, number: int | None, report: Report, asked_by: str = "") -> Deployed:
         """Make a release like an earlier one that served: the same files, configuration and variables.
@@ -117,7 +122,8 @@ class Deployer:
                         "`portway env` brings what is set now"
                     )
                 cause = Cause("rollback", str(target.number), asked_by, target.commit)
-                return await self._repeat(target, environment, cause, steps)
+                async with self._told_what_serves([app], report):
+                    return await self._repeat(target, environment, cause, steps)
 
     async def apply_variables(self, app: str, owner: Owner, report: Report, asked_by: str = "") -> Deployed | None:
         """Make a release with the files of the live one and the variables of now. Raises `DeployError`.
@@ -135,6 +141,18 @@ class Deployer:
                     return None
                 cause = Cause("env", ", ".join(changed[:_MOST_NAMED]), asked_by, live.commit)
                 return await self._repeat(live, environment, cause, Steps(report))
+
+    async def record_missing(self) -> None:
+        """Record each live release of which git has nothing, such as one that an earlier version of Portway has made.
+
+        An app that is being changed is left out: that records it.
+        """
+        for app in self._store.apps() if shutil.which("git") else ():
+            try:
+                with self.turns.at_once(app.name):
+                    await asyncio.to_thread(self.commits.record_live, app.name)
+            except (DeployError, SourceError, GitError, OSError) as error:
+                _log.info("a clone of %s will not have its live release: %s", app.name, error)
 
     async def _deploy(
         self, source: Source, found: FoundApps, copy: Path, steps: Steps, options: DeployOptions
@@ -194,6 +212,18 @@ class Deployer:
         share = partial(_share_files, record)
         plan = ReleasePlan(record.app, record.config, environment, record.source, cause, share, record.build)
         return (await self._maker.release_all([plan], steps))[0]
+
+    @contextlib.asynccontextmanager
+    async def _told_what_serves(self, apps: Collection[str], report: Report) -> AsyncIterator[None]:
+        """If the block fails, report which releases of the apps go on."""
+        try:
+            yield
+        except Exception:
+            live = {app: record.number for app in apps if (record := self._store.live_release(app))}
+            if live:
+                going = ", ".join(f"{app} goes on with release {number}" for app, number in live.items())
+                await report(f"note  nothing has changed: {going}")
+            raise
 
     def _require_live(self, app: str) -> ReleaseRecord:
         live = self._store.live_release(app)

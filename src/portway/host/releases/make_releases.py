@@ -24,9 +24,11 @@ from portway.host.contracts.policy import refusal, review
 from portway.host.contracts.read_contract import tool_count
 from portway.host.git.git_command import GitError
 from portway.host.git.release_commits import NewCommit, ReleaseCommits
+from portway.host.instances.draining import Draining
 from portway.host.instances.readiness import NotReady
 from portway.host.instances.running_apps import RunningApps, as_token
 from portway.host.instances.starter import Starter
+from portway.host.logs.log_file import write_to
 from portway.host.new_token import new_token
 from portway.host.paths import Paths
 from portway.host.releases.deploy_error import DeployError
@@ -40,12 +42,14 @@ from portway.host.secrets.variables import Owner
 from portway.host.store import Cause, Store, StoreError
 from portway.host.token_table import TokenChange
 
+_DRAIN_SECONDS = 1.0  # that a deploy waits for the calls of the old release, to tell how they end
+
 
 @dataclass(frozen=True, slots=True)
 class Deployed:
     """A deploy that succeeded. `token` is the first one of a new app, None for an app that was there.
 
-    `contract` is what has changed for clients, None for a first release.
+    `contract` is what has changed for clients, and `before` the release that was live; None for a first release.
     """
 
     app: str
@@ -54,6 +58,7 @@ class Deployed:
     tools: int
     duration_ms: int
     contract: ContractReport | None
+    before: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +87,15 @@ class ReleasePlan:
     commit: NewCommit | None = None  # of its source
 
 
+@dataclass(frozen=True, slots=True)
+class _Live:
+    """A release that is live now, with a first token of its app, if it got one, and the number of the one before."""
+
+    stage: StartedRelease
+    token: str | None
+    before: int | None
+
+
 class ReleaseMaker:
     """Makes releases. If one of those that belong together fails, nothing of them is left but their logs."""
 
@@ -100,6 +114,7 @@ class ReleaseMaker:
         self._starter = starter
         self._environments = environments
         self._commits = commits
+        self._logging: set[asyncio.Task[None]] = set()
 
     async def release_all(self, plans: Sequence[ReleasePlan], steps: Steps) -> list[Deployed]:
         """Make and start a release for each plan, then make all of them live, or none."""
@@ -147,9 +162,9 @@ class ReleaseMaker:
         walls = self._starter.walls
         variables = self._starter.variables(release) | copy.variables
         del variables["PORTWAY_KEYS"]  # no build can sign for the app
-        start = await build(release, recipe, self._paths, variables, walls)
+        start, is_cached = await build(release, recipe, self._paths, variables, walls)
         start = msgspec.structs.replace(start, variables=start.variables | copy.variables)
-        await steps.done("build", start.name)
+        await steps.done("build", f"{start.name}{'  [cached]' if is_cached else ''}")
         await steps.done("walls", "; ".join(walls.lines()))
         await steps.warn(walls.unkept(release.config.limits))
         if walls.network.stands and needs_loopback(build_environment(self._paths), self._paths):
@@ -211,27 +226,42 @@ class ReleaseMaker:
             )
         return reviewed
 
-    async def _switch_all(self, staged: list[tuple[StartedRelease, str | None]], steps: Steps) -> list[Deployed]:
-        done = []
-        for stage, token in staged:
-            release = stage.release
-            steps.label, steps.log = f"{release.app}: " if len(staged) > 1 else "", release.build_log
-            await self._running.switch(release, stage.instances)
+    async def _switch_all(self, made: Sequence[_Live], steps: Steps) -> list[Deployed]:
+        """Switch the calls of each app to its new release, and tell how those of the old one end."""
+        done, ends = [], []
+        for live in made:
+            stage, release = live.stage, live.stage.release
+            steps.label, steps.log = f"{release.app}: " if len(made) > 1 else "", release.build_log
+            draining = await self._running.switch(release, stage.instances)
             with contextlib.suppress(GitError):  # the log has it, and the next start mends it
                 await asyncio.to_thread(self._commits.follow, release.app)
-            await steps.done("switch", f"release {release.number}")
-            tools = tool_count(stage.contract)
-            done.append(Deployed(release.app, release.number, token, tools, steps.total_ms(), stage.report()))
+            is_pinned = live.before is not None and release.config.drain == "pin"
+            stays = f"; release {live.before} stays for its sessions" if is_pinned else ""
+            await steps.done("switch", f"release {release.number}{stays}")
+            tools, took = tool_count(stage.contract), steps.total_ms()
+            done.append(Deployed(release.app, release.number, live.token, tools, took, stage.report(), live.before))
+            ends += [(steps.label, steps.log, draining)] if draining else []
+        for steps.label, steps.log, draining in ends:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(draining.over.wait(), _DRAIN_SECONDS)
+            if told := str(draining):
+                await steps.done("drain", told)
+            if not draining.over.is_set():
+                logging = asyncio.create_task(_log_drain(steps.log, draining))
+                self._logging.add(logging)
+                logging.add_done_callback(self._logging.discard)
         return done
 
-    def _make_live(self, staged: list[StartedRelease]) -> list[tuple[StartedRelease, str | None]]:
+    def _make_live(self, staged: list[StartedRelease]) -> list[_Live]:
         """Make the releases the live ones, all at once.
 
-        Return each with a first token if its app asks for tokens and is new or was public. Only its digest is kept.
+        An app that asks for tokens gets a first one if it is new or was public. Only its digest is kept.
         """
         tokens = [self._first_token(stage.release) for stage in staged]
+        before = [self._store.live_release(stage.release.app) for stage in staged]
         self._store.finish_releases([stage.finished() for stage in staged])
-        return list(zip(staged, tokens, strict=True))
+        numbers = [None if record is None else record.number for record in before]
+        return [_Live(*each) for each in zip(staged, tokens, numbers, strict=True)]
 
     def _first_token(self, release: Release) -> str | None:
         name = release.app
@@ -249,6 +279,14 @@ class ReleaseMaker:
             self._store.fail_release(release.app, release.number, error)
             await asyncio.to_thread(release.keep_only_logs, error)
             await prune(self._store, self._paths, release.app)
+
+
+async def _log_drain(log: Path, draining: Draining) -> None:
+    """Write to the log of a release how the calls of the one before have ended."""
+    await draining.over.wait()
+    if told := str(draining):
+        with contextlib.suppress(OSError):  # the release is gone by now
+            await asyncio.to_thread(write_to, log, f"-----> drain  {told}")
 
 
 def _told(error: str, release: Release, environment: Environment) -> str:

@@ -1,7 +1,8 @@
-"""Deletes the old releases of an app.
+"""Deletes the old releases of an app, and apps.
 
 A release goes in two steps, so that a host that is killed between them leaves nothing: its row, then its folder.
-`prune_orphans` deletes the folders of such releases at the next start.
+`prune_orphans` deletes the folders of such releases at the next start. An app that is to go is marked first;
+`go_on_destroying` deletes those that are still marked at the next start.
 """
 
 import asyncio
@@ -43,3 +44,18 @@ def prune_orphans(store: Store, paths: Paths) -> None:
         for folder in paths.releases(app.name):
             if int(folder.name) <= app.last_release and int(folder.name) not in known:
                 remove_tree(folder)
+
+
+def remove_app(paths: Paths, app: str) -> None:
+    """Delete the files of an app whose row is gone. Raises `OSError`."""
+    paths.drafts.mkdir(mode=0o700, exist_ok=True)
+    gone = paths.draft()
+    paths.app(app).rename(gone)  # at once, so that nothing is left of it without its mark
+    remove_tree(gone)
+
+
+def go_on_destroying(store: Store, paths: Paths) -> None:
+    """Delete the apps that an earlier control was about to delete."""
+    for mark in paths.data.glob("apps/*/destroying"):
+        store.destroy(mark.parent.name)
+        remove_app(paths, mark.parent.name)

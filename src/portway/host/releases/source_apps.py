@@ -91,7 +91,7 @@ class SourceApps:
         """Return the configuration of each app; what nothing says is as in the live release."""
         blueprint = found.blueprint
         configs = blueprint.apps if blueprint else {app: self._store.live_config(app) or DEFAULT for app in found.names}
-        configs = {app: msgspec.structs.replace(config, **options.changes) for app, config in configs.items()}
+        configs = {app: _changed(config, options.changes) for app, config in configs.items()}
         for app, config in configs.items():
             app_folder(copy, config.root_dir)
             if config.access == "app":
@@ -163,3 +163,11 @@ class SourceApps:
         if lacking:
             raise VariableError("; ".join(lacking))
         return environments
+
+
+def _changed(config: AppConfig, changes: Mapping[str, object]) -> AppConfig:
+    """Return a configuration with these fields changed; of a disk that is there, only the size changes."""
+    changed = msgspec.structs.replace(config, **changes)
+    if config.disk is None or "disk" not in changes or changed.disk is None:
+        return changed
+    return msgspec.structs.replace(changed, disk=msgspec.structs.replace(config.disk, size_gb=changed.disk.size_gb))

@@ -9,6 +9,7 @@ from portway.host.builds.build_places import BuildPlaces
 from portway.host.contracts.contract_changes import ContractChanges, ContractReport
 from portway.host.contracts.hidden_text import refuse_hidden_text
 from portway.host.contracts.read_contract import CLOSED, read_contract, tool_count
+from portway.host.counted import counted
 from portway.host.instances.readiness import TokenNeeded, find_path, what_it_does
 from portway.host.instances.runtime import Instance
 from portway.host.instances.smoke_calls import run_smoke_calls
@@ -77,7 +78,7 @@ async def start_release(release: Release, starter: Starter, steps: Steps) -> Sta
     if not starter.walls.network.stands:
         await steps.warn(await asyncio.to_thread(_ways_around, first))
     more = f", {len(instances)} instances" if len(instances) > 1 else ""
-    more += f", {len(release.config.smoke)} smoke calls" if release.config.smoke else ""
+    more += f", {counted(len(release.config.smoke), 'smoke call')}" if release.config.smoke else ""
     await steps.done("ready", f"{_offer(contract)}{more}{_check(release, contract, starter)}")
     return StartedRelease(release, instances, contract)
 
@@ -113,7 +114,7 @@ def _ways_around(instance: Instance) -> list[str]:
 
 def _offer(contract: bytes) -> str:
     """Say what a contract shows."""
-    return "nothing to callers without credentials" if contract == CLOSED else f"{tool_count(contract)} tools"
+    return "nothing to callers without credentials" if contract == CLOSED else counted(tool_count(contract), "tool")
 
 
 def _check(release: Release, contract: bytes, starter: Starter) -> str:

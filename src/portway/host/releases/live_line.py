@@ -1,0 +1,9 @@
+"""What a person reads of a release that has become live."""
+
+from portway.host.counted import counted
+
+
+def live_line(app: str, url: str, release: int, before: int | None, tools: int, duration_ms: int) -> str:
+    """Return the line; it ends with the way back to the release that was live before, if there was one."""
+    back = "" if before is None else f"   (back: portway rollback {app} {before})"
+    return f"=====> {url}   release {release}, {counted(tools, 'tool')}, {duration_ms / 1000:.1f}s{back}"
