@@ -415,7 +415,11 @@ def test_another_host_on_the_same_data_or_port_is_refused_in_one_line(running: H
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["deploy", "nowhere"], 2, "does not exist"),
+        (
+            ["deploy", "git@github.com"],
+            2,
+            "there is no folder 'git@github.com': give one, template:NAME, or a repository",
+        ),
         (["logs", "nobody"], 1, "there is no app 'nobody' on this host (there are: "),
         (["token", "revoke", "thing", "nobody"], 1, "thing has no token named 'nobody'"),
         (["destroy", "nobody", "--yes"], 1, "there is no app 'nobody'"),
