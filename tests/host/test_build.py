@@ -21,6 +21,7 @@ import pytest
 from portway.host.app_config import AppConfig, UseLimits
 from portway.host.builds import build, build_commands, serve_object
 from portway.host.builds.build_error import BuildError
+from portway.host.builds.caches import prune_caches
 from portway.host.builds.recipe import read_recipe
 from portway.host.builds.wheel import running_wheel
 from portway.host.files import remove_tree
@@ -145,6 +146,39 @@ def test_a_build_that_exceeds_a_limit_is_ended_with_the_figures(paths: Paths, mo
         built(paths, {"server.py": SERVER}, build_command=f"{leak} || sleep 100")
     assert "MB of 200 MB of memory" in str(caught.value)
     assert not paths.app_cache("app").exists(), "a cache that is too large does not fail the next build"
+
+
+def test_a_build_that_is_too_large_in_the_end_fails_and_a_large_cache_of_its_app_is_emptied(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "BUILD_LIMITS", UseLimits(disk_mb=30))
+    monkeypatch.setattr(build, "_LARGEST_CACHE", 20 * 2**20)
+    fill = "dd if=/dev/zero of=large bs=1M count=40; dd if=/dev/zero of=$HOME/cached bs=1M count=30"
+    with pytest.raises(BuildError) as caught:
+        built(paths, {"server.py": SERVER}, build_command=fill, start_command="python server.py")
+    said = r"what it installs is too large: \d+ MB of 30 MB; leave out what the server does not need"
+    assert re.fullmatch(said, str(caught.value))
+    assert not paths.app_cache("app").exists()
+
+
+def test_shared_caches_are_made_smaller_and_programs_that_releases_use_stay(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("UV_CACHE_DIR")
+    used, unused = paths.interpreters / "cpython-3.11.1", paths.interpreters / "cpython-3.12.1"
+    caches = [paths.cache / ".cache" / "uv" / "archive-v0" / "of-nothing", paths.cache / ".npm" / "_cacache"]
+    manager = paths.cache / "pnpm-9.0.1"
+    for folder in (used, unused, manager, *caches):
+        folder.mkdir(parents=True)
+        (folder / "python").write_bytes(bytes(2**20))
+    link = paths.release("app", 1) / "venv" / "bin" / "python"
+    link.parent.mkdir(parents=True)
+    link.symlink_to(used / "python")
+
+    asyncio.run(prune_caches(paths, 16 * 2**20))
+    assert all(folder.exists() for folder in (used, unused, manager, *caches)), "none is too large"
+    asyncio.run(prune_caches(paths, 2**19))
+    assert [folder.exists() for folder in (used, unused, manager, *caches)] == [True, False, False, False, False]
 
 
 def test_a_build_that_forks_too_much_fails(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from portway.exceptions import ToolError
+from portway.host.builds.caches import keep_small
 from portway.host.console import never_wait_for_stderr, say
 from portway.host.gate_client import GateClient
 from portway.host.git.git_command import MISSING
@@ -135,7 +136,7 @@ async def _start(
 ) -> bool:
     """Deploy the folders that `up` was given, then print the ready line. Return False when a deploy failed.
 
-    Afterwards, what earlier versions of Portway have deployed is recorded in git.
+    Afterwards, what earlier versions of Portway have deployed is recorded in git, and caches are kept small.
     """
     apps = {}
     for folder in folders:
@@ -154,6 +155,7 @@ async def _start(
         say(f"{'' if announce == 'json' else 'ready '}{json.dumps(ready)}", to=1)
         paths.announced.touch()
     await deployer.record_missing()
+    await keep_small(paths, lambda: bool(deployer.turns.under_way()))
     return True
 
 

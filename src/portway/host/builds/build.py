@@ -6,14 +6,19 @@ import stat
 from collections.abc import Mapping
 
 from portway.host.app_config import Start
+from portway.host.builds.build_error import BuildError
 from portway.host.builds.build_places import BuildPlaces
 from portway.host.builds.node_build import build_node
 from portway.host.builds.node_recipe import NodeRecipe
 from portway.host.builds.python_build import build_python
 from portway.host.builds.recipe import Recipe
+from portway.host.files import remove_tree
 from portway.host.paths import Paths
 from portway.host.releases.release import Release
+from portway.host.sandbox.use_limits import BUILD_LIMITS, stored
 from portway.host.sandbox.walls import Walls
+
+_LARGEST_CACHE = 2**30  # of the packages that one app has fetched
 
 
 async def build(
@@ -31,8 +36,21 @@ async def build(
         built = await build_node(release, recipe, paths, variables, places)
     else:
         built = await build_python(release, recipe, paths, variables, places)
+    await asyncio.to_thread(_bound, release, paths)
     await asyncio.to_thread(_freeze, release)
     return built
+
+
+def _bound(release: Release, paths: Paths) -> None:
+    """Raise `BuildError` for a build that is too large. Empty the cache of the app if that is."""
+    cache = paths.app_cache(release.app)
+    if stored([cache]) > _LARGEST_CACHE:
+        remove_tree(cache)
+    size, most = stored([release.directory]) // 2**20, BUILD_LIMITS.disk_mb
+    if size > most:
+        raise BuildError(
+            f"what it installs is too large: {size} MB of {most} MB; leave out what the server does not need"
+        )
 
 
 def _freeze(release: Release) -> None:

@@ -35,16 +35,16 @@ async def until_over(
     told = False
     while True:
         await asyncio.sleep(_LOOK_SECONDS)
-        if used := _over_memory_and_processes(limits, pids, group):
-            return used
+        if exceeded := _over_memory_and_processes(limits, pids, group):
+            return exceeded
         if not told and group.was_full():
             told = True
             full = f"it runs all of its {limits.processes} processes and threads, and can start no more"
             await asyncio.to_thread(tell, full)
         if (begun := time.monotonic()) >= next_disk:
-            stored = await asyncio.to_thread(_stored, folders)
-            if stored > limits.disk_mb * _MB:
-                return f"{stored // _MB} MB of {limits.disk_mb} MB of disk"
+            used = await asyncio.to_thread(stored, folders)
+            if used > limits.disk_mb * _MB:
+                return f"{used // _MB} MB of {limits.disk_mb} MB of disk"
             now = time.monotonic()
             next_disk = now + max(_DISK_SECONDS, _REST * (now - begun))
 
@@ -82,7 +82,7 @@ def _memory(pids: list[int]) -> int:
     return total
 
 
-def _stored(folders: Iterable[Path]) -> int:
+def stored(folders: Iterable[Path]) -> int:
     """Return the bytes on disk of the files in the folders."""
     total, waiting = 0, [os.fspath(folder) for folder in folders]
     while waiting:
