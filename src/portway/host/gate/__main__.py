@@ -16,6 +16,7 @@ from pathlib import Path
 
 from portway import log_config
 from portway.host.console import never_wait_for_stderr
+from portway.host.gate.ask_endpoint import AskEndpoint
 from portway.host.gate.call_record import CallRecord
 from portway.host.gate.control_relay import ControlRelay
 from portway.host.gate.control_socket import ControlSocket
@@ -40,10 +41,17 @@ _OTHER_DESCRIPTORS = 28  # sockets and files of the gate's own, control's reques
 class Gate:
     """What the HTTP server of the process serves: the gate app, and what starts and stops with the process."""
 
-    def __init__(self, paths: Paths, key_file: KeyFile | None = None, proxies: TrustedProxies | None = None) -> None:
+    def __init__(
+        self,
+        paths: Paths,
+        key_file: KeyFile | None = None,
+        proxies: TrustedProxies | None = None,
+        ask: int | None = None,
+    ) -> None:
         """Read the secret and what is known of sessions, and open the call record.
 
-        `proxies` are those in front of the gate. Raises OSError when the data directory cannot be read.
+        `proxies` are those in front of the gate, `ask` the descriptor of the socket where Caddy asks for names. Raises
+        OSError when the data directory cannot be read.
         """
         self._proxies = proxies
         self._routes = routes = Routes(UpstreamTokens(key_file))
@@ -53,6 +61,8 @@ class Gate:
         self._sessions = SessionRecords(paths.sessions)
         self._app = GateApp(routes, self._record, metrics, self._sessions, secret, ControlRelay(paths.git_socket))
         self._control_socket = ControlSocket(self._app, routes, metrics, paths)
+        self._names = AskEndpoint(routes)
+        self._ask = ask
         self.end_streams = self._app.end_streams
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
@@ -65,7 +75,11 @@ class Gate:
     async def lifespan(self) -> AsyncIterator[None]:
         """Answer control while the block lasts. Raises OSError and ListenError."""
         await self._control_socket.start()
+        if self._ask is not None:
+            await self._names.start(self._ask)
         yield
+        if self._ask is not None:
+            await self._names.stop()
         self._control_socket.stop()
         for backend in self._routes.backends.values():
             await backend.client.close()
@@ -96,6 +110,7 @@ def main() -> int:
         metavar="NETWORK",
         help="believe the X-Forwarded headers of a proxy there: a CIDR, or `unix` for a Unix socket",
     )
+    parser.add_argument("--ask-fd", type=int, help="an inherited socket where Caddy asks for the names of apps")
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--fd", type=int, help="an inherited descriptor of a bound socket")
     where.add_argument("--port", type=int, help="a port of 127.0.0.1 to listen on")
@@ -105,7 +120,7 @@ def main() -> int:
     paths = locate(options.data)
     try:
         proxies = TrustedProxies(options.behind_proxy) if options.behind_proxy else None
-        gate = Gate(paths, KeyFile(options.key_file) if options.key_file else None, proxies)
+        gate = Gate(paths, KeyFile(options.key_file) if options.key_file else None, proxies, options.ask_fd)
         gc.freeze()  # objects made until here live as long as the process
         gc.set_threshold(10_000)  # the default would collect about every ten calls
         bind = Bind(fd=options.fd) if options.fd is not None else Bind(port=options.port)
