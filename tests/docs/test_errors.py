@@ -23,6 +23,7 @@ PARTS = {
     "its head is too large": "the reply is not valid HTTP: …",
     "a value of type …": "… returned what JSON cannot express: …",
     "a newer Portway wrote it; upgrade portway, or choose another --data": "the database … cannot be used: …",
+    "the gate before this one does not retire: …": "the gate cannot start: …",
     "no room for all of it": "the call record cannot be written (…); calls are refused until it can",
 }
 INTERNAL = {
@@ -39,8 +40,6 @@ INTERNAL = {
     "…: …": "passes another error on",
     "PORTWAY_ALLOWED_ORIGINS: …": "passes another error on",
     "portway: …": "passes another error on",
-    "portway: caddy: …": "passes another error on",
-    "portway: caddy: … more errors": "passes other errors on",
     "HTTP/1.1 100 Continue\r\n\r\n": "no error",
     "portway: … on … (…: …)": "says where a server listens",
 }
@@ -52,10 +51,6 @@ FAULTS = {
 UNPROVOKED = {
     "… could not be started beside the old instance: …": "its socket is removed and its program fails at once",
     # Texts that no test here can provoke: text -> reason.
-    "… port … needs privileges: run `sudo sysctl -w net.ipv4.ip_unprivileged_port_start=80` once, install the host "
-    "with `portway up --install --system`, or give … one above 1023": "the tests may run as root",
-    "… port … cannot be opened: …": "a machine without a network",
-    "Caddy cannot be given the new certificate yet: …": "a Caddy that is just being restarted",
     "Port … needs privileges. Choose one above 1023 with --port or PORT.": "the tests may run as root",
     "Unix sockets are not supported on Windows. Use --host and --port.": "Windows",
     "several workers need a system that can fork; leave --workers out": "Windows",

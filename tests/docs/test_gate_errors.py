@@ -127,6 +127,7 @@ def test_a_record_that_cannot_be_written_stops_calls_and_is_logged_with_the_docu
     assert answer["error"]["message"] == "The host cannot keep its call record and takes no calls until it can."
     assert re.search(pattern("… lines of the call record could not be written"), caplog.text)
     record = CallRecord(tmp_path / "calls", b"key")
+    record.open()
     eventually(lambda: caplog.text.count("calls are refused until it can") == 2)
     is_full = False
     eventually(lambda: "the call record is written again; calls are accepted" in caplog.text)
@@ -137,7 +138,9 @@ def test_a_record_that_ends_in_half_a_line_is_repaired_with_the_documented_text(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "000000000001.jsonl").write_text('{"seq":1,"time":"t"}\n{"seq":2,"ti')
-    CallRecord(tmp_path, b"key").close()
+    record = CallRecord(tmp_path, b"key")
+    record.open()
+    record.close()
     assert re.search(pattern("the call record ended in half a line: … bytes of … cut"), caplog.text)
 
 

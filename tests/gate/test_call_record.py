@@ -240,6 +240,7 @@ def test_no_call_is_taken_while_the_record_cannot_be_written(tmp_path: Path, mon
 def test_files_follow_one_another_by_size_and_are_named_for_their_first_number(tmp_path: Path) -> None:
     for _ in range(3):
         log = CallRecord(tmp_path, b"k", Retention(file_bytes=1))
+        log.open()
         log.add(Line())
         log.close()
     files = sorted(tmp_path.iterdir())
@@ -257,6 +258,7 @@ def fill(directory: Path, retention: Retention, starts: int = 4) -> int:
     """Write two lines at each of some starts of a gate; return how many lines were dropped in all."""
     for _ in range(starts):
         log = CallRecord(directory, b"k", retention)
+        log.open()
         log.add(Line(app="a"))
         log.close()
     return log.dropped
@@ -295,6 +297,7 @@ def test_what_cannot_be_deleted_is_said_and_calls_go_on(tmp_path: Path, caplog: 
 
 def test_a_file_has_one_days_lines(tmp_path: Path) -> None:
     log = CallRecord(tmp_path, b"k", Retention(file_seconds=0))
+    log.open()
     eventually(lambda: len(record_files(tmp_path)) == 1)
     log.add(Line(app="a"))
     log.close()
@@ -304,12 +307,15 @@ def test_a_file_has_one_days_lines(tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", [b'{"seq":3', b"\0" * 100, b"\0\n", b"garbage\n", b"{}\n"])
 def test_a_torn_end_is_cut_off_and_the_numbers_go_on(tmp_path: Path, damage: bytes) -> None:
     log = CallRecord(tmp_path, b"k")
+    log.open()
     log.add(Line())
     log.close()
     (file,) = tmp_path.iterdir()
     with file.open("ab") as end:
         end.write(damage)
-    CallRecord(tmp_path, b"k").close()
+    record = CallRecord(tmp_path, b"k")
+    record.open()
+    record.close()
     assert [
         json.loads(line)["seq"] for each in sorted(tmp_path.iterdir()) for line in each.read_text().splitlines()
     ] == [1, 2, 3]

@@ -97,15 +97,6 @@ class Paths:
         return self.data / "wheels"
 
     @property
-    def tls(self) -> Path:
-        """What Caddy keeps, its certificates and keys among it."""
-        return self.data / "tls"
-
-    @property
-    def caddy_config(self) -> Path:
-        return self.tls / "caddy.json"
-
-    @property
     def drafts(self) -> Path:
         """Copies of sources whose deploys have not begun to build, and what is being deleted; emptied at a start."""
         return self.data / "drafts"
@@ -123,14 +114,14 @@ class Paths:
         return self.run / "gate.sock"
 
     @property
-    def web_socket(self) -> Path:
-        """Where the gate serves the clients that Caddy passes on."""
-        return self.run / "web.sock"
+    def retired_gate_socket(self) -> Path:
+        """Where a gate is asked whose successor has its place, until its last call has ended."""
+        return self.run / "gate.retired.sock"
 
     @property
-    def caddy_socket(self) -> Path:
-        """Where Caddy takes a new configuration."""
-        return self.run / "caddy.sock"
+    def standby_socket(self) -> Path:
+        """Where a gate answers that waits to succeed another."""
+        return self.run / "gate.next.sock"
 
     @property
     def instances(self) -> Path:

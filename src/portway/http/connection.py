@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 PIPELINE_LIMIT = 64  # requests of one connection that wait for their turn
 LINGER_SECONDS = 2.0  # for a refused client to read its answer: closing at once would reset the connection
 LINGER_BYTES = 16 * 1024 * 1024  # many clients read the answer only after sending all of a body that is too large
-LAST_CALL_SECONDS = 0.1  # from the stop of the server to the end of an idle connection
 _BODY_AHEAD = 65_536  # bytes of body that may wait for the app before the client is paused
 _REASONS: Final = {
     400: b"Bad Request",
@@ -63,6 +62,7 @@ class HttpServer:
     context: Context = field(default_factory=copy_context)  # every request starts with a copy of it
     now: float = 0.0
     stopping: bool = False
+    last_call_seconds: float = 0.0  # once it stops, as in `Limits`
     connections: set[Connection] = field(default_factory=set)
     leaving: dict[Connection, None] = field(default_factory=dict)  # the longest first
     running: dict[RequestCycle, asyncio.Task[None]] = field(default_factory=dict)
@@ -128,7 +128,9 @@ class Connection(asyncio.Protocol):
         self._since = server.now
         limits = self._limits
         taken = len(server.connections) + max(0, len(server.leaving) - limits.leaving)  # each holds an open file
-        if taken > limits.connections or server.stopping:
+        if server.stopping:  # accepted just before
+            self.shutdown()
+        elif taken > limits.connections:
             self.refuse(503, "The server has reached its limit of connections. Try again in a moment.")
             if len(server.leaving) > limits.leaving:  # the first has had the most time to read its answer
                 oldest = next(iter(server.leaving))
@@ -400,7 +402,7 @@ class Connection(asyncio.Protocol):
     def shutdown(self) -> None:
         """End the connection with its current request, or in a moment: one may be on its way."""
         if self._active is None or self._active.response_complete:
-            self.server.loop.call_later(LAST_CALL_SECONDS, self._close_idle)
+            self.server.loop.call_later(self.server.last_call_seconds, self._close_idle)
         else:
             self._active.keep_alive = False
 

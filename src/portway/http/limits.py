@@ -26,6 +26,7 @@ class Limits:
     streams: int = 16_384  # open event streams without a call: 503
     streams_each: int = 1024  # of one authenticated caller: 429
     shutdown_seconds: float = 30.0  # for requests in flight when the server stops
+    last_call_seconds: float = 0.1  # from the stop of the server to the end of an idle connection
 
     @property
     def tick(self) -> float:

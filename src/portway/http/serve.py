@@ -39,31 +39,35 @@ def run(
     limits: Limits = Limits(),  # noqa: B008 - frozen
     *,
     on_ready: Callable[[str], None],
+    succeeded: Limits | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then stop as `serve` does.
 
     A second signal, or one before the app has started, stops at once with exit status 1. Signals less than a second
-    apart count as one. `on_ready` gets the URL when connections are accepted. Raise ListenError, or what the app's
-    lifespan raises, before `on_ready`.
+    apart count as one. `on_ready` gets the URL when connections are accepted. SIGUSR1 tells a server for which
+    `succeeded` is given that a successor accepts connections on its socket: it stops by those limits. Raise
+    ListenError, or what the app's lifespan raises, before `on_ready`.
     """
     _raise_descriptor_limit(limits.connections + OTHER_DESCRIPTORS)
     loop_factory: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
     with contextlib.suppress(ImportError):
         from uvloop import new_event_loop as loop_factory
     with asyncio.Runner(loop_factory=loop_factory) as runner:
-        runner.run(_run(app, bind, limits, on_ready))
+        runner.run(_run(app, bind, limits, on_ready, succeeded))
 
 
-async def _run(app: Application, bind: Bind, limits: Limits, on_ready: Callable[[str], None]) -> None:
+async def _run(
+    app: Application, bind: Bind, limits: Limits, on_ready: Callable[[str], None], succeeded: Limits | None
+) -> None:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
-    is_ready, stopped_at = False, 0.0
+    is_ready, stopped_at, ending = False, 0.0, limits
 
     def ready(url: str) -> None:
         nonlocal is_ready
         is_ready = True
         on_ready(url)
 
-    serving = loop.create_task(serve(app, bind, limits, on_ready=ready, stop=stop))
+    serving = loop.create_task(_serve(app, bind, limits, ready, stop, lambda: ending))
 
     def on_signal() -> None:
         nonlocal stopped_at
@@ -74,9 +78,16 @@ async def _run(app: Application, bind: Bind, limits: Limits, on_ready: Callable[
         stopped_at = loop.time()
         stop.set()
 
+    def on_succeeded(found: Limits) -> None:
+        nonlocal ending
+        ending = ending if stop.is_set() else found
+        stop.set()
+
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, on_signal)
+        if succeeded is not None and sys.platform != "win32":
+            loop.add_signal_handler(signal.SIGUSR1, on_succeeded, succeeded)
     try:
         await serving
     except asyncio.CancelledError:
@@ -97,6 +108,18 @@ async def serve(
     `limits.shutdown_seconds` before they are cancelled. The app's lifespan ends last. When cancelled, do the same
     without that time. Raise ListenError, or what the lifespan raises, before `on_ready`.
     """
+    await _serve(app, bind, limits, on_ready, stop, lambda: limits)
+
+
+async def _serve(
+    app: Application,
+    bind: Bind,
+    limits: Limits,
+    on_ready: Callable[[str], None],
+    stop: asyncio.Event,
+    ending: Callable[[], Limits],
+) -> None:
+    """Do what `serve` does; `ending` gives the limits of the stop when it begins."""
     sock = bind.open()
     mark = os.stat(bind.uds) if bind.uds is not None else None
     loop = asyncio.get_running_loop()
@@ -109,8 +132,9 @@ async def serve(
                 on_ready(url_of(sock))
                 await stop.wait()
                 app.end_streams()
+                server.last_call_seconds = ending().last_call_seconds
                 _refuse_new(server, listener, bind, mark)
-                await _settle(server, limits.shutdown_seconds)
+                await _settle(server, ending().shutdown_seconds)
             finally:
                 _refuse_new(server, listener, bind, mark)
                 await _cancel(server)

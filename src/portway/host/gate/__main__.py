@@ -2,7 +2,8 @@
 
 `portway up` starts it.
 
-On SIGTERM it takes no new connections, finishes the calls in flight and writes the call record out.
+On SIGTERM it takes no new connections, finishes the calls in flight and writes the call record out. With --standby it
+takes the place of the gate that serves, as `succession.py` says.
 """
 
 import argparse
@@ -16,7 +17,6 @@ from pathlib import Path
 
 from portway import log_config
 from portway.host.console import never_wait_for_stderr
-from portway.host.gate.ask_endpoint import AskEndpoint
 from portway.host.gate.call_record import CallRecord
 from portway.host.gate.control_relay import ControlRelay
 from portway.host.gate.control_socket import ControlSocket
@@ -24,6 +24,7 @@ from portway.host.gate.gate_app import GateApp
 from portway.host.gate.metrics import Metrics
 from portway.host.gate.routing import Routes
 from portway.host.gate.session_records import SessionRecords
+from portway.host.gate.succession import RETIRED, Succession
 from portway.host.gate.trusted_proxies import TrustedProxies
 from portway.host.gate.upstream_tokens import UpstreamTokens
 from portway.host.paths import Paths, locate
@@ -46,23 +47,22 @@ class Gate:
         paths: Paths,
         key_file: KeyFile | None = None,
         proxies: TrustedProxies | None = None,
-        ask: int | None = None,
+        *,
+        standby: bool = False,
     ) -> None:
-        """Read the secret and what is known of sessions, and open the call record.
+        """Read the secret. `proxies` are those in front of the gate. Raises OSError.
 
-        `proxies` are those in front of the gate, `ask` the descriptor of the socket where Caddy asks for names. Raises
-        OSError when the data directory cannot be read.
+        With `standby`, wait to take the place of the gate that serves.
         """
+        self._standby = standby
         self._proxies = proxies
         self._routes = routes = Routes(UpstreamTokens(key_file))
         secret = paths.secret.read_bytes()
-        self._record = CallRecord(paths.calls, secret)
-        metrics = Metrics(self._record)
-        self._sessions = SessionRecords(paths.sessions)
-        self._app = GateApp(routes, self._record, metrics, self._sessions, secret, ControlRelay(paths.git_socket))
-        self._control_socket = ControlSocket(self._app, routes, metrics, paths)
-        self._names = AskEndpoint(routes)
-        self._ask = ask
+        record, sessions = CallRecord(paths.calls, secret), SessionRecords(paths.sessions)
+        metrics = Metrics(record)
+        self._app = GateApp(routes, record, metrics, sessions, secret, ControlRelay(paths.git_socket))
+        self._succession = Succession(record, sessions, paths)
+        self._control_socket = ControlSocket(self._app, routes, metrics, paths, self._succession)
         self.end_streams = self._app.end_streams
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
@@ -73,18 +73,17 @@ class Gate:
 
     @contextlib.asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
-        """Answer control while the block lasts. Raises OSError and ListenError."""
+        """Keep the records and answer control while the block lasts. Raises OSError and ListenError."""
+        if self._standby:
+            await self._control_socket.read()
+            await self._succession.stand_by(self._app)
+        self._succession.open()
         await self._control_socket.start()
-        if self._ask is not None:
-            await self._names.start(self._ask)
         yield
-        if self._ask is not None:
-            await self._names.stop()
         self._control_socket.stop()
         for backend in self._routes.backends.values():
             await backend.client.close()
-        self._sessions.close()
-        self._record.close()
+        await self._succession.close()
 
 
 def _connections() -> int:
@@ -110,17 +109,17 @@ def main() -> int:
         metavar="NETWORK",
         help="believe the X-Forwarded headers of a proxy there: a CIDR, or `unix` for a Unix socket",
     )
-    parser.add_argument("--ask-fd", type=int, help="an inherited socket where Caddy asks for the names of apps")
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--fd", type=int, help="an inherited descriptor of a bound socket")
     where.add_argument("--port", type=int, help="a port of 127.0.0.1 to listen on")
+    parser.add_argument("--standby", action="store_true", help="take the place of the gate that serves, at SIGUSR2")
     options = parser.parse_args()
     never_wait_for_stderr()
     log_config.configure()
     paths = locate(options.data)
     try:
         proxies = TrustedProxies(options.behind_proxy) if options.behind_proxy else None
-        gate = Gate(paths, KeyFile(options.key_file) if options.key_file else None, proxies, options.ask_fd)
+        gate = Gate(paths, KeyFile(options.key_file) if options.key_file else None, proxies, standby=options.standby)
         gc.freeze()  # objects made until here live as long as the process
         gc.set_threshold(10_000)  # the default would collect about every ten calls
         bind = Bind(fd=options.fd) if options.fd is not None else Bind(port=options.port)
@@ -129,6 +128,7 @@ def main() -> int:
             bind,
             Limits(connections=_connections()),
             on_ready=lambda url: logger.info("the gate listens on %s", url),
+            succeeded=RETIRED,
         )
     except (OSError, ListenError) as error:
         logger.error("the gate cannot start: %s", error)  # noqa: TRY400  # one sentence for the operator, without a traceback

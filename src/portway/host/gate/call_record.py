@@ -4,14 +4,16 @@ One thread writes and syncs lines in batches, and deletes the oldest files (`rec
 States: writing; failing, when the disk refuses a batch. While failing, the batch is kept and retried, and the gate
 refuses new calls, so that no call is missing from the record. Of the calls refused meanwhile, those beyond 10,000 are
 only counted, in one `omitted` line. A killed gate loses at most the last 100 ms; the `gate-started` line of the next
-one marks the place.
+one marks the place. Handed over, when another gate writes the record: it takes the lines that still come.
 """
 
+import asyncio
 import logging
 import os
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from hashlib import blake2b
 from pathlib import Path
 
@@ -65,20 +67,19 @@ class Line(msgspec.Struct, omit_defaults=True):
 
 
 class CallRecord:
-    """The open call record. `add` is called on the loop's thread; while `failing` is true, calls must be refused.
+    """The call record. `add` is called on the loop's thread; while `failing` is true, calls must be refused.
 
-    `dropped` is the number of lines that are kept no longer.
+    `dropped` is the number of lines that are kept no longer. Before `open`, nothing may be added.
     """
 
     def __init__(self, directory: Path, key: bytes, retention: Retention = _RETENTION) -> None:
-        """Cut off a torn last line and start the writer. Raises OSError when the directory cannot be read."""
         self.failing = False
+        self.dropped = 0
+        self._successor: Callable[[Line], None] | None = None
         self._directory = directory
         self._keyed = blake2b(key=key[:64], digest_size=16)
         self._retention = retention
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._seq = _repair(directory)
-        self.dropped = count_dropped(directory)
+        self._seq = 0
         self._lines: deque[Line] = deque()
         self._omitted = 0
         self._fd = -1
@@ -89,6 +90,12 @@ class CallRecord:
         self._stop = threading.Event()
         self._encode_lines = msgspec.json.Encoder().encode_lines
         self._thread = threading.Thread(target=self._run, name="call-record", daemon=True)
+
+    def open(self) -> None:
+        """Cut off a torn last line and start the writer. Raises OSError when the directory cannot be read."""
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._seq = _repair(self._directory)
+        self.dropped = count_dropped(self._directory)
         self._thread.start()
         self.add(Line(time=now(), event="gate-started", outcome="ok"))
 
@@ -100,6 +107,9 @@ class CallRecord:
 
     def add(self, line: Line) -> None:
         """Number a line and queue it for writing."""
+        if self._successor is not None:
+            self._successor(line)
+            return
         if self.failing:
             if line.outcome == "refused" and len(self._lines) >= _MOST_WAITING:
                 self._omitted += 1
@@ -112,8 +122,21 @@ class CallRecord:
             self._is_awake = True
             self._some.set()
 
+    async def hand_over(self, successor: Callable[[Line], None]) -> None:
+        """Write all queued lines and close the file. The `successor` gets those that are refused or come later."""
+        if self._omitted:
+            self._add_omitted()
+        self._successor, self.failing = successor, False
+        self._stop.set()
+        self._some.set()
+        await asyncio.to_thread(self._thread.join)
+        while self._lines:
+            successor(self._lines.popleft())
+
     def close(self) -> None:
         """Write all queued lines and stop the writer; a disk that refuses is tried once more."""
+        if self._successor is not None or self._thread.ident is None:
+            return
         if self._omitted:
             self._add_omitted()
         self._stop.set()

@@ -6,6 +6,8 @@
 {"op": "stats"}    {"ok": true, "version": N, "apps": {NAME: {"in_flight", "streams", "calls", "errors"}},
                     "unauthorized": n}
 {"op": "metrics"}  {"ok": true, "text": Prometheus' text format}
+{"op": "retire"}   leave the place to the gate that asks (`succession.py`)    {"ok": true} once the records are closed
+{"op": "late", "calls": [LINE…], "sessions": [LINE…]}    record what a retired gate tells; {"ok": true}
 Anything else, or a failure: {"ok": false, "error": SENTENCE}
 """
 
@@ -14,9 +16,12 @@ import contextlib
 
 import msgspec
 
+from portway.host.gate.call_record import Line
 from portway.host.gate.gate_app import GateApp
 from portway.host.gate.metrics import Metrics
 from portway.host.gate.routing import Routes
+from portway.host.gate.session_records import SessionLine
+from portway.host.gate.succession import Succession
 from portway.host.paths import Paths
 from portway.host.routing_table import read
 from portway.host.token_table import Token, TokenReader, apply
@@ -24,23 +29,28 @@ from portway.http.bind import Bind, ListenError
 
 _POLL = 0.02
 _LOOK_SECONDS = 1.0
+_LONGEST_LINE = 8 * 1024 * 1024  # what a retired gate tells at once is the longest
 
 
 class _Request(msgspec.Struct):
     op: str
     instance: str = ""
     seconds: float = 0.0
+    calls: list[Line] = []
+    sessions: list[SessionLine] = []
 
 
 class ControlSocket:
     """Answers the requests on gate.sock."""
 
-    def __init__(self, app: GateApp, routes: Routes, metrics: Metrics, paths: Paths) -> None:
+    def __init__(self, app: GateApp, routes: Routes, metrics: Metrics, paths: Paths, succession: Succession) -> None:
         self._app = app
+        self._succession = succession
         self._routes = routes
         self._metrics = metrics
         self._table_file = paths.routes
         self._socket = paths.gate_socket
+        self._retired_socket = paths.retired_gate_socket
         self._tokens = TokenReader(paths.tokens)
         self._reading = asyncio.Lock()
         self._server: asyncio.Server | None = None
@@ -61,7 +71,12 @@ class ControlSocket:
         self._tokens.close()
 
     async def _listen(self) -> None:
-        self._server = await asyncio.start_unix_server(self._serve, sock=Bind(uds=str(self._socket)).open())
+        listening = Bind(uds=str(self._socket)).open()
+        self._server = await asyncio.start_unix_server(self._serve, sock=listening, limit=_LONGEST_LINE)
+        await self.read()
+
+    async def read(self) -> None:
+        """Read the tokens and the table. Raises OSError."""
         await self._read_tokens()
         if (table := read(self._table_file)) is not None:
             self._app.use(table)
@@ -123,6 +138,12 @@ class ControlSocket:
                 return {"ok": True}
             if request.op == "drain":
                 return {"ok": True, "in_flight": await self._drain(request.instance, request.seconds)}
+            if request.op == "retire":
+                await self._retire()
+                return {"ok": True}
+            if request.op == "late":
+                self._succession.take(request.calls, request.sessions)
+                return {"ok": True}
             if request.op == "stats":
                 return self._stats()
             if request.op == "metrics":
@@ -130,6 +151,13 @@ class ControlSocket:
         except (msgspec.DecodeError, OSError, ValueError) as error:
             return {"ok": False, "error": str(error)}
         return {"ok": False, "error": f"There is no op {request.op!r}."}
+
+    async def _retire(self) -> None:
+        """Close the records, and answer at another path from now on. Raises OSError."""
+        self._watching.cancel()
+        await self._succession.retire()
+        self._socket = self._socket.rename(self._retired_socket)
+        self._succession.stop_soon()
 
     async def _drain(self, instance: str, seconds: float) -> int:
         loop = asyncio.get_running_loop()

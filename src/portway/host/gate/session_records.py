@@ -7,6 +7,7 @@ line a session when the gate starts, and when most of its lines are outdated.
 import asyncio
 import contextlib
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,7 +26,7 @@ _LEAST_BYTES = 1024 * 1024  # appended before the file is replaced
 _LONGEST_LINE = 1024 * 1024
 
 
-class _Line(msgspec.Struct, array_like=True, omit_defaults=True):
+class SessionLine(msgspec.Struct, array_like=True, omit_defaults=True):
     """A change of one session, named by the `key` in its id. `used` is in seconds since the epoch.
 
     `instance` has opened it, as `upstream`. `settings` are requests by what they set, "" for one that is undone; None
@@ -58,7 +59,7 @@ class SessionRecord:
         """The bytes of its settings."""
         return sum(len(name) + len(request) for name, request in self.settings.items())
 
-    def apply(self, line: _Line) -> None:
+    def apply(self, line: SessionLine) -> None:
         """Make a change."""
         self.used = line.used
         if line.instance:
@@ -72,17 +73,16 @@ class SessionRecord:
             self.settings.clear()
             self.is_whole = False
 
-    def line(self, key: str) -> _Line:
+    def line(self, key: str) -> SessionLine:
         """Return all of it as one change."""
         settings = self.settings.copy() if self.is_whole else None
-        return _Line(key, self.used, self.instance, self.upstreams[self.instance].decode(), settings)
+        return SessionLine(key, self.used, self.instance, self.upstreams[self.instance].decode(), settings)
 
 
 class SessionRecords:
     """The records of a bounded number of sessions, of a bounded size, in memory and in the file at `path`."""
 
     def __init__(self, path: Path) -> None:
-        """Read the file and replace it. Without a file that can be written, records last as long as this process."""
         self._path, self._draft = path, path.with_suffix(".draft")
         self._records: dict[str, SessionRecord] = {}  # by the key in the session's id; the one unused for longest first
         self._bytes = 0  # of their settings
@@ -90,6 +90,13 @@ class SessionRecords:
         self._appended = self._most = 0
         self._late: list[bytes] = []  # lines that came while the file was being replaced
         self._replacing: asyncio.Task[None] | None = None
+        self._successor: Callable[[SessionLine], None] | None = None
+
+    def open(self) -> None:
+        """Read the file and replace it. Without a file that can be written, records last as long as this process.
+
+        Raises OSError.
+        """
         with contextlib.suppress(FileNotFoundError):
             self._read()
         with contextlib.suppress(OSError):
@@ -99,7 +106,7 @@ class SessionRecords:
         """Return what is known of a session."""
         record = self._records.get(session.key) if self._records else None
         if record is not None and time.time() - record.used > _USE_SECONDS:
-            self._change(session, _Line(session.key, int(time.time())))
+            self._change(session, SessionLine(session.key, int(time.time())))
         return record
 
     def of(self, session: Session, instance: str) -> SessionRecord:
@@ -113,14 +120,26 @@ class SessionRecords:
     def note(self, session: Session, instance: str, upstream: bytes, settings: dict[str, str] | None = None) -> None:
         """Note where the session's calls go, what its id is there, and which settings have changed."""
         self.of(session, instance)
-        self._change(session, _Line(session.key, int(time.time()), instance, upstream.decode(), settings or {}))
+        self._change(session, SessionLine(session.key, int(time.time()), instance, upstream.decode(), settings or {}))
 
     def end(self, session: Session) -> None:
         """Forget a session that has ended."""
         record = self._records.pop(session.key, None)
         if record is not None:
             self._bytes -= record.size
-            self._append(_Line(session.key, record.used, has_ended=True))
+            self._append(SessionLine(session.key, record.used, has_ended=True))
+
+    def take(self, line: SessionLine) -> None:
+        """Make and keep a change that another gate has sent."""
+        self._read_line(line)
+        self._append(line)
+
+    async def hand_over(self, successor: Callable[[SessionLine], None]) -> None:
+        """Close the file. The `successor` gets the changes that still come."""
+        if self._replacing is not None:
+            await asyncio.wait((self._replacing,))
+        self._successor = successor
+        self.close()
 
     def close(self) -> None:
         """Close the file."""
@@ -129,13 +148,13 @@ class SessionRecords:
         if self._file is not None:
             self._file.close()
 
-    def _change(self, session: Session, line: _Line) -> None:
+    def _change(self, session: Session, line: SessionLine) -> None:
         record = self._records.pop(session.key)
         self._records[session.key] = record
         self._apply(record, line)
         self._append(line if record.is_whole else record.line(session.key))
 
-    def _apply(self, record: SessionRecord, line: _Line) -> None:
+    def _apply(self, record: SessionRecord, line: SessionLine) -> None:
         self._bytes -= record.size
         record.apply(line)
         self._bytes += record.size
@@ -153,24 +172,30 @@ class SessionRecords:
 
     def _read(self) -> None:
         """Read the file; a line that a kill or a full disk has left incomplete is skipped. Raises OSError."""
-        decode = msgspec.json.Decoder(_Line).decode
+        decode = msgspec.json.Decoder(SessionLine).decode
         with self._path.open("rb") as file:
             while text := file.readline(_LONGEST_LINE):
                 try:
                     line = decode(text)
                 except (msgspec.DecodeError, UnicodeDecodeError):
                     continue
-                record = self._records.pop(line.key, None)
-                if line.has_ended:
-                    self._bytes -= 0 if record is None else record.size
-                elif record is not None or line.instance:
-                    self._records[line.key] = record = record or SessionRecord(line.instance, b"")
-                    self._apply(record, line)
+                self._read_line(line)
 
-    def _lines(self) -> list[_Line]:
+    def _read_line(self, line: SessionLine) -> None:
+        record = self._records.pop(line.key, None)
+        if line.has_ended:
+            self._bytes -= 0 if record is None else record.size
+        elif record is not None or line.instance:
+            self._records[line.key] = record = record or SessionRecord(line.instance, b"")
+            self._apply(record, line)
+
+    def _lines(self) -> list[SessionLine]:
         return [record.line(key) for key, record in self._records.items()]
 
-    def _append(self, line: _Line) -> None:
+    def _append(self, line: SessionLine) -> None:
+        if self._successor is not None:
+            self._successor(line)
+            return
         data = msgspec.json.encode(line) + b"\n"
         try:
             is_written = self._file is not None and self._file.write(data) == len(data)
@@ -192,7 +217,7 @@ class SessionRecords:
             self._late.clear()
             self._replacing = None
 
-    def _write_draft(self, lines: list[_Line]) -> int:
+    def _write_draft(self, lines: list[SessionLine]) -> int:
         """Write the next file; return its size. Raises OSError."""
         data = msgspec.json.Encoder().encode_lines(lines)
         write_durably(self._draft, data)

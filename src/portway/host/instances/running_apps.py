@@ -42,7 +42,7 @@ class RunningApps:
         self._store = store
         self._runtime = runtime
         self._starter = starter
-        self._gate = GateClient(paths.gate_socket)
+        self._gate = GateClient(paths)
         former = routing_table.load(paths.routes)
         self._version = former.version
         self._serving = {instance.id for app in former.apps.values() for instance in (*app.instances, *app.pinned)}

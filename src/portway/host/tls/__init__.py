@@ -1,1 +1,0 @@
-"""HTTPS: Caddy in front of the gate, with certificates by ACME or the operator's own."""
