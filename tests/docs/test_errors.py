@@ -40,6 +40,8 @@ INTERNAL = {
     "…: …": "passes another error on",
     "PORTWAY_ALLOWED_ORIGINS: …": "passes another error on",
     "portway: …": "passes another error on",
+    "portway: caddy: …": "passes another error on",
+    "portway: caddy: … more errors": "passes other errors on",
     "HTTP/1.1 100 Continue\r\n\r\n": "no error",
     "portway: … on … (…: …)": "says where a server listens",
 }
@@ -51,6 +53,10 @@ FAULTS = {
 UNPROVOKED = {
     "… could not be started beside the old instance: …": "its socket is removed and its program fails at once",
     # Texts that no test here can provoke: text -> reason.
+    "… port … needs privileges: run `sudo sysctl -w net.ipv4.ip_unprivileged_port_start=80` once, install the host "
+    "with `portway up --install --system`, or give … one above 1023": "the tests may run as root",
+    "… port … cannot be opened: …": "a machine without a network",
+    "Caddy cannot be given the new certificate yet: …": "a Caddy that is just being restarted",
     "Port … needs privileges. Choose one above 1023 with --port or PORT.": "the tests may run as root",
     "Unix sockets are not supported on Windows. Use --host and --port.": "Windows",
     "several workers need a system that can fork; leave --workers out": "Windows",

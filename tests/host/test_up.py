@@ -410,6 +410,7 @@ def test_another_host_on_the_same_data_or_port_is_refused_in_one_line(running: H
     assert "another `portway up` uses" in same_data.stderr
     assert f"Port {port}" in same_port.stderr
     assert {len(result.stderr.splitlines()) for result in (same_data, same_port)} == {1}
+    running.child.wait_for("portway: only this machine reaches the host; --domain NAME serves others, by HTTPS", 1)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TypedDict, Unpack
 
 import click
 
@@ -14,16 +14,29 @@ from portway.cli.options import data_option, output_option
 
 if TYPE_CHECKING:
     from portway.host.paths import Paths
+    from portway.host.tls.https_settings import HttpsSettings
 
 _AGAIN = "PORTWAY_UP_AGAIN"
 _NEEDED = ("alembic", "dotenv", "ruamel", "sqlalchemy", "uv")
 
 
+_PORT = click.IntRange(0, 65535)
+_FILE = click.Path(exists=True, dir_okay=False, resolve_path=True, path_type=Path)
+
+
+class _HttpsOptions(TypedDict):
+    https_port: int
+    http_port: int
+    certificate: Path | None
+    key: Path | None
+    acme_server: str
+    acme_email: str
+    acme_ca: Path | None
+
+
 @click.command()
 @click.argument("folders", metavar="[PATH]...", nargs=-1, type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option(
-    "--port", type=click.IntRange(0, 65535), envvar="PORT", default=8080, show_default=True, help="Also from PORT."
-)
+@click.option("--port", type=_PORT, envvar="PORT", default=8080, show_default=True, help="Also from PORT.")
 @data_option
 @click.option(
     "--domain",
@@ -41,6 +54,13 @@ _NEEDED = ("alembic", "dotenv", "ruamel", "sqlalchemy", "uv")
     callback=lambda _context, _option, values: [_network(value) for value in values],
     help="A proxy there serves DOMAIN over TLS: its X-Forwarded headers are believed. Repeatable.",
 )
+@click.option("--https-port", type=_PORT, default=443, show_default=True, help="With a --domain. Over TCP and UDP.")
+@click.option("--http-port", type=_PORT, default=80, show_default=True, help="Redirects to HTTPS; answers authorities.")
+@click.option("--cert", "certificate", type=_FILE, help="Serve HTTPS with this certificate (PEM), not one by ACME.")
+@click.option("--key", type=_FILE, help="The private key (PEM) of --cert.")
+@click.option("--acme-server", metavar="URL", default="", help="The directory of another authority than Let's Encrypt.")
+@click.option("--acme-email", metavar="ADDRESS", default="", help="Where the authority may write to.")
+@click.option("--acme-ca", type=_FILE, help="The certificate (PEM) that vouches for --acme-server.")
 @click.option(
     "--key-file",
     metavar="FILE",
@@ -67,6 +87,7 @@ _NEEDED = ("alembic", "dotenv", "ruamel", "sqlalchemy", "uv")
 @click.pass_context
 def command(
     context: click.Context,
+    /,
     folders: tuple[Path, ...],
     port: int,
     data: str | None,
@@ -80,13 +101,14 @@ def command(
     install: bool,
     system: bool,
     output: str,
+    **https: Unpack[_HttpsOptions],
 ) -> None:
     """Run the host until Ctrl-C, with each folder PATH deployed at the start.
 
     The last line printed is `ready {"url": ..., "token": ..., "data": ...}`; the token is for the first PATH's app. As
     JSON, it is the object alone, and nothing else is printed to stdout.
     """
-    from portway.host.console import open_standard_descriptors
+    from portway.host.console import open_standard_descriptors, say
     from portway.host.launcher import Launcher, LaunchError
     from portway.host.paths import PathError, claim
     from portway.host.secrets.key_file import find_key_file
@@ -108,9 +130,12 @@ def command(
         sources = [Path(os.path.abspath(folder)) for folder in folders]
         rules = [f"--require={name}" for name in required] + ["--trust-all-apps"] * trust_all_apps
         rules += ["--allow-private-sources"] * private_sources
-        launcher = Launcher(paths, bind, domain, find_key_file(paths, key_file), sources, rules, output, proxies)
+        secret, settings = find_key_file(paths, key_file), _https(domain, proxies, **https)
+        launcher = Launcher(paths, bind, domain, secret, sources, rules, output, proxies, settings)
     except (PathError, LaunchError) as error:
         raise click.ClickException(str(error)) from None
+    if settings is None and not proxies:
+        say("portway: only this machine reaches the host; --domain NAME serves others, by HTTPS (docs/https.md)")
     raise SystemExit(launcher.run())
 
 
@@ -156,6 +181,21 @@ def _host(given: str | None, domain: str, proxies: list[str]) -> str:
     if not proxies and given not in ("localhost", "127.0.0.1", "::1"):
         raise click.UsageError(f"other machines reach {given}, without TLS: give --behind-proxy, or leave --host out")
     return given
+
+
+def _https(domain: str, proxies: list[str], **given: Unpack[_HttpsOptions]) -> "HttpsSettings | None":
+    """Return how HTTPS is served; None where it is not, or by a proxy."""
+    from portway.host.public_address import is_local
+    from portway.host.tls.https_settings import HttpsSettings
+
+    certificate = given["certificate"]
+    if (certificate is None) != (given["key"] is None):
+        raise click.UsageError("--cert and --key go together")
+    if proxies and certificate is not None:
+        raise click.UsageError("--cert is for HTTPS without another proxy: leave --behind-proxy out")
+    if proxies or (certificate is None and is_local(domain)):
+        return None
+    return HttpsSettings(domain, **given)
 
 
 def _start_with_the_rest(paths: "Paths", missing: list[str]) -> NoReturn:

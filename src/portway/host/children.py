@@ -3,7 +3,7 @@
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,8 @@ class Child:
     """One child of the launcher.
 
     `command` is asked at each start, `probe` with the process id of each start. `kept` are descriptors that the child
-    inherits. `stop` lets it finish its work; `end` ends it at once, None where `stop` does.
+    inherits, `output` the one it writes to, if not the launcher's; `environment` has its variables, if not the
+    launcher's. `stop` lets it finish its work, in `stop_seconds`; `end` ends it at once, None where `stop` does.
     """
 
     name: str
@@ -25,18 +26,29 @@ class Child:
     kept: tuple[int, ...] = ()
     stop: signal.Signals = signal.SIGTERM
     end: signal.Signals | None = None
+    stop_seconds: float = 60.0  # the gate and control take up to 30 by themselves
+    output: int | None = None
+    environment: Mapping[str, str] | None = None
 
 
-def gate(paths: Paths, listener: socket.socket, key_file: Path, proxies: Sequence[str]) -> Child:
-    """Describe the gate, which serves who connects to `listener` and believes the `proxies`."""
-    descriptor = listener.fileno()
-    command = [*_module("gate", paths), "--fd", str(descriptor), "--key-file", str(key_file)]
+def gate(
+    paths: Paths, listener: socket.socket, key_file: Path, proxies: Sequence[str], ask: socket.socket | None
+) -> Child:
+    """Describe the gate, which serves who connects to `listener` and believes the `proxies`.
+
+    Caddy, if there is one, asks for the names of apps at `ask`.
+    """
+    kept = [listener.fileno()]
+    command = [*_module("gate", paths), "--fd", str(listener.fileno()), "--key-file", str(key_file)]
+    if ask is not None:
+        kept.append(ask.fileno())
+        command.append(f"--ask-fd={ask.fileno()}")
     command += [f"--behind-proxy={network}" for network in proxies]
     return Child(
         "gate",
         lambda: command,
         lambda pid: HttpProbe(pid, listener.family, listener.getsockname(), "/_portway/health"),
-        kept=(descriptor,),
+        kept=tuple(kept),
         end=signal.SIGTERM,  # a second one
     )
 

@@ -8,10 +8,10 @@ import logging
 import shutil
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from portway.exceptions import ToolError
 from portway.host.builds.caches import keep_small
@@ -39,6 +39,7 @@ from portway.host.secrets.key_file import KeyFile, KeyFileError
 from portway.host.secrets.variables import Variables
 from portway.host.sources.folder_source import FolderSource
 from portway.host.store import Store, StoreError
+from portway.host.tls.certificate_watch import CertificateWatch
 from portway.host.users import Users
 from portway.http.asgi import Application
 from portway.http.serve import Bind, Limits, ListenError, serve
@@ -201,6 +202,11 @@ def _failed(start: asyncio.Task[bool]) -> bool:
     return start.done() and not start.cancelled() and (start.exception() is not None or not start.result())
 
 
+async def _beside(watch: contextlib.AbstractAsyncContextManager[None], running: Coroutine[Any, Any, int]) -> int:
+    async with watch:
+        return await running
+
+
 async def _print_step(step: str) -> None:
     say(f"-----> {step}")
 
@@ -217,6 +223,8 @@ def main() -> int:
     parser.add_argument("--require", action="append", default=[], choices=FACTS)
     parser.add_argument("--trust-all-apps", action="store_true")
     parser.add_argument("--allow-private-sources", action="store_true")
+    parser.add_argument("--cert", type=Path)
+    parser.add_argument("--key", type=Path)
     given = parser.parse_args()
     never_wait_for_stderr()
     configure()
@@ -227,20 +235,20 @@ def main() -> int:
             say(f"portway: {line}")
         if shutil.which("git") is None:
             say(f"portway: {MISSING}")
+    watch = CertificateWatch(paths, given.cert, given.key, given.domain) if given.cert else contextlib.nullcontext()
     try:
         walls.require(given.require)
-        return asyncio.run(
-            run(
-                paths,
-                PublicAddress(given.url, given.domain),
-                KeyFile(given.key_file),
-                walls,
-                given.deploy,
-                announce=given.announce,
-                lifeline=given.lifeline,
-                private_sources=given.allow_private_sources,
-            )
+        running = run(
+            paths,
+            PublicAddress(given.url, given.domain),
+            KeyFile(given.key_file),
+            walls,
+            given.deploy,
+            announce=given.announce,
+            lifeline=given.lifeline,
+            private_sources=given.allow_private_sources,
         )
+        return asyncio.run(_beside(watch, running))
     except (StoreError, KeyFileError, ListenError, WallsError) as error:
         say(f"portway: {error}")
         return FAILED

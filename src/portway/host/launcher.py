@@ -9,10 +9,10 @@ A child is in one of three states:
 The launcher as a whole:
 
     running → stopping   a signal; control exited with FAILED; or a child failed five times in the first minute.
-                         The gate ends first, which lets its calls finish, then control, which stops the instances,
-                         then the log writer
-    stopping → stopping  a later signal, not within a second of the first: gate and control end at once
-    stopping → ended     all three are gone
+                         The gate ends first, which lets its calls finish, then Caddy, if it is in front of the gate,
+                         then control, which stops the instances, then the log writer
+    stopping → stopping  a later signal, not within a second of the first: all but the log writer end at once
+    stopping → ended     all are gone
 """
 
 import ctypes
@@ -20,6 +20,7 @@ import fcntl
 import os
 import resource
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -32,6 +33,8 @@ from portway.host.paths import Paths
 from portway.host.processes import children, end_strays, exit_in_words
 from portway.host.public_address import public_url
 from portway.host.systemd import notify, take_sockets
+from portway.host.tls.https_front import BEHIND_CADDY, HttpsFront
+from portway.host.tls.https_settings import HttpsError, HttpsSettings
 from portway.http.bind import Bind, ListenError, url_of
 
 FAILED = 3
@@ -45,7 +48,6 @@ _SHORT_RUNS = 5  # after so many in a row the next start waits, longer each time
 _LONGEST_PAUSE_SECONDS = 32
 _FIRST_SECONDS = 60.0  # in this time, a child that keeps failing ends the host
 _ONE_STOP_SECONDS = 1.0  # signals within it are one: a service manager sends them to every process
-_STOP_SECONDS = 60.0  # a child that needs longer to end is killed; the gate and control take up to 30 s by themselves
 _TICK_SECONDS = 1.0  # between looks at the children
 
 
@@ -66,37 +68,38 @@ class Launcher:
         rules: list[str],
         output: str = "text",
         proxies: Sequence[str] = (),
+        https: HttpsSettings | None = None,
     ) -> None:
         """Take the lock and the port. Raises `LaunchError` when another has them.
 
         `rules` are arguments of control; `output` says how it prints the ready line, as "text" or "json". `proxies` are
-        the networks of those in front of the host.
+        the networks of those in front of the host. With `https`, Caddy listens for clients, and the gate for Caddy.
         """
         self._paths = paths
         self._lock = _lock(paths)
         # Instances read this pipe. Only the launcher can write to it, so it closes however the launcher ends.
         self._lifeline, self._held = os.pipe()
-        inherited = take_sockets()
-        if len(inherited) > 1:
-            raise LaunchError(f"systemd has opened {len(inherited)} sockets: leave one ListenStream= in portway.socket")
+        self._front: HttpsFront | None = None
         try:
-            self._listener = (Bind(fd=inherited[0]) if inherited else bind).open()
-        except ListenError as error:
+            if https is not None:
+                self._front = HttpsFront(paths, https)
+                self._listener, url, proxies = self._front.gate_listener, self._front.url, [BEHIND_CADDY]
+            else:
+                self._listener = _open(bind)
+                url = public_url(domain, url_of(self._listener))
+        except (HttpsError, ListenError) as error:
             raise LaunchError(str(error)) from None
-        arguments = [
-            "--url",
-            public_url(domain, url_of(self._listener)),
-            "--domain",
-            domain,
-            "--key-file",
-            str(key_file),
-            *rules,
-        ]
+        arguments = ["--url", url, "--domain", domain, "--key-file", str(key_file), *rules]
+        if https is not None and https.certificate is not None:
+            arguments += [f"--cert={https.certificate}", f"--key={https.key}"]
         announcing = [f"--announce={output}", *(word for folder in folders for word in ("--deploy", str(folder)))]
         self._kinds = {  # in the order in which they are stopped
             child.name: child
             for child in (
-                gate(paths, self._listener, key_file, proxies),
+                gate(
+                    paths, self._listener, key_file, proxies, None if self._front is None else self._front.ask_listener
+                ),
+                *(() if self._front is None else (self._front.caddy(),)),
                 control(paths, self._lock, self._lifeline, arguments, announcing),
                 log_writer(paths, self._lock),
             )
@@ -137,6 +140,8 @@ class Launcher:
                 self._start_due()
                 self._end_silent()
                 self._tell_ready()
+                if self._front is not None:
+                    self._front.log.pass_on()
         if not had_children:
             _end_orphans()
         self._paths.forget_run()
@@ -144,7 +149,7 @@ class Launcher:
 
     def _end_silent(self) -> None:
         """Kill each child that hangs, so that it is started again, and one that does not stop in time."""
-        if self._stopping and time.monotonic() - self._ending_since >= _STOP_SECONDS:
+        if self._ending and time.monotonic() - self._ending_since >= self._kinds[self._ending].stop_seconds:
             self._send(self._ending, signal.SIGKILL)
         for pid, name in self._children.items():
             if not self._stopping and self._probes[name].look():
@@ -162,6 +167,9 @@ class Launcher:
         child = subprocess.Popen(
             kind.command(),
             stdin=subprocess.DEVNULL,
+            stdout=kind.output,
+            stderr=kind.output,
+            env=kind.environment,
             pass_fds=kind.kept,
             process_group=0,  # a terminal's Ctrl-C goes to the launcher alone, which stops them in order
             preexec_fn=_ends_with(os.getpid()),  # noqa: PLW1509  # this process has one thread
@@ -196,6 +204,7 @@ class Launcher:
         self._stopping, self._stopped_at = True, time.monotonic()
         notify("STOPPING=1")
         self._waiting.clear()
+        self._listener.close()  # else those who connect now would wait
         self._stop_next()
 
     def _stop_next(self) -> None:
@@ -255,6 +264,14 @@ def _end_orphans() -> None:
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
+
+
+def _open(bind: Bind) -> socket.socket:
+    """Return the socket that systemd has opened, else a new one. Raises `LaunchError` and `ListenError`."""
+    inherited = take_sockets()
+    if len(inherited) > 1:
+        raise LaunchError(f"systemd has opened {len(inherited)} sockets: leave one ListenStream= in portway.socket")
+    return (Bind(fd=inherited[0]) if inherited else bind).open()
 
 
 def _lock(paths: Paths) -> int:

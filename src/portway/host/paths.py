@@ -97,6 +97,15 @@ class Paths:
         return self.data / "wheels"
 
     @property
+    def tls(self) -> Path:
+        """What Caddy keeps, its certificates and keys among it."""
+        return self.data / "tls"
+
+    @property
+    def caddy_config(self) -> Path:
+        return self.tls / "caddy.json"
+
+    @property
     def drafts(self) -> Path:
         """Copies of sources whose deploys have not begun to build, and what is being deleted; emptied at a start."""
         return self.data / "drafts"
@@ -112,6 +121,16 @@ class Paths:
     @property
     def gate_socket(self) -> Path:
         return self.run / "gate.sock"
+
+    @property
+    def web_socket(self) -> Path:
+        """Where the gate serves the clients that Caddy passes on."""
+        return self.run / "web.sock"
+
+    @property
+    def caddy_socket(self) -> Path:
+        """Where Caddy takes a new configuration."""
+        return self.run / "caddy.sock"
 
     @property
     def retired_gate_socket(self) -> Path:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from portway import log_config
 from portway.host.console import never_wait_for_stderr
+from portway.host.gate.ask_endpoint import AskEndpoint
 from portway.host.gate.call_record import CallRecord
 from portway.host.gate.control_relay import ControlRelay
 from portway.host.gate.control_socket import ControlSocket
@@ -47,12 +48,14 @@ class Gate:
         paths: Paths,
         key_file: KeyFile | None = None,
         proxies: TrustedProxies | None = None,
+        ask: int | None = None,
         *,
         standby: bool = False,
     ) -> None:
-        """Read the secret. `proxies` are those in front of the gate. Raises OSError.
+        """Read the secret. Raises OSError.
 
-        With `standby`, wait to take the place of the gate that serves.
+        `proxies` are those in front of the gate, `ask` the descriptor of the socket where Caddy asks for names. With
+        `standby`, wait to take the place of the gate that serves.
         """
         self._standby = standby
         self._proxies = proxies
@@ -63,6 +66,8 @@ class Gate:
         self._app = GateApp(routes, record, metrics, sessions, secret, ControlRelay(paths.git_socket))
         self._succession = Succession(record, sessions, paths)
         self._control_socket = ControlSocket(self._app, routes, metrics, paths, self._succession)
+        self._names = AskEndpoint(routes)
+        self._ask = ask
         self.end_streams = self._app.end_streams
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
@@ -79,7 +84,11 @@ class Gate:
             await self._succession.stand_by(self._app)
         self._succession.open()
         await self._control_socket.start()
+        if self._ask is not None:
+            await self._names.start(self._ask)
         yield
+        if self._ask is not None:
+            await self._names.stop()
         self._control_socket.stop()
         for backend in self._routes.backends.values():
             await backend.client.close()
@@ -109,6 +118,7 @@ def main() -> int:
         metavar="NETWORK",
         help="believe the X-Forwarded headers of a proxy there: a CIDR, or `unix` for a Unix socket",
     )
+    parser.add_argument("--ask-fd", type=int, help="an inherited socket where Caddy asks for the names of apps")
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--fd", type=int, help="an inherited descriptor of a bound socket")
     where.add_argument("--port", type=int, help="a port of 127.0.0.1 to listen on")
@@ -119,7 +129,8 @@ def main() -> int:
     paths = locate(options.data)
     try:
         proxies = TrustedProxies(options.behind_proxy) if options.behind_proxy else None
-        gate = Gate(paths, KeyFile(options.key_file) if options.key_file else None, proxies, standby=options.standby)
+        key_file = KeyFile(options.key_file) if options.key_file else None
+        gate = Gate(paths, key_file, proxies, options.ask_fd, standby=options.standby)
         gc.freeze()  # objects made until here live as long as the process
         gc.set_threshold(10_000)  # the default would collect about every ten calls
         bind = Bind(fd=options.fd) if options.fd is not None else Bind(port=options.port)

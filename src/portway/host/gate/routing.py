@@ -180,6 +180,10 @@ class Routes:
         route = self._names.get(name)
         return (route is not None or name.endswith(self._suffix), route)
 
+    def has_name(self, name: bytes) -> bool:
+        """Return whether a host name, in lower case, is that of an app."""
+        return name in self._names
+
     def by_path(self, path: str) -> Route | None:
         return self._paths.get(path)
 

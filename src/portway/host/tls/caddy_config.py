@@ -1,0 +1,129 @@
+"""The configuration of Caddy, in its own JSON (https://caddyserver.com/docs/json/)."""
+
+import json
+from pathlib import Path
+
+from portway.host.paths import Paths
+from portway.host.tls.https_settings import HTTPS_PORT, HttpsSettings
+from portway.host.tls.own_certificate import OwnCertificate
+from portway.host.tls.public_ports import PublicPorts
+
+_HSTS = "max-age=31536000"  # a year; without the names below, which may be someone else's
+_NANOSECONDS = 1_000_000_000
+_HEAD_SECONDS = 10  # for the headers of a request, as at the gate
+_IDLE_SECONDS = 30  # a connection to the gate is reused for less than the gate keeps it
+_IDLE_CONNECTIONS = 512
+_AWAY = {"jsonrpc": "2.0", "id": None, "error": {"code": -32603, "message": "The host is restarting; try again soon."}}
+
+
+def caddy_config(
+    paths: Paths, settings: HttpsSettings, ports: PublicPorts, ask_url: str, own: OwnCertificate | None
+) -> bytes:
+    """Return the configuration of a Caddy that inherits `ports` and passes each request on to the gate.
+
+    It asks `ask_url` whether the host answers to a name before it asks the authority for a certificate of that name;
+    with an `own` certificate it serves every name with that one.
+    """
+    https, quic, http = ports.descriptors
+    servers = {
+        "https": {
+            "listen": [f"fd/{https}", f"fdgram/{quic}"],
+            "listen_protocols": [["h1", "h2"], ["h3"]],
+            "automatic_https": {"disable": True},
+            "read_header_timeout": _HEAD_SECONDS * _NANOSECONDS,
+            "tls_connection_policies": [
+                {"default_sni": settings.domain, **({"fallback_sni": settings.domain} if own else {})}
+            ],
+            "routes": [{"handle": [_hsts(), _gate(paths.web_socket)]}],
+            "errors": {"routes": [{"handle": [_away()]}]},
+        },
+        "http": {
+            "listen": [f"fd/{http}"],
+            "protocols": ["h1"],
+            "automatic_https": {"disable": True},
+            "read_header_timeout": _HEAD_SECONDS * _NANOSECONDS,
+            "routes": [{"handle": [_redirect(ports.https_port)]}],
+        },
+    }
+    config = {
+        "admin": {"listen": f"unix/{paths.caddy_socket}|0600", "config": {"persist": False}},
+        "logging": _logging(),
+        "storage": {"module": "file_system", "root": str(paths.tls)},
+        "apps": {
+            "http": {"http_port": ports.http_port, "https_port": ports.https_port, "servers": servers},
+            "tls": _own(own) if own else _acme(settings, ports, ask_url),
+        },
+    }
+    return json.dumps(config).encode()
+
+
+def certificate_of(config: bytes) -> OwnCertificate:
+    """Return the operator's certificate that a configuration has."""
+    pair = json.loads(config)["apps"]["tls"]["certificates"]["load_pem"][0]
+    return OwnCertificate(pair["certificate"], pair["key"])
+
+
+def with_certificate(config: bytes, own: OwnCertificate) -> bytes:
+    """Return a configuration with another certificate of the operator's."""
+    changed = json.loads(config)
+    changed["apps"]["tls"] = _own(own)
+    return json.dumps(changed).encode()
+
+
+def _gate(socket: Path) -> object:
+    # Without `flush_interval`: event streams are passed on at once anyway, and with -1 a client that leaves would not
+    # be noticed.
+    keep_alive = {"idle_timeout": _IDLE_SECONDS * _NANOSECONDS, "max_idle_conns_per_host": _IDLE_CONNECTIONS}
+    transport = {"protocol": "http", "versions": ["1.1"], "compression": False, "keep_alive": keep_alive}
+    return {"handler": "reverse_proxy", "transport": transport, "upstreams": [{"dial": f"unix/{socket}"}]}
+
+
+def _hsts() -> object:
+    return {
+        "handler": "headers",
+        "response": {"deferred": True, "set": {"Strict-Transport-Security": [_HSTS]}, "delete": ["Via"]},
+    }
+
+
+def _redirect(https_port: int) -> object:
+    port = "" if https_port == HTTPS_PORT else f":{https_port}"
+    location = f"https://{{http.request.host}}{port}{{http.request.uri}}"
+    return {"handler": "static_response", "status_code": 308, "headers": {"Location": [location]}, "close": True}
+
+
+def _away() -> object:
+    """Answer while the gate cannot be reached."""
+    headers = {"Content-Type": ["application/json"], "Retry-After": ["1"]}
+    return {"handler": "static_response", "status_code": 503, "headers": headers, "body": json.dumps(_AWAY)}
+
+
+def _logging() -> object:
+    """Log failures to get certificates, but nothing of requests, which may hold tokens."""
+    excluded = ["http.log", "http.handlers", "admin"]
+    return {"logs": {"default": {"level": "ERROR", "encoder": {"format": "json"}, "exclude": excluded}}}
+
+
+def _own(own: OwnCertificate) -> object:
+    pair = {"certificate": own.certificate, "key": own.key}
+    return {"certificates": {"load_pem": [pair]}}
+
+
+def _acme(settings: HttpsSettings, ports: PublicPorts, ask_url: str) -> object:
+    issuer = {
+        "module": "acme",
+        **({"ca": settings.acme_server} if settings.acme_server else {}),
+        **({"email": settings.acme_email} if settings.acme_email else {}),
+        **({"trusted_roots_pem_files": [str(settings.acme_ca)]} if settings.acme_ca else {}),
+        "challenges": {
+            "http": {"alternate_port": ports.http_port},
+            "tls-alpn": {"alternate_port": ports.https_port},
+        },
+    }
+    policies = [{"subjects": [settings.domain], "issuers": [issuer]}, {"on_demand": True, "issuers": [issuer]}]
+    return {
+        "certificates": {"automate": [settings.domain]},
+        "automation": {
+            "policies": policies,
+            "on_demand": {"permission": {"module": "http", "endpoint": ask_url}},
+        },
+    }

@@ -1,0 +1,66 @@
+"""Caddy in front of the gate, as the launcher starts it: its ports, its configuration, and what it writes."""
+
+import os
+import signal
+import socket
+
+from portway.host.child_probes import HttpProbe
+from portway.host.children import Child
+from portway.host.files import write_durably
+from portway.host.paths import Paths
+from portway.host.tls.caddy_config import caddy_config
+from portway.host.tls.caddy_log import CaddyLog
+from portway.host.tls.caddy_program import find_caddy
+from portway.host.tls.https_settings import HTTPS_PORT, HttpsError, HttpsSettings
+from portway.host.tls.own_certificate import read_own_certificate
+from portway.host.tls.public_ports import open_ports
+from portway.http.bind import Bind
+
+BEHIND_CADDY = "unix"
+"""Caddy as a proxy that the gate believes (`gate/trusted_proxies.py`)."""
+
+_STOP_SECONDS = 5.0  # the gate has ended by then, and with it every request
+
+
+class HttpsFront:
+    """Holds the sockets that clients and Caddy connect to, so that they outlive a Caddy and a gate."""
+
+    def __init__(self, paths: Paths, settings: HttpsSettings) -> None:
+        """Find Caddy, open the ports and write the configuration. Raises `HttpsError` and `ListenError`."""
+        self._paths = paths
+        self._program = find_caddy()
+        own = None
+        if settings.certificate is not None and settings.key is not None:
+            own = read_own_certificate(settings.certificate, settings.key, settings.domain)
+        self._ports = open_ports(settings.https_port, settings.http_port)
+        self.gate_listener = Bind(uds=str(paths.web_socket)).open()
+        self.ask_listener = Bind(port=0).open()
+        host, port = self.ask_listener.getsockname()
+        config = caddy_config(paths, settings, self._ports, f"http://{host}:{port}/", own)
+        try:
+            paths.tls.mkdir(mode=0o700, exist_ok=True)
+            paths.caddy_socket.unlink(missing_ok=True)  # of a Caddy that was killed
+            write_durably(paths.caddy_config, config)
+        except OSError as error:
+            raise HttpsError(f"cannot make {error.filename}: {error.strerror}") from None
+        port = self._ports.https_port
+        self.url = f"https://{settings.domain}" + ("" if port == HTTPS_PORT else f":{port}")
+        self.log = CaddyLog()
+
+    def caddy(self) -> Child:
+        """Describe Caddy as a child of the launcher."""
+        command = [str(self._program), "run", "--config", str(self._paths.caddy_config)]
+        return Child(
+            "caddy",
+            lambda: command,
+            lambda pid: HttpProbe(pid, socket.AF_UNIX, str(self._paths.caddy_socket), "/"),
+            kept=self._ports.descriptors,
+            end=signal.SIGKILL,
+            stop_seconds=_STOP_SECONDS,
+            output=self.log.writer,
+            environment=os.environ | dict.fromkeys(("HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"), str(self._paths.tls)),
+        )
+
+    def close(self) -> None:
+        """Let no more clients connect."""
+        self._ports.close()

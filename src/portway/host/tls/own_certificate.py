@@ -1,0 +1,53 @@
+"""The operator's own certificate and key: two files, read and checked before Caddy gets them."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from portway.host.files import read_start
+from portway.host.tls.https_settings import HttpsError
+
+_MOST_BYTES = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class OwnCertificate:
+    """A certificate with its chain, and its private key, both in PEM form."""
+
+    certificate: str
+    key: str
+
+
+def read_own_certificate(certificate: Path, key: Path, domain: str) -> OwnCertificate:
+    """Return a pair that Caddy can serve `domain` with. Raises `HttpsError` for any other."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+
+    chain, secret = _read(certificate), _read(key)
+    try:
+        leaf = x509.load_pem_x509_certificates(chain)[0]
+        named = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        public = leaf.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    except ValueError:
+        raise HttpsError(f"{certificate} holds no certificate in PEM form") from None
+    except x509.ExtensionNotFound:
+        raise HttpsError(f"the certificate {certificate} has no alternative names, which clients need") from None
+    try:
+        private = load_pem_private_key(secret, None).public_key()
+    except (TypeError, ValueError):
+        raise HttpsError(f"{key} holds no private key in PEM form without a passphrase") from None
+    if private.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) != public:
+        raise HttpsError(f"the key {key} does not belong to the certificate {certificate}")
+    if leaf.not_valid_after_utc < datetime.now(UTC):
+        raise HttpsError(f"the certificate {certificate} has expired on {leaf.not_valid_after_utc:%Y-%m-%d}: renew it")
+    names = [name.lower() for name in named.get_values_for_type(x509.DNSName)]
+    if domain not in names and f"*.{domain.partition('.')[2]}" not in names:
+        raise HttpsError(f"the certificate {certificate} is for {', '.join(names) or 'no name'}, not for {domain}")
+    return OwnCertificate(chain.decode(), secret.decode())
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return read_start(path, _MOST_BYTES)
+    except OSError as error:
+        raise HttpsError(f"cannot read {path}: {error.strerror}") from None

@@ -1,0 +1,91 @@
+"""A host with the operator's own certificate: `portway up --cert FILE --key FILE`."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import shutil
+import signal
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from tests.host.running_host import Host, host
+from tests.tls.certificates import write_pair
+from tests.tls.https_client import get, serial_of
+
+NAMES = ("localhost", "x.localhost")
+
+
+@contextmanager
+def https_host(data: Path, certificate: Path, key: Path) -> Iterator[tuple[Host, int]]:
+    """Run a host with this pair on free ports; give it and its HTTPS port."""
+    ports = ("--https-port", "0", "--http-port", "0")
+    with host(data, options=["--cert", str(certificate), "--key", str(key), *ports]) as running:
+        yield running, int(running.ready["url"].removeprefix("https://localhost:"))
+
+
+def caddy(running: Host) -> int:
+    return next((pid for pid, line in running.processes().items() if "caddy run" in line), 0)
+
+
+def test_a_host_with_its_own_certificate_serves_https_also_after_its_caddy_is_killed(tmp_path: Path) -> None:
+    certificate, key = write_pair(tmp_path / "pair", *NAMES)
+    with https_host(tmp_path / "data", certificate, key) as (running, port):
+        status, headers, body = get("localhost", port, "/_portway/health", certificate)
+        assert (status, body) == (200, b"ok\n")
+        assert headers["strict-transport-security"] == "max-age=31536000"
+        assert headers["alt-svc"].startswith(f'h3=":{port}"')
+        assert get("x.localhost", port, "/mcp", certificate)[0] == 401
+        assert get("localhost", port, "/", certificate, {"Host": "evil.example"})[0] == 421
+        config = running.paths.caddy_config.read_text()
+        plain = http.client.HTTPConnection("127.0.0.1", json.loads(config)["apps"]["http"]["http_port"], timeout=10)
+        plain.request("GET", "/x/mcp?y=1", headers={"Host": "x.localhost"})
+        moved = plain.getresponse()
+        assert (moved.status, moved.headers["location"]) == (308, f"https://x.localhost:{port}/x/mcp?y=1")
+        plain.close()
+        assert stat.S_IMODE(running.paths.tls.stat().st_mode) == 0o700
+        assert stat.S_IMODE(running.paths.caddy_socket.stat().st_mode) == 0o600
+        assert stat.S_IMODE(running.paths.web_socket.stat().st_mode) == 0o600
+        os.kill(caddy(running), signal.SIGKILL)
+        assert get("localhost", port, "/_portway/health", certificate)[0] == 200, (
+            "a connection waits for the next Caddy"
+        )
+
+
+@pytest.mark.slow
+def test_a_new_certificate_is_used_and_one_that_cannot_be_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    certificate, key = write_pair(tmp_path / "pair", *NAMES)
+    first, other = tmp_path / "first.pem", tmp_path / "other"
+    shutil.copy(certificate, first)
+    with https_host(tmp_path / "data", certificate, key) as (running, port):
+        for names, days, passphrase, sentence in (
+            (["example.com"], 3, b"", "is for example.com, not for localhost"),
+            (NAMES, -1, b"", "has expired on 2"),
+            (NAMES, 3, b"x", "holds no private key in PEM form without a passphrase"),
+            ([], 3, b"", "has no alternative names, which clients need"),
+        ):
+            write_pair(tmp_path / "pair", *names, days=days, passphrase=passphrase)
+            running.child.wait_for(f"the new certificate is not used, the one before stays: .* {sentence}", within=10)
+        write_pair(tmp_path / "pair", *NAMES, curve=ec.SECP256K1())
+        running.child.wait_for("Caddy refuses .*: .*elliptic curve", within=10)
+        shutil.copy(write_pair(other, *NAMES)[0], certificate)
+        running.child.wait_for("the key .* does not belong to the certificate", within=10)
+        certificate.write_text("nothing")
+        running.child.wait_for("holds no certificate in PEM form", within=10)
+        certificate.unlink()
+        running.child.wait_for("cannot read .*cert.pem: No such file or directory", within=10)
+        os.kill(caddy(running), signal.SIGKILL)
+        assert get("localhost", port, "/_portway/health", first)[0] == 200
+        write_pair(tmp_path / "pair", *NAMES)
+        serial = x509.load_pem_x509_certificate(certificate.read_bytes()).serial_number
+        running.child.wait_for("the new certificate .* is in use", within=10)
+        assert int(serial_of("localhost", port, certificate), 16) == serial
+        os.kill(caddy(running), signal.SIGKILL)
+        assert int(serial_of("localhost", port, certificate), 16) == serial

