@@ -97,6 +97,50 @@ def test_a_client_that_leaves_ends_its_request_at_control(tmp_path: Path) -> Non
     run(test())
 
 
+MCP_HEAD = (
+    b"POST /_portway/mcp HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer pwu_x\r\naccept: application/json\r\n"
+    b"mcp-protocol-version: 2026-07-28\r\nmcp-method: %b\r\nmcp-param-app: a\r\nportway-caller: x\r\ncookie: a=b\r\n"
+    b"content-type: application/json\r\ncontent-length: 2\r\n\r\n"
+)
+
+
+def test_the_management_api_is_asked_at_its_own_socket_by_mcps_headers_and_its_streams_end_with_the_gate(
+    tmp_path: Path,
+) -> None:
+    async def test() -> None:
+        control = Control()
+        async with rig(tmp_path) as gate:
+            reader, writer = await connect(gate)
+            writer.write(MCP_HEAD % b"tools/list" + b"{}")
+            answer = await reader.readuntil(b"}}")
+            writer.close()
+            assert answer.startswith(b"HTTP/1.1 503 ")
+            assert b"The host takes no requests of management at the moment" in answer
+            server = await asyncio.start_unix_server(control.serve, gate.paths.management_socket)
+            reader, writer = await connect(gate)
+            writer.write(MCP_HEAD % b"subscriptions/listen" + b"{}")
+            asked, answers = await control.connections.get()
+            head = await asked.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"POST /_portway/mcp HTTP/1.1\r\n")
+            names = {line.partition(b":")[0] for line in head.splitlines()[1:-1]}
+            mcp = {b"mcp-protocol-version", b"mcp-method", b"mcp-param-app"}
+            passed = {b"host", b"authorization", b"accept", b"content-type", b"transfer-encoding", b"x-forwarded-for"}
+            assert names == passed | mcp
+            answers.write(
+                b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nx-accel-buffering: no\r\n"
+                b"transfer-encoding: chunked\r\n\r\n3\r\none\r\n"
+            )
+            assert b"x-accel-buffering: no" in await reader.readuntil(b"one\r\n")
+            gate.end_streams()
+            assert not await reader.read()
+            writer.close()
+            await asked.read()
+            answers.close()
+            server.close()
+
+    run(test())
+
+
 def test_git_is_told_when_control_is_down_or_the_host_is_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def test() -> None:
         async with rig(tmp_path) as gate:
@@ -110,5 +154,8 @@ def test_git_is_told_when_control_is_down_or_the_host_is_busy(tmp_path: Path, mo
             assert await response.read(1000) == (
                 b"The host serves as many requests of git as it can: try again in a moment.\n"
             )
+            status, told = await gate.answer(b"{}", path="/_portway/mcp")
+            sentence = "The host serves as many requests of management as it can: try again in a moment."
+            assert (status, told["error"]["message"]) == (503, sentence)
 
     run(test())

@@ -421,7 +421,7 @@ def test_another_host_on_the_same_data_or_port_is_refused_in_one_line(running: H
             2,
             "there is no folder 'git@github.com': give one, template:NAME, or a repository",
         ),
-        (["logs", "nobody"], 1, "there is no app 'nobody' on this host (there are: "),
+        (["logs", "nobody"], 1, "there is no app 'nobody' on this host: see `portway ps`"),
         (["token", "revoke", "thing", "nobody"], 1, "thing has no token named 'nobody'"),
         (["destroy", "nobody", "--yes"], 1, "there is no app 'nobody'"),
         (["up", "--domain", "http://example.com"], 2, "is not a domain; give a name without scheme or port"),

@@ -40,11 +40,9 @@ from portway.host.secrets.variables import Variables
 from portway.host.sources.folder_source import FolderSource
 from portway.host.store import Store, StoreError
 from portway.host.tls.certificate_watch import CertificateWatch
-from portway.host.users import Users
 from portway.http.asgi import Application
 from portway.http.serve import Bind, Limits, ListenError, serve
 from portway.log_config import configure
-from portway.transport.http_app import HttpApp
 
 Announce = Literal["", "text", "json"]
 """How the ready line is printed, "" for not at all: it was."""
@@ -96,8 +94,8 @@ async def run(
     deployer = Deployer(paths, store, running, starter, environments, private_sources=private_sources)
     linker = Linker(paths, store, variables, deployer)
     management = ManagementServer(paths, store, running, deployer, linker, address)
-    hooks = HookServer(GitServer(paths, store, Users(store), deployer, address), linker, store)
-    apps: dict[Path, Application] = {paths.control_socket: HttpApp(management.server()), paths.git_socket: hooks}
+    hooks = HookServer(GitServer(paths, store, management.users, deployer, address), linker, store)
+    apps = {**management.applications(), paths.git_socket: hooks}
     try:
         await asyncio.to_thread(_mend, paths, deployer)
         await running.resume()
@@ -142,7 +140,9 @@ async def _start(
     apps = {}
     for folder in folders:
         try:
-            for done in (await management.deploy_source(FolderSource(folder), _print_step, DeployOptions())).apps:
+            for done in (
+                await management.deploys.deploy_source(FolderSource(folder), _print_step, DeployOptions())
+            ).apps:
                 token = done.token or (await management.tokens.create_token(done.app, _TOKEN, rotate=True)).token
                 apps[done.app] = {"url": done.url, "token": token}
         except ToolError as error:

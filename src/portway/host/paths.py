@@ -119,6 +119,11 @@ class Paths:
         return self.run / "git.sock"
 
     @property
+    def management_socket(self) -> Path:
+        """Where control serves the management API to users with tokens, whom the gate passes on."""
+        return self.run / "management.sock"
+
+    @property
     def gate_socket(self) -> Path:
         return self.run / "gate.sock"
 

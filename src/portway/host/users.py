@@ -1,6 +1,7 @@
 """The users of a host, and the one place that says what each of them may do to an app."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -12,7 +13,9 @@ from portway.host.store import Store, UserRecord
 Role = Literal["viewer", "deployer", "admin"]
 """A viewer reads apps, a deployer also deploys them, an admin may do everything."""
 
-Action = Literal["read", "deploy"]
+Action = Literal["read", "deploy", "admin"]
+"""What a user does: looks, changes what is served, or does what concerns the whole host or cannot be undone."""
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 
 
@@ -28,13 +31,19 @@ class User:
     role: Role
     apps: tuple[str, ...] = ()
 
-    def objection(self, action: Action, app: str) -> str | None:
-        """Return why the user may not do this to the app, None when it may."""
+    def objection(self, action: Action, app: str | None) -> str | None:
+        """Return why the user may not do this to the app, or to what is of no one app; None when it may."""
+        if action == "admin" and self.role != "admin":
+            return f"{self.name} is a {self.role}, and may not do what an admin may: ask an admin of this host"
         if action == "deploy" and self.role == "viewer":
             return f"{self.name} is a viewer, and may not deploy: ask for a user with the role deployer"
-        if self.apps and app not in self.apps:
-            return f"{self.name} may not use the app {app}, only {', '.join(self.apps)}"
+        if app is not None and not self.sees(app):
+            return f"{self.name} may not use the app {app[:40]}, only {', '.join(self.apps)}"
         return None
+
+    def sees(self, app: str) -> bool:
+        """Return whether the app is one of the user's."""
+        return not self.apps or app in self.apps
 
 
 class Users:
@@ -42,6 +51,8 @@ class Users:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self.on_revoke: list[Callable[[str], None]] = []
+        """Called with the name of a user that was revoked, to end what it has open."""
 
     def add(self, name: str, role: str, apps: list[str]) -> str:
         """Add a user and return its token, of which only the digest is kept. Raises `UserError` or `StoreError`."""
@@ -66,6 +77,8 @@ class Users:
         """Delete a user: its token is refused from now on. Raises `UserError` or `StoreError`."""
         if not self._store.drop_user(name):
             raise UserError(f"there is no user named {name!r}: see `portway user list`")
+        for end in self.on_revoke:
+            end(name)
 
     def are(self, user: User) -> bool:
         """Return whether the user is one of them, with the same role and apps. Raises `StoreError`."""

@@ -63,7 +63,7 @@ class Gate:
         secret = paths.secret.read_bytes()
         record, sessions = CallRecord(paths.calls, secret), SessionRecords(paths.sessions)
         metrics = Metrics(record)
-        self._app = GateApp(routes, record, metrics, sessions, secret, ControlRelay(paths.git_socket))
+        self._app = GateApp(routes, record, metrics, sessions, secret, ControlRelay(paths))
         self._succession = Succession(record, sessions, paths)
         self._control_socket = ControlSocket(self._app, routes, metrics, paths, self._succession)
         self._names = AskEndpoint(routes)

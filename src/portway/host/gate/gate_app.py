@@ -93,8 +93,12 @@ class GateApp:
         self._session_ids = SessionIds(secret)
         self._moved = MovedSessions(self._session_ids, sessions)
         self._relay = Relay(self._session_ids, self._moved, self._in_flight)
-        self.end_streams = self._in_flight.end_streams
         self._prefix, self._numbers = os.urandom(6).hex() + "-", itertools.count(1)  # for request ids
+
+    def end_streams(self) -> None:
+        """End the streams that would go on, because the HTTP server stops."""
+        self._in_flight.end_streams()
+        self._control.end_streams()
 
     def use(self, table: Table) -> None:
         """Use a new routing table: end the requests it no longer allows, and move streams to new instances."""
@@ -130,10 +134,10 @@ class GateApp:
                 await send_bytes(send, 200, b"ok\n", [_TEXT])
                 return
             route = routes.by_path(path)
+            if route is None and RELAYED.fullmatch(path):
+                await self._control.relay(scope, receive, send)
+                return
             if route is None and not (path.rstrip("/").endswith("/mcp") and path.count("/") <= 3):
-                if RELAYED.fullmatch(path):
-                    await self._control.relay(scope, receive, send, fields)
-                    return
                 await self._turn_away(send, 404, _NO_OAUTH if path.startswith(OAUTH_PATHS) else _NO_SUCH_PATH)
                 return
             path = "/mcp"

@@ -5,9 +5,8 @@ from portway.host.store import AppRecord, Store
 
 
 def find_app(store: Store, name: str) -> AppRecord:
-    """Return the app of that name. Raises `ToolError`, with the names that there are."""
+    """Return the app of that name. Raises `ToolError`."""
     app = store.app(name)
     if app is None:
-        known = ", ".join(app.name for app in store.apps())
-        raise ToolError(f"there is no app {name!r} on this host" + (f" (there are: {known})" if known else ""))
+        raise ToolError(f"there is no app {name[:40]!r} on this host: see `portway ps`")
     return app

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 
-from portway.app import Server
 from portway.exceptions import ToolError
 from portway.host.links.linker import Linker, LinkError
+from portway.host.management.callers import caller_of
 from portway.host.management.management_types import Deployment, EndedLink, NewLink
 from portway.host.management.progress import report_to
+from portway.host.management.tools import Rule, Tools
 from portway.host.public_address import PublicAddress
 from portway.host.releases.make_releases import Deployed
 from portway.host.store import StoreError
@@ -16,18 +17,15 @@ from portway.server.context import Context
 class LinkTools:
     """The tools for links. `tell` makes a release's answer."""
 
-    def __init__(
-        self, linker: Linker, tell: Callable[[Deployed], Deployment], address: PublicAddress, user: str
-    ) -> None:
+    def __init__(self, linker: Linker, tell: Callable[[Deployed], Deployment], address: PublicAddress) -> None:
         self._linker = linker
         self._tell = tell
         self._address = address
-        self._user = user
 
-    def register(self, server: Server) -> None:
-        """Add the tools to `server`."""
-        server.tool(self.link)
-        server.tool(self.unlink)
+    def register(self, tools: Tools) -> None:
+        """Add the tools. What a repository says later may be about any app."""
+        tools.add(self.link, Rule("deploy", every_app=True), reaches_out=True)
+        tools.add(self.unlink, Rule("deploy"))
 
     async def link(
         self, app: str, repository: str, ctx: Context, branch: str = "", root_dir: str = "", key: str = ""
@@ -39,7 +37,7 @@ class LinkTools:
         """
         try:
             link, secret, done = await self._linker.link(
-                app, repository, branch, root_dir, key, report_to(ctx), self._user
+                app, repository, branch, root_dir, key, report_to(ctx), caller_of(ctx.caller).user.name
             )
         except LinkError as error:
             raise ToolError(str(error)) from None

@@ -7,12 +7,12 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from portway.app import Server
 from portway.exceptions import ToolError
 from portway.host.logs.log_entry import Kind, LogEntry, LogPage, Selection
 from portway.host.logs.log_reader import read_page
 from portway.host.logs.log_sources import AppLogs, open_sources
 from portway.host.management.find_app import find_app
+from portway.host.management.tools import Rule, Tools
 from portway.host.paths import Paths
 from portway.host.releases.release import Release
 from portway.host.secrets.redact import hide
@@ -35,9 +35,9 @@ class LogTools:
         self._variables = variables
         self._readers = asyncio.Semaphore(_READERS)
 
-    def register(self, server: Server) -> None:
-        """Add the tool to `server`."""
-        server.tool(self.logs)
+    def register(self, tools: Tools) -> None:
+        """Add the tool."""
+        tools.add(self.logs, Rule("read"))
 
     async def logs(
         self,

@@ -1,20 +1,21 @@
-"""The management API: an MCP server on control's socket, whose client is the command line. There is no other API."""
+"""The management API: an MCP server, whose clients are the command line, programs and models. There is no other API.
+
+The operator reaches it by a local socket, users with tokens at /_portway/mcp of the gate.
+"""
 
 import asyncio
-from typing import Annotated
-
-from msgspec import Meta
+from pathlib import Path
 
 from portway.app import Server
-from portway.exceptions import SettingError, ToolError
-from portway.host.app_config import Access, ContractPolicy, Disk, RuntimeName
+from portway.exceptions import ToolError
 from portway.host.blueprint.document import service_document
-from portway.host.git.remote import RemoteSource
 from portway.host.instances.instance_group import InstanceGroup
 from portway.host.instances.running_apps import RunningApps
 from portway.host.instances.storage import GIGABYTE
 from portway.host.links.linker import Linker
 from portway.host.logs.log_reader import last_lines
+from portway.host.management.callers import caller_of
+from portway.host.management.deploy_tools import DeployTools
 from portway.host.management.find_app import find_app
 from portway.host.management.link_tools import LinkTools
 from portway.host.management.log_tools import LogTools
@@ -23,37 +24,33 @@ from portway.host.management.management_types import (
     AppService,
     AppStatus,
     Deployment,
-    Deployments,
 )
-from portway.host.management.progress import report_to
 from portway.host.management.release_tools import ReleaseTools
 from portway.host.management.token_tools import TokenTools
+from portway.host.management.tools import Rule, Tools
+from portway.host.management.user_door import UserDoor
 from portway.host.management.user_tools import UserTools
 from portway.host.management.variable_tools import VariableTools
 from portway.host.paths import Paths
-from portway.host.processes import local_user
 from portway.host.public_address import PublicAddress
 from portway.host.releases.deploy import Deployer
-from portway.host.releases.deploy_error import DeployError, Superseded
+from portway.host.releases.deploy_error import DeployError
 from portway.host.releases.make_releases import Deployed
 from portway.host.releases.prune import remove_app
 from portway.host.releases.release import Release
-from portway.host.releases.source_apps import DeployOptions
-from portway.host.releases.steps import Report
 from portway.host.secrets.redact import hide
-from portway.host.sources.named_source import named_source
-from portway.host.sources.source import Source
-from portway.host.store import AppRecord, Cause, Store, StoreError
+from portway.host.store import AppRecord, Store, StoreError
 from portway.host.token_table import TokenChange
 from portway.host.users import Users
-from portway.http.cors import Cors
+from portway.http.asgi import Application
 from portway.server.context import Context
+from portway.transport.http_app import HttpApp
 
 _STORAGE_SECONDS = 2.0  # to measure storage; what takes longer is shown as it was last measured
 
 
 class ManagementServer:
-    """The tools of the management API; `server()` registers them."""
+    """The tools of the management API, and what serves them."""
 
     def __init__(
         self,
@@ -70,101 +67,41 @@ class ManagementServer:
         self._deployer = deployer
         self._linker = linker
         self._address = address
-        self._user = local_user()
+        self.users = Users(store)
         self.tokens = TokenTools(store, running, address)
+        self.deploys = DeployTools(deployer, self._deployment)
+
+    def applications(self) -> dict[Path, Application]:
+        """Return what serves the tools, by its socket: to the operator, and to users with tokens."""
+        server = self.server()
+        return {
+            self._paths.control_socket: HttpApp(server),
+            self._paths.management_socket: UserDoor(server, self.users),
+        }
 
     def server(self) -> Server:
-        """Return an MCP server with this class's methods as its tools."""
-        server = Server("portway-control", instructions="Manages the apps of one Portway host.")
-        server.tool(self.deploy)
-        server.tool(self.list_apps)
-        server.tool(self.config)
-        server.tool(self.destroy)
-        LogTools(self._paths, self._store, self._deployer.environments.variables).register(server)
-        VariableTools(self._store, self._deployer, self._running, self._user).register(server)
-        releases = ReleaseTools(self._paths, self._store, self._deployer, self._app, self._deployment, self._user)
-        releases.register(server)
-        UserTools(Users(self._store), self._address).register(server)
-        self.tokens.register(server)
-        LinkTools(self._linker, self._deployment, self._address, self._user).register(server)
+        """Return the MCP server with all tools."""
+        server = Server("portway-control", instructions="Manages the apps of one Portway host.", sessions=False)
+        tools = Tools(server, str(self._paths.data))
+        self.deploys.register(tools)
+        tools.add(self.list_apps, Rule("read", app=None))
+        tools.add(self.config, Rule("read"))
+        tools.add(self.destroy, Rule("admin"), destroys=True)
+        LogTools(self._paths, self._store, self._deployer.environments.variables).register(tools)
+        VariableTools(self._store, self._deployer, self._running).register(tools)
+        ReleaseTools(self._paths, self._store, self._deployer, self._app, self._deployment).register(tools)
+        UserTools(self.users, self._address).register(tools)
+        self.tokens.register(tools)
+        LinkTools(self._linker, self._deployment, self._address).register(tools)
         return server
 
-    async def deploy(
-        self,
-        source: str,
-        ctx: Context,
-        name: str | None = None,
-        access: Access | None = None,
-        upstream_token: str | None = None,
-        origins: list[str] | None = None,
-        runtime: RuntimeName | None = None,
-        root_dir: str | None = None,
-        build_command: str | None = None,
-        start_command: str | None = None,
-        server: str | None = None,
-        endpoint: str | None = None,
-        storage_gb: Annotated[int, Meta(ge=0, le=100_000)] | None = None,
-        num_instances: Annotated[int, Meta(ge=1, le=100)] | None = None,
-        variables: dict[str, str] | None = None,
-        allowed: list[str] | None = None,
-        skip: bool = False,  # noqa: FBT002  # a tool's caller names its arguments
-        contract: ContractPolicy | None = None,
-        accept: list[str] | None = None,
-    ) -> Deployments:
-        """Build `source` and serve it as `name`: a folder of the host (absolute path), `template:NAME`, GIT-URL#REF.
-
-        A render.yaml in it says what each of its services is; they become apps, all of them or none. With `skip`, what
-        of it is not hosted here is left out.
-
-        `access` says who may call it: only callers with a token of this host ("gate", a new app's default), anybody
-        ("public"), or those whom the app itself lets in ("app"). `upstream_token` names the variable with the token
-        that the app's own server asks for; the gate gives it ("gate").
-        `origins` are the web pages that may call it, by scheme, host and port, as in "https://app.example.com".
-        `build_command` and `start_command` are for a shell and run in `root_dir`, a folder of the source; `server`
-        names the file that holds a server, as FILE or FILE:OBJECT. What is empty is looked for in the source.
-        `endpoint` is the path of the MCP endpoint. `num_instances` run at once. `storage_gb` is the size of a
-        folder that outlives releases (PORTWAY_STORAGE), 0 for none. What is left out is as the
-        blueprint says, or stays as it is. `variables` are set first, as by `set_variables`. The files `allowed`, paths
-        or patterns, may hold secrets. `contract` says which changes of what the server shows stop the deploy: none
-        ("report", the default), those that callers may fail by ("breaking"), or all ("locked"). `accept` has the ids of
-        changes that do not stop it; the error that stops one names its id.
-        """
-        given = {
-            "access": access,
-            "upstream_token": upstream_token,
-            "origins": origins,
-            "runtime": runtime,
-            "root_dir": root_dir,
-            "build_command": build_command,
-            "start_command": start_command,
-            "server": server,
-            "path": endpoint,
-            "num_instances": num_instances,
-            "contract": contract,
-        }
-        changes: dict[str, object] = {field: value for field, value in given.items() if value is not None}
-        if storage_gb is not None:
-            changes["disk"] = Disk(size_gb=storage_gb) if storage_gb else None
-        cause = Cause("deploy", asked_by=self._user)
-        options = DeployOptions(name, changes, variables or {}, allowed or [], skip, cause, accept or [])
-        return await self.deploy_source(named_source(source, name), report_to(ctx), options)
-
-    async def deploy_source(self, source: Source | RemoteSource, report: Report, options: DeployOptions) -> Deployments:
-        """Do what `deploy` does, with each step given to `report`. Raises `ToolError`."""
-        try:
-            origins = options.changes.get("origins")
-            Cors(origins if isinstance(origins, list) else ())
-            done = await self._deployer.deploy(source, report, options)
-        except Superseded as error:
-            return Deployments([], str(error))
-        except (DeployError, SettingError) as error:
-            raise ToolError(str(error)) from None
-        return Deployments([self._deployment(one) for one in done])
-
-    async def list_apps(self) -> AppList:
-        """List every app with its state and what it uses."""
+    async def list_apps(self, ctx: Context) -> AppList:
+        """List the apps that you may see, each with its state and what it uses."""
+        user = caller_of(ctx.caller).user
         await self._running.storage.measure(_STORAGE_SECONDS)
-        return AppList([self._status(app, self._running.groups.get(app.name)) for app in self._store.apps()])
+        return AppList(
+            [self._status(app, self._running.groups.get(app.name)) for app in self._store.apps() if user.sees(app.name)]
+        )
 
     async def config(self, app: str) -> AppService:
         """Return what an app is, with the names of a blueprint."""

@@ -185,6 +185,17 @@ class UserInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Identity:
+    """Who calls, and the URL of the host. `apps` is empty for one who may use all; `local`: over the local socket."""
+
+    name: str
+    role: str
+    apps: list[str]
+    local: bool
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
 class UserList:
     users: list[UserInfo]
 

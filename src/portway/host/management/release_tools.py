@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 
-from portway.app import Server
 from portway.exceptions import ToolError
 from portway.host.disk_use import disk_use
+from portway.host.management.callers import caller_of
 from portway.host.management.management_types import Deployment, ReleaseInfo, ReleaseList
 from portway.host.management.progress import report_to
+from portway.host.management.tools import Rule, Tools
 from portway.host.paths import Paths
 from portway.host.releases.deploy import Deployer
 from portway.host.releases.deploy_error import DeployError
@@ -27,20 +28,18 @@ class ReleaseTools:
         deployer: Deployer,
         find: Callable[[str], AppRecord],
         tell: Callable[[Deployed], Deployment],
-        user: str,
     ) -> None:
         self._paths = paths
         self._store = store
         self._deployer = deployer
         self._find = find
         self._tell = tell
-        self._user = user
 
-    def register(self, server: Server) -> None:
-        """Add the tools to `server`."""
-        server.tool(self.list_releases)
-        server.tool(self.rollback)
-        server.tool(self.restart)
+    def register(self, tools: Tools) -> None:
+        """Add the tools."""
+        tools.add(self.list_releases, Rule("read"))
+        tools.add(self.rollback, Rule("deploy"))
+        tools.add(self.restart, Rule("deploy"))
 
     async def list_releases(self, app: str) -> ReleaseList:
         """List the releases of an app that are kept, newest first."""
@@ -74,7 +73,9 @@ class ReleaseTools:
         """
         self._find(app)
         try:
-            return self._tell(await self._deployer.rollback(app, release, report_to(ctx), self._user))
+            return self._tell(
+                await self._deployer.rollback(app, release, report_to(ctx), caller_of(ctx.caller).user.name)
+            )
         except DeployError as error:
             raise ToolError(str(error)) from None
 
@@ -82,6 +83,6 @@ class ReleaseTools:
         """Start an app anew, as a new release with the files, configuration and variables of the live one."""
         self._find(app)
         try:
-            return self._tell(await self._deployer.restart(app, report_to(ctx), self._user))
+            return self._tell(await self._deployer.restart(app, report_to(ctx), caller_of(ctx.caller).user.name))
         except DeployError as error:
             raise ToolError(str(error)) from None

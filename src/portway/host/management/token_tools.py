@@ -1,11 +1,11 @@
 """The tools of the management API for the tokens of apps: create, list, revoke."""
 
-from portway.app import Server
 from portway.auth.tokens import digest
 from portway.exceptions import ToolError
 from portway.host.instances.running_apps import RunningApps, as_token
 from portway.host.management.find_app import find_app
 from portway.host.management.management_types import NewToken, TokenInfo, TokenList
+from portway.host.management.tools import Rule, Tools
 from portway.host.new_token import new_token
 from portway.host.public_address import PublicAddress
 from portway.host.store import Store, StoreError
@@ -20,11 +20,11 @@ class TokenTools:
         self._running = running
         self._address = address
 
-    def register(self, server: Server) -> None:
-        """Add the tools to `server`."""
-        server.tool(self.create_token)
-        server.tool(self.list_tokens)
-        server.tool(self.revoke_token)
+    def register(self, tools: Tools) -> None:
+        """Add the tools."""
+        tools.add(self.create_token, Rule("deploy"))
+        tools.add(self.list_tokens, Rule("read"))
+        tools.add(self.revoke_token, Rule("deploy"), destroys=True)
 
     async def create_token(
         self,

@@ -1,11 +1,13 @@
 """The tools of the management API for users: add, list, revoke."""
 
-from portway.app import Server
 from portway.exceptions import ToolError
-from portway.host.management.management_types import NewUser, UserInfo, UserList
+from portway.host.management.callers import caller_of
+from portway.host.management.management_types import Identity, NewUser, UserInfo, UserList
+from portway.host.management.tools import Rule, Tools
 from portway.host.public_address import PublicAddress
 from portway.host.store import StoreError
 from portway.host.users import Role, UserError, Users
+from portway.server.context import Context
 
 
 class UserTools:
@@ -15,11 +17,17 @@ class UserTools:
         self._users = users
         self._address = address
 
-    def register(self, server: Server) -> None:
-        """Add the tools to `server`."""
-        server.tool(self.add_user)
-        server.tool(self.list_users)
-        server.tool(self.revoke_user)
+    def register(self, tools: Tools) -> None:
+        """Add the tools."""
+        tools.add(self.whoami, Rule("read", app=None))
+        tools.add(self.list_users, Rule("read", app=None))
+        tools.add(self.add_user, Rule("admin", app=None))
+        tools.add(self.revoke_user, Rule("admin", app=None), destroys=True)
+
+    async def whoami(self, ctx: Context) -> Identity:
+        """Return as whom you call this host: the user's name, its role, and the apps it is bound to, none for all."""
+        caller = caller_of(ctx.caller)
+        return Identity(caller.user.name, caller.user.role, list(caller.user.apps), caller.is_local, self._address.url)
 
     async def add_user(self, name: str, role: Role, apps: list[str] | None = None) -> NewUser:
         """Add a user, whose token is shown once. Without `apps`, it may use all of them."""
@@ -29,9 +37,11 @@ class UserTools:
         except (UserError, StoreError) as error:
             raise ToolError(str(error)) from None
 
-    async def list_users(self) -> UserList:
-        """List the users, without their tokens."""
-        return UserList([UserInfo(user.name, user.role, list(user.apps), user.created) for user in self._users.all()])
+    async def list_users(self, ctx: Context) -> UserList:
+        """List the users, without their tokens: all for an admin, yourself for others."""
+        caller = caller_of(ctx.caller).user
+        shown = [user for user in self._users.all() if caller.role == "admin" or user.name == caller.name]
+        return UserList([UserInfo(user.name, user.role, list(user.apps), user.created) for user in shown])
 
     async def revoke_user(self, name: str) -> None:
         """Delete a user: its token is refused from now on."""

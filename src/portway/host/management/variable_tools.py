@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-from portway.app import Server
 from portway.exceptions import ToolError
 from portway.host.instances.running_apps import RunningApps
+from portway.host.management.callers import caller_of
 from portway.host.management.management_types import (
     AppRestart,
     Rekeyed,
@@ -13,6 +13,7 @@ from portway.host.management.management_types import (
     VariableList,
 )
 from portway.host.management.progress import report_to
+from portway.host.management.tools import Rule, Tools
 from portway.host.releases.deploy import Deployer
 from portway.host.releases.deploy_error import DeployError
 from portway.host.secrets.dotenv_file import read_dotenv
@@ -25,21 +26,20 @@ from portway.server.context import Context
 class VariableTools:
     """The tools for variables. Each names an `app` or a `group`."""
 
-    def __init__(self, store: Store, deployer: Deployer, running: RunningApps, user: str) -> None:
+    def __init__(self, store: Store, deployer: Deployer, running: RunningApps) -> None:
         self._store = store
         self._environments = deployer.environments
         self._variables = deployer.environments.variables
         self._deployer = deployer
         self._running = running
-        self._user = user
 
-    def register(self, server: Server) -> None:
-        """Add the tools to `server`."""
-        server.tool(self.set_variables)
-        server.tool(self.unset_variables)
-        server.tool(self.import_variables)
-        server.tool(self.list_variables)
-        server.tool(self.rekey)
+    def register(self, tools: Tools) -> None:
+        """Add the tools. A group of variables is of no one app, so only an admin may use it."""
+        tools.add(self.set_variables, Rule("deploy"), repeatable=True)
+        tools.add(self.unset_variables, Rule("deploy"), destroys=True)
+        tools.add(self.import_variables, Rule("deploy"), repeatable=True)
+        tools.add(self.list_variables, Rule("read"))
+        tools.add(self.rekey, Rule("admin", app=None))
 
     async def set_variables(
         self,
@@ -116,7 +116,7 @@ class VariableTools:
             apps.add(owner.name)  # also during its first deploy, which may have read the variables before the change
         for app in sorted(apps):
             try:
-                if done := await self._deployer.apply_variables(app, owner, report, self._user):
+                if done := await self._deployer.apply_variables(app, owner, report, caller_of(ctx.caller).user.name):
                     restarts.append(AppRestart(app, done.release))
             except DeployError as error:
                 restarts.append(AppRestart(app, None, str(error)))

@@ -1,0 +1,93 @@
+"""Registers the tools of the management API, and is the one place where their callers are allowed or refused."""
+
+import functools
+import inspect
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from portway.app import Server
+from portway.exceptions import ToolError
+from portway.host.management.callers import Caller, caller_of
+from portway.host.users import Action
+from portway.server.components import ToolAnnotations
+from portway.server.context import Context
+
+Function = Callable[..., Awaitable[object]]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What a caller must be allowed to do to call a tool.
+
+    `app` is the argument that names the app, None for a tool that is about no app, or shows of each only what its
+    caller may see. A call without that argument needs `without_app`. `every_app`: what it does may reach other apps
+    later, so a user who is bound to some may not call it.
+    """
+
+    action: Action
+    app: str | None = "app"
+    without_app: Action = "admin"
+    every_app: bool = False
+
+    def objection(self, caller: Caller, arguments: dict[str, Any]) -> str | None:
+        """Return why the caller may not call with these arguments, None when it may."""
+        if self.every_app and caller.user.apps:
+            return f"{caller.user.name} is bound to {', '.join(caller.user.apps)}, and this may reach other apps later"
+        if self.app is None:
+            return caller.user.objection(self.action, None)
+        app = arguments.get(self.app)
+        return caller.user.objection(self.action, app) if app else caller.user.objection(self.without_app, None)
+
+
+class Tools:
+    """Adds tools to a server, each with its rule. `rules` are those of all tools, by name."""
+
+    def __init__(self, server: Server, data: str) -> None:
+        """`data` is the path of the data directory, which callers from afar are not told."""
+        self._server = server
+        self._data = data
+        self.rules: dict[str, Rule] = {}
+
+    def add(
+        self,
+        fn: Function,
+        rule: Rule,
+        *,
+        destroys: bool = False,
+        repeatable: bool = False,
+        reaches_out: bool = False,
+    ) -> None:
+        """Add a tool. `destroys`, `repeatable` and `reaches_out` are what clients are told in its annotations."""
+        signature = inspect.signature(fn)
+        assert rule.app is None or rule.app in signature.parameters
+        reads = rule.action == "read"
+        annotations: ToolAnnotations = {"readOnlyHint": reads, "openWorldHint": reaches_out}
+        if not reads:
+            annotations |= {"destructiveHint": destroys, "idempotentHint": repeatable}
+        self.rules[fn.__name__] = rule
+        self._server.tool(self._ruled(fn, signature, rule), annotations=annotations)
+
+    def _ruled(self, fn: Function, signature: inspect.Signature, rule: Rule) -> Function:
+        """Return the function with the rule before it. It is given exactly the arguments that the rule has seen."""
+        kept = [parameter for name, parameter in signature.parameters.items() if name != "ctx"]
+        given = signature.replace(parameters=kept)
+        takes_context = len(kept) < len(signature.parameters)
+
+        @functools.wraps(fn)
+        async def ruled(*args: object, ctx: Context, **kwargs: object) -> object:
+            caller = caller_of(ctx.caller)
+            arguments = given.bind(*args, **kwargs).arguments
+            if objection := rule.objection(caller, arguments):
+                raise ToolError(objection)
+            try:
+                return await fn(**arguments, **({"ctx": ctx} if takes_context else {}))
+            except ToolError as error:
+                if caller.is_local:
+                    raise
+                raise ToolError(str(error).replace(self._data, "")) from None
+
+        context = inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=Context)
+        ruled.__signature__ = given.replace(parameters=[*kept, context])  # type: ignore[attr-defined]
+        ruled.__annotations__ = fn.__annotations__ | {"ctx": Context}
+        return ruled
