@@ -146,8 +146,9 @@ def _exceptions(trees: list[ast.Module]) -> set[str]:
 
 
 def errors() -> list[Error]:
-    """Return every error text of the source."""
-    modules = [_Module(path, ast.parse(path.read_text())) for path in sorted(SOURCE.rglob("*.py"))]
+    """Return every error text of the source, but for the findings of diagnosis/, which are printed with their mend."""
+    paths = sorted(path for path in SOURCE.rglob("*.py") if path.parent.name != "diagnosis")
+    modules = [_Module(path, ast.parse(path.read_text())) for path in paths]
     exceptions = _exceptions([module.tree for module in modules])
     return [error for module in modules for error in module.errors(exceptions)]
 

@@ -1,26 +1,87 @@
-"""`portway check`: validate a source without deploying it."""
+"""`portway check`: validate a source without deploying it, or diagnose an endpoint."""
+
+from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from portway.cli.options import output_option, print_json
+from portway.cli.options import output_option, print_json, token_option
+
+if TYPE_CHECKING:
+    from portway.diagnosis.report import Fact, Finding
 
 
 @click.command()
-@click.argument("path", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--skip", is_flag=True, help="Leave out what is not hosted here, such as databases.")
+@click.argument("target", metavar="PATH|URL")
+@click.option("--skip", is_flag=True, help="Of a folder, leave out what is not hosted here, such as databases.")
+@token_option
+@click.option(
+    "--idle",
+    type=click.FloatRange(0, 3600),
+    default=20.0,
+    show_default=True,
+    help="Of a URL, hold an event stream open for so many seconds; 0 for none.",
+)
 @output_option
-def command(path: Path, skip: bool, output: str) -> None:
-    """Validate the folder PATH with its render.yaml, and print what a deploy would do.
+def command(target: str, skip: bool, token: str | None, idle: float, output: str) -> None:
+    """Validate the folder PATH with its render.yaml, or diagnose the MCP endpoint at URL, whoever serves it.
 
-    No host needs to run. The exit code is 1 when there is an error.
+    Of a folder, it prints what a deploy would do; no host needs to run. Of a URL, it prints what clients will stumble
+    over, each with its mend. The exit code is 1 when there is an error or a finding.
     """
+    if "://" in target:
+        _diagnose(target, token, idle, output)
+    else:
+        _validate(Path(target), skip, output)
+
+
+def _diagnose(url: str, token: str | None, idle: float, output: str) -> None:
+    import asyncio
+
+    from portway.diagnosis.diagnose import diagnose
+    from portway.diagnosis.endpoint import Endpoint
+    from portway.diagnosis.report import Report
+
+    try:
+        endpoint = Endpoint(url, token)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
+    report = Report(_show) if output == "text" else Report()
+    asyncio.run(diagnose(endpoint, idle, report))
+    if output == "json":
+        from dataclasses import asdict
+
+        print_json(
+            {
+                "url": url,
+                "facts": [asdict(fact) for fact in report.facts],
+                "findings": [asdict(finding) for finding in report.findings],
+            }
+        )
+    elif not report.findings:
+        click.echo("nothing is wrong")
+    raise SystemExit(1 if report.findings else 0)
+
+
+def _show(found: Fact | Finding) -> None:
+    from portway.diagnosis.report import Fact
+
+    if isinstance(found, Fact):
+        click.echo(f"ok     {found.subject}: {found.text}")
+    else:
+        click.echo(f"wrong  {found.subject}: {found.text}\n       mend: {found.mend}")
+
+
+def _validate(path: Path, skip: bool, output: str) -> None:
     from portway.host.blueprint.checked_source import check_source
     from portway.host.blueprint.problems import BlueprintError
     from portway.host.builds.build_error import BuildError
     from portway.host.sources.source import SourceError
 
+    if not path.is_dir():
+        raise click.UsageError(f"there is no folder {path}: give the folder of an app, or the URL of an endpoint")
     try:
         checked = check_source(path, skip=skip)
     except (BlueprintError, SourceError, BuildError, OSError) as error:

@@ -21,7 +21,7 @@ VERBS = {
     "inspect": Verb("portway.cli.inspect", "Show what a server offers: tools, resources, prompts."),
     "call": Verb("portway.cli.call", "Call one tool and print its result."),
     "up": Verb("portway.cli.up", "Run the host in the foreground, with the given apps deployed."),
-    "check": Verb("portway.cli.check", "Validate a folder and its render.yaml without deploying."),
+    "check": Verb("portway.cli.check", "Validate a folder without deploying it, or diagnose an endpoint."),
     "deploy": Verb("portway.cli.deploy", "Deploy a folder, a git repository or a template to the running host."),
     "link": Verb("portway.cli.link", "Deploy a branch of a git repository, and each new commit of it."),
     "unlink": Verb("portway.cli.unlink", "End the link of an app."),
