@@ -58,6 +58,8 @@ RUNS = {
     "env rekey": [],
     "link": ["linked", "UPSTREAM"],
     "unlink": ["linked"],
+    "backup": ["FOLDER/host.backup", "--key-to", "FOLDER/host.key"],
+    "restore": ["FOLDER/host.backup", "--key-from", "FOLDER/host.key", "--data", "FOLDER/restored"],
     "destroy": ["weather", "--yes"],
 }
 

@@ -72,6 +72,7 @@ UNPROVOKED = {
     "git on this host is too old to fetch safely: install 2.37 or later": "an older git",
     "… is larger than … MB with its history: make it smaller": "256 MB",
     "… was not fetched within … s: try again, or make it smaller": "takes twenty seconds",
+    "the disk of … has no room for the backup: make some": "a full disk",
     "the deploy was cancelled": "its asker has left, and is not told",
 }
 ERRORS = errors()

@@ -34,6 +34,8 @@ VERBS = {
     "token": Verb("portway.cli.token", "Create, list and revoke an app's tokens."),
     "user": Verb("portway.cli.user", "Add, list and revoke those who push to apps and clone them."),
     "env": Verb("portway.cli.env", "Set, list and remove the variables of an app."),
+    "backup": Verb("portway.cli.backup", "Write the whole host to one file, while it runs."),
+    "restore": Verb("portway.cli.restore", "Make a host of a backup."),
     "destroy": Verb("portway.cli.destroy", "Remove an app with its releases and tokens."),
 }
 

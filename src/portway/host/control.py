@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from portway.exceptions import ToolError
+from portway.host.backup.origin import notice
 from portway.host.builds.caches import keep_small
 from portway.host.console import never_wait_for_stderr, say
 from portway.host.gate_client import GateClient
@@ -98,7 +99,7 @@ async def run(
     apps = {**management.applications(), paths.git_socket: hooks}
     try:
         await asyncio.to_thread(_mend, paths, deployer)
-        await running.resume()
+        await running.resume(deployer.rebuilder.with_files)
         linker.start()
         start = asyncio.create_task(
             _start(management, deployer, running, paths, address.url, folders, announce=announce)
@@ -235,6 +236,8 @@ def main() -> int:
             say(f"portway: {line}")
         if shutil.which("git") is None:
             say(f"portway: {MISSING}")
+        if origin := notice(paths):
+            say(f"portway: {origin}")
     watch = CertificateWatch(paths, given.cert, given.key, given.domain) if given.cert else contextlib.nullcontext()
     try:
         walls.require(given.require)

@@ -156,6 +156,11 @@ class Paths:
         return self.run / "logs"
 
     @property
+    def restored(self) -> Path:
+        """Says which backup the host was restored from, until it takes over from the host that was backed up."""
+        return self.data / "restored"
+
+    @property
     def announced(self) -> Path:
         """Exists once the ready line is printed; without it, a control that is started again prints the line."""
         return self.data / "announced"
@@ -177,6 +182,22 @@ class Paths:
 
     def release(self, app: str, number: int) -> Path:
         return self.app(app) / "releases" / str(number)
+
+    def unbuilt(self, app: str, number: int) -> Path:
+        """Exists while a release of a restored host has no files: it is built when they are needed."""
+        return self.release(app, number) / "unbuilt"
+
+    def kept_source(self, app: str, number: int) -> Path:
+        """The source of such a release that has no commit."""
+        return self.release(app, number) / "source"
+
+    def storage(self, app: str) -> Path:
+        """The folder in which the app keeps data from release to release."""
+        return self.app(app) / "storage"
+
+    def known_hosts(self, app: str) -> Path:
+        """The keys of the host that the app's link fetches from."""
+        return self.app(app) / "known_hosts"
 
     def storages(self) -> list[Path]:
         """Return the folders in which apps keep data from release to release."""

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 
+from portway.host.backup.origin import RESTS
 from portway.host.git.cgi import CgiProgram, ClientLeft
 from portway.host.git.git_command import GitError, git_environment, refuse_old_git
 from portway.host.git.push import HookPipes, PushRefused, read_pushed, source_of
@@ -67,7 +68,7 @@ class GitServer:
         deployer: Deployer,
         address: PublicAddress,
     ) -> None:
-        self._data = str(paths.data)
+        self._paths = paths
         self._store = store
         self._users = users
         self._commits = deployer.commits
@@ -154,6 +155,8 @@ class GitServer:
             async with CgiProgram(_environment(repository, request, scope)) as program:
                 await program.exchange(receive, send)
             return
+        if self._paths.restored.exists():
+            raise Refused(503, RESTS)
         refuse_old_git()
         if request.endpoint != _PUSH and not repository.exists:  # it is made by a push, not by a look
             repository = self._commits.empty
@@ -200,7 +203,7 @@ class GitServer:
 
         def tell_all(prefix: str, text: str) -> None:
             """Tell the lines of a text, without paths of the host."""
-            for line in _FILES.sub("", text.replace(self._data, "")).splitlines():
+            for line in _FILES.sub("", text.replace(str(self._paths.data), "")).splitlines():
                 tell(prefix + line)
                 prefix = " " * len(prefix)
 

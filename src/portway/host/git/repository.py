@@ -16,6 +16,8 @@ from portway.host.git.hooks import HOOKS
 BRANCHES = ("main", "master")
 """The names that the branch of a repository may have; it is the first unless a first push chooses the other."""
 
+_HELD = "refs/releases/"
+_RESTORED = re.compile(rf"refs/heads/(?:{'|'.join(BRANCHES)})|{_HELD}[1-9]\d{{0,8}}")
 LARGEST_PUSH = 256 * 1024 * 1024
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _AUTHOR = {
@@ -155,18 +157,40 @@ class Repository:
             had = self._git("for-each-ref", "--format=%(objectname)")
             wanted = f"{commit_id(commit)}\n--not\n{had}\n".encode()
             self._git("pack-objects", "--quiet", "--revs", f"{packs}/pack", given=wanted)
-        self._settled._git("update-ref", f"refs/releases/{release}", commit_id(commit))
+        self._settled._git("update-ref", f"{_HELD}{release}", commit_id(commit))
 
     def of_release(self, release: int) -> str:
         """Return the commit that is held for a release, empty when there is none."""
-        return self._git("for-each-ref", "--format=%(objectname)", f"refs/releases/{release}")
+        return self._git("for-each-ref", "--format=%(objectname)", f"{_HELD}{release}")
 
     def hold_only(self, releases: Collection[int]) -> None:
         """No longer hold the commits of other releases, unless they are in the history of these."""
-        held = self._git("for-each-ref", "--format=%(refname)", "refs/releases/").split()
+        held = self._git("for-each-ref", "--format=%(refname)", _HELD).split()
         gone = [ref for ref in held if int(ref.rpartition("/")[2]) not in releases]
         if gone:
             self._git("update-ref", "--stdin", given="".join(f"delete {ref}\n" for ref in gone).encode())
+
+    def bundle(self, target: Path) -> set[int]:
+        """Write the branch and all commits that are held to a file; return the numbers of their releases.
+
+        Without any, there is no file.
+        """
+        refs = self._git("for-each-ref", "--format=%(refname)").split()
+        if refs:
+            self._git("bundle", "create", "--quiet", str(target), "--all")
+        return {int(ref.removeprefix(_HELD)) for ref in refs if ref.startswith(_HELD)}
+
+    def unbundle(self, source: Path) -> None:
+        """Take the branch and the commits from a file that `bundle` has written."""
+        printed = self._git("bundle", "unbundle", str(source))
+        listed = [line.partition(" ") for line in printed.splitlines()]
+        wanted = {name: commit for commit, _, name in listed if _RESTORED.fullmatch(name)}
+        for name in BRANCHES:
+            if f"refs/heads/{name}" in wanted:
+                self.choose_branch(name)
+        given = "".join(f"create {name} {commit_id(commit)}\n" for name, commit in wanted.items())
+        self._git("update-ref", "--stdin", given=given.encode())
+        self._git("fsck", "--connectivity-only", "--no-dangling")
 
     def set_live(self, commit: str) -> None:
         """Let the branch point at a commit: a clone gets its files."""

@@ -5,10 +5,12 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from portway.host import routing_table
+from portway.host.builds.build_error import BuildError
 from portway.host.files import remove_tree
 from portway.host.gate_client import GateClient
 from portway.host.instances.draining import Draining
@@ -28,8 +30,17 @@ from portway.http.cors import is_origin
 
 _ADOPT_SECONDS = 5.0
 _INTERRUPTED = "the host stopped during the deploy"
+_REBUILD_SECONDS = 300.0  # until the next try of a build that has failed
 _CHECK_SECONDS = 1.0  # between looks at the files that the gate reads
 _log = logging.getLogger("portway.host")
+
+
+@dataclass(slots=True)
+class Unbuilt:
+    """The live release of an app of a restored host, whose files are being built. `fault` says why they could not."""
+
+    release: Release
+    fault: str = ""
 
 
 class RunningApps:
@@ -37,6 +48,7 @@ class RunningApps:
 
     def __init__(self, paths: Paths, store: Store, runtime: Runtime, starter: Starter) -> None:
         self.groups: dict[str, InstanceGroup] = {}
+        self.unbuilt: dict[str, Unbuilt] = {}
         self.storage = StorageWatch(paths, self.groups)
         self._paths = paths
         self._store = store
@@ -56,8 +68,11 @@ class RunningApps:
         self._tasks: set[asyncio.Task[None]] = set()
         self._retiring: dict[str, set[asyncio.Task[None]]] = {}  # by app: the tasks that end its earlier releases
 
-    async def resume(self) -> None:
-        """Continue after an earlier control: adopt live instances, end unknown ones, start missing ones."""
+    async def resume(self, build: Callable[[Release], Awaitable[Release]]) -> None:
+        """Continue after an earlier control: adopt live instances, end unknown ones, start missing ones.
+
+        `build` gives a release of a restored host its files.
+        """
         await self._fail_interrupted()
         live = {app.name: self.release(app.name, app.live) for app in self._store.apps() if app.live is not None}
         records = self._store.instances()
@@ -81,7 +96,11 @@ class RunningApps:
                 self._store.forget_instance(record.id)
         for app, release in live.items():
             known = self._store.release(app, release.number)
-            self._keep(release, adopted[app], known.restarts if known else 0)
+            if known is not None and self._paths.unbuilt(app, known.build).exists():
+                self.unbuilt[app] = Unbuilt(release)
+                self._spawn(self._build(self.unbuilt[app], build))
+            else:
+                self._keep(release, adopted[app], known.restarts if known else 0)
         retired = self._pin_again(leaving)
         await self.publish()
         for keepers, release in retired:
@@ -95,13 +114,14 @@ class RunningApps:
         return self._runtime.walls.summary()
 
     def serves(self, app: str) -> bool:
-        return app in self.groups
+        return app in self.groups or app in self.unbuilt
 
     async def switch(self, release: Release, instances: Sequence[Instance]) -> Draining | None:
         """Send the app's calls to `instances`; in the background, drain and stop those that served them before.
 
         Return how their calls end; None when there were none, or they stay for their sessions.
         """
+        self.unbuilt.pop(release.app, None)
         old = self.groups.pop(release.app, None)
         keepers = old.keepers if old else []
         self._keep(release, instances)
@@ -128,6 +148,7 @@ class RunningApps:
 
     async def remove(self, app: str) -> None:
         """Remove the app from the routing table, let its calls end, stop it."""
+        self.unbuilt.pop(app, None)
         group = self.groups.pop(app, None)
         released = self._pinned.release(app)
         await self.publish()
@@ -181,25 +202,53 @@ class RunningApps:
         apps = {}
         for app in self._store.apps():
             if group := self.groups.get(app.name):
-                apps[app.name] = routing_table.App(
-                    app.name,
-                    group.release.number,
-                    group.release.config.access,
-                    group.state,
-                    [routing_table.InstanceAddress(instance.id, instance.address) for instance in group.up],
-                    reason=group.reason,
-                    origins=[each for each in group.release.config.origins if is_origin(each)],  # once any text
-                    path=group.release.config.path,
-                    routes=group.release.config.routes,
-                    upstream_token=self._starter.token_for_gate(group.release),
-                    pinned=[
-                        routing_table.InstanceAddress(instance.id, instance.address)
-                        for instance in self._pinned.up(app.name)
-                    ],
-                    pinned_until=self._pinned.until(app.name),
-                    foreign=group.release.start is not None and not group.release.start.on_socket,
-                )
+                apps[app.name] = self._entry(group.release, group.state, group.reason, group.up)
+            elif unbuilt := self.unbuilt.get(app.name):
+                state: routing_table.State = "crashed" if unbuilt.fault else "starting"
+                apps[app.name] = self._entry(unbuilt.release, state, unbuilt.fault, [])
         return routing_table.Table(self._version, self._starter.address.domain, apps)
+
+    def _entry(
+        self, release: Release, state: routing_table.State, reason: str, up: Sequence[Instance]
+    ) -> routing_table.App:
+        config = release.config
+        return routing_table.App(
+            release.app,
+            release.number,
+            config.access,
+            state,
+            [routing_table.InstanceAddress(instance.id, instance.address) for instance in up],
+            reason=reason,
+            origins=[each for each in config.origins if is_origin(each)],  # once any text
+            path=config.path,
+            routes=config.routes,
+            upstream_token=self._starter.token_for_gate(release),
+            pinned=[
+                routing_table.InstanceAddress(instance.id, instance.address)
+                for instance in self._pinned.up(release.app)
+            ],
+            pinned_until=self._pinned.until(release.app),
+            foreign=release.start is not None and not release.start.on_socket,
+        )
+
+    async def _build(self, unbuilt: Unbuilt, build: Callable[[Release], Awaitable[Release]]) -> None:
+        """Build the live release of an app and keep it running; when that fails, try again later while it is live."""
+        app = unbuilt.release.app
+        while self.unbuilt.get(app) is unbuilt:
+            try:
+                async with self._starter.turn(app):
+                    built = await build(unbuilt.release)
+            except BuildError as error:
+                _log.error("%s: %s", app, error)  # no traceback
+                unbuilt.fault = str(error)
+                self._stale.set()
+                await asyncio.sleep(_REBUILD_SECONDS)
+            else:
+                if self.unbuilt.get(app) is unbuilt:  # no deploy was faster
+                    del self.unbuilt[app]
+                    self._keep(built, ())
+                    self._stale.set()
+                return
 
     def _is_published(self) -> bool:
         """Whether the files that the gate reads when it starts are as they were written."""

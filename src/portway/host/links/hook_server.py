@@ -15,6 +15,7 @@ from urllib.parse import parse_qs
 
 import msgspec
 
+from portway.host.backup.origin import RESTS
 from portway.host.git.remote_url import read_git_url, read_ref
 from portway.host.links.linker import Linker
 from portway.host.links.webhooks import BadHook, delivery_of, event_of, is_genuine, is_push, may_be_genuine, read_push
@@ -71,6 +72,8 @@ class HookServer:
         headers = dict(scope["headers"])
         query = {name: values[0] for name, values in parse_qs(scope["query_string"].decode("latin-1")).items()}
         try:
+            if self._linker.rests:
+                raise Answer(503, RESTS)
             if "key" in query:
                 await self._deploy_hook(found[1], query, scope["method"], send)
             else:

@@ -32,7 +32,7 @@ from portway.host.releases.deploy import Deployer
 from portway.host.releases.deploy_error import DeployError
 from portway.host.releases.make_releases import Deployed
 from portway.host.releases.source_apps import DeployOptions
-from portway.host.releases.steps import Report
+from portway.host.releases.steps import Report, report_to
 from portway.host.secrets.variables import Owner, VariableError, Variables
 from portway.host.sources.source import SourceError, app_name
 from portway.host.store import Cause, LinkRecord, Store, StoreError
@@ -69,6 +69,11 @@ class Linker:
         self._deployer = deployer
         self._watches: dict[str, _Watch] = {}
         self._places = asyncio.Semaphore(_AT_ONCE)
+
+    @property
+    def rests(self) -> bool:
+        """Whether the host was restored and has not taken over: the one that was backed up may deploy what is new."""
+        return self._paths.restored.exists()
 
     def start(self) -> None:
         """Go on watching what was linked before."""
@@ -120,7 +125,7 @@ class Linker:
         if link is None:
             raise LinkError(f"{app} is not linked: see `portway ps`")
         self._store.drop_link(app)
-        (self._paths.app(app) / "known_hosts").unlink(missing_ok=True)
+        self._paths.known_hosts(app).unlink(missing_ok=True)
         self._variables.unset_all(Owner("link", app))
         if (watch := self._watches.pop(app, None)) and watch.task:
             watch.task.cancel()
@@ -156,6 +161,8 @@ class Linker:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(watch.asked.wait(), wait)
             watch.asked.clear()
+            if self.rests:
+                continue
             refs, watch.refs = watch.refs[-1:], []
             link = self._store.link(app)
             if link is None:  # it was destroyed
@@ -194,7 +201,7 @@ class Linker:
             cause = Cause("link", f"skips {', '.join(skipped)}" if skipped else "", "link", commit)
             try:
                 await self._deployer.deploy(
-                    source, _report(link.app), DeployOptions(None, changes, cause=cause, pushed_to=link.app)
+                    source, report_to(_log, link.app), DeployOptions(None, changes, cause=cause, pushed_to=link.app)
                 )
             except DeployError as error:
                 self._note(link, commit, f"{commit[:7]} failed: {error}")
@@ -230,7 +237,7 @@ class Linker:
         repository = Repository(place)
         try:
             await asyncio.to_thread(repository.make)
-            kept = self._paths.app(link.app) / "known_hosts"
+            kept = self._paths.known_hosts(link.app)
             known = kept if self._store.link(link.app) else None  # a new link trusts the other host anew
             yield Remote(read_git_url(link.url), self._deployer.private_sources, key, known), place
             if (met := place / "known_hosts").exists() and kept.parent.is_dir():  # the first deploy has made the app
@@ -263,10 +270,3 @@ def _between(repository: Repository, live: str, commit: str) -> list[str]:
     limit = f"--max-count={_MOST_SKIPPED + 1}"
     listed = run_git(repository.environment(), "rev-list", "--first-parent", limit, commit, f"^{live}")
     return [line[:7] for line in listed.decode().split()[1:]]
-
-
-def _report(app: str) -> Report:
-    async def report(step: str) -> None:
-        _log.info("%s: %s", app, step)
-
-    return report

@@ -154,6 +154,8 @@ class ManagementServer:
             releases = self._store.releases(app.name)
             deploying = bool(releases) and releases[-1].status == "building"
             error = releases[-1].error if releases else ""
+            if (unbuilt := self._running.unbuilt.get(app.name)) is not None:
+                deploying, error = not unbuilt.fault, unbuilt.fault
             state, reason, log, restarts = "deploying" if deploying else "failed", error, [], 0
         else:
             state, reason, restarts = group.state, group.reason, group.restarts

@@ -34,6 +34,7 @@ from portway.host.instances.starter import Starter
 from portway.host.paths import Paths
 from portway.host.releases.deploy_error import DeployError
 from portway.host.releases.make_releases import Deployed, ReleaseMaker, ReleasePlan, SourceCopy
+from portway.host.releases.rebuild import Rebuilder
 from portway.host.releases.release import Release
 from portway.host.releases.rollback_target import rollback_target
 from portway.host.releases.source_apps import DeployOptions, FoundApps, SourceApps
@@ -68,6 +69,7 @@ class Deployer:
         self._apps = SourceApps(store, starter.walls, environments)
         self.commits = ReleaseCommits(paths, store)
         self._maker = ReleaseMaker(paths, store, running, starter, environments, self.commits)
+        self.rebuilder = Rebuilder(paths, store, environments, self._maker, self.commits)
         self.environments = environments
         self.turns = Turns()
         self.private_sources = private_sources
@@ -208,8 +210,7 @@ class Deployer:
 
     async def _repeat(self, record: ReleaseRecord, environment: Environment, cause: Cause, steps: Steps) -> Deployed:
         """Make a release with the files and the configuration of `record`."""
-        await steps.done("build", f"that of release {record.build}")
-        share = partial(_share_files, record)
+        share = partial(self._share_files, record, steps)
         plan = ReleasePlan(record.app, record.config, environment, record.source, cause, share, record.build)
         return (await self._maker.release_all([plan], steps))[0]
 
@@ -224,6 +225,14 @@ class Deployer:
                 going = ", ".join(f"{app} goes on with release {number}" for app, number in live.items())
                 await report(f"note  nothing has changed: {going}")
             raise
+
+    async def _share_files(self, record: ReleaseRecord, steps: Steps, release: Release) -> Start:
+        """Let a release run the files of an earlier one, which are built if a backup has brought it without them."""
+        for folder in ("log", "tmp"):
+            (release.directory / folder).mkdir(parents=True)
+        start = await self.rebuilder.start_of(record, steps)
+        await steps.done("build", f"that of release {record.build}")
+        return start
 
     def _require_live(self, app: str) -> ReleaseRecord:
         live = self._store.live_release(app)
@@ -268,10 +277,3 @@ def _told_as_deploy_error() -> Iterator[None]:
 def _objects(copy: Path) -> Path:
     """Return the folder for the git objects of a copied source."""
     return copy.with_name(f"{copy.name}.objects")
-
-
-async def _share_files(record: ReleaseRecord, release: Release) -> Start:
-    assert record.start is not None
-    for folder in ("log", "tmp"):
-        (release.directory / folder).mkdir(parents=True)
-    return record.start

@@ -145,7 +145,7 @@ class ReleaseMaker:
         self, copy: SourceCopy, environment: Environment, steps: Steps, release: Release, *, is_last: bool
     ) -> Start:
         """Build the copied source; the last app that needs the copy takes it."""
-        release.directory.mkdir(parents=True)
+        release.directory.mkdir(parents=True, exist_ok=True)  # one of a restored host has its logs there
         take = copy.path.rename if is_last else partial(shutil.copytree, copy.path, symlinks=True)
         await asyncio.to_thread(take, release.source)
         recipe = await asyncio.to_thread(read_recipe, release.folder, release.config, environment.values)

@@ -91,9 +91,13 @@ class Release:
         if self.storage is not None:
             self.storage.mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    def keep_only_logs(self, error: str) -> None:
-        """Delete its files but the logs of its build and its instances; the former ends with the error's first line."""
+    def remove_files(self) -> None:
+        """Delete what a build has made, and what instances have left beside it."""
         for folder in ("src", "venv", "bin", "home", "tmp"):
             remove_tree(self.directory / folder)
+
+    def keep_only_logs(self, error: str) -> None:
+        """Delete its files but the logs of its build and its instances; the former ends with the error's first line."""
+        self.remove_files()
         self.directory.mkdir(parents=True, exist_ok=True)
         write_to(self.build_log, error.splitlines()[0].removesuffix(":"))

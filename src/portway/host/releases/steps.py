@@ -1,6 +1,7 @@
 """The steps of a deploy, as the person who asked for it reads them."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -11,6 +12,15 @@ _MOST_WARNINGS = 20
 
 Report = Callable[[str], Awaitable[None]]
 """Takes one line for each step of a deploy."""
+
+
+def report_to(log: logging.Logger, app: str) -> Report:
+    """Return a report for a deploy that nobody waits for: the host's log has its steps."""
+
+    async def report(step: str) -> None:
+        log.info("%s: %s", app, step)
+
+    return report
 
 
 class Steps:

@@ -4,7 +4,8 @@ import re
 from pathlib import Path
 from typing import Protocol
 
-_NAME = re.compile(r"[a-z](?:[a-z0-9-]{0,38}[a-z0-9])?")
+NAME = r"[a-z](?:[a-z0-9-]{0,38}[a-z0-9])?"
+"""The names of apps, as a regular expression."""
 
 
 class SourceError(Exception):
@@ -32,7 +33,7 @@ class Source(Protocol):
 def app_name(source: str, given: str | None) -> str:
     """Return the name given, else one made of the source's. Raises `SourceError` unless a host name can hold it."""
     name = given or re.sub(r"[^a-z0-9]+", "-", source.lower()).strip("-")
-    if not _NAME.fullmatch(name):
+    if not re.fullmatch(NAME, name):
         raise SourceError(
             f"{name!r} cannot name an app: give --name up to 40 lower-case letters, digits, hyphens, a letter first"
         )

@@ -177,6 +177,18 @@ class Store:
             connection.execute(delete(apps).where(apps.c.name == app))
             connection.execute(delete(variables).where(variables.c.owner.in_([f"app:{app}", f"link:{app}"])))
 
+    def rebuilt(self, app: str, build: int, start: Start) -> None:
+        """Keep how the releases that run the files of `build` are started, now that it was built again."""
+        shares = (releases.c.number == build) | (releases.c.files == build)
+        where = (releases.c.app == app) & (releases.c.status == "ready") & shares
+        self._run(update(releases).where(where).values(start=msgspec.to_builtins(start)))
+
+    def forget_machine(self) -> None:
+        """Forget what is of no use on another machine: the instances, and the keys of sessions, which are made anew."""
+        with self._begin() as connection:
+            connection.execute(delete(instances))
+            connection.execute(update(apps).values(sealing_keys=""))
+
     def variables(self, owner: str) -> list[VariableRecord]:
         """Return the variables of an owner, which may be unknown, by name."""
         columns = (variables.c[name] for name in VariableRecord.__dataclass_fields__)

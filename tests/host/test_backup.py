@@ -1,0 +1,108 @@
+"""Backups of a host, and hosts restored from them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import stat
+import subprocess
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests.host.git_client import git, run_git
+from tests.host.running_host import Host, host
+from tests.support import WEATHER, eventually
+
+SERVER = """
+import os
+from pathlib import Path
+from portway import Server
+
+server = Server("notes")
+folder = Path(os.environ["PORTWAY_STORAGE"])
+
+
+@server.tool
+def add(text: str) -> list[str]:
+    with (folder / "notes").open("a") as notes:
+        notes.write(text + "\\n")
+    return (folder / "notes").read_text().splitlines()
+
+
+@server.tool
+def greet() -> str:
+    return "one " + os.environ.get("GREETING", "")
+"""
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Path:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "server.py").write_text(SERVER)
+    return tmp_path / "notes"
+
+
+def push(running: Host, user: str, clone: Path) -> subprocess.CompletedProcess[str]:
+    """Clone the app as a user, change it, and push it."""
+    address = f"{running.ready['url']}/notes.git".replace("://", f"://any:{user}@")
+    run_git(clone.parent, "clone", "--quiet", address, clone)
+    (clone / "server.py").write_text(SERVER.replace("one ", "three "))
+    git(clone, "commit", "--all", "--message", "three")
+    return run_git(clone, "push", check=False)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_a_host_is_backed_up_while_it_runs_and_restored_elsewhere_with_all_it_had(app: Path, tmp_path: Path) -> None:
+    backup, key, data = tmp_path / "host.backup", tmp_path / "host.key", tmp_path / "elsewhere" / "data"
+    with host(tmp_path / "data") as running:
+        running.deploy(app, "notes", storage_gb=1, variables={"GREETING": "Hello"})
+        (app / "server.py").write_text(SERVER.replace("one ", "two "))
+        running.deploy(app, "notes")
+        running.deploy(WEATHER.parent, "weather", access="public")
+        token = running.portway("token", "create", "notes", "ada").stdout.split()[0]
+        user = running.portway("user", "add", "bob", "--role", "deployer").stdout.split()[0]
+        assert running.call("notes", "add", token, text="first")["result"] == ["first"]
+        told = running.portway("backup", backup)
+        assert "is not in the backup, which is of no use without it" in told.stderr
+        made = running.portway("backup", backup, "--key-to", key, "-o", "json")
+        assert (made.returncode, json.loads(made.stdout)["apps"]) == (0, ["notes", "weather"]), made.stderr
+        assert running.call("notes", "add", token, text="later")["result"] == ["first", "later"]
+    assert stat.S_IMODE(backup.stat().st_mode) == stat.S_IMODE(key.stat().st_mode) == 0o600
+
+    restored = running.portway("restore", backup, "--data", data, "--key-from", key)
+    assert restored.returncode == 0, restored.stderr
+    shutil.rmtree(data / "apps" / "weather" / "git")
+    with host(data) as running:
+        assert any("turn that host off" in line for line in running.child.lines)
+        eventually(lambda: running.status("notes").state == "up", within=40)
+        assert running.call("notes", "greet", token)["result"] == "two Hello"
+        assert running.call("notes", "add", token, text="second")["result"] == ["first", "second"]
+        assert running.status("weather").reason == (
+            "release 1 could not be built again: its source was not in the backup: deploy the app again"
+        )
+        assert running.status("weather").state == "failed"
+        running.deploy(WEATHER.parent, "weather")
+        assert running.status("weather").state == "up"
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(f"{running.ready['url']}/_portway/hooks/notes?key=none")
+        assert refused.value.code == 503
+        assert b"its operator says that it takes over by `portway restore --take-over`" in refused.value.read()
+        assert "503" in push(running, user, tmp_path / "refused").stderr
+        assert running.portway("restore", "--take-over").returncode == 0
+        assert push(running, user, tmp_path / "taken").returncode == 0
+        assert running.call("notes", "greet", token)["result"] == "three Hello"
+        assert running.portway("rollback", "notes", "1").returncode == 0, "it is built for that"
+        assert running.call("notes", "greet", token)["result"] == "one Hello"
+        listed = json.loads(running.portway("releases", "notes", "-o", "json").stdout)["releases"]
+        assert [(each["release"], each["cause"]) for each in listed] == [
+            (4, "rollback"),
+            (3, "push"),
+            (2, "deploy"),
+            (1, "deploy"),
+        ]
+        again = running.portway("restore", "--take-over")
+        assert "has nothing to take over: it is not a restored host" in again.stderr
