@@ -215,7 +215,7 @@ WRONG = [
     (
         "\n  - {type: web, name: 9a}",
         (5, 17),
-        "'9a' cannot name an app: give --name up to 40 lower-case letters, digits, hyphens, a letter first",
+        "'9a' cannot name an app: give --name of up to 40 lower-case letters, digits, hyphens, a letter first",
     ),
     (
         "\nenvVarGroups: [{name: g, envVars: []}, {name: g, envVars: []}]",
@@ -242,8 +242,8 @@ def test_what_is_wrong_is_said_with_its_place_and_fails_in_every_output_mode(
 ) -> None:
     done = check(f"{SERVICE}    {fields}\n", "-o", output)
     assert done.exit_code == 1
-    said = json.loads(done.stdout)["errors"] if output == "json" else done.stderr.removeprefix("Error: ").splitlines()
-    assert said == [at(place, text)]
+    said = json.loads(done.stdout)["error"] if output == "json" else done.stderr.removeprefix("Error: ").strip()
+    assert said == at(place, text)
 
 
 @pytest.mark.parametrize(

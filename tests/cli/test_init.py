@@ -60,6 +60,11 @@ def test_what_exists_is_named_and_nothing_is_written(run_cli: RunCli, tmp_path: 
     assert done.returncode == 1
     assert re.search("shop has README.md, .env already: move that away, or give another DIR", done.stderr)
     assert sorted(path.name for path in (tmp_path / "shop").iterdir()) == [".env", "README.md"]
+    (tmp_path / "else").mkdir()
+    (tmp_path / "else" / "tests").write_text("mine")
+    done = run_cli("init", "else")
+    assert "else has tests already: move that away, or give another DIR" in done.stderr
+    assert [path.name for path in (tmp_path / "else").iterdir()] == ["tests"]
 
 
 def test_a_folder_whose_name_no_app_can_have_needs_another_one(run_cli: RunCli, tmp_path: Path) -> None:

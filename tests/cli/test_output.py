@@ -114,6 +114,28 @@ def test_what_serves_prints_its_address_as_json(verb: str, more: list[str], tmp_
     assert child.lines == [f"{found[0]}\n"]
 
 
+@pytest.mark.slow
+def test_an_error_is_one_object_with_the_exit_code_of_its_kind_and_one_line_of_stderr(
+    running: Host, tmp_path: Path
+) -> None:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "server.py").write_text(
+        "from portway import Server\nserver = Server('x')\nraise SystemExit('\\x1b[2J it cannot start')\n"
+    )
+    for arguments, code, text in (
+        (["deploy", tmp_path / "app"], 1, "it cannot start"),
+        (["deploy", tmp_path / "none"], 2, "there is no folder"),
+        (["token", "list", "nobody"], 1, "there is no app 'nobody'"),
+    ):
+        done = running.portway(*arguments, "-o", "json")
+        (line,) = done.stdout.splitlines()
+        assert (list(json.loads(line)), done.returncode) == (["error"], code)
+        assert text in json.loads(line)["error"]
+        told = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
+        assert told == [f"Error: {json.loads(line)['error'].splitlines()[0]}"]
+        assert "\x1b" not in done.stderr + json.loads(line)["error"]
+
+
 def test_the_environment_chooses_the_output_and_a_wrong_one_is_a_usage_error(run_cli: RunCli) -> None:
     done = run_cli("check", WEATHER.parent, env={"PORTWAY_OUTPUT": "json"})
     assert isinstance(json.loads(done.stdout), dict)

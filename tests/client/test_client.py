@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -110,6 +111,19 @@ def test_every_page_is_read_and_a_repeated_cursor_is_an_error() -> None:
         assert [tool.name for tool in await client.list_tools()] == ["tNone", "t", "tb"]
         cursors["b"] = ""
         with pytest.raises(ClientError, match="do not end"):
+            await client.list_tools()
+
+    use(Legacy(tools_list=tools), scenario)
+
+
+def test_a_list_without_an_end_is_an_error() -> None:
+    numbers = itertools.count()
+
+    async def tools(request: Request) -> Reply:
+        return Reply(result(request, {"tools": [], "nextCursor": str(next(numbers))}))
+
+    async def scenario(client: Client) -> None:
+        with pytest.raises(ClientError, match="the server's pages of tools/list do not end: it sent more than 1000"):
             await client.list_tools()
 
     use(Legacy(tools_list=tools), scenario)

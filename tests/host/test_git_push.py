@@ -259,6 +259,20 @@ def test_a_refused_push_does_not_take_its_repository_from_the_first_deploy_of_a_
     assert (tmp_path / "clone" / "main.py").read_text() == (folder / "main.py").read_text()
 
 
+def test_a_push_with_a_secret_is_refused_and_says_how_a_push_allows_it(
+    running: Host, token: str, tmp_path: Path
+) -> None:
+    folder, remote = write(tmp_path / "app", "one"), address(running, "keyed", token)
+    (folder / "id_rsa").write_text("for tests")
+    (folder / ".env").write_text("A=b")
+    commit_all(folder)
+    refused = push(folder, remote)
+    found = "(.env is a file of variables, id_rsa is a private key)"
+    mend = "set them by `portway env set` and remove them here, or push with -o allow-file=.env -o allow-file=id_rsa"
+    assert f"the source holds secrets {found}: {mend}" in told(refused)
+    assert push(folder, remote, "-o", "allow-file=.env", "-o", "allow-file=id_*", "HEAD:main").returncode == 0
+
+
 @pytest.mark.slow
 def test_a_first_push_of_master_is_deployed_from_then_on(running: Host, token: str, tmp_path: Path) -> None:
     folder, remote = write(tmp_path / "app", "one"), address(running, "old-name", token)
@@ -294,7 +308,10 @@ def shared(running: Host, token: str, tmp_path_factory: pytest.TempPathFactory) 
         (["HEAD:refs/tags/v1"], "this push has refs/tags/v1"),
         (["--all"], "this push has refs/heads/other"),
         ([":main"], "the branch main is not deleted: `portway destroy` removes the app"),
-        (["-o", "quick", "HEAD:main"], "there is no push option 'quick': give -o force or -o accept=ID"),
+        (
+            ["-o", "quick", "HEAD:main"],
+            "there is no push option 'quick': give -o force, -o accept=ID or -o",
+        ),
         (
             ["--force", "HEAD~2:main"],
             "the push drops {live}, which is deployed: merge it, or replace it by `git push --force -o force`",

@@ -9,8 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
+from portway.cli.control_client import ask_control
+from portway.cli.terminal_text import coloured_line
+from portway.host.logs.log_entry import LogPage
 from portway.protocol.errors import RpcError
 from tests.host.running_host import Host, host
 from tests.support import SCRIPTS, Started, clean_env, eventually
@@ -121,6 +125,13 @@ def test_builds_instances_and_calls_of_all_releases_are_joined_by_time_and_selec
     assert (no_release.returncode, no_release.stderr) == (1, "Error: joined has no release 7 (there are: 1, 2)\n")
     no_time = running.portway("logs", "joined", "--since", "soon")
     assert no_time.returncode == 2
+    for wanted, error in (
+        ({"kind": "app", "tool": "die"}, "only calls have a tool and an outcome: leave out the kind, or the tool and"),
+        ({"kind": "build", "failed": True}, "only calls have a tool"),
+        ({"kind": "build", "instance": first.id}, "a build has no instance: leave out the kind, or the instance"),
+    ):
+        with pytest.raises(click.ClickException, match=error):
+            ask_control(running.ready["data"], "logs", {"app": "joined", **wanted}, LogPage)
     assert "'soon' is no time: give 42m, 3h or 2d, or one as 2026-01-31T12:00:00Z" in no_time.stderr
 
 
@@ -153,6 +164,10 @@ def test_secrets_are_hidden_and_names_that_clients_choose_are_escaped(running: H
     assert not [line for line in printed if secret in line or "line-of-it" in line]
     assert r"| tools/call \x1b]0;taken\x07 error" in shown.stdout
     assert "\x1b" not in shown.stdout
+    running.call("hush", "write", "", text="\x1b]52;c;AAAA\x07a\x1b[31mred\tb\x08\x9b2J\u202ec\u3000\r\n")
+    shown = running.portway("logs", "hush", "--kind", "app")
+    assert shown.stdout.endswith("| \\x1b]52;c;AAAA\\x07ared\tb\\x08\\x9b2J\\u202ec\u3000\n")
+    assert coloured_line("a\x1b[1;31mred\x1b[2J") == "a\x1b[1;31mred\\x1b[2J\x1b[0m", "colours are for a terminal"
 
 
 def test_what_an_app_writes_at_once_is_bounded_on_disk(running: Host) -> None:

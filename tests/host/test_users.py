@@ -51,7 +51,7 @@ def test_a_user_is_found_by_its_token_until_it_is_revoked(store: Store) -> None:
         ("-dora", "viewer", [], "give the user a name of 1 to 64 letters, digits and any of . _ @ -"),
         ("dora", "owner", [], "there is no role 'owner': give viewer, deployer or admin"),
         ("dora", "admin", ["weather"], "an admin may use every app: leave the apps out, or make a deployer"),
-        ("dora", "viewer", ["../x"], "'../x' cannot name an app: give --name up to 40"),
+        ("dora", "viewer", ["../x"], "'../x' cannot name an app: give a name of up to 40"),
         ("ada", "viewer", [], "there is a user named 'ada' already: revoke it first, or choose another name"),
     ],
 )
@@ -72,8 +72,8 @@ def test_the_command_line_adds_lists_and_revokes_users(tmp_path: Path) -> None:
         made = json.loads(running.portway("user", "add", "vera", "--role", "viewer", "-o", "json").stdout)
         assert (made["name"], made["role"], made["apps"]) == ("vera", "viewer", [])
         listed = running.portway("user", "list").stdout
-        assert [line.split()[:2] for line in listed.splitlines()] == [["dora", "deployer"], ["vera", "viewer"]]
-        assert listed.splitlines()[0].endswith(" weather")
+        assert [line.split()[:2] for line in listed.splitlines()[1:]] == [["dora", "deployer"], ["vera", "viewer"]]
+        assert [line.split()[-1] for line in listed.splitlines()] == ["APPS", "weather", "all"]
         assert running.portway("user", "revoke", "vera").stderr == "revoked vera\n"
         again = running.portway("user", "revoke", "vera")
         running.portway("user", "add", "ugo", "--role", "viewer")

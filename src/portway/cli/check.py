@@ -85,9 +85,6 @@ def _validate(path: Path, skip: bool, output: str) -> None:
     try:
         checked = check_source(path, skip=skip)
     except (BlueprintError, SourceError, BuildError, OSError) as error:
-        if output == "json":
-            print_json({"errors": str(error).splitlines()})
-            raise SystemExit(1) from None
         raise click.ClickException(str(error)) from None
     if output == "json":
         print_json(checked)

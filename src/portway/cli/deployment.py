@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from portway.cli.terminal_text import plain_lines
+
 if TYPE_CHECKING:
     from portway.host.management.management_types import Deployment
 
@@ -18,7 +20,7 @@ class SupersededError(click.ClickException):
 
 def print_step(step: str) -> None:
     """Print one step of a deploy."""
-    click.echo(f"-----> {step}", err=True)
+    click.echo(f"-----> {plain_lines(step)}", err=True)
 
 
 def print_deployment(app: Deployment) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from portway.cli.control_client import ask_control
+from portway.cli.deployment import print_step
 from portway.cli.options import data_option, output_option, print_json
 from portway.cli.variable_arguments import read_values
 
@@ -34,6 +35,10 @@ def set_(words: tuple[str, ...], group: str | None, restart: bool, data: str | N
     stays out of the shell's history.
     """
     target, pairs = _target(words, group, "KEY=VALUE")
+    if group is not None and "=" not in pairs[0] and any("=" in pair for pair in pairs):
+        raise click.UsageError(
+            f"give an app or --group, not both; if {pairs[0]} is a variable whose value is asked for, give {pairs[0]}=-"
+        )
     _change(data, output, "set_variables", target, {"variables": read_values(pairs), "restart": restart})
 
 
@@ -59,7 +64,7 @@ def import_(words: tuple[str, ...], group: str | None, restart: bool, data: str 
     """Set the variables in FILE, in the .env format, as variables of APP. FILE may be - for stdin."""
     target, files = _target(words, group, "FILE")
     if len(files) > 1:
-        raise click.UsageError("give one FILE")
+        raise click.UsageError("give one FILE, after an app or --group")
     try:
         text = sys.stdin.read() if files[0] == "-" else Path(files[0]).read_text()
     except (OSError, UnicodeDecodeError) as error:
@@ -122,10 +127,7 @@ def _target(words: tuple[str, ...], group: str | None, needed: str = "") -> tupl
 def _change(data: str | None, output: str, tool: str, target: dict[str, object], arguments: dict[str, object]) -> None:
     from portway.host.management.management_types import VariableChange
 
-    def show(step: str) -> None:
-        click.echo(f"-----> {step}", err=True)
-
-    done = ask_control(data, tool, target | arguments, VariableChange, on_step=show, seconds=_SECONDS)
+    done = ask_control(data, tool, target | arguments, VariableChange, on_step=print_step, seconds=_SECONDS)
     if output == "json":
         print_json(done)
     for restart in done.restarts:

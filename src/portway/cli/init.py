@@ -37,7 +37,10 @@ def command(folder: Path, kind: str, name: str | None, output: str) -> None:
         app = app_name(place.name, name)
         files = template.files(app)
         files[".env"] = local_environment(files[".env.example"])
-        if there := [path for path in files if os.path.lexists(place / path)]:
+        folders = {str(parent) for path in files for parent in Path(path).parents}
+        there = [path for path in files if os.path.lexists(place / path)]
+        there += [path for path in sorted(folders) if os.path.lexists(place / path) and not (place / path).is_dir()]
+        if there:
             raise click.ClickException(f"{place} has {', '.join(there)} already: move that away, or give another DIR")
         for path, content in files.items():
             _write(place / path, content)

@@ -8,6 +8,7 @@ import click
 
 from portway.cli.options import output_option, token_option
 from portway.cli.target import connect
+from portway.cli.terminal_text import plain_line, plain_lines
 from portway.cli.tool_arguments import describe, signature
 
 if TYPE_CHECKING:
@@ -28,9 +29,10 @@ def command(target: tuple[str, ...], token: str | None, output: str) -> None:
 
 
 def _text(listing: ServerListing) -> str:
-    lines = [f"{listing.server.name} {listing.server.version} (protocol {listing.version}, {listing.era})"]
+    server = plain_line(f"{listing.server.name} {listing.server.version}")
+    lines = [f"{server} (protocol {listing.version}, {listing.era})"]
     if listing.instructions:
-        lines.append(listing.instructions)
+        lines.append(plain_lines(listing.instructions))
     lines += _section("Tools", [(_tool(tool), tool.description) for tool in listing.tools])
     lines += _section("Resources", [(resource.uri, resource.description) for resource in listing.resources])
     lines += _section(
@@ -43,9 +45,9 @@ def _text(listing: ServerListing) -> str:
 def _section(title: str, items: list[tuple[str, str | None]]) -> list[str]:
     lines = ["", title] if items else []
     for name, description in items:
-        lines.append(f"  {name}")
-        if description:
-            lines.append(f"      {description.strip().splitlines()[0]}")
+        lines.append(f"  {plain_line(name)}")
+        if description and description.strip():
+            lines.append(f"      {plain_line(description.strip().splitlines()[0])}")
     return lines
 
 

@@ -12,6 +12,7 @@ import click
 
 from portway.cli.control_client import HostUnreachable, ask_control
 from portway.cli.options import data_option, output_option, print_json
+from portway.cli.terminal_text import coloured_line, plain_line
 
 if TYPE_CHECKING:
     from portway.host.logs.log_entry import LogEntry
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 _POLL_SECONDS = 0.25
 _AWAY_SECONDS = 10.0  # control is started again in less
 _LINES = 100
+_MOST_LINES = 10_000_000
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -42,7 +44,7 @@ def _moment(_context: click.Context, _option: click.Parameter, value: str | None
 @click.option(
     "-n",
     "--lines",
-    type=click.IntRange(0),
+    type=click.IntRange(0, _MOST_LINES),
     help=f"Number of last lines to show. Default: {_LINES}, or all since --since.",
 )
 @click.option(
@@ -95,11 +97,11 @@ def command(app: str, follow: bool, lines: int | None, data: str | None, output:
 def _text(app: str, entry: LogEntry) -> str:
     if entry.kind == "call":
         return f"{entry.time} {app}.call | {_call(entry)}"
-    return f"{entry.time} {app}.{entry.instance or entry.kind} | {entry.text}"
+    text = (entry.text or "").removesuffix("\r")
+    return f"{entry.time} {app}.{entry.instance or entry.kind} | {coloured_line(text)}"
 
 
 def _call(entry: LogEntry) -> str:
-    """Return a call as one line. Its names are the client's: what a terminal would act on is escaped."""
+    """Return a call as one line. Its names are the client's."""
     words = [entry.method, entry.name, entry.outcome, entry.status, f"{entry.ms:.0f}ms", entry.caller, entry.instance]
-    line = " ".join(str(word) for word in words if word)
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in line)
+    return plain_line(" ".join(str(word) for word in words if word))

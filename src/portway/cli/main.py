@@ -54,6 +54,23 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def invoke(self, ctx: click.Context) -> object:
+        """Run a verb. One that prints JSON prints its error as an object, and the first line of it to stderr."""
+        try:
+            return super().invoke(ctx)
+        except click.ClickException as error:
+            from portway.cli.options import print_json, prints_json
+            from portway.cli.terminal_text import plain_lines
+
+            message = plain_lines(error.format_message())  # it may quote an app
+            if prints_json(ctx):
+                print_json({"error": message})
+                message = message.splitlines()[0]
+            elif isinstance(error, click.UsageError):
+                raise
+            click.echo(f"Error: {message}", err=True)
+            ctx.exit(error.exit_code)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, verb.help) for name, verb in VERBS.items()])

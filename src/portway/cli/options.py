@@ -15,6 +15,14 @@ data_option = click.option(
     envvar="PORTWAY_DATA",
     help="The host's data directory. Also from PORTWAY_DATA. Default: portway under XDG_DATA_HOME.",
 )
+_OUTPUT = "portway.output"
+
+
+def _remember(context: click.Context, _option: click.Parameter, value: str) -> str:
+    context.meta[_OUTPUT] = value
+    return value
+
+
 output_option = click.option(
     "-o",
     "--output",
@@ -22,9 +30,16 @@ output_option = click.option(
     default="text",
     show_default=True,
     envvar="PORTWAY_OUTPUT",
+    is_eager=True,  # before what may be refused
+    callback=_remember,
     help="Print text for people, or JSON. Also from PORTWAY_OUTPUT.",
 )
 token_option = click.option("--token", envvar="PORTWAY_TOKEN", help="Bearer token for a URL. Also from PORTWAY_TOKEN.")
+
+
+def prints_json(context: click.Context) -> bool:
+    """Return whether the verb that runs was asked for JSON."""
+    return context.meta.get(_OUTPUT) == "json"
 
 
 def print_json(answer: DataclassInstance | dict[str, object]) -> None:

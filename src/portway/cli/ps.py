@@ -9,6 +9,7 @@ import click
 from portway.cli.control_client import ask_control
 from portway.cli.options import data_option, output_option, print_json
 from portway.cli.table import print_table
+from portway.cli.terminal_text import plain_line
 
 if TYPE_CHECKING:
     from portway.host.management.management_types import AppStatus
@@ -36,11 +37,10 @@ def command(data: str | None, output: str) -> None:
         if app.link:
             click.echo(f"\n{app.app} is linked to {app.link}", err=True)
         if app.reason:
-            click.echo(
-                f"\n{app.app}: {app.reason.splitlines()[0].rstrip(':')} (see `portway logs {app.app}`)", err=True
-            )
+            reason = plain_line(app.reason.splitlines()[0].rstrip(":"))
+            click.echo(f"\n{app.app}: {reason} (see `portway logs {app.app}`)", err=True)
         for line in app.log:
-            click.echo(f"  {line}", err=True)
+            click.echo(f"  {plain_line(line)}", err=True)
 
 
 def _storage(app: AppStatus) -> str:

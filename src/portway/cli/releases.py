@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 import click
 
 from portway.cli.control_client import ask_control
 from portway.cli.options import data_option, output_option, print_json
-from portway.cli.table import print_table
+from portway.cli.table import print_table, shown_time
 
 if TYPE_CHECKING:
     from portway.host.management.management_types import ReleaseInfo
@@ -34,7 +33,7 @@ def command(app: str, data: str | None, output: str) -> None:
         return
     rows = [("RELEASE", "STATUS", "WHAT", "BY", "COMMIT", "CREATED", "SIZE")]
     for release in found.releases:
-        created = datetime.fromtimestamp(release.created).astimezone().isoformat(" ", "seconds")
+        created = shown_time(release.created)
         shown = release.asked_by or "-", release.commit[:_COMMIT] or "-", created, _size(release.size)
         rows.append((str(release.release), release.status, _what(release), *shown))
     print_table(rows)

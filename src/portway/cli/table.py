@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 import click
+
+
+def shown_time(seconds: float) -> str:
+    """Return a moment as a cell of a table, in the time of this machine."""
+    return datetime.fromtimestamp(seconds).astimezone().isoformat(" ", "seconds")
 
 
 def print_table(rows: Sequence[Sequence[str]]) -> None:

@@ -1,11 +1,10 @@
 """`portway token`: create, list and revoke an app's tokens."""
 
-import time
-
 import click
 
 from portway.cli.control_client import ask_control
 from portway.cli.options import data_option, output_option, print_json
+from portway.cli.table import print_table, shown_time
 
 
 @click.group(no_args_is_help=True)
@@ -43,9 +42,8 @@ def list_(app: str, data: str | None, output: str) -> None:
     if output == "json":
         print_json(found)
         return
-    for token in found.tokens:
-        created = time.strftime("%Y-%m-%d %H:%M", time.localtime(token.created))
-        click.echo(f"{token.name}  {created}  {' '.join(token.scopes)}".rstrip())
+    rows = [(token.name, shown_time(token.created), " ".join(token.scopes) or "-") for token in found.tokens]
+    print_table([("NAME", "CREATED", "SCOPES"), *rows])
 
 
 @command.command()

@@ -1,11 +1,10 @@
 """`portway user`: add, list and revoke those who push to apps and clone them."""
 
-import time
-
 import click
 
 from portway.cli.control_client import ask_control
 from portway.cli.options import data_option, output_option, print_json
+from portway.cli.table import print_table, shown_time
 
 
 @click.group(no_args_is_help=True)
@@ -47,9 +46,8 @@ def list_(data: str | None, output: str) -> None:
     if output == "json":
         print_json(found)
         return
-    for user in found.users:
-        created = time.strftime("%Y-%m-%d %H:%M", time.localtime(user.created))
-        click.echo(f"{user.name}  {user.role}  {created}  {' '.join(user.apps)}".rstrip())
+    rows = [(user.name, user.role, shown_time(user.created), " ".join(user.apps) or "all") for user in found.users]
+    print_table([("NAME", "ROLE", "CREATED", "APPS"), *rows])
 
 
 @command.command()

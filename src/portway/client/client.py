@@ -40,6 +40,7 @@ from portway.protocol.versions import LATEST_LEGACY, LATEST_MODERN, LEGACY_VERSI
 T = TypeVar("T")
 _PROBE_SECONDS = 10.0
 _LOG_LEVEL = "info"
+_MOST_PAGES = 1000  # of a list
 _log = logging.getLogger("portway.client")
 
 
@@ -327,6 +328,8 @@ class Client:
                 return pages
             if page.next_cursor in seen:
                 raise ClientError(f"the server's pages of {method} do not end: it sent one cursor twice")
+            if len(pages) == _MOST_PAGES:
+                raise ClientError(f"the server's pages of {method} do not end: it sent more than {_MOST_PAGES}")
             seen.add(page.next_cursor)
             params = {"cursor": page.next_cursor}
 

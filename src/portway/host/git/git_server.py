@@ -211,9 +211,10 @@ class GitServer:
             pushed = await asyncio.to_thread(read_pushed, hook_request, repository)
             source = await asyncio.to_thread(source_of, pushed, repository, app, user.name)
             cause = Cause("push", asked_by=user.name, commit=pushed.new)
-            done = await self._deployer.deploy(
-                source, report, DeployOptions(cause=cause, accept=pushed.accepted, pushed_to=app, user=user)
+            options = DeployOptions(
+                cause=cause, allowed=pushed.allowed, accept=pushed.accepted, pushed_to=app, user=user
             )
+            done = await self._deployer.deploy(source, report, options)
         except (PushRefused, DeployError, GitError) as error:
             tell_all("portway: ", str(error))
             if (live := self._store.live_release(app)) is not None:

@@ -18,7 +18,7 @@ from portway.host.git.repository import BRANCHES, OBJECTS, Repository, commit_id
 _REQUEST_BYTES = 4_194_304  # more than an environment may hold
 _NONE = re.compile(r"0+")
 _HEADS = "refs/heads/"
-_ACCEPT = "accept="
+_ACCEPT, _ALLOW = "accept=", "allow-file="
 
 
 class PushRefused(Exception):
@@ -38,7 +38,15 @@ class Pushed:
     @property
     def accepted(self) -> list[str]:
         """The ids by which changes of a contract are accepted."""
-        return [option.removeprefix(_ACCEPT) for option in self.options if option.startswith(_ACCEPT)]
+        return self._values(_ACCEPT)
+
+    @property
+    def allowed(self) -> list[str]:
+        """The files, or patterns, that may hold a secret."""
+        return self._values(_ALLOW)
+
+    def _values(self, option: str) -> list[str]:
+        return [each.removeprefix(option) for each in self.options if each.startswith(option)]
 
 
 class HookPipes:
@@ -123,8 +131,10 @@ def _options(environment: dict[str, str]) -> list[str]:
     options = []
     for number in range(int(environment.get("GIT_PUSH_OPTION_COUNT", "0"))):
         option = environment.get(f"GIT_PUSH_OPTION_{number}", "")
-        if option != "force" and not option.startswith(_ACCEPT):
-            raise PushRefused(f"there is no push option {option[:40]!r}: give -o force or -o accept=ID")
+        if option != "force" and not option.startswith((_ACCEPT, _ALLOW)):
+            raise PushRefused(
+                f"there is no push option {option[:40]!r}: give -o force, -o accept=ID or -o allow-file=FILE"
+            )
         options.append(option)
     return options
 

@@ -127,9 +127,13 @@ class Linker:
         self._store.drop_link(app)
         self._paths.known_hosts(app).unlink(missing_ok=True)
         self._variables.unset_all(Owner("link", app))
+        self.forget(app)
+        return link
+
+    def forget(self, app: str) -> None:
+        """Watch an app no more, whose link is gone from the store; what is fetched for it is not deployed."""
         if (watch := self._watches.pop(app, None)) and watch.task:
             watch.task.cancel()
-        return link
 
     def find(self, app: str) -> tuple[LinkRecord, str] | None:
         """Return the link of an app and the secret of its hooks."""
@@ -165,8 +169,7 @@ class Linker:
                 continue
             refs, watch.refs = watch.refs[-1:], []
             link = self._store.link(app)
-            if link is None:  # it was destroyed
-                del self._watches[app]
+            if link is None:
                 return
             try:
                 await self._look(link, refs[0] if refs else None)

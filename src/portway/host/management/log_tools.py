@@ -21,6 +21,7 @@ from portway.host.store import Store
 from portway.host.timestamps import to_the_second
 
 _READERS = 2  # threads that read logs at once
+_MOST_LINES = 10_000_000
 _WAIT_SECONDS = 10.0
 _LOOK_SECONDS = 0.5
 _BETWEEN_LINES = "\n\0\n"  # in no line, and in no variable
@@ -42,7 +43,7 @@ class LogTools:
     async def logs(
         self,
         app: str,
-        lines: Annotated[int, Meta(ge=0)] | None = None,
+        lines: Annotated[int, Meta(ge=0, le=_MOST_LINES)] | None = None,
         cursor: str = "",
         since: str = "",
         kind: Kind | None = None,
@@ -58,6 +59,10 @@ class LogTools:
         `tool` or `failed`, they are calls of that tool and calls that failed. To `follow`, wait some seconds for an
         entry, and leave out a last line that is not finished. The values of variables are hidden.
         """
+        if kind not in (None, "call") and (tool or failed):
+            raise ToolError("only calls have a tool and an outcome: leave out the kind, or the tool and `failed`")
+        if kind == "build" and instance:
+            raise ToolError("a build has no instance: leave out the kind, or the instance")
         logs = self._logs(app, release)
         selection = Selection(since, kind, release, instance, tool, failed)
         waiting = asyncio.get_running_loop().time() + _WAIT_SECONDS

@@ -132,6 +132,7 @@ class ManagementServer:
                 self._running.write_tokens(*dropped)
                 await self._running.remove(app)
                 self._store.destroy(app)
+                self._linker.forget(app)
                 await asyncio.to_thread(remove_app, self._paths, app)
             except (StoreError, OSError):
                 mark.unlink(missing_ok=True)

@@ -165,7 +165,8 @@ class Deployer:
         for environment in environments.values():
             for note in environment.notes:
                 await steps.note(note)
-            await asyncio.to_thread(refuse_secrets, copy, environment.secrets, options.allowed)
+            is_push = options.cause.kind == "push"
+            await asyncio.to_thread(refuse_secrets, copy, environment.secrets, options.allowed, pushed=is_push)
         commits = {app: await self._record(app, source, copy, steps) for app in configs}
         variables = await source.variables()
         copied = SourceCopy(copy, variables)

@@ -3,6 +3,7 @@
 import fnmatch
 import os
 import re
+import shlex
 from collections.abc import Collection, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -22,11 +23,11 @@ _PRIVATE_KEY = re.compile(
 )
 
 
-def refuse_secrets(source: Path, secrets: Mapping[str, str], allowed: Collection[str]) -> None:
+def refuse_secrets(source: Path, secrets: Mapping[str, str], allowed: Collection[str], *, pushed: bool) -> None:
     """Raise `SourceError` with the files that hold a secret, but for those that are `allowed`, paths or patterns.
 
-    `secrets` are values by the name of their variable. The first MB of a file is looked at, and 64 MB and
-    50,000 files in all, the smallest first.
+    `secrets` are values by the name of their variable. What is `pushed` is told how a push allows them. The first MB of
+    a file is looked at, and 64 MB and 50,000 files in all, the smallest first.
     """
     wanted = {value.strip().encode(): name for name, value in secrets.items() if len(value.strip()) >= _SHORTEST}
     found = []
@@ -40,10 +41,11 @@ def refuse_secrets(source: Path, secrets: Mapping[str, str], allowed: Collection
         found.sort()
         named = ", ".join(f"{name} {what}" for name, what in found[:_MOST_NAMED])
         rest = f", and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
-        options = " ".join(f"--allow-file {name}" for name, _ in found[:_MOST_NAMED])
+        verb, option = ("push", "-o allow-file=") if pushed else ("deploy", "--allow-file ")
+        options = " ".join(option + shlex.quote(name) for name, _ in found[:_MOST_NAMED])
         raise SourceError(
             f"the source holds secrets ({named}{rest}): set them by `portway env set` and remove them here, "
-            f"or deploy with {options}"
+            f"or {verb} with {options}"
         )
 
 

@@ -34,8 +34,9 @@ def app_name(source: str, given: str | None) -> str:
     """Return the name given, else one made of the source's. Raises `SourceError` unless a host name can hold it."""
     name = given or re.sub(r"[^a-z0-9]+", "-", source.lower()).strip("-")
     if not re.fullmatch(NAME, name):
+        how = "a name" if given else "--name"
         raise SourceError(
-            f"{name!r} cannot name an app: give --name up to 40 lower-case letters, digits, hyphens, a letter first"
+            f"{name!r} cannot name an app: give {how} of up to 40 lower-case letters, digits, hyphens, a letter first"
         )
     return name
 
