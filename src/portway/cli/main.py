@@ -33,6 +33,7 @@ VERBS = {
     "logs": Verb("portway.cli.logs", "Show an app's log."),
     "token": Verb("portway.cli.token", "Create, list and revoke an app's tokens."),
     "user": Verb("portway.cli.user", "Add, list and revoke those who push to apps and clone them."),
+    "domain": Verb("portway.cli.domain", "Add, list and remove the domain names of an app."),
     "env": Verb("portway.cli.env", "Set, list and remove the variables of an app."),
     "backup": Verb("portway.cli.backup", "Write the whole host to one file, while it runs."),
     "restore": Verb("portway.cli.restore", "Make a host of a backup."),

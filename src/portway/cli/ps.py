@@ -34,6 +34,8 @@ def command(data: str | None, output: str) -> None:
         rows.append((app.app, app.state, release, up, str(app.restarts), *use, app.isolation, app.url))
     print_table(rows)
     for app in found.apps:
+        if app.domains:
+            click.echo(f"\n{app.app} is also at {', '.join(app.domains)}", err=True)
         if app.link:
             click.echo(f"\n{app.app} is linked to {app.link}", err=True)
         if app.reason:

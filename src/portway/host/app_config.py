@@ -101,11 +101,11 @@ class AppConfig(msgspec.Struct, frozen=True, omit_defaults=True):
 
     The commands are for a shell, run in `root_dir`, a folder of the source. `server` names the file that holds the
     server, as FILE or FILE:OBJECT. `path` is where the server has its MCP endpoint. `origins` are the web pages that
-    may call the app, by scheme, host and port. `routes` say who may ask for other paths than the MCP
-    endpoint. `upstream_token` names the variable with the token that the server itself checks. A GET of
-    `health_check_path` must get a status from 200 to 399. `num_instances` (1 to 100) run at once; each has
-    `max_shutdown_delay_seconds` (1 to 300) to end its calls, and as long again to end. `drain` says where the sessions
-    of the release before go on. `env` are its variables by name, which come before those of `env_groups`.
+    may call the app, by scheme, host and port. `domains` are names of the app beside its own. `routes` say who may ask
+    for other paths than the MCP endpoint. `upstream_token` names the variable with the token that the server itself
+    checks. A GET of `health_check_path` must get a status from 200 to 399. `num_instances` (1 to 100) run at once; each
+    has `max_shutdown_delay_seconds` (1 to 300) to end its calls, and as long again to end. `drain` says where the
+    sessions of the release before go on. `env` are its variables by name, which come before those of `env_groups`.
     """
 
     runtime: RuntimeName | None = None
@@ -117,6 +117,7 @@ class AppConfig(msgspec.Struct, frozen=True, omit_defaults=True):
     path: str = "/mcp"
     access: Access = "gate"
     origins: list[str] = []
+    domains: list[str] = []
     upstream_token: str = ""
     health_check_path: str = ""
     max_shutdown_delay_seconds: int = 30

@@ -12,6 +12,7 @@ from portway.host.app_config import Access, AutoDeploy, ContractPolicy, Drain
 from portway.host.blueprint.kinds import (
     ANYTHING,
     ARGUMENTS,
+    DOMAINS,
     FLAG,
     FOLDER,
     GROUP_NAME,
@@ -233,6 +234,7 @@ SERVICE = Section(
         Field("disk", _DISK, "a folder that outlives releases", "disk"),
         Field("envVars", ENV_VARS, "the variables of the app", "env_vars"),
         Field("buildFilter", _BUILD_FILTER, "which changes of a linked branch are deployed", "build_filter"),
+        Field("domains", DOMAINS, "names at which the app is, beside its own below the host's domain", "domains"),
         Field("x-portway", PORTWAY, "what Render does not have", "portway"),
         Field(
             "autoDeployTrigger",
@@ -245,7 +247,6 @@ SERVICE = Section(
         Field("branch", TEXT, no_effect="the source is what is deployed"),
         Field("plan", choice(*PLANS), no_effect=_ONE_MACHINE),
         Field("region", choice("oregon", "ohio", "virginia", "frankfurt", "singapore"), no_effect=_ONE_MACHINE),
-        Field("domains", TEXTS, no_effect="an app has only its name below the host's domain yet"),
         Field("domain", TEXT, instead="domains"),
         Field("renderSubdomainPolicy", choice("enabled", "disabled"), no_effect="an app always has its URL"),
         Field("initialDeployHook", TEXT, no_effect="there is no command for the first deploy"),

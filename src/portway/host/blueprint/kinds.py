@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from portway.host import variable_names
+from portway.host import domain_names, variable_names
 from portway.host.blueprint.yaml_tree import Items, Members, Node, Scalar
 from portway.http.cors import is_origin
 
@@ -128,6 +128,16 @@ def _json(node: Node) -> object:
     return node.text
 
 
+def _domains(node: Node) -> object:
+    nodes = node.nodes if isinstance(node, Items) else [node]
+    if len(nodes) > domain_names.MOST:
+        raise WrongValue
+    try:
+        return list(dict.fromkeys(domain_names.read_domain(_text(each)) for each in nodes))
+    except domain_names.DomainError:
+        raise WrongValue from None
+
+
 FLAG = Kind("`true` or `false`", _flag)
 TEXT = matching("a text", r".*")
 NAME = matching("a name", r"[^\n]{1,256}")
@@ -144,6 +154,7 @@ MOUNT_PATH = matching(
 )
 VARIABLE = matching("a name of letters, digits and `_`, no digit first", variable_names.VARIABLE)
 GROUP_NAME = matching("a name of letters, digits, spaces and `.`, `_`, `-`, up to 64", variable_names.GROUP)
+DOMAINS = Kind(f"a list of at most {domain_names.MOST} domain names, as in `tools.example.com`", _domains)
 TEXTS = list_of(TEXT, "texts")
 ORIGINS = list_of(Kind("an origin", _origin), "origins, as in `https://app.example.com`")
 ARGUMENTS = Kind("a mapping of arguments, as in `city: Oslo`", _arguments)

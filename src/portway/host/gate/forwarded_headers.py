@@ -1,6 +1,7 @@
 """The headers the gate forwards, in both directions."""
 
 from portway.host.gate.gate_call import GateCall
+from portway.host.gate.routing import Route
 from portway.host.gate.session_ids import SessionIds
 from portway.http.asgi import Headers, Scope
 from portway.protocol.headers import SESSION
@@ -44,10 +45,10 @@ def forwarded(scope: Scope, fields: dict[bytes, bytes], call: GateCall) -> Heade
     if connection is not None and connection not in (b"keep-alive", b"close"):
         named = {name.strip().lower() for name in connection.split(b",")}
         kept = [item for item in kept if item[0] not in named]
-    if (
-        b"origin" in fields and call.line.era != "http"
-    ):  # the gate has judged it, and the Host that it goes with is changed
+    if b"origin" in fields:
         kept = [item for item in kept if item[0] != b"origin"]
+        if call.line.era == "http":  # the gate has judged that of a call
+            kept.append((b"origin", _own_origin(fields[b"origin"], fields[b"host"], call.route)))
     if SESSION in fields and call.line.era != "http":
         kept = [item for item in kept if item[0] != SESSION]
         if call.session is not None and not call.session.opening:
@@ -72,6 +73,15 @@ def forwarded(scope: Scope, fields: dict[bytes, bytes], call: GateCall) -> Heade
     if (client := scope["client"]) is not None:
         kept.append((b"x-forwarded-for", client[0].encode()))
     return kept
+
+
+def _own_origin(origin: bytes, host: bytes, route: Route) -> bytes:
+    """Return an Origin as the app knows itself: a page of a custom domain is the app's own, like its Host."""
+    name, _, port = host.partition(b":")
+    scheme, _, authority = origin.partition(b"://")
+    if authority != host or name.lower().rstrip(b".") not in route.hosts:
+        return origin
+    return scheme + b"://" + route.hostname + (b":" + port if port else b"")
 
 
 def returned(headers: Headers, call: GateCall, session_ids: SessionIds) -> tuple[bytes, Headers]:

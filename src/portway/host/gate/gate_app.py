@@ -54,7 +54,11 @@ _NO_SUCH_PATH = encode_error(
     None, RpcError(REFUSED, "There is nothing at this path; the MCP endpoint of an app is /<app>/mcp.")
 )
 _OTHER_HOST = encode_error(
-    None, RpcError(REFUSED, "This host does not answer to that name; `portway up --domain` says to which it does.")
+    None,
+    RpcError(
+        REFUSED,
+        "This host does not answer to that name; `portway up --domain` and `portway domain add` say to which it does.",
+    ),
 )
 _OTHER_ORIGIN = encode_error(
     None, RpcError(REFUSED, "This Origin is not allowed. `portway deploy --allow-origin` names the pages of an app.")

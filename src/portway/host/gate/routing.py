@@ -37,6 +37,8 @@ class Route:
     def __init__(self, name: str) -> None:
         self.name = name
         self.release = 0
+        self.hostname = b""  # below the host's domain; its instances know no other
+        self.hosts: frozenset[bytes] = frozenset()  # custom domains
         self.access: Access = "gate"
         self.path_access: PathAccess | None = None  # of an app with routes
         self.foreign = False  # its server is not Portway's
@@ -53,7 +55,8 @@ class Route:
         self.instances: dict[str, Backend] = {}  # by id, the draining ones too
         self.changed = asyncio.Event()  # set, and replaced, when the next table comes
 
-    def update(self, app: App, backends: dict[str, Backend], tokens: UpstreamTokens) -> None:
+    def update(self, app: App, hostname: str, backends: dict[str, Backend], tokens: UpstreamTokens) -> None:
+        self.hostname, self.hosts = hostname.encode(), frozenset(host.lower().encode() for host in app.hosts)
         self.authorization = tokens.header(app, self.authorization)
         self.release, self.state, self.limits = app.release, app.state, app.limits
         self.access = app.access
@@ -131,7 +134,7 @@ class Routes:
         self.backends = backends
         apps = {name: self.apps.get(name) or Route(name) for name in table.apps}
         for name, route in apps.items():
-            route.update(table.apps[name], backends, self._tokens)
+            route.update(table.apps[name], f"{name}.{table.domain}", backends, self._tokens)
         for name in self.apps.keys() - apps.keys():
             self.apps[name].close()
         domain = table.domain.lower()
@@ -143,8 +146,8 @@ class Routes:
         self.apps, self.version = apps, table.version
         self._paths = {path: route for name, route in apps.items() for path in (f"/{name}/mcp", f"/{name}/mcp/")}
         self._suffix = b"." + domain.encode()
-        self._names = {name.lower().encode() + self._suffix: route for name, route in apps.items()}
-        self._names |= {host.lower().encode(): apps[name] for name, app in table.apps.items() for host in app.hosts}
+        self._names = {host.lower().encode(): apps[name] for name, app in table.apps.items() for host in app.hosts}
+        self._names |= {name.lower().encode() + self._suffix: route for name, route in apps.items()}
         self.hosts = {}
 
     @property

@@ -6,6 +6,7 @@ import socket
 from ipaddress import IPv4Address, IPv6Address
 
 from portway.host.git.remote_url import GitUrl
+from portway.host.name_lookup import is_of_this_machine
 from portway.host.sources.source import SourceError
 
 _SECONDS = 10.0
@@ -42,7 +43,7 @@ def is_public(text: str) -> bool:
         address = ipaddress.ip_address(text)
     except ValueError:  # with the zone of a link
         return False
-    return all(each.is_global and not each.is_multicast for each in _meant(address)) and not _is_ours(text)
+    return all(each.is_global and not each.is_multicast for each in _meant(address)) and not is_of_this_machine(text)
 
 
 def _meant(address: IPv4Address | IPv6Address) -> list[IPv4Address | IPv6Address]:
@@ -54,14 +55,3 @@ def _meant(address: IPv4Address | IPv6Address) -> list[IPv4Address | IPv6Address
         inner.append(IPv4Address(int(address) & 0xFFFFFFFF))
     found: list[IPv4Address | IPv6Address] = [each for each in inner if each is not None]
     return found if address.ipv4_mapped or address in _NAT64 else [address, *found]
-
-
-def _is_ours(text: str) -> bool:
-    """Return whether this machine has the address. Nothing is sent."""
-    family = socket.AF_INET6 if ":" in text else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect((text, 9))
-        except OSError:  # it cannot be reached
-            return False
-        return str(probe.getsockname()[0]) == text

@@ -11,6 +11,7 @@ from typing import Any
 
 from portway.host import routing_table
 from portway.host.builds.build_error import BuildError
+from portway.host.domains import Domains
 from portway.host.files import remove_tree
 from portway.host.gate_client import GateClient
 from portway.host.instances.draining import Draining
@@ -51,6 +52,7 @@ class RunningApps:
         self.unbuilt: dict[str, Unbuilt] = {}
         self.storage = StorageWatch(paths, self.groups)
         self._paths = paths
+        self.domains = Domains(store, starter.address.domain)
         self._store = store
         self._runtime = runtime
         self._starter = starter
@@ -112,6 +114,15 @@ class RunningApps:
     def isolation(self) -> str:
         """The walls around every instance, as `portway ps` shows them."""
         return self._runtime.walls.summary()
+
+    def hosts(self) -> dict[str, list[str]]:
+        """Return the custom domains of each live app that has some."""
+        hosts: dict[str, list[str]] = {}
+        live = [unbuilt.release for unbuilt in self.unbuilt.values()]
+        live += [group.release for group in self.groups.values()]
+        for domain in self.domains.all({release.app: release.config for release in live}):
+            hosts.setdefault(domain.app, []).append(domain.name)
+        return hosts
 
     def serves(self, app: str) -> bool:
         return app in self.groups or app in self.unbuilt
@@ -200,16 +211,22 @@ class RunningApps:
 
     def _table(self) -> routing_table.Table:
         apps = {}
+        hosts = self.hosts()
         for app in self._store.apps():
             if group := self.groups.get(app.name):
-                apps[app.name] = self._entry(group.release, group.state, group.reason, group.up)
+                apps[app.name] = self._entry(group.release, group.state, group.reason, group.up, hosts)
             elif unbuilt := self.unbuilt.get(app.name):
                 state: routing_table.State = "crashed" if unbuilt.fault else "starting"
-                apps[app.name] = self._entry(unbuilt.release, state, unbuilt.fault, [])
+                apps[app.name] = self._entry(unbuilt.release, state, unbuilt.fault, [], hosts)
         return routing_table.Table(self._version, self._starter.address.domain, apps)
 
     def _entry(
-        self, release: Release, state: routing_table.State, reason: str, up: Sequence[Instance]
+        self,
+        release: Release,
+        state: routing_table.State,
+        reason: str,
+        up: Sequence[Instance],
+        hosts: dict[str, list[str]],
     ) -> routing_table.App:
         config = release.config
         return routing_table.App(
@@ -218,6 +235,7 @@ class RunningApps:
             config.access,
             state,
             [routing_table.InstanceAddress(instance.id, instance.address) for instance in up],
+            hosts=hosts.get(release.app, []),
             reason=reason,
             origins=[each for each in config.origins if is_origin(each)],  # once any text
             path=config.path,

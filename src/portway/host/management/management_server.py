@@ -16,6 +16,7 @@ from portway.host.links.linker import Linker
 from portway.host.logs.log_reader import last_lines
 from portway.host.management.callers import caller_of
 from portway.host.management.deploy_tools import DeployTools
+from portway.host.management.domain_tools import DomainTools
 from portway.host.management.find_app import find_app
 from portway.host.management.link_tools import LinkTools
 from portway.host.management.log_tools import LogTools
@@ -93,14 +94,20 @@ class ManagementServer:
         UserTools(self.users, self._address).register(tools)
         self.tokens.register(tools)
         LinkTools(self._linker, self._deployment, self._address).register(tools)
+        DomainTools(self._store, self._running, self._address).register(tools)
         return server
 
     async def list_apps(self, ctx: Context) -> AppList:
         """List the apps that you may see, each with its state and what it uses."""
         user = caller_of(ctx.caller).user
         await self._running.storage.measure(_STORAGE_SECONDS)
+        hosts = self._running.hosts()
         return AppList(
-            [self._status(app, self._running.groups.get(app.name)) for app in self._store.apps() if user.sees(app.name)]
+            [
+                self._status(app, self._running.groups.get(app.name), hosts.get(app.name, []))
+                for app in self._store.apps()
+                if user.sees(app.name)
+            ]
         )
 
     async def config(self, app: str) -> AppService:
@@ -111,6 +118,8 @@ class ManagementServer:
         service = service_document(app, self._running.release(app, record.live).config)
         if (link := self._store.link(app)) is not None:
             service |= {"repo": link.url, "branch": link.branch}
+        if domains := self._running.domains.of(app):
+            service["domains"] = [domain.name for domain in domains]
         return AppService(app, service)
 
     async def destroy(self, app: str) -> None:
@@ -150,7 +159,7 @@ class ManagementServer:
             done.before,
         )
 
-    def _status(self, app: AppRecord, group: InstanceGroup | None) -> AppStatus:
+    def _status(self, app: AppRecord, group: InstanceGroup | None, domains: list[str]) -> AppStatus:
         if group is None:
             releases = self._store.releases(app.name)
             deploying = bool(releases) and releases[-1].status == "building"
@@ -180,6 +189,7 @@ class ManagementServer:
             reason=reason,
             log=log,
             link=self._link(app.name),
+            domains=domains,
         )
 
     def _link(self, app: str) -> str:

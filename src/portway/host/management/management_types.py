@@ -1,6 +1,6 @@
 """Results of the management server's tools: control makes them, the command line reads them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from portway.host.contracts.contract_changes import ContractReport
@@ -70,7 +70,8 @@ class AppService:
 class AppStatus:
     """One app. `instances` of the `wanted` take calls; `memory` (bytes) and `cpu` (seconds) are theirs together.
 
-    `link` is what it is linked to, as GIT-URL#BRANCH, and why its newest commit is not deployed.
+    `link` is what it is linked to, as GIT-URL#BRANCH, and why its newest commit is not deployed. `domains` are its
+    names beside its own.
     `log` is the last lines of a crashed one. `storage` is what its data may use, `stored` what it uses, in bytes; None
     without any.
     """
@@ -91,6 +92,7 @@ class AppStatus:
     reason: str
     log: list[str]
     link: str = ""
+    domains: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +200,40 @@ class Identity:
 @dataclass(frozen=True, slots=True)
 class UserList:
     users: list[UserInfo]
+
+
+@dataclass(frozen=True, slots=True)
+class DnsRecord:
+    """A record that the DNS should have."""
+
+    type: str
+    name: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewDomain:
+    """A domain name of an app. The DNS needs the first of the `records`, or the others where it allows no CNAME."""
+
+    app: str
+    name: str
+    url: str
+    records: list[DnsRecord]
+
+
+@dataclass(frozen=True, slots=True)
+class DomainInfo:
+    """A domain name of an app. `source` is "set" or "blueprint"; `dns` says where the name leads."""
+
+    name: str
+    source: str
+    url: str
+    dns: str
+
+
+@dataclass(frozen=True, slots=True)
+class DomainList:
+    domains: list[DomainInfo]
 
 
 @dataclass(frozen=True, slots=True)

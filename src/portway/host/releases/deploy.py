@@ -22,8 +22,11 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import msgspec
+
 from portway.host.app_config import Start
 from portway.host.blueprint.problems import BlueprintError
+from portway.host.domain_names import DomainError
 from portway.host.files import remove_tree
 from portway.host.git.commit_source import CommitSource
 from portway.host.git.git_command import GitError
@@ -66,6 +69,7 @@ class Deployer:
         """With `private_sources`, repositories on this machine and in its network are fetched, too."""
         self._paths = paths
         self._store = store
+        self._domains = running.domains
         self._apps = SourceApps(store, starter.walls, environments)
         self.commits = ReleaseCommits(paths, store)
         self._maker = ReleaseMaker(paths, store, running, starter, environments, self.commits)
@@ -110,12 +114,14 @@ class Deployer:
     async def rollback(self, app: str, number: int | None, report: Report, asked_by: str = "") -> Deployed:
         """Make a release like an earlier one that served: the same files, configuration and variables.
 
-        Without a `number`, it is the newest that was not the same as the live one. Raises `DeployError`.
+        Without a `number`, it is the newest that was not the same as the live one. The domains of the app stay as they
+        are: their names may be others' by now. Raises `DeployError`.
         """
         with _told_as_deploy_error():
             async with self.turns.turn([app], report):
                 live = self._require_live(app)
-                target = rollback_target(live, self._store.releases(app), number, partial(self._is_same, live))
+                records = [_with_domains(record, live.config.domains) for record in self._store.releases(app)]
+                target = rollback_target(live, records, number, partial(self._is_same, live))
                 environment = self.environments.of_release(target)
                 steps = Steps(report)
                 if differing := self._outdated(target):
@@ -160,6 +166,7 @@ class Deployer:
         self, source: Source, found: FoundApps, copy: Path, steps: Steps, options: DeployOptions
     ) -> list[Deployed]:
         configs = self._apps.configs(found, copy, options)
+        self._domains.refuse(configs)
         self._apps.refuse_foreign(found, configs, options.user)
         environments = self._apps.resolve(configs, found.groups, options.variables)
         for environment in environments.values():
@@ -260,6 +267,10 @@ class Deployer:
         return _differing(self.environments.of_release(record), now)
 
 
+def _with_domains(record: ReleaseRecord, domains: list[str]) -> ReleaseRecord:
+    return replace(record, config=msgspec.structs.replace(record.config, domains=domains))
+
+
 def _differing(one: Environment, other: Environment) -> list[str]:
     """Return the names of the variables that are not the same in both."""
     names = {*one.values, *other.values}
@@ -271,7 +282,7 @@ def _told_as_deploy_error() -> Iterator[None]:
     """Raise `DeployError` for what the person who asked for a deploy can mend."""
     try:
         yield
-    except (SourceError, BlueprintError, VariableError, StoreError, GitError, OSError) as error:
+    except (SourceError, BlueprintError, DomainError, VariableError, StoreError, GitError, OSError) as error:
         raise DeployError(str(error)) from None
 
 

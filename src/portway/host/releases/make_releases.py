@@ -257,6 +257,7 @@ class ReleaseMaker:
 
         An app that asks for tokens gets a first one if it is new or was public. Only its digest is kept.
         """
+        self._running.domains.refuse({stage.release.app: stage.release.config for stage in staged})
         tokens = [self._first_token(stage.release) for stage in staged]
         before = [self._store.live_release(stage.release.app) for stage in staged]
         self._store.finish_releases([stage.finished() for stage in staged])

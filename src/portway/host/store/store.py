@@ -46,7 +46,7 @@ from portway.host.store.records import (
     VariableRecord,
     environment_place,
 )
-from portway.host.store.tables import apps, instances, links, releases, tokens, users, variables
+from portway.host.store.tables import apps, domains, instances, links, releases, tokens, users, variables
 
 
 class StoreError(Exception):
@@ -267,6 +267,16 @@ class Store:
 
     def forget_tokens(self, app: str) -> None:
         self._run(delete(tokens).where(tokens.c.app == app))
+
+    def domains(self) -> dict[str, str]:
+        """Return the app of each custom domain that was added."""
+        return dict(self._all(select(domains.c.name, domains.c.app)))
+
+    def add_domain(self, app: str, name: str) -> None:
+        self._run(insert(domains).values({"name": name, "app": app}))
+
+    def drop_domain(self, name: str) -> None:
+        self._run(delete(domains).where(domains.c.name == name))
 
     def links(self) -> list[LinkRecord]:
         """Return every link, by the name of its app."""

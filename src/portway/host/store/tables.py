@@ -2,7 +2,7 @@
 
 from sqlalchemy import JSON, Column, ForeignKey, Integer, MetaData, String, Table, Text, UniqueConstraint
 
-HEAD = "0010"
+HEAD = "0011"
 
 metadata = MetaData()
 
@@ -77,6 +77,13 @@ users = Table(
     Column("role", String, nullable=False),
     Column("apps", JSON, nullable=False),
     Column("created", Integer, nullable=False),
+)
+
+domains = Table(
+    "domains",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("app", ForeignKey("apps.name", ondelete="CASCADE"), nullable=False),
 )
 
 links = Table(
