@@ -283,3 +283,25 @@ def test_many_changes_and_long_ones_are_told_within_bounds() -> None:
     report = changes.report("")
     assert (len(report.changes), report.more) == (100, 400)
     assert all(len(change.after or "") <= 2000 for change in report.changes)
+
+
+def test_schemas_that_take_too_long_to_compare_cannot_be_judged() -> None:
+    """The references of each lead round and round: compared to their end, all of them would take minutes."""
+
+    def tangled(longest: int) -> str:
+        one = {"anyOf": [{"$ref": "#/$defs/b"}, {"type": "string", "maxLength": longest}]}
+        schema = arguments(x={"$ref": "#/$defs/a"}) | {
+            "$defs": {"a": one, "b": {"anyOf": [{"$ref": "#/$defs/a"}] * 200}}
+        }
+        return contract(tools=[{"name": f"t{number}", "inputSchema": schema} for number in range(500)])
+
+    found = diff(tangled(5), tangled(6)).changes
+    assert len(found) == 500
+    assert "input schema changed, in a way that cannot be judged" in {note.text for note in found[-1].notes}
+    assert told(tool(arguments(a=TEXT)), tool(arguments(a=NUMBER))) == ["!a: type string → number"], "the next one is"
+
+
+def test_entries_with_one_name_are_numbered() -> None:
+    old = contract(tools=[{"name": "t", "title": str(number), "inputSchema": arguments()} for number in range(3)])
+    new = contract(tools=[{"name": "t", "title": str(number), "inputSchema": arguments()} for number in (0, 1, 4)])
+    assert [(change.name, change.action) for change in diff(old, new).changes] == [("t (3)", "changed")]

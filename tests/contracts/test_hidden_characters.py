@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from portway.host.contracts.hidden_characters import character_name, hidden_characters
+from portway.host.contracts.hidden_text import HiddenText, refuse_hidden_text
 
 ZWSP, ZWNJ, ZWJ, LRM, RLM, ALM = "\u200b", "\u200c", "\u200d", "\u200e", "\u200f", "\u061c"
 NEEDED = {
@@ -101,3 +104,11 @@ def test_any_text_is_judged(text: str) -> None:
 @given(st.text(st.characters(min_codepoint=32, max_codepoint=126)))
 def test_nothing_is_found_in_ascii(text: str) -> None:
     assert list(hidden_characters(text)) == []
+
+
+def test_a_contract_full_of_hidden_characters_is_refused_with_the_first_of_them() -> None:
+    era = {"server": {}, "instructions": "\u202e" * 2_000_000 + "\u2066", "tools": [], "resources": []}
+    era |= {"resourceTemplates": [], "prompts": []}
+    with pytest.raises(HiddenText) as refused:
+        refuse_hidden_text(json.dumps({"modern": era, "legacy": era}).encode())
+    assert str(refused.value).splitlines()[1:] == ["  server: instructions: U+202E RIGHT-TO-LEFT OVERRIDE"]

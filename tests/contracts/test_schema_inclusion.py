@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
-from portway.host.contracts.schema_changes import View, schema_notes
+from portway.host.contracts.schema_changes import SchemaComparison, View
 from portway.host.contracts.schema_tree import canonical
 from tests.contracts.schemas import Schemas, closed
 
@@ -46,7 +46,7 @@ KEYWORDS = (
 
 
 def breaks(old: object, new: object) -> bool:
-    return any(note.breaks for note in schema_notes(old, new, "input"))
+    return any(note.breaks for note in SchemaComparison().notes(old, new, "input"))
 
 
 def accepts(schema: Any, instance: Any) -> bool | None:
@@ -91,7 +91,7 @@ def test_what_many_old_input_schemas_accept_and_a_new_one_refuses_breaks(seeds: 
 @given(st.integers())
 def test_a_schema_does_not_break_itself(seed: int) -> None:
     schema = Schemas(seed).root()
-    assert schema_notes(schema, dict(reversed(schema.items())), "input") == []
+    assert SchemaComparison().notes(schema, dict(reversed(schema.items())), "input") == []
 
 
 JSON = st.recursive(
@@ -104,7 +104,7 @@ JSON = st.recursive(
 @given(JSON, JSON)
 def test_schemas_with_any_value_under_any_keyword_are_judged(old: object, new: object) -> None:
     for view in VIEWS:
-        notes = schema_notes(old, new, view)
+        notes = SchemaComparison().notes(old, new, view)
         assert bool(notes) == (canonical(old) != canonical(new))
         assert all(note.text.isprintable() for note in notes)
 
@@ -118,7 +118,7 @@ def test_schemas_too_large_or_too_entangled_to_be_compared_break() -> None:
     addressed = {"properties": {"a": {"$id": "http://example.com/a", "type": "string"}}}
     for old in (entangled, huge, addressed):
         new = old | {"$defs": doubled | {"n40": {"type": "string"}}}
-        assert [note.text for note in schema_notes(old, new, "input")] == [
+        assert [note.text for note in SchemaComparison().notes(old, new, "input")] == [
             "input schema changed, in a way that cannot be judged"
         ]
         assert breaks(old, new)

@@ -1,6 +1,7 @@
 """What has changed between the contracts of two releases, and how it is printed."""
 
 import hashlib
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -113,6 +114,11 @@ def digest(changes: Iterable[ComponentChange]) -> str:
             data = part.encode(errors="surrogatepass")
             found.update(b"%d:%b" % (len(data), data))
     return found.hexdigest()[:12]
+
+
+def as_json(value: object) -> str:
+    """Return JSON in which the order of names makes no difference."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def shown(text: str) -> str:

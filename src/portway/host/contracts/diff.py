@@ -1,13 +1,14 @@
 """Compares the contracts of two releases."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from portway.host.contracts.contract_changes import ComponentChange, ContractChanges, Kind, Note, shown
+from portway.host.contracts.contract_changes import ComponentChange, ContractChanges, Kind, Note, as_json, shown
 from portway.host.contracts.read_contract import LISTS
-from portway.host.contracts.schema_changes import schema_notes
+from portway.host.contracts.schema_changes import SchemaComparison
 
 _KINDS: dict[str, Kind] = {
     "tools": "tool",
@@ -26,30 +27,26 @@ Entry = Mapping[str, Any]
 
 def diff(old: str, new: str) -> ContractChanges:
     """Return the changes from the contract `old` to `new`, as `read_contract` returns them."""
-    before, after = json.loads(old), json.loads(new)
+    before, after, schemas = json.loads(old), json.loads(new), SchemaComparison()
     if before == after:
         return ContractChanges([])
     if not before or not after:
         return ContractChanges([_opened_or_closed(before, after)])
     found: dict[str, list[ComponentChange]] = {
-        era: list(_in_era(before[era], after[era])) for era in before if era in after
+        era: list(_in_era(before[era], after[era], schemas)) for era in before if era in after
     }
     changes = []
+    told = {era: {(each.kind, each.name, each.action): each.notes for each in listed} for era, listed in found.items()}
     for era, listed in found.items():
-        others = [other for name, other in found.items() if name != era]
         for change in listed:
-            is_everywhere = all(any(_say_the_same(change, each) for each in other) for other in others)
-            if not is_everywhere:
+            place = change.kind, change.name, change.action
+            if any(notes.get(place) != change.notes for notes in told.values()):
                 changes.append(replace(change, notes=[_in(era, note) for note in change.notes]))
             elif listed is next(iter(found.values())):
                 changes.append(change)
     changes += [_era(era, "removed") for era in before if era not in after]
     changes += [_era(era, "added") for era in after if era not in before]
     return ContractChanges(changes)
-
-
-def _say_the_same(one: ComponentChange, other: ComponentChange) -> bool:
-    return (one.kind, one.name, one.action, one.notes) == (other.kind, other.name, other.action, other.notes)
 
 
 def _in(era: str, note: Note) -> Note:
@@ -67,42 +64,44 @@ def _opened_or_closed(before: Entry, after: Entry) -> ComponentChange:
         note = Note("no longer shows anything to callers without credentials", breaks=True)
     else:
         note = Note("now shows what it offers to callers without credentials", breaks=False)
-    return ComponentChange("server", "", "changed", [note], _json(before), _json(after))
+    return ComponentChange("server", "", "changed", [note], as_json(before), as_json(after))
 
 
-def _in_era(before: Entry, after: Entry) -> Iterator[ComponentChange]:
+def _in_era(before: Entry, after: Entry, schemas: SchemaComparison) -> Iterator[ComponentChange]:
     about = ("server", "instructions", "capabilities", "version")
     old, new = ({key: shown.get(key) for key in about} for shown in (before, after))
     if old["server"] is None:
         new["server"] = None  # an old contract without it
     if old != new:
-        yield ComponentChange("server", "", "changed", list(_server_notes(old, new)), _json(old), _json(new))
+        yield ComponentChange("server", "", "changed", list(_server_notes(old, new)), as_json(old), as_json(new))
     for member, kind in _KINDS.items():
-        yield from _in_list(kind, _by_name(before, member), _by_name(after, member))
+        yield from _in_list(kind, _by_name(before, member), _by_name(after, member), schemas)
 
 
-def _in_list(kind: Kind, before: Mapping[str, Entry], after: Mapping[str, Entry]) -> Iterator[ComponentChange]:
+def _in_list(
+    kind: Kind, before: Mapping[str, Entry], after: Mapping[str, Entry], schemas: SchemaComparison
+) -> Iterator[ComponentChange]:
     for name in sorted(before.keys() | after.keys()):
         old, new = before.get(name), after.get(name)
         if old is None and new is not None:
-            yield ComponentChange(kind, name, "added", [Note(_signature(kind, new), breaks=False)], None, _json(new))
+            yield ComponentChange(kind, name, "added", [Note(_signature(kind, new), breaks=False)], None, as_json(new))
         elif new is None and old is not None:
-            yield ComponentChange(kind, name, "removed", [Note("removed", breaks=True)], _json(old), None)
-        elif old is not None and new is not None and _json(old) != _json(new):
-            notes = list(_notes(kind, old, new)) or [Note("written in another way", breaks=False)]
-            yield ComponentChange(kind, name, "changed", notes, _json(old), _json(new))
+            yield ComponentChange(kind, name, "removed", [Note("removed", breaks=True)], as_json(old), None)
+        elif old is not None and new is not None and as_json(old) != as_json(new):
+            notes = list(_notes(kind, old, new, schemas)) or [Note("written in another way", breaks=False)]
+            yield ComponentChange(kind, name, "changed", notes, as_json(old), as_json(new))
 
 
 def _by_name(contract: Entry, member: str) -> dict[str, Entry]:
     """Return the entries of a list by name; what has the same name as an earlier one gets a number."""
     found: dict[str, Entry] = {}
+    count: Counter[str] = Counter()
     key = LISTS[member][1]
     for entry in contract.get(member, ()):
         name = label = str(entry.get(key, ""))
-        number = 1
         while label in found:
-            number += 1
-            label = f"{name} ({number})"
+            count[name] += 1
+            label = f"{name} ({count[name] + 1})"
         found[label] = _settled(entry)
     return found
 
@@ -139,16 +138,16 @@ def _flags(capabilities: object, prefix: str = "") -> set[str]:
     return found
 
 
-def _notes(kind: Kind, old: Entry, new: Entry) -> Iterator[Note]:
+def _notes(kind: Kind, old: Entry, new: Entry, schemas: SchemaComparison) -> Iterator[Note]:
     """Yield what has changed in a component, in the order of its members."""
     for key in sorted(old.keys() | new.keys()):
         before, after = old.get(key), new.get(key)
-        if before == after and _json(before) == _json(after):
+        if before == after and as_json(before) == as_json(after):
             continue
         if key == "inputSchema":
-            yield from schema_notes(before or {}, after or {}, "input")
+            yield from schemas.notes(before or {}, after or {}, "input")
         elif key == "outputSchema":
-            yield from _output_notes(before, after)
+            yield from _output_notes(before, after, schemas)
         elif key == "annotations":
             yield from _annotation_notes(kind, before, after)
         elif key == "arguments" and kind == "prompt":
@@ -159,13 +158,13 @@ def _notes(kind: Kind, old: Entry, new: Entry) -> Iterator[Note]:
             yield _changed(key, before, after, breaks=key == "mimeType" and before is not None)
 
 
-def _output_notes(before: object, after: object) -> Iterator[Note]:
+def _output_notes(before: object, after: object, schemas: SchemaComparison) -> Iterator[Note]:
     if before is None:
         yield Note("new output schema", breaks=False)
     elif after is None:
         yield Note("output schema removed", breaks=True)
     else:
-        for note in schema_notes(before, after, "output"):
+        for note in schemas.notes(before, after, "output"):
             yield replace(note, text=f"result {note.text}")
 
 
@@ -222,7 +221,7 @@ def _task_support(execution: object) -> str:
 
 
 def _changed(what: str, before: object, after: object, *, breaks: bool = False) -> Note:
-    old, new = ("none" if value is None else shown(_json(value)) for value in (before, after))
+    old, new = ("none" if value is None else shown(as_json(value)) for value in (before, after))
     return Note(f"{shown(what)} {old} → {new}", breaks=breaks)
 
 
@@ -242,10 +241,6 @@ def _signature(kind: Kind, entry: Entry) -> str:
     more = [f"and {len(listed) - _ARGUMENTS_SHOWN} more"] if len(listed) > _ARGUMENTS_SHOWN else []
     marks = entry.get("annotations")
     given = marks if isinstance(marks, dict) else {}
-    hints = ", ".join(f"{name} {_json(given[name])}" for name in _PROMISES if isinstance(given.get(name), bool))
+    hints = ", ".join(f"{name} {as_json(given[name])}" for name in _PROMISES if isinstance(given.get(name), bool))
     told = f" [{hints}]" if hints else ""
     return f"({', '.join([*listed[:_ARGUMENTS_SHOWN], *more])}){told}"
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

@@ -13,6 +13,7 @@ design. Others belong to a script or to emoji, and are refused anywhere else:
 No two of them may follow each other, but for a variation selector and the ZWJ of an emoji.
 """
 
+import functools
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -102,4 +103,12 @@ def _is_right_to_left(text: str, at: int) -> bool:
     """Return whether the line around a place has a letter that is written from right to left."""
     before = text[max(0, at - _LINE) : at].rpartition("\n")[2]
     line = before + text[at : at + _LINE].partition("\n")[0]
-    return any(unicodedata.bidirectional(each) in ("R", "AL") and each not in _MARKS for each in line)
+    return _right_to_left().search(line) is not None
+
+
+@functools.cache
+def _right_to_left() -> re.Pattern[str]:
+    """Return a pattern of the letters that are written from right to left, which are in these blocks."""
+    blocks = (range(0x590, 0x900), range(0xFB1D, 0xFF00), range(0x10800, 0x11000), range(0x1E800, 0x1F000))
+    letters = [chr(code) for block in blocks for code in block if chr(code) not in _MARKS]
+    return re.compile(f"[{''.join(each for each in letters if unicodedata.bidirectional(each) in ('R', 'AL'))}]")

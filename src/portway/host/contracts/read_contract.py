@@ -4,12 +4,13 @@
 "tools": […], "resources": […], "resourceTemplates": […], "prompts": […]}, "legacy": {…}}
 """
 
-import json
+import asyncio
 from typing import Any, Literal
 
 import msgspec
 
 from portway.client import Client, ClientError
+from portway.host.contracts.contract_changes import as_json
 from portway.host.instances.readiness import READY_SECONDS, Approach, Endpoint, unless_it_ends, until_ready
 from portway.host.instances.runtime import Instance
 from portway.host.releases.release import Release
@@ -33,6 +34,10 @@ LISTS = {
 _ERAS: tuple[Literal["modern"], Literal["legacy"]] = ("modern", "legacy")
 
 
+class _Tools(msgspec.Struct):
+    tools: list[msgspec.Raw]
+
+
 async def read_contract(instance: Instance, release: Release, approach: Approach) -> bytes:
     """Return what it lists to an anonymous caller, once it is ready. Raises `NotReady`."""
     await until_ready(instance, release, approach)
@@ -42,7 +47,8 @@ async def read_contract(instance: Instance, release: Release, approach: Approach
 
 def tool_count(contract: bytes) -> int:
     """Return how many tools a contract lists."""
-    return max((len(era["tools"]) for era in json.loads(contract).values()), default=0)
+    eras = msgspec.json.decode(contract, type=dict[str, _Tools])
+    return max((len(era.tools) for era in eras.values()), default=0)
 
 
 async def _contract(endpoint: Endpoint) -> bytes:
@@ -56,7 +62,7 @@ async def _contract(endpoint: Endpoint) -> bytes:
                 return CLOSED
             if era == _ERAS[-1] and not contract:
                 raise
-    return json.dumps(contract, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    return (await asyncio.to_thread(as_json, contract)).encode()
 
 
 async def _shown(client: Client) -> dict[str, Any]:
@@ -103,7 +109,7 @@ class _Lists:
                 raise ClientError(f"the server's pages of {method} do not end: it sent one cursor twice")
             cursors.add(cursor)
             params = {"cursor": cursor}
-        if not all(isinstance(entry.get(key), str) and _depth(entry) <= DEEPEST for entry in found):
+        if not await asyncio.to_thread(_are_usable, found, key):
             raise ClientError(
                 f"an entry of {method} has no {key} or is nested more than {DEEPEST} deep: no client could use it"
             )
@@ -127,6 +133,10 @@ class _Lists:
             f"{method} is too long: the lists of a server may have {MOST_PAGES} pages, {MOST_ENTRIES} entries and "
             f"{MOST_BYTES // 2**20} MB in all"
         )
+
+
+def _are_usable(entries: list[dict[str, Any]], key: str) -> bool:
+    return all(isinstance(entry.get(key), str) and _depth(entry) <= DEEPEST for entry in entries)
 
 
 def _depth(value: object) -> int:

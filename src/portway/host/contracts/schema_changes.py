@@ -1,9 +1,10 @@
 """What has changed between two JSON Schemas, in words, and what of it breaks those who know the old one."""
 
+import time
 from collections.abc import Iterator
 from typing import Literal
 
-from portway.host.contracts.contract_changes import Note, shown
+from portway.host.contracts.contract_changes import Note, as_json, shown
 from portway.host.contracts.schema_inclusion import UNJUDGED, Inclusion, Path, Problem
 from portway.host.contracts.schema_tree import SchemaTree, Undecidable, canonical, named
 
@@ -12,35 +13,48 @@ View = Literal["input", "output"]
 
 _MOST_BYTES = 256 * 1024  # of one schema
 _STEPS = 20_000
+_SECONDS = 1.0  # for all schemas of a contract
 _ANNOTATIONS = frozenset(
     {"title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly", "$comment"}
 )
 _SHOWN_VALUES = 5
 
 
-def schema_notes(old: object, new: object, view: View) -> list[Note]:
-    """Return the changes between two schemas that differ."""
-    before, after = canonical(old), canonical(new)
-    if before == after:
-        return []
-    try:
-        if max(len(before), len(after)) > _MOST_BYTES:
-            raise Undecidable
-        lost, gained = _problems(old, new), _problems(new, old)
-    except Undecidable:
-        return [Note(f"{view} schema changed, in a way that cannot be judged", breaks=True)]
-    notes = [_note(path, keyword, lost, gained, view) for path, keyword in dict.fromkeys((*lost, *gained))]
-    found = [note for note in notes if note is not None]
-    found += [Note(text, breaks=False) for text in _annotations(old, new)]
-    return found or [Note(f"{view} schema written in another way", breaks=False)]
+class SchemaComparison:
+    """Compares the schemas of two contracts. What takes too long, one by one or all together, cannot be judged."""
 
+    def __init__(self, seconds: float = _SECONDS) -> None:
+        """`seconds` are of the processor, in the thread that calls this and `notes`."""
+        self._until = time.thread_time() + seconds
+        self._known: dict[tuple[str, str, View], list[Note]] = {}  # most schemas are the same in both eras
 
-def _problems(source: object, target: object) -> dict[tuple[Path, str], list[Problem]]:
-    """Return what `source` accepts and `target` may refuse, by path and keyword."""
-    found: dict[tuple[Path, str], list[Problem]] = {}
-    for problem in Inclusion(SchemaTree(source), SchemaTree(target), _STEPS).problems():
-        found.setdefault((problem.path, problem.keyword), []).append(problem)
-    return found
+    def notes(self, old: object, new: object, view: View) -> list[Note]:
+        """Return the changes between two schemas that differ."""
+        key = as_json(old), as_json(new), view
+        if key not in self._known:
+            try:
+                if time.thread_time() > self._until or max(len(key[0]), len(key[1])) > _MOST_BYTES:
+                    raise Undecidable
+                self._known[key] = self._compare(old, new, view)
+            except Undecidable:
+                self._known[key] = [Note(f"{view} schema changed, in a way that cannot be judged", breaks=True)]
+        return self._known[key]
+
+    def _compare(self, old: object, new: object, view: View) -> list[Note]:
+        if canonical(old) == canonical(new):
+            return []
+        lost, gained = self._problems(old, new), self._problems(new, old)
+        notes = [_note(path, keyword, lost, gained, view) for path, keyword in dict.fromkeys((*lost, *gained))]
+        found = [note for note in notes if note is not None]
+        found += [Note(text, breaks=False) for text in _annotations(old, new)]
+        return found or [Note(f"{view} schema written in another way", breaks=False)]
+
+    def _problems(self, source: object, target: object) -> dict[tuple[Path, str], list[Problem]]:
+        """Return what `source` accepts and `target` may refuse, by path and keyword."""
+        found: dict[tuple[Path, str], list[Problem]] = {}
+        for problem in Inclusion(SchemaTree(source), SchemaTree(target), _STEPS, self._until).problems():
+            found.setdefault((problem.path, problem.keyword), []).append(problem)
+        return found
 
 
 def _note(

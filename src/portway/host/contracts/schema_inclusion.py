@@ -5,6 +5,7 @@ refused. An object has only the members that the source names, unless `additiona
 the source speak of others, or a nested object names none at all.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -70,12 +71,13 @@ class Problem:
 
 
 class Inclusion:
-    """One comparison. `steps` bounds its work."""
+    """One comparison. It makes so many `steps` at most, and none later than `until`, by the thread's own clock."""
 
-    def __init__(self, source: SchemaTree, target: SchemaTree, steps: int) -> None:
+    def __init__(self, source: SchemaTree, target: SchemaTree, steps: int, until: float) -> None:
         self._source = source
         self._target = target
         self._steps = steps
+        self._until = until
         self._open: set[tuple[frozenset[int], frozenset[int]]] = set()
         self._kept: dict[bytes, Assertions] = {}
 
@@ -159,7 +161,7 @@ class Inclusion:
 
     def _spent(self, value: T) -> T:
         self._steps -= 1
-        if self._steps < 0:
+        if self._steps < 0 or time.thread_time() > self._until:
             raise Undecidable
         return value
 
