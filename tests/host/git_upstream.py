@@ -20,12 +20,14 @@ from tests.host.git_client import commit_all, git
 class Upstream:
     """A server whose repositories are the folders below `root`; `asked` has the paths of the requests so far.
 
-    What is asked for below /moved is elsewhere; below /private, it asks for a password.
+    No request is answered while `answers` is cleared. What is asked for below /moved is elsewhere; below /private, it
+    asks for a password.
     """
 
     root: Path
     url: str
     asked: list[str] = field(default_factory=list)
+    answers: threading.Event = field(default_factory=threading.Event)
 
     def commit(self, name: str, files: dict[str, str], message: str = "A change") -> str:
         """Write files into the repository `name`, which is made if needed, commit them and return the commit."""
@@ -44,6 +46,7 @@ class Upstream:
 def upstream(root: Path, tls: ssl.SSLContext | None = None) -> Iterator[Upstream]:
     """Serve the repositories below `root` while the block lasts, in clear text without `tls`."""
     serving = Upstream(root, "")
+    serving.answers.set()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -52,6 +55,7 @@ def upstream(root: Path, tls: ssl.SSLContext | None = None) -> Iterator[Upstream
         def do_POST(self) -> None:
             path, _, query = self.path.partition("?")
             serving.asked.append(path)
+            serving.answers.wait(30)
             if path.startswith(("/moved/", "/private/")):
                 self.send_response(301 if path.startswith("/moved/") else 401)
                 self.send_header("location", self.path.replace("/moved/", "/"))
@@ -95,5 +99,6 @@ def upstream(root: Path, tls: ssl.SSLContext | None = None) -> Iterator[Upstream
         try:
             yield serving
         finally:
+            serving.answers.set()
             server.shutdown()
             thread.join()

@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,24 +14,14 @@ from portway.host.git.remote_address import is_public, resolve
 from portway.host.git.remote_url import read_git_url, read_ref
 from portway.host.sources.named_source import is_folder
 from portway.host.sources.source import SourceError
+from tests.diagnosis.broken_proxy import authority
 from tests.host.git_client import git
 from tests.host.git_upstream import Upstream, upstream
 from tests.host.running_host import Host, host
 from tests.host.test_git_push import SERVER
+from tests.host.test_links import github_push, link
 
 START = ("--start", "python server.py")
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    with host(tmp_path_factory.mktemp("host") / "data", options=["--allow-private-sources"]) as running:
-        yield running
-
-
-@pytest.fixture
-def elsewhere(tmp_path: Path) -> Iterator[Upstream]:
-    with upstream(tmp_path / "elsewhere") as serving:
-        yield serving
 
 
 def app(version: str) -> dict[str, str]:
@@ -181,6 +170,29 @@ def test_an_inner_address_is_not_public(address: str) -> None:
 def test_an_address_of_the_internet_is_public() -> None:
     for address in ("8.8.8.8", "2606:4700::1111", "64:ff9b::808:808", "::ffff:8.8.8.8"):
         assert is_public(address)
+
+
+@pytest.mark.slow
+def test_a_git_server_with_an_authority_of_its_own_is_trusted_by_ssl_cert_file(
+    running: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = authority(tmp_path)
+    with upstream(tmp_path / "elsewhere", own.tls("127.0.0.1", -1, 100)) as elsewhere:
+        elsewhere.commit("acme/own", app("one"))
+        refused = running.portway("deploy", elsewhere.address("acme/own"))
+        assert (
+            "its certificate is not trusted here: if an authority of your own has signed it, start `portway up` with "
+            "SSL_CERT_FILE, a file with the certificate of that authority beside those of the others"
+        ) in refused.stderr
+        monkeypatch.setenv("SSL_CERT_FILE", str(own.certificate))
+        with host(tmp_path / "data", options=["--allow-private-sources"]) as trusting:
+            linked = link(trusting, elsewhere, "own")
+            linked.commit("two")
+            elsewhere.asked.clear()
+            body = github_push("acme/own")
+            assert linked.send(linked.github("own-1", body), body)[0] == 202
+            linked.becomes_live("two")
+            assert elsewhere.asked[0] == "/acme/own/.git/git-upload-pack", "the look trusts it, too"
 
 
 @pytest.mark.slow

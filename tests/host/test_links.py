@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from http.client import HTTPConnection
@@ -20,8 +19,8 @@ import pytest
 from portway.host.app_config import AppConfig, BuildFilter
 from portway.host.links.triggers import objection
 from tests.host.git_client import git
-from tests.host.git_upstream import Upstream, upstream
-from tests.host.running_host import Host, host
+from tests.host.git_upstream import Upstream
+from tests.host.running_host import Host
 from tests.host.test_git_push import SERVER
 from tests.support import eventually
 
@@ -32,18 +31,6 @@ services:
     runtime: python
     startCommand: python server.py
 """
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    with host(tmp_path_factory.mktemp("host") / "data", options=["--allow-private-sources"]) as running:
-        yield running
-
-
-@pytest.fixture
-def elsewhere(tmp_path: Path) -> Iterator[Upstream]:
-    with upstream(tmp_path / "elsewhere") as serving:
-        yield serving
 
 
 @dataclass
@@ -269,6 +256,22 @@ def test_a_deploy_hook_deploys_and_a_wrong_key_is_refused(running: Host, elsewhe
     assert running.portway("unlink", "byhook").returncode == 0
     assert linked.send({}, b"", hook)[0] == 401
     assert running.portway("unlink", "byhook").returncode == 1
+
+
+def test_an_app_that_is_destroyed_while_its_repository_is_looked_at_does_not_come_back(
+    running: Host, elsewhere: Upstream
+) -> None:
+    linked = link(running, elsewhere, "gone")
+    linked.commit("two")
+    elsewhere.asked.clear()
+    elsewhere.answers.clear()
+    assert linked.send({}, b"", linked.made["deploy_hook"])[0] == 200
+    eventually(lambda: elsewhere.asked)
+    assert running.portway("destroy", "gone", "--yes").returncode == 0
+    assert linked.send({}, b"", linked.made["deploy_hook"])[0] == 401
+    elsewhere.answers.set()
+    link(running, elsewhere, "after")
+    assert "gone" not in running.portway("ps").stdout
 
 
 def test_a_look_at_a_branch_with_nothing_new_is_one_request(running: Host, elsewhere: Upstream) -> None:

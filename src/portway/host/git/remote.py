@@ -28,6 +28,13 @@ _REASON_BYTES = 200
 _SAID = re.compile(
     r"^(?:fatal|error|ERROR|remote|ssh): (.+)$|^(.*(?:denied|verification failed|refused).*)$", re.MULTILINE
 )
+# The variable by which git learns of authorities, and the host's own that says which.
+_AUTHORITIES = (
+    ("GIT_SSL_CAINFO", "GIT_SSL_CAINFO"),
+    ("GIT_SSL_CAINFO", "SSL_CERT_FILE"),
+    ("GIT_SSL_CAPATH", "SSL_CERT_DIR"),
+)
+_UNTRUSTED = re.compile("certificate verification failed|SSL certificate problem")
 _MOVED = re.compile(r"returned error: 30[12378]")
 
 
@@ -107,7 +114,9 @@ class Remote:
         else:
             arguments += ["--symref", "--", str(self.url), "HEAD"]
             arguments += [_HEADS + wanted, f"{_TAGS}{wanted}*"] if wanted else []
-        environment = git_environment(place) | {
+        authorities = ({name: os.environ[ours]} for name, ours in _AUTHORITIES if os.environ.get(ours))
+        environment = git_environment(place) | next(authorities, {})
+        environment |= {
             "GIT_ALLOW_PROTOCOL": "http:https:ssh" if self.private else "https:ssh",
             "GIT_SSH_VARIANT": "ssh",
             "PORTWAY_BUILD": str(place),  # by which a later control finds it, and ends it
@@ -231,6 +240,11 @@ def _reason(said: str) -> str:
     """Return the line by which git says why, made fit for a sentence."""
     if _MOVED.search(said):
         return "it has another address now: give that one, often the same with .git at its end"
+    if _UNTRUSTED.search(said):
+        return (
+            "its certificate is not trusted here: if an authority of your own has signed it, start `portway up` with "
+            "SSL_CERT_FILE, a file with the certificate of that authority beside those of the others"
+        )
     if "could not read Username" in said:
         return "it asks who you are: `portway link APP GIT-URL --key FILE` fetches a private one by ssh"
     if "Host key verification failed" in said:
