@@ -33,6 +33,7 @@ VERBS = dict(verbs(cli))
 OPTIONS = ["--trust-all-apps", "--allow-private-sources"]
 # How each verb is run on a host that has the app `weather` with two releases: its arguments, in an order that works.
 SERVE = {"run", "up"}  # they print JSON when they serve, and go on
+AFAR = {"login", "logout"}  # of a laptop: tests/cli/test_login.py
 RUNS = {
     "init": ["FOLDER/made", "--template", "portway"],
     "check": [str(WEATHER.parent)],
@@ -64,6 +65,7 @@ RUNS = {
     "backup": ["FOLDER/host.backup", "--key-to", "FOLDER/host.key"],
     "restore": ["FOLDER/host.backup", "--key-from", "FOLDER/host.key", "--data", "FOLDER/restored"],
     "destroy": ["weather", "--yes"],
+    "hosts": [],
 }
 
 
@@ -87,7 +89,7 @@ def elsewhere(tmp_path: Path) -> Iterator[Upstream]:
 @pytest.mark.slow
 def test_every_verb_prints_only_json_when_it_is_asked_to(running: Host, elsewhere: Upstream, tmp_path: Path) -> None:
     elsewhere.commit("linked", {"server.py": WEATHER.read_text()})
-    assert {*RUNS} | SERVE == {*VERBS}, "say above how a new verb is run"
+    assert {*RUNS} | SERVE | AFAR == {*VERBS}, "say above how a new verb is run"
     address = elsewhere.address("linked")
     for verb, arguments in RUNS.items():
         given = [argument.replace("FOLDER", str(tmp_path)).replace("UPSTREAM", address) for argument in arguments]

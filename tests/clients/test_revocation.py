@@ -35,11 +35,11 @@ def running(tmp_path: Path) -> Iterator[Host]:
 @pytest.mark.parametrize("how", ["revoke", "rotate", "destroy"])
 def test_the_calls_of_a_token_that_ends_end_with_the_reason(running: Host, mode: str, how: str) -> None:
     made = json.loads(running.portway("token", "create", "deployed", "ada", "-o", "json").stdout)
-    data, named = running.ready["data"], {"app": "deployed", "name": "ada"}
+    named = {"app": "deployed", "name": "ada"}
 
     def end() -> None:
         if how == "rotate":
-            ask_control(data, "create_token", named | {"rotate": True, "scopes": []}, NewToken)
+            ask_control(running.here, "create_token", named | {"rotate": True, "scopes": []}, NewToken)
         else:
             command = ("destroy", "deployed", "--yes") if how == "destroy" else ("token", "revoke", *named.values())
             assert running.portway(*command).returncode == 0

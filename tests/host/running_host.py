@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from portway.cli.chosen_host import LocalHost
 from portway.cli.control_client import ask_control
 from portway.client import Client
 from portway.host import routing_table
@@ -54,6 +55,11 @@ class Host:
     def paths(self) -> Paths:
         return locate(self.ready["data"])
 
+    @property
+    def here(self) -> LocalHost:
+        """The host, as verbs on its own machine choose it."""
+        return LocalHost(self.ready["data"])
+
     def portway(self, *arguments: str | Path, stdin: str = "", timeout: float = 50) -> subprocess.CompletedProcess[str]:
         """Run one `portway` command to its end."""
         return subprocess.run(
@@ -69,10 +75,10 @@ class Host:
     def deploy(self, folder: Path, name: str, **changes: object) -> Deployment:
         """Deploy as `portway deploy` does, without starting a process."""
         arguments = {"source": str(folder), "name": name} | changes
-        return ask_control(self.ready["data"], "deploy", arguments, Deployments).apps[0]
+        return ask_control(self.here, "deploy", arguments, Deployments).apps[0]
 
     def status(self, app: str) -> AppStatus:
-        found = ask_control(self.ready["data"], "list_apps", {}, AppList)
+        found = ask_control(self.here, "list_apps", {}, AppList)
         return next(status for status in found.apps if status.app == app)
 
     def call(self, app: str, tool: str, token: str, **arguments: object) -> Any:

@@ -266,7 +266,7 @@ def test_a_rotated_key_that_is_kept_elsewhere_opens_the_variables(tmp_path: Path
         assert portway(running, "env", "rekey").exit_code == 0
         assert key.read_text() == OLD_KEY
         with pytest.raises(ClickException, match="give the name of an app, or --group"):
-            ask_control(running.ready["data"], "list_variables", {}, VariableList)
+            ask_control(running.here, "list_variables", {}, VariableList)
 
 
 def test_a_key_file_that_cannot_be_used_is_refused_in_a_sentence(

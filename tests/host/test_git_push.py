@@ -80,7 +80,7 @@ def token(running: Host) -> str:
 
 def add_user(running: Host, name: str, role: str, *apps: str) -> str:
     arguments = {"name": name, "role": role, "apps": list(apps)}
-    return ask_control(running.ready["data"], "add_user", arguments, NewUser).token
+    return ask_control(running.here, "add_user", arguments, NewUser).token
 
 
 def address(running: Host, app: str, token: str) -> str:
@@ -116,7 +116,7 @@ def head(running: Host, app: str, token: str) -> str:
 
 
 def statuses(running: Host, app: str) -> list[str]:
-    found = ask_control(running.ready["data"], "list_releases", {"app": app}, ReleaseList)
+    found = ask_control(running.here, "list_releases", {"app": app}, ReleaseList)
     return [each.status for each in found.releases]
 
 
@@ -170,7 +170,7 @@ def test_a_push_makes_an_app_and_the_next_one_is_its_next_release(running: Host,
     assert "token" not in told(done)
     assert seen(running, "first", shown[1]) == {"version": "two", "commit": second}
     assert head(running, "first", token) == second
-    history = ask_control(running.ready["data"], "list_releases", {"app": "first"}, ReleaseList).releases
+    history = ask_control(running.here, "list_releases", {"app": "first"}, ReleaseList).releases
     assert [(each.cause, each.asked_by, each.commit) for each in history] == [
         ("push", "dora", second),
         ("push", "dora", commit),
@@ -310,7 +310,7 @@ def shared(running: Host, token: str, tmp_path_factory: pytest.TempPathFactory) 
         ([":main"], "the branch main is not deleted: `portway destroy` removes the app"),
         (
             ["-o", "quick", "HEAD:main"],
-            "there is no push option 'quick': give -o force, -o accept=ID or -o",
+            "there is no push option 'quick': the options are force, skip, deploy, access",
         ),
         (
             ["--force", "HEAD~2:main"],
@@ -402,6 +402,9 @@ def test_a_change_of_the_contract_is_accepted_by_a_push_option(running: Host, to
     assert option, stopped.stderr
     assert push(folder, remote, *option[1].split(), "HEAD:main").returncode == 0
     assert head(running, "contract", token) == commit
+    commit_all(folder)
+    assert push(folder, remote, "-o", "access=public", "-o", "accept=none", "HEAD:main").returncode == 0
+    assert seen(running, "contract", "")["version"] == "one", "who may call is an option, too"
 
 
 def test_each_role_does_what_it_may_and_is_told_what_it_may_not(

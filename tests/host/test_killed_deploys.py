@@ -87,7 +87,7 @@ def kill_at(running: Host, step: str, victim: str, *words: str | Path) -> Killed
 
 def releases(running: Host) -> list[ReleaseInfo]:
     with contextlib.suppress(HostUnreachable):  # control may be on its way back
-        return ask_control(running.ready["data"], "list_releases", {"app": "killed"}, ReleaseList).releases
+        return ask_control(running.here, "list_releases", {"app": "killed"}, ReleaseList).releases
     return []
 
 

@@ -109,7 +109,7 @@ def test_a_host_with_the_database_of_an_earlier_one_serves_its_apps_and_goes_bac
         if not "0002" <= dump.stem <= "0004":  # until then, who may call was said of an app, not of a release
             with pytest.raises(ClientError):
                 running.call("greeter", "greet", "")
-        releases = ask_control(running.ready["data"], "list_releases", {"app": "greeter"}, ReleaseList).releases
+        releases = ask_control(running.here, "list_releases", {"app": "greeter"}, ReleaseList).releases
         assert [(each.status, each.cause) for each in releases][:1] == [("live", "rollback")]
-        tokens = ask_control(running.ready["data"], "list_tokens", {"app": "greeter"}, TokenList).tokens
+        tokens = ask_control(running.here, "list_tokens", {"app": "greeter"}, TokenList).tokens
         assert [token.name for token in tokens] == ["ci", "default"]

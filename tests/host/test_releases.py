@@ -59,7 +59,7 @@ def portway(running: Host, *words: str | Path) -> Result:
 
 
 def releases(running: Host, app: str) -> list[ReleaseInfo]:
-    return ask_control(running.ready["data"], "list_releases", {"app": app}, ReleaseList).releases
+    return ask_control(running.here, "list_releases", {"app": app}, ReleaseList).releases
 
 
 def history(running: Host, app: str) -> list[tuple[int, str, str, str]]:

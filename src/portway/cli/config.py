@@ -2,15 +2,16 @@
 
 import click
 
+from portway.cli.chosen_host import Host, host_options
 from portway.cli.control_client import ask_control
-from portway.cli.options import data_option, output_option, print_json
+from portway.cli.options import output_option, print_json
 
 
 @click.command()
 @click.argument("app")
-@data_option
+@host_options
 @output_option
-def command(app: str, data: str | None, output: str) -> None:
+def command(app: str, host: Host, output: str) -> None:
     """Print what APP is, with the names of a render.yaml, into which the text can be pasted.
 
     Values that `portway env` keeps are not shown.
@@ -18,7 +19,7 @@ def command(app: str, data: str | None, output: str) -> None:
     from portway.host.blueprint.document import as_yaml
     from portway.host.management.management_types import AppService
 
-    found = ask_control(data, "config", {"app": app}, AppService)
+    found = ask_control(host, "config", {"app": app}, AppService)
     if output == "json":
         print_json(found.service)
     else:

@@ -1,19 +1,24 @@
-"""The command line as a client of control: one call to the running host, with its errors as one line."""
+"""The command line as a client of control: one call to a running host, with its errors as one line.
+
+A host of this machine is asked over its socket, one elsewhere over its public address, with the token of a user.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import socket
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from portway.host.paths import PathError, Paths, locate
+from portway.cli.chosen_host import LOG_IN, Host, LocalHost, RemoteHost, answers
+
+if TYPE_CHECKING:
+    from portway.client import CallResult, Client, ClientError
+    from portway.host.paths import Paths
 
 T = TypeVar("T")
+MANAGEMENT_PATH = "/_portway/mcp"
 _START_SECONDS, _RESTART_SECONDS = 2.0, 10.0
 _ANSWER_SECONDS = 4.0  # for control to show that it runs, before the actual request
 _PROBE_SECONDS, _PROBES = 10.0, 2  # while it is at work
@@ -24,7 +29,7 @@ class HostUnreachable(click.ClickException):
 
 
 def ask_control(
-    data: str | None,
+    host: Host,
     tool: str,
     arguments: Mapping[str, object],
     kind: type[T],
@@ -40,46 +45,58 @@ def ask_control(
 
     import msgspec
 
-    from portway.client import CallResult, Client, ClientError, Progress
-    from portway.host.health_probe import is_alive
+    from portway.client import Client, ClientError, Progress
     from portway.protocol.errors import RpcError
-
-    try:
-        paths = locate(data)
-    except PathError as error:
-        raise click.ClickException(str(error)) from None
-    if not _listens(paths):
-        raise HostUnreachable(f"no host is running on {paths.data}: start one with `portway up`, or name its --data")
 
     def progress(done: Progress) -> None:
         if on_step is not None and done.message:
             on_step(done.message)
 
+    if isinstance(host, LocalHost):
+        address, token = f"unix:{_listening(host.paths()).control_socket}", None
+        name = f"the host on {host.paths().data}"
+    else:
+        address, token, name = host.url, host.token, str(host)
+    target = address if token is None else address + MANAGEMENT_PATH
+    client = Client(target, era="modern", token=token, timeout=seconds)
+
     async def call() -> CallResult:
-        address = f"unix:{paths.control_socket}"
-        async with asyncio.timeout(_ANSWER_SECONDS):
-            await is_alive(address)
-        async with Client(address, era="modern", timeout=seconds) as client:
+        if token is None:
+            await _require_answer(address)
+        async with client:
             call = client.call_tool(tool, arguments, on_progress=progress if on_step else None)
             return await _unless_it_hangs(address, call)
 
     try:
         result = asyncio.run(call())
     except TimeoutError:
-        raise HostUnreachable(
-            f"the host on {paths.data} does not answer: try again in half a minute, or look at `portway up`"
-        ) from None
+        raise HostUnreachable(f"{name} does not answer: try again in half a minute, or look at `portway up`") from None
     except ClientError as error:
-        raise HostUnreachable(f"the host on {paths.data} did not answer ({error}): is it still up?") from None
+        if isinstance(host, RemoteHost):
+            raise _refused(host, error) from None
+        raise HostUnreachable(f"{name} did not answer ({error}): is it still up?") from None
     except RpcError as error:
-        raise click.ClickException(error.message) from None
+        raise click.ClickException(error.message + _skew(client)) from None
     if result.is_error:
         raise click.ClickException(result.text)
-    return msgspec.convert(result.structured, kind) if kind is not type(None) else None
+    try:
+        return msgspec.convert(result.structured, kind) if kind is not type(None) else None
+    except msgspec.ValidationError:
+        raise click.ClickException(f"the answer of {name} cannot be read{_skew(client)}") from None
+
+
+async def _require_answer(address: str) -> None:
+    """Raise `TimeoutError` unless control shows soon that it runs."""
+    import asyncio
+
+    from portway.host.health_probe import is_alive
+
+    async with asyncio.timeout(_ANSWER_SECONDS):
+        await is_alive(address)
 
 
 async def _unless_it_hangs(address: str, call: Coroutine[Any, Any, T]) -> T:
-    """Return the result of `call`. Raises `TimeoutError` when control stops answering probes."""
+    """Return the result of `call`. Raises `TimeoutError` when the host stops answering probes."""
     import asyncio
 
     from portway.host.health_probe import until_silent
@@ -96,19 +113,60 @@ async def _unless_it_hangs(address: str, call: Coroutine[Any, Any, T]) -> T:
         silence.cancel()
 
 
-def _listens(paths: Paths) -> bool:
-    """Return whether control can be asked. It gets time to start, and more when the gate shows that a host runs."""
+def _listening(paths: Paths) -> Paths:
+    """Return the paths of a host that can be asked. It gets time to start, more when the gate shows that it runs.
+
+    Raises `HostUnreachable`.
+    """
     began = time.monotonic()
-    while not _answers(paths.control_socket):
+    while not answers(paths.control_socket):
         waited = time.monotonic() - began
-        if waited > _START_SECONDS and (waited > _RESTART_SECONDS or not _answers(paths.gate_socket)):
-            return False
+        if waited > _START_SECONDS and (waited > _RESTART_SECONDS or not answers(paths.gate_socket)):
+            raise HostUnreachable(
+                f"no host is running on {paths.data}: start one with `portway up`, name its --data, or {LOG_IN}"
+            )
         time.sleep(0.05)
-    return True
+    return paths
 
 
-def _answers(path: Path) -> bool:
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
-        probe.connect(str(path))
-        return True
-    return False
+def _refused(host: RemoteHost, error: ClientError) -> click.ClickException:
+    """Return what to say when a host elsewhere cannot be reached, or does not let this user in."""
+    if error.status == 401:
+        return click.ClickException(
+            f"{host} does not know the token: it is mistyped, or was revoked; `portway login {host.url}` takes another"
+        )
+    if error.status in (404, 405):
+        return click.ClickException(
+            f"there is no Portway host at {host.url}, or an old one, which is managed on its own machine only: "
+            "correct the address, or upgrade it"
+        )
+    return unreachable(host, error.__cause__ or error)
+
+
+def unreachable(host: RemoteHost, error: BaseException) -> HostUnreachable:
+    """Return what to say of a host elsewhere after an `UpstreamError`, or another reason why it gave no answer."""
+    import ssl
+
+    from portway.http.http_client import ConnectFailed
+
+    reason = error.__cause__
+    if isinstance(reason, ssl.SSLCertVerificationError):
+        return HostUnreachable(
+            f"the certificate of {host.url} is not trusted ({reason.verify_message}): correct the address, or name the "
+            "file of its authority in SSL_CERT_FILE"
+        )
+    if isinstance(reason, ssl.SSLError):
+        return HostUnreachable(f"{host.url} does not speak TLS ({reason.reason}): is it http://, or another port?")
+    if isinstance(error, ConnectFailed):
+        return HostUnreachable(f"{host} is not reached ({error}): correct the address, or look at your network")
+    return HostUnreachable(f"{host} did not answer ({error}): try again in a moment")
+
+
+def _skew(client: Client) -> str:
+    """Say so when the host is of another version than this command line, which may be why it does not understand."""
+    import importlib.metadata
+
+    mine, theirs = importlib.metadata.version("portway"), client.server.version
+    if not theirs or theirs == mine:
+        return ""
+    return f"; the host has Portway {theirs}, and this is {mine}: install the same version here"

@@ -1,13 +1,21 @@
 """`portway deploy`: make a source the live release of an app."""
 
+from __future__ import annotations
+
 import os
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from portway.cli.chosen_host import Host, RemoteHost, host_options
 from portway.cli.control_client import ask_control
 from portway.cli.deployment import SupersededError, print_deployment, print_step
-from portway.cli.options import data_option, output_option, print_json
+from portway.cli.options import output_option, print_json
 from portway.cli.variable_arguments import read_values
+
+if TYPE_CHECKING:
+    from portway.host.management.management_types import Deployments
 
 _SECONDS = 1800.0
 
@@ -100,7 +108,7 @@ def _origins(_context: click.Context, _option: click.Parameter, values: tuple[st
     "--accept", metavar="ID", multiple=True, help="A change of the contract that does not stop the deploy; repeatable."
 )
 @click.option("--skip", is_flag=True, help="Leave out what of its render.yaml is not hosted here.")
-@data_option
+@host_options
 @output_option
 def command(
     source: str,
@@ -112,7 +120,7 @@ def command(
     allowed: tuple[str, ...],
     skip: bool,
     accept: tuple[str, ...],
-    data: str | None,
+    host: Host,
     output: str,
     **given: object,
 ) -> None:
@@ -127,6 +135,7 @@ def command(
     code 3.
     """
     from portway.host.management.management_types import Deployments
+    from portway.host.sources.named_source import is_folder
 
     if public is not None:
         if access is not None:
@@ -143,7 +152,10 @@ def command(
         "skip": skip,
         "accept": list(accept),
     }
-    done = ask_control(data, "deploy", arguments, Deployments, on_step=print_step, seconds=_SECONDS)
+    if isinstance(host, RemoteHost) and is_folder(source):
+        done = _push(host, Path(source), arguments)
+    else:
+        done = ask_control(host, "deploy", arguments, Deployments, on_step=print_step, seconds=_SECONDS)
     if done.superseded:
         raise SupersededError(done.superseded)
     if output == "json":
@@ -151,3 +163,37 @@ def command(
         return
     for app in done.apps:
         print_deployment(app)
+
+
+def _push(host: RemoteHost, folder: Path, arguments: dict[str, object]) -> Deployments:
+    """Deploy a folder to a host elsewhere: its variables go first, then its files as a push."""
+    from portway.cli.folder_push import push_folder
+    from portway.host.git.push_options import write_options
+    from portway.host.management.management_types import Deployments, VariableChange
+
+    apps = _apps(folder, arguments)
+    if variables := arguments["variables"]:
+        if len(apps) > 1:
+            raise click.ClickException("--env is for one app, and the blueprint has several: use `portway env set`")
+        change = {"app": apps[0], "variables": variables, "restart": False}
+        ask_control(host, "set_variables", change, VariableChange)
+    outcome = push_folder(folder, apps[0], host, write_options(arguments | {"deploy": True}))
+    if outcome.error:
+        raise click.ClickException(outcome.error)
+    return Deployments(outcome.apps, outcome.superseded)
+
+
+def _apps(folder: Path, arguments: dict[str, object]) -> list[str]:
+    """Return the names of the apps in a folder. Raises `ClickException`."""
+    from portway.host.blueprint.blueprint import read_blueprint
+    from portway.host.blueprint.problems import BlueprintError
+    from portway.host.sources.source import SourceError, app_name
+
+    name = arguments["name"]
+    try:
+        if isinstance(name, str):
+            return [app_name("", name)]
+        blueprint = read_blueprint(folder, skip=bool(arguments["skip"]))
+        return list(blueprint.apps) if blueprint else [app_name(folder.name, None)]
+    except (BlueprintError, SourceError, OSError) as error:
+        raise click.ClickException(str(error)) from None

@@ -4,8 +4,9 @@ import sys
 
 import click
 
+from portway.cli.chosen_host import Host, host_options, place_of
 from portway.cli.control_client import ask_control
-from portway.cli.options import data_option, output_option, print_json
+from portway.cli.options import output_option, print_json
 
 _SECONDS = 120.0  # its calls may end first, then its instance
 
@@ -13,34 +14,31 @@ _SECONDS = 120.0  # its calls may end first, then its instance
 @click.command()
 @click.argument("app")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@data_option
+@host_options
 @output_option
-def command(app: str, yes: bool, data: str | None, output: str) -> None:
+def command(app: str, yes: bool, host: Host, output: str) -> None:
     """Stop APP and delete its releases, logs, tokens and stored data. This cannot be undone."""
-    if not yes and _typed_name(app, _stored(app, data)) != app:
+    if not yes and _typed_name(app, host) != app:
         raise click.ClickException(f"that is not {app}: nothing was deleted")
-    ask_control(data, "destroy", {"app": app}, type(None), seconds=_SECONDS)
+    ask_control(host, "destroy", {"app": app}, type(None), seconds=_SECONDS)
     if output == "json":
         print_json({"app": app, "destroyed": True})
     else:
-        click.echo(f"destroyed {app}", err=True)
+        click.echo(f"destroyed {app}{place_of(host)}", err=True)
 
 
-def _stored(app: str, data: str | None) -> str:
+def _stored(app: str, host: Host) -> str:
     from portway.host.management.management_types import AppList
 
-    found = ask_control(data, "list_apps", {}, AppList).apps
+    found = ask_control(host, "list_apps", {}, AppList).apps
     stored = next((status.stored for status in found if status.app == app), None)
     return "" if stored is None else f" and {stored / 2**20:.1f} MB of stored data"
 
 
-def _typed_name(app: str, stored: str) -> str:
+def _typed_name(app: str, host: Host) -> str:
+    what = f"{app}{place_of(host)} with its releases, logs and tokens{_stored(app, host)}"
     try:
-        return str(
-            click.prompt(
-                f"This deletes {app} with its releases, logs and tokens{stored}. Type its name to go on", err=True
-            )
-        )
+        return str(click.prompt(f"This deletes {what}. Type its name to go on", err=True))
     except click.Abort:
         if sys.stdin is not None and sys.stdin.isatty():
             raise

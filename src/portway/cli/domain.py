@@ -2,8 +2,9 @@
 
 import click
 
+from portway.cli.chosen_host import Host, host_options, place_of
 from portway.cli.control_client import ask_control
-from portway.cli.options import data_option, output_option, print_json
+from portway.cli.options import output_option, print_json
 from portway.cli.table import print_table
 
 
@@ -15,13 +16,13 @@ def command() -> None:
 @command.command()
 @click.argument("app")
 @click.argument("name")
-@data_option
+@host_options
 @output_option
-def add(app: str, name: str, data: str | None, output: str) -> None:
+def add(app: str, name: str, host: Host, output: str) -> None:
     """Serve APP at the domain NAME too, from now on, and print what the DNS must say of it."""
     from portway.host.management.management_types import NewDomain
 
-    made = ask_control(data, "add_domain", {"app": app, "name": name}, NewDomain)
+    made = ask_control(host, "add_domain", {"app": app, "name": name}, NewDomain)
     if output == "json":
         print_json(made)
         return
@@ -36,13 +37,13 @@ def add(app: str, name: str, data: str | None, output: str) -> None:
 
 @command.command("list")
 @click.argument("app")
-@data_option
+@host_options
 @output_option
-def list_(app: str, data: str | None, output: str) -> None:
+def list_(app: str, host: Host, output: str) -> None:
     """List APP's domain names, who gave them, and where each leads."""
     from portway.host.management.management_types import DomainList
 
-    found = ask_control(data, "list_domains", {"app": app}, DomainList)
+    found = ask_control(host, "list_domains", {"app": app}, DomainList)
     if output == "json":
         print_json(found)
         return
@@ -53,12 +54,12 @@ def list_(app: str, data: str | None, output: str) -> None:
 @command.command()
 @click.argument("app")
 @click.argument("name")
-@data_option
+@host_options
 @output_option
-def remove(app: str, name: str, data: str | None, output: str) -> None:
+def remove(app: str, name: str, host: Host, output: str) -> None:
     """Serve APP at the domain NAME no more."""
-    ask_control(data, "remove_domain", {"app": app, "name": name}, type(None))
+    ask_control(host, "remove_domain", {"app": app, "name": name}, type(None))
     if output == "json":
         print_json({"app": app, "name": name, "removed": True})
     else:
-        click.echo(f"removed {name} from {app}", err=True)
+        click.echo(f"removed {name} from {app}{place_of(host)}", err=True)

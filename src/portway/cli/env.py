@@ -5,9 +5,10 @@ from pathlib import Path
 
 import click
 
+from portway.cli.chosen_host import Host, host_options
 from portway.cli.control_client import ask_control
 from portway.cli.deployment import print_step
-from portway.cli.options import data_option, output_option, print_json
+from portway.cli.options import output_option, print_json
 from portway.cli.variable_arguments import read_values
 
 _SECONDS = 1800.0
@@ -26,9 +27,9 @@ def command() -> None:
 @click.argument("words", metavar="[APP] KEY=VALUE…", nargs=-1)
 @_group_option
 @_restart_option
-@data_option
+@host_options
 @output_option
-def set_(words: tuple[str, ...], group: str | None, restart: bool, data: str | None, output: str) -> None:
+def set_(words: tuple[str, ...], group: str | None, restart: bool, host: Host, output: str) -> None:
     """Set variables of APP, and restart it with them as a new release.
 
     APP may be one that is not deployed yet. KEY=- or KEY alone asks for the value, or reads it from stdin, so that it
@@ -39,28 +40,28 @@ def set_(words: tuple[str, ...], group: str | None, restart: bool, data: str | N
         raise click.UsageError(
             f"give an app or --group, not both; if {pairs[0]} is a variable whose value is asked for, give {pairs[0]}=-"
         )
-    _change(data, output, "set_variables", target, {"variables": read_values(pairs), "restart": restart})
+    _change(host, output, "set_variables", target, {"variables": read_values(pairs), "restart": restart})
 
 
 @command.command()
 @click.argument("words", metavar="[APP] KEY…", nargs=-1)
 @_group_option
 @_restart_option
-@data_option
+@host_options
 @output_option
-def unset(words: tuple[str, ...], group: str | None, restart: bool, data: str | None, output: str) -> None:
+def unset(words: tuple[str, ...], group: str | None, restart: bool, host: Host, output: str) -> None:
     """Remove variables of APP, and restart it without them as a new release."""
     target, names = _target(words, group, "KEY")
-    _change(data, output, "unset_variables", target, {"names": names, "restart": restart})
+    _change(host, output, "unset_variables", target, {"names": names, "restart": restart})
 
 
 @command.command("import")
 @click.argument("words", metavar="[APP] FILE", nargs=-1)
 @_group_option
 @_restart_option
-@data_option
+@host_options
 @output_option
-def import_(words: tuple[str, ...], group: str | None, restart: bool, data: str | None, output: str) -> None:
+def import_(words: tuple[str, ...], group: str | None, restart: bool, host: Host, output: str) -> None:
     """Set the variables in FILE, in the .env format, as variables of APP. FILE may be - for stdin."""
     target, files = _target(words, group, "FILE")
     if len(files) > 1:
@@ -70,20 +71,20 @@ def import_(words: tuple[str, ...], group: str | None, restart: bool, data: str 
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8"
         raise click.ClickException(f"{files[0]} cannot be read: {reason}") from None
-    _change(data, output, "import_variables", target, {"text": text, "restart": restart})
+    _change(host, output, "import_variables", target, {"text": text, "restart": restart})
 
 
 @command.command("list")
 @click.argument("app", required=False)
 @_group_option
-@data_option
+@host_options
 @output_option
-def list_(app: str | None, group: str | None, data: str | None, output: str) -> None:
+def list_(app: str | None, group: str | None, host: Host, output: str) -> None:
     """List APP's variables by name, and where each comes from. Values are not shown."""
     from portway.host.management.management_types import VariableList
 
     target, _ = _target((app,) if app else (), group)
-    found = ask_control(data, "list_variables", target, VariableList)
+    found = ask_control(host, "list_variables", target, VariableList)
     if output == "json":
         print_json(found)
         return
@@ -93,13 +94,13 @@ def list_(app: str | None, group: str | None, data: str | None, output: str) -> 
 
 
 @command.command()
-@data_option
+@host_options
 @output_option
-def rekey(data: str | None, output: str) -> None:
+def rekey(host: Host, output: str) -> None:
     """Replace the key that encrypts variables."""
     from portway.host.management.management_types import Rekeyed
 
-    done = ask_control(data, "rekey", {}, Rekeyed)
+    done = ask_control(host, "rekey", {}, Rekeyed)
     if output == "json":
         print_json(done)
         return
@@ -124,10 +125,10 @@ def _target(words: tuple[str, ...], group: str | None, needed: str = "") -> tupl
     return target, rest
 
 
-def _change(data: str | None, output: str, tool: str, target: dict[str, object], arguments: dict[str, object]) -> None:
+def _change(host: Host, output: str, tool: str, target: dict[str, object], arguments: dict[str, object]) -> None:
     from portway.host.management.management_types import VariableChange
 
-    done = ask_control(data, tool, target | arguments, VariableChange, on_step=print_step, seconds=_SECONDS)
+    done = ask_control(host, tool, target | arguments, VariableChange, on_step=print_step, seconds=_SECONDS)
     if output == "json":
         print_json(done)
     for restart in done.restarts:

@@ -4,9 +4,10 @@ from typing import BinaryIO
 
 import click
 
+from portway.cli.chosen_host import Host, host_options
 from portway.cli.control_client import ask_control
 from portway.cli.deployment import print_deployment, print_step
-from portway.cli.options import data_option, output_option, print_json
+from portway.cli.options import output_option, print_json
 
 _SECONDS = 1800.0
 _LARGEST_KEY = 32_768
@@ -18,10 +19,10 @@ _LARGEST_KEY = 32_768
 @click.option("--branch", default="", help="Default: the repository's own.")
 @click.option("--root", "root_dir", metavar="DIR", default="", help="The folder of the repository that holds the app.")
 @click.option("--key", type=click.File("rb"), help="The private key by which ssh is let in: a deploy key.")
-@data_option
+@host_options
 @output_option
 def command(
-    app: str, repository: str, branch: str, root_dir: str, key: BinaryIO | None, data: str | None, output: str
+    app: str, repository: str, branch: str, root_dir: str, key: BinaryIO | None, host: Host, output: str
 ) -> None:
     """Deploy a branch of GIT-URL as APP, and from now on each new commit of it.
 
@@ -32,7 +33,7 @@ def command(
 
     content = key.read(_LARGEST_KEY).decode("ascii", "replace") if key else ""
     arguments = {"app": app, "repository": repository, "branch": branch, "root_dir": root_dir, "key": content}
-    made = ask_control(data, "link", arguments, NewLink, on_step=print_step, seconds=_SECONDS)
+    made = ask_control(host, "link", arguments, NewLink, on_step=print_step, seconds=_SECONDS)
     if output == "json":
         print_json(made)
         return

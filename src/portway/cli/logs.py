@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from portway.cli.chosen_host import Host, host_options
 from portway.cli.control_client import HostUnreachable, ask_control
-from portway.cli.options import data_option, output_option, print_json
+from portway.cli.options import output_option, print_json
 from portway.cli.terminal_text import coloured_line, plain_line
 
 if TYPE_CHECKING:
@@ -59,9 +60,9 @@ def _moment(_context: click.Context, _option: click.Parameter, value: str | None
 @click.option("--instance", default="", metavar="ID", help="Only lines of one instance.")
 @click.option("--tool", default="", metavar="NAME", help="Only calls of one tool.")
 @click.option("--failed", is_flag=True, help="Only calls that failed or were refused.")
-@data_option
+@host_options
 @output_option
-def command(app: str, follow: bool, lines: int | None, data: str | None, output: str, **selected: object) -> None:
+def command(app: str, follow: bool, lines: int | None, host: Host, output: str, **selected: object) -> None:
     """Show the last lines that APP's builds and instances wrote and the last calls of its tools, by their time.
 
     As JSON, each is an object with time, kind (build, app or call) and release; the text of a line, or the fields of a
@@ -75,7 +76,7 @@ def command(app: str, follow: bool, lines: int | None, data: str | None, output:
         while True:
             wanted = {"app": app, "lines": count, "cursor": cursor, "follow": follow, **selected}
             try:
-                found = ask_control(data, "logs", wanted, LogPage)
+                found = ask_control(host, "logs", wanted, LogPage)
             except HostUnreachable:
                 if not cursor or time.monotonic() - last > _AWAY_SECONDS:
                     raise

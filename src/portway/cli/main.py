@@ -38,6 +38,9 @@ VERBS = {
     "backup": Verb("portway.cli.backup", "Write the whole host to one file, while it runs."),
     "restore": Verb("portway.cli.restore", "Make a host of a backup."),
     "destroy": Verb("portway.cli.destroy", "Remove an app with its releases and tokens."),
+    "login": Verb("portway.cli.login", "Remember a host elsewhere, for the verbs above to act on."),
+    "logout": Verb("portway.cli.logout", "Forget a host elsewhere."),
+    "hosts": Verb("portway.cli.hosts", "List the hosts elsewhere that you are logged in to."),
 }
 
 

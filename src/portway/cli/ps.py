@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from portway.cli.chosen_host import Host, host_options
 from portway.cli.control_client import ask_control
-from portway.cli.options import data_option, output_option, print_json
+from portway.cli.options import output_option, print_json
 from portway.cli.table import print_table
 from portway.cli.terminal_text import plain_line
 
@@ -16,13 +17,13 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@data_option
+@host_options
 @output_option
-def command(data: str | None, output: str) -> None:
+def command(host: Host, output: str) -> None:
     """List the apps with their state, release, instances that are up, memory, CPU and storage."""
     from portway.host.management.management_types import AppList
 
-    found = ask_control(data, "list_apps", {}, AppList)
+    found = ask_control(host, "list_apps", {}, AppList)
     if output == "json":
         print_json(found)
         return

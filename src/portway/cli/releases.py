@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from portway.cli.chosen_host import Host, host_options
 from portway.cli.control_client import ask_control
-from portway.cli.options import data_option, output_option, print_json
+from portway.cli.options import output_option, print_json
 from portway.cli.table import print_table, shown_time
 
 if TYPE_CHECKING:
@@ -18,16 +19,16 @@ _COMMIT = 7
 
 @click.command()
 @click.argument("app")
-@data_option
+@host_options
 @output_option
-def command(app: str, data: str | None, output: str) -> None:
+def command(app: str, host: Host, output: str) -> None:
     """List the releases of APP that are kept, newest first: what made each, who asked, its commit, time and size.
 
     Those that are `ready` have served; `portway rollback` goes back to them.
     """
     from portway.host.management.management_types import ReleaseList
 
-    found = ask_control(data, "list_releases", {"app": app}, ReleaseList)
+    found = ask_control(host, "list_releases", {"app": app}, ReleaseList)
     if output == "json":
         print_json(found)
         return

@@ -2,8 +2,9 @@
 
 import click
 
+from portway.cli.chosen_host import Host, host_options, place_of
 from portway.cli.control_client import ask_control
-from portway.cli.options import data_option, output_option, print_json
+from portway.cli.options import output_option, print_json
 from portway.cli.table import print_table, shown_time
 
 
@@ -16,14 +17,14 @@ def command() -> None:
 @click.argument("app")
 @click.argument("name")
 @click.option("--scopes", default="", metavar="A,B", help="Scopes of the caller, for tools that require one.")
-@data_option
+@host_options
 @output_option
-def create(app: str, name: str, scopes: str, data: str | None, output: str) -> None:
+def create(app: str, name: str, scopes: str, host: Host, output: str) -> None:
     """Create a token named NAME for APP. It is shown once."""
     from portway.host.management.management_types import NewToken
 
     wanted = [scope for scope in scopes.replace(",", " ").split() if scope]
-    made = ask_control(data, "create_token", {"app": app, "name": name, "scopes": wanted}, NewToken)
+    made = ask_control(host, "create_token", {"app": app, "name": name, "scopes": wanted}, NewToken)
     if output == "json":
         print_json(made)
     else:
@@ -32,13 +33,13 @@ def create(app: str, name: str, scopes: str, data: str | None, output: str) -> N
 
 @command.command("list")
 @click.argument("app")
-@data_option
+@host_options
 @output_option
-def list_(app: str, data: str | None, output: str) -> None:
+def list_(app: str, host: Host, output: str) -> None:
     """List APP's tokens, without their secrets, which are not kept."""
     from portway.host.management.management_types import TokenList
 
-    found = ask_control(data, "list_tokens", {"app": app}, TokenList)
+    found = ask_control(host, "list_tokens", {"app": app}, TokenList)
     if output == "json":
         print_json(found)
         return
@@ -49,12 +50,12 @@ def list_(app: str, data: str | None, output: str) -> None:
 @command.command()
 @click.argument("app")
 @click.argument("name")
-@data_option
+@host_options
 @output_option
-def revoke(app: str, name: str, data: str | None, output: str) -> None:
+def revoke(app: str, name: str, host: Host, output: str) -> None:
     """Revoke the token NAME of APP: calls with it are refused at once."""
-    ask_control(data, "revoke_token", {"app": app, "name": name}, type(None))
+    ask_control(host, "revoke_token", {"app": app, "name": name}, type(None))
     if output == "json":
         print_json({"app": app, "name": name, "revoked": True})
     else:
-        click.echo(f"revoked {name} of {app}", err=True)
+        click.echo(f"revoked {name} of {app}{place_of(host)}", err=True)

@@ -2,8 +2,9 @@
 
 import click
 
+from portway.cli.chosen_host import Host, host_options, place_of
 from portway.cli.control_client import ask_control
-from portway.cli.options import data_option, output_option, print_json
+from portway.cli.options import output_option, print_json
 from portway.cli.table import print_table, shown_time
 
 
@@ -21,13 +22,13 @@ def command() -> None:
     help="A viewer clones, a deployer pushes too, an admin may do everything.",
 )
 @click.option("--app", "apps", multiple=True, metavar="APP", help="An app it may use; repeatable. Default: all apps.")
-@data_option
+@host_options
 @output_option
-def add(name: str, role: str, apps: tuple[str, ...], data: str | None, output: str) -> None:
+def add(name: str, role: str, apps: tuple[str, ...], host: Host, output: str) -> None:
     """Add the user NAME and print its token, which is shown once: git asks for it as the password."""
     from portway.host.management.management_types import NewUser
 
-    made = ask_control(data, "add_user", {"name": name, "role": role, "apps": list(apps)}, NewUser)
+    made = ask_control(host, "add_user", {"name": name, "role": role, "apps": list(apps)}, NewUser)
     if output == "json":
         print_json(made)
     else:
@@ -36,13 +37,13 @@ def add(name: str, role: str, apps: tuple[str, ...], data: str | None, output: s
 
 
 @command.command("list")
-@data_option
+@host_options
 @output_option
-def list_(data: str | None, output: str) -> None:
+def list_(host: Host, output: str) -> None:
     """List the users, without their tokens, which are not kept."""
     from portway.host.management.management_types import UserList
 
-    found = ask_control(data, "list_users", {}, UserList)
+    found = ask_control(host, "list_users", {}, UserList)
     if output == "json":
         print_json(found)
         return
@@ -52,12 +53,12 @@ def list_(data: str | None, output: str) -> None:
 
 @command.command()
 @click.argument("name")
-@data_option
+@host_options
 @output_option
-def revoke(name: str, data: str | None, output: str) -> None:
+def revoke(name: str, host: Host, output: str) -> None:
     """Revoke the user NAME: its token is refused from now on."""
-    ask_control(data, "revoke_user", {"name": name}, type(None))
+    ask_control(host, "revoke_user", {"name": name}, type(None))
     if output == "json":
         print_json({"name": name, "revoked": True})
     else:
-        click.echo(f"revoked {name}", err=True)
+        click.echo(f"revoked {name}{place_of(host)}", err=True)

@@ -162,13 +162,13 @@ class HttpChannel:
         raise ClientError(f"{self._url} redirects too often")
 
     def _follow(self, location: str) -> None:
-        """Follow a redirect to another path. Raise ClientError for another host: it would get the token."""
-        here = self._client.authority
+        """Follow a redirect to another path. Raise ClientError for another host or scheme: it would get the token."""
+        here = f"{'https' if self._client.is_tls else 'http'}://{self._client.authority}"
         try:
-            parts = urlsplit(urljoin(f"http://{here}{self._target}", location))
+            parts = urlsplit(urljoin(f"{here}{self._target}", location))
         except ValueError:
             parts = None
-        if parts is None or parts.netloc != here or not _fits_header(location):
+        if parts is None or f"{parts.scheme}://{parts.netloc}" != here or not _fits_header(location):
             raise ClientError(f"{self._url} redirects to {location[:100]}: give that address instead")
         self._target = _target(parts)
 

@@ -95,7 +95,7 @@ async def run(
     deployer = Deployer(paths, store, running, starter, environments, private_sources=private_sources)
     linker = Linker(paths, store, variables, deployer)
     management = ManagementServer(paths, store, running, deployer, linker, address)
-    hooks = HookServer(GitServer(paths, store, management.users, deployer, address), linker, store)
+    hooks = HookServer(GitServer(paths, store, management.users, deployer, management.deployment), linker, store)
     apps = {**management.applications(), paths.git_socket: hooks}
     try:
         await asyncio.to_thread(_mend, paths, deployer)

@@ -12,16 +12,20 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 
+import msgspec
+
 from portway.host.backup.origin import RESTS
 from portway.host.git.cgi import CgiProgram, ClientLeft
 from portway.host.git.git_command import GitError, git_environment, refuse_old_git
-from portway.host.git.push import HookPipes, PushRefused, read_pushed, source_of
+from portway.host.git.push import HookPipes, Pushed, read_pushed, source_of
+from portway.host.git.push_options import PushOptions, PushOutcome, PushRefused
 from portway.host.git.repository import Repository
+from portway.host.management.management_types import Deployment
 from portway.host.paths import Paths
-from portway.host.public_address import PublicAddress
 from portway.host.releases.deploy import Deployer
-from portway.host.releases.deploy_error import DeployError
+from portway.host.releases.deploy_error import DeployError, Superseded
 from portway.host.releases.live_line import live_line
+from portway.host.releases.make_releases import Deployed
 from portway.host.releases.source_apps import DeployOptions
 from portway.host.sources.source import SourceError, app_name
 from portway.host.store import Cause, Store, StoreError
@@ -66,14 +70,15 @@ class GitServer:
         store: Store,
         users: Users,
         deployer: Deployer,
-        address: PublicAddress,
+        deployment: Callable[[Deployed], Deployment],
     ) -> None:
+        """`deployment` returns what is said of an app that was deployed."""
         self._paths = paths
         self._store = store
         self._users = users
         self._commits = deployer.commits
         self._deployer = deployer
-        self._address = address
+        self._deployment = deployment
         self._running = Counter[tuple[str, str]]()  # by service and user, and of all users
         self._pushing = Counter[str]()  # by app
         self._making = asyncio.Lock()  # held while a repository is made or removed
@@ -196,36 +201,56 @@ class GitServer:
         self, request: _Request, repository: Repository, hook_request: bytes, tell: Callable[[str], None]
     ) -> bool:
         """Deploy what is pushed, and tell how it goes. Return whether it is live."""
-        app, user = request.app, request.user
+        app, options, outcome = request.app, PushOptions(), PushOutcome()
 
         async def report(step: str) -> None:
             tell_all("-----> ", step)
 
         def tell_all(prefix: str, text: str) -> None:
             """Tell the lines of a text, without paths of the host."""
-            for line in _FILES.sub("", text.replace(str(self._paths.data), "")).splitlines():
+            for line in self._shown(text).splitlines():
                 tell(prefix + line)
                 prefix = " " * len(prefix)
 
         try:
             pushed = await asyncio.to_thread(read_pushed, hook_request, repository)
-            source = await asyncio.to_thread(source_of, pushed, repository, app, user.name)
-            cause = Cause("push", asked_by=user.name, commit=pushed.new)
-            options = DeployOptions(
-                cause=cause, allowed=pushed.allowed, accept=pushed.accepted, pushed_to=app, user=user
-            )
-            done = await self._deployer.deploy(source, report, options)
+            options = pushed.options
+            source = await asyncio.to_thread(source_of, pushed, repository, app, request.user.name)
+            done = await self._deployer.deploy(source, report, _deploy_options(pushed, request))
+            outcome.apps = [self._deployment(one) for one in done]
+        except Superseded as error:
+            outcome.superseded = str(error)
         except (PushRefused, DeployError, GitError) as error:
-            tell_all("portway: ", str(error))
+            outcome.error = str(error)
+        if options.deploy:
+            outcome.error = self._shown(outcome.error)
+            tell(msgspec.json.encode(outcome).decode())
+        elif failure := outcome.superseded or outcome.error:
+            tell_all("portway: ", failure)
             if (live := self._store.live_release(app)) is not None:
                 tell(f"         nothing has changed: {app} goes on with release {live.number}")
-            return False
-        for one in done:
-            url = self._address.endpoint(one.app)
-            tell(live_line(one.app, url, one.release, one.before, one.tools, one.duration_ms))
+        for one in outcome.apps if not options.deploy else ():
+            tell(live_line(one.app, one.url, one.release, one.before, one.tools, one.duration_ms))
             if one.token:
                 tell(f"       token {one.token}   (shown once; more with `portway token create {one.app} NAME`)")
-        return True
+        return bool(outcome.apps)
+
+    def _shown(self, text: str) -> str:
+        """Return a text without paths of the host."""
+        return _FILES.sub("", text.replace(str(self._paths.data), ""))
+
+
+def _deploy_options(pushed: Pushed, request: _Request) -> DeployOptions:
+    options = pushed.options
+    return DeployOptions(
+        changes=options.changes,
+        allowed=options.allowed,
+        skip=options.skip,
+        cause=Cause("deploy" if options.deploy else "push", asked_by=request.user.name, commit=pushed.new),
+        accept=options.accept,
+        pushed_to=request.app,
+        user=request.user,
+    )
 
 
 def _environment(repository: Repository, request: _Request, scope: Scope) -> dict[str, str]:

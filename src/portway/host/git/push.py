@@ -13,16 +13,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from portway.host.git.commit_source import CommitSource
+from portway.host.git.push_options import PushOptions, PushRefused, read_options
 from portway.host.git.repository import BRANCHES, OBJECTS, Repository, commit_id
 
 _REQUEST_BYTES = 4_194_304  # more than an environment may hold
 _NONE = re.compile(r"0+")
 _HEADS = "refs/heads/"
-_ACCEPT, _ALLOW = "accept=", "allow-file="
-
-
-class PushRefused(Exception):
-    """The push is not deployed; the message is one sentence for the one who pushes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,21 +28,8 @@ class Pushed:
     old: str
     new: str
     branch: str
-    options: list[str] = field(default_factory=list)
+    options: PushOptions = field(default_factory=PushOptions)
     quarantine: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def accepted(self) -> list[str]:
-        """The ids by which changes of a contract are accepted."""
-        return self._values(_ACCEPT)
-
-    @property
-    def allowed(self) -> list[str]:
-        """The files, or patterns, that may hold a secret."""
-        return self._values(_ALLOW)
-
-    def _values(self, option: str) -> list[str]:
-        return [each.removeprefix(option) for each in self.options if each.startswith(option)]
 
 
 class HookPipes:
@@ -126,23 +109,18 @@ def read_pushed(request: bytes, repository: Repository) -> Pushed:
     )
 
 
-def _options(environment: dict[str, str]) -> list[str]:
-    """Return the options of the push. Raises `PushRefused` for one that is unknown."""
-    options = []
-    for number in range(int(environment.get("GIT_PUSH_OPTION_COUNT", "0"))):
-        option = environment.get(f"GIT_PUSH_OPTION_{number}", "")
-        if option != "force" and not option.startswith((_ACCEPT, _ALLOW)):
-            raise PushRefused(
-                f"there is no push option {option[:40]!r}: give -o force, -o accept=ID or -o allow-file=FILE"
-            )
-        options.append(option)
-    return options
+def _options(environment: dict[str, str]) -> PushOptions:
+    """Return the options of the push. Raises `PushRefused`."""
+    count = int(environment.get("GIT_PUSH_OPTION_COUNT", "0"))
+    return read_options(environment.get(f"GIT_PUSH_OPTION_{number}", "") for number in range(count))
 
 
 def source_of(pushed: Pushed, repository: Repository, app: str, user: str) -> CommitSource:
     """Return the source of a push. Raises `PushRefused` for one that would drop commits, and `GitError`."""
     held = Repository(repository.path, pushed.quarantine)
-    forced = "force" in pushed.options
+    forced = pushed.options.force
+    if pushed.options.deploy:
+        return CommitSource(held, pushed.new, pushed.branch, f"a folder of {user}", app)
     if pushed.old and not forced and not held.has_ancestor(pushed.new, pushed.old):
         raise PushRefused(
             f"the push drops {pushed.old[:7]}, which is deployed: merge it, or replace it by "

@@ -20,7 +20,7 @@ _HELD = "refs/releases/"
 _RESTORED = re.compile(rf"refs/heads/(?:{'|'.join(BRANCHES)})|{_HELD}[1-9]\d{{0,8}}")
 LARGEST_PUSH = 256 * 1024 * 1024
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-_AUTHOR = {
+AUTHOR = {
     "GIT_AUTHOR_NAME": "Portway",
     "GIT_AUTHOR_EMAIL": "portway@localhost",
     "GIT_COMMITTER_NAME": "Portway",
@@ -70,8 +70,8 @@ _CONFIG = f"""\
     f'[{section} "fsck"]\n' + "".join(f"\t{name} = ignore\n" for name in _IGNORED.split())
     for section in ("receive", "fetch")
 )
-# The files of a commit are the bytes that were committed, whatever attributes the source gives them.
-_ATTRIBUTES = "* -text -eol -ident -filter -working-tree-encoding\n"
+PLAIN_ATTRIBUTES = "* -text -eol -ident -filter -working-tree-encoding\n"
+"""The files of a commit are the bytes that were committed, whatever attributes the source gives them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class Repository:
                 made = Path(draft) / "made"
                 run_git(git_environment(made), "init", "--quiet", "--bare", "--template=")
                 (made / "info").mkdir(exist_ok=True)
-                (made / "info" / "attributes").write_text(_ATTRIBUTES)
+                (made / "info" / "attributes").write_text(PLAIN_ATTRIBUTES)
                 (made / "HEAD").write_text(f"ref: refs/heads/{BRANCHES[0]}\n")
                 (made / "hooks").mkdir(exist_ok=True)
                 made.rename(self.path)
@@ -143,7 +143,7 @@ class Repository:
         if parent and self._git("rev-parse", "--verify", f"{commit_id(parent)}^{{tree}}") == tree:
             return parent
         parents = ["-p", commit_id(parent)] if parent else []
-        return self._git("commit-tree", tree, *parents, environment=_AUTHOR, given=message.encode())
+        return self._git("commit-tree", tree, *parents, environment=AUTHOR, given=message.encode())
 
     def has_ancestor(self, commit: str, ancestor: str) -> bool:
         """Return whether the history of a commit holds another commit."""

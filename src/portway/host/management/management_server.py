@@ -70,7 +70,7 @@ class ManagementServer:
         self._address = address
         self.users = Users(store)
         self.tokens = TokenTools(store, running, address)
-        self.deploys = DeployTools(deployer, self._deployment)
+        self.deploys = DeployTools(deployer, self.deployment)
 
     def applications(self) -> dict[Path, Application]:
         """Return what serves the tools, by its socket: to the operator, and to users with tokens."""
@@ -90,10 +90,10 @@ class ManagementServer:
         tools.add(self.destroy, Rule("admin"), destroys=True)
         LogTools(self._paths, self._store, self._deployer.environments.variables).register(tools)
         VariableTools(self._store, self._deployer, self._running).register(tools)
-        ReleaseTools(self._paths, self._store, self._deployer, self._app, self._deployment).register(tools)
+        ReleaseTools(self._paths, self._store, self._deployer, self._app, self.deployment).register(tools)
         UserTools(self.users, self._address).register(tools)
         self.tokens.register(tools)
-        LinkTools(self._linker, self._deployment, self._address).register(tools)
+        LinkTools(self._linker, self.deployment, self._address).register(tools)
         DomainTools(self._store, self._running, self._address).register(tools)
         return server
 
@@ -147,7 +147,7 @@ class ManagementServer:
                 mark.unlink(missing_ok=True)
                 raise
 
-    def _deployment(self, done: Deployed) -> Deployment:
+    def deployment(self, done: Deployed) -> Deployment:
         return Deployment(
             done.app,
             done.release,
