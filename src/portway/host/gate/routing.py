@@ -11,7 +11,7 @@ from portway.host.gate.reply_memory import ReplyMemory
 from portway.host.gate.upstream_tokens import Header, UpstreamTokens
 from portway.host.routing_table import App, AppLimits, InstanceAddress, Table
 from portway.http.asgi import Scope
-from portway.http.cors import Cors
+from portway.http.cors import Cors, is_origin
 from portway.http.host_and_origin import Guard
 from portway.http.http_client import HttpClient
 from portway.http.places import Places
@@ -61,7 +61,8 @@ class Route:
         self.release, self.state, self.limits = app.release, app.state, app.limits
         self.access = app.access
         self.path_access = PathAccess(app) if app.routes else None
-        self.cors, self.endpoint, self.foreign = Cors(app.origins), app.path, app.foreign
+        self.cors = Cors(filter(is_origin, app.origins))  # an older host has taken any text
+        self.endpoint, self.foreign = app.path, app.foreign
         self.backends = [backends[instance.id] for instance in app.instances]
         self.pinned = [backends[instance.id] for instance in app.pinned]
         current = {backend.instance.id: backend for backend in (*self.backends, *self.pinned)}

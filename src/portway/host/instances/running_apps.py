@@ -27,7 +27,6 @@ from portway.host.releases.prune import go_on_destroying, prune, prune_orphans
 from portway.host.releases.release import Release
 from portway.host.store import InstanceRecord, Store, StoreError, TokenRecord
 from portway.host.token_table import Token, TokenChange, TokenWriter
-from portway.http.cors import is_origin
 
 _ADOPT_SECONDS = 5.0
 _INTERRUPTED = "the host stopped during the deploy"
@@ -237,7 +236,7 @@ class RunningApps:
             [routing_table.InstanceAddress(instance.id, instance.address) for instance in up],
             hosts=hosts.get(release.app, []),
             reason=reason,
-            origins=[each for each in config.origins if is_origin(each)],  # once any text
+            origins=config.origins,
             path=config.path,
             routes=config.routes,
             upstream_token=self._starter.token_for_gate(release),
