@@ -105,6 +105,27 @@ def test_sessions_stay_with_the_release_before_until_its_time_is_over_or_another
     asyncio.run(asyncio.wait_for(test(), 60))
 
 
+@pytest.mark.slow
+def test_a_pinned_release_is_shown_and_goes_with_its_last_session(running: Host, tmp_path: Path) -> None:
+    (tmp_path / "server.py").write_text(SERVER)
+    deploy(running, tmp_path, "move")
+    live = running.status("kept").release
+
+    async def test() -> None:
+        async with Client(f"{running.ready['url']}/kept/mcp", era="legacy", timeout=30) as client:
+            await client.call_tool("who")
+            deploy(running, tmp_path, "pin")
+            shown = running.portway("ps").stderr
+            assert f"kept keeps release {live} while it has sessions, until 2" in shown
+            assert (await client.call_tool("who")).structured["release"] == str(live)
+
+    asyncio.run(asyncio.wait_for(test(), 60))
+    eventually(lambda: running.status("kept").pinned is None)
+    deploy(running, tmp_path, "pin")
+    eventually(lambda: running.status("kept").pinned is None)
+    eventually(lambda: len(list(running.paths.instances.iterdir())) == 1, within=20)
+
+
 def test_a_pinned_release_is_stopped_when_its_time_is_over(paths: Paths) -> None:
     async def test() -> None:
         store = Store(paths.database)

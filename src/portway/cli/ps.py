@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import click
@@ -37,6 +38,9 @@ def command(host: Host, output: str) -> None:
     for app in found.apps:
         if app.domains:
             click.echo(f"\n{app.app} is also at {', '.join(app.domains)}", err=True)
+        if app.pinned is not None:
+            until = datetime.fromtimestamp(app.pinned_until or 0).astimezone().isoformat(" ", "seconds")
+            click.echo(f"\n{app.app} keeps release {app.pinned} while it has sessions, until {until} at most", err=True)
         if app.link:
             click.echo(f"\n{app.app} is linked to {app.link}", err=True)
         if app.reason:

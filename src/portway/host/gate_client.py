@@ -43,6 +43,11 @@ class GateClient:
         request: dict[str, object] = {"op": "late", "calls": calls, "sessions": sessions}
         return bool((await _ask(self._serving, request, _LINE_SECONDS)).get("ok"))
 
+    async def is_used(self, instance: str) -> bool:
+        """Return whether an instance has calls or legacy sessions, or may have some."""
+        answers = await self._ask_all({"op": "used", "instance": instance}, _LINE_SECONDS)
+        return any(answer.get("used", True) for answer in answers if answer) or not any(answers)
+
     async def is_running(self) -> bool:
         """Return whether a gate listens; a gate that is stopping does so until its last call has ended."""
         for path in (self._serving, self._retired):

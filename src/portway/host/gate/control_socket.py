@@ -3,6 +3,7 @@
 {"op": "table"}    read the table and the tokens again      {"ok": true, "version": N} once they are in use
 {"op": "tokens"}   read the changes of the tokens           {"ok": true} once they are in use
 {"op": "drain", "instance": ID, "seconds": S}    {"ok": true, "in_flight": n} when n is 0, or S seconds have passed
+{"op": "used", "instance": ID}    {"ok": true, "used": whether calls or sessions are open there, as far as known}
 {"op": "stats"}    {"ok": true, "version": N, "apps": {NAME: {"in_flight", "streams", "calls", "errors"}},
                     "unauthorized": n}
 {"op": "metrics"}  {"ok": true, "text": Prometheus' text format}
@@ -144,6 +145,9 @@ class ControlSocket:
             if request.op == "late":
                 self._succession.take(request.calls, request.sessions)
                 return {"ok": True}
+            if request.op == "used":
+                backend = self._routes.backends.get(request.instance)
+                return {"ok": True, "used": backend is not None and (backend.sessions != 0 or backend.in_flight > 0)}
             if request.op == "stats":
                 return self._stats()
             if request.op == "metrics":

@@ -192,6 +192,9 @@ class Relay:
             await response.close()
         self._moved.end(session)
         self._session_ids.end(session)
+        opened_at = call.route.instances.get(session.instance)
+        if opened_at is not None and opened_at.sessions:
+            opened_at.sessions -= 1
         self._in_flight.end_session(session)
         call.line.outcome, call.line.status = "ok", 204
         await send({"type": "http.response.start", "status": 204, "headers": []})

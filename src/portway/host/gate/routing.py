@@ -29,6 +29,7 @@ class Backend:
         self.origins = (b"http://" + host.encode(), b"https://" + host.encode())  # as the app writes its own URLs
         self.client = HttpClient(instance.address, host)
         self.in_flight = 0
+        self.sessions: int | None = None  # that were opened there and not ended; None if an earlier gate knows it
 
 
 class Route:
@@ -131,6 +132,7 @@ class Routes:
             known = self.backends.get(instance.id)
             if known is None or known.instance != instance:
                 known = Backend(instance, f"{name}.{table.domain}")
+                known.sessions = None if self.version < 0 else 0
             backends[instance.id] = known
         self.backends = backends
         apps = {name: self.apps.get(name) or Route(name) for name in table.apps}

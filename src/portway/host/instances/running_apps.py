@@ -63,7 +63,7 @@ class RunningApps:
         self._tokens = TokenWriter(paths.tokens)
         self._publishing = asyncio.Lock()
         self._former = former
-        self._pinned = Pinned(self._publish_surely)
+        self.pinned = Pinned(self._publish_surely, self._gate.is_used)
         self._replaced: set[str] = set()  # ids of instances that are being replaced
         self._stale = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -135,9 +135,9 @@ class RunningApps:
         old = self.groups.pop(release.app, None)
         keepers = old.keepers if old else []
         self._keep(release, instances)
-        released = self._pinned.release(release.app)
-        if release.config.drain == "pin":
-            self._pinned.pin(release.app, keepers, time.time() + self._starter.limits.pin_seconds)
+        released = self.pinned.release(release.app)
+        if old is not None and release.config.drain == "pin":
+            self.pinned.pin(release.app, keepers, time.time() + self._starter.limits.pin_seconds)
         await self._publish_surely()
         released.set()
         if old is None:
@@ -160,7 +160,7 @@ class RunningApps:
         """Remove the app from the routing table, let its calls end, stop it."""
         self.unbuilt.pop(app, None)
         group = self.groups.pop(app, None)
-        released = self._pinned.release(app)
+        released = self.pinned.release(app)
         await self.publish()
         released.set()
         if group is not None:
@@ -241,10 +241,9 @@ class RunningApps:
             routes=config.routes,
             upstream_token=self._starter.token_for_gate(release),
             pinned=[
-                routing_table.InstanceAddress(instance.id, instance.address)
-                for instance in self._pinned.up(release.app)
+                routing_table.InstanceAddress(instance.id, instance.address) for instance in self.pinned.up(release.app)
             ],
-            pinned_until=self._pinned.until(release.app),
+            pinned_until=self.pinned.until(release.app),
             foreign=release.start is not None and not release.start.on_socket,
         )
 
@@ -327,7 +326,7 @@ class RunningApps:
             keepers.setdefault((release.app, was_pinned), []).append(keeper)
         for (app, was_pinned), kept in keepers.items():
             if was_pinned:
-                self._pinned.pin(app, kept, self._former.apps[app].pinned_until)
+                self.pinned.pin(app, kept, self._former.apps[app].pinned_until)
         return [(kept, self.groups[app].release) for (app, _), kept in keepers.items()]
 
     async def _fail_interrupted(self) -> None:
@@ -349,7 +348,7 @@ class RunningApps:
 
     async def _retire(self, old: Sequence[Keeper], release: Release, draining: Draining | None) -> None:
         try:
-            await self._pinned.until_released(release.app, old)
+            await self.pinned.until_released(release.app, old)
         finally:  # also when the host stops meanwhile
             await self._end(old, draining)
         await prune(self._store, self._paths, release.app)

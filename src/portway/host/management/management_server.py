@@ -171,6 +171,7 @@ class ManagementServer:
             state, reason, restarts = group.state, group.reason, group.restarts
             log = self._last_lines(group.release) if state == "crashed" else []
         disk = group.release.config.disk if group else None
+        pinned = self._running.pinned.release_of(app.name)
         stats = [instance.stats() for instance in group.running] if group else []
         return AppStatus(
             app=app.name,
@@ -190,6 +191,8 @@ class ManagementServer:
             log=log,
             link=self._link(app.name),
             domains=domains,
+            pinned=pinned,
+            pinned_until=None if pinned is None else round(self._running.pinned.until(app.name)),
         )
 
     def _link(self, app: str) -> str:

@@ -236,7 +236,7 @@ class ReleaseMaker:
             with contextlib.suppress(GitError):  # the log has it, and the next start mends it
                 await asyncio.to_thread(self._commits.follow, release.app)
             is_pinned = live.before is not None and release.config.drain == "pin"
-            stays = f"; release {live.before} stays for its sessions" if is_pinned else ""
+            stays = f"; release {live.before} stays while it has sessions" if is_pinned else ""
             await steps.done("switch", f"release {release.number}{stays}")
             tools, took = tool_count(stage.contract), steps.total_ms()
             done.append(Deployed(release.app, release.number, live.token, tools, took, stage.report(), live.before))
