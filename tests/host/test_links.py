@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from http.client import HTTPConnection
@@ -19,7 +20,7 @@ import pytest
 from portway.host.app_config import AppConfig, BuildFilter
 from portway.host.links.triggers import objection
 from tests.host.git_client import git
-from tests.host.git_upstream import Upstream
+from tests.host.git_upstream import Upstream, upstream
 from tests.host.running_host import Host
 from tests.host.test_git_push import SERVER
 from tests.support import eventually
@@ -274,6 +275,23 @@ def test_an_app_that_is_destroyed_while_its_repository_is_looked_at_does_not_com
     assert "gone" not in running.portway("ps").stdout
 
 
+@pytest.mark.slow
+def test_a_host_that_does_not_answer_keeps_no_other_repository_from_being_fetched(
+    running: Host, elsewhere: Upstream, tmp_path: Path
+) -> None:
+    elsewhere.answers.clear()
+    with upstream(tmp_path / "other") as other, ThreadPoolExecutor(4) as pool:
+        held = [
+            pool.submit(running.portway, "link", f"held-{number}", elsewhere.address("none")) for number in range(4)
+        ]
+        eventually(lambda: len(elsewhere.asked) == 4, within=30)
+        commit(other, "prompt", "one")
+        done = running.portway("link", "prompt", other.address("acme/prompt").replace("127.0.0.1", "localhost"))
+        assert done.returncode == 0, done.stderr
+        assert not any(each.done() for each in held)
+        elsewhere.answers.set()
+
+
 def test_a_look_at_a_branch_with_nothing_new_is_one_request(running: Host, elsewhere: Upstream) -> None:
     linked = link(running, elsewhere, "quiet")
     elsewhere.asked.clear()
@@ -331,15 +349,14 @@ def test_what_cannot_be_linked_is_refused_and_nothing_is_kept(
     address = elsewhere.address("acme/refused")
     key = tmp_path / "key"
     key.write_text("none")
-    for options, error in (
-        (
-            ["--branch", git(elsewhere.root / "acme/refused", "rev-parse", "HEAD")],
-            "is a commit, and stays as it is: give",
-        ),
-        (["--key", str(key)], "a deploy key is for ssh: give the address as git@HOST:OWNER/NAME"),
-        (["--branch", "--exec=x"], "is no name of a branch, a tag or a commit"),
+    head = git(elsewhere.root / "acme/refused", "rev-parse", "HEAD")
+    for arguments, error in (
+        ([address, "--branch", head], "is a commit, and stays as it is: give"),
+        ([address, "--key", str(key)], "a deploy key is for ssh: give the address as git@HOST:OWNER/NAME"),
+        (["git@h:a/b", "--key", str(key)], "the file that --key names holds no private key: give the one whose name"),
+        ([address, "--branch", "--exec=x"], "is no name of a branch, a tag or a commit"),
     ):
-        done = running.portway("link", "refused", address, *options)
+        done = running.portway("link", "refused", *arguments)
         assert done.returncode == 1
         assert error in done.stderr
     done = running.portway("unlink", "refused")

@@ -31,7 +31,7 @@ def command(
     """
     from portway.host.management.management_types import NewLink
 
-    content = key.read(_LARGEST_KEY).decode("ascii", "replace") if key else ""
+    content = key.read(_LARGEST_KEY).decode("ascii", "replace").replace("\r\n", "\n") if key else ""
     arguments = {"app": app, "repository": repository, "branch": branch, "root_dir": root_dir, "key": content}
     made = ask_control(host, "link", arguments, NewLink, on_step=print_step, seconds=_SECONDS)
     if output == "json":

@@ -15,6 +15,7 @@ import contextlib
 import logging
 import random
 import shutil
+from collections import defaultdict
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -40,7 +41,8 @@ from portway.host.store import Cause, LinkRecord, Store, StoreError
 _KEY, _SECRET = "KEY", "SECRET"  # names, below which they are encrypted
 _POLL_SECONDS = 60.0
 _LONGEST_SECONDS = 960.0  # between looks at a repository that cannot be reached
-_AT_ONCE = 4  # repositories that are asked at a time
+_AT_ONCE, _AT_ONCE_OF_HOST = 16, 4  # repositories that are asked at a time, so that a slow host keeps up its own only
+_PRIVATE_KEY = "PRIVATE KEY-----"
 _MOST_SKIPPED = 20  # of skipped commits, those that are named
 _LONGEST_NOTE = 600
 _log = logging.getLogger("portway.host.links")
@@ -69,6 +71,7 @@ class Linker:
         self._deployer = deployer
         self._watches: dict[str, _Watch] = {}
         self._places = asyncio.Semaphore(_AT_ONCE)
+        self._host_places = defaultdict[str, asyncio.Semaphore](lambda: asyncio.Semaphore(_AT_ONCE_OF_HOST))
 
     @property
     def rests(self) -> bool:
@@ -99,6 +102,8 @@ class Linker:
             address = read_git_url(url)
             if key and address.scheme != "ssh":
                 raise LinkError("a deploy key is for ssh: give the address as git@HOST:OWNER/NAME")
+            if key and _PRIVATE_KEY not in key:
+                raise LinkError("the file that --key names holds no private key: give the one whose name lacks .pub")
             link = LinkRecord(name, str(address), read_ref(branch) if branch else "", root)
             async with self._fetched(link, key, branch) as (ref, source, _):
                 if not ref.name:
@@ -185,10 +190,10 @@ class Linker:
     async def _look(self, link: LinkRecord, ref: str | None) -> None:
         """Deploy what is new, or what a deploy hook asks for. Raises `SourceError`, `GitError` and `StoreError`."""
         if ref is None:
-            async with self._places:
+            async with self._place(link):
                 commit = await Remote(read_git_url(link.url), self._deployer.private_sources).look(link.branch)
             if not commit:
-                async with self._places, self._remote(link, self._key(link.app)) as (remote, place):
+                async with self._place(link), self._remote(link, self._key(link.app)) as (remote, place):
                     commit = (await remote.find(link.branch, place)).commit
             if commit == link.seen:
                 self._note(link, link.seen, "" if link.note.startswith(link.url) else link.note)
@@ -234,6 +239,12 @@ class Linker:
         return self._variables.values(Owner("link", app)).get(_KEY, "")
 
     @contextlib.asynccontextmanager
+    async def _place(self, link: LinkRecord) -> AsyncIterator[None]:
+        """Take a place among those that ask repositories while the block lasts."""
+        async with self._host_places[read_git_url(link.url).host], self._places:
+            yield
+
+    @contextlib.asynccontextmanager
     async def _remote(self, link: LinkRecord, key: str) -> AsyncIterator[tuple[Remote, Path]]:
         """Yield the repository elsewhere, and a new one for what is fetched from it, which goes with the block."""
         place = self._paths.draft()
@@ -259,7 +270,7 @@ class Linker:
             if ours.exists:
                 (place / "objects" / "info").mkdir(exist_ok=True)
                 (place / "objects" / "info" / "alternates").write_text(f"{ours.path / 'objects'}\n")
-            async with self._places:
+            async with self._place(link):
                 found = await remote.find(ref, place)
                 commit = await remote.fetch(found, repository)
             location = f"{link.url}#{found.name or found.commit[:7]}"
