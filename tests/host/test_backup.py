@@ -8,6 +8,7 @@ import stat
 import subprocess
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,7 @@ def add(text: str) -> list[str]:
 def greet() -> str:
     return "one " + os.environ.get("GREETING", "")
 """
+AMOUNT = {"amount": 1, "from": "USD", "to": "EUR"}
 
 
 @pytest.fixture
@@ -68,7 +70,10 @@ def test_a_host_is_backed_up_while_it_runs_and_restored_elsewhere_with_all_it_ha
         assert running.call("notes", "add", token, text="first")["result"] == ["first"]
         told = running.portway("backup", backup)
         assert "is not in the backup, which is of no use without it" in told.stderr
-        made = running.portway("backup", backup, "--key-to", key, "-o", "json")
+        with ThreadPoolExecutor(4) as callers:
+            calls = [callers.submit(running.call, "weather", "convert_currency", "", **AMOUNT) for _ in range(100)]
+            made = running.portway("backup", backup, "--key-to", key, "-o", "json")
+            assert len({str(call.result()) for call in calls}) == 1, "no call is lost"
         assert (made.returncode, json.loads(made.stdout)["apps"]) == (0, ["notes", "weather"]), made.stderr
         assert running.call("notes", "add", token, text="later")["result"] == ["first", "later"]
     assert stat.S_IMODE(backup.stat().st_mode) == stat.S_IMODE(key.stat().st_mode) == 0o600

@@ -11,121 +11,38 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
 from portway.cli.main import cli
 from portway.host.backup.layout import FORMAT, Manifest
-from portway.host.paths import Paths
-from portway.host.secrets.key_file import KeyFile
-from portway.host.secrets.variables import Owner, Variables
-from portway.host.store import Store
 from portway.host.store.tables import HEAD
+from tests.host.backup_verbs import restore
 
 MANIFEST = Manifest(FORMAT, "0", HEAD, 0, "machine", "/data", [], "")
-
-
-@pytest.fixture
-def data(paths: Paths) -> Path:
-    """Return the data directory of a host with a variable and with storage of every kind of file."""
-    store = Store(paths.database)
-    store.begin_release("app", "/")
-    Variables(store, KeyFile(paths.key)).set(Owner("app", "app"), {"PASSWORD": "secret"})
-    store.close()
-    storage = paths.storage("app")
-    (storage / "folder" / "empty").mkdir(parents=True)
-    (storage / "folder" / "file").write_bytes(os.urandom(1000))
-    (storage / "folder" / "file").chmod(0o640)
-    (storage / os.fsdecode(b"not \xff text\n")).write_text("named")
-    (storage / "inside").symlink_to("folder/file")
-    (storage / "absolute").symlink_to(storage / "folder")
-    (storage / "outside").symlink_to("../../../key")
-    os.mkfifo(storage / "pipe")
-    (paths.calls / "000000000001.jsonl").write_text("{}\n")
-    return paths.data
-
-
-def back_up(data: Path, file: Path, *options: str) -> Result:
-    """Run `portway backup`, but with the priority of the tests."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "nice", lambda _: 0)
-        return CliRunner().invoke(cli, ["backup", str(file), "--data", str(data), *options])
-
-
-@pytest.fixture
-def backup(data: Path, tmp_path: Path) -> Path:
-    file = tmp_path / "host.backup"
-    made = back_up(data, file, "--key-to", str(tmp_path / "host.key"))
-    assert made.exit_code == 0, made.output
-    return file
-
-
-def restore(file: Path, *options: str, data: Path | None = None) -> Result:
-    """Run `portway restore` to a data directory beside the backup."""
-    key = ["--key-from", str(file.parent / "host.key")] if "--no-key" not in options else []
-    rest = [option for option in options if option != "--no-key"]
-    to = data or file.parent / "restored"
-    return CliRunner().invoke(cli, ["restore", str(file), "--data", str(to), *key, *rest])
 
 
 def nothing_is_left(file: Path) -> bool:
     return not list(file.parent.glob("restored*"))
 
 
-def test_storage_comes_back_as_it_was_but_for_links_out_of_it(data: Path, backup: Path) -> None:
-    done = restore(backup)
-    assert done.exit_code == 0, done.output
-    assert "outside is left out: it leads to '../../../key'" in done.output
-    before, after = data / "apps/app/storage", backup.parent / "restored/apps/app/storage"
-    assert (after / "folder/file").read_bytes() == (before / "folder/file").read_bytes()
-    found, wanted = (after / "folder/file").stat(), (before / "folder/file").stat()
-    assert (found.st_mode, int(found.st_mtime)) == (wanted.st_mode, int(wanted.st_mtime))
-    assert sorted(os.listdir(after)) == sorted({*os.listdir(before)} - {"outside", "pipe"})
-    assert (after / "absolute").readlink() == Path("folder")
-    assert (after / "inside").read_bytes() == (before / "folder/file").read_bytes()
-    assert (after / "folder/empty").is_dir()
-    assert (backup.parent / "restored/calls/000000000001.jsonl").read_text() == "{}\n"
-    assert not list(data.glob("backup*"))[1:], "its own folder is gone or empty"
-
-
-def test_a_backup_is_made_whole_and_alone_or_not_at_all(data: Path, backup: Path) -> None:
-    before = backup.read_bytes()
-    (data / "backup").mkdir(exist_ok=True)
-    descriptor = os.open(data / "backup", os.O_RDONLY)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    assert "another backup of" in back_up(data, backup).output
-    os.close(descriptor)
-    assert backup.read_bytes() == before
-    assert "there is no host in" in back_up(backup.parent, backup).output
-    assert "the backup cannot be written: No such file" in back_up(data, backup.parent / "none" / "file").output
-    refused = back_up(data, Path("-"), "-o", "json")
-    assert "the backup goes to stdout: let it go to a file or a program, without -o json" in refused.output
-    (data / "key").rename(backup.parent / "away")
-    assert "name its place with --key-file" in back_up(data, backup).output
-    assert back_up(data, backup, "--key-file", str(backup.parent / "away")).exit_code == 0
-    (backup.parent / "host.key").write_text("another")
-    refused = back_up(
-        data, backup, "--key-file", str(backup.parent / "away"), "--key-to", str(backup.parent / "host.key")
-    )
-    assert "host.key holds another key: give --key-to another name" in refused.output
-    assert sorted(path.name for path in backup.parent.glob("host.*")) == ["host.backup", "host.key"]
-
-
-def test_the_key_is_not_in_the_backup_and_nothing_is_written_without_it(data: Path, backup: Path) -> None:
+def test_the_key_is_not_in_the_backup_and_nothing_is_written_without_it(host_data: Path, backup: Path) -> None:
     with gzip.open(backup) as content:
-        assert (data / "key").read_bytes().strip() not in content.read()
-    refused = restore(backup, "--no-key")
+        assert (host_data / "key").read_bytes().strip() not in content.read()
+    (backup.parent / "host.key").unlink()
+    refused = restore(backup)
     assert "the variables in the backup are encrypted: name the file with their key by --key-from" in refused.output
     (backup.parent / "host.key").write_bytes(b"A" * 43 + b"=\n")
+    (backup.parent / "host.key").chmod(0o600)
     refused = restore(backup)
     assert "host.key is not the one of this backup: name the right one" in refused.output
     assert nothing_is_left(backup)
 
 
-def test_nothing_is_restored_over_what_is_there(data: Path, backup: Path) -> None:
-    before = sorted(data.rglob("*"))
-    refused = restore(backup, data=data)
+def test_nothing_is_restored_over_what_is_there(host_data: Path, backup: Path) -> None:
+    before = sorted(host_data.rglob("*"))
+    refused = restore(backup, data=host_data)
     assert "is not empty: give --data a directory that is, or that is not there" in refused.output
-    assert sorted(data.rglob("*")) == before
+    assert sorted(host_data.rglob("*")) == before
     (backup.parent / "empty").mkdir()
     assert restore(backup, data=backup.parent / "empty").exit_code == 0
 
@@ -185,11 +102,11 @@ def test_a_file_that_is_no_backup_or_of_a_newer_portway_is_refused(tmp_path: Pat
         (archive(file).read_bytes(), "host.backup is damaged or cut off: restore another backup"),
     ):
         file.write_bytes(content)
-        refused = restore(file, "--no-key")
+        refused = restore(file)
         assert told in refused.output, content[:100]
         assert nothing_is_left(file)
     assert "name the file with the backup" in CliRunner().invoke(cli, ["restore"]).output
-    assert "the backup cannot be restored: " in restore(tmp_path / "none", "--no-key").output
+    assert "the backup cannot be restored: " in restore(tmp_path / "none").output
 
 
 STORAGE = "apps/app/storage"
@@ -224,7 +141,7 @@ STORAGE = "apps/app/storage"
 )
 def test_a_member_that_no_backup_has_is_refused(tmp_path: Path, hostile: tarfile.TarInfo) -> None:
     file = archive(tmp_path / "host.backup", (hostile, b""))
-    refused = restore(file, "--no-key")
+    refused = restore(file)
     assert refused.exit_code == 1
     assert "has a member that no backup has" in refused.output or "is damaged or cut off" in refused.output
     assert isinstance(refused.exception, SystemExit)
@@ -242,7 +159,7 @@ def test_nothing_is_written_through_a_link_or_over_another_member(tmp_path: Path
         ("is damaged", (member(f"{STORAGE}/a", tarfile.SYMTYPE, str(out)), b""), (member(f"{STORAGE}/a/b"), b"x")),
     ):
         file = archive(tmp_path / "host.backup", *members)
-        refused = restore(file, "--no-key")
+        refused = restore(file)
         assert refused.exit_code == 1
         assert told in refused.output
         assert nothing_is_left(file)
@@ -253,7 +170,7 @@ def test_a_member_with_a_head_of_megabytes_is_refused_before_it_is_held(tmp_path
     file = tmp_path / "host.backup"
     long = member(f"{STORAGE}/a")
     long.pax_headers = {"comment": "x" * 2**21}
-    refused = restore(archive(file, (long, b"")), "--no-key")
+    refused = restore(archive(file, (long, b"")))
     assert "is damaged or cut off: restore another backup" in refused.output
     assert nothing_is_left(file)
 

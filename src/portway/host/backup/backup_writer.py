@@ -44,8 +44,11 @@ class BackupWriter:
             file.seek(0)
             self._add(member, _Exactly(file, self._tally))
 
-    def add_found(self, name: str, found: Found) -> bool:
-        """Add a file, a folder or a link. Return False if a file has become shorter meanwhile: zeros take the place."""
+    def add_found(self, name: str, found: Found, size: int | None = None) -> bool:
+        """Add a file, a folder or a link; `size` is that of a file unless its status has it.
+
+        Return False if a file has become shorter meanwhile: zeros take the place.
+        """
         mode, seconds = stat.S_IMODE(found.status.st_mode) & 0o777, int(found.status.st_mtime)
         if found.target is not None:
             member = _member(name, tarfile.SYMTYPE, mode, seconds)
@@ -54,7 +57,7 @@ class BackupWriter:
             member = _member(name, tarfile.DIRTYPE, mode, seconds)
         else:
             member = _member(name, tarfile.REGTYPE, mode, seconds)
-            member.size = found.status.st_size
+            member.size = found.status.st_size if size is None else size
             content = _Exactly(found.file, self._tally)
             self._add(member, content)
             return not content.was_short

@@ -1,12 +1,13 @@
 """Makes a backup of a host, running or not, from a process of its own.
 
 What is promised of it: the database is as it was at one moment. The commits of every release in it are there. A file of
-an app's storage holds what it held while it was read, which is not the same moment for all; a database that an app
-keeps there is for the app to copy. Nothing waits for the backup.
+an app's storage holds what it held while it was read, which is not the same moment for all. An SQLite database there is
+as of one moment, or there is a warning. Nothing waits for the backup.
 """
 
 import contextlib
 import fcntl
+import io
 import os
 import socket
 import sqlite3
@@ -20,8 +21,9 @@ from typing import BinaryIO
 import msgspec
 
 from portway.host.backup.backup_writer import BackupWriter
-from portway.host.backup.file_tree import Found, read_tree
+from portway.host.backup.file_tree import Found, open_plain, read_tree
 from portway.host.backup.layout import BUNDLE, DATABASE, FORMAT, MANIFEST, PROBE, BackupError, Manifest
+from portway.host.backup.settled_database import LARGEST, is_settled, read_settled, state_of
 from portway.host.files import remove_tree
 from portway.host.gate.record_files import record_files
 from portway.host.git.git_command import GitError
@@ -173,10 +175,29 @@ class _Backup:
             path = f"{name}/{found.path}"
             if found.fault:
                 self._made.warnings.append(f"{path} is left out: {found.fault}")
+            elif found.folder is not None:
+                self._add_database(writer, path, found, found.folder)
             elif not writer.add_found(path, _relative(found, root)):
                 self._made.warnings.append(f"{path} became shorter while it was read: zeros stand for its end")
             size += found.status.st_size if found.file else 0
         return size
+
+    def _add_database(self, writer: BackupWriter, path: str, found: Found, folder: int) -> None:
+        """Add an SQLite database with its log or journal, as of one moment if that can be had."""
+        name = os.path.basename(path)
+        before, begun = state_of(folder, name), time.time_ns()
+        if sum(size for _, size, _ in before.values()) <= LARGEST:
+            files, settled = read_settled(folder, name)
+            for end, content in files.items():
+                writer.add_found(path + end, replace(found, file=io.BytesIO(content)), len(content))
+        else:
+            writer.add_found(path, found)
+            for end in (end for end in before if end):
+                with contextlib.suppress(FileNotFoundError), open_plain(folder, name + end) as file:
+                    writer.add_found(path + end, replace(found, file=file, status=os.fstat(file.fileno())))
+            settled = is_settled(folder, name, before, begun)
+        if not settled:
+            self._made.warnings.append(f"{path} was written while it was read: it may be damaged in the backup")
 
 
 def _relative(found: Found, root: Path) -> Found:

@@ -63,7 +63,13 @@ def git_environment(repository: Path) -> dict[str, str]:
     }
 
 
-def run_git(environment: Mapping[str, str], *arguments: str, given: bytes = b"", cwd: Path | None = None) -> bytes:
+def run_git(
+    environment: Mapping[str, str],
+    *arguments: str,
+    given: bytes = b"",
+    cwd: Path | None = None,
+    seconds: float = _SECONDS,
+) -> bytes:
     """Run one command to its end and return what it printed. Raises `GitError`."""
     try:
         done = subprocess.run(
@@ -72,11 +78,11 @@ def run_git(environment: Mapping[str, str], *arguments: str, given: bytes = b"",
             cwd=cwd,
             input=given,
             capture_output=True,
-            timeout=_SECONDS,
+            timeout=seconds,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise GitError(f"git {arguments[0]} took longer than {_SECONDS:.0f} s") from None
+        raise GitError(f"git {arguments[0]} took longer than {seconds:.0f} s") from None
     if done.returncode:
         _log.warning("git %s failed: %s", arguments[0], done.stderr.decode(errors="replace").strip())
         is_full = os.strerror(errno.ENOSPC).encode() in done.stderr

@@ -16,6 +16,7 @@ from portway.host.git.hooks import HOOKS
 BRANCHES = ("main", "master")
 """The names that the branch of a repository may have; it is the first unless a first push chooses the other."""
 
+_SLOW_SECONDS = 1800.0  # for what is done at the lowest priority
 _HELD = "refs/releases/"
 _RESTORED = re.compile(rf"refs/heads/(?:{'|'.join(BRANCHES)})|{_HELD}[1-9]\d{{0,8}}")
 LARGEST_PUSH = 256 * 1024 * 1024
@@ -177,12 +178,12 @@ class Repository:
         """
         refs = self._git("for-each-ref", "--format=%(refname)").split()
         if refs:
-            self._git("bundle", "create", "--quiet", str(target), "--all")
+            self._git_slowly("bundle", "create", "--quiet", str(target), "--all")
         return {int(ref.removeprefix(_HELD)) for ref in refs if ref.startswith(_HELD)}
 
     def unbundle(self, source: Path) -> None:
         """Take the branch and the commits from a file that `bundle` has written."""
-        printed = self._git("bundle", "unbundle", str(source))
+        printed = self._git_slowly("bundle", "unbundle", str(source))
         listed = [line.partition(" ") for line in printed.splitlines()]
         wanted = {name: commit for commit, _, name in listed if _RESTORED.fullmatch(name)}
         for name in BRANCHES:
@@ -190,7 +191,7 @@ class Repository:
                 self.choose_branch(name)
         given = "".join(f"create {name} {commit_id(commit)}\n" for name, commit in wanted.items())
         self._git("update-ref", "--stdin", given=given.encode())
-        self._git("fsck", "--connectivity-only", "--no-dangling")
+        self._git_slowly("fsck", "--connectivity-only", "--no-dangling")
 
     def set_live(self, commit: str) -> None:
         """Let the branch point at a commit: a clone gets its files."""
@@ -214,6 +215,9 @@ class Repository:
     ) -> str:
         printed = run_git(self.environment() | dict(environment or {}), *arguments, given=given, cwd=cwd)
         return printed.decode().strip()
+
+    def _git_slowly(self, *arguments: str) -> str:
+        return run_git(self.environment(), *arguments, seconds=_SLOW_SECONDS).decode()
 
 
 def commit_id(commit: str) -> str:

@@ -252,8 +252,7 @@ class RunningApps:
         app = unbuilt.release.app
         while self.unbuilt.get(app) is unbuilt:
             try:
-                async with self._starter.turn(app):
-                    built = await build(unbuilt.release)
+                built = await build(unbuilt.release)
             except BuildError as error:
                 _log.error("%s: %s", app, error)  # no traceback
                 unbuilt.fault = str(error)

@@ -25,6 +25,7 @@ from portway.host.secrets.redact import hide
 from portway.host.sources.source import SourceError
 from portway.host.store import ReleaseRecord, Store, StoreError
 
+_AT_ONCE = 2
 _OF_SOURCE = "RENDER_GIT_"  # begins the names of variables that tell an app its commit
 _log = logging.getLogger("portway.host")
 
@@ -40,13 +41,15 @@ class Rebuilder:
         self._environments = environments
         self._maker = maker
         self._commits = commits
+        self._places = asyncio.Semaphore(_AT_ONCE)
         self._locks: dict[Path, asyncio.Lock] = {}
 
     async def with_files(self, release: Release) -> Release:
-        """Return a release with its files. Raises `BuildError`."""
+        """Return a release with its files, which nobody waits for. Raises `BuildError`."""
         record = self._store.release(release.app, release.number)
         assert record is not None
-        return replace(release, start=await self.start_of(record, Steps(report_to(_log, release.app))))
+        async with self._places:
+            return replace(release, start=await self.start_of(record, Steps(report_to(_log, release.app))))
 
     async def start_of(self, record: ReleaseRecord, steps: Steps) -> Start:
         """Return how an instance of a release is started, once it has its files. Raises `BuildError`."""
