@@ -111,7 +111,7 @@ def test_a_branch_is_fetched_by_ssh_with_a_deploy_key_that_is_a_file_only_while_
         assert secret not in "".join(running.child.lines)
 
         commit(elsewhere, "other", "one")
-        for options in (["--key", wrong], ["--key", keys / "config"], []):
+        for options in (["--key", wrong], []):
             refused = running.portway("link", "other", elsewhere.address("acme/other"), *options)
             assert refused.returncode == 1
             assert (
