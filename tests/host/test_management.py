@@ -16,6 +16,8 @@ from tests.host.running_host import Host, host
 from tests.support import ROOT
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from portway.client import CallResult
 
 pytestmark = pytest.mark.slow
@@ -112,6 +114,114 @@ def test_what_an_admin_does_is_refused_to_others(running: Host) -> None:
     token = user(running, "dana2", "deployer", "weather", "news")
     done = call(running, token, "link", app="weather", repository="https://example.com/a/b")
     assert done.text == "dana2 is bound to news, weather, and this may reach other apps later"
+
+
+def test_lists_show_what_the_user_may_see(running: Host) -> None:
+    viewer, admin = user(running, "vera", "viewer", "mine"), user(running, "ada", "admin")
+    for token, apps in ((viewer, ["mine"]), (admin, ["mine", "other"])):
+        assert [app["app"] for app in call(running, token, "list_apps").structured["apps"]] == apps
+    assert [each["name"] for each in call(running, viewer, "list_users").structured["users"]] == ["vera"]
+    assert {"ada", "vera"} <= {each["name"] for each in call(running, admin, "list_users").structured["users"]}
+    unknown = call(running, user(running, "vito", "viewer", "absent"), "config", app="absent")
+    assert unknown.text == "there is no app 'absent' on this host: see `portway ps`"
+
+
+def test_no_spelling_of_a_name_leads_a_bound_user_to_another_app(running: Host) -> None:
+    token = user(running, "bert", "deployer", "mine")
+    spellings = [
+        "Other",
+        "OTHER",
+        " other",
+        "other ",
+        "other\n",
+        "mine/../other",
+        "./other",
+        "other\0",
+        "\uff4fther",
+        "%6fther",
+    ]
+    for app in ("other", *spellings):
+        for tool, more in (("restart", {}), ("set_variables", {"variables": {"A": "b"}}), ("list_tokens", {})):
+            done = call(running, token, tool, app=app, **more)
+            assert done.is_error, (tool, app)
+            assert "bert may not use the app " in done.text, done.text
+    assert running.status("other").release == 1
+    listed = call(running, token, "set_variables", variables={}, app="", group="shared").text
+    assert listed == "bert is a deployer, and may not do what an admin may: ask an admin of this host"
+
+    async def twice(first: str, last: str) -> dict[str, Any]:
+        client = HttpClient(running.ready["url"])
+        body = json.dumps(
+            {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "config", "_meta": META}}
+        )
+        body = body.replace('"_meta"', f'"arguments": {{"app": "{first}", "app": "{last}"}}, "_meta"')
+        sent = [JSON, (b"authorization", b"Bearer " + token.encode()), (b"mcp-protocol-version", b"2026-07-28")]
+        sent += [(b"mcp-method", b"tools/call"), (b"mcp-name", b"config")]
+        response = await client.request("POST", PATH, sent, body.encode())
+        answer: dict[str, Any] = json.loads(await response.read(100_000))["result"]
+        await client.close()
+        return answer
+
+    assert "may not use the app other" in asyncio.run(twice("mine", "other"))["content"][0]["text"]
+    assert asyncio.run(twice("other", "mine"))["structuredContent"]["app"] == "mine"
+
+
+def test_what_is_too_large_is_refused_in_few_words(running: Host) -> None:
+    token = user(running, "hugo", "deployer", "mine")
+    done = call(running, token, "restart", app="x" * 1_000_000)
+    assert len(done.text) < 200
+    assert refusal(running, (b"authorization", f"Bearer {token}".encode()), body=b" " * 5_000_000)[0] == 413
+    many = call(running, token, "create_token", app="mine", name="many", scopes=["a"] * 51)
+    assert many.is_error
+    assert refusal(running, (b"authorization", b"Bearer " + b"x" * 60_000))[0] in (401, 431)
+
+
+def test_an_app_is_destroyed_by_the_plan_that_was_shown_and_once(running: Host) -> None:
+    running.deploy(WEATHER, "doomed")
+    ada, eve = user(running, "ada2", "admin"), user(running, "eve", "admin")
+    plan = call(running, ada, "destroy", app="doomed").structured
+    assert (plan["app"], plan["destroyed"]) == ("doomed", False)
+    assert plan["deletes"][0] == f"release 1, which serves {running.ready['url']}/doomed/mcp"
+    told = (
+        "`confirm` is too old, of another user, or of another plan than the one of now: call again without it, and look"
+    )
+    forged = plan["confirm"][:-2] + ("AA" if plan["confirm"][-2:] != "AA" else "BB")
+    for token, app, confirm in (
+        (eve, "doomed", plan["confirm"]),
+        (ada, "other", plan["confirm"]),
+        (ada, "doomed", forged),
+        (ada, "doomed", "yes"),
+    ):
+        assert call(running, token, "destroy", app=app, confirm=confirm).text.startswith(told)
+    running.deploy(WEATHER, "doomed")
+    assert call(running, ada, "destroy", app="doomed", confirm=plan["confirm"]).text.startswith(told)
+    plan = call(running, ada, "destroy", app="doomed").structured
+
+    async def at_once() -> list[CallResult]:
+        async with Client(running.ready["url"] + PATH, token=ada, timeout=60) as client:
+            confirmed = {"app": "doomed", "confirm": plan["confirm"]}
+            return await asyncio.gather(*(client.call_tool("destroy", confirmed) for _ in range(4)))
+
+    done = asyncio.run(at_once())
+    assert [each.structured["destroyed"] for each in done if not each.is_error] == [True]
+    assert {each.text for each in done if each.is_error} <= {
+        "doomed is being deployed or changed: wait for that to end",
+        "there is no app 'doomed' on this host: see `portway ps`",
+    }
+    assert "doomed" not in [app["app"] for app in call(running, ada, "list_apps").structured["apps"]]
+
+
+def test_from_afar_nothing_tells_where_the_host_keeps_its_files(running: Host, tmp_path: Path) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "server.py").write_text("raise SystemExit(__file__)\n")
+    running.portway("deploy", tmp_path / "broken", "--name", "broken", "--start", "python server.py")
+    token = user(running, "finn", "admin")
+    told = [call(running, token, "list_releases", app=app) for app in ("mine", "broken")]
+    assert [each.structured["releases"][0]["source"] for each in told] == ["weather", "broken"]
+    told += [call(running, token, "list_apps"), call(running, token, "config", app="mine")]
+    told.append(call(running, token, "deploy", source="template:nowhere"))
+    data = running.ready["data"]
+    assert [each.text for each in told if data in each.text or str(tmp_path) in each.text] == []
 
 
 def test_a_user_is_told_who_it_is_and_the_operator_too(running: Host) -> None:

@@ -18,27 +18,21 @@ _SECONDS = 120.0  # its calls may end first, then its instance
 @output_option
 def command(app: str, yes: bool, host: Host, output: str) -> None:
     """Stop APP and delete its releases, logs, tokens and stored data. This cannot be undone."""
-    if not yes and _typed_name(app, host) != app:
+    from portway.host.management.management_types import Destruction
+
+    plan = ask_control(host, "destroy", {"app": app}, Destruction)
+    if not yes and _typed_name(f"{app}{place_of(host)}", plan.deletes) != app:
         raise click.ClickException(f"that is not {app}: nothing was deleted")
-    ask_control(host, "destroy", {"app": app}, type(None), seconds=_SECONDS)
+    ask_control(host, "destroy", {"app": app, "confirm": plan.confirm}, Destruction, seconds=_SECONDS)
     if output == "json":
         print_json({"app": app, "destroyed": True})
     else:
         click.echo(f"destroyed {app}{place_of(host)}", err=True)
 
 
-def _stored(app: str, host: Host) -> str:
-    from portway.host.management.management_types import AppList
-
-    found = ask_control(host, "list_apps", {}, AppList).apps
-    stored = next((status.stored for status in found if status.app == app), None)
-    return "" if stored is None else f" and {stored / 2**20:.1f} MB of stored data"
-
-
-def _typed_name(app: str, host: Host) -> str:
-    what = f"{app}{place_of(host)} with its releases, logs and tokens{_stored(app, host)}"
+def _typed_name(app: str, deletes: list[str]) -> str:
     try:
-        return str(click.prompt(f"This deletes {what}. Type its name to go on", err=True))
+        return str(click.prompt(f"This deletes {app}: {', '.join(deletes)}. Type its name to go on", err=True))
     except click.Abort:
         if sys.stdin is not None and sys.stdin.isatty():
             raise

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -14,6 +15,7 @@ from portway.host.stale_runs import remove_stale_runs
 # Linux's sockaddr_un holds 108 bytes, and the rest of a socket path needs up to 50 of them.
 _LONGEST_RUN_DIRECTORY = 57
 _SECRET_BYTES = 32
+_RELEASE = re.compile(r"/apps/[^/]+/releases/\d+/(?:src/)?")  # where one is, below the data directory
 
 
 class PathError(Exception):
@@ -26,6 +28,10 @@ class Paths:
 
     data: Path
     run: Path
+
+    def hidden(self, text: str) -> str:
+        """Return a text without the places of this directory and of the releases in it, for who is not on the host."""
+        return _RELEASE.sub("", text.replace(str(self.data), ""))
 
     @property
     def identity(self) -> str:

@@ -34,7 +34,6 @@ from portway.http.asgi import Receive, Scope, Send
 from portway.http.response import send_bytes
 
 _PATH = re.compile(r"/([^/]+)\.git/(info/refs|git-upload-pack|git-receive-pack)")
-_FILES = re.compile(r"/apps/[^/]+/releases/\d+/(?:src/)?")  # where a release is, below the data directory
 _PULL, _PUSH = "git-upload-pack", "git-receive-pack"
 _PUSHES, _PULLS = 4, 16  # at once
 _TEXT = (b"content-type", b"text/plain; charset=utf-8")
@@ -208,7 +207,7 @@ class GitServer:
 
         def tell_all(prefix: str, text: str) -> None:
             """Tell the lines of a text, without paths of the host."""
-            for line in self._shown(text).splitlines():
+            for line in self._paths.hidden(text).splitlines():
                 tell(prefix + line)
                 prefix = " " * len(prefix)
 
@@ -223,7 +222,7 @@ class GitServer:
         except (PushRefused, DeployError, GitError) as error:
             outcome.error = str(error)
         if options.deploy:
-            outcome.error = self._shown(outcome.error)
+            outcome.error = self._paths.hidden(outcome.error)
             tell(msgspec.json.encode(outcome).decode())
         elif failure := outcome.superseded or outcome.error:
             tell_all("portway: ", failure)
@@ -234,10 +233,6 @@ class GitServer:
             if one.token:
                 tell(f"       token {one.token}   (shown once; more with `portway token create {one.app} NAME`)")
         return bool(outcome.apps)
-
-    def _shown(self, text: str) -> str:
-        """Return a text without paths of the host."""
-        return _FILES.sub("", text.replace(str(self._paths.data), ""))
 
 
 def _deploy_options(pushed: Pushed, request: _Request) -> DeployOptions:

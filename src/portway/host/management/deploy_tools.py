@@ -13,6 +13,7 @@ from portway.host.management.callers import Caller, caller_of
 from portway.host.management.management_types import Deployment, Deployments
 from portway.host.management.progress import report_to
 from portway.host.management.tools import Rule, Tools
+from portway.host.paths import Paths
 from portway.host.releases.deploy import Deployer
 from portway.host.releases.deploy_error import DeployError, Superseded
 from portway.host.releases.make_releases import Deployed
@@ -28,7 +29,8 @@ from portway.server.context import Context
 class DeployTools:
     """The tool `deploy`. `tell` makes a release's answer."""
 
-    def __init__(self, deployer: Deployer, tell: Callable[[Deployed], Deployment]) -> None:
+    def __init__(self, paths: Paths, deployer: Deployer, tell: Callable[[Deployed], Deployment]) -> None:
+        self._paths = paths
         self._deployer = deployer
         self._tell = tell
 
@@ -58,7 +60,7 @@ class DeployTools:
         contract: ContractPolicy | None = None,
         accept: list[str] | None = None,
     ) -> Deployments:
-        """Build `source` and serve it as `name`: a folder of the host (absolute path), `template:NAME`, GIT-URL#REF.
+        """Build `source` and serve it as `name`: `template:NAME`, GIT-URL#REF or, for the operator, a folder's path.
 
         A render.yaml in it says what each of its services is; they become apps, all of them or none. With `skip`, what
         of it is not hosted here is left out.
@@ -68,7 +70,8 @@ class DeployTools:
         that the app's own server asks for; the gate gives it ("gate").
         `origins` are the web pages that may call it, by scheme, host and port, as in "https://app.example.com".
         `build_command` and `start_command` are for a shell and run in `root_dir`, a folder of the source; `server`
-        names the file that holds a server, as FILE or FILE:OBJECT. What is empty is looked for in the source.
+        names the file that holds a server, as FILE or FILE:OBJECT. What is empty is looked for in the source, as is
+        the language without `runtime`.
         `endpoint` is the path of the MCP endpoint. `num_instances` run at once. `storage_gb` is the size of a
         folder that outlives releases (PORTWAY_STORAGE), 0 for none. What is left out is as the
         blueprint says, or stays as it is. `variables` are set first, as by `set_variables`. The files `allowed`, paths
@@ -93,7 +96,7 @@ class DeployTools:
         if storage_gb is not None:
             changes["disk"] = Disk(size_gb=storage_gb) if storage_gb else None
         options = DeployOptions(name, changes, variables or {}, allowed or [], skip, accept=accept or [])
-        return await self._deploy_for(caller_of(ctx.caller), source, options, report_to(ctx))
+        return await self._deploy_for(caller_of(ctx.caller), source, options, report_to(ctx, self._paths))
 
     async def _deploy_for(self, caller: Caller, source: str, options: DeployOptions, report: Report) -> Deployments:
         """Deploy what a text names, with the rights of the caller. Raises `ToolError`."""

@@ -1,8 +1,13 @@
 """The tools of the management API for custom domains: add, list, remove."""
 
+from typing import Annotated
+
+from msgspec import Meta
+
 from portway.exceptions import ToolError
 from portway.host.domain_names import DomainError, read_domain
 from portway.host.instances.running_apps import RunningApps
+from portway.host.management.arguments import AppName
 from portway.host.management.find_app import find_app
 from portway.host.management.management_types import DnsRecord, DomainInfo, DomainList, NewDomain
 from portway.host.management.tools import Rule, Tools
@@ -29,7 +34,9 @@ class DomainTools:
         tools.add(self.list_domains, Rule("read"), reaches_out=True)
         tools.add(self.remove_domain, Rule("deploy"), destroys=True)
 
-    async def add_domain(self, app: str, name: str) -> NewDomain:
+    async def add_domain(
+        self, app: AppName, name: Annotated[str, Meta(description="The domain name, without scheme and port.")]
+    ) -> NewDomain:
         """Serve an app at a domain name of its own, from now on; return what the DNS must say of the name."""
         find_app(self._store, app)
         try:
@@ -40,7 +47,7 @@ class DomainTools:
             raise ToolError(str(error)) from None
         return NewDomain(app, name, f"{self._address.origin(name)}/mcp", await self._records(name))
 
-    async def list_domains(self, app: str) -> DomainList:
+    async def list_domains(self, app: AppName) -> DomainList:
         """List the domain names of an app beside its own, and whether each leads to this host."""
         find_app(self._store, app)
         domains, own = self._running.domains.of(app), self._address.domain
@@ -58,7 +65,9 @@ class DomainTools:
             ]
         )
 
-    async def remove_domain(self, app: str, name: str) -> None:
+    async def remove_domain(
+        self, app: AppName, name: Annotated[str, Meta(description="Its name, as `list_domains` tells it.")]
+    ) -> None:
         """Serve an app at a domain name no more. Its own URL stays."""
         find_app(self._store, app)
         try:

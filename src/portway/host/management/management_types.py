@@ -99,6 +99,16 @@ class AppStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class Destruction:
+    """What destroying an app deletes, with the value that confirms it; or that it is `destroyed`."""
+
+    app: str
+    destroyed: bool
+    deletes: list[str]
+    confirm: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class AppList:
     apps: list[AppStatus]
 

@@ -1,9 +1,14 @@
 """The tools of the management API for releases: the history of an app, ways back, restarts."""
 
 from collections.abc import Callable
+from pathlib import PurePath
+from typing import Annotated
+
+from msgspec import Meta
 
 from portway.exceptions import ToolError
 from portway.host.disk_use import disk_use
+from portway.host.management.arguments import AppName
 from portway.host.management.callers import caller_of
 from portway.host.management.management_types import Deployment, ReleaseInfo, ReleaseList
 from portway.host.management.progress import report_to
@@ -41,9 +46,10 @@ class ReleaseTools:
         tools.add(self.rollback, Rule("deploy"))
         tools.add(self.restart, Rule("deploy"))
 
-    async def list_releases(self, app: str) -> ReleaseList:
-        """List the releases of an app that are kept, newest first."""
+    async def list_releases(self, app: AppName, ctx: Context) -> ReleaseList:
+        """List the releases of an app that are kept, newest first: what made each, who asked, and why one failed."""
         live = self._find(app).live
+        is_local = caller_of(ctx.caller).is_local
         records = self._store.releases(app)
         folders = {record.number: str(self._paths.release(app, record.number)) for record in records}
         used = await disk_use(folders.values(), _MEASURE_SECONDS)
@@ -54,35 +60,52 @@ class ReleaseTools:
                     "live" if record.number == live else record.status,
                     record.cause,
                     record.detail,
-                    record.source,
+                    record.source if is_local else _from_afar(record.source),
                     record.asked_by,
                     record.commit,
                     record.created,
                     used.get(folders[record.number]),
-                    record.error,
+                    record.error if is_local else self._paths.hidden(record.error),
                     record.accepted,
                 )
                 for record in reversed(records)
             ]
         )
 
-    async def rollback(self, app: str, ctx: Context, release: int | None = None) -> Deployment:
+    async def rollback(
+        self,
+        app: AppName,
+        ctx: Context,
+        release: Annotated[
+            int | None, Meta(description="Its number, of those that `list_releases` has as ready.")
+        ] = None,
+    ) -> Deployment:
         """Serve an earlier release again, by default the one before: its files, configuration and variables.
 
-        It becomes a new release. Nothing is built. What the app has stored stays as it is.
+        It becomes a new release, so a second rollback undoes the first. Nothing is built, no call is lost, and what the
+        app has stored stays as it is.
         """
         self._find(app)
         try:
             return self._tell(
-                await self._deployer.rollback(app, release, report_to(ctx), caller_of(ctx.caller).user.name)
+                await self._deployer.rollback(
+                    app, release, report_to(ctx, self._paths), caller_of(ctx.caller).user.name
+                )
             )
         except DeployError as error:
             raise ToolError(str(error)) from None
 
-    async def restart(self, app: str, ctx: Context) -> Deployment:
-        """Start an app anew, as a new release with the files, configuration and variables of the live one."""
+    async def restart(self, app: AppName, ctx: Context) -> Deployment:
+        """Start an app anew without a lost call, as a new release with the files and variables of the live one."""
         self._find(app)
         try:
-            return self._tell(await self._deployer.restart(app, report_to(ctx), caller_of(ctx.caller).user.name))
+            return self._tell(
+                await self._deployer.restart(app, report_to(ctx, self._paths), caller_of(ctx.caller).user.name)
+            )
         except DeployError as error:
             raise ToolError(str(error)) from None
+
+
+def _from_afar(source: str) -> str:
+    """Return a source as those are told it who are not on the host: of a folder, its name."""
+    return PurePath(source).name if source.startswith("/") else source

@@ -1,8 +1,13 @@
 """The tools of the management API for the tokens of apps: create, list, revoke."""
 
+from typing import Annotated
+
+from msgspec import Meta
+
 from portway.auth.tokens import digest
 from portway.exceptions import ToolError
 from portway.host.instances.running_apps import RunningApps, as_token
+from portway.host.management.arguments import AppName
 from portway.host.management.find_app import find_app
 from portway.host.management.management_types import NewToken, TokenInfo, TokenList
 from portway.host.management.tools import Rule, Tools
@@ -22,18 +27,21 @@ class TokenTools:
 
     def register(self, tools: Tools) -> None:
         """Add the tools."""
-        tools.add(self.create_token, Rule("deploy"))
+        tools.add(self.create_token, Rule("deploy"), destroys=True)  # by `rotate`
         tools.add(self.list_tokens, Rule("read"))
         tools.add(self.revoke_token, Rule("deploy"), destroys=True)
 
     async def create_token(
         self,
-        app: str,
-        name: str,
-        scopes: list[str] | None = None,
-        rotate: bool = False,  # noqa: FBT002  # a tool's caller names its arguments
+        app: AppName,
+        name: Annotated[str, Meta(description="What the token is called, such as the caller it is for.")],
+        scopes: Annotated[
+            Annotated[list[Annotated[str, Meta(max_length=100)]], Meta(max_length=50)] | None,
+            Meta(description="What the app's own functions ask of its callers; most ask nothing."),
+        ] = None,
+        rotate: Annotated[bool, Meta(description="Replace the token of that name, which ends.")] = False,  # noqa: FBT002  # a tool's caller names its arguments
     ) -> NewToken:
-        """Create a token for an app, which is shown once; `rotate` replaces the one of that name."""
+        """Create a token by which callers use an app. It is in this answer and never shown again."""
         find_app(self._store, app)
         if not name or not name.isprintable() or len(name) > 100:
             raise ToolError("give the token a name of 1 to 100 printable characters")
@@ -49,15 +57,17 @@ class TokenTools:
             raise ToolError(str(error)) from None
         return NewToken(app, name, token, scopes or [], self._address.endpoint(app))
 
-    async def list_tokens(self, app: str) -> TokenList:
-        """List the tokens of an app, without their secrets."""
+    async def list_tokens(self, app: AppName) -> TokenList:
+        """List the tokens of an app by name, with their scopes; never the tokens themselves."""
         find_app(self._store, app)
         return TokenList(
             [TokenInfo(token.name, list(token.scopes), token.created) for token in self._store.tokens(app)]
         )
 
-    async def revoke_token(self, app: str, name: str) -> None:
-        """Revoke a token; calls with it are refused from now on."""
+    async def revoke_token(
+        self, app: AppName, name: Annotated[str, Meta(description="Its name, as `list_tokens` tells it.")]
+    ) -> None:
+        """Revoke a token of an app: calls with it are refused from now on, and those that run end."""
         find_app(self._store, app)
         try:
             found = self._store.token(app, name)

@@ -9,6 +9,7 @@ from typing import Any
 from portway.app import Server
 from portway.exceptions import ToolError
 from portway.host.management.callers import Caller, caller_of
+from portway.host.paths import Paths
 from portway.host.users import Action
 from portway.server.components import ToolAnnotations
 from portway.server.context import Context
@@ -43,10 +44,10 @@ class Rule:
 class Tools:
     """Adds tools to a server, each with its rule. `rules` are those of all tools, by name."""
 
-    def __init__(self, server: Server, data: str) -> None:
-        """`data` is the path of the data directory, which callers from afar are not told."""
+    def __init__(self, server: Server, paths: Paths) -> None:
+        """Callers from afar are not told the `paths` of the host."""
         self._server = server
-        self._data = data
+        self._paths = paths
         self.rules: dict[str, Rule] = {}
 
     def add(
@@ -85,7 +86,7 @@ class Tools:
             except ToolError as error:
                 if caller.is_local:
                     raise
-                raise ToolError(str(error).replace(self._data, "")) from None
+                raise ToolError(self._paths.hidden(str(error))) from None
 
         context = inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=Context)
         ruled.__signature__ = given.replace(parameters=[*kept, context])  # type: ignore[attr-defined]

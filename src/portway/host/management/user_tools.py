@@ -1,5 +1,9 @@
 """The tools of the management API for users: add, list, revoke."""
 
+from typing import Annotated
+
+from msgspec import Meta
+
 from portway.exceptions import ToolError
 from portway.host.management.callers import caller_of
 from portway.host.management.management_types import Identity, NewUser, UserInfo, UserList
@@ -29,8 +33,16 @@ class UserTools:
         caller = caller_of(ctx.caller)
         return Identity(caller.user.name, caller.user.role, list(caller.user.apps), caller.is_local, self._address.url)
 
-    async def add_user(self, name: str, role: Role, apps: list[str] | None = None) -> NewUser:
-        """Add a user, whose token is shown once. Without `apps`, it may use all of them."""
+    async def add_user(
+        self,
+        name: Annotated[str, Meta(description="What the user is called.")],
+        role: Annotated[Role, Meta(description="A viewer reads, a deployer also changes apps, an admin does all.")],
+        apps: Annotated[
+            Annotated[list[str], Meta(max_length=1000)] | None,
+            Meta(description="The apps it is bound to, deployed or not; none for all."),
+        ] = None,
+    ) -> NewUser:
+        """Add a user of the host, who pushes to apps, clones them and calls these tools. Its token is shown once."""
         try:
             token = self._users.add(name, role, apps or [])
             return NewUser(name, role, apps or [], token, self._address.repository("APP"))
@@ -38,13 +50,13 @@ class UserTools:
             raise ToolError(str(error)) from None
 
     async def list_users(self, ctx: Context) -> UserList:
-        """List the users, without their tokens: all for an admin, yourself for others."""
+        """List the users of the host, without their tokens: all of them for an admin, yourself for others."""
         caller = caller_of(ctx.caller).user
         shown = [user for user in self._users.all() if caller.role == "admin" or user.name == caller.name]
         return UserList([UserInfo(user.name, user.role, list(user.apps), user.created) for user in shown])
 
-    async def revoke_user(self, name: str) -> None:
-        """Delete a user: its token is refused from now on."""
+    async def revoke_user(self, name: Annotated[str, Meta(description="Its name, as `list_users` tells it.")]) -> None:
+        """Delete a user: its token is refused from now on, and what it has open ends. Its apps stay."""
         try:
             self._users.revoke(name)
         except (UserError, StoreError) as error:

@@ -1,9 +1,13 @@
 """The tools of the management API for variables: set, unset, list, import, rekey. No answer of theirs holds a value."""
 
 from collections.abc import Callable
+from typing import Annotated
+
+from msgspec import Meta
 
 from portway.exceptions import ToolError
 from portway.host.instances.running_apps import RunningApps
+from portway.host.management.arguments import AppOrNot, GroupOrNot, Restart
 from portway.host.management.callers import caller_of
 from portway.host.management.management_types import (
     AppRestart,
@@ -14,6 +18,7 @@ from portway.host.management.management_types import (
 )
 from portway.host.management.progress import report_to
 from portway.host.management.tools import Rule, Tools
+from portway.host.paths import Paths
 from portway.host.releases.deploy import Deployer
 from portway.host.releases.deploy_error import DeployError
 from portway.host.secrets.dotenv_file import read_dotenv
@@ -26,7 +31,8 @@ from portway.server.context import Context
 class VariableTools:
     """The tools for variables. Each names an `app` or a `group`."""
 
-    def __init__(self, store: Store, deployer: Deployer, running: RunningApps) -> None:
+    def __init__(self, paths: Paths, store: Store, deployer: Deployer, running: RunningApps) -> None:
+        self._paths = paths
         self._store = store
         self._environments = deployer.environments
         self._variables = deployer.environments.variables
@@ -35,23 +41,23 @@ class VariableTools:
 
     def register(self, tools: Tools) -> None:
         """Add the tools. A group of variables is of no one app, so only an admin may use it."""
-        tools.add(self.set_variables, Rule("deploy"), repeatable=True)
+        tools.add(self.set_variables, Rule("deploy"), destroys=True, repeatable=True)
         tools.add(self.unset_variables, Rule("deploy"), destroys=True)
-        tools.add(self.import_variables, Rule("deploy"), repeatable=True)
+        tools.add(self.import_variables, Rule("deploy"), destroys=True, repeatable=True)
         tools.add(self.list_variables, Rule("read"))
         tools.add(self.rekey, Rule("admin", app=None))
 
     async def set_variables(
         self,
-        variables: dict[str, str],
+        variables: Annotated[dict[str, str], Meta(description="The values by name.")],
         ctx: Context,
-        app: str = "",
-        group: str = "",
-        restart: bool = True,  # noqa: FBT002  # a tool's caller names its arguments
+        app: AppOrNot = "",
+        group: GroupOrNot = "",
+        restart: Restart = True,  # noqa: FBT002  # a tool's caller names its arguments
     ) -> VariableChange:
         """Set variables of an app, which may not be deployed yet, or of a group; then restart the apps that use them.
 
-        A restart is a new release of the same files. If it fails, the variables stay set.
+        Others keep their values. A value cannot be read back. If a restart fails, the variables stay set.
         """
         owner = _owner(app, group)
         return await self._change(
@@ -60,11 +66,11 @@ class VariableTools:
 
     async def import_variables(
         self,
-        text: str,
+        text: Annotated[str, Meta(description="The text of the file.")],
         ctx: Context,
-        app: str = "",
-        group: str = "",
-        restart: bool = True,  # noqa: FBT002  # a tool's caller names its arguments
+        app: AppOrNot = "",
+        group: GroupOrNot = "",
+        restart: Restart = True,  # noqa: FBT002  # a tool's caller names its arguments
     ) -> VariableChange:
         """Do what `set_variables` does, with the variables of a file in the .env format."""
         try:
@@ -75,18 +81,21 @@ class VariableTools:
 
     async def unset_variables(
         self,
-        names: list[str],
+        names: Annotated[list[str], Meta(description="The names of those to remove.")],
         ctx: Context,
-        app: str = "",
-        group: str = "",
-        restart: bool = True,  # noqa: FBT002  # a tool's caller names its arguments
+        app: AppOrNot = "",
+        group: GroupOrNot = "",
+        restart: Restart = True,  # noqa: FBT002  # a tool's caller names its arguments
     ) -> VariableChange:
-        """Remove variables of an app or a group; then restart the apps that use them."""
+        """Remove variables of an app or a group; then restart the apps that use them.
+
+        Nothing shows their values afterwards; `rollback` to a release that had them brings them back.
+        """
         owner = _owner(app, group)
         return await self._change(owner, names, lambda: self._variables.unset(owner, names), ctx, restart)
 
-    async def list_variables(self, app: str = "", group: str = "") -> VariableList:
-        """List the variables of an app or a group by name, without their values."""
+    async def list_variables(self, app: AppOrNot = "", group: GroupOrNot = "") -> VariableList:
+        """List the variables of an app or a group by name, and where each comes from; values are never shown."""
         owner = _owner(app, group)
         found = [VariableInfo(name, source) for name, source in self._environments.sources(owner).items()]
         if not found and app and self._store.app(app) is None:
@@ -94,7 +103,7 @@ class VariableTools:
         return VariableList(found)
 
     async def rekey(self) -> Rekeyed:
-        """Encrypt all variables by a new key, and write that to the key file."""
+        """Encrypt the variables of all apps by a new key, and write that to the host's key file. Values stay."""
         try:
             done = Rekeyed(old_key_removed=self._variables.rekey())
             await self._running.publish()  # the table has tokens that are encrypted by the old key
@@ -110,7 +119,7 @@ class VariableTools:
         except (VariableError, StoreError) as error:
             raise ToolError(str(error)) from None
         restarts = []
-        report = report_to(ctx)
+        report = report_to(ctx, self._paths)
         apps = {*self._environments.users(owner)} if restart else set()
         if restart and owner.kind == "app" and owner.name in self._deployer.turns.under_way():
             apps.add(owner.name)  # also during its first deploy, which may have read the variables before the change
