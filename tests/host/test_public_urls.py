@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,31 @@ import pytest
 
 from portway.http.http_client import HttpClient
 from tests.conftest import RunCli
+from tests.gate.running_gate import modern
 from tests.host.git_client import commit_all, run_git
 from tests.host.git_upstream import upstream
 from tests.host.running_host import Host, host
 from tests.host.test_start_commands import SERVER
 from tests.support import eventually
 
+SDK = """
+import os
+from mcp.server import MCPServer
+from mcp.server.mcpserver import Context
+from mcp.server.transport_security import TransportSecuritySettings
+
+server = MCPServer("sdk")
+security = TransportSecuritySettings(allowed_hosts=[os.environ["RENDER_EXTERNAL_HOSTNAME"]])
+
+
+@server.tool()
+def whoami(ctx: Context) -> dict[str, str]:
+    request = ctx.request_context.request
+    return {"url": str(request.url), "client": request.client.host}
+
+
+server.run("streamable-http", host="127.0.0.1", port=int(os.environ["PORT"]), transport_security=security)
+"""
 DOMAIN, URL = "mcp.example.com", "https://mcp.example.com"
 BEHIND = ["--domain", "MCP.example.com", "--behind-proxy", "127.0.0.0/8", "--behind-proxy", "10.1.2.3"]
 SERVICE = "services: [{type: web, name: plain, runtime: python, startCommand: python main.py}]\n"
@@ -47,12 +67,12 @@ def listening(running: Host) -> str:
 
 def through_a_proxy(running: Host, path: str, token: str, *sent: tuple[str, str], named: str = DOMAIN) -> Any:
     """Call the app's tool as a proxy passes a call on; return the result, or the status of a refusal."""
+    body, of_call = modern(name="whoami")
     headers = {"content-type": "application/json", "authorization": f"Bearer {token}"} | dict(sent)
-    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "whoami"}}).encode()
 
     async def post() -> Any:
         client = HttpClient(listening(running), named)
-        given = [(name.encode(), value.encode()) for name, value in headers.items()]
+        given = [*of_call, *((name.encode(), value.encode()) for name, value in headers.items())]
         response = await client.request("POST", path, given, body)
         answer = await response.read(1_000_000)
         await client.close()
@@ -108,9 +128,41 @@ def test_an_app_is_told_client_scheme_and_host_as_the_proxy_says(running: Host, 
 
 
 @pytest.mark.slow
+def test_a_server_of_the_official_sdk_allows_one_name_and_knows_its_url_and_its_callers(tmp_path: Path) -> None:
+    (folder := tmp_path / "sdk").mkdir()
+    (folder / "server.py").write_text(SDK)
+    with host(tmp_path / "data", options=[*BEHIND, "--trust-all-apps"], walls=False) as running:
+        done = running.portway("deploy", folder, "--start", f"exec {sys.executable} server.py", "--public")
+        assert done.returncode == 0, done.stderr
+        assert running.portway("domain", "add", "sdk", "tools.example.org").returncode == 0
+        sent = ("x-forwarded-for", "203.0.113.7"), ("accept", "application/json, text/event-stream")
+        for path, named in (("/sdk/mcp", DOMAIN), ("/mcp", f"sdk.{DOMAIN}"), ("/mcp", "tools.example.org")):
+            told = through_a_proxy(running, path, "", *sent, named=named)
+            assert told == {"url": f"https://sdk.{DOMAIN}/mcp", "client": "203.0.113.7"}
+
+
 @pytest.mark.parametrize(
-    ("options", "address"), [([], "127.0.0.1"), (BEHIND, "0.0.0.0"), ([*BEHIND[:4], "--host", "::1"], "::1")]
+    ("options", "address"),
+    [
+        ([], "127.0.0.1"),
+        (["--host", "::1"], "[::1]"),
+        (BEHIND, "0.0.0.0"),
+        (BEHIND[:4], "127.0.0.1"),
+        ([*BEHIND[:3], "::1"], "[::1]"),
+        ([*BEHIND[:3], "fd00::/8"], "[::]"),
+        ([*BEHIND, "--host", "10.0.0.7"], "10.0.0.7"),
+    ],
 )
+def test_the_address_to_listen_on_follows_from_where_the_proxies_are(
+    options: list[str], address: str, run_cli: RunCli, tmp_path: Path
+) -> None:
+    written = run_cli("up", "--install", *options, env={"XDG_CONFIG_HOME": str(tmp_path)})
+    assert written.returncode == 0, written.stderr
+    assert f"ListenStream={address}:8080" in (tmp_path / "systemd" / "user" / "portway.socket").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("options", "address"), [([], "127.0.0.1"), (BEHIND, "0.0.0.0"), (["--host", "::1"], "::1")])
 def test_other_machines_reach_the_gate_only_if_a_proxy_may_be_there(
     options: list[str], address: str, tmp_path: Path
 ) -> None:
@@ -143,6 +195,10 @@ def hexadecimal(address: str) -> str:
         (
             ["--behind-proxy", "10.0.0.0/8"],
             "--behind-proxy needs --domain: the name by which the proxy serves the host",
+        ),
+        (
+            ["--domain", "a.example", "--host", "::"],
+            "--host is for a host behind a proxy: HTTPS listens on every address",
         ),
         (["--host", "0.0.0.0"], "other machines reach 0.0.0.0, without TLS: give --behind-proxy, or leave --host out"),
     ],

@@ -45,7 +45,7 @@ class _HttpsOptions(TypedDict):
     callback=lambda _context, _option, value: _domain(value),
     help="Apps are also at <app>.DOMAIN.",
 )
-@click.option("--host", help="Address to listen on. Default: 127.0.0.1, or 0.0.0.0 behind a proxy elsewhere.")
+@click.option("--host", help="Address to listen on. Default: loopback, or every address behind a proxy elsewhere.")
 @click.option(
     "--behind-proxy",
     "proxies",
@@ -177,7 +177,13 @@ def _host(given: str | None, domain: str, proxies: list[str]) -> str:
     if proxies and is_local(domain):
         raise click.UsageError("--behind-proxy needs --domain: the name by which the proxy serves the host")
     if given is None:
-        return "127.0.0.1" if all(ipaddress.ip_network(each).is_loopback for each in proxies) else "0.0.0.0"  # noqa: S104 - as the help says
+        networks = [ipaddress.ip_network(each) for each in proxies]
+        is_ipv6 = bool(networks) and all(network.version == 6 for network in networks)
+        if all(network.is_loopback for network in networks):
+            return "::1" if is_ipv6 else "127.0.0.1"
+        return "::" if is_ipv6 else "0.0.0.0"  # noqa: S104 - as the help says
+    if not proxies and not is_local(domain):
+        raise click.UsageError("--host is for a host behind a proxy: HTTPS listens on every address of the machine")
     if not proxies and given not in ("localhost", "127.0.0.1", "::1"):
         raise click.UsageError(f"other machines reach {given}, without TLS: give --behind-proxy, or leave --host out")
     return given

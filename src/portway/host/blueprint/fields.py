@@ -80,7 +80,7 @@ _FROM_SERVICE = Section(
     (
         Field("name", NAME, "the other service", "name", is_required=True),
         Field("type", choice("web"), "its type", "type"),
-        Field("property", choice("host", "port", "hostport"), "an address of it", "property"),
+        Field("property", choice("host", "port", "hostport"), "a part of its public URL", "property"),
         Field("envVarKey", VARIABLE, "a variable of it", "env_var_key"),
     ),
 )
