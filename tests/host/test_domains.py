@@ -13,6 +13,8 @@ import pytest
 
 from portway.host import routing_table
 from portway.host.app_config import AppConfig, Start
+from portway.host.blueprint.blueprint import read_blueprint
+from portway.host.blueprint.problems import BlueprintError
 from portway.host.domain_names import DomainError, read_domain
 from portway.host.domains import Domains
 from portway.host.management.domain_tools import _said_by_dns
@@ -81,6 +83,29 @@ def test_what_is_no_name_for_an_app_is_refused(text: str, message: str) -> None:
     with pytest.raises(DomainError) as refused:
         read_domain(text)
     assert message in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("written", "names"),
+    [
+        ("domains: [Tools.example.com., a.example.com, tools.example.com]", ["tools.example.com", "a.example.com"]),
+        ("domain: a.example.com", ["a.example.com"]),
+        ("domains: []", []),
+        ("domains: [a.example.com, 10.0.0.1]", None),
+        ("domains: {a: b}", None),
+        ("domains: [[a.example.com]]", None),
+        (f"domains: [{', '.join(f'{number}.example.com' for number in range(51))}]", None),
+    ],
+)
+def test_the_domains_of_a_blueprint_are_names_or_refused(written: str, names: list[str] | None, tmp_path: Path) -> None:
+    (tmp_path / "render.yaml").write_text(f"services: [{{type: web, name: a, {written}}}]\n")
+    if names is None:
+        with pytest.raises(BlueprintError, match="`domains` must be a list of at most 50 domain names, as in `tools"):
+            read_blueprint(tmp_path)
+    else:
+        blueprint = read_blueprint(tmp_path)
+        assert blueprint
+        assert blueprint.apps["a"].domains == names
 
 
 def live(store: Store, app: str, *names: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from portway.host.public_address import PublicAddress
 from portway.http.http_client import HttpClient
 from tests.conftest import RunCli
 from tests.gate.running_gate import modern
@@ -49,6 +50,19 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     options = [*BEHIND, "--host", "127.0.0.1", "--trust-all-apps", "--allow-private-sources"]
     with host(tmp_path_factory.mktemp("public") / "data", options=options) as started:
         yield started
+
+
+@pytest.mark.parametrize(
+    ("url", "port", "own"),
+    [
+        ("http://127.0.0.1:8080", 8080, "http://a.test:8080"),
+        ("https://test", 443, "https://a.test"),
+        ("https://test:8443", 8443, "https://a.test:8443"),
+    ],
+)
+def test_an_apps_own_url_has_scheme_and_port_of_the_hosts(url: str, port: int, own: str) -> None:
+    address = PublicAddress(url, "test")
+    assert (address.port, address.origin(address.hostname("a"))) == (port, own)
 
 
 def plain(folder: Path) -> Path:

@@ -72,10 +72,9 @@ class DomainTools:
         find_app(self._store, app)
         try:
             self._running.domains.remove(app, read_domain(name))
-        except (DomainError, StoreError) as error:
-            raise ToolError(str(error)) from None
-        finally:
             await self._running.publish()
+        except (DomainError, StoreError, OSError) as error:
+            raise ToolError(str(error)) from None
 
     async def _records(self, name: str) -> list[DnsRecord]:
         """Return the records of which the DNS needs one, the first if it may be; none for a host without a domain."""
