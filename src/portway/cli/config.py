@@ -17,10 +17,14 @@ def command(app: str, host: Host, output: str) -> None:
     Values that `portway env` keeps are not shown.
     """
     from portway.host.blueprint.document import as_yaml
+    from portway.host.blueprint.problems import BlueprintError
     from portway.host.management.management_types import AppService
 
     found = ask_control(host, "config", {"app": app}, AppService)
     if output == "json":
         print_json(found.service)
-    else:
+        return
+    try:
         click.echo(as_yaml({"services": [found.service]}), nl=False)
+    except BlueprintError as error:
+        raise click.ClickException(str(error)) from None

@@ -6,6 +6,7 @@ import msgspec
 
 from portway.host.app_config import AppConfig
 from portway.host.blueprint.fields import ENV_VARS, PORTWAY, SERVICE, Section
+from portway.host.blueprint.problems import no_yaml
 
 Document = dict[str, object]
 
@@ -25,9 +26,11 @@ def service_document(name: str, config: AppConfig) -> Document:
 
 
 def as_yaml(document: Document) -> str:
-    """Return a document as text for people, which can be pasted into a blueprint."""
-    from ruamel.yaml import YAML
-
+    """Return a document as text for people, which can be pasted into a blueprint. Raises `BlueprintError`."""
+    try:
+        from ruamel.yaml import YAML
+    except ImportError:
+        raise no_yaml() from None
     writer, text = YAML(), StringIO()
     writer.width = 10_000
     writer.indent(mapping=2, sequence=4, offset=2)

@@ -18,6 +18,11 @@ class BlueprintError(Exception):
     """The blueprint cannot be used; the message has a line for each of its errors, twenty at most."""
 
 
+def no_yaml() -> BlueprintError:
+    """Return the error of an installation that cannot read and write YAML."""
+    return BlueprintError("ruamel.yaml, which reads blueprints, is missing: pip install 'portway[host]'")
+
+
 class Problems:
     """Collects the errors and warnings of one file. A warning is kept once, at its first place."""
 

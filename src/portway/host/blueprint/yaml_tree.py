@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from portway.host.blueprint.problems import BlueprintError, Place, Problems
+from portway.host.blueprint.problems import Place, Problems, no_yaml
 
 if TYPE_CHECKING:
     from ruamel.yaml.events import Event
@@ -55,7 +55,7 @@ def read_tree(content: bytes, problems: Problems) -> Node:
         from ruamel.yaml import YAML
         from ruamel.yaml.error import YAMLError
     except ImportError:
-        raise BlueprintError("ruamel.yaml, which reads blueprints, is missing: pip install 'portway[host]'") from None
+        raise no_yaml() from None
     if len(content) > LARGEST_BYTES:
         problems.refuse(_START, f"the file is larger than {LARGEST_BYTES // 1024} KB: keep only the services in it")
     try:

@@ -3,6 +3,7 @@
 The operator reaches it by a local socket, users with tokens at /_portway/mcp of the gate.
 """
 
+import importlib.metadata
 from dataclasses import replace
 from pathlib import Path
 
@@ -89,7 +90,8 @@ class ManagementServer:
 
     def server(self) -> Server:
         """Return the MCP server with all tools."""
-        server = Server("portway-control", title="Portway", instructions=_INSTRUCTIONS, sessions=False)
+        version = importlib.metadata.version("portway")
+        server = Server("portway-control", version=version, title="Portway", instructions=_INSTRUCTIONS, sessions=False)
         tools = Tools(server, self._paths)
         self.deploys.register(tools)
         tools.add(self.list_apps, Rule("read", app=None))
