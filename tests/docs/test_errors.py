@@ -73,6 +73,7 @@ UNPROVOKED = {
     "… is larger than … MB with its history: make it smaller": "256 MB",
     "… was not fetched within … s: try again, or make it smaller": "takes twenty seconds",
     "the disk of … has no room for the backup: make some": "a full disk",
+    "… is where a disk is mounted: give --data a directory in it": "a mount needs root",
     "the deploy was cancelled": "its asker has left, and is not told",
 }
 ERRORS = errors()

@@ -65,6 +65,7 @@ def test_a_host_is_backed_up_while_it_runs_and_restored_elsewhere_with_all_it_ha
         (app / "server.py").write_text(SERVER.replace("one ", "two "))
         running.deploy(app, "notes")
         running.deploy(WEATHER.parent, "weather", access="public")
+        shutil.rmtree(tmp_path / "data/apps/weather/git")  # as of a release that was made without git
         token = running.portway("token", "create", "notes", "ada").stdout.split()[0]
         user = running.portway("user", "add", "bob", "--role", "deployer").stdout.split()[0]
         assert running.call("notes", "add", token, text="first")["result"] == ["first"]
@@ -80,7 +81,8 @@ def test_a_host_is_backed_up_while_it_runs_and_restored_elsewhere_with_all_it_ha
 
     restored = running.portway("restore", backup, "--data", data, "--key-from", key)
     assert restored.returncode == 0, restored.stderr
-    shutil.rmtree(data / "apps" / "weather" / "git")
+    kept = data / "apps/weather/releases/1/source"
+    kept.rename(tmp_path / "kept")
     with host(data) as running:
         assert any("turn that host off" in line for line in running.child.lines)
         eventually(lambda: running.status("notes").state == "up", within=40)
@@ -90,7 +92,8 @@ def test_a_host_is_backed_up_while_it_runs_and_restored_elsewhere_with_all_it_ha
             "release 1 could not be built again: its source was not in the backup: deploy the app again"
         )
         assert running.status("weather").state == "failed"
-        running.deploy(WEATHER.parent, "weather")
+        (tmp_path / "kept").rename(kept)
+        assert running.portway("restart", "weather").returncode == 0, "it is built from the source in the backup"
         assert running.status("weather").state == "up"
         with pytest.raises(urllib.error.HTTPError) as refused:
             urllib.request.urlopen(f"{running.ready['url']}/_portway/hooks/notes?key=none")

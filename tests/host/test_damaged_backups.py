@@ -14,7 +14,11 @@ import pytest
 from click.testing import CliRunner
 
 from portway.cli.main import cli
+from portway.host.backup.backup_writer import BackupWriter
 from portway.host.backup.layout import FORMAT, Manifest
+from portway.host.files import remove_tree
+from portway.host.paths import Paths
+from portway.host.store import Store
 from portway.host.store.tables import HEAD
 from tests.host.backup_verbs import restore
 
@@ -164,6 +168,47 @@ def test_nothing_is_written_through_a_link_or_over_another_member(tmp_path: Path
         assert told in refused.output
         assert nothing_is_left(file)
         assert not list(out.iterdir())
+
+
+def whole(file: Path, *members: tuple[str, bytes]) -> Path:
+    """Write a backup of these files, with a right digest."""
+    with file.open("wb") as output, BackupWriter(output) as writer:
+        writer.add_bytes("portway-backup.json", msgspec.json.encode(MANIFEST))
+        for name, content in members:
+            writer.add_bytes(name, content)
+        writer.close()
+    return file
+
+
+def test_a_database_or_a_repository_that_is_none_is_refused(tmp_path: Path, paths: Paths) -> None:
+    def database(app: str) -> bytes:
+        paths.database.unlink(missing_ok=True)
+        store = Store(paths.database)
+        store.begin_release(app, "/")
+        store.close()
+        return paths.database.read_bytes()
+
+    good = ("portway.db", database("app"))
+    for members, told in (
+        ([], "is damaged or cut off"),
+        ([("portway.db", b"no database" * 100)], "the backup cannot be restored: the database"),
+        ([("portway.db", good[1][:8192])], "the backup cannot be restored: the"),
+        (
+            [("portway.db", database("../../escaped"))],
+            "the backup cannot be restored: '../../escaped' cannot name an app",
+        ),
+        (
+            [good, ("apps/app/repository.bundle", b"# v2 git bundle\n")],
+            "the backup cannot be restored: git bundle failed",
+        ),
+        ([good], "restored to"),
+    ):
+        done = restore(whole(tmp_path / "host.backup", *members))
+        assert told in done.output, members
+        if done.exit_code:
+            assert nothing_is_left(tmp_path / "host.backup")
+        else:
+            remove_tree(tmp_path / "restored")
 
 
 def test_a_member_with_a_head_of_megabytes_is_refused_before_it_is_held(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from portway.cli.options import data_option, output_option, print_json
+from portway.cli.options import data_option, output_option, print_json, require_linux
 
 if TYPE_CHECKING:
     from portway.host.secrets.key_file import KeyFile
@@ -28,6 +28,8 @@ def command(file: str, key_to: str | None, key_file: str | None, data: str | Non
 
     The host may run meanwhile. Variables are encrypted by a key that is not in the backup: without it they are lost.
     """
+    require_linux()
+    os.nice(_LOW_PRIORITY)
     from portway.host.backup.layout import BackupError
     from portway.host.backup.make_backup import make_backup
     from portway.host.paths import PathError, locate
@@ -35,7 +37,6 @@ def command(file: str, key_to: str | None, key_file: str | None, data: str | Non
 
     if file == "-" and (output == "json" or sys.stdout.isatty()):
         raise click.ClickException("the backup goes to stdout: let it go to a file or a program, without -o json")
-    os.nice(_LOW_PRIORITY)
     try:
         paths = locate(data)
         key = KeyFile(find_key_file(paths, key_file))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -35,6 +36,12 @@ output_option = click.option(
     help="Print text for people, or JSON. Also from PORTWAY_OUTPUT.",
 )
 token_option = click.option("--token", envvar="PORTWAY_TOKEN", help="Bearer token for a URL. Also from PORTWAY_TOKEN.")
+
+
+def require_linux() -> None:
+    """Raise `ClickException` where no host can be."""
+    if sys.platform != "linux":
+        raise click.ClickException("the host runs on Linux; `portway run` serves one server anywhere")
 
 
 def prints_json(context: click.Context) -> bool:

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 import click
 
-from portway.cli.options import data_option, output_option, print_json
+from portway.cli.options import data_option, output_option, print_json, require_linux
 
 
 @click.command()
@@ -23,6 +23,7 @@ def command(file: str | None, key_from: str | None, take_over: bool, data: str |
     `portway up` then builds its apps and serves them. Until you say --take-over, now or later without FILE, links are
     not followed, and hooks and pushes are refused: the host that was backed up may still do all this.
     """
+    require_linux()
     from portway.host.backup.backup_reader import BackupReader
     from portway.host.backup.layout import BackupError
     from portway.host.backup.restore import restore_backup

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn, TypedDict, Unpack
 
 import click
 
-from portway.cli.options import data_option, output_option
+from portway.cli.options import data_option, output_option, require_linux
 
 if TYPE_CHECKING:
     from portway.host.paths import Paths
@@ -114,8 +114,7 @@ def command(
     from portway.host.secrets.key_file import find_key_file
     from portway.http.bind import Bind
 
-    if sys.platform != "linux":
-        raise click.ClickException("the host runs on Linux; `portway run` serves one server anywhere")
+    require_linux()
     bind = Bind(host=_host(host, domain, proxies), port=port)
     if install or system:
         _install(context, bind.host, for_system=system)

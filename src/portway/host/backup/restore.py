@@ -71,6 +71,8 @@ def _require_key(manifest: Manifest, key_file: KeyFile | None) -> None:
 def _require_free(data: Path) -> None:
     if data.is_symlink() or (data.exists() and not (data.is_dir() and not any(data.iterdir()))):
         raise BackupError(f"{data} is not empty: give --data a directory that is, or that is not there")
+    if data.is_mount():
+        raise BackupError(f"{data} is where a disk is mounted: give --data a directory in it")
 
 
 @contextlib.contextmanager
@@ -121,6 +123,8 @@ class _Restoring:
     def complete(self, key_file: KeyFile | None) -> None:
         """Make of what was written a host. Raises `BackupError`."""
         paths = self._paths
+        if not paths.database.is_file():
+            raise self._reader.damaged()
         try:
             store = Store(paths.database)
             try:
