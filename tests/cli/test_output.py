@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import click
 import pytest
 
 from portway.cli.main import cli
+from portway.host.builds.wheel import running_wheel
 from tests.conftest import RunCli
 from tests.host.git_upstream import Upstream, upstream
 from tests.host.running_host import Host, host
@@ -65,6 +67,7 @@ RUNS = {
     "backup": ["FOLDER/host.backup", "--key-to", "FOLDER/host.key"],
     "restore": ["FOLDER/host.backup", "--key-from", "FOLDER/host.key", "--data", "FOLDER/restored"],
     "destroy": ["weather", "--yes"],
+    "upgrade": ["--wheel", "WHEEL"],
     "hosts": [],
 }
 
@@ -91,8 +94,9 @@ def test_every_verb_prints_only_json_when_it_is_asked_to(running: Host, elsewher
     elsewhere.commit("linked", {"server.py": WEATHER.read_text()})
     assert {*RUNS} | SERVE | AFAR == {*VERBS}, "say above how a new verb is run"
     address = elsewhere.address("linked")
+    named = {"FOLDER": str(tmp_path), "UPSTREAM": address, "WHEEL": str(running_wheel(tmp_path))}
     for verb, arguments in RUNS.items():
-        given = [argument.replace("FOLDER", str(tmp_path)).replace("UPSTREAM", address) for argument in arguments]
+        given = [re.sub("|".join(named), lambda found: named[found[0]], argument) for argument in arguments]
         done = running.portway(*verb.split(), *given, "-o", "json", stdin="A=b")
         assert done.returncode == 0, (verb, done.stderr)
         lines = done.stdout.splitlines()

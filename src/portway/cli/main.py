@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from typing import NamedTuple
 
 import click
@@ -21,6 +22,7 @@ VERBS = {
     "inspect": Verb("portway.cli.inspect", "Show what a server offers: tools, resources, prompts."),
     "call": Verb("portway.cli.call", "Call one tool and print its result."),
     "up": Verb("portway.cli.up", "Run the host in the foreground, with the given apps deployed."),
+    "upgrade": Verb("portway.cli.upgrade", "Replace the version that runs the host, without a lost call."),
     "check": Verb("portway.cli.check", "Validate a folder without deploying it, or diagnose an endpoint."),
     "deploy": Verb("portway.cli.deploy", "Deploy a folder, a git repository or a template to the running host."),
     "link": Verb("portway.cli.link", "Deploy a branch of a git repository, and each new commit of it."),
@@ -98,4 +100,10 @@ def cli() -> None:
 
 def main() -> None:
     """The console script. Exit codes: 0 done, 1 it failed, 2 wrong usage, 3 superseded by a newer deploy."""
-    cli(prog_name="portway")
+    try:
+        cli(prog_name="portway")
+    finally:
+        if "PORTWAY_HANDOVER" in os.environ:  # a launcher that could not take the place of another
+            from portway.host.handover import give_back
+
+            give_back()

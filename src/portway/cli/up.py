@@ -108,7 +108,9 @@ def command(
     The last line printed is `ready {"url": ..., "token": ..., "data": ...}`; the token is for the first PATH's app. As
     JSON, it is the object alone, and nothing else is printed to stdout.
     """
+    from portway.host.chosen_version import start_chosen_version
     from portway.host.console import open_standard_descriptors, say
+    from portway.host.handover import read_handover
     from portway.host.launcher import Launcher, LaunchError
     from portway.host.paths import PathError, claim
     from portway.host.secrets.key_file import find_key_file
@@ -123,14 +125,16 @@ def command(
     os.umask(0o077)  # for every file that this process and its children make
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     try:
-        paths = claim(data)
+        paths, left = claim(data), read_handover()
+        if left is None:
+            start_chosen_version(paths)
         if missing:
             _start_with_the_rest(paths, missing)
         sources = [Path(os.path.abspath(folder)) for folder in folders]
         rules = [f"--require={name}" for name in required] + ["--trust-all-apps"] * trust_all_apps
         rules += ["--allow-private-sources"] * private_sources
         secret, settings = find_key_file(paths, key_file), _https(domain, proxies, **https)
-        launcher = Launcher(paths, bind, domain, secret, sources, rules, output, proxies, settings)
+        launcher = Launcher(paths, bind, domain, secret, sources, rules, output, proxies, settings, left)
     except (PathError, LaunchError) as error:
         raise click.ClickException(str(error)) from None
     if settings is None and not proxies:

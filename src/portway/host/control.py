@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import shutil
 import signal
 import sys
@@ -16,6 +17,7 @@ from typing import Any, Literal, get_args
 from portway.exceptions import ToolError
 from portway.host.backup.origin import notice
 from portway.host.builds.caches import keep_small
+from portway.host.builds.wheel import running_wheel
 from portway.host.console import never_wait_for_stderr, say
 from portway.host.gate_client import GateClient
 from portway.host.git.git_command import MISSING
@@ -69,7 +71,8 @@ async def run(
 ) -> int:
     """Deploy `folders`, print the ready line if it is to `announce`, and serve until a signal; return the exit code.
 
-    At SIGTERM the gate ends first, because its calls need the instances; then they end. SIGINT kills them.
+    At SIGTERM the gate ends first, because its calls need the instances; then they end. SIGINT kills them. At SIGUSR1
+    this process ends once no deploy runs, and the instances go on, for its successor.
     """
     stop = asyncio.Event()
     gate = GateClient(paths)
@@ -97,6 +100,10 @@ async def run(
     management = ManagementServer(paths, store, running, deployer, linker, address)
     hooks = HookServer(GitServer(paths, store, management.users, deployer, management.deployment), linker, store)
     apps = {**management.applications(), paths.git_socket: hooks}
+    leaving = list[asyncio.Task[None]]()
+    asyncio.get_running_loop().add_signal_handler(
+        signal.SIGUSR1, lambda: leaving.append(asyncio.create_task(_leave(deployer, stop)))
+    )
     try:
         await asyncio.to_thread(_mend, paths, deployer)
         await running.resume(deployer.rebuilder.with_files)
@@ -111,6 +118,9 @@ async def run(
         await asyncio.gather(start, return_exceptions=True)
     finally:
         await linker.close()
+        if leaving:
+            store.close()
+            os._exit(0)  # as after a crash, the instances go on, and the next control finds them
         await running.close()
         store.close()
     if failed and (error := start.exception()):
@@ -156,6 +166,7 @@ async def _start(
         ready = {"url": url, "token": first["token"], "data": str(paths.data), "apps": apps}
         say(f"{'' if announce == 'json' else 'ready '}{json.dumps(ready)}", to=1)
         paths.announced.touch()
+    await asyncio.to_thread(running_wheel, paths.wheels)  # the way back of an upgrade
     await deployer.record_missing()
     await keep_small(paths, lambda: bool(deployer.turns.under_way()))
     return True
@@ -188,6 +199,13 @@ async def _listen(app: Application, socket: Path, stop: asyncio.Event) -> asynci
     await asyncio.wait((serving, waiting), return_when=asyncio.FIRST_COMPLETED)
     waiting.cancel()
     return serving
+
+
+async def _leave(deployer: Deployer, stop: asyncio.Event) -> None:
+    """Set `stop` once no deploy or change of an app runs."""
+    while deployer.turns.under_way():  # noqa: ASYNC110  # at an upgrade only
+        await asyncio.sleep(_POLL_SECONDS)
+    stop.set()
 
 
 async def _stop_after_gate(gate: GateClient, stop: asyncio.Event) -> None:

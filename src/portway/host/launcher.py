@@ -13,6 +13,9 @@ The launcher as a whole:
                          then control, which stops the instances, then the log writer
     stopping → stopping  a later signal, not within a second of the first: all but the log writer end at once
     stopping → ended     all are gone
+    running → upgrading  `portway upgrade` asks for it: the launcher of another version takes the place of this one
+                         (`handover.py`) and replaces the children (`upgrade.py`)
+    upgrading → running  they are replaced; or this launcher has its place back
 """
 
 import ctypes
@@ -22,19 +25,24 @@ import resource
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 from portway.host.child_probes import Probe
-from portway.host.children import control, gate, log_writer
+from portway.host.children import Child, control, gate, log_writer
 from portway.host.console import say
+from portway.host.handover import Handover, forget_handover
 from portway.host.paths import Paths
 from portway.host.processes import children, end_strays, exit_in_words
 from portway.host.public_address import public_url
 from portway.host.systemd import notify, take_sockets
 from portway.host.tls.https_front import BEHIND_CADDY, HttpsFront
 from portway.host.tls.https_settings import HttpsError, HttpsSettings
+from portway.host.upgrade import NEXT_GATE, POLL_SECONDS, RETIRED, Steps, Upgrade
+from portway.host.upgrade_files import INSTALLED, Chosen, Progress, Running, UpgradeFiles
 from portway.http.bind import Bind, ListenError, url_of
 
 FAILED = 3
@@ -49,6 +57,8 @@ _LONGEST_PAUSE_SECONDS = 32
 _FIRST_SECONDS = 60.0  # in this time, a child that keeps failing ends the host
 _ONE_STOP_SECONDS = 1.0  # signals within it are one: a service manager sends them to every process
 _TICK_SECONDS = 1.0  # between looks at the children
+_OWN = ("lock", "lifeline", "held")  # descriptors that a launcher leaves, besides sockets
+_OTHER_GATES = (NEXT_GATE, RETIRED)
 
 
 class LaunchError(Exception):
@@ -69,23 +79,31 @@ class Launcher:
         output: str = "text",
         proxies: Sequence[str] = (),
         https: HttpsSettings | None = None,
+        left: Handover | None = None,
     ) -> None:
         """Take the lock and the port. Raises `LaunchError` when another has them.
+
+        `left` has what the launcher before has, when this one comes in its place.
 
         `rules` are arguments of control; `output` says how it prints the ready line, as "text" or "json". `proxies` are
         the networks of those in front of the host. With `https`, Caddy listens for clients, and the gate for Caddy.
         """
         self._paths = paths
-        self._lock = _lock(paths)
+        self._left = left
+        self._files = UpgradeFiles(paths)
         # Instances read this pipe. Only the launcher can write to it, so it closes however the launcher ends.
-        self._lifeline, self._held = os.pipe()
+        if left is None:
+            self._lock = _lock(paths)
+            self._lifeline, self._held = os.pipe()
+        else:
+            self._lock, self._lifeline, self._held = (left.descriptors[name] for name in _OWN)
         self._front: HttpsFront | None = None
         try:
             if https is not None:
-                self._front = HttpsFront(paths, https)
+                self._front = HttpsFront(paths, https, left)
                 self._listener, url, proxies = self._front.gate_listener, self._front.url, [BEHIND_CADDY]
             else:
-                self._listener = _open(bind)
+                self._listener = _open(bind, left)
                 url = public_url(domain, url_of(self._listener))
         except (HttpsError, ListenError) as error:
             raise LaunchError(str(error)) from None
@@ -93,7 +111,7 @@ class Launcher:
         if https is not None and https.certificate is not None:
             arguments += [f"--cert={https.certificate}", f"--key={https.key}"]
         announcing = [f"--announce={output}", *(word for folder in folders for word in ("--deploy", str(folder)))]
-        self._kinds = {  # in the order in which they are stopped
+        self._kinds: dict[str, Child] = {  # in the order in which they are stopped
             child.name: child
             for child in (
                 gate(
@@ -105,6 +123,9 @@ class Launcher:
             )
         }
         self._children: dict[int, str] = {}
+        self._had_children = False
+        self._upgrade: Upgrade | None = None
+        self._steps: Steps | None = None
         self._probes: dict[str, Probe] = {}
         self._started: dict[str, float] = {}
         self._short_runs = dict.fromkeys(self._kinds, 0)
@@ -118,23 +139,23 @@ class Launcher:
 
     def run(self) -> int:
         """Run until a signal or a failure, and return the exit code. Every process of the host is gone by then."""
-        had_children = bool(children(os.getpid()))  # of the shell that became this process
+        self._had_children = bool(children(os.getpid()))  # of the shell that became this process
         _libc().prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # instances of a killed control become our children
         # Signals are waited for, not handled, so that none comes between a child's start and its entry here.
         signals = {signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
         if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # as under nohup
             signals.discard(signal.SIGHUP)
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-        self._paths.announced.unlink(missing_ok=True)
         _raise_descriptor_limit()
-        for name in self._kinds:
-            self._start(name)
+        self._begin()
         while self._children or self._waiting:
-            found = signal.sigtimedwait(signals, _TICK_SECONDS)
+            found = signal.sigtimedwait(signals, _TICK_SECONDS if self._steps is None else POLL_SECONDS)
             if found is not None and found.si_signo == signal.SIGCHLD:
                 self._reap()
             elif found is not None:
                 self._stop()
+            if self._steps is not None and not self._stopping:
+                self._go_on_with_upgrade()
             if time.monotonic() >= self._next_tick:  # also while orphans of an app keep ending
                 self._next_tick = time.monotonic() + _TICK_SECONDS
                 self._start_due()
@@ -142,17 +163,102 @@ class Launcher:
                 self._tell_ready()
                 if self._front is not None:
                     self._front.log.pass_on()
-        if not had_children:
+                if self._files.is_asked() and self._steps is None and not self._stopping:
+                    self._give_place()
+        if not self._had_children:
             _end_orphans()
         self._paths.forget_run()
         return self._code
 
+    def _begin(self) -> None:
+        """Start the children, but those that the launcher before has left, and note what runs the host."""
+        left, files = self._left, self._files
+        installed = os.environ.get(INSTALLED, sys.executable)
+        try:
+            files.note_running(Running(version("portway"), sys.executable, sys.prefix, installed))
+            if left is None and files.put_database_back():
+                _say("an upgrade was cut: the database is as it was before")
+        except OSError as error:
+            _say(f"cannot write {error.filename}: {error.strerror}")
+        if left is None:
+            self._paths.announced.unlink(missing_ok=True)
+        else:
+            self._had_children, self._is_ready = left.had_children, left.is_ready
+            for name, pid in left.children.items():
+                self._add(name, pid)
+            self._children |= dict.fromkeys(left.retired, RETIRED)
+            self._upgrade = upgrade = Upgrade(self, self._paths)
+            self._steps = upgrade.steps_back(left.foreign, left.failure) if left.failure else upgrade.steps()
+        forget_handover()
+        for name in self._kinds:
+            if not self.pid(name):
+                self._start(name)
+
+    def _go_on_with_upgrade(self) -> None:
+        assert self._steps is not None
+        try:
+            next(self._steps)
+        except StopIteration:
+            self._steps = self._upgrade = None
+
+    def _give_place(self) -> None:
+        """Let the launcher of another version take the place of this one."""
+        try:
+            if self.pid(RETIRED):
+                raise OSError(0, "calls from before the last upgrade go on: try again when they have ended")
+            request = self._files.take_request()
+            self._files.choose(Chosen(request.back, request.installed))
+            _say(f"portway {request.version} takes over")
+            self._handover(sys.executable).give_to(request.python)
+        except OSError as error:
+            self._files.take_request()
+            self._files.report(Progress(is_over=True, failure=str(error.strerror)))
+
+    def _handover(self, python: str) -> Handover:
+        front = {} if self._front is None else self._front.descriptors
+        own = dict(zip(_OWN, (self._lock, self._lifeline, self._held), strict=True))
+        return Handover(
+            python,
+            command=sys.argv[1:],
+            descriptors=own | front | {"gate": self._listener.fileno()},
+            children={name: pid for pid, name in self._children.items() if name in self._kinds},
+            retired=[pid for pid, name in self._children.items() if name == RETIRED],
+            is_ready=self._is_ready,
+            had_children=self._had_children,
+        )
+
+    def start_child(self, name: str) -> None:
+        """Start a child; the gate that stands by is one more gate."""
+        self._start(name)
+
+    def pid(self, name: str) -> int:
+        """Return the process id of a child, 0 if it does not run."""
+        return next((pid for pid, child in self._children.items() if child == name), 0)
+
+    def succeed_gate(self) -> None:
+        """Note that the gate that stood by serves, and the one before it ends."""
+        for pid, name in list(self._children.items()):
+            if name == "gate":
+                self._children[pid] = RETIRED
+            elif name == NEXT_GATE:
+                self._add("gate", pid)
+
+    def give_back(self, foreign: list[str], failure: str) -> None:
+        """Give the place to the launcher before; return if that is not possible."""
+        assert self._left is not None
+        handover = self._handover(sys.executable)
+        handover.foreign, handover.failure = foreign, failure
+        try:
+            handover.give_to(self._left.python)
+        except OSError as error:
+            _say(f"the version before cannot be started: {error}")
+
     def _end_silent(self) -> None:
         """Kill each child that hangs, so that it is started again, and one that does not stop in time."""
-        if self._ending and time.monotonic() - self._ending_since >= self._kinds[self._ending].stop_seconds:
-            self._send(self._ending, signal.SIGKILL)
+        if self._ending and time.monotonic() - self._ending_since >= self._kind(self._ending).stop_seconds:
+            self.send(self._ending, signal.SIGKILL)
         for pid, name in self._children.items():
-            if not self._stopping and self._probes[name].look():
+            if not self._stopping and name in self._kinds and self._probes[name].look():
                 _say(f"{name} no longer answers")
                 os.kill(pid, signal.SIGKILL)
 
@@ -162,10 +268,9 @@ class Launcher:
             notify("READY=1")
 
     def _start(self, name: str) -> None:
-        kind = self._kinds[name]
-        self._started[name] = time.monotonic()
+        kind = self._kind(name)
         child = subprocess.Popen(
-            kind.command(),
+            [*kind.command(), "--standby"] if name == NEXT_GATE else kind.command(),
             stdin=subprocess.DEVNULL,
             stdout=kind.output,
             stderr=kind.output,
@@ -174,9 +279,17 @@ class Launcher:
             process_group=0,  # a terminal's Ctrl-C goes to the launcher alone, which stops them in order
             preexec_fn=_ends_with(os.getpid()),  # noqa: PLW1509  # this process has one thread
         )
-        self._children[child.pid] = name
-        self._probes[name] = kind.probe(child.pid)
+        self._add(name, child.pid)
         child.returncode = 0  # reaped by waitpid above, never by Popen
+
+    def _add(self, name: str, pid: int) -> None:
+        self._children[pid] = name
+        self._started[name] = time.monotonic()
+        if name in self._kinds:
+            self._probes[name] = self._kinds[name].probe(pid)
+
+    def _kind(self, name: str) -> Child:
+        return self._kinds["gate" if name in {NEXT_GATE, RETIRED} else name]
 
     def _reap(self) -> None:
         """Reap every child that has ended, the orphans that became ours too."""
@@ -197,30 +310,38 @@ class Launcher:
         """
         if self._stopping:
             if time.monotonic() - self._stopped_at >= _ONE_STOP_SECONDS:
+                for name in _OTHER_GATES:
+                    self.send(name, signal.SIGTERM)
                 for kind in self._kinds.values():
                     if kind.end is not None:
-                        self._send(kind.name, kind.end)
+                        self.send(kind.name, kind.end)
             return
         self._stopping, self._stopped_at = True, time.monotonic()
         notify("STOPPING=1")
         self._waiting.clear()
         self._listener.close()  # else those who connect now would wait
+        for name in _OTHER_GATES:
+            self.send(name, signal.SIGTERM)
         self._stop_next()
 
     def _stop_next(self) -> None:
         """Stop the first remaining child. The log writer comes last, so its pipes have no writers by then."""
-        left = next((name for name in self._kinds if name in self._children.values()), "")
+        left = next((name for name in ("gate", *_OTHER_GATES, *self._kinds) if self.pid(name)), "")
         if left != self._ending:  # a second signal would end it at once
             self._ending, self._ending_since = left, time.monotonic()
-            if left:
-                self._send(left, self._kinds[left].stop)
+            if left in self._kinds:
+                self.send(left, self._kinds[left].stop)
 
-    def _send(self, name: str, number: signal.Signals) -> None:
+    def send(self, name: str, number: signal.Signals) -> None:
         for pid, child in self._children.items():
             if child == name:
                 os.kill(pid, number)
 
     def _on_exit(self, name: str, code: int) -> None:
+        if name in _OTHER_GATES or (self._upgrade is not None and name in self._upgrade.expected):
+            if self._stopping:
+                self._stop_next()
+            return
         now = time.monotonic()
         is_short = now - self._started[name] < _SHORT_SECONDS
         runs = self._short_runs[name] = self._short_runs[name] + 1 if is_short else 0
@@ -266,8 +387,13 @@ def _end_orphans() -> None:
             os.waitpid(pid, 0)
 
 
-def _open(bind: Bind) -> socket.socket:
-    """Return the socket that systemd has opened, else a new one. Raises `LaunchError` and `ListenError`."""
+def _open(bind: Bind, left: Handover | None) -> socket.socket:
+    """Return the socket that a launcher or systemd has opened, else a new one.
+
+    Raises `LaunchError` and `ListenError`.
+    """
+    if left is not None and (found := left.socket("gate")) is not None:
+        return found.open()
     inherited = take_sockets()
     if len(inherited) > 1:
         raise LaunchError(f"systemd has opened {len(inherited)} sockets: leave one ListenStream= in portway.socket")

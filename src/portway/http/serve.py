@@ -71,9 +71,9 @@ async def _run(
 
     def on_signal() -> None:
         nonlocal stopped_at
-        if not is_ready or (stop.is_set() and loop.time() - stopped_at >= ONE_STOP_SECONDS):
+        if not is_ready or (stopped_at and loop.time() - stopped_at >= ONE_STOP_SECONDS):
             serving.cancel()
-        if serving.cancelling() or stop.is_set():
+        if serving.cancelling() or stopped_at:
             return
         stopped_at = loop.time()
         stop.set()

@@ -4,6 +4,7 @@ import json
 import os
 
 from portway.host.console import say
+from portway.host.handover import Handover
 
 _READ_BYTES = 65_536  # what a pipe holds
 _MOST_LINES = 20  # printed at once; the rest is counted
@@ -15,10 +16,18 @@ _SAID_OTHERWISE = ("level", "ts", "msg")
 class CaddyLog:
     """A pipe that Caddy writes to. What is not read makes it wait, so `pass_on` is called every second."""
 
-    def __init__(self) -> None:
-        self._reader, self.writer = os.pipe()
+    def __init__(self, left: Handover | None = None) -> None:
+        if left is not None and "caddy log" in left.descriptors:
+            self._reader, self.writer = left.descriptors["caddy log"], left.descriptors["caddy output"]
+        else:
+            self._reader, self.writer = os.pipe()
         os.set_blocking(self._reader, False)
         self._rest = b""
+
+    @property
+    def descriptors(self) -> dict[str, int]:
+        """What a launcher leaves to its successor."""
+        return {"caddy log": self._reader, "caddy output": self.writer}
 
     def pass_on(self) -> None:
         """Print what Caddy has written since: its errors, and what is no entry of a log."""

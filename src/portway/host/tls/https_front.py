@@ -7,6 +7,7 @@ import socket
 from portway.host.child_probes import HttpProbe
 from portway.host.children import Child
 from portway.host.files import write_durably
+from portway.host.handover import Handover
 from portway.host.paths import Paths
 from portway.host.tls.caddy_config import caddy_config
 from portway.host.tls.caddy_log import CaddyLog
@@ -25,27 +26,36 @@ _STOP_SECONDS = 5.0  # the gate has ended by then, and with it every request
 class HttpsFront:
     """Holds the sockets that clients and Caddy connect to, so that they outlive a Caddy and a gate."""
 
-    def __init__(self, paths: Paths, settings: HttpsSettings) -> None:
-        """Find Caddy, open the ports and write the configuration. Raises `HttpsError` and `ListenError`."""
+    def __init__(self, paths: Paths, settings: HttpsSettings, left: Handover | None = None) -> None:
+        """Find Caddy, open the ports and write the configuration. Raises `HttpsError` and `ListenError`.
+
+        `left` has the sockets of the launcher before, in whose place this one comes.
+        """
         self._paths = paths
         self._program = find_caddy()
         own = None
         if settings.certificate is not None and settings.key is not None:
             own = read_own_certificate(settings.certificate, settings.key, settings.domain)
-        self._ports = open_ports(settings.https_port, settings.http_port)
-        self.gate_listener = Bind(uds=str(paths.web_socket)).open()
-        self.ask_listener = Bind(port=0).open()
+        self._ports = open_ports(settings.https_port, settings.http_port, left)
+        self.gate_listener = ((left and left.socket("gate")) or Bind(uds=str(paths.web_socket))).open()
+        self.ask_listener = ((left and left.socket("ask")) or Bind(port=0)).open()
         host, port = self.ask_listener.getsockname()
         config = caddy_config(paths, settings, self._ports, f"http://{host}:{port}/", own)
         try:
             paths.tls.mkdir(mode=0o700, exist_ok=True)
-            paths.caddy_socket.unlink(missing_ok=True)  # of a Caddy that was killed
+            if left is None:
+                paths.caddy_socket.unlink(missing_ok=True)  # of a Caddy that was killed
             write_durably(paths.caddy_config, config)
         except OSError as error:
             raise HttpsError(f"cannot make {error.filename}: {error.strerror}") from None
         port = self._ports.https_port
         self.url = f"https://{settings.domain}" + ("" if port == HTTPS_PORT else f":{port}")
-        self.log = CaddyLog()
+        self.log = CaddyLog(left)
+
+    @property
+    def descriptors(self) -> dict[str, int]:
+        """What a launcher leaves to its successor."""
+        return {"ask": self.ask_listener.fileno(), **self._ports.left, **self.log.descriptors}
 
     def caddy(self) -> Child:
         """Describe Caddy as a child of the launcher."""

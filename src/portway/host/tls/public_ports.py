@@ -4,8 +4,11 @@ import errno
 import socket
 from dataclasses import dataclass
 
+from portway.host.handover import Handover
 from portway.host.tls.https_settings import HttpsError
 from portway.http.bind import BACKLOG
+
+_NAMES = ("https", "quic", "http")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +31,21 @@ class PublicPorts:
     def http_port(self) -> int:
         return int(self.http.getsockname()[1])
 
+    @property
+    def left(self) -> dict[str, int]:
+        """What a launcher leaves to its successor."""
+        return dict(zip(_NAMES, self.descriptors, strict=True))
+
     def close(self) -> None:
         """Let no more clients connect."""
         for each in (self.https, self.quic, self.http):
             each.close()
 
 
-def open_ports(https_port: int, http_port: int) -> PublicPorts:
-    """Open both ports on every address of this machine. Raises `HttpsError`."""
+def open_ports(https_port: int, http_port: int, left: Handover | None = None) -> PublicPorts:
+    """Open both ports on every address of this machine, unless a launcher has left them. Raises `HttpsError`."""
+    if left is not None and left.descriptors.keys() >= {*_NAMES}:
+        return PublicPorts(*(socket.socket(fileno=left.descriptors[name]) for name in _NAMES))
     https = _open(https_port, "--https-port", socket.SOCK_STREAM)
     quic = _open(int(https.getsockname()[1]), "--https-port", socket.SOCK_DGRAM)
     return PublicPorts(https, quic, _open(http_port, "--http-port", socket.SOCK_STREAM))
