@@ -24,6 +24,10 @@ PARTS = {
     "a value of type …": "… returned what JSON cannot express: …",
     "a newer Portway wrote it; upgrade portway, or choose another --data": "the database … cannot be used: …",
     "the gate before this one does not retire: …": "the gate cannot start: …",
+    "… has ended; the log of `portway up` says why": "the version before goes on: …",
+    "… does not answer": "the version before goes on: …",
+    "calls from before the last upgrade go on: try again when they have ended": "the version before goes on: …",
+    "the request of `portway upgrade` cannot be read": "the version before goes on: …",
     "no room for all of it": "the call record cannot be written (…); calls are refused until it can",
 }
 INTERNAL = {
@@ -38,6 +42,8 @@ INTERNAL = {
     "an event's data is one line": "a fault of Portway's own",
     "the event stream is closed": "a fault of Portway's own",
     "…: …": "passes another error on",
+    "portway: version … takes over": "no error",
+    "next gate": "the name of a process",
     "PORTWAY_ALLOWED_ORIGINS: …": "passes another error on",
     "portway: …": "passes another error on",
     "portway: caddy: …": "passes another error on",
@@ -74,6 +80,8 @@ UNPROVOKED = {
     "… was not fetched within … s: try again, or make it smaller": "takes twenty seconds",
     "the disk of … has no room for the backup: make some": "a full disk",
     "… is where a disk is mounted: give --data a directory in it": "a mount needs root",
+    "the host does not take the request: look at the log of `portway up`": "takes twenty seconds",
+    "the version before cannot be started: …": "its environment is removed during an upgrade that fails",
     "the deploy was cancelled": "its asker has left, and is not told",
 }
 ERRORS = errors()

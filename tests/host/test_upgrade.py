@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import json
 import re
+import sqlite3
 import subprocess
 import threading
 import zipfile
@@ -16,9 +19,10 @@ import pytest
 
 from portway.client import Client
 from portway.host.builds.wheel import running_wheel
+from portway.host.store.tables import HEAD
 from tests.host.running_host import Host, host
 from tests.host.test_up import thing
-from tests.support import ROOT, SCRIPTS, eventually
+from tests.support import SCRIPTS, eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 SLOW = """
@@ -29,8 +33,10 @@ async def slow(number: int) -> int:
 """
 
 
-def changed_wheel(folder: Path, version: str, changes: dict[str, tuple[str, str]] | None = None) -> Path:
-    """Return a wheel of this tree with another version, and with a text replaced in some of its files."""
+def changed_wheel(
+    folder: Path, version: str, changes: dict[str, tuple[str, str]] | None = None, added: dict[str, str] | None = None
+) -> Path:
+    """Return a wheel of this tree with another version, files added, and a text replaced in some of its files."""
     source = running_wheel(folder / "as-it-is")
     wheel = folder / f"portway-{version}-py3-none-any.whl"
     left = dict(changes or {})
@@ -46,6 +52,8 @@ def changed_wheel(folder: Path, version: str, changes: dict[str, tuple[str, str]
                 assert change[0].encode() in text, name
                 text = text.replace(change[0].encode(), change[1].encode(), 1)
             new.writestr(name, text)
+        for name, body in (added or {}).items():
+            new.writestr(name, body)
     assert not left
     return wheel
 
@@ -135,7 +143,6 @@ def test_the_next_start_runs_the_version_of_the_upgrade(tmp_path: Path) -> None:
 
 GATE, CONTROL = "portway/host/gate/__main__.py", "portway/host/control.py"
 DIES = 'raise SystemExit("as asked")'
-NEWEST = sorted((ROOT / "src/portway/host/store/migrations/versions").glob("0*.py"))[-1]
 BROKEN = {
     "its parts cannot be imported": ({GATE: ("import argparse", "import nowhere")}, "No module named 'nowhere'"),
     "its launcher does not start": (
@@ -185,3 +192,92 @@ def test_a_version_that_fails_leaves_the_one_before_and_no_call_is_lost(
     assert running.instance("thing") == instance
     assert running.status("thing").state == "up"
     assert running.child.process.poll() is None
+
+
+MIGRATION = f"""
+import sqlalchemy as sa
+from alembic import op
+revision, down_revision = "9999", "{HEAD}"
+def upgrade():
+    op.add_column("apps", sa.Column("later", sa.String))
+"""
+
+
+def later_schema(folder: Path, more: str, changes: dict[str, tuple[str, str]] | None = None) -> Path:
+    """Return a wheel with a migration, which ends with the line `more`."""
+    changed = {"portway/host/store/tables.py": (f'HEAD = "{HEAD}"', 'HEAD = "9999"')} | (changes or {})
+    added = {"portway/host/store/migrations/versions/9999_later.py": f"{MIGRATION}    {more}\n"}
+    return changed_wheel(folder, "0.2.0", changed, added)
+
+
+def schema(running: Host) -> str:
+    with contextlib.closing(sqlite3.connect(running.paths.database)) as database:
+        return str(database.execute("SELECT version_num FROM alembic_version").fetchone()[0])
+
+
+@pytest.mark.parametrize(
+    ("more", "changes", "told"),
+    [
+        ("raise RuntimeError('as asked')", {}, "the new control has ended"),
+        (
+            "pass",
+            {CONTROL: ("        linker.start()\n", "        os._exit(3)\n")},
+            "the new control has ended; the log of `portway up` says why; the database is as it was before",
+        ),
+    ],
+    ids=["the migration fails", "control dies after the migration"],
+)
+def test_a_migration_that_ends_in_a_failure_is_undone(
+    tmp_path: Path, more: str, changes: dict[str, tuple[str, str]], told: str
+) -> None:
+    with host(tmp_path / "data", walls=False) as running:
+        before = environments(running)
+        failed = upgrade(running, later_schema(tmp_path, more, changes))
+        assert failed.returncode == 1
+        assert told in failed.stderr, "".join(running.child.lines)
+        assert (schema(running), environments(running)) == (HEAD, before)
+        assert running.portway("ps").returncode == 0
+
+
+def test_a_migration_is_kept_when_all_goes_well_and_undone_when_the_host_is_killed_before(tmp_path: Path) -> None:
+    hangs = {CONTROL: ("        linker.start()\n", "        await asyncio.sleep(1000)\n")}
+    with host(tmp_path / "data", walls=False) as running, ThreadPoolExecutor(1) as asker:
+        asked = asker.submit(upgrade, running, later_schema(tmp_path, "pass", hangs))
+        eventually(lambda: schema(running) == "9999", within=40)
+        running.child.process.kill()
+        running.kill("control")  # it does not heed the signal that its launcher's end sends
+        assert "the host has ended meanwhile: start it again, or look at its log" in asked.result(30).stderr
+        eventually(lambda: running.processes() == {}, within=20)
+    with host(tmp_path / "data", walls=False) as running:
+        assert any("an upgrade was cut: the database is as it was before" in line for line in running.child.lines)
+        assert (schema(running), environments(running)) == (HEAD, {str(SCRIPTS.parent)})
+        assert upgrade(running, later_schema(tmp_path, "pass")).returncode == 0
+        assert schema(running) == "9999"
+
+
+def test_what_cannot_be_upgraded_is_told_in_one_sentence(tmp_path: Path) -> None:
+    with host(tmp_path / "data", walls=False) as running:
+
+        def refused(*arguments: str) -> str:
+            done = running.portway("upgrade", *arguments)
+            assert done.returncode in (1, 2)
+            return done.stderr
+
+        assert "the host runs portway 0.1.0, as is installed: install another first" in refused()
+        assert "give --to or --wheel, not both" in refused("--to", "1", "--wheel", __file__)
+        (tmp_path / "portway-1-py3-none-any.whl").write_text("no wheel")
+        assert "portway-1-py3-none-any.whl cannot be installed: " in refused(
+            "--wheel", f"{tmp_path}/portway-1-py3-none-any.whl"
+        )
+        data = f"{tmp_path}/nowhere"
+        assert f"no host is running on {data}: it starts with the version that is installed" in refused("--data", data)
+        (tmp_path / "data" / "upgrade").mkdir()
+        with (tmp_path / "data" / "upgrade" / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            assert "another `portway upgrade` is under way" in refused("--wheel", str(changed_wheel(tmp_path, "0.2.0")))
+        (tmp_path / "data" / "upgrade" / "lock").unlink()
+        (tmp_path / "data" / "upgrade" / "lock").mkdir()
+        assert re.search("cannot use .*lock: ", refused("--wheel", str(tmp_path / "portway-0.2.0-py3-none-any.whl")))
+        record = tmp_path / "data" / "running.json"
+        record.write_text(record.read_text().replace("0.1.0", "0.0.9"))
+        assert "there is no way back to portway 0.0.9: give --wheel or --to, or restart the host" in refused()

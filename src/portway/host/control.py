@@ -9,7 +9,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -69,26 +69,8 @@ async def run(
     lifeline: int | None,
     private_sources: bool,
 ) -> int:
-    """Deploy `folders`, print the ready line if it is to `announce`, and serve until a signal; return the exit code.
-
-    At SIGTERM the gate ends first, because its calls need the instances; then they end. SIGINT kills them. At SIGUSR1
-    this process ends once no deploy runs, and the instances go on, for its successor.
-    """
-    stop = asyncio.Event()
-    gate = GateClient(paths)
-    stops, kills = list[asyncio.Task[None]](), list[asyncio.Task[None]]()
-
-    def end_after_gate() -> None:
-        if not stops or stops[-1].done():
-            stops.append(asyncio.create_task(_stop_after_gate(gate, stop)))
-
-    def end_now() -> None:
-        stop.set()
-        if not kills or kills[-1].done():  # many signals must not keep the loop from what they ask for
-            kills.append(asyncio.create_task(asyncio.to_thread(end_strays, paths, set())))
-
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, end_after_gate)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, end_now)
+    """Deploy `folders`, print the ready line if it is to `announce`, and serve until a signal; return the exit code."""
+    ending = _Ending(paths)
     store = Store(paths.database)
     variables = Variables(store, key_file)
     environments = Environments(store, variables, walls, address)
@@ -100,10 +82,7 @@ async def run(
     management = ManagementServer(paths, store, running, deployer, linker, address)
     hooks = HookServer(GitServer(paths, store, management.users, deployer, management.deployment), linker, store)
     apps = {**management.applications(), paths.git_socket: hooks}
-    leaving = list[asyncio.Task[None]]()
-    asyncio.get_running_loop().add_signal_handler(
-        signal.SIGUSR1, lambda: leaving.append(asyncio.create_task(_leave(deployer, stop)))
-    )
+    ending.may_leave(deployer)
     try:
         await asyncio.to_thread(_mend, paths, deployer)
         await running.resume(deployer.rebuilder.with_files)
@@ -111,14 +90,14 @@ async def run(
         start = asyncio.create_task(
             _start(management, deployer, running, paths, address.url, folders, announce=announce)
         )
-        start.add_done_callback(lambda task: stop.set() if _failed(task) else None)
-        await _serve(apps, paths, running, stop)
+        start.add_done_callback(lambda task: ending.asked.set() if _failed(task) else None)
+        await _serve(apps, paths, running, ending.asked)
         failed = _failed(start)
         start.cancel()
         await asyncio.gather(start, return_exceptions=True)
     finally:
         await linker.close()
-        if leaving:
+        if ending.leaves:
             store.close()
             os._exit(0)  # as after a crash, the instances go on, and the next control finds them
         await running.close()
@@ -201,20 +180,51 @@ async def _listen(app: Application, socket: Path, stop: asyncio.Event) -> asynci
     return serving
 
 
-async def _leave(deployer: Deployer, stop: asyncio.Event) -> None:
-    """Set `stop` once no deploy or change of an app runs."""
-    while deployer.turns.under_way():  # noqa: ASYNC110  # at an upgrade only
-        await asyncio.sleep(_POLL_SECONDS)
-    stop.set()
+class _Ending:
+    """How control ends, by a signal. `asked` is set when it is to.
 
+    SIGTERM: the gate ends first, because its calls need the instances; then they end. SIGINT: they are killed. SIGUSR1:
+    once no deploy runs, control `leaves`: the instances go on, for its successor.
+    """
 
-async def _stop_after_gate(gate: GateClient, stop: asyncio.Event) -> None:
-    """Set `stop` once the gate has ended. If it does not end, the signal was for control alone: go on."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_GATE_SECONDS):
-            while await gate.is_running():  # noqa: ASYNC110  # the end of another process sends no event
-                await asyncio.sleep(_POLL_SECONDS)
-            stop.set()
+    def __init__(self, paths: Paths) -> None:
+        self.asked = asyncio.Event()
+        self.leaves = False
+        self._paths = paths
+        self._tasks: dict[signal.Signals, asyncio.Task[None]] = {}
+        self._on(signal.SIGTERM, self._after_gate)
+        self._on(signal.SIGINT, self._now)
+
+    def may_leave(self, deployer: Deployer) -> None:
+        """Heed SIGUSR1 from now on."""
+        self._on(signal.SIGUSR1, lambda: self._when_idle(deployer))
+
+    def _on(self, number: signal.Signals, end: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        def begin() -> None:
+            task = self._tasks.get(number)
+            if task is None or task.done():  # many signals must not keep the loop from what they ask for
+                self._tasks[number] = asyncio.create_task(end())
+
+        asyncio.get_running_loop().add_signal_handler(number, begin)
+
+    async def _after_gate(self) -> None:
+        """End once the gate has ended. If it does not end, the signal was for control alone: go on."""
+        gate = GateClient(self._paths)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_GATE_SECONDS):
+                while await gate.is_running():  # noqa: ASYNC110  # the end of another process sends no event
+                    await asyncio.sleep(_POLL_SECONDS)
+                self.asked.set()
+
+    async def _now(self) -> None:
+        self.asked.set()
+        await asyncio.to_thread(end_strays, self._paths, set())
+
+    async def _when_idle(self, deployer: Deployer) -> None:
+        while deployer.turns.under_way():  # noqa: ASYNC110  # at an upgrade only
+            await asyncio.sleep(_POLL_SECONDS)
+        self.leaves = not self.asked.is_set()
+        self.asked.set()
 
 
 def _failed(start: asyncio.Task[bool]) -> bool:

@@ -14,6 +14,7 @@ from portway.host.upgrade_files import INSTALLED
 from portway.http.bind import Bind
 
 VARIABLE = "PORTWAY_HANDOVER"
+_NOT_STARTED = "the new `portway up` does not start; its log says why"
 
 
 @dataclass(slots=True)
@@ -70,5 +71,5 @@ def give_back() -> None:
     handover = read_handover()
     if handover is not None and not handover.failure:
         before = handover.python
-        handover.python, handover.failure = sys.executable, "the new `portway up` does not start; its log says why"
+        handover.python, handover.failure = sys.executable, _NOT_STARTED
         handover.give_to(before)

@@ -83,20 +83,14 @@ class Launcher:
     ) -> None:
         """Take the lock and the port. Raises `LaunchError` when another has them.
 
-        `left` has what the launcher before has, when this one comes in its place.
-
         `rules` are arguments of control; `output` says how it prints the ready line, as "text" or "json". `proxies` are
         the networks of those in front of the host. With `https`, Caddy listens for clients, and the gate for Caddy.
+        `left` has what the launcher before had, when this one comes in its place.
         """
         self._paths = paths
         self._left = left
         self._files = UpgradeFiles(paths)
-        # Instances read this pipe. Only the launcher can write to it, so it closes however the launcher ends.
-        if left is None:
-            self._lock = _lock(paths)
-            self._lifeline, self._held = os.pipe()
-        else:
-            self._lock, self._lifeline, self._held = (left.descriptors[name] for name in _OWN)
+        self._lock, self._lifeline, self._held = _own_descriptors(paths, left)
         self._front: HttpsFront | None = None
         try:
             if https is not None:
@@ -111,17 +105,14 @@ class Launcher:
         if https is not None and https.certificate is not None:
             arguments += [f"--cert={https.certificate}", f"--key={https.key}"]
         announcing = [f"--announce={output}", *(word for folder in folders for word in ("--deploy", str(folder)))]
-        self._kinds: dict[str, Child] = {  # in the order in which they are stopped
-            child.name: child
-            for child in (
-                gate(
-                    paths, self._listener, key_file, proxies, None if self._front is None else self._front.ask_listener
-                ),
-                *(() if self._front is None else (self._front.caddy(),)),
-                control(paths, self._lock, self._lifeline, arguments, announcing),
-                log_writer(paths, self._lock),
-            )
-        }
+        ask, caddy = (None, ()) if self._front is None else (self._front.ask_listener, (self._front.caddy(),))
+        kinds = (  # in the order in which they are stopped
+            gate(paths, self._listener, key_file, proxies, ask),
+            *caddy,
+            control(paths, self._lock, self._lifeline, arguments, announcing),
+            log_writer(paths, self._lock),
+        )
+        self._kinds: dict[str, Child] = {kind.name: kind for kind in kinds}
         self._children: dict[int, str] = {}
         self._had_children = False
         self._upgrade: Upgrade | None = None
@@ -131,8 +122,7 @@ class Launcher:
         self._short_runs = dict.fromkeys(self._kinds, 0)
         self._begun = time.monotonic()
         self._waiting: dict[str, float] = {}
-        self._next_tick = 0.0
-        self._is_ready = False
+        self._next_tick, self._is_ready = 0.0, False
         self._stopping, self._stopped_at = False, 0.0
         self._ending, self._ending_since = "", 0.0
         self._code = 0
@@ -208,7 +198,7 @@ class Launcher:
                 raise OSError(0, "calls from before the last upgrade go on: try again when they have ended")
             request = self._files.take_request()
             self._files.choose(Chosen(request.back, request.installed))
-            _say(f"portway {request.version} takes over")
+            _say(f"version {request.version} takes over")
             self._handover(sys.executable).give_to(request.python)
         except OSError as error:
             self._files.take_request()
@@ -398,6 +388,17 @@ def _open(bind: Bind, left: Handover | None) -> socket.socket:
     if len(inherited) > 1:
         raise LaunchError(f"systemd has opened {len(inherited)} sockets: leave one ListenStream= in portway.socket")
     return (Bind(fd=inherited[0]) if inherited else bind).open()
+
+
+def _own_descriptors(paths: Paths, left: Handover | None) -> tuple[int, int, int]:
+    """Return the lock and both ends of a pipe. Raises `LaunchError`.
+
+    Instances read the pipe. Only the launcher can write to it, so it closes however the launcher ends.
+    """
+    if left is None:
+        return (_lock(paths), *os.pipe())
+    lock, lifeline, held = (left.descriptors[name] for name in _OWN)
+    return lock, lifeline, held
 
 
 def _lock(paths: Paths) -> int:
