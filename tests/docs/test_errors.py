@@ -42,7 +42,7 @@ INTERNAL = {
     "an event's data is one line": "a fault of Portway's own",
     "the event stream is closed": "a fault of Portway's own",
     "…: …": "passes another error on",
-    "portway: version … takes over": "no error",
+    "version … takes over": "no error",
     "next gate": "the name of a process",
     "PORTWAY_ALLOWED_ORIGINS: …": "passes another error on",
     "portway: …": "passes another error on",

@@ -234,7 +234,7 @@ def test_a_migration_that_ends_in_a_failure_is_undone(
         before = environments(running)
         failed = upgrade(running, later_schema(tmp_path, more, changes))
         assert failed.returncode == 1
-        assert told in failed.stderr, "".join(running.child.lines)
+        assert f"the version before goes on: {told}" in failed.stderr, "".join(running.child.lines)
         assert (schema(running), environments(running)) == (HEAD, before)
         assert running.portway("ps").returncode == 0
 
