@@ -166,6 +166,10 @@ def test_a_folder_that_is_too_large_is_refused_with_the_documented_text(
     with pytest.raises(SourceError) as refused:
         FolderSource(tmp_path).copy_to(tmp_path.parent / "copy")
     assert matches("… holds more than … MB: move what the server does not need out of it", str(refused.value))
+    monkeypatch.setattr(source_rules, "MOST_FILES", 0)
+    with pytest.raises(SourceError) as refused:
+        FolderSource(tmp_path).copy_to(tmp_path.parent / "other")
+    assert matches("… has more than … files: leave out what the server does not need", str(refused.value))
 
 
 def test_a_missing_folder_is_refused_with_the_documented_text(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from portway.host.app_config import AppConfig, Start
-from portway.host.git import commit_source, git_command
+from portway.host.git import git_command
 from portway.host.git.commit_source import CommitSource
 from portway.host.git.git_command import GitError
 from portway.host.git.release_commits import NewCommit, ReleaseCommits
@@ -197,10 +197,10 @@ def test_a_commit_is_bounded_in_bytes_and_files(
     repository: Repository, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = pushed(repository, folder)
-    monkeypatch.setattr(commit_source, "_MOST_FILES", 5)
+    monkeypatch.setattr(source_rules, "MOST_FILES", 5)
     told = "the commit has more than 5 files: leave out what the server does not need"
     assert refusal(found, tmp_path / "copy") == told
-    monkeypatch.setattr(commit_source, "_MOST_FILES", 6)
+    monkeypatch.setattr(source_rules, "MOST_FILES", 6)
     monkeypatch.setattr(source_rules, "LARGEST_BYTES", 20)
     assert "the commit holds more than 0 MB" in refusal(found, tmp_path / "copy")
     assert not (tmp_path / "copy").exists()

@@ -12,9 +12,8 @@ from typing import IO
 from portway.host.git.git_command import FULL, GitError, open_git
 from portway.host.git.repository import Repository, commit_id
 from portway.host.sources.source import SourceError
-from portway.host.sources.source_rules import SKIPPED, refuse_large, refuse_link_out
+from portway.host.sources.source_rules import SKIPPED, refuse_large, refuse_link_out, refuse_many
 
-_MOST_FILES = 50_000
 _LONGEST_PATH = 1024
 _LONGEST_LINK = 4096
 _PIECE_BYTES = 1024 * 1024
@@ -117,10 +116,7 @@ def _entries(repository: Repository, commit: str) -> Iterator[_Entry]:
                 raise GitError(_NOT_WHOLE)
             mode, _, identity, length, path = found.groups()
             entry = _Entry(mode, identity, 0 if length == b"-" else int(length), os.fsdecode(path))
-            if count > _MOST_FILES:
-                raise SourceError(
-                    f"the commit has more than {_MOST_FILES} files: leave out what the server does not need"
-                )
+            refuse_many(count, "the commit")
             _check(entry)
             if not SKIPPED.isdisjoint(entry.path.split("/")):
                 continue

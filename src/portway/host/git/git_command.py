@@ -68,9 +68,10 @@ def run_git(
     *arguments: str,
     given: bytes = b"",
     cwd: Path | None = None,
-    seconds: float = _SECONDS,
+    seconds: float = 0.0,
 ) -> bytes:
-    """Run one command to its end and return what it printed. Raises `GitError`."""
+    """Run one command to its end, for at most `seconds` if given, and return what it printed. Raises `GitError`."""
+    seconds = seconds or _SECONDS
     try:
         done = subprocess.run(
             limited_git(*arguments),

@@ -241,13 +241,14 @@ class ReleaseMaker:
             tools, took = tool_count(stage.contract), steps.total_ms()
             done.append(Deployed(release.app, release.number, live.token, tools, took, stage.report(), live.before))
             ends += [(steps.label, steps.log, draining)] if draining else []
-        for steps.label, steps.log, draining in ends:
+        for label, log, draining in ends:
+            steps.label, steps.log = label, log
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(draining.over.wait(), _DRAIN_SECONDS)
             if told := str(draining):
                 await steps.done("drain", told)
             if not draining.over.is_set():
-                logging = asyncio.create_task(_log_drain(steps.log, draining))
+                logging = asyncio.create_task(_log_drain(log, draining))
                 self._logging.add(logging)
                 logging.add_done_callback(self._logging.discard)
         return done

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from portway.host.sources.git_variables import git_variables
 from portway.host.sources.source import SourceError
-from portway.host.sources.source_rules import SKIPPED, refuse_large, refuse_link_out
+from portway.host.sources.source_rules import SKIPPED, refuse_large, refuse_link_out, refuse_many
 
 _GIT_SECONDS = 10.0
 
@@ -40,12 +40,14 @@ class FolderSource:
         root = self.folder.resolve()
         if target.is_relative_to(root):
             raise SourceError(f"{root} holds the host's data directory: start `portway up` with a --data outside of it")
-        size = 0
+        size = count = 0
         target.mkdir(parents=True)
         for place, folders, files in os.walk(root):
             folders[:] = [name for name in folders if name not in SKIPPED and name != ".env"]
             here = Path(place)
             there = target / here.relative_to(root)
+            count += len(folders) + len(files)
+            refuse_many(count, str(root))
             for name in [*folders, *files]:
                 path = here / name
                 if name in SKIPPED or (name == ".env" and not _is_tracked(path)):

@@ -11,6 +11,7 @@ SKIPPED = frozenset(
     )
 )
 LARGEST_BYTES = 512 * 1024 * 1024  # of all files together
+MOST_FILES = 50_000  # with folders, where a source has these
 
 
 def refuse_large(size: int, name: str) -> None:
@@ -18,6 +19,12 @@ def refuse_large(size: int, name: str) -> None:
     if size > LARGEST_BYTES:
         limit = LARGEST_BYTES // 2**20
         raise SourceError(f"{name} holds more than {limit} MB: move what the server does not need out of it")
+
+
+def refuse_many(count: int, name: str) -> None:
+    """Raise `SourceError` when the source `name` has more files than one may have."""
+    if count > MOST_FILES:
+        raise SourceError(f"{name} has more than {MOST_FILES} files: leave out what the server does not need")
 
 
 def refuse_link_out(link: Path, root: Path, name: str) -> None:
