@@ -31,14 +31,15 @@ class Domains:
     def all(self, configs: Mapping[str, AppConfig] | None = None) -> list[Domain]:
         """Return every custom domain, by name. `configs` are those of the live apps, which are read if not given."""
         if configs is None:
-            live = {app.name: self._store.live_config(app.name) for app in self._store.apps()}
-            configs = {app: config for app, config in live.items() if config is not None}
+            live = [self._store.release(app.name, app.live) for app in self._store.apps() if app.live is not None]
+            configs = {release.app: release.config for release in live if release is not None}
         found = {name: Domain(name, app, "blueprint") for app, config in configs.items() for name in config.domains}
         found |= {name: Domain(name, app, "set") for name, app in self._store.domains().items()}
         return [found[name] for name in sorted(found) if not self._is_own(name)]
 
     def of(self, app: str) -> list[Domain]:
-        return [domain for domain in self.all() if domain.app == app]
+        config = self._store.live_config(app)
+        return [domain for domain in self.all({app: config} if config else {}) if domain.app == app]
 
     def refuse(self, configs: Mapping[str, AppConfig]) -> None:
         """Raise `DomainError` if one of these configurations may not become live, with the domains that it has."""

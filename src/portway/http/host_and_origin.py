@@ -5,6 +5,7 @@ MCP requires it of every HTTP transport, against DNS rebinding ("Security Warnin
 
 from __future__ import annotations
 
+import copy
 import re
 import socket
 from typing import TYPE_CHECKING, NamedTuple
@@ -59,6 +60,13 @@ class Guard:
         self._suffixes = tuple(name[1:] for name in self._names if name.startswith("*."))
         self._any = "*" in self._names
         self._verdicts: dict[object, Refusal | None] = {}
+
+    def for_pages(self, cors: Cors | None = None, *, local_pages: bool = True, any_page: bool = False) -> Guard:
+        """Return a guard of the same names for other web pages. Many names are then read and kept once."""
+        guard = copy.copy(self)
+        guard._cors, guard._local_pages, guard._any_page = cors or Cors(), local_pages, any_page
+        guard._verdicts = {}
+        return guard
 
     def check(self, scope: Scope) -> Refusal | None:
         """Return None, or a refusal: 400 (malformed target or Host, none or two Hosts), 421 (Host), 403 (Origin)."""

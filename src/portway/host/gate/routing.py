@@ -142,10 +142,11 @@ class Routes:
             self.apps[name].close()
         domain = table.domain.lower()
         names = [domain, f"*.{domain}", *(host for app in table.apps.values() for host in app.hosts)]
-        self.guard, self._for_any_page = Guard(names), Guard(names, any_page=True)
+        self.guard = Guard(names)
+        self._for_any_page = self.guard.for_pages(any_page=True)
         for route in apps.values():
-            strict = Guard(names, route.cors, local_pages=False)
-            route.guards = {"gate": Guard(names, route.cors, local_pages=True), "public": strict, "app": strict}
+            strict = self.guard.for_pages(route.cors, local_pages=False)
+            route.guards = {"gate": self.guard.for_pages(route.cors), "public": strict, "app": strict}
         self.apps, self.version = apps, table.version
         self._paths = {path: route for name, route in apps.items() for path in (f"/{name}/mcp", f"/{name}/mcp/")}
         self._suffix = b"." + domain.encode()
