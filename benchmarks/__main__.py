@@ -8,10 +8,10 @@ import time
 from dataclasses import asdict
 
 from benchmarks import plot
+from benchmarks.https import ROWS
 from benchmarks.measure import ROOT, BenchError
 from benchmarks.report import PEER_PYTHON, RESULTS, machine, merge, moment, section, versions
 from benchmarks.rows import QUICK, Bench, Settings
-from benchmarks.upkeep import ROWS
 
 
 def main() -> int:

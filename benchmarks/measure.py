@@ -8,6 +8,7 @@ import re
 import shlex
 import signal
 import socket
+import ssl
 import subprocess
 import tempfile
 import time
@@ -138,6 +139,7 @@ class Endpoint:
     era: str = "legacy"
     path: str = "/mcp"
     token: str | None = None
+    scheme: str = "http"
 
     def first_answer(self, server: Running, since: float) -> float:
         """Call in a tight loop; return the seconds from `since` to the first correct answer."""
@@ -148,6 +150,9 @@ class Endpoint:
 
     def _answers(self) -> bool:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        if self.scheme == "https":
+            context = ssl._create_unverified_context()
+            connection = http.client.HTTPSConnection("localhost", self.port, timeout=10, context=context)
         params: dict[str, object] = {"name": "get_weather", "arguments": {"city": "first"}}
         headers = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
         if self.token:
@@ -185,7 +190,7 @@ class Load:
 
 
 def wrk_command(target: Endpoint, connections: int, seconds: float, method: str = "tools/call") -> Command:
-    url = f"http://127.0.0.1:{target.port}{target.path}"
+    url = f"{target.scheme}://{'localhost' if target.scheme == 'https' else '127.0.0.1'}:{target.port}{target.path}"
     script = ["-s", "benchmarks/clients/load.lua", url, "--", target.era, method]
     if target.token:
         script.append(target.token)

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from benchmarks import plot, report
-from benchmarks.upkeep import ROWS
+from benchmarks.https import ROWS
 
 NAMES = [row.name for row in ROWS]
 

@@ -17,6 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.host.running_host import Host, host
+from tests.support import eventually
 from tests.tls.certificates import write_pair
 from tests.tls.https_client import get, serial_of
 
@@ -24,10 +25,10 @@ NAMES = ("localhost", "x.localhost")
 
 
 @contextmanager
-def https_host(data: Path, certificate: Path, key: Path) -> Iterator[tuple[Host, int]]:
+def https_host(data: Path, certificate: Path, key: Path, *folders: Path) -> Iterator[tuple[Host, int]]:
     """Run a host with this pair on free ports; give it and its HTTPS port."""
     ports = ("--https-port", "0", "--http-port", "0")
-    with host(data, options=["--cert", str(certificate), "--key", str(key), *ports]) as running:
+    with host(data, folders, options=["--cert", str(certificate), "--key", str(key), *ports]) as running:
         yield running, int(running.ready["url"].removeprefix("https://localhost:"))
 
 
@@ -82,6 +83,9 @@ def test_a_new_certificate_is_used_and_one_that_cannot_be_is_refused_in_a_senten
         certificate.unlink()
         running.child.wait_for("cannot read .*cert.pem: No such file or directory", within=10)
         os.kill(caddy(running), signal.SIGKILL)
+        assert get("localhost", port, "/_portway/health", first)[0] == 200
+        running.paths.web_socket.unlink()
+        eventually(running.paths.web_socket.exists)
         assert get("localhost", port, "/_portway/health", first)[0] == 200
         write_pair(tmp_path / "pair", *NAMES)
         serial = x509.load_pem_x509_certificate(certificate.read_bytes()).serial_number

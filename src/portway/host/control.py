@@ -43,6 +43,7 @@ from portway.host.secrets.variables import Variables
 from portway.host.sources.folder_source import FolderSource
 from portway.host.store import Store, StoreError
 from portway.host.tls.certificate_watch import CertificateWatch
+from portway.host.tls.name_visits import NameVisits
 from portway.http.asgi import Application
 from portway.http.serve import Bind, Limits, ListenError, serve
 from portway.log_config import configure
@@ -231,8 +232,8 @@ def _failed(start: asyncio.Task[bool]) -> bool:
     return start.done() and not start.cancelled() and (start.exception() is not None or not start.result())
 
 
-async def _beside(watch: contextlib.AbstractAsyncContextManager[None], running: Coroutine[Any, Any, int]) -> int:
-    async with watch:
+async def _with(beside: contextlib.AbstractAsyncContextManager[None], running: Coroutine[Any, Any, int]) -> int:
+    async with beside:
         return await running
 
 
@@ -254,6 +255,7 @@ def main() -> int:
     parser.add_argument("--allow-private-sources", action="store_true")
     parser.add_argument("--cert", type=Path)
     parser.add_argument("--key", type=Path)
+    parser.add_argument("--visit-port", type=int)
     given = parser.parse_args()
     never_wait_for_stderr()
     configure()
@@ -266,7 +268,11 @@ def main() -> int:
             say(f"portway: {MISSING}")
         if origin := notice(paths):
             say(f"portway: {origin}")
-    watch = CertificateWatch(paths, given.cert, given.key, given.domain) if given.cert else contextlib.nullcontext()
+    beside: contextlib.AbstractAsyncContextManager[None] = contextlib.nullcontext()
+    if given.cert:
+        beside = CertificateWatch(paths, given.cert, given.key, given.domain)
+    elif given.visit_port:
+        beside = NameVisits(paths, given.visit_port, given.domain)
     try:
         walls.require(given.require)
         running = run(
@@ -279,7 +285,7 @@ def main() -> int:
             lifeline=given.lifeline,
             private_sources=given.allow_private_sources,
         )
-        return asyncio.run(_beside(watch, running))
+        return asyncio.run(_with(beside, running))
     except (StoreError, KeyFileError, ListenError, WallsError) as error:
         say(f"portway: {error}")
         return FAILED

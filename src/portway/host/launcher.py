@@ -104,6 +104,8 @@ class Launcher:
         arguments = ["--url", url, "--domain", domain, "--key-file", str(key_file), *rules]
         if https is not None and https.certificate is not None:
             arguments += [f"--cert={https.certificate}", f"--key={https.key}"]
+        elif self._front is not None:
+            arguments.append(f"--visit-port={self._front.port}")
         announcing = [f"--announce={output}", *(word for folder in folders for word in ("--deploy", str(folder)))]
         ask, caddy = (None, ()) if self._front is None else (self._front.ask_listener, (self._front.caddy(),))
         kinds = (  # in the order in which they are stopped
@@ -153,6 +155,8 @@ class Launcher:
                 self._tell_ready()
                 if self._front is not None:
                     self._front.log.pass_on()
+                    if not self._stopping and self._steps is None and self._front.restore_gate_socket():
+                        self.send("gate", signal.SIGTERM)  # it ends its calls; the next one has the new socket
                 if self._files.is_asked() and self._steps is None and not self._stopping:
                     self._give_place()
         if not self._had_children:
@@ -310,6 +314,8 @@ class Launcher:
         notify("STOPPING=1")
         self._waiting.clear()
         self._listener.close()  # else those who connect now would wait
+        if self._front is not None:
+            self._front.close()
         for name in _OTHER_GATES:
             self.send(name, signal.SIGTERM)
         self._stop_next()

@@ -1,7 +1,7 @@
 """Answers Caddy, which asks whether the host has a name before it gets a certificate for it.
 
-GET /?domain=NAME on a loopback port: 200 for the name of an app, 404 for any other. The gate answers, because it goes
-on while control is away.
+GET /?domain=NAME on a loopback port: 200 for the host's domain and for the name of an app, 404 for any other. The gate
+answers, because it goes on while control is away.
 """
 
 import asyncio

@@ -188,8 +188,8 @@ class Routes:
         return (route is not None or name.endswith(self._suffix), route)
 
     def has_name(self, name: bytes) -> bool:
-        """Return whether a host name, in lower case, is that of an app."""
-        return name in self._names
+        """Return whether a host name, in lower case, is the host's or that of an app."""
+        return name in self._names or name == self._suffix[1:]
 
     def by_path(self, path: str) -> Route | None:
         return self._paths.get(path)

@@ -34,7 +34,7 @@ def caddy_config(
             "tls_connection_policies": [
                 {"default_sni": settings.domain, **({"fallback_sni": settings.domain} if own else {})}
             ],
-            "routes": [{"handle": [_hsts(), _gate(paths.web_socket)]}],
+            "routes": [{"handle": [_gate(paths.web_socket)]}],
             "errors": {"routes": [{"handle": [_away()]}]},
         },
         "http": {
@@ -75,13 +75,11 @@ def _gate(socket: Path) -> object:
     # be noticed.
     keep_alive = {"idle_timeout": _IDLE_SECONDS * _NANOSECONDS, "max_idle_conns_per_host": _IDLE_CONNECTIONS}
     transport = {"protocol": "http", "versions": ["1.1"], "compression": False, "keep_alive": keep_alive}
-    return {"handler": "reverse_proxy", "transport": transport, "upstreams": [{"dial": f"unix/{socket}"}]}
-
-
-def _hsts() -> object:
     return {
-        "handler": "headers",
-        "response": {"deferred": True, "set": {"Strict-Transport-Security": [_HSTS]}, "delete": ["Via"]},
+        "handler": "reverse_proxy",
+        "transport": transport,
+        "upstreams": [{"dial": f"unix/{socket}"}],
+        "headers": {"response": {"set": {"Strict-Transport-Security": [_HSTS]}}},
     }
 
 
@@ -119,11 +117,10 @@ def _acme(settings: HttpsSettings, ports: PublicPorts, ask_url: str) -> object:
             "tls-alpn": {"alternate_port": ports.https_port},
         },
     }
-    policies = [{"subjects": [settings.domain], "issuers": [issuer]}, {"on_demand": True, "issuers": [issuer]}]
+    # The domain's too: what Caddy manages by itself is missing for a moment after its start, and is seldom tried again.
     return {
-        "certificates": {"automate": [settings.domain]},
         "automation": {
-            "policies": policies,
+            "policies": [{"on_demand": True, "issuers": [issuer]}],
             "on_demand": {"permission": {"module": "http", "endpoint": ask_url}},
         },
     }

@@ -1,5 +1,6 @@
 """Caddy in front of the gate, as the launcher starts it: its ports, its configuration, and what it writes."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -15,7 +16,7 @@ from portway.host.tls.caddy_program import find_caddy
 from portway.host.tls.https_settings import HTTPS_PORT, HttpsError, HttpsSettings
 from portway.host.tls.own_certificate import read_own_certificate
 from portway.host.tls.public_ports import open_ports
-from portway.http.bind import Bind
+from portway.http.bind import Bind, ListenError
 
 BEHIND_CADDY = "unix"
 """Caddy as a proxy that the gate believes (`gate/trusted_proxies.py`)."""
@@ -48,8 +49,8 @@ class HttpsFront:
             write_durably(paths.caddy_config, config)
         except OSError as error:
             raise HttpsError(f"cannot make {error.filename}: {error.strerror}") from None
-        port = self._ports.https_port
-        self.url = f"https://{settings.domain}" + ("" if port == HTTPS_PORT else f":{port}")
+        self.port = self._ports.https_port
+        self.url = f"https://{settings.domain}" + ("" if self.port == HTTPS_PORT else f":{self.port}")
         self.log = CaddyLog(left)
 
     @property
@@ -70,6 +71,15 @@ class HttpsFront:
             output=self.log.writer,
             environment=os.environ | dict.fromkeys(("HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"), str(self._paths.tls)),
         )
+
+    def restore_gate_socket(self) -> bool:
+        """Listen again where someone has removed the gate's socket; return whether a new gate must serve it."""
+        if self._paths.web_socket.exists() or not self._paths.run.exists():
+            return False
+        with contextlib.suppress(ListenError), Bind(uds=str(self._paths.web_socket)).open() as opened:
+            os.dup2(opened.fileno(), self.gate_listener.fileno(), inheritable=False)
+            return True
+        return False
 
     def close(self) -> None:
         """Let no more clients connect."""
