@@ -659,6 +659,9 @@ def test_an_app_that_was_deployed_without_git_says_so_until_the_host_has_started
         "remote: Nothing of older is in git: its live release was made without it. Deploy it again, or push to it."
     )
     assert sentence in cloned.stderr
+    source = running.paths.release("older", 1) / "src"
+    source.chmod(0o700)
+    (source / ".env").write_text("SECRET=1")  # as a build may leave it
     running.kill("control")
     eventually(lambda: listed(running, "older"), within=30)
     clone = ("clone", "--quiet", address(running, "older", token), "clone")

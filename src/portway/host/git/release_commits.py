@@ -94,7 +94,7 @@ class ReleaseCommits:
             return
         objects = copy.with_name(f"{copy.name}.objects")
         try:
-            FolderSource(self._paths.release(app, record.build) / "src").copy_to(copy)
+            FolderSource(self._paths.release(app, record.build) / "src", asks_git=False).copy_to(copy)
             repository.make()
             objects.mkdir()
             writing = repository.writing(objects)

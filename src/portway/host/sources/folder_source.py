@@ -17,10 +17,12 @@ _GIT_SECONDS = 10.0
 class FolderSource:
     """A `Source`: a copy of `folder`, without what is no part of a server, such as `.git`, `.venv` and `.env`.
 
-    A `.env` that is tracked by git is copied, so that it is found among the secrets of the source.
+    A `.env` that is tracked by git is copied, so that it is found among the secrets of the source. Where a build may
+    have written to the folder, it is not `asks_git`: git would read a configuration of the build's.
     """
 
     folder: Path
+    asks_git: bool = True
 
     @property
     def location(self) -> str:
@@ -50,7 +52,7 @@ class FolderSource:
             refuse_many(count, str(root))
             for name in [*folders, *files]:
                 path = here / name
-                if name in SKIPPED or (name == ".env" and not _is_tracked(path)):
+                if name in SKIPPED or (name == ".env" and not (self.asks_git and _is_tracked(path))):
                     continue
                 if path.is_symlink():
                     refuse_link_out(path, root, str(path))
