@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -24,6 +25,8 @@ import psutil
 import pytest
 
 from portway.client import ClientError
+from portway.host.releases.prune import mark_destroyed
+from portway.host.store import Store
 from portway.protocol.errors import RpcError
 from tests.host.running_host import Host, host
 from tests.support import SCRIPTS, clean_env, eventually
@@ -391,12 +394,20 @@ def test_a_control_killed_while_it_destroys_an_app_has_a_successor_that_goes_on_
 ) -> None:
     token = running.deploy(thing(tmp_path / "app"), "marked").token
     assert token
-    running.paths.destroying("marked").touch()
+    other = running.deploy(thing(tmp_path / "app"), "remade").token
+    assert other
+    with contextlib.closing(Store(running.paths.database)) as store:
+        marked = store.app("marked")
+    assert marked
+    mark_destroyed(running.paths, marked)
+    running.paths.destroying("remade").write_text("1")  # of an app that had the name before
     running.kill("control")
     eventually(lambda: not running.paths.app("marked").exists(), within=30)
     shown = eventually(lambda: running.portway("ps").stdout)
     assert "APP" in shown
     assert "marked" not in shown
+    assert running.call("remade", "version", other)
+    assert not running.paths.destroying("remade").exists()
     with pytest.raises(ClientError) as refused:
         running.call("marked", "version", token)
     assert refused.value.status == 401

@@ -6,6 +6,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from portway.exceptions import ToolError
+from portway.host.counted import counted
 from portway.host.instances.running_apps import RunningApps
 from portway.host.links.linker import Linker
 from portway.host.management.arguments import AppName
@@ -18,7 +19,7 @@ from portway.host.paths import Paths
 from portway.host.public_address import PublicAddress
 from portway.host.releases.deploy import Deployer
 from portway.host.releases.deploy_error import DeployError
-from portway.host.releases.prune import remove_app
+from portway.host.releases.prune import mark_destroyed, remove_app
 from portway.host.secrets.variables import Owner
 from portway.host.store import AppRecord, Store, StoreError
 from portway.host.token_table import TokenChange
@@ -71,7 +72,7 @@ class DestroyTool:
             return Destruction(app, destroyed=False, deletes=deletes, confirm=self._confirmations.value(*plan))
         self._confirmations.check(confirm, *plan)
         try:
-            await asyncio.shield(self._destroy(app))  # whole, even when the client leaves
+            await asyncio.shield(self._destroy(record))  # whole, even when the client leaves
         except (DeployError, StoreError, OSError) as error:
             raise ToolError(str(error)) from None
         return Destruction(app, destroyed=True, deletes=[])
@@ -82,24 +83,23 @@ class DestroyTool:
         await self._running.storage.measure(_MEASURE_SECONDS)
         stored, link = self._running.storage.used.get(app), self._store.link(app)
         serves = f"release {record.live}, which serves {self._address.endpoint(app)}" if record.live else ""
-        counted = {
+        had = {
             "release": releases,
             "token": len(self._store.tokens(app)),
             "variable": len(self._deployer.environments.variables.list(Owner("app", app))),
         }
         return [
             *([serves] if serves else []),
-            *(f"{count} {what}{'s' * (count != 1)}" for what, count in counted.items() if count),
+            *(counted(count, what) for what, count in had.items() if count),
             "its logs and its git repository",
             *([f"{stored / 2**20:.1f} MB of stored data"] if stored is not None else []),
             *([f"its link to {link.url}#{link.branch}"] if link else []),
         ]
 
-    async def _destroy(self, app: str) -> None:
+    async def _destroy(self, record: AppRecord) -> None:
+        app = record.name
         with self._deployer.turns.at_once(app):
-            mark = self._paths.destroying(app)
-            mark.parent.mkdir(exist_ok=True)
-            mark.touch()
+            mark_destroyed(self._paths, record)
             try:
                 dropped = [TokenChange(drop=token.digest) for token in self._store.tokens(app)]
                 self._store.forget_tokens(app)
@@ -109,5 +109,6 @@ class DestroyTool:
                 self._linker.forget(app)
                 await asyncio.to_thread(remove_app, self._paths, app)
             except (StoreError, OSError):
-                mark.unlink(missing_ok=True)
+                if self._store.app(app) is not None:  # else the next start removes what is left
+                    self._paths.destroying(app).unlink(missing_ok=True)
                 raise

@@ -9,7 +9,7 @@ import asyncio
 
 from portway.host.files import remove_tree
 from portway.host.paths import Paths
-from portway.host.store import Store
+from portway.host.store import AppRecord, Store
 
 _KEPT = 5
 
@@ -46,6 +46,12 @@ def prune_orphans(store: Store, paths: Paths) -> None:
                 remove_tree(folder)
 
 
+def mark_destroyed(paths: Paths, app: AppRecord) -> None:
+    """Mark an app that is about to be deleted. Raises `OSError`."""
+    paths.app(app.name).mkdir(mode=0o700, exist_ok=True)
+    paths.destroying(app.name).write_text(str(app.created))  # it is not an app that gets the name afterwards
+
+
 def remove_app(paths: Paths, app: str) -> None:
     """Delete the files of an app whose row is gone. Raises `OSError`."""
     paths.drafts.mkdir(mode=0o700, exist_ok=True)
@@ -57,5 +63,10 @@ def remove_app(paths: Paths, app: str) -> None:
 def go_on_destroying(store: Store, paths: Paths) -> None:
     """Delete the apps that an earlier control was about to delete."""
     for mark in paths.data.glob("apps/*/destroying"):
-        store.destroy(mark.parent.name)
-        remove_app(paths, mark.parent.name)
+        name, created = mark.parent.name, mark.read_text()
+        app = store.app(name)
+        if app is not None and str(app.created) != created:
+            mark.unlink()
+            continue
+        store.destroy(name)
+        remove_app(paths, name)
