@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from portway.cli.control_client import ask_control
 from portway.client import Client
+from portway.host.management.management_types import AppList, Identity
+from portway.host.processes import local_user
 from portway.http.http_client import HttpClient, Response
 from tests.gate.running_gate import META
 from tests.host.running_host import Host, host
-from tests.support import ROOT
+from tests.support import ROOT, eventually
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,12 +64,14 @@ async def ask(client: HttpClient, token: str, method: str, params: dict[str, obj
     return await client.request("POST", PATH, headers, json.dumps(message).encode())
 
 
-def refusal(running: Host, *headers: tuple[bytes, bytes], body: bytes = b"{}") -> tuple[int, bytes, bytes]:
+def refusal(
+    running: Host, *headers: tuple[bytes, bytes], body: bytes = b"{}", path: str = PATH
+) -> tuple[int, bytes, bytes]:
     """Return the status of a POST, its WWW-Authenticate and its body."""
 
     async def ask() -> tuple[int, bytes, bytes]:
         client = HttpClient(running.ready["url"])
-        response = await client.request("POST", PATH, [JSON, *headers], body)
+        response = await client.request("POST", path, [JSON, *headers], body)
         answer = response.status, response.header(b"www-authenticate"), await response.read(10_000)
         await client.close()
         return answer
@@ -83,6 +88,7 @@ def test_without_the_token_of_a_user_nothing_is_answered(running: Host) -> None:
     assert unknown == refusal(running, (b"authorization", f"Bearer {token[:-1]}".encode()))
     assert running.portway("user", "revoke", "rita").returncode == 0
     assert unknown == refusal(running, (b"authorization", f"Bearer {token}".encode()))
+    assert refusal(running, path=PATH + "/") == without
     assert refusal(running, (b"origin", b"https://elsewhere.example"))[0] == 403
 
 
@@ -105,6 +111,28 @@ def test_a_revoked_user_loses_at_once_what_it_has_open(running: Host) -> None:
         await client.close()
 
     asyncio.run(test())
+
+
+def test_the_deploy_of_a_revoked_user_ends_and_nothing_of_it_goes_live(running: Host) -> None:
+    token = user(running, "ron", "deployer")
+    arguments = {"source": "template:portway", "name": "held", "build_command": "sleep 600"}
+
+    def is_held() -> bool:
+        found = ask_control(running.here, "list_apps", {}, AppList)
+        return any((one.app, one.state) == ("held", "deploying") for one in found.apps)
+
+    async def test() -> int:
+        client = HttpClient(running.ready["url"])
+        deploying = asyncio.create_task(ask(client, token, "tools/call", {"name": "deploy", "arguments": arguments}))
+        await asyncio.to_thread(eventually, is_held)
+        await asyncio.to_thread(running.portway, "user", "revoke", "ron")
+        ended = await deploying
+        await client.close()
+        return ended.status
+
+    assert asyncio.run(test()) == 401
+    assert eventually(lambda: running.status("held").state == "failed")
+    assert not [line for line in running.processes().values() if "sleep 600" in line]
 
 
 def test_what_an_admin_does_is_refused_to_others(running: Host) -> None:
@@ -234,6 +262,8 @@ def test_a_user_is_told_who_it_is_and_the_operator_too(running: Host) -> None:
         "local": False,
         "host": running.ready["url"],
     }
+    operator = ask_control(running.here, "whoami", {}, Identity)
+    assert (operator.name, operator.role, operator.local) == (local_user(), "admin", True)
 
 
 def test_a_folder_of_the_host_is_deployed_by_its_operator_only(running: Host) -> None:

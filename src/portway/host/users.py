@@ -86,8 +86,7 @@ class Users:
 
     def find(self, token: str) -> User | None:
         """Return the user of a token. Raises `StoreError`."""
-        wanted = digest(token)
-        return next((_user(record) for record in self.all() if record.digest == wanted), None)
+        return next(map(_user, self._store.users(digest(token))), None)
 
 
 def _user(record: UserRecord) -> User:

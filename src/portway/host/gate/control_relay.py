@@ -19,7 +19,7 @@ from portway.protocol.jsonrpc import encode_error
 MANAGEMENT = "/_portway/mcp"
 RELAYED = re.compile(
     r"/[A-Za-z0-9._-]{1,64}\.git/(?:info/refs|git-upload-pack|git-receive-pack)|/_portway/hooks/[a-z0-9-]{1,40}"
-    rf"|{MANAGEMENT}"
+    rf"|{MANAGEMENT}/?"
 )
 _AT_ONCE = 64  # of a socket; up to twice as many when no address has more than its share. Control has its own limits
 _OF_GIT = frozenset(
@@ -75,7 +75,7 @@ class ControlRelay:
 
     async def relay(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, whose path matches `RELAYED`."""
-        is_mcp = scope["path"] == MANAGEMENT
+        is_mcp = scope["path"].rstrip("/") == MANAGEMENT
         socket = self._management if is_mcp else self._git
         headers: Headers = [
             (name, value)

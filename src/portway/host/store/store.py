@@ -298,9 +298,10 @@ class Store:
     def drop_link(self, app: str) -> None:
         self._run(delete(links).where(links.c.app == app))
 
-    def users(self) -> list[UserRecord]:
-        """Return every user, by name."""
-        rows = self._all(select(*(users.c[name] for name in UserRecord.__dataclass_fields__)).order_by(users.c.name))
+    def users(self, digest: str = "") -> list[UserRecord]:
+        """Return every user, by name; with the `digest` of a token, its user or none."""
+        query = select(*(users.c[name] for name in UserRecord.__dataclass_fields__)).order_by(users.c.name)
+        rows = self._all(query.where(users.c.digest == digest) if digest else query)
         return [UserRecord(name, digest, role, tuple(apps_), created) for name, digest, role, apps_, created in rows]
 
     def add_user(self, name: str, digest: str, role: str, bound: Sequence[str]) -> None:
