@@ -82,7 +82,7 @@ def test_systemd_reads_a_quoted_word_as_it_was(tmp_path: Path) -> None:
 
 
 def test_units_for_the_system_have_a_user_and_a_state_of_their_own(tmp_path: Path) -> None:
-    units = system_units(["/bin/true"], STATE, "[::1]:80", None)
+    units = system_units(["/bin/true"], STATE, ["ListenStream=[::1]:80"], None)
     files = [tmp_path / path.name for path in units.files]
     for file, text in zip(files, units.files.values(), strict=True):
         file.write_text(text)
@@ -94,7 +94,7 @@ def test_units_for_the_system_have_a_user_and_a_state_of_their_own(tmp_path: Pat
     }
     made = subprocess.run(["systemd-sysusers", "--dry-run", users], capture_output=True, text=True, check=True)
     assert re.search("user 'portway'", made.stdout + made.stderr)
-    elsewhere = system_units(["/bin/true"], Path("/srv/a b"), "127.0.0.1:80", None)
+    elsewhere = system_units(["/bin/true"], Path("/srv/a b"), ["ListenStream=127.0.0.1:80"], None)
     assert 'install -d -m 0700 -o portway -g portway "/srv/a b"' in elsewhere.commands
 
 
@@ -134,7 +134,7 @@ def test_what_needs_root_is_refused_without_it(arguments: list[str], message: st
     ("arguments", "code", "message"),
     [
         (["--system"], 2, "--system goes with --install"),
-        (["--install", "--port", "0"], 2, "--install needs a fixed port: give --port"),
+        (["--install", "--port", "0"], 2, "--install needs fixed ports: none of them may be 0"),
         (["--install", "--data", "a\nb"], 1, "contains a line break or another character that no unit can hold"),
     ],
 )
@@ -195,3 +195,46 @@ def test_a_host_takes_one_socket_only(tmp_path: Path) -> None:
             client.connect(str(tmp_path / "0.sock"))
             child.wait_for("systemd has opened 2 sockets: leave one ListenStream= in portway.socket", within=20)
         assert process.wait(10) == 1
+
+
+def test_the_public_ports_of_https_are_taken_from_systemd(run_cli: RunCli, tmp_path: Path) -> None:
+    install = ("up", "--install", "--domain", "mcp.example.com", "--https-port", "8443", "--http-port", "8080")
+    environment = {"XDG_CONFIG_HOME": str(tmp_path)}
+    assert run_cli(*install, env=environment).returncode == 0
+    unit = (tmp_path / "systemd" / "user" / "portway.socket").read_text()
+    assert {"ListenStream=8443", "ListenDatagram=8443", "ListenStream=8080"} <= {*unit.splitlines()}
+    told = subprocess.run(
+        [sys.executable, "-c", AS_OF_SYSTEMD], capture_output=True, text=True, env=clean_env(), check=True
+    ).stdout
+    wrong = "portway.socket does not have ListenStream=443, ListenDatagram=443 and ListenStream=80: "
+    assert told.splitlines() == ["[3, 4, 5] are in order", f"{wrong}write it anew by `portway up --install`"]
+
+
+AS_OF_SYSTEMD = """
+import os, socket
+from portway.host.tls.https_settings import HttpsError
+from portway.host.tls.public_ports import open_ports
+
+def listen(kind, port=0):
+    opened = socket.socket(socket.AF_INET6, kind)
+    opened.bind(("::1", port))
+    return opened
+
+https, http = listen(socket.SOCK_STREAM), listen(socket.SOCK_STREAM)
+port = https.getsockname()[1]
+for number, opened in enumerate((https, listen(socket.SOCK_DGRAM, port), http)):
+    os.dup2(os.dup(opened.fileno()), 20 + number)
+os.closerange(3, 20)
+for number in range(3):
+    os.dup2(20 + number, 3 + number)
+for ports in ((port, socket.socket(fileno=22).getsockname()[1]), (443, 80)):
+    os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "3"}
+    try:
+        kept = open_ports(*ports)
+        print([*kept.descriptors], "are in order")
+    except HttpsError as error:
+        print(error)
+import sys
+sys.stdout.flush()
+os._exit(0)
+"""

@@ -14,18 +14,24 @@ from portway.cli.options import print_json
 
 if TYPE_CHECKING:
     from portway.host.systemd_units import Units
+    from portway.host.tls.https_settings import HttpsSettings
 
 _HERE = {"data", "install", "key_file", "output", "system"}  # what the units say otherwise
 
 
-def install(context: click.Context, host: str, *, for_system: bool) -> None:
-    """Write the units for the command of `context`, which listens on `host`, and print how to start them."""
+def install(context: click.Context, host: str, https: HttpsSettings | None, *, for_system: bool) -> None:
+    """Write the units for the command of `context`, and print how to start them.
+
+    It listens on `host`, or with `https` on the public ports.
+    """
     from portway.host.paths import PathError, data_directory
-    from portway.host.systemd_units import STATE, system_units, user_units
+    from portway.host.systemd_units import STATE, listen_lines, system_units, user_units
 
     data, key_file = context.params["data"], context.params["key_file"]
-    if context.params["port"] == 0:
-        raise click.UsageError("--install needs a fixed port: give --port")
+    port = context.params["port"]
+    ports = [port] if https is None else [https.https_port, https.http_port]
+    if 0 in ports:
+        raise click.UsageError("--install needs fixed ports: none of them may be 0")
     try:
         directory = STATE if for_system and data is None else data_directory(data)
     except PathError as error:
@@ -34,15 +40,15 @@ def install(context: click.Context, host: str, *, for_system: bool) -> None:
     command = [sys.executable, "-m", "portway", "up", *_words(context), "--data", str(directory)]
     if unprintable := next((word for word in (*command, key or "") if not word.isprintable()), None):
         raise click.ClickException(f"{unprintable!r} contains a line break or another character that no unit can hold")
-    address = f"{f'[{host}]' if ':' in host else host}:{context.params['port']}"
+    listen = listen_lines(host, port, https)
     if for_system:
         _require_readable()
-        units = system_units(command, directory, address, key)
+        units = system_units(command, directory, listen, key)
     else:
-        _require_port(context.params["port"])
+        _require_port(min(ports))
         base = os.environ.get("XDG_CONFIG_HOME")
         folder = (Path(base) if base else Path.home() / ".config") / "systemd" / "user"
-        units = user_units(folder, command, address, key)
+        units = user_units(folder, command, listen, key)
     _write(units)
     if context.params["output"] == "json":
         print_json({"units": [str(path) for path in units.files], "next": units.commands})

@@ -119,7 +119,7 @@ def command(
     require_linux()
     bind = Bind(host=_host(host, domain, proxies), port=port)
     if install or system:
-        _install(context, bind.host, for_system=system)
+        _install(context, bind.host, _https(domain, proxies, **https), for_system=system)
         return
     open_standard_descriptors()
     os.umask(0o077)  # for every file that this process and its children make
@@ -142,12 +142,12 @@ def command(
     raise SystemExit(launcher.run())
 
 
-def _install(context: click.Context, host: str, *, for_system: bool) -> None:
+def _install(context: click.Context, host: str, https: "HttpsSettings | None", *, for_system: bool) -> None:
     from portway.cli.install import install
 
     if not context.params["install"]:
         raise click.UsageError("--system goes with --install")
-    install(context, host, for_system=for_system)
+    install(context, host, https, for_system=for_system)
 
 
 def _walls(value: str) -> list[str]:

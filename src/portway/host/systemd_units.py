@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from portway.host.tls.https_settings import HttpsSettings
+
 USER = "portway"
 """The user of a host that starts with the machine.
 
@@ -68,7 +70,7 @@ _SOCKET = """\
 Description=The port of Portway
 
 [Socket]
-ListenStream={address}
+{listen}
 Backlog=1024
 
 [Install]
@@ -84,10 +86,18 @@ class Units:
     commands: list[str]
 
 
-def user_units(folder: Path, command: Sequence[str], address: str, key_file: str | None) -> Units:
-    """Return the units of a host of this user, which listens at `address`, to be written to `folder`."""
+def listen_lines(address: str, port: int, https: HttpsSettings | None) -> list[str]:
+    """Return what the socket unit opens: the port of the gate, or those of Caddy in front of it."""
+    if https is None:
+        return [f"ListenStream={f'[{address}]' if ':' in address else address}:{port}"]
+    ports = https.https_port, https.http_port
+    return [f"ListenStream={ports[0]}", f"ListenDatagram={ports[0]}", f"ListenStream={ports[1]}", "BindIPv6Only=both"]
+
+
+def user_units(folder: Path, command: Sequence[str], listen: Sequence[str], key_file: str | None) -> Units:
+    """Return the units of a host of this user, to be written to `folder`. `listen` are lines of the socket unit."""
     files = {
-        folder / "portway.socket": _SOCKET.format(address=address),
+        folder / "portway.socket": _SOCKET.format(listen="\n".join(listen)),
         folder / "portway.service": _SERVICE.format(
             command=quoted(command), after="", target="default.target", more=_credential(key_file)
         ),
@@ -100,7 +110,7 @@ def user_units(folder: Path, command: Sequence[str], address: str, key_file: str
     return Units(files, commands)
 
 
-def system_units(command: Sequence[str], data: Path, address: str, key_file: str | None) -> Units:
+def system_units(command: Sequence[str], data: Path, listen: Sequence[str], key_file: str | None) -> Units:
     """Return the units of a host that starts with the machine, with the user whose processes it has."""
     more = _OF_SYSTEM.format(user=USER)
     if data == STATE:
@@ -108,7 +118,7 @@ def system_units(command: Sequence[str], data: Path, address: str, key_file: str
     folder = Path("/etc/systemd/system")
     files = {
         Path("/etc/sysusers.d/portway.conf"): f'u {USER} - "Portway" {data}\n',
-        folder / "portway.socket": _SOCKET.format(address=address),
+        folder / "portway.socket": _SOCKET.format(listen="\n".join(listen)),
         folder / "portway.service": _SERVICE.format(
             command=quoted(command),
             after=" network-online.target\nWants=network-online.target",

@@ -5,6 +5,7 @@ import socket
 from dataclasses import dataclass
 
 from portway.host.handover import Handover
+from portway.host.systemd import take_sockets
 from portway.host.tls.https_settings import HttpsError
 from portway.http.bind import BACKLOG
 
@@ -43,12 +44,25 @@ class PublicPorts:
 
 
 def open_ports(https_port: int, http_port: int, left: Handover | None = None) -> PublicPorts:
-    """Open both ports on every address of this machine, unless a launcher has left them. Raises `HttpsError`."""
+    """Open both ports on every address of this machine, unless a launcher or systemd has. Raises `HttpsError`."""
     if left is not None and left.descriptors.keys() >= {*_NAMES}:
         return PublicPorts(*(socket.socket(fileno=left.descriptors[name]) for name in _NAMES))
+    if inherited := take_sockets():
+        return _of_systemd([socket.socket(fileno=descriptor) for descriptor in inherited], https_port, http_port)
     https = _open(https_port, "--https-port", socket.SOCK_STREAM)
     quic = _open(int(https.getsockname()[1]), "--https-port", socket.SOCK_DGRAM)
     return PublicPorts(https, quic, _open(http_port, "--http-port", socket.SOCK_STREAM))
+
+
+def _of_systemd(inherited: list[socket.socket], https_port: int, http_port: int) -> PublicPorts:
+    kinds = (https_port, socket.SOCK_STREAM), (https_port, socket.SOCK_DGRAM), (http_port, socket.SOCK_STREAM)
+    known = {(each.getsockname()[1], each.type): each for each in inherited}
+    if len(inherited) != len(kinds) or known.keys() != {*kinds}:
+        raise HttpsError(
+            f"portway.socket does not have ListenStream={https_port}, ListenDatagram={https_port} and "
+            f"ListenStream={http_port}: write it anew by `portway up --install`"
+        )
+    return PublicPorts(*(known[kind] for kind in kinds))
 
 
 def _open(port: int, option: str, kind: socket.SocketKind) -> socket.socket:
