@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from portway.cli.control_client import ask_control
 from portway.host import routing_table
 from portway.host.app_config import AppConfig, Start
 from portway.host.blueprint.blueprint import read_blueprint
@@ -18,6 +19,7 @@ from portway.host.blueprint.problems import BlueprintError
 from portway.host.domain_names import DomainError, read_domain
 from portway.host.domains import Domains
 from portway.host.management.domain_tools import _said_by_dns
+from portway.host.management.management_types import Destruction
 from portway.host.name_lookup import NameLookup
 from portway.host.store import FinishedRelease, Store
 from portway.http.http_client import HttpClient
@@ -294,6 +296,8 @@ def test_a_blueprint_sets_its_domains_a_rollback_keeps_them_and_destroy_frees_al
     assert running.portway("rollback", "tools", "1").returncode == 0
     assert [status(running, f"{name}.example.org") for name in ("one", "two", "three", "hand")] == [401, 200, 200, 200]
 
+    plan = ask_control(running.here, "destroy", {"app": "tools"}, Destruction)
+    assert "3 domains" in plan.deletes
     assert running.portway("destroy", "tools", "--yes").returncode == 0
     assert {status(running, f"{name}.example.org") for name in ("two", "three", "hand")} == {421}
     assert running.portway("domain", "add", "weather", "hand.example.org").returncode == 0

@@ -85,6 +85,7 @@ class DestroyTool:
         serves = f"release {record.live}, which serves {self._address.endpoint(app)}" if record.live else ""
         had = {
             "release": releases,
+            "domain": len(self._running.domains.of(app)),
             "token": len(self._store.tokens(app)),
             "variable": len(self._deployer.environments.variables.list(Owner("app", app))),
         }
