@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from portway.cli.options import output_option, print_json, token_option
+from portway.cli.terminal_text import plain_line, plain_lines
 
 if TYPE_CHECKING:
     from portway.diagnosis.report import Fact, Finding
@@ -69,9 +70,9 @@ def _show(found: Fact | Finding) -> None:
     from portway.diagnosis.report import Fact
 
     if isinstance(found, Fact):
-        click.echo(f"ok     {found.subject}: {found.text}")
+        click.echo(plain_line(f"ok     {found.subject}: {found.text}"))
     else:
-        click.echo(f"wrong  {found.subject}: {found.text}\n       mend: {found.mend}")
+        click.echo(plain_lines(f"wrong  {found.subject}: {found.text}\n       mend: {found.mend}"))
 
 
 def _validate(path: Path, skip: bool, output: str) -> None:
