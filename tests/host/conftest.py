@@ -57,7 +57,14 @@ def host_data(paths: Paths) -> Path:
     (storage / "inside").symlink_to("folder/file")
     (storage / "absolute").symlink_to(storage / "folder")
     (storage / "outside").symlink_to("../../../key")
+    for number in range(38):
+        (storage / "folder" / f"outside-{number}").symlink_to("/etc")
     os.mkfifo(storage / "pipe")
+    os.utime(storage / "folder" / "file", (-5, -5))
+    deep = storage
+    for _ in range(13):
+        deep /= "deep" * 60
+    deep.mkdir(parents=True)
     (paths.calls / "000000000001.jsonl").write_text("{}\n")
     return paths.data
 

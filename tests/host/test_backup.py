@@ -9,12 +9,16 @@ import subprocess
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.host.backup_verbs import restore
 from tests.host.git_client import git, run_git
+from tests.host.git_upstream import Upstream
 from tests.host.running_host import Host, host
+from tests.host.test_links import link
 from tests.support import WEATHER, eventually
 
 SERVER = """
@@ -114,3 +118,24 @@ def test_a_host_is_backed_up_while_it_runs_and_restored_elsewhere_with_all_it_ha
         ]
         again = running.portway("restore", "--take-over")
         assert "has nothing to take over: it is not a restored host" in again.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_a_restored_host_follows_the_links_of_the_first_once_it_takes_over(elsewhere: Upstream, tmp_path: Path) -> None:
+    backup, data, options = tmp_path / "host.backup", tmp_path / "restored", ["--allow-private-sources"]
+    with host(tmp_path / "data", options=options) as running:
+        linked = link(running, elsewhere, "linked")
+        assert running.portway("backup", backup, "--key-to", tmp_path / "host.key").returncode == 0
+    assert restore(backup).exit_code == 0
+    linked.commit("two")
+    with host(data, options=options) as running:
+        linked = replace(linked, running=running)
+        eventually(lambda: running.status("linked").state == "up", within=60)
+        hook = linked.made["deploy_hook"].partition("/_portway/")[2]
+        address = f"{running.ready['url']}/_portway/{hook}"
+        assert linked.send({}, b"", address)[0] == 503
+        assert linked.seen()["version"] == "one"
+        assert running.portway("restore", "--take-over").returncode == 0
+        assert linked.send({}, b"", address)[0] == 200, "the secret of the link is the same"
+        linked.becomes_live("two")

@@ -140,6 +140,9 @@ STORAGE = "apps/app/storage"
         member(f"{STORAGE}/disk", tarfile.BLKTYPE),
         member(f"{STORAGE}/pipe", tarfile.FIFOTYPE),
         member(f"{STORAGE}/sparse", tarfile.GNUTYPE_SPARSE),
+        member(f"{STORAGE}/late", pax_headers={"mtime": "1e30"}),
+        member(f"{STORAGE}/never", pax_headers={"mtime": "nan"}),
+        member(f"{STORAGE}/link", tarfile.SYMTYPE, pax_headers={"linkpath": "a\0b"}),
     ],
     ids=lambda hostile: f"{hostile.type!r}-{hostile.name[:40]}",
 )

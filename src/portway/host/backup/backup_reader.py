@@ -13,6 +13,7 @@ from portway.host.backup.layout import (
     END,
     FORMAT,
     LARGEST_TEXT,
+    LATEST,
     MANIFEST,
     PIECE_BYTES,
     BackupError,
@@ -100,7 +101,7 @@ class BackupReader:
             member: tarfile.TarInfo | None = self._tar.next()
             self._tar.members.clear()  # it remembers each
             if member is not None:
-                if member.size < 0 or member.issparse():
+                if member.size < 0 or member.issparse() or not 0 <= member.mtime <= LATEST:
                     raise self.damaged()
                 self._tally.begin(member)
             return member

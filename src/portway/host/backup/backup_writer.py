@@ -10,7 +10,7 @@ from typing import BinaryIO, Self
 import msgspec
 
 from portway.host.backup.file_tree import Found
-from portway.host.backup.layout import END, Tally
+from portway.host.backup.layout import END, LATEST, Tally
 
 _FAST = 1  # the level of gzip: calls need the processor more than the backup needs the last tenth
 
@@ -49,7 +49,7 @@ class BackupWriter:
 
         Return False if a file has become shorter meanwhile: zeros take the place.
         """
-        mode, seconds = stat.S_IMODE(found.status.st_mode) & 0o777, int(found.status.st_mtime)
+        mode, seconds = stat.S_IMODE(found.status.st_mode) & 0o777, min(max(int(found.status.st_mtime), 0), LATEST)
         if found.target is not None:
             member = _member(name, tarfile.SYMTYPE, mode, seconds)
             member.linkname = found.target

@@ -13,7 +13,13 @@ BESIDE = ("-wal", "-journal", "-shm")
 
 _MAGIC = b"SQLite format 3\0"
 _DEEPEST = 100
-GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)  # it was deleted, or something else is in its place
+GONE = (
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.ELOOP,
+    errno.EINVAL,
+    errno.ENXIO,
+)  # it was deleted, or something else is in its place
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +42,12 @@ class Found:
 def read_tree(root: Path, skipped: Collection[str] = ()) -> Iterator[Found]:
     """Yield what is below `root`, folders before what they hold, but for pipes, sockets and devices.
 
-    What has a name in `skipped` is left out. Raises `OSError` when the disk fails, or `root` cannot be read.
+    What has a name in `skipped` is left out. Nothing is below a `root` that is gone. Raises `OSError`.
     """
-    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return
     try:
         yield from _read(descriptor, "", skipped, _DEEPEST)
     finally:

@@ -16,6 +16,7 @@ import hashlib
 import os
 import re
 import tarfile
+from typing import Annotated
 
 import msgspec
 
@@ -27,7 +28,11 @@ PIECE_BYTES = 256 * 1024
 PROBE = b"backup"
 """The purpose of a manifest's probe."""
 
+LATEST = 2**40
+"""The latest time of a file in a backup, in Unix seconds; the earliest is 0."""
+
 LARGEST_TEXT = 1024 * 1024  # of the manifest and the end
+_MOST_WARNINGS = 20
 _GIGABYTE = 2**30
 _APP = rf"apps/(?:{NAME})"
 _RELEASE = rf"{_APP}/releases/[1-9]\d{{0,8}}"
@@ -46,6 +51,9 @@ class BackupError(Exception):
     """A backup cannot be made or restored; the message is one sentence for the operator."""
 
 
+_Line = Annotated[str, msgspec.Meta(max_length=4096, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
+
+
 class Manifest(msgspec.Struct, frozen=True):
     """The first member. `schema` is the revision of the database, `made` a time in Unix seconds.
 
@@ -56,9 +64,9 @@ class Manifest(msgspec.Struct, frozen=True):
     format: int
     portway: str
     schema: str
-    made: int
-    host: str
-    data: str
+    made: Annotated[int, msgspec.Meta(ge=0, le=LATEST)]
+    host: _Line
+    data: _Line
     apps: list[str]
     probe: str
 
@@ -88,6 +96,23 @@ class Tally:
 
     def end(self) -> End:
         return End(self._members, self._digest.hexdigest())
+
+
+class Warnings:
+    """What is not as it should be with files of apps: the first of it, and how much more there is."""
+
+    def __init__(self) -> None:
+        self._first: list[str] = []
+        self._count = 0
+
+    def add(self, path: str, what: str) -> None:
+        self._count += 1
+        if self._count <= _MOST_WARNINGS:
+            self._first.append(f"{path if path.isprintable() else ascii(path)} {what}")
+
+    def lines(self) -> list[str]:
+        more = self._count - len(self._first)
+        return [*self._first, *([f"{more} more files are not as they should be"] if more else [])]
 
 
 def largest(name: str) -> int | None:

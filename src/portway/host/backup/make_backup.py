@@ -22,7 +22,17 @@ import msgspec
 
 from portway.host.backup.backup_writer import BackupWriter
 from portway.host.backup.file_tree import Found, open_plain, read_tree
-from portway.host.backup.layout import BUNDLE, DATABASE, FORMAT, MANIFEST, PROBE, BackupError, Manifest
+from portway.host.backup.layout import (
+    BUNDLE,
+    DATABASE,
+    FORMAT,
+    MANIFEST,
+    PROBE,
+    BackupError,
+    Manifest,
+    Warnings,
+    place_in_tree,
+)
 from portway.host.backup.settled_database import LARGEST, is_settled, read_settled, state_of
 from portway.host.files import remove_tree
 from portway.host.gate.record_files import record_files
@@ -120,6 +130,7 @@ class _Backup:
         self._store = store
         self._scratch = scratch
         self._report = report
+        self._warnings = Warnings()
         self._made = Made([app.name for app in store.apps()])
 
     def write(self, output: BinaryIO, probe: str) -> Made:
@@ -143,12 +154,18 @@ class _Backup:
                 self._add_if_there(writer, file)
             self._report("records")
             writer.close()
+        made.warnings = self._warnings.lines()
         return made
 
     def _add_commits(self, writer: BackupWriter, app: str) -> None:
         """Add the commits of an app's releases; the source of a build that has none, as a folder."""
         repository, bundle = Repository(self._paths.repository(app)), self._scratch / BUNDLE
-        held = repository.bundle(bundle) if repository.exists else set()
+        try:
+            held = repository.bundle(bundle) if repository.exists else set()
+        except GitError:
+            if repository.exists:
+                raise
+            held = set()  # the app was destroyed meanwhile
         if held:
             writer.add_file(f"apps/{app}/{BUNDLE}", bundle)
             bundle.unlink()
@@ -173,12 +190,14 @@ class _Backup:
         size = 0
         for found in read_tree(root, skipped):
             path = f"{name}/{found.path}"
-            if found.fault:
-                self._made.warnings.append(f"{path} is left out: {found.fault}")
+            if place_in_tree(path) is None:
+                self._warnings.add(path[-200:], "is left out: its path is too long")
+            elif found.fault:
+                self._warnings.add(path, f"is left out: {found.fault}")
             elif found.folder is not None:
                 self._add_database(writer, path, found, found.folder)
             elif not writer.add_found(path, _relative(found, root)):
-                self._made.warnings.append(f"{path} became shorter while it was read: zeros stand for its end")
+                self._warnings.add(path, "became shorter while it was read: zeros stand for its end")
             size += found.status.st_size if found.file else 0
         return size
 
@@ -197,7 +216,7 @@ class _Backup:
                     writer.add_found(path + end, replace(found, file=file, status=os.fstat(file.fileno())))
             settled = is_settled(folder, name, before, begun)
         if not settled:
-            self._made.warnings.append(f"{path} was written while it was read: it may be damaged in the backup")
+            self._warnings.add(path, "was written while it was read: it may be damaged in the backup")
 
 
 def _relative(found: Found, root: Path) -> Found:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from portway.host.backup.backup_reader import BackupReader
-from portway.host.backup.layout import BUNDLE, PROBE, BackupError, Manifest, largest, place_in_tree
+from portway.host.backup.layout import BUNDLE, PROBE, BackupError, Manifest, Warnings, largest, place_in_tree
 from portway.host.backup.origin import Origin, keep_origin
 from portway.host.files import remove_tree, write_durably
 from portway.host.git.git_command import GitError
@@ -52,7 +52,7 @@ def restore_backup(
         draft.lock.touch(mode=0o600)
         os.sync()
         folder.rename(paths.data)
-    return restoring.warnings
+    return restoring.warnings.lines()
 
 
 def _require_key(manifest: Manifest, key_file: KeyFile | None) -> None:
@@ -101,7 +101,7 @@ class _Restoring:
     """A restore to the data directory of `paths`."""
 
     def __init__(self, reader: BackupReader, paths: Paths, report: Callable[[str], None]) -> None:
-        self.warnings: list[str] = []
+        self.warnings = Warnings()
         self._reader = reader
         self._paths = paths
         self._report = report
@@ -112,12 +112,8 @@ class _Restoring:
     def read(self) -> None:
         """Write every member. Nothing is written through a link, as links are made last."""
         for member in self._reader.members():
-            try:
+            with self._told(member.name):
                 self._take(member)
-            except OSError as error:
-                if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                    raise self._no_room() from None
-                raise BackupError(f"{ascii(member.name)[:200]} cannot be written: {error.strerror}") from None
         self._make_links()
 
     def complete(self, key_file: KeyFile | None) -> None:
@@ -158,8 +154,11 @@ class _Restoring:
         elif root is not None and member.isreg():
             self._write(member, path, member.mode & 0o777)
             os.utime(path, (member.mtime, member.mtime))
-        elif root is not None and member.issym() and len(self._links) < _MOST_LINKS:
-            self._links.append((path, member.linkname, self._paths.data / root))
+        elif root is not None and member.issym() and "\0" not in member.linkname:
+            if len(self._links) < _MOST_LINKS:
+                self._links.append((path, member.linkname, self._paths.data / root))
+            else:
+                self.warnings.add(member.name, "is left out: there are too many links")
         elif most is not None and member.isreg() and member.size <= most:
             self._write(member, path, 0o600)
             if path.name == BUNDLE:
@@ -179,6 +178,16 @@ class _Restoring:
             file.truncate(member.size)
             os.fchmod(file.fileno(), mode)
 
+    @contextlib.contextmanager
+    def _told(self, name: str) -> Iterator[None]:
+        """Raise `BackupError` for what the system says of a member."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise self._no_room() from None
+            raise BackupError(f"{ascii(name)[:200]} cannot be written: {error.strerror}") from None
+
     def _require_room(self, size: int) -> None:
         self._unchecked -= size
         if self._unchecked < 0:
@@ -192,12 +201,13 @@ class _Restoring:
     def _make_links(self) -> None:
         """Make the links, but for those that lead out of their folder."""
         for path, target, _ in self._links:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            path.symlink_to(target)
+            with self._told(str(path.relative_to(self._paths.data))):
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                path.symlink_to(target)
         for path, target, root in self._links:
             if not _stays(path, root):
                 path.unlink()
-                self.warnings.append(f"{path.relative_to(self._paths.data)} is left out: it leads to {target!a}")
+                self.warnings.add(str(path.relative_to(self._paths.data)), f"is left out: it leads to {target!a}")
 
 
 def _stays(link: Path, root: Path) -> bool:
