@@ -62,7 +62,6 @@ UNPROVOKED = {
     "… port … needs privileges: run `sudo sysctl -w net.ipv4.ip_unprivileged_port_start=80` once, install the host "
     "with `portway up --install --system`, or give … one above 1023": "the tests may run as root",
     "… port … cannot be opened: …": "a machine without a network",
-    "Caddy cannot be given the new certificate yet: …": "a Caddy that is just being restarted",
     "Port … needs privileges. Choose one above 1023 with --port or PORT.": "the tests may run as root",
     "Unix sockets are not supported on Windows. Use --host and --port.": "Windows",
     "several workers need a system that can fork; leave --workers out": "Windows",

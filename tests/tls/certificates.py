@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,7 +18,7 @@ def write_pair(
 ) -> tuple[Path, Path]:
     """Write a certificate for `names` that vouches for itself, and its key; return both paths."""
     key = ec.generate_private_key(curve or ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "portway test")])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"test {secrets.token_hex(4)}")])
     now = datetime.now(UTC)
     builder = (
         x509.CertificateBuilder()

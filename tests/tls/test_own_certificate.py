@@ -17,9 +17,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.host.running_host import Host, host
-from tests.support import eventually
+from tests.support import ROOT, eventually
 from tests.tls.certificates import write_pair
 from tests.tls.https_client import get, serial_of
+from tests.tls.https_load import https_load
 
 NAMES = ("localhost", "x.localhost")
 
@@ -75,7 +76,7 @@ def test_a_new_certificate_is_used_and_one_that_cannot_be_is_refused_in_a_senten
             write_pair(tmp_path / "pair", *names, days=days, passphrase=passphrase)
             running.child.wait_for(f"the new certificate is not used, the one before stays: .* {sentence}", within=10)
         write_pair(tmp_path / "pair", *NAMES, curve=ec.SECP256K1())
-        running.child.wait_for("Caddy refuses .*: .*elliptic curve", within=10)
+        running.child.wait_for("the key .* is on the curve secp256k1, which clients do not know", within=10)
         shutil.copy(write_pair(other, *NAMES)[0], certificate)
         running.child.wait_for("the key .* does not belong to the certificate", within=10)
         certificate.write_text("nothing")
@@ -93,3 +94,20 @@ def test_a_new_certificate_is_used_and_one_that_cannot_be_is_refused_in_a_senten
         assert int(serial_of("localhost", port, certificate), 16) == serial
         os.kill(caddy(running), signal.SIGKILL)
         assert int(serial_of("localhost", port, certificate), 16) == serial
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_no_call_is_lost_while_the_certificate_changes(tmp_path: Path) -> None:
+    certificate, key = write_pair(tmp_path / "pair", *NAMES)
+    others = [write_pair(tmp_path / f"pair{number}", *NAMES) for number in range(3)]
+    trusted = tmp_path / "trusted.pem"
+    trusted.write_bytes(b"".join(pair[0].read_bytes() for pair in ((certificate, key), *others)))
+    with https_host(tmp_path / "data", certificate, key, ROOT / "examples" / "weather") as (running, port):
+        with https_load("localhost", port, trusted, "/weather/mcp", running.ready["token"]) as load:
+            for count, (other, its_key) in enumerate(others, 2):
+                shutil.copy(other, certificate)
+                shutil.copy(its_key, key)
+                eventually(lambda count=count: len(load.serials) == count)
+                load.more()
+        assert load.failures == {}

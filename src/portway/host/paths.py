@@ -108,6 +108,11 @@ class Paths:
         return self.data / "tls"
 
     @property
+    def own_certificate(self) -> Path:
+        """The operator's certificate and key that are in use, which Caddy gets from the gate."""
+        return self.tls / "own.pem"
+
+    @property
     def caddy_config(self) -> Path:
         return self.tls / "caddy.json"
 

@@ -66,7 +66,7 @@ class Gate:
         self._app = GateApp(routes, record, metrics, sessions, secret, ControlRelay(paths))
         self._succession = Succession(record, sessions, paths)
         self._control_socket = ControlSocket(self._app, routes, metrics, paths, self._succession)
-        self._names = AskEndpoint(routes)
+        self._names = AskEndpoint(routes, paths, secret)
         self._ask = ask
         self.end_streams = self._app.end_streams
 

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from portway.host.paths import Paths
 from portway.host.tls.https_settings import HTTPS_PORT, HttpsSettings
-from portway.host.tls.own_certificate import OwnCertificate
 from portway.host.tls.public_ports import PublicPorts
 
 _HSTS = "max-age=31536000"  # a year; without the names below, which may be someone else's
@@ -17,12 +16,13 @@ _AWAY = {"jsonrpc": "2.0", "id": None, "error": {"code": -32603, "message": "The
 
 
 def caddy_config(
-    paths: Paths, settings: HttpsSettings, ports: PublicPorts, ask_url: str, own: OwnCertificate | None
+    paths: Paths, settings: HttpsSettings, ports: PublicPorts, ask_url: str, own_path: str | None
 ) -> bytes:
     """Return the configuration of a Caddy that inherits `ports` and passes each request on to the gate.
 
-    It asks `ask_url` whether the host answers to a name before it asks the authority for a certificate of that name;
-    with an `own` certificate it serves every name with that one.
+    It asks `ask_url` whether the host answers to a name before it asks the authority for a certificate of that name.
+    With `own_path`, it gets the operator's certificate there for each connection instead: a change of certificates in
+    its configuration would close connections that clients are about to use.
     """
     https, quic, http = ports.descriptors
     servers = {
@@ -31,9 +31,7 @@ def caddy_config(
             "listen_protocols": [["h1", "h2"], ["h3"]],
             "automatic_https": {"disable": True},
             "read_header_timeout": _HEAD_SECONDS * _NANOSECONDS,
-            "tls_connection_policies": [
-                {"default_sni": settings.domain, **({"fallback_sni": settings.domain} if own else {})}
-            ],
+            "tls_connection_policies": [{"default_sni": settings.domain}],
             "routes": [{"handle": [_gate(paths.web_socket)]}],
             "errors": {"routes": [{"handle": [_away()]}]},
         },
@@ -51,23 +49,10 @@ def caddy_config(
         "storage": {"module": "file_system", "root": str(paths.tls)},
         "apps": {
             "http": {"http_port": ports.http_port, "https_port": ports.https_port, "servers": servers},
-            "tls": _own(own) if own else _acme(settings, ports, ask_url),
+            "tls": _acme(settings, ports, ask_url) if own_path is None else _own(f"{ask_url}{own_path}"),
         },
     }
     return json.dumps(config).encode()
-
-
-def certificate_of(config: bytes) -> OwnCertificate:
-    """Return the operator's certificate that a configuration has."""
-    pair = json.loads(config)["apps"]["tls"]["certificates"]["load_pem"][0]
-    return OwnCertificate(pair["certificate"], pair["key"])
-
-
-def with_certificate(config: bytes, own: OwnCertificate) -> bytes:
-    """Return a configuration with another certificate of the operator's."""
-    changed = json.loads(config)
-    changed["apps"]["tls"] = _own(own)
-    return json.dumps(changed).encode()
 
 
 def _gate(socket: Path) -> object:
@@ -101,9 +86,8 @@ def _logging() -> object:
     return {"logs": {"default": {"level": "ERROR", "encoder": {"format": "json"}, "exclude": excluded}}}
 
 
-def _own(own: OwnCertificate) -> object:
-    pair = {"certificate": own.certificate, "key": own.key}
-    return {"certificates": {"load_pem": [pair]}}
+def _own(url: str) -> object:
+    return {"automation": {"policies": [{"get_certificate": [{"via": "http", "url": url}]}]}}
 
 
 def _acme(settings: HttpsSettings, ports: PublicPorts, ask_url: str) -> object:

@@ -1,4 +1,4 @@
-"""Gives Caddy the operator's own certificate again when its files change, without a dropped call."""
+"""Takes the operator's own certificate into use again when its files change, without a dropped call."""
 
 import asyncio
 import contextlib
@@ -7,16 +7,11 @@ from pathlib import Path
 
 from portway.host.files import write_durably
 from portway.host.paths import Paths
-from portway.host.tls.caddy_config import certificate_of, with_certificate
 from portway.host.tls.https_settings import HttpsError
 from portway.host.tls.own_certificate import read_own_certificate
-from portway.http.http_client import HttpClient, UpstreamError
 
 _log = logging.getLogger("portway.host")
 _LOOK_SECONDS = 1.0
-_LOAD_SECONDS = 20.0
-_REPLY_BYTES = 65_536
-_HEADERS = [(b"content-type", b"application/json"), (b"accept", b"application/json")]
 
 
 class CertificateWatch:
@@ -53,8 +48,10 @@ class CertificateWatch:
                         "the new certificate is not used, the one before stays: %s", error
                     )  # a sentence for the operator
                     taken = now
-                except (OSError, UpstreamError) as error:  # Caddy is being restarted, for example
-                    _log.warning("Caddy cannot be given the new certificate yet: %s", error)
+                except OSError as error:  # a full disk
+                    _log.error(
+                        "cannot write %s: %s", self._paths.own_certificate, error.strerror
+                    )  # a sentence for the operator
             before = now
             await asyncio.sleep(_LOOK_SECONDS)
 
@@ -70,20 +67,8 @@ class CertificateWatch:
         return marks
 
     async def _take(self) -> None:
-        """Have Caddy use the pair, unless it does. Raises `HttpsError` for one that it cannot use."""
+        """Use the pair from now on, unless it is in use. Raises `HttpsError` for one that cannot be, and OSError."""
         pair = await asyncio.to_thread(read_own_certificate, self._certificate, self._key, self._domain)
-        config = await asyncio.to_thread(self._paths.caddy_config.read_bytes)
-        if certificate_of(config) == pair:
-            return
-        config = with_certificate(config, pair)
-        client = HttpClient(f"unix:{self._paths.caddy_socket}")
-        try:
-            async with asyncio.timeout(_LOAD_SECONDS):
-                response = await client.request("POST", "/load", _HEADERS, config)
-                answer = await response.read(_REPLY_BYTES)
-        finally:
-            await client.close()
-        if response.status != 200:
-            raise HttpsError(f"Caddy refuses {self._certificate}: {answer.decode(errors='replace').strip()}")
-        await asyncio.to_thread(write_durably, self._paths.caddy_config, config)
-        _log.info("the new certificate %s is in use", self._certificate)
+        if pair != await asyncio.to_thread(self._paths.own_certificate.read_bytes):
+            await asyncio.to_thread(write_durably, self._paths.own_certificate, pair)
+            _log.info("the new certificate %s is in use", self._certificate)

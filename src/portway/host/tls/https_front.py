@@ -14,7 +14,7 @@ from portway.host.tls.caddy_config import caddy_config
 from portway.host.tls.caddy_log import CaddyLog
 from portway.host.tls.caddy_program import find_caddy
 from portway.host.tls.https_settings import HTTPS_PORT, HttpsError, HttpsSettings
-from portway.host.tls.own_certificate import read_own_certificate
+from portway.host.tls.own_certificate import read_own_certificate, secret_path
 from portway.host.tls.public_ports import open_ports
 from portway.http.bind import Bind, ListenError
 
@@ -34,19 +34,22 @@ class HttpsFront:
         """
         self._paths = paths
         self._program = find_caddy()
-        own = None
+        own = own_path = None
         if settings.certificate is not None and settings.key is not None:
             own = read_own_certificate(settings.certificate, settings.key, settings.domain)
+            own_path = secret_path(paths.secret.read_bytes())
         self._ports = open_ports(settings.https_port, settings.http_port, left)
         self.gate_listener = ((left and left.socket("gate")) or Bind(uds=str(paths.web_socket))).open()
         self.ask_listener = ((left and left.socket("ask")) or Bind(port=0)).open()
         host, port = self.ask_listener.getsockname()
-        config = caddy_config(paths, settings, self._ports, f"http://{host}:{port}/", own)
+        config = caddy_config(paths, settings, self._ports, f"http://{host}:{port}/", own_path)
         try:
             paths.tls.mkdir(mode=0o700, exist_ok=True)
             if left is None:
                 paths.caddy_socket.unlink(missing_ok=True)  # of a Caddy that was killed
             write_durably(paths.caddy_config, config)
+            if own is not None:
+                write_durably(paths.own_certificate, own)
         except OSError as error:
             raise HttpsError(f"cannot make {error.filename}: {error.strerror}") from None
         self.port = self._ports.https_port

@@ -1,6 +1,6 @@
 """The operator's own certificate and key: two files, read and checked before Caddy gets them."""
 
-from dataclasses import dataclass
+import hmac
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -8,19 +8,21 @@ from portway.host.files import read_start
 from portway.host.tls.https_settings import HttpsError
 
 _MOST_BYTES = 1_000_000
+_CURVES = ("secp256r1", "secp384r1", "secp521r1")
 
 
-@dataclass(frozen=True, slots=True)
-class OwnCertificate:
-    """A certificate with its chain, and its private key, both in PEM form."""
-
-    certificate: str
-    key: str
+def secret_path(secret: bytes) -> str:
+    """Return the path at which Caddy gets the key, which nobody without the host's secret can guess."""
+    return hmac.digest(secret, b"own certificate", "sha256").hex()
 
 
-def read_own_certificate(certificate: Path, key: Path, domain: str) -> OwnCertificate:
-    """Return a pair that Caddy can serve `domain` with. Raises `HttpsError` for any other."""
+def read_own_certificate(certificate: Path, key: Path, domain: str) -> bytes:
+    """Return a certificate with its chain and its key, for Caddy to serve `domain` with.
+
+    Raises `HttpsError` for a pair that it cannot serve.
+    """
     from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
     chain, secret = _read(certificate), _read(key)
@@ -43,7 +45,9 @@ def read_own_certificate(certificate: Path, key: Path, domain: str) -> OwnCertif
     names = [name.lower() for name in named.get_values_for_type(x509.DNSName)]
     if domain not in names and f"*.{domain.partition('.')[2]}" not in names:
         raise HttpsError(f"the certificate {certificate} is for {', '.join(names) or 'no name'}, not for {domain}")
-    return OwnCertificate(chain.decode(), secret.decode())
+    if isinstance(private, EllipticCurvePublicKey) and private.curve.name not in _CURVES:
+        raise HttpsError(f"the key {key} is on the curve {private.curve.name}, which clients do not know")
+    return chain + b"\n" + secret
 
 
 def _read(path: Path) -> bytes:
