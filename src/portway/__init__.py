@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from portway.exceptions import RegistrationError as RegistrationError
     from portway.exceptions import ResourceNotFound as ResourceNotFound
     from portway.exceptions import ToolError as ToolError
+    from portway.oauth.settings import OAuth as OAuth
     from portway.plans.content import Annotations as Annotations
     from portway.plans.content import Audio as Audio
     from portway.plans.content import EmbeddedResource as EmbeddedResource
@@ -37,6 +38,7 @@ _NAMES = {
     "portway.asking.questions": ("Answer", "Root", "Sampled", "elicit", "elicit_url", "list_roots", "sample"),
     "portway.auth.principal": ("Principal",),
     "portway.exceptions": ("RegistrationError", "ResourceNotFound", "ToolError"),
+    "portway.oauth.settings": ("OAuth",),
     "portway.plans.content": (
         "Annotations",
         "Audio",

@@ -17,7 +17,8 @@ class Server(BaseServer):
     and so may log or ask. `lifespan` is entered before the first call and left after the last; what it yields is
     `Context.state`. `page_size` bounds the lists. `cache_ttl` (seconds) and `cache_scope` tell clients how long and for
     whom to keep lists and resources. `on_duplicate` says what happens to a name that is registered twice. `tells` are
-    exceptions whose text clients are told, as they are of a ToolError; the text of others stays in the log.
+    exceptions whose text clients are told, as they are of a ToolError; the text of others stays in the log. `auth` is
+    the identity provider whose access tokens callers need over HTTP; without it, PORTWAY_AUTH_ISSUER may name one.
     """
 
     def asgi(self) -> "HttpApp":

@@ -71,6 +71,7 @@ UNPROVOKED = {
     "the host failed; the log of `portway up` says how": "a fault of Portway's own, or a full disk",
     "the gate's table could not be written, trying again: …": "a full disk",
     "could not … within … s:…": "takes a minute",
+    "… did not answer within … s": "takes ten seconds",
     "the smoke call of … took longer than … s": "takes a minute",
     "… ended (…), as often before; it is restarted in … s": "takes more than a minute",
     "… was running but is restarted: …": "an instance that hangs just as control comes back",

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from portway.host.git.remote_address import is_public, resolve
+from portway.host.git.remote_address import resolve
 from portway.host.git.remote_url import read_git_url, read_ref
 from portway.host.sources.named_source import is_folder
 from portway.host.sources.source import SourceError
+from portway.http.public_addresses import is_public
 from tests.diagnosis.broken_proxy import authority
 from tests.host.git_client import git
 from tests.host.git_upstream import Upstream, upstream

@@ -425,9 +425,10 @@ def test_a_tool_that_needs_two_scopes_is_for_callers_with_both(scopes: str, miss
         reply = json.loads(await response.read(9999))
         if missing:
             said = f"The token lacks a scope this needs: {missing}."
+            needed = "read write"  # a client asks for all of them at once
             assert (response.status, reply["error"]["message"]) == (403, said)
             challenge = dict(response.headers)[b"www-authenticate"].decode()
-            assert challenge == f'Bearer error="insufficient_scope", scope="{missing}"'
+            assert challenge == f'Bearer error="insufficient_scope", scope="{needed}"'
         else:
             assert (response.status, reply["result"]["content"][0]["text"]) == (200, "moved")
 

@@ -10,11 +10,20 @@ OAUTH_PATHS = ("/.well-known/oauth-", "/.well-known/openid-", "/register", "/aut
 """The beginnings of the paths at which clients look for OAuth (RFC 7591, RFC 8414, RFC 9728)."""
 
 
+class VerifierUnavailable(Exception):
+    """Whether a token is valid cannot be told now; it may be tried again after `retry_after` seconds."""
+
+    retry_after = 30
+
+
 class TokenVerifier(Protocol):
     """Verifies bearer tokens; an extension point."""
 
     async def verify(self, token: str) -> Principal | None:
-        """Return the caller that `token` identifies; None for a token that is unknown, expired or revoked."""
+        """Return the caller that `token` identifies; None for a token that is unknown, expired or revoked.
+
+        Raises `VerifierUnavailable`.
+        """
 
 
 def digest(token: str) -> str:

@@ -24,8 +24,19 @@ _LAST_SECONDS = 40.0  # calls get 30 s
     "--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 takes a free one. Default: PORT, else 8080."
 )
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that share the port.")
+@click.option("--auth-issuer", metavar="URL", help="Take access tokens of this identity provider. PORTWAY_AUTH_ISSUER.")
+@click.option("--auth-audience", metavar="URL", help="What its tokens are made for: this server's public URL.")
+@click.option("--auth-scopes", metavar="SCOPES", help="Scopes that clients should ask for, with spaces between.")
 @output_option
-def command(target: str, transport: str | None, host: str | None, port: int | None, workers: int, output: str) -> None:
+def command(
+    target: str,
+    transport: str | None,
+    host: str | None,
+    port: int | None,
+    workers: int,
+    output: str,
+    **auth: str | None,
+) -> None:
     """Serve the server in FILE: at /mcp over HTTP (with /health beside it), or over stdio.
 
     OBJECT names the portway.Server in FILE; it may be left out when FILE has only one. As JSON, {"url": ...} is printed
@@ -35,6 +46,7 @@ def command(target: str, transport: str | None, host: str | None, port: int | No
     from portway.exceptions import SettingError
     from portway.transport.run import choose, serve_http, serve_stdio
 
+    os.environ.update({f"PORTWAY_{name.upper()}": value for name, value in auth.items() if value is not None})
     try:
         choice = choose(transport, os.environ)
         if choice.transport == "http":

@@ -34,14 +34,3 @@ class NameLookup:
         except (OSError, UnicodeError):
             return []
         return list(dict.fromkeys(str(entry[4][0]) for entry in found))[:_MOST_ADDRESSES]
-
-
-def is_of_this_machine(address: str) -> bool:
-    """Return whether this machine has the address. Nothing is sent."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect((address, 9))
-        except OSError:  # it cannot be reached
-            return False
-        return str(probe.getsockname()[0]) == address

@@ -117,7 +117,7 @@ class Dispatcher:
                 await self._enter_late()
             return encode_result(message.id, await method(exchange, params))
         except Forbidden as error:
-            data = {"requiredScopes": sorted(error.missing)}
+            data = {"requiredScopes": sorted(error.needed)}
             raise RpcError(REFUSED, str(error), data, status=403) from None
         except RpcError:
             raise

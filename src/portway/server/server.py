@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, Literal, Never, Self, TypeVar, Unpack, get_args, overload
 
 from portway.exceptions import RegistrationError
+from portway.oauth.settings import OAuth
 from portway.protocol.uris import normalised
 from portway.server import registration
 from portway.server.components import CacheScope, Component, Icon, OnDuplicate, Prompt, Resource, Table, Tool
@@ -41,6 +42,7 @@ class BaseServer:
         cache_scope: CacheScope = "private",
         on_duplicate: OnDuplicate = "error",
         tells: Iterable[type[Exception]] = (),
+        auth: OAuth | None = None,
         **unknown: Never,
     ) -> None:
         refuse_unknown("Server()", unknown, BaseServer.__init__.__kwdefaults__ or ())
@@ -52,6 +54,7 @@ class BaseServer:
         self.version = version
         self.instructions = instructions
         self.sessions = sessions
+        self.auth = auth
         self.page_size = page_size
         self.info = registration.encode_metadata(
             {

@@ -8,11 +8,13 @@ import contextlib
 import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING
 
 from portway.auth.caller_header import HEADER as CALLER
 from portway.auth.caller_header import relayed
+from portway.auth.challenge import Challenge
 from portway.auth.principal import ANONYMOUS, Principal
-from portway.auth.tokens import OAUTH_PATHS, NamedTokens, TokenVerifier, bearer
+from portway.auth.tokens import OAUTH_PATHS, NamedTokens, TokenVerifier, VerifierUnavailable, bearer
 from portway.exceptions import SettingError
 from portway.http.asgi import LifespanError, Receive, Scope, Send
 from portway.http.cors import Cors
@@ -20,6 +22,7 @@ from portway.http.host_and_origin import Guard
 from portway.http.limits import Limits
 from portway.http.request_body import BodyTooLarge, ClientDisconnected, read_body
 from portway.http.response import JSON, send_bytes
+from portway.oauth.settings import from_environment
 from portway.protocol.errors import REFUSED, RpcError
 from portway.protocol.headers import VERSION, refuse_repeated
 from portway.protocol.jsonrpc import encode_error
@@ -33,10 +36,13 @@ from portway.transport.http_post import Endpoint, Post
 from portway.transport.http_reply import Reply
 from portway.transport.listen_streams import follow
 
+if TYPE_CHECKING:
+    from portway.oauth.resource_server import ResourceServer
+
 PATH, HEALTH = "/mcp", "/health"
 
-_CHALLENGE = (b"www-authenticate", b"Bearer")
-_INVALID_TOKEN = (b"www-authenticate", b'Bearer error="invalid_token"')
+_METADATA = "/.well-known/oauth-protected-resource"  # RFC 9728 section 3
+_ANY_PAGE = (b"access-control-allow-origin", b"*")  # the metadata is for everybody
 _NO_OAUTH = (
     "This server has no OAuth: it takes a bearer token in the Authorization header; ask its operator for one "
     "(PORTWAY_TOKENS)."
@@ -57,8 +63,9 @@ class _Refusal(RpcError):
 class HttpApp:
     """The ASGI application of one server.
 
-    `verifier` None asks for no token. `behind_gate` takes the caller from the gate's header: only for a server
-    that nobody but the gate can reach. `keys` seal what clients carry; without them this process makes its own.
+    `verifier` None asks for no token; `oauth` has a verifier of its own. `behind_gate` takes the caller from the gate's
+    header: only for a server that nobody but the gate can reach. `keys` seal what clients carry; without them this
+    process makes its own.
     """
 
     def __init__(
@@ -71,13 +78,16 @@ class HttpApp:
         limits: Limits | None = None,
         behind_gate: bool = False,
         keys: Keys | None = None,
+        oauth: "ResourceServer | None" = None,
     ) -> None:
         keys = keys or Keys.random()
         self._server = server
         self._dispatcher = Dispatcher(server, keys)
         self._sessions = Sessions(keys, lambda: self._loop_state().bus) if self._dispatcher.keeps_sessions else None
         self._endpoint = Endpoint(self._dispatcher, self._sessions)
-        self._verifier = verifier
+        self._verifier = verifier = oauth.verifier if oauth else verifier
+        self._oauth = oauth
+        self._challenge = oauth.challenge if oauth else Challenge()
         self._cors = cors or Cors()
         self._guard = guard or Guard(local_pages=verifier is not None)
         self._limits = limits or Limits()
@@ -86,6 +96,11 @@ class HttpApp:
         methods = ["POST"] if self._sessions is None else ["POST", "GET"] if keys.shared else ["POST", "GET", "DELETE"]
         self._methods = methods
         self._allow = (b"allow", ", ".join(methods).encode())
+
+    @property
+    def asks_for_tokens(self) -> bool:
+        """Whether callers need a token, be it asked for here or by the gate."""
+        return self._behind_gate or self._verifier is not None
 
     @property
     def keeps_sessions(self) -> bool:
@@ -119,6 +134,9 @@ class HttpApp:
         if path == HEALTH:
             await send_bytes(send, 200, b"ok\n", [(b"content-type", b"text/plain")])
             return
+        if self._oauth is not None and path.startswith(_METADATA):
+            await send_bytes(send, 200, self._oauth.metadata, [JSON, _ANY_PAGE])
+            return
         refusal = self._guard.check(scope)
         if refusal is not None:
             await _send_refusal(send, RpcError(REFUSED, refusal.message, status=refusal.status))
@@ -138,7 +156,7 @@ class HttpApp:
         """Answer a request. Raises RpcError for one that is refused before it is read as a message."""
         if path.rstrip("/") != PATH:
             text = f"There is nothing at this path; the MCP endpoint is {PATH}."
-            if path.startswith(OAUTH_PATHS):
+            if path.startswith(OAUTH_PATHS) and self._oauth is None:
                 text = _NO_OAUTH if self._verifier is not None else _NO_LOGIN
             raise _Refusal(404, text)
         fields = dict(scope["headers"])
@@ -148,21 +166,29 @@ class HttpApp:
             accepted = [value for name, value in scope["headers"] if name == b"accept"]
             fields |= {b"accept": b",".join(accepted)} if accepted else {}
         principal = await self._authenticate(fields)
-        if principal is None:
-            challenge = _CHALLENGE if bearer(fields.get(b"authorization")) is None else _INVALID_TOKEN  # RFC 6750 §3.1
-            raise _Refusal(401, "This server needs a valid bearer token in the Authorization header.", challenge)
         if scope["method"] == "POST":
             await self._post(scope, receive, send, fields, principal)
         else:
             await self._session_itself(scope, receive, send, fields, principal)
 
-    async def _authenticate(self, fields: Mapping[bytes, bytes]) -> Principal | None:
+    async def _authenticate(self, fields: Mapping[bytes, bytes]) -> Principal:
+        """Return the caller. Raises RpcError (401, 400, 503)."""
         if self._behind_gate:
             return relayed(fields.get(CALLER)) or ANONYMOUS
         if self._verifier is None:
             return ANONYMOUS
         token = bearer(fields.get(b"authorization"))
-        return None if token is None else await self._verifier.verify(token)
+        if self._oauth and token and (not token.isascii() or not token.isprintable() or " " in token):
+            raise _Refusal(400, "The token in the Authorization header is malformed.", self._challenge.malformed())
+        try:
+            principal = None if token is None else await self._verifier.verify(token)
+        except VerifierUnavailable as error:
+            retry = (b"retry-after", str(error.retry_after).encode())
+            raise _Refusal(503, "The identity provider does not answer; try again later.", retry) from None
+        if principal is None:
+            challenge = self._challenge.unauthorized(had_token=token is not None)
+            raise _Refusal(401, "This server needs a valid bearer token in the Authorization header.", challenge)
+        return principal
 
     async def _post(
         self, scope: Scope, receive: Receive, send: Send, fields: Mapping[bytes, bytes], principal: Principal
@@ -182,7 +208,7 @@ class HttpApp:
             raise _Refusal(413, f"The body is larger than the {limit} bytes this server takes.") from None
         except ClientDisconnected:
             return
-        reply = Reply(receive, send, accepts_json, accepts_events)
+        reply = Reply(receive, send, accepts_json, accepts_events, self._challenge)
         caller = _caller(principal, scope)
         await self._endpoint.answer(Post(body, fields, principal, caller, reply, self._loop_state()))
 
@@ -251,10 +277,10 @@ class HttpApp:
 def app(server: BaseServer) -> HttpApp:
     """Return the application of `server`, configured by the environment.
 
-    PORTWAY_TOKENS asks for a bearer token. PORTWAY_ALLOWED_HOSTS and RENDER_EXTERNAL_HOSTNAME name the server for the
-    Host check, PORTWAY_ALLOWED_ORIGINS the pages that may call. PORTWAY_KEYS seals session ids and cursors, so that
-    other processes read them too. PORTWAY_SOCKET (set by a host) leaves authentication to the gate, unless
-    PORTWAY_ACCESS is "app".
+    PORTWAY_TOKENS asks for a bearer token, PORTWAY_AUTH_ISSUER and _AUDIENCE for one of an identity provider.
+    PORTWAY_ALLOWED_HOSTS and RENDER_EXTERNAL_HOSTNAME name the server for the Host check, PORTWAY_ALLOWED_ORIGINS the
+    pages that may call. PORTWAY_KEYS seals session ids and cursors, so that other processes read them too.
+    PORTWAY_SOCKET (set by a host) leaves authentication to the gate, unless PORTWAY_ACCESS is "app".
     Raises SettingError.
     """
     tokens = os.environ.get("PORTWAY_TOKENS", "")
@@ -262,6 +288,7 @@ def app(server: BaseServer) -> HttpApp:
     names = (os.environ.get("PORTWAY_ALLOWED_HOSTS", ""), os.environ.get("RENDER_EXTERNAL_HOSTNAME", ""))
     hosts = _listed(",".join(names))
     verifier = NamedTokens(tokens) if tokens and not behind_gate else None
+    oauth = None if behind_gate else _oauth(server, verifier)
     keys = os.environ.get("PORTWAY_KEYS", "")
     try:
         cors = Cors(_listed(os.environ.get("PORTWAY_ALLOWED_ORIGINS", "")))
@@ -270,11 +297,22 @@ def app(server: BaseServer) -> HttpApp:
     return HttpApp(
         server,
         verifier=verifier,
-        guard=Guard(hosts, cors, local_pages=behind_gate or verifier is not None),
+        guard=Guard(hosts, cors, local_pages=behind_gate or verifier is not None or oauth is not None),
         cors=cors,
         behind_gate=behind_gate,
         keys=Keys.parse(keys) if keys else None,
+        oauth=oauth,
     )
+
+
+def _oauth(server: BaseServer, tokens: TokenVerifier | None) -> "ResourceServer | None":
+    """Return how the access tokens of an identity provider are taken, if one is configured. Raises SettingError."""
+    settings = server.auth or from_environment(os.environ)
+    if settings is None:
+        return None
+    from portway.oauth.resource_server import resource_server
+
+    return resource_server(settings, server.name, tokens)
 
 
 def _caller(principal: Principal, scope: Scope) -> Caller:

@@ -29,6 +29,7 @@ from portway.protocol.versions import Era
 if TYPE_CHECKING:
     from msgspec import Raw
 
+    from portway.auth.challenge import Challenge
     from portway.http.asgi import Receive, Send
     from portway.protocol.jsonrpc import Message
     from portway.server.dispatcher import Dispatcher
@@ -59,6 +60,7 @@ class Reply:
         "_accepts_json",
         "_caller",
         "_cancelled",
+        "_challenge",
         "_detached",
         "_events",
         "_finished",
@@ -81,7 +83,10 @@ class Reply:
     _caller: Caller
     _loop_state: LoopState
 
-    def __init__(self, receive: Receive, send: Send, accepts_json: bool, accepts_events: bool) -> None:
+    def __init__(
+        self, receive: Receive, send: Send, accepts_json: bool, accepts_events: bool, challenge: Challenge
+    ) -> None:
+        self._challenge = challenge
         self.accepts_events = accepts_events
         self._accepts_json = accepts_json
         self.receive = receive
@@ -279,8 +284,7 @@ class Reply:
         status = error.status if era is Era.MODERN or error.code in (REFUSED, HEADER_MISMATCH) else 200
         extra: tuple[tuple[bytes, bytes], ...] = ()
         if status == 403 and isinstance(error.data, dict):
-            scope = " ".join(error.data["requiredScopes"])
-            extra = ((b"www-authenticate", f'Bearer error="insufficient_scope", scope="{scope}"'.encode()),)
+            extra = (self._challenge.forbidden(error.data["requiredScopes"]),)
         self._headers = ()
         request_id = None if message.id is UNSET or message.method is UNSET else message.id
         await self.finish(status, encode_error(request_id, error), *extra)

@@ -83,6 +83,8 @@ def serve_stdio(server: BaseServer, choice: Choice, wire: Wire | None = None) ->
 
     _configure_logs()
     keys = Keys.parse(text) if (text := os.environ.get("PORTWAY_KEYS")) else None
+    if server.auth or os.environ.get("PORTWAY_AUTH_ISSUER"):
+        _log.warning("over stdio nobody logs in: the identity provider is not used, and whoever started this may call")
     _announce(server, "stdio", choice)
     stdio.serve(server, wire, keys)
 
@@ -113,7 +115,7 @@ def serve_http(
     try:
         application = app(server)
         bind = _bind(os.environ, host, port)
-        if not (bind.uds or os.environ.get("PORTWAY_TOKENS") or bind.host in _LOCAL):
+        if not (application.asks_for_tokens or bind.uds or bind.host in _LOCAL):
             _log.warning("no PORTWAY_TOKENS is set: anyone who reaches %s:%d may call every tool", bind.host, bind.port)
         if workers > 1 and application.keeps_sessions:
             raise SettingError(

@@ -1,16 +1,13 @@
 """Where a repository elsewhere may be: not on this machine or in its network, unless the operator says so."""
 
 import asyncio
-import ipaddress
 import socket
-from ipaddress import IPv4Address, IPv6Address
 
 from portway.host.git.remote_url import GitUrl
-from portway.host.name_lookup import is_of_this_machine
 from portway.host.sources.source import SourceError
+from portway.http.public_addresses import is_public
 
 _SECONDS = 10.0
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
 async def resolve(url: GitUrl, *, private: bool) -> list[str]:
@@ -35,23 +32,3 @@ async def resolve(url: GitUrl, *, private: bool) -> list[str]:
     if (url.scheme == "http" and len(inner) < len(addresses)) or (url.scheme == "http" and not private):
         raise SourceError(f"{url} would be fetched in clear text: give it as https or ssh")
     return addresses
-
-
-def is_public(text: str) -> bool:
-    """Return whether an address is on the internet, and not one of this machine."""
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:  # with the zone of a link
-        return False
-    return all(each.is_global and not each.is_multicast for each in _meant(address)) and not is_of_this_machine(text)
-
-
-def _meant(address: IPv4Address | IPv6Address) -> list[IPv4Address | IPv6Address]:
-    """Return an address with those inside of it, which a translator or a tunnel would connect to."""
-    if isinstance(address, IPv4Address):
-        return [address]
-    inner = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
-    if address in _NAT64 or int(address) >> 32 == 0:
-        inner.append(IPv4Address(int(address) & 0xFFFFFFFF))
-    found: list[IPv4Address | IPv6Address] = [each for each in inner if each is not None]
-    return found if address.ipv4_mapped or address in _NAT64 else [address, *found]

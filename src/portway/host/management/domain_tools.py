@@ -11,9 +11,10 @@ from portway.host.management.arguments import AppName
 from portway.host.management.find_app import find_app
 from portway.host.management.management_types import DnsRecord, DomainInfo, DomainList, NewDomain
 from portway.host.management.tools import Rule, Tools
-from portway.host.name_lookup import NameLookup, is_of_this_machine
+from portway.host.name_lookup import NameLookup
 from portway.host.public_address import PublicAddress, is_local
 from portway.host.store import Store, StoreError
+from portway.http.public_addresses import is_of_this_machine
 
 _LOOK_SECONDS = 3.0
 _SHOWN = 3  # addresses of a name

@@ -1,0 +1,38 @@
+"""Which addresses are on the internet, and which are of this machine or its network."""
+
+import ipaddress
+import socket
+from ipaddress import IPv4Address, IPv6Address
+
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+
+def is_public(text: str) -> bool:
+    """Return whether an address is on the internet, and not one of this machine."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:  # with the zone of a link
+        return False
+    return all(each.is_global and not each.is_multicast for each in _meant(address)) and not is_of_this_machine(text)
+
+
+def _meant(address: IPv4Address | IPv6Address) -> list[IPv4Address | IPv6Address]:
+    """Return an address with those inside of it, which a translator or a tunnel would connect to."""
+    if isinstance(address, IPv4Address):
+        return [address]
+    inner = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
+    if address in _NAT64 or int(address) >> 32 == 0:
+        inner.append(IPv4Address(int(address) & 0xFFFFFFFF))
+    found: list[IPv4Address | IPv6Address] = [each for each in inner if each is not None]
+    return found if address.ipv4_mapped or address in _NAT64 else [address, *found]
+
+
+def is_of_this_machine(address: str) -> bool:
+    """Return whether this machine has the address. Nothing is sent."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((address, 9))
+        except OSError:  # it cannot be reached
+            return False
+        return str(probe.getsockname()[0]) == address

@@ -1,0 +1,38 @@
+"""A server as an OAuth 2.1 protected resource: who verifies its tokens, and what its clients are told."""
+
+from dataclasses import dataclass
+
+from portway.auth.challenge import Challenge
+from portway.auth.principal import Principal
+from portway.auth.tokens import TokenVerifier
+from portway.oauth.access_tokens import AccessTokens
+from portway.oauth.resource_metadata import metadata_url, resource_metadata
+from portway.oauth.settings import OAuth
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceServer:
+    """`metadata` is the JSON that clients read to find the provider, at `challenge.metadata`."""
+
+    verifier: TokenVerifier
+    challenge: Challenge
+    metadata: bytes
+
+
+def resource_server(settings: OAuth, name: str, others: TokenVerifier | None) -> ResourceServer:
+    """Return the protected resource of a server; it takes the tokens of `others`, too."""
+    tokens = AccessTokens(settings)
+    verifier = tokens if others is None else _EitherOf(others, tokens)
+    challenge = Challenge(metadata_url(settings), settings.scopes)
+    return ResourceServer(verifier, challenge, resource_metadata(settings, name))
+
+
+class _EitherOf:
+    """Takes the tokens of two verifiers; the first is asked first."""
+
+    def __init__(self, first: TokenVerifier, second: TokenVerifier) -> None:
+        self._first = first
+        self._second = second
+
+    async def verify(self, token: str) -> Principal | None:
+        return await self._first.verify(token) or await self._second.verify(token)

@@ -1,0 +1,74 @@
+"""How access tokens of an identity provider are verified."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from portway.exceptions import SettingError
+
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 appendix A.4
+
+
+@dataclass(frozen=True, slots=True)
+class OAuth:
+    """The provider whose access tokens a server takes (RFC 9728, RFC 8707).
+
+    `issuer` is its URL, exactly as its metadata and tokens have it. `audience` is what its tokens for this server have
+    as `aud`: the public URL of the endpoint, or another name that the provider knows it by. `resource` is that public
+    URL, if the audience is another name. `scopes` are those that clients are told to ask for. With `private`, the
+    provider may be in this machine's network. Raises SettingError.
+    """
+
+    issuer: str
+    audience: str
+    resource: str = ""
+    scopes: tuple[str, ...] = ()
+    private: bool = False
+
+    def __post_init__(self) -> None:
+        if not _is_safe_url(self.issuer):
+            raise SettingError(f"the issuer {self.issuer!r} is no https URL without query: give the provider's own")
+        if not self.audience:
+            raise SettingError("give the audience, too: without it, tokens made for any other server would be taken")
+        if not self.resource:
+            object.__setattr__(self, "resource", self.audience)
+        if not _is_safe_url(self.resource):
+            raise SettingError(
+                f"the audience {self.audience!r} is no URL: give the public URL of the endpoint as resource, as in "
+                "https://example.com/mcp"
+            )
+        if wrong := [scope for scope in self.scopes if not _SCOPE.fullmatch(scope)]:
+            raise SettingError(f"{wrong[0]!r} is no scope: it has no spaces, quotes and backslashes")
+
+
+def from_environment(environ: Mapping[str, str]) -> OAuth | None:
+    """Return what PORTWAY_AUTH_ISSUER, _AUDIENCE, _RESOURCE, _SCOPES and _PRIVATE say; None without an issuer.
+
+    Raises SettingError.
+    """
+    given = {name: environ.get(f"PORTWAY_AUTH_{name}", "").strip() for name in ("ISSUER", "AUDIENCE", "RESOURCE")}
+    if not given["ISSUER"]:
+        if given["AUDIENCE"]:
+            raise SettingError("PORTWAY_AUTH_AUDIENCE needs PORTWAY_AUTH_ISSUER, the URL of the identity provider")
+        return None
+    scopes = tuple(environ.get("PORTWAY_AUTH_SCOPES", "").replace(",", " ").split())
+    private = environ.get("PORTWAY_AUTH_PRIVATE", "") == "1"
+    return OAuth(given["ISSUER"], given["AUDIENCE"], given["RESOURCE"], scopes, private)
+
+
+def is_loopback(url: str) -> bool:
+    """Return whether a URL is of this machine alone, by its name."""
+    return urlsplit(url).hostname in _LOOPBACK
+
+
+def _is_safe_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        port_is_valid = parts.port is None or parts.port > 0
+    except ValueError:
+        return False
+    is_plain = not (parts.query or parts.fragment or parts.username) and text.isascii() and text.isprintable()
+    is_safe = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(text))
+    return bool(parts.hostname) and port_is_valid and is_plain and is_safe and " " not in text and '"' not in text

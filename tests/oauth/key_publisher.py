@@ -1,0 +1,83 @@
+"""An identity provider as far as a resource server sees it: it publishes metadata and keys, and signs tokens."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from joserfc import jwk, jwt
+
+
+class KeyPublisher:
+    def __init__(self) -> None:
+        self.url = ""
+        self.keys: dict[str, Any] = {}
+        self.asked: Counter[str] = Counter()
+        self.is_down = False
+        self.instead: dict[str, tuple[int, object]] = {}  # answers by path
+        self.issuer = ""  # what its metadata says, "" for the truth
+        self.add("one")
+
+    def add(self, key_id: str, kind: str = "EC") -> None:
+        parameters = {"kid": key_id, "use": "sig"}
+        made = {
+            "EC": lambda: jwk.ECKey.generate_key("P-256", parameters),
+            "RSA": lambda: jwk.RSAKey.generate_key(2048, parameters),
+        }
+        self.keys[key_id] = made[kind]()
+
+    def token(self, audience: object, key_id: str = "one", header: dict[str, Any] | None = None, **claims: Any) -> str:
+        """Return a token for ada; a claim that is None is left out."""
+        key = self.keys[key_id]
+        algorithm = {"EC": "ES256", "RSA": "RS256"}[key.key_type]
+        usual = {"iss": self.url, "aud": audience, "sub": "ada", "exp": int(time.time()) + 600, "client_id": "c"}
+        given = {name: value for name, value in (usual | claims).items() if value is not None}
+        return jwt.encode({"alg": algorithm, "kid": key_id, "typ": "at+jwt"} | (header or {}), given, key)
+
+    def answer(self, path: str) -> tuple[int, object]:
+        self.asked[path] += 1
+        if self.is_down:
+            return 503, {}
+        if path in self.instead:
+            return self.instead[path]
+        if path == "/.well-known/openid-configuration":
+            return 200, {"issuer": self.issuer or self.url, "jwks_uri": f"{self.url}/keys"}
+        if path == "/keys":
+            return 200, {"keys": [key.as_dict(private=False) for key in self.keys.values()]}
+        return 404, {}
+
+
+@contextlib.contextmanager
+def publishing() -> Iterator[KeyPublisher]:
+    """Serve on a free port while the block lasts."""
+    publisher = KeyPublisher()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:  # the name that http.server wants
+            status, content = publisher.answer(self.path)
+            body = json.dumps(content).encode()
+            self.send_response(status)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    serving = threading.Thread(target=server.serve_forever, args=(0.05,))
+    serving.start()
+    publisher.url = f"http://localhost:{server.server_address[1]}"
+    try:
+        yield publisher
+    finally:
+        server.shutdown()
+        serving.join()
+        server.server_close()

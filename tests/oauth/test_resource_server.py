@@ -1,0 +1,316 @@
+"""A server that takes the access tokens of an identity provider: which are good, and what the others are told."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import json
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+from joserfc import jwk, jwt
+
+from portway import Context, OAuth, Server
+from portway.exceptions import SettingError
+from portway.http.http_client import HttpClient
+from portway.oauth import signing_keys
+from portway.transport.http_app import app
+from tests.conftest import RunCli
+from tests.oauth.key_publisher import KeyPublisher, publishing
+from tests.support import WEATHER
+from tests.transport.http_client import MODERN, envelope, post, served
+
+RESOURCE = "https://mcp.example.com/mcp"
+METADATA = "https://mcp.example.com/.well-known/oauth-protected-resource/mcp"
+
+
+@pytest.fixture
+def provider() -> Iterator[KeyPublisher]:
+    with publishing() as publisher:
+        yield publisher
+
+
+def in_seconds(seconds: int) -> int:
+    return int(time.time()) + seconds
+
+
+def make_server(provider: KeyPublisher, **settings: Any) -> Server:
+    server = Server("vault", auth=OAuth(provider.url, settings.pop("audience", RESOURCE), **settings))
+
+    @server.tool
+    async def whoami(ctx: Context) -> str:
+        return f"{ctx.caller.subject} {ctx.caller.client} {' '.join(sorted(ctx.caller.scopes))}".strip()
+
+    @server.tool(scopes=["read", "write"])
+    async def move() -> str:
+        return "moved"
+
+    return server
+
+
+async def call(client: HttpClient, token: str, tool: str = "whoami") -> tuple[int, str, dict[bytes, bytes]]:
+    headers = {"mcp_protocol_version": MODERN, "mcp_method": "tools/call", "mcp_name": tool}
+    if token:
+        headers["authorization"] = f"Bearer {token}"
+    response = await post(client, envelope("tools/call", {"name": tool, "arguments": {}}), **headers)
+    body = json.loads(await response.read(99_999))
+    text = body["result"]["content"][0]["text"] if "result" in body else body["error"]["message"]
+    return response.status, text, dict(response.headers)
+
+
+def scenario(server: Server, steps: Callable[[HttpClient], Awaitable[None]]) -> None:
+    async def run(_: str, client: HttpClient) -> None:
+        await steps(client)
+
+    served(run, app(server))
+
+
+def test_a_token_of_the_provider_for_this_server_names_its_caller(provider: KeyPublisher) -> None:
+    good = provider.token(RESOURCE, scope="read write")
+    others = provider.token(["other", "HTTPS://MCP.example.com:443/mcp/"], scp=["read"], client_id=None, azp="app")
+
+    async def steps(client: HttpClient) -> None:
+        assert (await call(client, good))[:2] == (200, "ada c read write")
+        assert (await call(client, others))[:2] == (200, "ada app read")
+        assert (await call(client, good, "move"))[:2] == (200, "moved")
+        for _ in range(5):
+            await call(client, good)
+
+    scenario(make_server(provider), steps)
+    assert provider.asked["/keys"] == 1
+
+
+def test_a_caller_without_a_token_is_told_where_to_log_in(provider: KeyPublisher) -> None:
+    async def steps(client: HttpClient) -> None:
+        status, _, headers = await call(client, "")
+        assert status == 401
+        told = f'Bearer scope="read", resource_metadata="{METADATA}"'
+        assert headers[b"www-authenticate"].decode() == told
+        for path in ("/.well-known/oauth-protected-resource/mcp", "/.well-known/oauth-protected-resource"):
+            found = await client.request("GET", path, [(b"origin", b"https://page.example")])
+            assert (found.status, found.header(b"access-control-allow-origin")) == (200, b"*")
+            assert json.loads(await found.read(9999)) == {
+                "resource": RESOURCE,
+                "authorization_servers": [provider.url],
+                "scopes_supported": ["read"],
+                "bearer_methods_supported": ["header"],
+                "resource_name": "vault",
+            }
+
+    scenario(make_server(provider, scopes=("read",)), steps)
+
+
+def test_a_call_that_needs_more_scopes_names_all_of_them_at_once(provider: KeyPublisher) -> None:
+    async def steps(client: HttpClient) -> None:
+        status, _, headers = await call(client, provider.token(RESOURCE, scope="read"), "move")
+        assert status == 403
+        told = f'Bearer error="insufficient_scope", scope="read write", resource_metadata="{METADATA}"'
+        assert headers[b"www-authenticate"].decode() == told
+
+    scenario(make_server(provider), steps)
+
+
+def unsigned(claims: dict[str, Any]) -> str:
+    return ".".join(map(encoded, ({"alg": "none", "typ": "at+jwt"}, claims))) + "."
+
+
+def encoded(part: dict[str, Any]) -> str:
+    return base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=")
+
+
+def of_the_public_key(provider: KeyPublisher) -> str:
+    """Sign by HMAC with the public key as the secret: an attack on verifiers that believe the algorithm."""
+    claims = {"iss": provider.url, "aud": RESOURCE, "sub": "eve", "exp": in_seconds(600)}
+    signed = ".".join(map(encoded, ({"alg": "HS256", "kid": "one"}, claims)))
+    mark = hmac.digest(provider.keys["one"].as_pem(private=False), signed.encode(), "sha256")
+    return f"{signed}.{base64.urlsafe_b64encode(mark).decode().rstrip('=')}"
+
+
+def with_own_key(provider: KeyPublisher) -> str:
+    """Sign by a key that the token itself brings along (`jwk`, `jku`)."""
+    own = jwk.ECKey.generate_key("P-256", {"kid": "one"})
+    header = {"alg": "ES256", "kid": "one", "jwk": own.as_dict(private=False), "jku": f"{provider.url}/evil"}
+    return jwt.encode(header, {"iss": provider.url, "aud": RESOURCE, "sub": "eve", "exp": in_seconds(600)}, own)
+
+
+BAD: dict[str, Callable[[KeyPublisher], str]] = {
+    "made for another server": lambda p: p.token("https://other.example/mcp"),
+    "made for a path of this server": lambda p: p.token(RESOURCE + "/admin"),
+    "made for nobody": lambda p: p.token(None),
+    "of another issuer": lambda p: p.token(RESOURCE, iss="https://evil.example"),
+    "of the issuer with a slash": lambda p: p.token(RESOURCE, iss=p.url + "/"),
+    "expired": lambda p: p.token(RESOURCE, exp=in_seconds(-60)),
+    "without an end": lambda p: p.token(RESOURCE, exp=None),
+    "with an end that is no time": lambda p: p.token(RESOURCE, exp="never"),
+    "not valid yet": lambda p: p.token(RESOURCE, nbf=in_seconds(300)),
+    "without a subject": lambda p: p.token(RESOURCE, sub=None, client_id=None),
+    "an ID token": lambda p: p.token(RESOURCE, nonce="n"),
+    "of another type": lambda p: p.token(RESOURCE, header={"typ": "logout+jwt"}),
+    "unsigned": lambda p: unsigned({"iss": p.url, "aud": RESOURCE, "sub": "eve", "exp": in_seconds(600)}),
+    "signed with the public key": of_the_public_key,
+    "signed with a key of its own": with_own_key,
+    "changed after it was signed": lambda p: p.token(RESOURCE)[:-4] + "AAAA",
+    "no JWT": lambda _: "opaque-token",
+    "too long": lambda p: p.token(RESOURCE, filler="x" * 20_000),
+    "of parts that are nothing": lambda _: "..",
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_any_other_token_is_invalid_and_says_no_more(provider: KeyPublisher, kind: str) -> None:
+    token = BAD[kind](provider)
+
+    async def steps(client: HttpClient) -> None:
+        status, text, headers = await call(client, token)
+        assert (status, text) == (401, "This server needs a valid bearer token in the Authorization header.")
+        assert headers[b"www-authenticate"].startswith(b'Bearer error="invalid_token", ')
+
+    scenario(make_server(provider), steps)
+    assert provider.asked["/evil"] == 0
+
+
+def test_a_malformed_header_is_told_so_and_a_token_in_the_address_is_none(provider: KeyPublisher) -> None:
+    async def steps(client: HttpClient) -> None:
+        status, text, headers = await call(client, "two words")
+        assert (status, text) == (400, "The token in the Authorization header is malformed.")
+        assert headers[b"www-authenticate"].startswith(b'Bearer error="invalid_request"')
+        headers_given = [(b"content-type", b"application/json"), (b"accept", b"application/json")]
+        target = f"/mcp?access_token={provider.token(RESOURCE)}"
+        response = await client.request("POST", target, headers_given, envelope("tools/list"))
+        assert response.status == 401
+
+    scenario(make_server(provider), steps)
+
+
+def test_keys_are_fetched_again_when_they_rotate_and_not_for_a_flood_of_unknown_ones(
+    provider: KeyPublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def steps(client: HttpClient) -> None:
+        assert (await call(client, provider.token(RESOURCE)))[0] == 200
+        provider.add("two", "RSA")
+        unknown = [provider.token(RESOURCE, "two", header={"kid": f"made-up-{number}"}) for number in range(20)]
+        for token in unknown:
+            assert (await call(client, token))[0] == 401
+        assert provider.asked["/keys"] == 1  # a fetch was just made
+        monkeypatch.setattr(signing_keys, "_PAUSE_SECONDS", 0.0)
+        assert (await call(client, provider.token(RESOURCE, "two")))[0] == 200
+        first = provider.token(RESOURCE)
+        assert (await call(client, first))[0] == 200
+        del provider.keys["one"]
+        assert (await call(client, unknown[0]))[0] == 401  # fetches the keys, of which the first is gone
+        assert (await call(client, first))[0] == 401
+
+    scenario(make_server(provider), steps)
+
+
+def test_while_the_provider_is_down_known_keys_serve_and_without_any_it_is_said_so(
+    provider: KeyPublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def steps(client: HttpClient) -> None:
+        provider.is_down = True
+        status, text, headers = await call(client, provider.token(RESOURCE))
+        assert (status, text) == (503, "The identity provider does not answer; try again later.")
+        assert headers[b"retry-after"] == b"30"
+        assert b"www-authenticate" not in headers
+        provider.is_down = False
+        monkeypatch.setattr(signing_keys, "_PAUSE_SECONDS", 0.0)
+        assert (await call(client, provider.token(RESOURCE)))[0] == 200
+        provider.is_down = True
+        assert (await call(client, provider.token(RESOURCE, sub="bob")))[:2] == (200, "bob c")
+
+    scenario(make_server(provider), steps)
+
+
+def test_metadata_of_another_issuer_is_not_believed(provider: KeyPublisher) -> None:
+    provider.issuer = "https://evil.example"
+
+    async def steps(client: HttpClient) -> None:
+        assert (await call(client, provider.token(RESOURCE)))[0] == 503
+
+    scenario(make_server(provider), steps)
+    assert provider.asked["/keys"] == 0
+
+
+def test_named_tokens_stay_beside_it(provider: KeyPublisher, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORTWAY_TOKENS", "bob:named-1:read")
+
+    async def steps(client: HttpClient) -> None:
+        assert (await call(client, "named-1"))[:2] == (200, "bob bob read")
+        assert (await call(client, provider.token(RESOURCE)))[0] == 200
+
+    scenario(make_server(provider), steps)
+
+
+@pytest.mark.parametrize(
+    ("issuer", "audience", "more", "said"),
+    [
+        ("http://login.example", RESOURCE, {}, "the issuer 'http://login.example' is no https URL without query"),
+        ("https://login.example?a=b", RESOURCE, {}, "is no https URL without query: give the provider's own"),
+        ("https://login.example", "", {}, "give the audience, too: without it, tokens made for any other server"),
+        ("https://login.example", "api://vault", {}, "the audience 'api://vault' is no URL: give the public URL of"),
+        ("https://login.example", RESOURCE, {"scopes": ("a b",)}, "'a b' is no scope: it has no spaces, quotes and"),
+    ],
+)
+def test_settings_that_would_not_be_safe_are_refused(
+    issuer: str, audience: str, more: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(SettingError) as refused:
+        OAuth(issuer, audience, **more)
+    assert said in str(refused.value)
+
+
+def test_a_provider_in_the_network_of_the_server_is_not_asked_unless_that_is_meant(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    server = Server("vault", auth=OAuth("https://10.255.255.1", RESOURCE))
+    claims = {"iss": "https://10.255.255.1", "aud": RESOURCE, "sub": "eve", "exp": in_seconds(600)}
+    token = jwt.encode({"alg": "ES256", "kid": "one"}, claims, jwk.ECKey.generate_key("P-256"))
+
+    async def steps(client: HttpClient) -> None:
+        assert (await call(client, token))[0] == 503
+
+    scenario(server, steps)
+    assert "10.255.255.1 is in the network of this machine, and PORTWAY_AUTH_PRIVATE is not 1" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "said"),
+    [
+        ("/.well-known/openid-configuration", None, "openid-configuration answers with status 404"),
+        ("/.well-known/openid-configuration", {"issuer": "https://evil.example"}, "is of the issuer 'https://evil.ex"),
+        ("/.well-known/openid-configuration", [], "does not answer with the JSON that is expected there"),
+        ("/.well-known/openid-configuration", {"jwks_uri": "http://login.example/keys"}, "keys is no https URL"),
+        ("/.well-known/openid-configuration", {"jwks_uri": "https://["}, "https://[ is no URL"),
+        ("/.well-known/openid-configuration", {"jwks_uri": "https://none.invalid/"}, "none.invalid is not found"),
+        (
+            "/.well-known/openid-configuration",
+            {"jwks_uri": "http://localhost:9/"},
+            "http://localhost:9/ could not be read: ",
+        ),
+    ],
+)
+def test_the_log_says_why_the_keys_could_not_be_fetched(
+    provider: KeyPublisher, caplog: pytest.LogCaptureFixture, path: str, content: object, said: str
+) -> None:
+    usual = {"issuer": provider.url}
+    provider.instead[path] = (404, {}) if content is None else (200, usual | content if content else [])  # type: ignore[operator]
+
+    async def steps(client: HttpClient) -> None:
+        assert (await call(client, provider.token(RESOURCE)))[0] == 503
+
+    scenario(make_server(provider), steps)
+    assert f"the keys of {provider.url} could not be fetched: " in caplog.text
+    assert said in caplog.text
+
+
+def test_an_audience_without_an_issuer_is_refused_and_stdio_says_that_nobody_logs_in(run_cli: RunCli) -> None:
+    done = run_cli("run", WEATHER, "--transport", "http", env={"PORTWAY_AUTH_AUDIENCE": RESOURCE})
+    assert "PORTWAY_AUTH_AUDIENCE needs PORTWAY_AUTH_ISSUER, the URL of the identity provider" in done.stderr
+    done = run_cli(
+        "run", WEATHER, "--transport", "stdio", "--auth-issuer", "https://a.example", "--auth-audience", RESOURCE
+    )
+    assert done.returncode == 0
+    said = "over stdio nobody logs in: the identity provider is not used, and whoever started this may call"
+    assert said in done.stderr
