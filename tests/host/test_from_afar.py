@@ -188,8 +188,17 @@ def test_a_deploy_from_afar_that_is_cut_in_its_middle_leaves_nothing(
 
 
 @pytest.mark.slow
-def test_the_token_is_in_no_argument_and_no_file(running: Host, dora: Laptop, tmp_path: Path) -> None:
-    words, environment = dora.command("deploy", write(tmp_path / "app", "one", "quiet", build=HELD))
+def test_the_token_is_in_no_argument_and_no_file_whatever_git_is_told(running: Host, tmp_path: Path) -> None:
+    dora = laptop(running, tmp_path / "dora", "dorothy", "deployer")
+    (dora.home / ".gitconfig").write_text(GIT_CONFIG.format(home=dora.home))
+    (dora.home / "hooks").mkdir()
+    (dora.home / "hooks" / "pre-push").write_text("#!/bin/sh\nexit 1\n")
+    (dora.home / "hooks" / "pre-push").chmod(0o755)
+    folder = write(tmp_path / "app", "one", "quiet", build=HELD)
+    (folder / "lines.txt").write_bytes(b"one\r\ntwo\r\n")
+    (folder / ".gitattributes").write_text("*.txt text eol=lf\n")
+    words, environment = dora.command("deploy", folder)
+    environment |= {"GIT_DIR": "/nonexistent", "GIT_INDEX_FILE": "/nonexistent", "GIT_TRACE": "1"}
     with subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         go = held_build(running, "quiet", 1)
         arguments = []
@@ -204,6 +213,8 @@ def test_the_token_is_in_no_argument_and_no_file(running: Host, dora: Laptop, tm
     assert any(b"push" in line and b"quiet.git" in line for line in arguments)
     assert not any(dora.token.encode() in content for content in [*arguments, *files])
     assert files, "git's repository was there"
+    assert (running.paths.release("quiet", 1) / "src" / "lines.txt").read_bytes() == b"one\r\ntwo\r\n"
+    assert not (dora.home / "credentials").exists()
 
 
 def test_a_role_that_may_not_deploy_is_told_by_the_host(running: Host, tmp_path: Path) -> None:
@@ -234,8 +245,8 @@ GITS = {
     "missing": (None, "git, which sends the folder, is not installed on this machine: install it from git-scm.com"),
     "old": ("echo git version 2.20.1", "git 2.20 on this machine is too old to send a folder: install 2.31 or later"),
     "cut": (
-        '[ "$1" = push ] || exec "$GIT" "$@"; echo "fatal: the remote end hung up unexpectedly" >&2; exit 128',
-        "the push to {url} failed: the remote end hung up unexpectedly",
+        '[ "$1" = push ] || exec "$GIT" "$@"; while read -r line; do echo "$line" >&2; done <"$SAYS"',
+        "the push to {url} failed: pack exceeds maximum allowed size (256.00 MiB)",
     ),
 }
 
@@ -248,9 +259,28 @@ def test_a_git_of_the_laptop_that_cannot_push_is_told(running: Host, dora: Lapto
         (tmp_path / "bin" / "git").write_text(f"#!/bin/sh\n{script}\n")
         (tmp_path / "bin" / "git").chmod(0o755)
     words, environment = dora.command("deploy", write(tmp_path / "app", "one", "never"))
-    environment |= {"PATH": str(tmp_path / "bin"), "GIT": shutil.which("git") or ""}
+    says = tmp_path / "says.txt"
+    says.write_text("remote: fatal: pack exceeds maximum allowed size (256.00 MiB)\nerror: remote unpack failed: \n")
+    environment |= {"PATH": str(tmp_path / "bin"), "GIT": shutil.which("git") or "", "SAYS": str(says)}
     done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=50, check=False)
     assert (done.returncode, done.stderr) == (1, f"Error: {told.format(url=running.ready['url'])}\n")
+
+
+GIT_CONFIG = """
+[core]
+    hooksPath = {home}/hooks
+    autocrlf = true
+    safecrlf = true
+[commit]
+    gpgSign = true
+[push]
+    gpgSign = true
+    followTags = true
+[credential]
+    helper = store --file {home}/credentials
+[color]
+    ui = always
+"""
 
 
 def acts_on_a_host(words: str) -> bool:

@@ -103,6 +103,8 @@ def _named(text: str) -> RemoteHost:
         if (login := logins.get(text)) is None:
             known = f"; there are: {', '.join(sorted(logins))}" if logins else ""
             raise click.ClickException(f"you are not logged in to {text!r}: `portway login URL` does that{known}")
+        if not login.insecure:
+            refuse_clear_text(login.url)
         return RemoteHost(text, login.url, login.token)
     url = host_url(text)
     name, login = next(((name, login) for name, login in logins.items() if login.url == url), (url, None))

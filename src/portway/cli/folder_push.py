@@ -36,9 +36,10 @@ _MOST_REFS = 1_000_000
 _BRANCH = re.compile(rb" refs/heads/([^\0\n]+)")
 _REMOTE = "remote: "
 _STEP = re.compile(r"-----> | {7}\S")  # a step of the deploy, or a further line of one
-# Ends git when this process ends, however it does: then the pipe closes from which `cat` reads.
-_LEASH = 'exec 3<&0; "$@" </dev/null 3<&- & git=$!; { cat <&3; kill -KILL 0; } >/dev/null 2>&1 & wait $git'
-_SETTINGS = {
+# Ends git when this process ends, however it does: then the pipe closes from which it reads.
+_LEASH = 'exec 3<&0; "$@" </dev/null 3<&- & git=$!; { read -r _ <&3; kill -KILL 0; } >/dev/null 2>&1 & wait $git'
+_FAST = {"core.looseCompression": "0", "core.bigFileThreshold": "8m", "pack.compression": "1"}
+_SETTINGS = _FAST | {
     "http.followRedirects": "false",  # the token is for this host
     "credential.helper": "",
     "core.hooksPath": os.devnull,
@@ -59,7 +60,7 @@ def push_folder(folder: Path, app: str, host: RemoteHost, options: Sequence[str]
             FolderSource(folder).copy_to(source)
         except (SourceError, OSError) as error:
             raise click.ClickException(str(error)) from None
-        local = _environment(repository, {}) | {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}
+        local = _environment(repository, _FAST) | {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}
         _git(local, "init", "--quiet", "--bare", "--template=", str(repository))
         (repository / "info").mkdir(exist_ok=True)
         (repository / "info" / "attributes").write_text(PLAIN_ATTRIBUTES)
@@ -149,14 +150,15 @@ def _git(environment: Mapping[str, str], *arguments: str, cwd: Path | None = Non
     """Run a git command and return what it printed. Raises `ClickException`."""
     done = subprocess.run(["git", *arguments], env=environment, cwd=cwd, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise click.ClickException(f"git {arguments[0]} failed: {_last_line(done.stderr.splitlines())}")
+        raise click.ClickException(f"git {arguments[0]} failed: {_reason(done.stderr.splitlines())}")
     return done.stdout.strip()
 
 
-def _last_line(lines: Sequence[str]) -> str:
-    """Return what git said last that is not only about what it said before."""
-    said = [line.strip() for line in lines if line.strip() and not line.startswith(("To ", " ! ", "error: failed to"))]
-    return said[-1].removeprefix(_REMOTE).removeprefix("fatal: ").removeprefix("error: ") if said else "it said nothing"
+def _reason(lines: Sequence[str]) -> str:
+    """Return what git said first that is an error, else what it said last."""
+    said = [line.removeprefix(_REMOTE).strip() for line in lines if line.strip()]
+    errors = [line.partition(": ")[2] for line in said if line.startswith(("fatal: ", "error: "))]
+    return next(iter(errors + said[::-1]), "it said nothing")
 
 
 def _push(environment: Mapping[str, str], host: RemoteHost, address: str, refspec: str) -> PushOutcome:
@@ -192,7 +194,7 @@ def _push(environment: Mapping[str, str], host: RemoteHost, address: str, refspe
             raise
     if outcome is None:
         refused = next((line.partition("portway: ")[2] for line in lines if "portway: " in line), "")
-        raise HostUnreachable(refused or f"the push to {host} failed: {_last_line(lines)}")
+        raise HostUnreachable(refused or f"the push to {host} failed: {_reason(lines)}")
     return outcome
 
 
