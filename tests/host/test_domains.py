@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +25,7 @@ from portway.host.name_lookup import NameLookup
 from portway.host.store import FinishedRelease, Store
 from portway.http.http_client import HttpClient
 from tests.host.running_host import Host, host
-from tests.support import WEATHER
+from tests.support import SCRIPTS, WEATHER, Started, clean_env
 
 SERVICE = "services: [{{type: web, name: tools, runtime: python, domains: [{}], x-portway: {{access: public}}}}]\n"
 SERVER = """
@@ -301,6 +302,28 @@ def test_a_blueprint_sets_its_domains_a_rollback_keeps_them_and_destroy_frees_al
     assert running.portway("destroy", "tools", "--yes").returncode == 0
     assert {status(running, f"{name}.example.org") for name in ("two", "three", "hand")} == {421}
     assert running.portway("domain", "add", "weather", "hand.example.org").returncode == 0
+
+
+@pytest.mark.slow
+def test_a_deploy_whose_domain_another_app_gets_meanwhile_fails_and_changes_nothing(tmp_path: Path) -> None:
+    project(folder := tmp_path / "tools", "one.example.org")
+    go, wait = tmp_path / "go", f"buildCommand: 'until [ -e {tmp_path}/go ]; do sleep 0.05; done', "
+    with host(tmp_path / "data", [folder], options=["--trust-all-apps"], walls=False) as running:
+        project(folder, "one.example.org", "two.example.org")
+        (folder / "render.yaml").write_text((folder / "render.yaml").read_text().replace("domains", wait + "domains"))
+        command = [SCRIPTS / "portway", "deploy", folder]
+        environment = clean_env(running.environment | {"PORTWAY_DATA": running.ready["data"]})
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+        ) as deploy:
+            Started(deploy).wait_for("-----> copy", within=30)
+            running.deploy(WEATHER.parent, "weather")
+            assert running.portway("domain", "add", "weather", "two.example.org").returncode == 0
+            go.touch()
+            assert deploy.wait(40) == 1
+        assert [status(running, f"{name}.example.org") for name in ("one", "two")] == [200, 401]
+        failed = running.portway("releases", "tools", "-o", "json").stdout
+        assert "two.example.org leads to weather: run `portway domain remove weather two.example.org` first" in failed
 
 
 @pytest.mark.slow
