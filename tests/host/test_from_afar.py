@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -149,26 +150,24 @@ def test_the_flags_of_a_deploy_go_with_the_push(running: Host, dora: Laptop, tmp
 
 
 @pytest.mark.slow
-def test_a_deploy_from_afar_takes_the_place_of_one_that_came_between(
+def test_deploys_from_afar_wait_for_their_turn_and_only_the_newest_of_them_is_done(
     running: Host, dora: Laptop, tmp_path: Path
 ) -> None:
-    folder = write(tmp_path / "app", "one", "turns", build=HELD)
-    words, environment = dora.command("deploy", folder)
-    with subprocess.Popen(
-        words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    ) as first:
-        go = held_build(running, "turns", 1)
-        second = write(tmp_path / "other", "two", "turns")
-        words, environment = dora.command("deploy", second, "-o", "json")
-        with subprocess.Popen(
-            words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        ) as next_:
-            assert next_.stderr
-            assert next_.stderr.readline() == "-----> waiting  for another deploy or change of turns\n"
-            go.touch()
-            made = json.loads(next_.communicate(timeout=40)[0])
-        assert first.wait(20) == 0
-    assert made["release"] == 2
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with contextlib.ExitStack() as stack:
+        deploys = []
+        for build in (HELD, "true", "true"):
+            folder = write(tmp_path / f"app-{len(deploys)}", f"{len(deploys)}", "turns", build=build)
+            words, environment = dora.command("deploy", folder, "-o", "json")
+            deploys.append(stack.enter_context(subprocess.Popen(words, env=environment, **pipes)))
+            if build == HELD:
+                go = held_build(running, "turns", 1)
+            else:
+                assert deploys[-1].stderr.readline() == "-----> waiting  for another deploy or change of turns\n"
+        assert deploys[1].wait(20) == 3
+        go.touch()
+        made = [json.loads(deploy.communicate(timeout=40)[0])["release"] for deploy in deploys[::2]]
+    assert made == [1, 2]
     assert statuses(running, "turns") == ["live", "ready"]
 
 

@@ -24,6 +24,7 @@ import msgspec
 
 from portway.cli.chosen_host import RemoteHost
 from portway.cli.control_client import HostUnreachable, unreachable
+from portway.cli.terminal_text import plain_line
 from portway.host.git.push_options import PushOutcome
 from portway.host.git.repository import AUTHOR, BRANCHES, PLAIN_ATTRIBUTES
 from portway.host.sources.folder_source import FolderSource
@@ -185,9 +186,9 @@ def _push(environment: Mapping[str, str], host: RemoteHost, address: str, refspe
                     with contextlib.suppress(msgspec.DecodeError):
                         outcome = msgspec.json.decode(said, type=PushOutcome)
                 elif line.startswith(_REMOTE) and _STEP.match(said):
-                    click.echo(said, err=True)
+                    click.echo(plain_line(said), err=True)
                 elif shows and not line.startswith(_REMOTE) and "%" in line:
-                    click.echo(f"\r{line}", nl=line.endswith("done."), err=True)
+                    click.echo(f"\r{plain_line(line)}", nl=line.endswith("done."), err=True)
             process.wait()
         except BaseException:
             _end(process)
