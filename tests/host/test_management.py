@@ -11,6 +11,7 @@ import pytest
 
 from portway.cli.control_client import ask_control
 from portway.client import Client
+from portway.host.logs.log_entry import LogPage
 from portway.host.management.management_types import AppList, Identity
 from portway.host.processes import local_user
 from portway.http.http_client import HttpClient, Response
@@ -173,6 +174,9 @@ def test_no_spelling_of_a_name_leads_a_bound_user_to_another_app(running: Host) 
             done = call(running, token, tool, app=app, **more)
             assert done.is_error, (tool, app)
             assert "bert may not use the app " in done.text, done.text
+    unnamed = call(running, token, "deploy", source="template:portway")
+    assert unnamed.is_error
+    assert "bert may not use the app " in unnamed.text, "the source names its app"
     assert running.status("other").release == 1
     listed = call(running, token, "set_variables", variables={}, app="", group="shared").text
     assert listed == "bert is a deployer, and may not do what an admin may: ask an admin of this host"
@@ -241,15 +245,17 @@ def test_an_app_is_destroyed_by_the_plan_that_was_shown_and_once(running: Host) 
 
 def test_from_afar_nothing_tells_where_the_host_keeps_its_files(running: Host, tmp_path: Path) -> None:
     (tmp_path / "broken").mkdir()
-    (tmp_path / "broken" / "server.py").write_text("raise SystemExit(__file__)\n")
-    running.portway("deploy", tmp_path / "broken", "--name", "broken", "--start", "python server.py")
+    (tmp_path / "broken" / "server.py").write_text("import time\nprint(__file__)\ntime.sleep(0.5)\n")
+    running.portway("deploy", tmp_path / "broken", "--name", "broken", "--start", "python server.py", "--build", "pwd")
     token = user(running, "finn", "admin")
     told = [call(running, token, "list_releases", app=app) for app in ("mine", "broken")]
     assert [each.structured["releases"][0]["source"] for each in told] == ["weather", "broken"]
     told += [call(running, token, "list_apps"), call(running, token, "config", app="mine")]
-    told.append(call(running, token, "deploy", source="template:nowhere"))
+    told += [call(running, token, "deploy", source="template:nowhere"), call(running, token, "logs", app="broken")]
     data = running.ready["data"]
     assert [each.text for each in told if data in each.text or str(tmp_path) in each.text] == []
+    local = ask_control(running.here, "logs", {"app": "broken"}, LogPage).entries
+    assert any(data in (entry.text or "") for entry in local), "the operator is told"
 
 
 def test_a_user_is_told_who_it_is_and_the_operator_too(running: Host) -> None:

@@ -15,7 +15,7 @@ from portway.host.stale_runs import remove_stale_runs
 # Linux's sockaddr_un holds 108 bytes, and the rest of a socket path needs up to 50 of them.
 _LONGEST_RUN_DIRECTORY = 57
 _SECRET_BYTES = 32
-_RELEASE = re.compile(r"/apps/[^/]+/releases/\d+/(?:src/)?")  # where one is, below the data directory
+_RELEASE = re.compile(r"/apps/[a-z0-9-]+/releases/\d+/(?:src/)?")  # where one is, below the data directory
 
 
 class PathError(Exception):

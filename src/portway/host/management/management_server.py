@@ -4,7 +4,6 @@ The operator reaches it by a local socket, users with tokens at /_portway/mcp of
 """
 
 import importlib.metadata
-from dataclasses import replace
 from pathlib import Path
 
 from portway.app import Server
@@ -109,15 +108,13 @@ class ManagementServer:
 
     async def list_apps(self, ctx: Context) -> AppList:
         """List the apps that you may see: state, URL, live release, instances, memory, and why one is not up."""
-        caller = caller_of(ctx.caller)
+        user = caller_of(ctx.caller).user
         await self._running.storage.measure(_STORAGE_SECONDS)
         hosts = self._running.hosts()
-        shown = [app for app in self._store.apps() if caller.user.sees(app.name)]
-        found = [self._status(app, self._running.groups.get(app.name), hosts.get(app.name, [])) for app in shown]
-        if not caller.is_local:
-            hidden = self._paths.hidden
-            found = [replace(one, reason=hidden(one.reason), log=[*map(hidden, one.log)]) for one in found]
-        return AppList(found)
+        shown = [app for app in self._store.apps() if user.sees(app.name)]
+        return AppList(
+            [self._status(app, self._running.groups.get(app.name), hosts.get(app.name, [])) for app in shown]
+        )
 
     async def config(self, app: AppName) -> AppService:
         """Return what an app is, as fields of a render.yaml: how it is built and started, who may call it, its size."""

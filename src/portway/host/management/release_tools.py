@@ -65,7 +65,7 @@ class ReleaseTools:
                     record.commit,
                     record.created,
                     used.get(folders[record.number]),
-                    record.error if is_local else self._paths.hidden(record.error),
+                    record.error,
                     record.accepted,
                 )
                 for record in reversed(records)

@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from portway.app import Server
 from portway.exceptions import ToolError
 from portway.host.management.callers import Caller, caller_of
@@ -82,7 +84,8 @@ class Tools:
             if objection := rule.objection(caller, arguments):
                 raise ToolError(objection)
             try:
-                return await fn(**arguments, **({"ctx": ctx} if takes_context else {}))
+                result = await fn(**arguments, **({"ctx": ctx} if takes_context else {}))
+                return result if caller.is_local else self._from_afar(result)
             except ToolError as error:
                 if caller.is_local:
                     raise
@@ -92,3 +95,10 @@ class Tools:
         ruled.__signature__ = given.replace(parameters=[*kept, context])  # type: ignore[attr-defined]
         ruled.__annotations__ = fn.__annotations__ | {"ctx": Context}
         return ruled
+
+    def _from_afar(self, result: object) -> object:
+        """Return a result without the places of the host, which messages and logs may quote."""
+        data = msgspec.json.encode(result)
+        if str(self._paths.data).encode() not in data:
+            return result
+        return msgspec.json.decode(self._paths.hidden(data.decode()), type=type(result))
