@@ -23,15 +23,17 @@ for _ in range(70):
     DEEP = {"not": DEEP}
 
 
-def read(tmp_path: Path, tools: Any) -> dict[str, Any]:
+def read(tmp_path: Path, tools: Any, instructions: str = "") -> dict[str, Any]:
     """Return the contract of a server that answers tools/list with what `tools` returns, page by page."""
 
     async def script(request: Request) -> Reply:
         method, identity = request.message.get("method"), request.message.get("id")
-        results = {
+        results: dict[str, dict[str, Any]] = {
             "server/discover": {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}},
             "initialize": {"protocolVersion": "2025-11-25", "capabilities": {"tools": {}, "resources": {}}},
         }
+        for result in results.values():
+            result["instructions"] = instructions
         if method == "tools/list":
             results[method] = tools(request.message["params"])
         if identity is None or request.verb != "POST":
@@ -98,3 +100,10 @@ def test_a_server_that_lists_without_an_end_is_refused(tmp_path: Path, page: Any
     with pytest.raises(NotReady) as refused:
         read(tmp_path, lambda _: page(next(numbers)))
     assert text.removesuffix("…") in str(refused.value)
+
+
+def test_a_server_that_says_too_much_of_itself_is_refused(tmp_path: Path) -> None:
+    text = "what the server says of itself is longer than 256 KB, or nested more than 64 deep: shorten its instructions"
+    with pytest.raises(NotReady) as refused:
+        read(tmp_path, lambda _: {"tools": []}, "x" * 300_000)
+    assert text in str(refused.value)

@@ -13,7 +13,7 @@ from typing import Any, Literal, Self, TypeVar
 import msgspec
 
 from portway.client.change_iterator import Changes
-from portway.client.channel import ClientChannel
+from portway.client.channel import MESSAGE_BYTES, ClientChannel
 from portway.client.errors import ClientError, NoAnswer, SessionLost
 from portway.client.results import (
     CallResult,
@@ -51,8 +51,8 @@ class Client:
     `era` "auto" tries server/discover, then the handshake. `timeout` is in seconds without an answer or progress.
     `on_elicit`, `on_sample` and `roots` (URIs, or a function that returns them) answer what the server asks, and may be
     async; the server is told that this client cannot do what is left out. `on_log` and `on_change` get log messages and
-    changes. `headers` are sent with every HTTP request. Calls raise `RpcError` when the server refuses, and
-    `ClientError` when it cannot be reached or understood.
+    changes. `headers` are sent with every HTTP request, and an HTTP message from the server has `message_bytes` at
+    most. Calls raise `RpcError` when the server refuses, and `ClientError` when it cannot be reached or understood.
     """
 
     def __init__(
@@ -68,8 +68,10 @@ class Client:
         on_log: OnLog | None = None,
         on_change: OnChange | None = None,
         headers: Mapping[str, str] | None = None,
+        message_bytes: int = MESSAGE_BYTES,
     ) -> None:
         self._target = target
+        self._message_bytes = message_bytes
         self._extra = headers or {}
         self._token = token
         self._wanted = era
@@ -244,7 +246,7 @@ class Client:
         from portway.client.http_channel import HttpChannel
 
         try:
-            return HttpChannel(self._target, self._token, self._extra, self._rpc.take)
+            return HttpChannel(self._target, self._token, self._extra, self._rpc.take, self._message_bytes)
         except ValueError as error:
             raise ClientError(str(error)) from None
 

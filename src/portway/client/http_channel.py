@@ -37,13 +37,14 @@ _LINGER_SECONDS = 0.5  # wait for a stream to end after its reply, so that the c
 class _StreamPosition:
     """How far an event stream was read, and how long to wait before resuming it."""
 
-    def __init__(self) -> None:
+    def __init__(self, longest: int) -> None:
+        self._longest = longest
         self.last_id = b""
         self.retry = _RETRY_SECONDS
 
     async def messages(self, response: Response) -> AsyncIterator[Incoming]:
         """Yield the messages of a stream. Raise ValueError for an event too large, UpstreamError for a cut."""
-        parser = EventParser(MESSAGE_BYTES)
+        parser = EventParser(self._longest)
         async for chunk in response.chunks():
             for event in parser.feed(chunk):
                 self.last_id = event.id or self.last_id
@@ -61,8 +62,11 @@ class HttpChannel:
 
     has_headers = True
 
-    def __init__(self, url: str, token: str | None, headers: Mapping[str, str], handler: Handler) -> None:
-        """Raise ValueError for a URL, a token or a header that cannot be sent."""
+    def __init__(
+        self, url: str, token: str | None, headers: Mapping[str, str], handler: Handler, longest: int = MESSAGE_BYTES
+    ) -> None:
+        """Raise ValueError for a URL, a token or a header that cannot be sent. No message is longer than `longest`."""
+        self._longest = longest
         given = {name.lower(): value for name, value in headers.items()}
         self._client = HttpClient(url, given.pop("host", None))
         self._target = "/mcp" if url.startswith("unix:") else _target(urlsplit(url))
@@ -98,7 +102,7 @@ class HttpChannel:
                 self._session = response.header(SESSION) or None
             if _is_stream(response):
                 return await self._from_stream(response, call)
-            return read_reply(await response.read(MESSAGE_BYTES), call)
+            return read_reply(await response.read(self._longest), call)
         except UpstreamError as error:
             raise ClientError(f"{self._url}: {error}") from error
         except asyncio.CancelledError:
@@ -111,7 +115,7 @@ class HttpChannel:
         """POST a legacy notification, or the answer to a request of the server."""
         try:
             response = await self._post(body, self._legacy_headers(version))
-            await response.read(MESSAGE_BYTES)
+            await response.read(self._longest)
         except UpstreamError as error:
             raise ClientError(f"{self._url}: {error}") from error
 
@@ -139,7 +143,7 @@ class HttpChannel:
                 await asyncio.gather(*self._background, return_exceptions=True)
                 if self._session is not None:
                     headers = self._always + self._legacy_headers(self._version)
-                    await (await self._client.request("DELETE", self._target, headers)).read(MESSAGE_BYTES)
+                    await (await self._client.request("DELETE", self._target, headers)).read(self._longest)
         except (TimeoutError, UpstreamError):
             pass
         finally:
@@ -180,12 +184,12 @@ class HttpChannel:
 
     async def _read_session_stream(self, opened: asyncio.Event) -> None:
         """Read the session's own stream, and reopen it whenever it ends."""
-        position = _StreamPosition()
+        position = _StreamPosition(self._longest)
         while True:
             try:
                 response = await self._get(position)
                 if not _is_stream(response):
-                    await response.read(MESSAGE_BYTES)
+                    await response.read(self._longest)
                     return
                 opened.set()
                 async for message in position.messages(response):
@@ -203,7 +207,7 @@ class HttpChannel:
 
     async def _from_stream(self, response: Response, call: OutgoingCall) -> Incoming:
         """Return the reply from a call's stream. A legacy stream is resumed when it breaks (Last-Event-ID)."""
-        position = _StreamPosition()
+        position = _StreamPosition(self._longest)
         while True:
             try:
                 async for message in position.messages(response):
@@ -222,7 +226,7 @@ class HttpChannel:
                 response = await self._get(position)
                 if _is_stream(response):
                     continue
-                await response.read(MESSAGE_BYTES)
+                await response.read(self._longest)
             raise ClientError(f"the server closed the stream before it answered {call.method}")
 
     async def _notify_quietly(self, body: bytes) -> None:
@@ -239,7 +243,7 @@ class HttpChannel:
 
     async def _refused(self, response: Response, call: OutgoingCall, session: bytes | None) -> None:
         """Raise the error that a status other than 200 stands for."""
-        body = await response.read(MESSAGE_BYTES)
+        body = await response.read(self._longest)
         status = response.status
         if status == 404 and session is not None and call.method != "initialize":
             if self._session == session:

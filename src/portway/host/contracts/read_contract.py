@@ -31,6 +31,7 @@ LISTS = {
     "prompts": ("prompts/list", "name"),
 }
 """The lists of a contract: the method of each, and the member that identifies an entry."""
+_MOST_ABOUT = 256 * 1024  # characters of what is no list, such as its instructions
 _ERAS: tuple[Literal["modern"], Literal["legacy"]] = ("modern", "legacy")
 
 
@@ -67,14 +68,19 @@ async def _contract(endpoint: Endpoint) -> bytes:
 
 async def _shown(client: Client) -> dict[str, Any]:
     """Return what a server shows in one era."""
-    lists = _Lists(client)
-    server = {"name": client.server.name, "title": client.server.title}
-    return {
+    about = {
         "version": client.version,
         "capabilities": client.capabilities,
-        "server": server,
+        "server": {"name": client.server.name, "title": client.server.title},
         "instructions": client.instructions,
-    } | {member: await lists.read(member) for member in LISTS}
+    }
+    if not await asyncio.to_thread(_is_short, about):
+        raise ClientError(
+            f"what the server says of itself is longer than {_MOST_ABOUT // 1024} KB, or nested more than {DEEPEST} "
+            "deep: shorten its instructions"
+        )
+    lists = _Lists(client)
+    return about | {member: await lists.read(member) for member in LISTS}
 
 
 class _Lists:
@@ -133,6 +139,10 @@ class _Lists:
             f"{method} is too long: the lists of a server may have {MOST_PAGES} pages, {MOST_ENTRIES} entries and "
             f"{MOST_BYTES // 2**20} MB in all"
         )
+
+
+def _is_short(about: dict[str, Any]) -> bool:
+    return _depth(about) <= DEEPEST and len(as_json(about)) <= _MOST_ABOUT
 
 
 def _are_usable(entries: list[dict[str, Any]], key: str) -> bool:

@@ -20,6 +20,7 @@ _RETRY_SECONDS = 0.02
 _CHECK_SECONDS = 0.2
 _END_SECONDS = 1.0  # from a cut answer to the end of the process
 _LOOK_SECONDS = 1.0  # between looks for other ports, and for an answer there
+_MESSAGE_BYTES = 5 * 2**20  # of what an app answers; control has many apps
 _PATHS = ("/mcp", "/")
 _NOT_HERE = (404, 405)
 _NOT_YET = (502, 503, 504)
@@ -107,7 +108,10 @@ class Endpoint:
         address = self.instance.address if port is None else f"{self.instance.address.rpartition(':')[0]}:{port}"
         target = address if self.is_socket else address + self.path
         headers = {"host": self.approach.host}
-        return Client(target, era=era, token=self.approach.token or None, timeout=READY_SECONDS, headers=headers)
+        token = self.approach.token or None
+        return Client(
+            target, era=era, token=token, timeout=READY_SECONDS, headers=headers, message_bytes=_MESSAGE_BYTES
+        )
 
     def is_closed(self, error: ClientError) -> bool:
         """Whether the server refuses a caller without credentials, as it should if it checks its callers itself."""
