@@ -43,7 +43,12 @@ TOOLS_OF = {
     "destroy": {"destroy"},
 }
 """The tools by which each verb that is about a running host does its work."""
-ELSEWHERE = {"init", "run", "inspect", "call", "check", "login", "logout", "hosts"} | {"up", "backup", "restore"}
+ELSEWHERE = {"init", "run", "inspect", "call", "check", "login", "logout", "hosts"} | {
+    "up",
+    "backup",
+    "restore",
+    "upgrade",
+}
 """Verbs about one's own files, or about the files of the host, which only its operator reads."""
 
 
