@@ -137,6 +137,7 @@ def host(
     options: Sequence[str] = (),
     *,
     walls: bool = True,
+    program: Path = SCRIPTS / "portway",
 ) -> Iterator[Host]:
     """Run `portway up FOLDERS` on a free port while the block lasts.
 
@@ -146,7 +147,7 @@ def host(
         environment = build_environment() | {"XDG_RUNTIME_DIR": run}
         if not walls:
             environment["PATH"] = str(SCRIPTS)
-        command = [SCRIPTS / "portway", "up", *folders, "--data", data, "--port", "0", *options]
+        command = [program, "up", *folders, "--data", data, "--port", "0", *options]
         with subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,

@@ -14,15 +14,16 @@ import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
-from portway.client import Client
+from portway.client import Client, Elicitation
 from portway.host.builds.wheel import running_wheel
 from portway.host.store.tables import HEAD
-from tests.host.running_host import Host, host
+from tests.host.running_host import Host, build_environment, host
 from tests.host.test_up import thing
-from tests.support import SCRIPTS, eventually
+from tests.support import SCRIPTS, clean_env, eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 SLOW = """
@@ -30,6 +31,17 @@ SLOW = """
 async def slow(number: int) -> int:
     await asyncio.sleep(2)
     return number
+"""
+
+
+ASKS = """
+@mcp.tool(asks=True)
+async def ask(ctx: Context) -> str:
+    return "Hello " + (await ctx.elicit("Name?", str)).data
+
+@mcp.tool
+def grow() -> None:
+    mcp.tool(lambda: 1, name=f"more-{os.urandom(4).hex()}")
 """
 
 
@@ -127,6 +139,70 @@ def test_an_upgrade_under_load_loses_no_call_and_lasts(loaded: tuple[Host, Load]
     assert re.search(r"=====> portway 0\.3\.0 runs the host, 0\.2\.0 before", again.stderr), again.stderr
     eventually(lambda: len(environments(running)) == 1, within=30)
     assert len([*(running.paths.data / "versions").iterdir()]) == 2, "the version before is kept, as the way back"
+
+
+def test_questions_and_streams_go_on_over_an_upgrade(tmp_path: Path) -> None:
+    upgraded, asked, changes = threading.Event(), [], []
+
+    async def answer(question: Elicitation) -> dict[str, str]:
+        asked.append(question)
+        await asyncio.to_thread(upgraded.wait, 60)
+        return {"value": "Ada"}
+
+    async def use(running: Host, era: Literal["legacy", "modern"]) -> None:
+        url, token = f"{running.ready['url']}/thing/mcp", running.ready["token"]
+        listening = Client(url, token=token, era=era, timeout=90, on_elicit=answer)
+        async with listening as client, client.listen() as seen:
+            assert (await client.call_tool("ask", {})).text == "Hello Ada"
+            await client.call_tool("grow", {})
+            if change := await anext(aiter(seen), None):
+                changes.append(change)
+                return
+        async with listening as client, client.listen() as seen:  # a modern stream has ended with its result
+            await client.call_tool("grow", {})
+            changes.append(await anext(aiter(seen)))
+
+    folder = thing(tmp_path / "thing", more=ASKS)
+    with host(tmp_path / "data", [folder]) as running, ThreadPoolExecutor(2) as callers:
+        work = [callers.submit(asyncio.run, use(running, era)) for era in ("legacy", "modern")]
+        eventually(lambda: len(asked) == 2, within=30)
+        assert upgrade(running, changed_wheel(tmp_path, "0.2.0")).returncode == 0
+        upgraded.set()
+        for each in work:
+            each.result(60)
+    assert len(changes) == 2
+
+
+def test_a_version_installed_in_place_is_taken_and_one_that_fails_leaves_the_one_that_was_there(tmp_path: Path) -> None:
+    program = tmp_path / "installed" / "bin" / "portway"
+
+    def install(wheel: Path) -> None:
+        pip = [
+            "uv",
+            "pip",
+            "install",
+            "--quiet",
+            "--python",
+            program.with_name("python"),
+            f"portway[host] @ {wheel.as_uri()}",
+        ]
+        subprocess.run(pip, check=True, env=clean_env(build_environment()))
+
+    subprocess.run(["uv", "venv", "--quiet", tmp_path / "installed"], check=True, env=clean_env(build_environment()))
+    install(changed_wheel(tmp_path, "0.2.0"))
+    with host(tmp_path / "data", walls=False, program=program) as running:
+        eventually(lambda: list((tmp_path / "data" / "wheels").glob("*/portway-0.2.0-*.whl")), within=30)
+        install(changed_wheel(tmp_path, "0.3.0", BROKEN["its control dies at the start"][0]))
+        command = [program, "upgrade", "--data", running.ready["data"]]
+        environment = clean_env(running.environment)
+        failed = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=120)
+        assert "the version before goes on: the new control has ended" in failed.stderr
+        control = running.processes()[running.process("control")]
+        assert control.startswith(running.ready["data"]), "it is made of the wheel that the host has kept"
+        install(changed_wheel(tmp_path, "0.4.0"))
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=120)
+        assert "=====> portway 0.4.0 runs the host, 0.2.0 before" in done.stderr
+        eventually(lambda: environments(running) == {str(tmp_path / "installed")}, within=30)
 
 
 def test_the_next_start_runs_the_version_of_the_upgrade(tmp_path: Path) -> None:

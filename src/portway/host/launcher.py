@@ -203,7 +203,7 @@ class Launcher:
             request = self._files.take_request()
             self._files.choose(Chosen(request.back, request.installed))
             _say(f"version {request.version} takes over")
-            self._handover(sys.executable).give_to(request.python)
+            self._handover(request.back).give_to(request.python)
         except OSError as error:
             self._files.take_request()
             self._files.report(Progress(is_over=True, failure=str(error.strerror)))
