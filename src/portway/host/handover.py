@@ -21,9 +21,9 @@ _NOT_STARTED = "the new `portway up` does not start; its log says why"
 class Handover:
     """The descriptors and children of a launcher, and why another takes its place.
 
-    `python` runs the version of the launcher that wrote it, `command` are the arguments of both. `children` are process ids by name,
-    `foreign` the names of those which the other version has started. `failure` says why the new launcher gives the
-    place back; empty on the way there.
+    `python` runs the version of the launcher that wrote it, `command` are the arguments of both. `children` are process
+    ids by name, `foreign` the names of those which the other version has started. `failure` says why the new launcher
+    gives the place back; empty on the way there.
     """
 
     python: str
