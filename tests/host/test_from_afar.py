@@ -275,6 +275,7 @@ GIT_CONFIG = """
 [push]
     gpgSign = true
     followTags = true
+    pushOption = unknown
 [credential]
     helper = store --file {home}/credentials
 [color]

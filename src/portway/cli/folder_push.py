@@ -47,6 +47,7 @@ _SETTINGS = _FAST | {
     "push.gpgSign": "false",
     "push.followTags": "false",
     "push.recurseSubmodules": "no",
+    "push.pushOption": "",  # forgets those of the user
     "color.ui": "false",
 }
 
