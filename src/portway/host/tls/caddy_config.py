@@ -64,7 +64,10 @@ def _gate(socket: Path) -> object:
         "handler": "reverse_proxy",
         "transport": transport,
         "upstreams": [{"dial": f"unix/{socket}"}],
-        "headers": {"response": {"set": {"Strict-Transport-Security": [_HSTS]}}},
+        "headers": {
+            "request": {"delete": ["Via", "X-Forwarded-Host"]},  # nobody reads the one; the other repeats Host
+            "response": {"set": {"Strict-Transport-Security": [_HSTS]}},
+        },
     }
 
 
