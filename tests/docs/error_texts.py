@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import gc
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -145,10 +146,22 @@ def _exceptions(trees: list[ast.Module]) -> set[str]:
     return known
 
 
+def _parsed(path: Path) -> ast.Module:
+    """Parse a file without a garbage collection in the midst of it.
+
+    That may end an object whose traceback is printed, which parses in turn: CPython 3.11 fails on one within the other.
+    """
+    gc.disable()
+    try:
+        return ast.parse(path.read_text())
+    finally:
+        gc.enable()
+
+
 def errors() -> list[Error]:
     """Return every error text of the source, but for the findings of diagnosis/, which are printed with their mend."""
     paths = sorted(path for path in SOURCE.rglob("*.py") if path.parent.name != "diagnosis")
-    modules = [_Module(path, ast.parse(path.read_text())) for path in paths]
+    modules = [_Module(path, _parsed(path)) for path in paths]
     exceptions = _exceptions([module.tree for module in modules])
     return [error for module in modules for error in module.errors(exceptions)]
 
@@ -165,7 +178,7 @@ def asserted() -> set[str]:
     """Return the strings of the tests that may be error texts: those with a space, as plain text."""
     found = set()
     for path in set((ROOT / "tests").rglob("test_*.py")) - {Path(__file__).with_name("test_errors.py")}:
-        nodes = list(ast.walk(ast.parse(path.read_text())))
+        nodes = list(ast.walk(_parsed(path)))
         docstrings = {node.value for node in nodes if isinstance(node, ast.Expr)}
         for node in nodes:
             if isinstance(node, ast.Constant) and isinstance(node.value, str | bytes) and node not in docstrings:
