@@ -79,7 +79,7 @@ def token(running: Host, folder: Path) -> str:
     """Deploy the app, and return a token for it."""
     (folder / "render.yaml").write_text(BLUEPRINT)
     done = running.portway("deploy", folder)
-    assert "  2 tools, 1 smoke calls\n" in done.stderr, done.stderr
+    assert "  2 tools, 1 smoke call\n" in done.stderr, done.stderr
     return running.portway("token", "create", "tried", "t").stdout.split()[0]
 
 
