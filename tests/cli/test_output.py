@@ -90,6 +90,7 @@ def elsewhere(tmp_path: Path) -> Iterator[Upstream]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(180)
 def test_every_verb_prints_only_json_when_it_is_asked_to(running: Host, elsewhere: Upstream, tmp_path: Path) -> None:
     elsewhere.commit("linked", {"server.py": WEATHER.read_text()})
     assert {*RUNS} | SERVE | AFAR == {*VERBS}, "say above how a new verb is run"
