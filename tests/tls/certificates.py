@@ -14,9 +14,17 @@ from cryptography.x509.oid import NameOID
 
 
 def write_pair(
-    folder: Path, *names: str, days: int = 3, passphrase: bytes = b"", curve: ec.EllipticCurve | None = None
+    folder: Path,
+    *names: str,
+    begins: int = -10,
+    days: int = 3,
+    passphrase: bytes = b"",
+    curve: ec.EllipticCurve | None = None,
 ) -> tuple[Path, Path]:
-    """Write a certificate for `names` that vouches for itself, and its key; return both paths."""
+    """Write a certificate for `names` that vouches for itself, and its key; return both paths.
+
+    It is valid from `begins` to `days` days from now.
+    """
     key = ec.generate_private_key(curve or ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"test {secrets.token_hex(4)}")])
     now = datetime.now(UTC)
@@ -26,7 +34,7 @@ def write_pair(
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=10))
+        .not_valid_before(now + timedelta(days=begins))
         .not_valid_after(now + timedelta(days=days))
     )
     if names:

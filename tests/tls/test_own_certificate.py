@@ -75,6 +75,8 @@ def test_a_new_certificate_is_used_and_one_that_cannot_be_is_refused_in_a_senten
         ):
             write_pair(tmp_path / "pair", *names, days=days, passphrase=passphrase)
             running.child.wait_for(f"the new certificate is not used, the one before stays: .* {sentence}", within=10)
+        write_pair(tmp_path / "pair", *NAMES, begins=1)
+        running.child.wait_for("the new certificate is not used, .* is valid from 2.* on: give one", within=10)
         write_pair(tmp_path / "pair", *NAMES, curve=ec.SECP256K1())
         running.child.wait_for("the key .* is on the curve secp256k1, which clients do not know", within=10)
         shutil.copy(write_pair(other, *NAMES)[0], certificate)

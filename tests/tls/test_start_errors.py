@@ -57,6 +57,10 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
     [
         ([], "--cert and --key go together"),
         (
+            ["--key", "key.pem", "--domain", "mcp.example.com", "--acme-email", "a@b.example"],
+            "--acme-email is for certificates from an authority: leave it or --cert out",
+        ),
+        (
             ["--key", "key.pem", "--domain", "mcp.example.com", "--behind-proxy", "127.0.0.1"],
             "--cert is for HTTPS without another proxy: leave --behind-proxy out",
         ),
@@ -65,3 +69,37 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
 def test_options_that_contradict_each_other_are_refused(tmp_path: Path, others: list[str], sentence: str) -> None:
     write_pair(tmp_path, "localhost")
     assert refusal(tmp_path, "--cert", "cert.pem", *others) == f"Error: {sentence}"
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--https-port", "1"], "--https-port is for HTTPS: give the name that clients use as --domain, too"),
+        (
+            ["--domain", "a.example", "--behind-proxy", "127.0.0.1", "--acme-email", "a@b.example"],
+            "--acme-email is for HTTPS without another proxy: leave --behind-proxy out",
+        ),
+        (
+            ["--domain", "a.example", "--acme-server", "http://a.example/"],
+            (
+                "Invalid value for '--acme-server': 'http://a.example/' is not the URL of a directory: "
+                "give it as in https://ca.example.com/acme/directory"
+            ),
+        ),
+        (
+            ["--domain", "a.example", "--acme-email", "a@b\nc"],
+            "Invalid value for '--acme-email': 'a@b\\nc' is not an e-mail address: give one as in ops@example.com",
+        ),
+    ],
+)
+def test_an_option_without_effect_or_sense_is_refused(tmp_path: Path, options: list[str], sentence: str) -> None:
+    assert refusal(tmp_path, *options) == f"Error: {sentence}"
+
+
+def test_a_certificate_of_an_authority_is_read_before_anything_starts(tmp_path: Path) -> None:
+    new = tmp_path / "caddy"
+    new.write_text("#!/bin/sh\necho v2.11.7 h1:x\n")
+    new.chmod(0o755)
+    _, key = write_pair(tmp_path, "localhost")
+    said = refusal(tmp_path, "--domain", "a.example", "--acme-ca", str(key), path=str(tmp_path))
+    assert said == f"Error: {key} holds no certificate in PEM form"

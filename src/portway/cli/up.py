@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypedDict, Unpack
 
 import click
+from click.core import ParameterSource
 
 from portway.cli.options import data_option, output_option, require_linux
 
@@ -58,8 +59,20 @@ class _HttpsOptions(TypedDict):
 @click.option("--http-port", type=_PORT, default=80, show_default=True, help="Redirects to HTTPS; answers authorities.")
 @click.option("--cert", "certificate", type=_FILE, help="Serve HTTPS with this certificate (PEM), not one by ACME.")
 @click.option("--key", type=_FILE, help="The private key (PEM) of --cert.")
-@click.option("--acme-server", metavar="URL", default="", help="The directory of another authority than Let's Encrypt.")
-@click.option("--acme-email", metavar="ADDRESS", default="", help="Where the authority may write to.")
+@click.option(
+    "--acme-server",
+    metavar="URL",
+    default="",
+    callback=lambda _context, _option, value: _directory(value),
+    help="The directory of another authority than Let's Encrypt.",
+)
+@click.option(
+    "--acme-email",
+    metavar="ADDRESS",
+    default="",
+    callback=lambda _context, _option, value: _email(value),
+    help="Where the authority may write to.",
+)
 @click.option("--acme-ca", type=_FILE, help="The certificate (PEM) that vouches for --acme-server.")
 @click.option(
     "--key-file",
@@ -118,6 +131,7 @@ def command(
 
     require_linux()
     bind = Bind(host=_host(host, domain, proxies), port=port)
+    _refuse_without_effect(context)
     if install or system:
         _install(context, bind.host, _https(domain, proxies, **https), for_system=system)
         return
@@ -163,6 +177,20 @@ def _domain(value: str) -> str:
     return value.lower()
 
 
+def _directory(value: str) -> str:
+    if value and not re.fullmatch(r"https://[^\s/?#@]+(/\S*)?", value):
+        raise click.BadParameter(
+            f"{value!r} is not the URL of a directory: give it as in https://ca.example.com/acme/directory"
+        )
+    return value
+
+
+def _email(value: str) -> str:
+    if value and not re.fullmatch(r"[^\s@]+@[^\s@]+", value):
+        raise click.BadParameter(f"{value!r} is not an e-mail address: give one as in ops@example.com")
+    return value
+
+
 def _network(value: str) -> str:
     try:
         network = ipaddress.ip_network(value)
@@ -192,6 +220,25 @@ def _host(given: str | None, domain: str, proxies: list[str]) -> str:
     return given
 
 
+def _refuse_without_effect(context: click.Context) -> None:
+    """Refuse an option of HTTPS where nothing would come of it."""
+    from portway.host.public_address import is_local
+
+    given = {
+        parameter.name: parameter.opts[0]
+        for parameter in context.command.params
+        if context.get_parameter_source(parameter.name or "") is not ParameterSource.DEFAULT
+    }
+    of_acme = [option for name, option in given.items() if name in {"acme_server", "acme_email", "acme_ca"}]
+    of_https = [given[name] for name in ("certificate", "key", "https_port", "http_port") if name in given] + of_acme
+    if of_https and context.params["proxies"]:
+        raise click.UsageError(f"{of_https[0]} is for HTTPS without another proxy: leave --behind-proxy out")
+    if of_https and "certificate" not in given and is_local(context.params["domain"]):
+        raise click.UsageError(f"{of_https[0]} is for HTTPS: give the name that clients use as --domain, too")
+    if of_acme and "certificate" in given:
+        raise click.UsageError(f"{of_acme[0]} is for certificates from an authority: leave it or --cert out")
+
+
 def _https(domain: str, proxies: list[str], **given: Unpack[_HttpsOptions]) -> "HttpsSettings | None":
     """Return how HTTPS is served; None where it is not, or by a proxy."""
     from portway.host.public_address import is_local
@@ -200,8 +247,6 @@ def _https(domain: str, proxies: list[str], **given: Unpack[_HttpsOptions]) -> "
     certificate = given["certificate"]
     if (certificate is None) != (given["key"] is None):
         raise click.UsageError("--cert and --key go together")
-    if proxies and certificate is not None:
-        raise click.UsageError("--cert is for HTTPS without another proxy: leave --behind-proxy out")
     if proxies or (certificate is None and is_local(domain)):
         return None
     return HttpsSettings(domain, **given)

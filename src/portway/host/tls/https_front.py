@@ -14,7 +14,7 @@ from portway.host.tls.caddy_config import caddy_config
 from portway.host.tls.caddy_log import CaddyLog
 from portway.host.tls.caddy_program import find_caddy
 from portway.host.tls.https_settings import HTTPS_PORT, HttpsError, HttpsSettings
-from portway.host.tls.own_certificate import read_own_certificate, secret_path
+from portway.host.tls.own_certificate import read_own_certificate, require_certificate, secret_path
 from portway.host.tls.public_ports import open_ports
 from portway.http.bind import Bind, ListenError
 
@@ -38,6 +38,8 @@ class HttpsFront:
         if settings.certificate is not None and settings.key is not None:
             own = read_own_certificate(settings.certificate, settings.key, settings.domain)
             own_path = secret_path(paths.secret.read_bytes())
+        if settings.acme_ca is not None:
+            require_certificate(settings.acme_ca)
         self._ports = open_ports(settings.https_port, settings.http_port, left)
         self.gate_listener = ((left and left.socket("gate")) or Bind(uds=str(paths.web_socket))).open()
         self.ask_listener = ((left and left.socket("ask")) or Bind(port=0)).open()

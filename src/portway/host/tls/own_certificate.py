@@ -1,13 +1,14 @@
 """The operator's own certificate and key: two files, read and checked before Caddy gets them."""
 
 import hmac
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from portway.host.files import read_start
 from portway.host.tls.https_settings import HttpsError
 
 _MOST_BYTES = 1_000_000
+_CLOCK = timedelta(minutes=5)  # by which the clocks of an authority and of this machine may differ
 _CURVES = ("secp256r1", "secp384r1", "secp521r1")
 
 
@@ -42,12 +43,27 @@ def read_own_certificate(certificate: Path, key: Path, domain: str) -> bytes:
         raise HttpsError(f"the key {key} does not belong to the certificate {certificate}")
     if leaf.not_valid_after_utc < datetime.now(UTC):
         raise HttpsError(f"the certificate {certificate} has expired on {leaf.not_valid_after_utc:%Y-%m-%d}: renew it")
+    if leaf.not_valid_before_utc > datetime.now(UTC) + _CLOCK:
+        raise HttpsError(
+            f"the certificate {certificate} is valid from {leaf.not_valid_before_utc:%Y-%m-%d} on: "
+            "give one that is valid now, or set the clock"
+        )
     names = [name.lower() for name in named.get_values_for_type(x509.DNSName)]
     if domain not in names and f"*.{domain.partition('.')[2]}" not in names:
         raise HttpsError(f"the certificate {certificate} is for {', '.join(names) or 'no name'}, not for {domain}")
     if isinstance(private, EllipticCurvePublicKey) and private.curve.name not in _CURVES:
         raise HttpsError(f"the key {key} is on the curve {private.curve.name}, which clients do not know")
     return chain + b"\n" + secret
+
+
+def require_certificate(path: Path) -> None:
+    """Raise `HttpsError` unless a file holds a certificate."""
+    from cryptography import x509
+
+    try:
+        x509.load_pem_x509_certificates(_read(path))
+    except ValueError:
+        raise HttpsError(f"{path} holds no certificate in PEM form") from None
 
 
 def _read(path: Path) -> bytes:
