@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,7 @@ def remember(home: dict[str, str], **hosts: dict[str, object]) -> Path:
         (["localhost:1", "--name", "-x"], TOKEN, "--name takes letters, digits and any of . : _ -"),
         (["http://localhost:1"], "", "there is no terminal to ask on: give the token by --token-file, PORTWAY_TOKEN"),
         (["http://localhost:1"], "pw_of_a_caller", "that is no token of a user of a host, which begins with pwu_:"),
+        (["http://localhost:1", "--token-file", sys.executable], "", "that is no token of a user of a host"),
         (["http://127.0.0.1:1"], TOKEN, "http://127.0.0.1:1 is not reached (cannot connect to 127.0.0.1:1: Connection"),
     ],
 )
@@ -115,6 +117,17 @@ def test_a_host_given_by_its_address_takes_its_token_from_the_environment(
     assert "http://a.example would get the token in clear text" in clear.stderr
     reached = run_cli("ps", env=home | {"PORTWAY_HOST": "http://127.0.0.1:1", "PORTWAY_TOKEN": TOKEN})
     assert reached.stderr.startswith("Error: http://127.0.0.1:1 is not reached")
+    broken = run_cli("ps", env=home | {"PORTWAY_HOST": "http://127.0.0.1:1", "PORTWAY_TOKEN": "pwu_a b"})
+    assert "Error: that is no token of a user of a host" in broken.stderr
+
+
+def test_an_address_that_several_logins_have_chooses_none_of_their_users(home: dict[str, str], run_cli: RunCli) -> None:
+    login = {"url": "http://127.0.0.1:1", "token": TOKEN}
+    remember(home, admin=login, viewer=login)
+    many = run_cli("ps", "--on", "http://127.0.0.1:1", env=home)
+    assert many.stderr == "Error: there are several hosts (admin, viewer): name one by --on or PORTWAY_HOST\n"
+    given = run_cli("ps", "--on", "http://127.0.0.1:1", env=home | {"PORTWAY_TOKEN": TOKEN})
+    assert "is not reached" in given.stderr
 
 
 def test_a_file_of_logins_that_others_can_read_or_that_is_damaged_is_refused(

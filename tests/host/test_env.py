@@ -234,6 +234,7 @@ def test_a_file_of_variables_is_imported_as_dotenv_reads_it(running: Host, tmp_p
         (["import", "--group", "g"], "give FILE too, after the app or --group"),
         (["list", "x", "--group", "g"], "give an app or --group, not both"),
         (["set", "x", "A=\udcff"], "the value of A is not UTF-8"),
+        (["list", "\udcff"], "an argument is not UTF-8: give it as a terminal in UTF-8 sends it\n"),
     ],
 )
 def test_what_cannot_be_set_is_refused_in_a_sentence(running: Host, words: list[str], error: str) -> None:

@@ -128,10 +128,11 @@ def test_builds_instances_and_calls_of_all_releases_are_joined_by_time_and_selec
     for wanted, error in (
         ({"kind": "app", "tool": "die"}, "only calls have a tool and an outcome: leave out the kind, or the tool and"),
         ({"kind": "build", "failed": True}, "only calls have a tool"),
+        ({"since": "10m"}, "1 argument is wrong for logs: since: "),
         ({"kind": "build", "instance": first.id}, "a build has no instance: leave out the kind, or the instance"),
     ):
         with pytest.raises(click.ClickException, match=error):
-            ask_control(running.ready["data"], "logs", {"app": "joined", **wanted}, LogPage)
+            ask_control(running.here, "logs", {"app": "joined", **wanted}, LogPage)
     assert "'soon' is no time: give 42m, 3h or 2d, or one as 2026-01-31T12:00:00Z" in no_time.stderr
 
 

@@ -165,7 +165,7 @@ def test_every_tool_and_argument_says_what_it_is_for_and_what_it_does_to_the_hos
     readers = {tool for tool, _ in documented() if tool.startswith("list_")} | {"whoami", "config", "logs"}
     assert {name for name, each in hints.items() if each["readOnlyHint"]} == readers
     lasting = {"destroy", "unlink", "revoke_user", "revoke_token", "create_token"}
-    lasting |= {"set_variables", "unset_variables", "import_variables", "remove_domain"}
+    lasting |= {"deploy", "link", "set_variables", "unset_variables", "import_variables", "remove_domain"}
     assert {name for name, each in hints.items() if each.get("destructiveHint")} == lasting
     assert {name for name, each in hints.items() if each["openWorldHint"]} == {
         "deploy",

@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import re
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -88,10 +89,22 @@ def choose(on: str | None, data: str | None) -> Host:
 
     logins = read_logins()
     if len(logins) > 1:
-        raise click.ClickException(
-            f"there are several hosts ({', '.join(sorted(logins))}): name one by --on or PORTWAY_HOST"
-        )
+        raise _several(logins)
     return _named(next(iter(logins))) if logins else local
+
+
+def _several(names: Iterable[str]) -> click.ClickException:
+    return click.ClickException(
+        f"there are several hosts ({', '.join(sorted(names))}): name one by --on or PORTWAY_HOST"
+    )
+
+
+def require_user_token(token: str) -> None:
+    """Raise `UsageError` unless a text has the form of a user's token."""
+    if not token.startswith(USER_TOKEN) or not re.fullmatch(r"[\w-]+", token, re.ASCII):
+        raise click.UsageError(
+            f"that is no token of a user of a host, which begins with {USER_TOKEN}: `portway user add` makes one there"
+        )
 
 
 def _named(text: str) -> RemoteHost:
@@ -107,9 +120,16 @@ def _named(text: str) -> RemoteHost:
             refuse_clear_text(login.url)
         return RemoteHost(text, login.url, login.token)
     url = host_url(text)
-    name, login = next(((name, login) for name, login in logins.items() if login.url == url), (url, None))
-    given = os.environ.get("PORTWAY_TOKEN", "")
-    token = login.token if login and not given.startswith(USER_TOKEN) else given
+    there = [name for name, login in logins.items() if login.url == url]
+    given = os.environ.get("PORTWAY_TOKEN", "").strip()
+    is_given = given.startswith(USER_TOKEN)
+    if is_given:
+        require_user_token(given)
+    elif len(there) > 1:
+        raise _several(there)  # of other users, who may do more
+    name = there[0] if there else url
+    login = logins.get(name)
+    token = login.token if login and not is_given else given
     if not token:
         raise click.ClickException(f"there is no token for {url}: `portway login {url}`, or set PORTWAY_TOKEN")
     if login is None or not login.insecure:

@@ -67,7 +67,7 @@ def import_(words: tuple[str, ...], group: str | None, restart: bool, host: Host
     if len(files) > 1:
         raise click.UsageError("give one FILE, after an app or --group")
     try:
-        text = sys.stdin.read() if files[0] == "-" else Path(files[0]).read_text()
+        text = (sys.stdin.buffer.read() if files[0] == "-" else Path(files[0]).read_bytes()).decode()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8"
         raise click.ClickException(f"{files[0]} cannot be read: {reason}") from None

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from portway.cli.chosen_host import USER_TOKEN, RemoteHost
+from portway.cli.chosen_host import RemoteHost, require_user_token
 from portway.cli.control_client import ask_control
 from portway.cli.options import output_option, print_json
 
@@ -19,7 +19,7 @@ _MOST = 4096
 @click.command()
 @click.argument("url")
 @click.option("--name", default="", help="What --on and PORTWAY_HOST call it. Default: its host name.")
-@click.option("--token-file", type=click.File(), help="A file with the token; - for stdin.")
+@click.option("--token-file", type=click.File(errors="replace"), help="A file with the token; - for stdin.")
 @click.option("--insecure", is_flag=True, help="Send the token in clear text to an http:// address.")
 @output_option
 def command(url: str, name: str, token_file: TextIO | None, insecure: bool, output: str) -> None:
@@ -56,16 +56,13 @@ def _token(file: TextIO | None) -> str:
     elif not (token := os.environ.get("PORTWAY_TOKEN", "")):
         token = _asked()
     token = token.strip()
-    if not token.startswith(USER_TOKEN) or not re.fullmatch(r"[\w-]+", token, re.ASCII):
-        raise click.UsageError(
-            f"that is no token of a user of a host, which begins with {USER_TOKEN}: `portway user add` makes one there"
-        )
+    require_user_token(token)
     return token
 
 
 def _asked() -> str:
     if sys.stdin is not None and sys.stdin.isatty():
         return str(click.prompt("Token of your user (not shown)", hide_input=True, err=True))
-    if sys.stdin is None or not (text := sys.stdin.read(_MOST).strip()):
+    if sys.stdin is None or not (text := sys.stdin.buffer.read(_MOST).decode(errors="replace").strip()):
         raise click.UsageError("there is no terminal to ask on: give the token by --token-file, PORTWAY_TOKEN or stdin")
     return text

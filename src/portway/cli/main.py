@@ -63,7 +63,7 @@ class LazyGroup(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         """Run a verb. One that prints JSON prints its error as an object, and the first line of it to stderr."""
         try:
-            return super().invoke(ctx)
+            return self._run(ctx)
         except click.ClickException as error:
             from portway.cli.options import print_json, prints_json
             from portway.cli.terminal_text import plain_lines
@@ -76,6 +76,15 @@ class LazyGroup(click.Group):
                 raise
             click.echo(f"Error: {message}", err=True)
             ctx.exit(error.exit_code)
+
+    def _run(self, ctx: click.Context) -> object:
+        """Run a verb. Raises `ClickException` for a word of the command line that cannot be sent."""
+        try:
+            return super().invoke(ctx)
+        except UnicodeEncodeError as error:
+            if error.reason != "surrogates not allowed":  # by which Python stands for bytes that are not UTF-8
+                raise
+            raise click.ClickException("an argument is not UTF-8: give it as a terminal in UTF-8 sends it") from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -35,8 +35,11 @@ class DeployTools:
         self._tell = tell
 
     def register(self, tools: Tools) -> None:
-        """Add the tool. Without a name the source names its apps; the deploy looks at the rights to each of them."""
-        tools.add(self.deploy, Rule("deploy", app="name", without_app="deploy"), reaches_out=True)
+        """Add the tool. Without a name the source names its apps; the deploy looks at the rights to each of them.
+
+        It destroys the values that `variables` replace, as `set_variables` does.
+        """
+        tools.add(self.deploy, Rule("deploy", app="name", without_app="deploy"), destroys=True, reaches_out=True)
 
     async def deploy(
         self,

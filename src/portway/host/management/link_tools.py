@@ -31,8 +31,11 @@ class LinkTools:
         self._address = address
 
     def register(self, tools: Tools) -> None:
-        """Add the tools. What a repository says later may be about any app."""
-        tools.add(self.link, Rule("deploy", every_app=True), reaches_out=True)
+        """Add the tools. What a repository says later may be about any app.
+
+        A new link ends the one before, with its key and secret.
+        """
+        tools.add(self.link, Rule("deploy", every_app=True), destroys=True, reaches_out=True)
         tools.add(self.unlink, Rule("deploy"), destroys=True)
 
     async def link(

@@ -25,6 +25,7 @@ _READERS = 2  # threads that read logs at once
 _MOST_LINES = 10_000_000
 _WAIT_SECONDS = 10.0
 _LOOK_SECONDS = 0.5
+_TIME_OR_NONE = r"^(\d{1,4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z)?$"
 _BETWEEN_LINES = "\n\0\n"  # in no line, and in no variable
 
 
@@ -49,7 +50,9 @@ class LogTools:
             Meta(description="How many, at most; left out, all, page by page."),
         ] = None,
         cursor: Annotated[str, Meta(description="The `cursor` of an earlier answer, to go on after it.")] = "",
-        since: Annotated[str, Meta(description="Only entries from this time on, as entries have it.")] = "",
+        since: Annotated[
+            str, Meta(description="Only entries from this time on, as entries have it.", pattern=_TIME_OR_NONE)
+        ] = "",
         kind: Annotated[Kind | None, Meta(description="Only entries of this kind.")] = None,
         release: Annotated[int | None, Meta(description="Only entries of this release.")] = None,
         instance: Annotated[str, Meta(description="Only entries of this instance.")] = "",
