@@ -82,8 +82,19 @@ def metadata_of_another(request: Request) -> Reply:
 
 
 def metadata_missing(request: Request) -> Reply:
-    named = f'Bearer resource_metadata="http://{request.headers["host"]}/missing"'
+    named = f'Bearer resource_metadata="http://{request.headers["host"]}/not here"'
     return Reply(404) if request.method == "GET" else Reply(401, {"www-authenticate": named})
+
+
+def metadata_at(named: str) -> Rule:
+    def rule(request: Request) -> Reply:
+        return (
+            Reply(404)
+            if request.method == "GET"
+            else Reply(401, {"www-authenticate": f'Bearer resource_metadata="{named}"'})
+        )
+
+    return rule
 
 
 @pytest.mark.parametrize(
@@ -92,6 +103,12 @@ def metadata_missing(request: Request) -> Reply:
         (moved, "/wrong", "HTTP: there is nothing at /wrong (status 404)"),
         (always(Reply(404)), "/mcp", "HTTP: there is nothing at /mcp (status 404), nor at the usual paths"),
         (always(Reply(307, {"location": "/other"})), "/mcp", "HTTP: a POST is redirected with status 307 to /other"),
+        (
+            always(Reply(307, {"location": "http://[x"})),
+            "/mcp",
+            "HTTP: a POST is redirected with status 307 to http://[x",
+        ),
+        (metadata_at("http://[x"), "/mcp", "login: the metadata that the 401 names cannot be read: http://[x"),
         (always(Reply(401)), "/mcp", "login: the endpoint asks for a token and does not say where clients get one"),
         (metadata_of_another, "/mcp", "login: the metadata is for https://other.example/mcp, not for http://"),
         (metadata_missing, "/mcp", "login: the metadata that the 401 names cannot be read: http://"),
@@ -114,6 +131,20 @@ def test_an_endpoint_that_refuses_the_first_request_is_told_why(
         code, findings, _ = check(run_cli, f"http://{place}{path}")
     assert code == 1
     assert findings[0].startswith(finding)
+
+
+@pytest.mark.parametrize(
+    ("url", "token", "sentence"),
+    [
+        ("http://127.0.0.1:1/a b", "t", "is not a usable URL: percent-encode spaces and non-ASCII characters"),
+        ("http://127.0.0.1:1/mcp", "a\nb", "the token has a space, a line break or a non-ASCII character: pass it"),
+    ],
+)
+def test_what_http_cannot_send_is_refused(run_cli: RunCli, url: str, token: str, sentence: str) -> None:
+    done = run_cli("check", url, "--token", token)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def forgets_sessions(request: Request) -> Reply | None:

@@ -70,12 +70,7 @@ class HttpChannel:
         given = {name.lower(): value for name, value in headers.items()}
         self._client = HttpClient(url, given.pop("host", None))
         self._target = "/mcp" if url.startswith("unix:") else _target(urlsplit(url))
-        if not _fits_header(self._target):
-            raise ValueError(f"{url!r} is not a usable URL: percent-encode spaces and non-ASCII characters")
-        if token and not _fits_header(token):
-            raise ValueError(
-                "the token has a space, a line break or a non-ASCII character: pass it exactly as it was shown"
-            )
+        require_sendable(url, self._target, token)
         self._url = url
         self._authorization = [(b"authorization", b"Bearer " + token.encode())] if token else []
         self._always = [*self._authorization, *((name.encode(), value.encode()) for name, value in given.items())]
@@ -271,6 +266,16 @@ def _is_stream(response: Response) -> bool:
 
 def _target(url: SplitResult) -> str:
     return (url.path or "/") + (f"?{url.query}" if url.query else "")
+
+
+def require_sendable(url: str, target: str, token: str | None) -> None:
+    """Raise ValueError for a URL, with its path and query as `target`, or a token that HTTP cannot send."""
+    if not _fits_header(target):
+        raise ValueError(f"{url!r} is not a usable URL: percent-encode spaces and non-ASCII characters")
+    if token and not _fits_header(token):
+        raise ValueError(
+            "the token has a space, a line break or a non-ASCII character: pass it exactly as it was shown"
+        )
 
 
 def _fits_header(text: str) -> bool:

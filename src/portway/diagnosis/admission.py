@@ -1,5 +1,6 @@
 """How an endpoint takes a client's first request, and why it refuses one."""
 
+import contextlib
 from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit
 
@@ -55,7 +56,7 @@ async def _refused(endpoint: Endpoint, answer: Answer, report: Report) -> Stoppe
         return report.stop(
             "HTTP",
             f"a POST is redirected with status {status} to {location[:200]}: clients lose the body or the token on it",
-            f"give the address {urljoin(endpoint.url, location)[:200]} itself",
+            _mend_of_redirect(endpoint, location),
         )
     if status == 404:
         return await _not_found(endpoint, report)
@@ -214,8 +215,10 @@ async def _has_metadata(endpoint: Endpoint, answer: Answer, report: Report) -> b
     challenge = answer.headers.get(b"www-authenticate", b"").decode("latin-1")
     named = challenge.partition('resource_metadata="')[2].partition('"')[0]
     here = (endpoint.parts.scheme, endpoint.parts.netloc)
-    places = [urlsplit(named)] if named else []
-    places += [urlsplit(urljoin(endpoint.url, f"{_WELL_KNOWN}{endpoint.parts.path}"))]
+    places = [urlsplit(urljoin(endpoint.url, f"{_WELL_KNOWN}{endpoint.parts.path}"))]
+    with contextlib.suppress(ValueError):  # an open bracket
+        if named:
+            places.insert(0, urlsplit(named))
     for place in places:
         if (place.scheme, place.netloc) != here:
             report.fact("login", f"its metadata is at another host, {place.netloc}, and was not read")
@@ -246,6 +249,13 @@ async def _has_metadata(endpoint: Endpoint, answer: Answer, report: Report) -> b
             "serve it there as JSON, with 200",
         )
     return bool(named)
+
+
+def _mend_of_redirect(endpoint: Endpoint, location: str) -> str:
+    try:
+        return f"give the address {urljoin(endpoint.url, location)[:200]} itself"
+    except ValueError:  # an open bracket
+        return "let the server answer the POST itself: the address to which it redirects is none"
 
 
 def _quoted(answer: Answer) -> str:

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import UNSET
 
 from portway.client.channel import Incoming, decode_incoming
+from portway.client.http_channel import require_sendable
 from portway.client.rpc import client_info
 from portway.http.event_stream import EventParser
 from portway.http.http_client import HttpClient, Response, UpstreamError
@@ -66,7 +67,7 @@ class Answer:
 
 
 class Endpoint:
-    """The endpoint at a URL; `token` is sent to it and to nobody else. Raises ValueError for what is no such URL."""
+    """The endpoint at a URL; `token` is sent to it and to nobody else. Raises ValueError for what cannot be sent."""
 
     def __init__(self, url: str, token: str | None) -> None:
         HttpClient(url)
@@ -75,6 +76,7 @@ class Endpoint:
         self.token = token
         self._sessions: set[bytes] = set()  # legacy ones that requests have opened
         self.target = (self.parts.path or "/") + (f"?{self.parts.query}" if self.parts.query else "")
+        require_sendable(url, self.target, token)
 
     @property
     def is_tls(self) -> bool:
@@ -104,6 +106,10 @@ class Endpoint:
         `named` is the Host header in place of the address's own.
         """
         own = [(b"authorization", f"Bearer {self.token}".encode())] if self.token and with_token else []
+        try:
+            require_sendable(self.url, target, None)
+        except ValueError as error:  # a target that the server has named
+            raise NoAnswer(str(error)) from None
         client = HttpClient(self.url, named)
         try:
             async with asyncio.timeout(SECONDS):

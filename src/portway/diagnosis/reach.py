@@ -8,7 +8,6 @@ import ssl
 import time
 from contextlib import suppress
 from typing import cast
-from urllib.parse import urlsplit
 
 from portway.diagnosis.endpoint import SECONDS, Endpoint, NoAnswer
 from portway.diagnosis.report import Report, Stopped
@@ -125,7 +124,7 @@ async def _look_at_plain_http(endpoint: Endpoint, report: Report) -> None:
         report.fact("plain HTTP", "port 80 is closed")
         return
     location = answer.headers.get(b"location", b"").decode("latin-1")
-    if answer.status in (301, 302, 307, 308) and urlsplit(location).scheme == "https":
+    if answer.status in (301, 302, 307, 308) and location.lower().startswith("https://"):
         report.fact("plain HTTP", "port 80 redirects to HTTPS")
     elif answer.status < 400:
         report.finding(
