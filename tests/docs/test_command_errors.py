@@ -366,13 +366,9 @@ def test_a_server_that_misbehaves_is_reported_with_the_documented_text(text: str
         ),
     ],
 )
-def test_a_peer_that_is_no_mcp_server_is_reported_with_the_documented_text(
-    monkeypatch: pytest.MonkeyPatch, text: str, reply: bytes
-) -> None:
-    monkeypatch.setattr("portway.client.http_channel.MESSAGE_BYTES", 1_000_000)
-
+def test_a_peer_that_is_no_mcp_server_is_reported_with_the_documented_text(text: str, reply: bytes) -> None:
     async def main() -> None:
-        async with sending(reply) as url, Client(url, era="modern"):
+        async with sending(reply) as url, Client(url, era="modern", message_bytes=1_000_000):
             pytest.fail("it connected")
 
     with pytest.raises(ClientError) as refused:
