@@ -103,3 +103,11 @@ def test_a_certificate_of_an_authority_is_read_before_anything_starts(tmp_path: 
     _, key = write_pair(tmp_path, "localhost")
     said = refusal(tmp_path, "--domain", "a.example", "--acme-ca", str(key), path=str(tmp_path))
     assert said == f"Error: {key} holds no certificate in PEM form"
+
+
+@pytest.mark.parametrize(
+    "domain", ["a..example", f"{'a' * 64}.example", "-a.example", "192.0.2.1", "a." * 100 + "example"]
+)
+def test_what_is_no_domain_name_is_refused(tmp_path: Path, domain: str) -> None:
+    said = refusal(tmp_path, "--domain", domain, "--behind-proxy", "127.0.0.1")
+    assert said.endswith(f"{domain!r} is not a domain; give a name without scheme or port, as in example.com")

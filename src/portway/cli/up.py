@@ -21,6 +21,8 @@ _AGAIN = "PORTWAY_UP_AGAIN"
 _NEEDED = ("alembic", "dotenv", "ruamel", "sqlalchemy", "uv")
 
 
+_LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")  # RFC 1035 section 2.3.1
+_LONGEST_DOMAIN = 189  # an app's name and a dot before it still make a name of 253 characters
 _PORT = click.IntRange(0, 65535)
 _FILE = click.Path(exists=True, dir_okay=False, resolve_path=True, path_type=Path)
 
@@ -172,9 +174,12 @@ def _walls(value: str) -> list[str]:
 
 
 def _domain(value: str) -> str:
-    if not re.fullmatch(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?", value.lower()):
+    name = value.lower()
+    labels = name.split(".")
+    is_address = re.fullmatch(r"[0-9]+|0x[0-9a-f]*", labels[-1])
+    if len(name) > _LONGEST_DOMAIN or is_address or not all(map(_LABEL.fullmatch, labels)):
         raise click.BadParameter(f"{value!r} is not a domain; give a name without scheme or port, as in example.com")
-    return value.lower()
+    return name
 
 
 def _directory(value: str) -> str:
