@@ -171,6 +171,7 @@ def test_deploys_from_afar_wait_for_their_turn_and_only_the_newest_of_them_is_do
     assert statuses(running, "turns") == ["live", "ready"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_deploy_from_afar_that_is_cut_in_its_middle_leaves_nothing(
     running: Host, dora: Laptop, tmp_path: Path, number: signal.Signals

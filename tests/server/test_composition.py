@@ -380,8 +380,11 @@ def test_a_context_has_the_method_name_version_and_client_of_the_request() -> No
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (lambda: Server(auth="x"), "Server() has no auth=: set PORTWAY_TOKENS"),
-        (lambda: Server(colour="x"), "Server() has no colour=; it takes: cache_scope, cache_ttl,"),
+        (
+            lambda: Server(auth="x"),
+            "auth= takes a portway.OAuth, not str: OAuth(ISSUER, AUDIENCE), or set PORTWAY_TOKENS",
+        ),
+        (lambda: Server(colour="x"), "Server() has no colour=; it takes: auth, cache_scope, cache_ttl,"),
         (lambda: Server().tool(tags=["x"]), "@server.tool has no tags=: use meta="),
         (lambda: Server().prompt(annotations={}), "@server.prompt has no annotations=: annotations= belongs to"),
         (lambda: Server().resource("a://b", tags=["x"]), "@server.resource has no tags="),

@@ -56,7 +56,6 @@ INSTEAD = {
     "annotations": "annotations= belongs to tools and resources",
     "app": "MCP Apps are not offered",
     "allowed_hosts": "set PORTWAY_ALLOWED_HOSTS",
-    "auth": "set PORTWAY_TOKENS for tokens, and scopes=[…] on what needs them",
     "auth_server_provider": "set PORTWAY_TOKENS",
     "cache_hints": "use cache_ttl= and cache_scope=",
     "debug": "set PORTWAY_LOG_LEVEL=debug",

@@ -48,6 +48,9 @@ class BaseServer:
         refuse_unknown("Server()", unknown, BaseServer.__init__.__kwdefaults__ or ())
         if page_size is not None and not (isinstance(page_size, int) and page_size >= 1):
             raise ValueError(f"page_size must be at least 1, not {page_size!r}.")
+        if auth is not None and not isinstance(auth, OAuth):
+            given = type(auth).__name__
+            raise TypeError(f"auth= takes a portway.OAuth, not {given}: OAuth(ISSUER, AUDIENCE), or set PORTWAY_TOKENS")
         _refuse_other("on_duplicate", on_duplicate, get_args(OnDuplicate))
         _refuse_other("sessions", sessions, ("auto", True, False))
         self.name = name
