@@ -103,8 +103,10 @@ def test_a_killed_gate_is_announced_with_the_documented_text(running: Host) -> N
         ("the host runs on Linux; `portway run` serves one server anywhere", {(sys, "platform"): "darwin"}, ["up"]),
         ("cannot make …: …", {}, ["up", "--data", "/dev/null/data"]),
         (
-            "no host is running on …: start one with `portway up`, name its --data, or log in to one elsewhere by "
-            "`portway login URL`",
+            (
+                "no host is running on …: start one with `portway up`, name its --data, or log in to one elsewhere by "
+                "`portway login URL`"
+            ),
             {(control_client, "_START_SECONDS"): 0},
             ["ps"],
         ),
