@@ -1,4 +1,4 @@
-"""`portway upgrade`: replace the version that runs the host, under load."""
+"""`portway upgrade`: replace the version that runs the host, while it serves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers of things, in words."""
+"""A number with its noun, as in "1 tool" and "2 tools"."""
 
 
 def counted(number: int, noun: str) -> str:

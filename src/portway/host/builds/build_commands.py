@@ -12,8 +12,8 @@ from typing import IO
 
 from portway.host.builds.build_error import BuildError
 from portway.host.files import remove_tree
+from portway.host.logs.last_lines import last_lines
 from portway.host.logs.log_pipe import LogPipe
-from portway.host.logs.log_reader import last_lines
 from portway.host.paths import Paths
 from portway.host.processes import build_mark, descendants, end_marked
 from portway.host.releases.release import Release

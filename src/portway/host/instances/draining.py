@@ -1,4 +1,4 @@
-"""How the calls of an earlier release end."""
+"""What a deploy tells of the calls of the release before: how many there were, and how they ended."""
 
 import asyncio
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 from portway.client import Client, ClientError
 from portway.host.health_probe import HealthCheck
 from portway.host.instances.runtime import Instance
-from portway.host.logs.log_reader import last_lines
+from portway.host.logs.last_lines import last_lines
 from portway.host.releases.release import Release
 from portway.http.http_client import HttpClient, UpstreamError
 from portway.protocol.errors import RpcError

@@ -9,7 +9,7 @@ from portway.client import ClientError
 from portway.host.app_config import SmokeCall
 from portway.host.instances.readiness import Approach, Endpoint, NotReady, unless_it_ends
 from portway.host.instances.runtime import Instance
-from portway.host.logs.log_reader import last_lines
+from portway.host.logs.last_lines import last_lines
 from portway.host.releases.release import Release
 from portway.protocol.errors import RpcError
 

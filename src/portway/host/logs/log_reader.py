@@ -1,33 +1,15 @@
 """Reads the logs of an app, joined by time: the last entries, and what was written after a cursor."""
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from heapq import heapify, heappop, heapreplace, merge
 from itertools import islice
-from pathlib import Path
 
 from portway.host.logs.log_entry import LogEntry, LogPage
 from portway.host.logs.log_lines import Place, end_of, lines_backward, lines_forward, place_of_time
 from portway.host.logs.log_sources import LogSource
-from portway.host.logs.stamp import read_stamp
 
 _PAGE_BYTES = 1024 * 1024
 _ENTRY_BYTES = 200  # what an entry has beside its text
-_TAIL_LINES = 20
-_TAIL_BYTES = 16 * 1024
-
-
-def last_lines(log: Path, *, since: int = 0) -> list[str]:
-    """Return the last 20 lines of a log from byte `since` on, at most 16 KiB; none when there is no log yet."""
-    try:
-        with log.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(since if since <= size else 0, size - _TAIL_BYTES))
-            data = file.read(_TAIL_BYTES).removesuffix(b"\n")
-    except FileNotFoundError:
-        return []
-    lines = data.split(b"\n")[-_TAIL_LINES:] if data else []
-    return [read_stamp(line)[2].decode(errors="replace") for line in lines]
 
 
 def read_page(sources: Sequence[LogSource], count: int | None, cursor: str, *, unfinished: bool) -> LogPage:

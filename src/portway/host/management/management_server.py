@@ -13,7 +13,7 @@ from portway.host.instances.instance_group import InstanceGroup
 from portway.host.instances.running_apps import RunningApps
 from portway.host.instances.storage import GIGABYTE
 from portway.host.links.linker import Linker
-from portway.host.logs.log_reader import last_lines
+from portway.host.logs.last_lines import last_lines
 from portway.host.management.arguments import AppName
 from portway.host.management.callers import caller_of
 from portway.host.management.deploy_tools import DeployTools

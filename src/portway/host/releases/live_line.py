@@ -1,4 +1,4 @@
-"""What a person reads of a release that has become live."""
+"""The last line of a deploy: the URL, the release, and the way back."""
 
 from portway.host.counted import counted
 
