@@ -189,7 +189,9 @@ def test_storage_that_fills_is_looked_at_before_the_minute_is_over(
         running = asyncio.create_task(watch.run())
         await asyncio.to_thread(eventually, lambda: "app" in watch.used)
         await asyncio.to_thread(fill, release, 2)
-        await asyncio.to_thread(eventually, lambda: release.log.exists() and "2.0 GB" in release.log.read_text(), within=25)
+        await asyncio.to_thread(
+            eventually, lambda: release.log.exists() and "2.0 GB" in release.log.read_text(), within=25
+        )
         running.cancel()
 
     asyncio.run(asyncio.wait_for(test(), 30))

@@ -14,7 +14,7 @@ from portway.host.builds.build_error import BuildError
 from portway.host.domains import Domains
 from portway.host.files import remove_tree
 from portway.host.gate_client import GateClient
-from portway.host.instances.draining import Draining
+from portway.host.instances.drain_report import Draining
 from portway.host.instances.instance_group import InstanceGroup
 from portway.host.instances.keeper import Keeper
 from portway.host.instances.pinned import Pinned

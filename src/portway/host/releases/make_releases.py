@@ -24,7 +24,7 @@ from portway.host.contracts.policy import refusal, review
 from portway.host.contracts.read_contract import tool_count
 from portway.host.git.git_command import GitError
 from portway.host.git.release_commits import NewCommit, ReleaseCommits
-from portway.host.instances.draining import Draining
+from portway.host.instances.drain_report import Draining
 from portway.host.instances.readiness import NotReady
 from portway.host.instances.running_apps import RunningApps, as_token
 from portway.host.instances.starter import Starter
