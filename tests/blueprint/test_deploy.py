@@ -115,9 +115,10 @@ def test_a_disk_is_for_one_instance_and_storage_for_all(running: Host, folder: P
 def test_a_blueprint_that_cannot_be_used_deploys_nothing_and_with_skip_the_rest(running: Host, folder: Path) -> None:
     (folder / "render.yaml").write_text("services:\n- {type: web, name: bad, start: x}\n- {type: cron, name: c}")
     failed = running.portway("deploy", folder, "-o", "json")
-    assert (failed.returncode, failed.stdout) == (1, "")
+    assert failed.returncode == 1
+    assert "(line 2, column 26): unknown field `start`" in json.loads(failed.stdout)["error"]
     assert "(line 2, column 26): unknown field `start`" in failed.stderr
-    assert "(line 3, column 4): the service `c` of type `cron` is not hosted here" in failed.stderr
+    assert "(line 3, column 4): the service `c` of type `cron` is not hosted here" in json.loads(failed.stdout)["error"]
     assert "bad" not in running.portway("ps").stdout
 
     blueprint = folder / "render.yaml"

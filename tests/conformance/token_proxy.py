@@ -36,11 +36,17 @@ def token_proxy(port: int, token: str) -> Iterator[int]:
     """Listen while the block lasts, and pass on to `port` of this machine; yield the port it listens on."""
     started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event, int]] = Future()
 
+    serving: set[asyncio.Task[None]] = set()
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        serving.add(task)
         try:
             with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
                 await _pass_on(reader, writer, port, token)
         finally:
+            serving.discard(task)
             writer.close()
 
     async def run() -> None:
@@ -48,6 +54,10 @@ def token_proxy(port: int, token: str) -> Iterator[int]:
         started.set_result((asyncio.get_running_loop(), ended, server.sockets[0].getsockname()[1]))
         await ended.wait()
         server.close()
+        await asyncio.sleep(0)  # a connection that was just accepted gets its task
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
 
     thread = threading.Thread(target=asyncio.run, args=(run(),))
     thread.start()

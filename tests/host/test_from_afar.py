@@ -178,6 +178,7 @@ def test_a_deploy_from_afar_that_is_cut_in_its_middle_leaves_nothing(
 ) -> None:
     app = f"cut-{number.name.lower()}"
     words, environment = dora.command("deploy", write(tmp_path / "app", "one", app, build=HELD))
+    words = ["env", "--default-signal=INT", *words]  # what starts the tests may have it ignored
     with subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         held_build(running, app, 1)
         os.kill(process.pid, number)
