@@ -84,6 +84,7 @@ def test_hosts_are_listed_without_their_tokens_and_forgotten(home: dict[str, str
     assert (again.returncode, again.stderr) == (1, "Error: you are not logged in to 'prod': see `portway hosts`\n")
 
 
+@pytest.mark.slow
 def test_a_host_must_be_chosen_when_there_are_several(home: dict[str, str], run_cli: RunCli) -> None:
     assert "or log in to one elsewhere by `portway login URL`" in run_cli("ps", env=home).stderr
     unknown = run_cli("ps", "--on", "nowhere", env=home)

@@ -196,6 +196,7 @@ def parameter(**schema: object) -> dict[str, object]:
 NODE = {"type": "object", "properties": {"next": {"$ref": "#/$defs/Node"}}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rule", "finding"),
     [

@@ -276,6 +276,7 @@ def _pids(running: Host, name: str) -> tuple[int, int, int]:
     return top, below["bwrap"], below["slirp4netns"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("killed", [0, 1, _SLIRP], ids=["own_network", "bwrap", "slirp4netns"])
 def test_whatever_is_killed_the_instance_ends_whole_and_another_takes_its_place(
     running: Host, spy: Ask, killed: int
@@ -325,6 +326,7 @@ def test_a_build_reaches_no_loopback_of_the_host(running: Host, tmp_path: Path) 
     assert f" {REFUSED} \n" in (running.paths.release("built", 1) / "log" / "build.log").read_text()
 
 
+@pytest.mark.slow
 def test_without_a_network_of_its_own_an_app_on_all_addresses_is_warned_of(tmp_path: Path) -> None:
     with host(tmp_path / "data", walls=False) as running:
         start = ["--start", "exec python main.py"]

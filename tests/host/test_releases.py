@@ -126,6 +126,7 @@ def test_every_change_is_a_release_and_a_rollback_brings_back_code_and_variables
     assert running.call("history", "seen", token) == {"version": "three", "key": "new"}, "a deploy has what is set"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "error"),
     [

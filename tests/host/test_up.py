@@ -341,6 +341,7 @@ def daemons(seconds: str) -> list[int]:
     return [process.pid for process in found if process.info["cmdline"] == ["sleep", seconds]]
 
 
+@pytest.mark.slow
 def test_a_daemon_that_shed_its_environment_ends_with_its_build_and_with_its_app(running: Host, tmp_path: Path) -> None:
     seconds = f"1000.{secrets.randbelow(10**9)}"
     running.deploy(thing(tmp_path / "app", more=DAEMON.replace("SECONDS", seconds)), "haunted")
