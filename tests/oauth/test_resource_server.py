@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hmac
 import json
@@ -98,6 +99,8 @@ def test_a_caller_without_a_token_is_told_where_to_log_in(provider: KeyPublisher
                 "bearer_methods_supported": ["header"],
                 "resource_name": "vault",
             }
+        other = await client.request("GET", "/.well-known/oauth-protected-resource/other", [])
+        assert other.status == 404
 
     scenario(make_server(provider, scopes=("read",)), steps)
 
@@ -201,6 +204,24 @@ def test_keys_are_fetched_again_when_they_rotate_and_not_for_a_flood_of_unknown_
         del provider.keys["one"]
         assert (await call(client, unknown[0]))[0] == 401  # fetches the keys, of which the first is gone
         assert (await call(client, first))[0] == 401
+
+    scenario(make_server(provider), steps)
+
+
+def test_a_known_token_is_no_longer_taken_when_its_key_was_taken_back(
+    provider: KeyPublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def steps(client: HttpClient) -> None:
+        token = provider.token(RESOURCE)
+        assert (await call(client, token))[0] == 200
+        provider.add("two")
+        del provider.keys["one"]
+        assert (await call(client, token))[0] == 200  # the keys at hand are fresh
+        monkeypatch.setattr(signing_keys, "_FRESH_SECONDS", 0.0)
+        monkeypatch.setattr(signing_keys, "_PAUSE_SECONDS", 0.0)
+        async with asyncio.timeout(20):
+            while (await call(client, token))[0] == 200:
+                pass
 
     scenario(make_server(provider), steps)
 

@@ -58,6 +58,7 @@ class AccessTokens:
         known = self._known.get(digest)
         if known is not None and known.edition == self._keys.edition and not _is_over(known.principal):
             self._known.move_to_end(digest)
+            self._keys.refresh()
             return known.principal
         principal = await self._verify(token)
         if principal is not None:

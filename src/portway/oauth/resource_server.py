@@ -1,30 +1,33 @@
 """A server as an OAuth 2.1 protected resource: who verifies its tokens, and what its clients are told."""
 
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from portway.auth.challenge import Challenge
 from portway.auth.principal import Principal
 from portway.auth.tokens import TokenVerifier
 from portway.oauth.access_tokens import AccessTokens
-from portway.oauth.resource_metadata import metadata_url, resource_metadata
+from portway.oauth.resource_metadata import WELL_KNOWN, metadata_url, resource_metadata
 from portway.oauth.settings import OAuth
 
 
 @dataclass(frozen=True, slots=True)
 class ResourceServer:
-    """`metadata` is the JSON that clients read to find the provider, at `challenge.metadata`."""
+    """`metadata` is the JSON that clients read to find the provider: at `challenge.metadata`, and at all `paths`."""
 
     verifier: TokenVerifier
     challenge: Challenge
     metadata: bytes
+    paths: frozenset[str]
 
 
-def resource_server(settings: OAuth, name: str, others: TokenVerifier | None) -> ResourceServer:
-    """Return the protected resource of a server; it takes the tokens of `others`, too."""
+def resource_server(settings: OAuth, name: str, path: str, others: TokenVerifier | None) -> ResourceServer:
+    """Return the protected resource of a server with its endpoint at `path`; it takes the tokens of `others`, too."""
     tokens = AccessTokens(settings)
     verifier = tokens if others is None else _EitherOf(others, tokens)
-    challenge = Challenge(metadata_url(settings), settings.scopes)
-    return ResourceServer(verifier, challenge, resource_metadata(settings, name))
+    public = metadata_url(settings)
+    paths = frozenset((WELL_KNOWN, WELL_KNOWN + path, urlsplit(public).path))
+    return ResourceServer(verifier, Challenge(public, settings.scopes), resource_metadata(settings, name), paths)
 
 
 class _EitherOf:

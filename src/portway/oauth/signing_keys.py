@@ -55,17 +55,18 @@ class SigningKeys:
         self._fetching: asyncio.Task[None] | None = None
         self.edition = 0  # greater after each change of the keys
 
+    def refresh(self) -> None:
+        """Begin to fetch the keys again if they are old, so that one the provider has taken back is noticed."""
+        now = time.monotonic()
+        if now - self._fetched > _FRESH_SECONDS and now - self._asked > _PAUSE_SECONDS:
+            self._begin()
+
     async def find(self, key_id: str, kind: str) -> list[SigningKey]:
         """Return the keys of a kind with this id; all of that kind for "". Raises `VerifierUnavailable`."""
-        now = time.monotonic()
+        self.refresh()
         found = self._named(key_id, kind)
-        if (not found or now - self._fetched > _FRESH_SECONDS) and now - self._asked > _PAUSE_SECONDS:
-            fetching = self._begin()
-            if not found:
-                await asyncio.shield(fetching)
-                found = self._named(key_id, kind)
-        elif not found and self._fetching is not None:
-            await asyncio.shield(self._fetching)
+        if not found and (self._fetching is not None or time.monotonic() - self._asked > _PAUSE_SECONDS):
+            await asyncio.shield(self._begin())
             found = self._named(key_id, kind)
         if time.monotonic() - self._fetched > _STALE_SECONDS:
             raise VerifierUnavailable
@@ -75,9 +76,10 @@ class SigningKeys:
         return [key for key in self._keys if key.kind == kind and key_id in ("", key.id)]
 
     def _begin(self) -> asyncio.Task[None]:
-        if self._fetching is None:
+        loop = asyncio.get_running_loop()
+        if self._fetching is None or self._fetching.get_loop() is not loop:  # several loops may serve an application
             self._asked = time.monotonic()
-            self._fetching = asyncio.get_running_loop().create_task(self._fetch())
+            self._fetching = loop.create_task(self._fetch())
         return self._fetching
 
     async def _fetch(self) -> None:

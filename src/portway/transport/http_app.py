@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
 PATH, HEALTH = "/mcp", "/health"
 
-_METADATA = "/.well-known/oauth-protected-resource"  # RFC 9728 section 3
 _ANY_PAGE = (b"access-control-allow-origin", b"*")  # the metadata is for everybody
 _NO_OAUTH = (
     "This server has no OAuth: it takes a bearer token in the Authorization header; ask its operator for one "
@@ -134,7 +133,7 @@ class HttpApp:
         if path == HEALTH:
             await send_bytes(send, 200, b"ok\n", [(b"content-type", b"text/plain")])
             return
-        if self._oauth is not None and path.startswith(_METADATA):
+        if self._oauth is not None and path in self._oauth.paths:
             await send_bytes(send, 200, self._oauth.metadata, [JSON, _ANY_PAGE])
             return
         refusal = self._guard.check(scope)
@@ -312,7 +311,7 @@ def _oauth(server: BaseServer, tokens: TokenVerifier | None) -> "ResourceServer 
         return None
     from portway.oauth.resource_server import resource_server
 
-    return resource_server(settings, server.name, tokens)
+    return resource_server(settings, server.name, PATH, tokens)
 
 
 def _caller(principal: Principal, scope: Scope) -> Caller:
