@@ -1,0 +1,104 @@
+"""The rules of an app, compiled: what they say together of one tool, prompt or resource."""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from portway.policy.patterns import Pattern, folded, name_pattern, uri_forms, uri_pattern
+from portway.policy.rules import PolicyRule, ToolHints
+
+Kind = Literal["tool", "prompt", "resource"]
+
+_LONGEST = 4096  # characters of a name that is compared; every rule is for a longer one
+_KNOWN, _LONGEST_KNOWN = 256, 256  # prompts and resources whose policy is remembered, and characters of their names
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What all `rules` that are for one thing say together: a caller needs the `scopes` of each of them."""
+
+    rules: tuple[PolicyRule, ...] = ()
+    scopes: frozenset[str] = frozenset()
+    is_off: bool = False
+
+
+NO_POLICY = Policy()
+
+
+@dataclass(frozen=True, slots=True)
+class _Compiled:
+    rule: PolicyRule
+    pattern: Pattern
+
+    def is_for(self, forms: Iterable[str], hints: ToolHints | None) -> bool:
+        """Whether it is for what has one of these names, and, if that is a tool of the contract, these annotations."""
+        rule = self.rule
+        if hints is not None and (
+            rule.read_only not in (None, hints.read_only) or rule.destructive not in (None, hints.destructive)
+        ):
+            return False
+        return any(self.pattern.matches(form) for form in forms)
+
+
+class Policies:
+    """Finds the policy of a tool, prompt or resource. It is made anew when the rules, the contract or `off` change.
+
+    `tools` are those of the contract, by name. Any other tool counts as having whatever annotations a rule looks for.
+    `off` are the tools that are switched off.
+    """
+
+    def __init__(
+        self, rules: Iterable[PolicyRule] = (), tools: Mapping[str, ToolHints] | None = None, off: Iterable[str] = ()
+    ) -> None:
+        self.rules = tuple(rules)
+        self._tools = tools or {}
+        self._off = frozenset(folded(name) for name in off)
+        self._compiled: dict[Kind, list[_Compiled]] = {"tool": [], "prompt": [], "resource": []}
+        for rule in self.rules:
+            if rule.prompt:
+                self._compiled["prompt"].append(_Compiled(rule, name_pattern(rule.prompt)))
+            elif rule.resource:
+                self._compiled["resource"].append(_Compiled(rule, uri_pattern(rule.resource)))
+            else:
+                self._compiled["tool"].append(_Compiled(rule, name_pattern(rule.tool or "*")))
+        self._known_tools: dict[str, Policy] = {}
+        self._known_others: dict[tuple[Kind, str], Policy] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self.rules or self._off)
+
+    def of(self, kind: Kind, name: str) -> Policy:
+        """Return the policy of what is of a kind and a name: of a resource the URI, of a template its text."""
+        return self.of_tool(name) if kind == "tool" else self._of_other(kind, name)
+
+    def of_tool(self, name: str) -> Policy:
+        """Return the policy of a tool."""
+        policy = self._known_tools.get(name)
+        if policy is None:
+            policy = self._policy("tool", name, (folded(name),), self._tools.get(name))
+            if name in self._tools:
+                self._known_tools[name] = policy
+        return policy
+
+    def unused(self, names: Mapping[Kind, Collection[str]]) -> list[PolicyRule]:
+        """Return the rules that are for nothing among these names."""
+        used = {id(rule) for kind, listed in names.items() for name in listed for rule in self.of(kind, name).rules}
+        return [rule for rule in self.rules if id(rule) not in used]
+
+    def _of_other(self, kind: Kind, name: str) -> Policy:
+        if not self._compiled[kind]:
+            return NO_POLICY
+        policy = self._known_others.get((kind, name))
+        if policy is None:
+            policy = self._policy(kind, name, uri_forms(name) if kind == "resource" else (folded(name),))
+            if len(self._known_others) < _KNOWN and len(name) <= _LONGEST_KNOWN:
+                self._known_others[kind, name] = policy
+        return policy
+
+    def _policy(self, kind: Kind, name: str, forms: Collection[str], hints: ToolHints | None = None) -> Policy:
+        every = len(name) > _LONGEST
+        rules = tuple(each.rule for each in self._compiled[kind] if every or each.is_for(forms, hints))
+        is_off = kind == "tool" and not self._off.isdisjoint(forms)
+        if not rules and not is_off:
+            return NO_POLICY
+        return Policy(rules, frozenset(scope for rule in rules for scope in rule.scopes), is_off)
