@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from portway.asking.questions import list_roots as list_roots
     from portway.asking.questions import sample as sample
     from portway.auth.principal import Principal as Principal
+    from portway.exceptions import DownstreamError as DownstreamError
     from portway.exceptions import RegistrationError as RegistrationError
     from portway.exceptions import ResourceNotFound as ResourceNotFound
     from portway.exceptions import ToolError as ToolError
@@ -37,7 +38,7 @@ _NAMES = {
     "portway.app": ("Server",),
     "portway.asking.questions": ("Answer", "Root", "Sampled", "elicit", "elicit_url", "list_roots", "sample"),
     "portway.auth.principal": ("Principal",),
-    "portway.exceptions": ("RegistrationError", "ResourceNotFound", "ToolError"),
+    "portway.exceptions": ("DownstreamError", "RegistrationError", "ResourceNotFound", "ToolError"),
     "portway.oauth.settings": ("OAuth",),
     "portway.plans.content": (
         "Annotations",

@@ -31,6 +31,10 @@ class SettingError(ValueError):
     """An environment variable or an option cannot be used. The message says why and shows no secret."""
 
 
+class DownstreamError(Exception):
+    """Raised by `Context.token_for`: no token for another service could be obtained. The text is for the operator."""
+
+
 class Suspended(BaseException):
     """Ends a run of a handler that waits for the client. No `Exception`, so that authors do not catch it by mistake."""
 

@@ -1,4 +1,4 @@
-"""An identity provider as far as a resource server sees it: it publishes metadata and keys, and signs tokens."""
+"""An identity provider as far as a server sees it: it publishes metadata and keys, signs tokens, and exchanges them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qsl
 
 from joserfc import jwk, jwt
 
@@ -22,6 +23,10 @@ class KeyPublisher:
         self.is_down = False
         self.instead: dict[str, tuple[int, object]] = {}  # answers by path
         self.issuer = ""  # what its metadata says, "" for the truth
+        self.forms: list[dict[str, str]] = []  # what came to the token endpoint, with the Authorization header
+        self.lifetime = 300  # of what it gives there
+        self.gives = threading.Event()  # the token endpoint answers once it is set
+        self.gives.set()
         self.add("one")
 
     def add(self, key_id: str, kind: str = "EC") -> None:
@@ -47,10 +52,19 @@ class KeyPublisher:
         if path in self.instead:
             return self.instead[path]
         if path == "/.well-known/openid-configuration":
-            return 200, {"issuer": self.issuer or self.url, "jwks_uri": f"{self.url}/keys"}
+            addresses = {"jwks_uri": f"{self.url}/keys", "token_endpoint": f"{self.url}/token"}
+            return 200, {"issuer": self.issuer or self.url} | addresses
         if path == "/keys":
             return 200, {"keys": [key.as_dict(private=False) for key in self.keys.values()]}
         return 404, {}
+
+    def give(self, form: dict[str, str]) -> tuple[int, object]:
+        self.forms.append(form)
+        self.gives.wait(10)
+        if self.is_down:
+            return 503, {}
+        given = {"access_token": f"given-{len(self.forms)}", "token_type": "Bearer", "expires_in": self.lifetime}
+        return self.instead.get("/token", (200, given))
 
 
 @contextlib.contextmanager
@@ -60,7 +74,13 @@ def publishing() -> Iterator[KeyPublisher]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:  # the name that http.server wants
-            status, content = publisher.answer(self.path)
+            self.reply(*publisher.answer(self.path))
+
+        def do_POST(self) -> None:  # the same
+            form = dict(parse_qsl(self.rfile.read(int(self.headers["content-length"])).decode()))
+            self.reply(*publisher.give(form | {"authorization": self.headers.get("authorization", "")}))
+
+        def reply(self, status: int, content: object) -> None:
             body = json.dumps(content).encode()
             self.send_response(status)
             self.send_header("content-length", str(len(body)))

@@ -2,12 +2,12 @@
 
 import asyncio
 import socket
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
 
-from portway.http.http_client import HttpClient, UpstreamError
+from portway.http.http_client import Headers, HttpClient, UpstreamError
 from portway.http.public_addresses import is_public
 from portway.oauth.settings import is_loopback
 from portway.protocol.jsonrpc import UNREADABLE
@@ -25,20 +25,38 @@ class FetchError(Exception):
         self.status = status
 
 
+class Answer(NamedTuple):
+    """What a provider answered."""
+
+    status: int
+    body: bytes
+
+
 async def fetch_json(url: str, kind: type[T], *, private: bool) -> T:
-    """Return the JSON at a URL. Redirects are not followed. Raises `FetchError`.
+    """Return the JSON at a URL. Raises `FetchError`, and what `fetch` raises."""
+    answer = await fetch(url, private=private)
+    if answer.status != 200:
+        raise FetchError(f"{url} answers with status {answer.status}", answer.status)
+    try:
+        return msgspec.json.decode(answer.body, type=kind)
+    except UNREADABLE:
+        raise FetchError(f"{url} does not answer with the JSON that is expected there") from None
+
+
+async def fetch(url: str, *, private: bool, body: bytes | None = None, headers: Headers = ()) -> Answer:
+    """GET a URL, or POST a body to it. Redirects are not followed. Raises `FetchError`.
 
     Only https, and plain http to this machine, if the URL says localhost. With `private`, the host may be in this
     machine's network.
     """
     try:
         async with asyncio.timeout(_SECONDS):
-            return await _fetch(url, kind, private=private)
+            return await _fetch(url, body, headers, private=private)
     except TimeoutError:
         raise FetchError(f"{url} did not answer within {_SECONDS:g} s") from None
 
 
-async def _fetch(url: str, kind: type[T], *, private: bool) -> T:
+async def _fetch(url: str, body: bytes | None, headers: Headers, *, private: bool) -> Answer:
     try:
         parts = urlsplit(url)
         address = await _address(parts.hostname or "", parts.port or 443, url, private=private)
@@ -46,19 +64,14 @@ async def _fetch(url: str, kind: type[T], *, private: bool) -> T:
     except ValueError:
         raise FetchError(f"{url[:200]} is no URL") from None
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    fields = [(b"accept", b"application/json"), *headers]
     try:
-        response = await client.request("GET", target, [(b"accept", b"application/json")])
-        body = await response.read(_MOST_BYTES)
+        response = await client.request("GET" if body is None else "POST", target, fields, body or b"")
+        return Answer(response.status, await response.read(_MOST_BYTES))
     except (UpstreamError, ValueError) as error:
         raise FetchError(f"{url} could not be read: {error}") from None
     finally:
         await client.close()
-    if response.status != 200:
-        raise FetchError(f"{url} answers with status {response.status}", response.status)
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except UNREADABLE:
-        raise FetchError(f"{url} does not answer with the JSON that is expected there") from None
 
 
 async def _address(host: str, port: int, url: str, *, private: bool) -> str:

@@ -1,13 +1,16 @@
 """How access tokens of an identity provider are verified."""
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, cast
 from urllib.parse import urlsplit
 
 from portway.exceptions import SettingError
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_DOWNSTREAM = ("", "exchange", "client_credentials")
+_VARIABLES = ("ISSUER", "AUDIENCE", "RESOURCE", "CLIENT_ID", "CLIENT_SECRET", "DOWNSTREAM")
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 appendix A.4
 
 
@@ -18,7 +21,9 @@ class OAuth:
     `issuer` is its URL, exactly as its metadata and tokens have it. `audience` is what its tokens for this server have
     as `aud`: the public URL of the endpoint, or another name that the provider knows it by. `resource` is that public
     URL, if the audience is another name. `scopes` are those that clients are told to ask for. With `private`, the
-    provider may be in this machine's network. Raises SettingError.
+    provider may be in this machine's network. As `client_id`, with `client_secret`, the server itself is known to the
+    provider. `downstream` says how `Context.token_for` gets tokens for other services: in exchange for the caller's
+    (RFC 8693), or as the server itself (RFC 6749 section 4.4). Raises SettingError.
     """
 
     issuer: str
@@ -26,6 +31,9 @@ class OAuth:
     resource: str = ""
     scopes: tuple[str, ...] = ()
     private: bool = False
+    client_id: str = ""
+    client_secret: str = field(default="", repr=False)
+    downstream: Literal["", "exchange", "client_credentials"] = ""
 
     def __post_init__(self) -> None:
         if not _is_safe_url(self.issuer):
@@ -39,23 +47,48 @@ class OAuth:
                 f"the audience {self.audience!r} is no URL: give the public URL of the endpoint as resource, as in "
                 "https://example.com/mcp"
             )
-        if wrong := [scope for scope in self.scopes if not _SCOPE.fullmatch(scope)]:
-            raise SettingError(f"{wrong[0]!r} is no scope: it has no spaces, quotes and backslashes")
+        check_scopes(self.scopes)
+        if bool(self.client_id) != bool(self.client_secret):
+            raise SettingError("PORTWAY_AUTH_CLIENT_ID and PORTWAY_AUTH_CLIENT_SECRET need each other: set both")
+        if self.downstream not in _DOWNSTREAM:
+            raise SettingError(
+                f"there is no PORTWAY_AUTH_DOWNSTREAM {self.downstream}; use exchange or client_credentials"
+            )
+        if self.downstream and not self.client_id:
+            raise SettingError(
+                "PORTWAY_AUTH_DOWNSTREAM needs PORTWAY_AUTH_CLIENT_ID and PORTWAY_AUTH_CLIENT_SECRET: "
+                "register this server as a client at the provider"
+            )
 
 
 def from_environment(environ: Mapping[str, str]) -> OAuth | None:
-    """Return what PORTWAY_AUTH_ISSUER, _AUDIENCE, _RESOURCE, _SCOPES and _PRIVATE say; None without an issuer.
+    """Return what PORTWAY_AUTH_ISSUER and the other variables of these names say; None without an issuer.
 
     Raises SettingError.
     """
-    given = {name: environ.get(f"PORTWAY_AUTH_{name}", "").strip() for name in ("ISSUER", "AUDIENCE", "RESOURCE")}
+    given = {name: environ.get(f"PORTWAY_AUTH_{name}", "").strip() for name in _VARIABLES}
     if not given["ISSUER"]:
         if given["AUDIENCE"]:
             raise SettingError("PORTWAY_AUTH_AUDIENCE needs PORTWAY_AUTH_ISSUER, the URL of the identity provider")
         return None
     scopes = tuple(environ.get("PORTWAY_AUTH_SCOPES", "").replace(",", " ").split())
     private = environ.get("PORTWAY_AUTH_PRIVATE", "") == "1"
-    return OAuth(given["ISSUER"], given["AUDIENCE"], given["RESOURCE"], scopes, private)
+    return OAuth(
+        given["ISSUER"],
+        given["AUDIENCE"],
+        given["RESOURCE"],
+        scopes,
+        private,
+        given["CLIENT_ID"],
+        given["CLIENT_SECRET"],
+        cast("Literal['exchange']", given["DOWNSTREAM"]),  # it is checked there
+    )
+
+
+def check_scopes(scopes: Iterable[str]) -> None:
+    """Raise SettingError for a scope that cannot be asked for."""
+    if wrong := [scope for scope in scopes if not _SCOPE.fullmatch(scope)]:
+        raise SettingError(f"{wrong[0]!r} is no scope: it has no spaces, quotes and backslashes")
 
 
 def is_loopback(url: str) -> bool:

@@ -1,4 +1,4 @@
-"""The keys by which an identity provider signs its tokens (RFC 7517), found by its metadata (RFC 8414, OIDC Discovery).
+"""The keys by which an identity provider signs its tokens (RFC 7517), found by its metadata.
 
 missing → fresh    fetched at the first token
 fresh   → fetching after ten minutes, or when a token names a key that is not there; those at hand are used meanwhile
@@ -11,12 +11,12 @@ import logging
 import time
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 
 from portway.auth.tokens import VerifierUnavailable
 from portway.oauth.guarded_fetch import FetchError, fetch_json
+from portway.oauth.provider_metadata import provider_metadata
 from portway.oauth.settings import OAuth
 
 _FRESH_SECONDS = 600.0
@@ -34,11 +34,6 @@ class SigningKey(msgspec.Struct, frozen=True):
     kind: str
     algorithm: str
     jwk: Mapping[str, Any]
-
-
-class _Metadata(msgspec.Struct):
-    issuer: str = ""
-    jwks_uri: str = ""
 
 
 class _KeySet(msgspec.Struct):
@@ -96,33 +91,9 @@ class SigningKeys:
 
     async def _published(self) -> list[SigningKey]:
         private = self._settings.private
-        found = await fetch_json(await self._address(), _KeySet, private=private)
+        found = await fetch_json((await provider_metadata(self._settings)).jwks_uri, _KeySet, private=private)
         return [
             SigningKey(str(jwk.get("kid", "")), str(jwk["kty"]), str(jwk.get("alg", "")), jwk)
             for jwk in found.keys[:_MOST_KEYS]
             if jwk.get("kty") in _KINDS and jwk.get("use", "sig") == "sig"
         ]
-
-    async def _address(self) -> str:
-        """Return where the keys are, as the provider's metadata says. Raises `FetchError`."""
-        failures = []
-        for url in metadata_addresses(self._settings.issuer):
-            try:
-                metadata = await fetch_json(url, _Metadata, private=self._settings.private)
-            except FetchError as error:
-                if error.status >= 500 or error.status == 0:
-                    raise
-                failures.append(error)
-                continue
-            if metadata.issuer == self._settings.issuer:
-                return metadata.jwks_uri
-            failures.append(FetchError(f"{url} is of the issuer {metadata.issuer[:200]!r}"))
-        raise failures[-1]
-
-
-def metadata_addresses(issuer: str) -> list[str]:
-    """Return where the metadata of an issuer may be (RFC 8414 section 3.1, OIDC Discovery section 4)."""
-    parts = urlsplit(issuer)
-    origin, path = f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/")
-    inserted = [f"{origin}/.well-known/{name}{path}" for name in ("oauth-authorization-server", "openid-configuration")]
-    return inserted + ([f"{origin}{path}/.well-known/openid-configuration"] if path else [])

@@ -11,6 +11,8 @@ import msgspec
 from msgspec import UNSET
 
 from portway.auth.principal import Principal
+from portway.auth.tokens import bearer
+from portway.exceptions import DownstreamError
 from portway.plans.output import encode_json
 from portway.protocol.capabilities import NAMES, Capability
 from portway.protocol.jsonrpc import PREFIX, encode_notification
@@ -22,6 +24,7 @@ from portway.sessions.exchange import Exchange
 if TYPE_CHECKING:
     from portway.asking.interview import Interview
     from portway.asking.questions import Answer, Question, Root, Sampled
+    from portway.oauth.downstream import DownstreamTokens
     from portway.plans.prompt_messages import Message as Said
 
 T = TypeVar("T")
@@ -62,10 +65,17 @@ class Client:
 class Context(Generic[State]):
     """The current call. A parameter annotated `Context` receives it; in `Context[S]`, `state` is an `S`."""
 
-    __slots__ = ("_exchange", "_loop", "_progress", "_thread", "cancelled", "interview", "state")
+    __slots__ = ("_downstream", "_exchange", "_loop", "_progress", "_thread", "cancelled", "interview", "state")
 
-    def __init__(self, exchange: Exchange, state: State, interview: "Interview | None" = None) -> None:
+    def __init__(
+        self,
+        exchange: Exchange,
+        state: State,
+        interview: "Interview | None" = None,
+        downstream: "DownstreamTokens | None" = None,
+    ) -> None:
         self._exchange = exchange
+        self._downstream = downstream
         self.interview = interview
         """The questions of this call, for Portway's own parts; None where it may not ask."""
         self._progress = -math.inf
@@ -237,6 +247,20 @@ class Context(Generic[State]):
         The result must be what JSON can hold. `fn` may still run twice: a client may repeat an earlier answer.
         """
         return await self._asking().once(key, fn)
+
+    async def token_for(self, audience: str, scopes: Sequence[str] = ()) -> str:
+        """Return an access token for another service, which the server calls for this caller.
+
+        `audience` is the service's URL, or its name at the identity provider. PORTWAY_AUTH_DOWNSTREAM says how the
+        token is obtained; it is kept until shortly before it expires. Raises DownstreamError.
+        """
+        if self._downstream is None:
+            raise DownstreamError(
+                "this server obtains no tokens for other services: set PORTWAY_AUTH_DOWNSTREAM and serve HTTP; "
+                "over stdio, take credentials from the environment"
+            )
+        own = bearer((self._exchange.fields or {}).get(b"authorization")) or ""
+        return await self._downstream.token(self.caller, own, audience, scopes)
 
     async def _ask_one(self, question: "Question") -> Any:  # noqa: ANN401 - each question has its own answer
         (answer,) = (await self._asking().ask({question.key or "": question})).values()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import UNSET
@@ -27,6 +28,9 @@ from portway.sessions.change_bus import Bus
 from portway.sessions.exchange import Exchange
 from portway.sessions.legacy_session import LegacySession
 from portway.sessions.subscription import Subscription
+
+if TYPE_CHECKING:
+    from portway.oauth.downstream import DownstreamTokens
 
 log = logging.getLogger("portway.server")
 
@@ -48,9 +52,12 @@ class Dispatcher:
     """Answers requests for one server; made once, when the server starts to serve.
 
     `keys` seal what clients carry for this server. `keeps_sessions`: whether legacy clients get sessions.
+    `downstream` obtains tokens for other services.
     """
 
-    def __init__(self, server: BaseServer, keys: Keys | None = None) -> None:
+    def __init__(
+        self, server: BaseServer, keys: Keys | None = None, downstream: DownstreamTokens | None = None
+    ) -> None:
         self.server = server
         self.keys = keys or Keys.random()
         self.keeps_sessions = _keeps_sessions(server)
@@ -66,7 +73,7 @@ class Dispatcher:
         lister = partial(Lister, tails=list_tails, keys=self.keys, size=server.page_size)
         self._about = b',"serverInfo":%b%b}' % (info, instructions)
         self._discovered = instructions + cacheable
-        self._runner = Runner(server, self.keys, self._lifespans, tails)
+        self._runner = Runner(server, self.keys, self._lifespans, tails, downstream)
         shared: dict[str, Method] = {
             "tools/call": self._runner.call_tool,
             "tools/list": lister(server.tools).answer,

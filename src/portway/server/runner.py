@@ -32,17 +32,26 @@ from portway.server.thread_pool import ThreadPool
 from portway.sessions.exchange import Exchange
 
 if TYPE_CHECKING:
+    from portway.oauth.downstream import DownstreamTokens
     from portway.server.completion import CompleteParams
 
 
 class Runner:
     """Runs the components of one server; `tails` is what each era adds to a result."""
 
-    def __init__(self, server: BaseServer, keys: Keys, lifespans: Lifespans, tails: Mapping[Era, bytes]) -> None:
+    def __init__(
+        self,
+        server: BaseServer,
+        keys: Keys,
+        lifespans: Lifespans,
+        tails: Mapping[Era, bytes],
+        downstream: DownstreamTokens | None,
+    ) -> None:
         self._server = server
         self._keys = keys
         self._lifespans = lifespans
         self._tails = tails
+        self._downstream = downstream
         self._pools: dict[asyncio.AbstractEventLoop, ThreadPool] = {}
         self._middleware = server.home.middleware
         self._tools, self._prompts = server.tools.items, server.prompts.items
@@ -180,7 +189,7 @@ class Runner:
             from portway.asking.interview import Interview
 
             interview = Interview(exchange, self._keys)
-        return Context(exchange, self._lifespans.state(component.home), interview)
+        return Context(exchange, self._lifespans.state(component.home), interview, self._downstream)
 
     async def _manage(
         self, component: Tool | Resource | Prompt, args: tuple[object, ...], kwargs: dict[str, object], context: Context

@@ -46,6 +46,10 @@ class Exchange(msgspec.Struct, gc=False):
     session: LegacySession | None = None
     fields: Mapping[bytes, bytes] | None = None
 
+    def __repr__(self) -> str:
+        """Leave out the fields, in which the caller's token may be."""
+        return f"<Exchange of {self.message.method}>"
+
     @property
     def capabilities(self) -> Capability:
         """What the client says it can do."""

@@ -37,7 +37,9 @@ from portway.transport.http_reply import Reply
 from portway.transport.listen_streams import follow
 
 if TYPE_CHECKING:
+    from portway.oauth.downstream import DownstreamTokens
     from portway.oauth.resource_server import ResourceServer
+    from portway.oauth.settings import OAuth
 
 PATH, HEALTH = "/mcp", "/health"
 
@@ -64,7 +66,7 @@ class HttpApp:
 
     `verifier` None asks for no token; `oauth` has a verifier of its own. `behind_gate` takes the caller from the gate's
     header: only for a server that nobody but the gate can reach. `keys` seal what clients carry; without them this
-    process makes its own.
+    process makes its own. `downstream` obtains tokens for other services.
     """
 
     def __init__(
@@ -78,10 +80,12 @@ class HttpApp:
         behind_gate: bool = False,
         keys: Keys | None = None,
         oauth: "ResourceServer | None" = None,
+        downstream: "DownstreamTokens | None" = None,
     ) -> None:
         keys = keys or Keys.random()
         self._server = server
-        self._dispatcher = Dispatcher(server, keys)
+        self._dispatcher = Dispatcher(server, keys, downstream)
+        self._keeps_token = downstream is not None and downstream.exchanges
         self._sessions = Sessions(keys, lambda: self._loop_state().bus) if self._dispatcher.keeps_sessions else None
         self._endpoint = Endpoint(self._dispatcher, self._sessions)
         self._verifier = verifier = oauth.verifier if oauth else verifier
@@ -165,6 +169,8 @@ class HttpApp:
             accepted = [value for name, value in scope["headers"] if name == b"accept"]
             fields |= {b"accept": b",".join(accepted)} if accepted else {}
         principal = await self._authenticate(fields)
+        if not self._keeps_token and b"authorization" in fields:
+            del fields[b"authorization"]
         if scope["method"] == "POST":
             await self._post(scope, receive, send, fields, principal)
         else:
@@ -287,7 +293,8 @@ def app(server: BaseServer) -> HttpApp:
     names = (os.environ.get("PORTWAY_ALLOWED_HOSTS", ""), os.environ.get("RENDER_EXTERNAL_HOSTNAME", ""))
     hosts = _listed(",".join(names))
     verifier = NamedTokens(tokens) if tokens and not behind_gate else None
-    oauth = None if behind_gate else _oauth(server, verifier)
+    settings = server.auth or from_environment(os.environ)
+    oauth = None if behind_gate or settings is None else _oauth(settings, server, verifier)
     keys = os.environ.get("PORTWAY_KEYS", "")
     try:
         cors = Cors(_listed(os.environ.get("PORTWAY_ALLOWED_ORIGINS", "")))
@@ -301,17 +308,29 @@ def app(server: BaseServer) -> HttpApp:
         behind_gate=behind_gate,
         keys=Keys.parse(keys) if keys else None,
         oauth=oauth,
+        downstream=None if settings is None else _downstream(settings, behind_gate=behind_gate),
     )
 
 
-def _oauth(server: BaseServer, tokens: TokenVerifier | None) -> "ResourceServer | None":
-    """Return how the access tokens of an identity provider are taken, if one is configured. Raises SettingError."""
-    settings = server.auth or from_environment(os.environ)
-    if settings is None:
-        return None
+def _oauth(settings: "OAuth", server: BaseServer, tokens: TokenVerifier | None) -> "ResourceServer":
+    """Return how the access tokens of an identity provider are taken."""
     from portway.oauth.resource_server import resource_server
 
     return resource_server(settings, server.name, PATH, tokens)
+
+
+def _downstream(settings: "OAuth", *, behind_gate: bool) -> "DownstreamTokens | None":
+    """Return what obtains tokens for other services, if that is configured. Raises SettingError."""
+    if not settings.downstream:
+        return None
+    if behind_gate and settings.downstream == "exchange":
+        raise SettingError(
+            "PORTWAY_AUTH_DOWNSTREAM=exchange needs the caller's token, which ends at the host's gate: "
+            "use client_credentials, or deploy with --access app"
+        )
+    from portway.oauth.downstream import DownstreamTokens
+
+    return DownstreamTokens(settings)
 
 
 def _caller(principal: Principal, scope: Scope) -> Caller:

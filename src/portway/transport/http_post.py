@@ -44,6 +44,10 @@ class Post(msgspec.Struct, gc=False):
     reply: Reply
     loop: LoopState
 
+    def __repr__(self) -> str:
+        """Leave out the fields, in which the caller's token may be."""
+        return "<Post>"
+
 
 class Endpoint:
     """Answers POSTs. `sessions` is None for a server that gives its legacy clients none."""

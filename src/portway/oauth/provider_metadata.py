@@ -1,0 +1,42 @@
+"""What an identity provider says of itself: where its keys and endpoints are (RFC 8414, OIDC Discovery)."""
+
+from urllib.parse import urlsplit
+
+import msgspec
+
+from portway.oauth.guarded_fetch import FetchError, fetch_json
+from portway.oauth.settings import OAuth
+
+
+class ProviderMetadata(msgspec.Struct, frozen=True):
+    """The members that a resource server reads (RFC 8414 section 2)."""
+
+    issuer: str = ""
+    jwks_uri: str = ""
+    token_endpoint: str = ""
+    token_endpoint_auth_methods_supported: tuple[str, ...] = ("client_secret_basic",)
+
+
+async def provider_metadata(settings: OAuth) -> ProviderMetadata:
+    """Fetch the metadata of an issuer. Raises `FetchError`."""
+    failures = []
+    for url in metadata_addresses(settings.issuer):
+        try:
+            metadata = await fetch_json(url, ProviderMetadata, private=settings.private)
+        except FetchError as error:
+            if error.status >= 500 or error.status == 0:
+                raise
+            failures.append(error)
+            continue
+        if metadata.issuer == settings.issuer:
+            return metadata
+        failures.append(FetchError(f"{url} is of the issuer {metadata.issuer[:200]!r}"))
+    raise failures[-1]
+
+
+def metadata_addresses(issuer: str) -> list[str]:
+    """Return where the metadata of an issuer may be (RFC 8414 section 3.1, OIDC Discovery section 4)."""
+    parts = urlsplit(issuer)
+    origin, path = f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/")
+    inserted = [f"{origin}/.well-known/{name}{path}" for name in ("oauth-authorization-server", "openid-configuration")]
+    return inserted + ([f"{origin}{path}/.well-known/openid-configuration"] if path else [])

@@ -1,0 +1,335 @@
+"""`Context.token_for`: which tokens for other services a tool gets for its caller, and when the provider is asked."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from portway import Context, DownstreamError, OAuth, Server
+from portway.exceptions import SettingError
+from portway.http.http_client import HttpClient
+from portway.oauth import downstream
+from portway.transport.http_app import app
+from tests.oauth.key_publisher import KeyPublisher, publishing
+from tests.support import eventually
+from tests.transport.http_client import MODERN, envelope, post, served
+
+RESOURCE = "https://mcp.example.com/mcp"
+ORDERS = "https://orders.example.com"
+Call = Callable[..., Awaitable[str]]
+
+
+@pytest.fixture
+def provider() -> Iterator[KeyPublisher]:
+    with publishing() as publisher:
+        yield publisher
+
+
+def make_server(issuer: str, grant: str = "exchange") -> Server:
+    settings: dict[str, Any] = {"client_id": "port:way", "client_secret": "s/1", "downstream": grant} if grant else {}
+    server = Server("shop", auth=OAuth(issuer, RESOURCE, **settings))
+
+    @server.tool
+    async def token(ctx: Context, audience: str, scopes: list[str] | str = "") -> str:
+        entered.release()
+        try:
+            return await ctx.token_for(audience, scopes or ())
+        except DownstreamError as error:
+            return str(error)
+
+    @server.tool
+    async def shown(ctx: Context) -> str:
+        return f"{ctx._exchange!r} {ctx!r} {dict(ctx.headers)}"
+
+    entered = asyncio.Semaphore(0)
+    return server
+
+
+def scenario(server: Server, steps: Callable[[Call], Awaitable[None]]) -> None:
+    async def run(_: str, client: HttpClient) -> None:
+        async def call(token: str, tool: str = "token", **arguments: object) -> str:
+            body = envelope("tools/call", {"name": tool, "arguments": arguments})
+            named = {"mcp_protocol_version": MODERN, "mcp_method": "tools/call", "mcp_name": tool}
+            response = await post(client, body, authorization=f"Bearer {token}", **named)
+            found: str = json.loads(await response.read(99_999))["result"]["content"][0]["text"]
+            return found
+
+        await steps(call)
+
+    served(run, app(server))
+
+
+def test_the_callers_token_is_exchanged_for_one_of_the_audience_and_scopes(provider: KeyPublisher) -> None:
+    own = provider.token(RESOURCE)
+
+    async def steps(call: Call) -> None:
+        assert await call(own, audience=ORDERS, scopes=["write", "read"]) == "given-1"
+        assert await call(own, audience=ORDERS, scopes=["read", "write"]) == "given-1"
+        assert await call(own, audience=ORDERS, scopes=["read"]) == "given-2"
+        assert await call(own, audience="orders") == "given-3"
+        assert await call(provider.token(RESOURCE, jti="renewed"), audience="orders") == "given-4"
+
+    scenario(make_server(provider.url), steps)
+    assert provider.forms[0] == {
+        "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
+        "subject_token": own,
+        "subject_token_type": "urn:ietf:params:oauth:token-type:access_token",
+        "requested_token_type": "urn:ietf:params:oauth:token-type:access_token",
+        "audience": ORDERS,
+        "resource": ORDERS,
+        "scope": "read write",
+        "authorization": "Basic " + base64.b64encode(b"port%3Away:s%2F1").decode(),
+    }
+    assert "resource" not in provider.forms[2]
+    assert len(provider.forms) == 4
+
+
+def test_client_credentials_ask_as_the_server_itself_once_for_all_callers(provider: KeyPublisher) -> None:
+    async def steps(call: Call) -> None:
+        for subject in ("ada", "ben"):
+            assert await call(provider.token(RESOURCE, sub=subject), audience=ORDERS) == "given-1"
+
+    metadata = {"issuer": provider.url, "jwks_uri": f"{provider.url}/keys", "token_endpoint": f"{provider.url}/token"}
+    methods = {"token_endpoint_auth_methods_supported": ["client_secret_post"]}
+    provider.instead["/.well-known/openid-configuration"] = (200, metadata | methods)
+    scenario(make_server(provider.url, "client_credentials"), steps)
+    (form,) = provider.forms
+    assert form["grant_type"] == "client_credentials"
+    assert (form["client_id"], form["client_secret"], form["authorization"]) == ("port:way", "s/1", "")
+    assert "subject_token" not in form
+
+
+def test_calls_that_want_the_same_token_at_once_ask_for_it_once(provider: KeyPublisher) -> None:
+    own = provider.token(RESOURCE)
+    provider.gives.clear()
+
+    async def steps(call: Call) -> None:
+        calls = [asyncio.create_task(call(own, audience=ORDERS)) for _ in range(5)]
+        await asyncio.to_thread(eventually, lambda: provider.forms)
+        calls.pop().cancel()
+        provider.gives.set()
+        assert await asyncio.gather(*calls) == ["given-1"] * 4
+
+    scenario(make_server(provider.url), steps)
+    assert len(provider.forms) == 1
+
+
+def test_a_token_is_renewed_before_it_expires_and_serves_on_while_the_provider_is_down(
+    provider: KeyPublisher, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(downstream, "_RENEW_SHARE", 1)
+    monkeypatch.setattr(downstream, "_PAUSE_SECONDS", 0)
+    provider.lifetime = 40
+    own = provider.token(RESOURCE)
+
+    async def steps(call: Call) -> None:
+        assert await call(own, audience=ORDERS) == "given-1"
+        provider.is_down = True
+        assert await call(own, audience=ORDERS) == "given-1"
+        refused = f"no token for {ORDERS}: its token endpoint answers with status 503"
+        await asyncio.to_thread(eventually, lambda: refused in caplog.text)
+        provider.is_down = False
+        assert await call(own, audience=ORDERS) == "given-1"
+        await asyncio.to_thread(eventually, lambda: len(provider.forms) == 3)
+        while (given := await call(own, audience=ORDERS)) == "given-1":
+            pass
+        assert given == "given-3"
+
+    scenario(make_server(provider.url), steps)
+
+
+def test_a_token_that_is_about_to_expire_is_not_handed_out_again(provider: KeyPublisher) -> None:
+    own = provider.token(RESOURCE)
+    provider.lifetime = 9
+
+    async def steps(call: Call) -> None:
+        assert [await call(own, audience=ORDERS) for _ in range(2)] == ["given-1", "given-2"]
+
+    scenario(make_server(provider.url), steps)
+
+
+def test_no_more_tokens_are_kept_than_the_cache_holds(provider: KeyPublisher, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(downstream, "_MOST_HELD", 2)
+    own = provider.token(RESOURCE)
+
+    async def steps(call: Call) -> None:
+        names = ["a", "b", "a", "c", "a", "b"]
+        given = [await call(own, audience=name) for name in names]
+        assert given == ["given-1", "given-2", "given-1", "given-3", "given-1", "given-4"]
+
+    scenario(make_server(provider.url), steps)
+
+
+MENDS = {
+    "invalid_client": "check PORTWAY_AUTH_CLIENT_ID and PORTWAY_AUTH_CLIENT_SECRET",
+    "unauthorized_client": "allow this grant to the server's client at the provider",
+    "unsupported_grant_type": "use another PORTWAY_AUTH_DOWNSTREAM, or switch the grant on at the provider",
+    "invalid_target": "register the audience at the provider, and allow it to the server's client",
+    "invalid_scope": "allow the scopes to the server's client at the provider",
+    "invalid_grant": "the provider does not exchange this caller's token",
+}
+ANSWERS = [
+    *((400, {"error": code}, f"the provider answers {code}: {mend}") for code, mend in MENDS.items()),
+    (400, {"error": "other\x1b[2J"}, "its token endpoint answers with status 400"),
+    (302, {}, "its token endpoint answers with status 302"),
+    (200, {"token_type": "Bearer"}, " does not answer as a token endpoint does"),
+    (200, {"access_token": "t", "token_type": "N_A"}, f" gave no bearer token for {ORDERS}"),
+    (200, {"access_token": "a b", "token_type": "Bearer"}, f" gave no bearer token for {ORDERS}"),
+    (200, {"access_token": "OWN", "token_type": "Bearer"}, f" gave the caller's own token back for {ORDERS}"),
+]
+
+
+@pytest.mark.parametrize(("status", "body", "told"), ANSWERS)
+def test_what_a_provider_refuses_or_answers_wrongly_is_told_with_its_mend(
+    provider: KeyPublisher, caplog: pytest.LogCaptureFixture, status: int, body: dict[str, str], told: str
+) -> None:
+    own = provider.token(RESOURCE)
+    provider.instead["/token"] = (status, {key: own if value == "OWN" else value for key, value in body.items()})
+
+    async def steps(call: Call) -> None:
+        text = await call(own, audience=ORDERS)
+        assert text.endswith(told)
+        assert text in caplog.text
+
+    scenario(make_server(provider.url), steps)
+    assert own not in caplog.text
+
+
+def test_a_wrong_wish_is_refused_before_the_provider_is_asked(provider: KeyPublisher) -> None:
+    own = provider.token(RESOURCE)
+
+    async def steps(call: Call) -> None:
+        assert (
+            await call(own, audience="")
+            == "'' is no audience: give the URL of the service, or its name at the provider"
+        )
+        assert (
+            await call(own, audience=ORDERS, scopes=["a b"])
+            == "'a b' is no scope: it has no spaces, quotes and backslashes"
+        )
+        assert (
+            await call(own, audience=ORDERS, scopes="read")
+            == "scopes are a list of texts, as in token_for(audience, ['read'])"
+        )
+
+    scenario(make_server(provider.url), steps)
+    assert not provider.forms
+
+
+def test_a_named_token_is_never_sent_to_the_provider(provider: KeyPublisher, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORTWAY_TOKENS", "carl:named-secret")
+
+    async def steps(call: Call) -> None:
+        text = f"only a token of {provider.url} is exchanged, and carl came without"
+        assert await call("named-secret", audience=ORDERS) == text
+
+    scenario(make_server(provider.url), steps)
+    assert not provider.forms
+
+
+def test_what_many_calls_obtain_at_once_is_bounded(provider: KeyPublisher, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(downstream, "_MOST_OBTAINED", 1)
+    own = provider.token(RESOURCE)
+    provider.gives.clear()
+
+    async def steps(call: Call) -> None:
+        first = asyncio.create_task(call(own, audience="a"))
+        await asyncio.to_thread(eventually, lambda: provider.forms)
+        assert await call(own, audience="b") == "too many tokens are being obtained at this moment: try again"
+        provider.gives.set()
+        assert await first == "given-1"
+
+    scenario(make_server(provider.url), steps)
+
+
+def test_the_right_to_other_tokens_ends_with_the_callers(
+    provider: KeyPublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = provider.token(RESOURCE)
+
+    async def steps(call: Call) -> None:
+        assert await call(own, audience=ORDERS) == "given-1"
+        now = downstream.time.time
+        monkeypatch.setattr(downstream.time, "time", lambda: now() + 700)
+        text = "the caller's token has expired during the call, and so has the right to others"
+        monkeypatch.setattr("portway.oauth.access_tokens._is_over", lambda _: False)
+        assert await call(own, audience=ORDERS) == text
+
+    scenario(make_server(provider.url), steps)
+
+
+@pytest.mark.parametrize("grant", ["exchange", "client_credentials", ""])
+def test_no_handler_and_no_log_shows_the_callers_token(
+    provider: KeyPublisher, caplog: pytest.LogCaptureFixture, grant: str
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    own = provider.token(RESOURCE)
+
+    async def steps(call: Call) -> None:
+        assert "Bearer" not in await call(own, "shown")
+        await call(own, audience=ORDERS)
+
+    server = make_server(provider.url, grant)
+    scenario(server, steps)
+    assert own not in caplog.text
+    assert "s/1" not in caplog.text + repr(server.auth)
+
+
+def test_a_server_without_a_grant_or_over_stdio_says_how_to_get_one(provider: KeyPublisher) -> None:
+    text = (
+        "this server obtains no tokens for other services: set PORTWAY_AUTH_DOWNSTREAM and serve HTTP; "
+        "over stdio, take credentials from the environment"
+    )
+
+    async def steps(call: Call) -> None:
+        assert await call(provider.token(RESOURCE), audience=ORDERS) == text
+
+    scenario(make_server(provider.url, ""), steps)
+
+
+SETTINGS = [
+    ({"CLIENT_ID": "a"}, "PORTWAY_AUTH_CLIENT_ID and PORTWAY_AUTH_CLIENT_SECRET need each other: set both"),
+    ({"DOWNSTREAM": "swap"}, "there is no PORTWAY_AUTH_DOWNSTREAM swap; use exchange or client_credentials"),
+    (
+        {"DOWNSTREAM": "exchange"},
+        (
+            "PORTWAY_AUTH_DOWNSTREAM needs PORTWAY_AUTH_CLIENT_ID and PORTWAY_AUTH_CLIENT_SECRET: "
+            "register this server as a client at the provider"
+        ),
+    ),
+]
+
+
+@pytest.mark.parametrize(("given", "told"), SETTINGS)
+def test_settings_that_cannot_work_are_refused_at_the_start(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], told: str
+) -> None:
+    for name, value in ({"ISSUER": "https://login.example.com", "AUDIENCE": RESOURCE} | given).items():
+        monkeypatch.setenv(f"PORTWAY_AUTH_{name}", value)
+    with pytest.raises(SettingError) as refused:
+        app(Server("shop"))
+    assert str(refused.value) == told
+
+
+def test_behind_a_gate_a_server_asks_as_itself_only(
+    provider: KeyPublisher, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PORTWAY_SOCKET", str(tmp_path / "app.sock"))
+    with pytest.raises(SettingError) as refused:
+        app(make_server(provider.url))
+    assert str(refused.value) == (
+        "PORTWAY_AUTH_DOWNSTREAM=exchange needs the caller's token, which ends at the host's gate: "
+        "use client_credentials, or deploy with --access app"
+    )
+
+    async def steps(call: Call) -> None:
+        assert await call("", audience=ORDERS) == "given-1"
+
+    scenario(make_server(provider.url, "client_credentials"), steps)
