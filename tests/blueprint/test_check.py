@@ -169,7 +169,7 @@ WRONG = [
         (4, 5),
         (
             "`ipAllowList` needs a list of allowed addresses, which is not hosted here: "
-            "remove it, or give --skip to leave it out"
+            "remove it, or give --skip (git push: -o skip) to leave it out"
         ),
     ),
     ("x-portway: {routes: {}}", (4, 25), "`routes` must be a list of mappings, each after `- `"),
@@ -225,12 +225,18 @@ WRONG = [
     (
         "\n  - {type: cron, name: c}",
         (5, 6),
-        "the service `c` of type `cron` is not hosted here: remove it, or give --skip to leave it out",
+        (
+            "the service `c` of type `cron` is not hosted here: "
+            "remove it, or give --skip (git push: -o skip) to leave it out"
+        ),
     ),
     (
         "\n  - {type: web, name: s, runtime: static}",
         (5, 26),
-        "the service `s` of runtime `static` is not hosted here: remove it, or give --skip to leave it out",
+        (
+            "the service `s` of runtime `static` is not hosted here: "
+            "remove it, or give --skip (git push: -o skip) to leave it out"
+        ),
     ),
 ]
 

@@ -131,8 +131,16 @@ def test_a_name_leads_to_one_app_and_the_one_who_gave_it_takes_it_back(tmp_path:
         ("both.example.org", "a", "set"),
     ]
     for app, name, message in (
-        ("b", "a.example.org", "a.example.org leads to a: take it out of the blueprint there, and deploy that first"),
-        ("a", "b.example.org", "b.example.org leads to b: run `portway domain remove b b.example.org` first"),
+        (
+            "b",
+            "a.example.org",
+            "a.example.org leads to another app: take it out of the blueprint there, and deploy that first",
+        ),
+        (
+            "a",
+            "b.example.org",
+            "b.example.org leads to another app: run `portway domain remove APP b.example.org` with that app first",
+        ),
         ("a", "mcp.example.com", "mcp.example.com is a name of the host's own: an app is at APP.mcp.example.com by"),
         ("a", "b.mcp.example.com", "b.mcp.example.com is a name of the host's own"),
     ):
@@ -142,7 +150,7 @@ def test_a_name_leads_to_one_app_and_the_one_who_gave_it_takes_it_back(tmp_path:
         with pytest.raises(DomainError) as refused:
             domains.refuse({app: AppConfig(domains=[name])})
         assert message in str(refused.value)
-    with pytest.raises(DomainError, match=r"new\.example\.org leads to c: take it out of the blueprint"):
+    with pytest.raises(DomainError, match=r"new\.example\.org leads to another app: take it out of the blueprint"):
         domains.refuse({"c": AppConfig(domains=["new.example.org"]), "b": AppConfig(domains=["new.example.org"])})
     domains.refuse({"a": AppConfig(), "b": AppConfig(domains=["a.example.org", "b.example.org"])})
     with pytest.raises(DomainError, match=r"a has no domain b.example.org: see `portway domain list a`"):
@@ -282,10 +290,13 @@ def test_a_blueprint_sets_its_domains_a_rollback_keeps_them_and_destroy_frees_al
     assert {status(running, f"{name}.example.org") for name in ("one", "two", "hand")} == {200}
 
     taken = running.portway("domain", "add", "weather", "one.example.org")
-    assert "one.example.org leads to tools: take it out of the blueprint there" in taken.stderr
+    assert "one.example.org leads to another app: take it out of the blueprint there" in taken.stderr
     project(tmp_path / "other", "hand.example.org")
     refused = running.portway("deploy", tmp_path / "other", "--name", "other")
-    assert (refused.returncode, "hand.example.org leads to tools: run `portway domain remove" in refused.stderr) == (
+    assert (
+        refused.returncode,
+        "hand.example.org leads to another app: run `portway domain remove" in refused.stderr,
+    ) == (
         1,
         True,
     )
@@ -323,7 +334,10 @@ def test_a_deploy_whose_domain_another_app_gets_meanwhile_fails_and_changes_noth
             assert deploy.wait(40) == 1
         assert [status(running, f"{name}.example.org") for name in ("one", "two")] == [200, 401]
         failed = running.portway("releases", "tools", "-o", "json").stdout
-        assert "two.example.org leads to weather: run `portway domain remove weather two.example.org` first" in failed
+        assert (
+            "two.example.org leads to another app: run `portway domain remove APP two.example.org` with that app first"
+            in failed
+        )
 
 
 @pytest.mark.slow

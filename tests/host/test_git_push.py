@@ -471,7 +471,7 @@ def test_a_bound_user_gets_no_variables_of_other_apps_and_changes_none(
     refused = "portway: bob may not use the app anns, only bobs"
     assert refused in pushed("bobs", bound, from_service.replace("ITS", "envVarKey: KEY"))
     for name in ("unused", "common"):
-        refused = f"portway: bob may not use the group {name}, which is of other apps: deploy this once by"
+        refused = f"portway: bob may not use the group {name}, which is of other apps: ask an admin to deploy this once"
         assert refused in pushed("bobs", bound, f"{{fromGroup: {name}}}")
     assert refused in pushed("bobs", bound, "{key: A, value: b}", group("common", "slow"))
     pushed("bobs", bound, from_service.replace("ITS", "property: host"))

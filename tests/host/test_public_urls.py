@@ -207,6 +207,10 @@ def hexadecimal(address: str) -> str:
         (["--behind-proxy", "unix"], "'unix' is not a network; give the proxy's, as in 10.0.0.0/8"),
         (["--behind-proxy", "::/0"], "::/0 is everybody, who could claim any address; give the proxy's network"),
         (
+            ["--behind-proxy", "0.0.0.0/1", "--behind-proxy", "::1", "--behind-proxy", "128.0.0.0/1"],
+            "0.0.0.0/1 with 128.0.0.0/1 is everybody, who could claim any address; give the proxy's network",
+        ),
+        (
             ["--behind-proxy", "10.0.0.0/8"],
             "--behind-proxy needs --domain: the name by which the proxy serves the host",
         ),

@@ -17,9 +17,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.host.running_host import Host, host
+from tests.host.test_git_push import add_user
 from tests.support import ROOT, eventually
 from tests.tls.certificates import write_pair
-from tests.tls.https_client import get, serial_of
+from tests.tls.https_client import HEADERS, NamedConnection, get, serial_of
 from tests.tls.https_load import https_load
 
 NAMES = ("localhost", "x.localhost")
@@ -51,7 +52,10 @@ def test_a_host_with_its_own_certificate_serves_https_also_after_its_caddy_is_ki
         plain.request("GET", "/x/mcp?y=1", headers={"Host": "x.localhost"})
         moved = plain.getresponse()
         assert (moved.status, moved.headers["location"]) == (308, f"https://x.localhost:{port}/x/mcp?y=1")
+        plain.request("GET", "/", headers={"Host": "[::1]:8080"})
+        assert plain.getresponse().headers["location"] == f"https://[::1]:{port}/"
         plain.close()
+        assert any("portway: --port has no effect beside HTTPS" in line for line in running.child.lines)
         assert stat.S_IMODE(running.paths.tls.stat().st_mode) == 0o700
         assert stat.S_IMODE(running.paths.caddy_socket.stat().st_mode) == 0o600
         assert stat.S_IMODE(running.paths.web_socket.stat().st_mode) == 0o600
@@ -59,6 +63,42 @@ def test_a_host_with_its_own_certificate_serves_https_also_after_its_caddy_is_ki
         assert get("localhost", port, "/_portway/health", certificate)[0] == 200, (
             "a connection waits for the next Caddy"
         )
+
+
+@pytest.mark.slow
+def test_a_chunked_body_that_is_no_http_is_the_clients_fault_and_a_gate_that_is_away_is_not(tmp_path: Path) -> None:
+    certificate, key = write_pair(tmp_path / "pair", *NAMES)
+    with https_host(tmp_path / "data", certificate, key) as (running, port):
+        token = add_user(running, "ann", "viewer")
+        for body in (
+            b"zz\r\n",
+            b"\r\n",
+            b"3\r\nabcd\r\n",
+            b"f" * 20 + b"\r\n",
+            b"0\r\nno trailer\r\n\r\n",
+            b"1;" + b"x" * 5000,
+        ):
+            connection = NamedConnection("localhost", port, certificate)
+            connection.putrequest("POST", "/_portway/mcp")
+            for name, value in (HEADERS | {"Authorization": f"Bearer {token}", "Transfer-Encoding": "chunked"}).items():
+                connection.putheader(name, value)
+            connection.endheaders(body)
+            answer = connection.getresponse()
+            assert (answer.status, answer.read()) == (400, b"The request is not valid HTTP/1.1."), body
+            connection.close()
+        connection = NamedConnection("localhost", port, certificate)
+        connection.connect()  # the certificate comes from the gate
+        os.kill(running.child.process.pid, signal.SIGSTOP)  # so that it starts no other gate
+        try:
+            running.paths.web_socket.unlink()
+            running.kill("gate")
+            connection.request("GET", "/_portway/health")
+            answer = connection.getresponse()
+            assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+            assert b"The host is restarting; try again soon." in answer.read()
+        finally:
+            os.kill(running.child.process.pid, signal.SIGCONT)
+            connection.close()
 
 
 @pytest.mark.slow

@@ -111,3 +111,20 @@ def test_a_certificate_of_an_authority_is_read_before_anything_starts(tmp_path: 
 def test_what_is_no_domain_name_is_refused(tmp_path: Path, domain: str) -> None:
     said = refusal(tmp_path, "--domain", domain, "--behind-proxy", "127.0.0.1")
     assert said.endswith(f"{domain!r} is not a domain; give a name without scheme or port, as in example.com")
+
+
+def test_a_single_label_is_nobodys_domain(tmp_path: Path) -> None:
+    said = refusal(tmp_path, "--domain", "com", "--behind-proxy", "127.0.0.1")
+    assert said.endswith("'com' is one label, which is nobody's: give a whole name, as in mcp.example.com")
+
+
+def test_a_certificate_without_its_domain_says_to_give_that(tmp_path: Path) -> None:
+    new = tmp_path / "caddy"
+    new.write_text("#!/bin/sh\necho v2.11.7 h1:x\n")
+    new.chmod(0o755)
+    write_pair(tmp_path, "a.example")
+    ports = ("--https-port", "0", "--http-port", "0")
+    said = refusal(tmp_path, "--cert", "cert.pem", "--key", "key.pem", *ports, path=str(tmp_path))
+    assert said.endswith(
+        "cert.pem is for a.example, not for localhost: give a name that it is for as --domain, or another certificate"
+    )

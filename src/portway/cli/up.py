@@ -54,7 +54,7 @@ class _HttpsOptions(TypedDict):
     "proxies",
     metavar="CIDR",
     multiple=True,
-    callback=lambda _context, _option, values: [_network(value) for value in values],
+    callback=lambda _context, _option, values: _networks(values),
     help="A proxy there serves DOMAIN over TLS: its X-Forwarded headers are believed. Repeatable.",
 )
 @click.option("--https-port", type=_PORT, default=443, show_default=True, help="With a --domain. Over TCP and UDP.")
@@ -155,6 +155,8 @@ def command(
         raise click.ClickException(str(error)) from None
     if settings is None and not proxies:
         say("portway: only this machine reaches the host; --domain NAME serves others, by HTTPS (docs/https.md)")
+    if settings is not None and context.get_parameter_source("port") is ParameterSource.COMMANDLINE:
+        say("portway: --port has no effect beside HTTPS: --https-port and --http-port are its ports")
     raise SystemExit(launcher.run())
 
 
@@ -179,6 +181,8 @@ def _domain(value: str) -> str:
     is_address = re.fullmatch(r"[0-9]+|0x[0-9a-f]*", labels[-1])
     if len(name) > _LONGEST_DOMAIN or is_address or not all(map(_LABEL.fullmatch, labels)):
         raise click.BadParameter(f"{value!r} is not a domain; give a name without scheme or port, as in example.com")
+    if len(labels) == 1 and name != "localhost":
+        raise click.BadParameter(f"{value!r} is one label, which is nobody's: give a whole name, as in mcp.example.com")
     return name
 
 
@@ -196,14 +200,22 @@ def _email(value: str) -> str:
     return value
 
 
-def _network(value: str) -> str:
+def _networks(values: tuple[str, ...]) -> list[str]:
+    networks = [_network(value) for value in values]
+    for version in (4, 6):
+        together = [network for network in networks if network.version == version]
+        whole = next(ipaddress.collapse_addresses(together), None)  # type: ignore[type-var]  # they are of one version
+        if whole is not None and not whole.prefixlen:
+            named = " with ".join(map(str, together))
+            raise click.BadParameter(f"{named} is everybody, who could claim any address; give the proxy's network")
+    return list(values)
+
+
+def _network(value: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
     try:
-        network = ipaddress.ip_network(value)
+        return ipaddress.ip_network(value)
     except ValueError:
         raise click.BadParameter(f"{value!r} is not a network; give the proxy's, as in 10.0.0.0/8") from None
-    if not network.prefixlen:
-        raise click.BadParameter(f"{value} is everybody, who could claim any address; give the proxy's network")
-    return value
 
 
 def _host(given: str | None, domain: str, proxies: list[str]) -> str:

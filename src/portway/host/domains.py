@@ -76,10 +76,10 @@ class Domains:
         if self._is_own(name):
             raise DomainError(f"{name} is a name of the host's own: an app is at APP.{self._own} by itself")
         if found is not None and found.app != app:
-            mend = f"run `portway domain remove {found.app} {name}` first"
+            mend = f"run `portway domain remove APP {name}` with that app first"
             if found.source == "blueprint":
                 mend = "take it out of the blueprint there, and deploy that first"
-            raise DomainError(f"{name} leads to {found.app}: {mend}")
+            raise DomainError(f"{name} leads to another app: {mend}")
 
     def _is_own(self, name: str) -> bool:
         return name == self._own or name.endswith(f".{self._own}")

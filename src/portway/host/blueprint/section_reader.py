@@ -129,7 +129,7 @@ class SectionReader:
         if self._skip:
             self._problems.warning(place, f"{text}: it is left out")
         else:
-            self._problems.error(place, f"{text}: remove it, or give --skip to leave it out")
+            self._problems.error(place, f"{text}: remove it, or give --skip (git push: -o skip) to leave it out")
 
     def _unknown(self, place: Place, name: str, section: Section) -> None:
         names = {_plain_name(known.name): known.name for known in section.fields}

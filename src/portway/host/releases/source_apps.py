@@ -135,8 +135,8 @@ class SourceApps:
             is_given = any(record.source == "set" for record in self._environments.variables.list(owner))
             if (not own and (users or is_given)) or (group in found.groups and own != users):
                 raise DeployError(
-                    f"{user.name} may not use the group {group}, which is of other apps: deploy this once by `portway "
-                    "deploy`"
+                    f"{user.name} may not use the group {group}, which is of other apps: ask an admin to deploy this "
+                    "once"
                 )
 
     def resolve(

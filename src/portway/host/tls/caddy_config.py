@@ -6,12 +6,19 @@ from pathlib import Path
 from portway.host.paths import Paths
 from portway.host.tls.https_settings import HTTPS_PORT, HttpsSettings
 from portway.host.tls.public_ports import PublicPorts
+from portway.http.request_head import INVALID
 
 _HSTS = "max-age=31536000"  # a year; without the names below, which may be someone else's
 _NANOSECONDS = 1_000_000_000
 _HEAD_SECONDS = 10  # for the headers of a request, as at the gate
 _IDLE_SECONDS = 30  # a connection to the gate is reused for less than the gate keeps it
 _IDLE_CONNECTIONS = 512
+_MALFORMED = (  # how Go's net/http words what is wrong with a chunked body
+    "^(invalid byte in chunk length|empty hex number for chunk length|http chunk length too large|header line too long"
+    "|malformed chunked encoding|chunked encoding contains too much non-data|malformed MIME header"
+    "|http: suspiciously long trailer after chunked body)"
+)
+_BARE_IPV6 = {"vars_regexp": {"{http.request.host}": {"pattern": "^[0-9a-fA-F]*:"}}}  # where a port came after it
 _AWAY = {"jsonrpc": "2.0", "id": None, "error": {"code": -32603, "message": "The host is restarting; try again soon."}}
 
 
@@ -33,14 +40,14 @@ def caddy_config(
             "read_header_timeout": _HEAD_SECONDS * _NANOSECONDS,
             "tls_connection_policies": [{"default_sni": settings.domain}],
             "routes": [{"handle": [_gate(paths.web_socket)]}],
-            "errors": {"routes": [{"handle": [_away()]}]},
+            "errors": {"routes": [_malformed(), {"handle": [_away()]}]},
         },
         "http": {
             "listen": [f"fd/{http}"],
             "protocols": ["h1"],
             "automatic_https": {"disable": True},
             "read_header_timeout": _HEAD_SECONDS * _NANOSECONDS,
-            "routes": [{"handle": [_redirect(ports.https_port)]}],
+            "routes": _redirects(ports.https_port),
         },
     }
     config = {
@@ -71,10 +78,23 @@ def _gate(socket: Path) -> object:
     }
 
 
-def _redirect(https_port: int) -> object:
+def _redirects(https_port: int) -> object:
+    """Lead each request to the same URL by HTTPS."""
     port = "" if https_port == HTTPS_PORT else f":{https_port}"
-    location = f"https://{{http.request.host}}{port}{{http.request.uri}}"
-    return {"handler": "static_response", "status_code": 308, "headers": {"Location": [location]}, "close": True}
+    routes = []
+    for match, host in ((_BARE_IPV6, "[{http.request.host}]"), (None, "{http.request.host}")):
+        headers = {"Location": [f"https://{host}{port}{{http.request.uri}}"]}
+        handler = {"handler": "static_response", "status_code": 308, "headers": headers, "close": True}
+        routes.append({"handle": [handler], "terminal": True} | ({"match": [match]} if match else {}))
+    return routes
+
+
+def _malformed() -> object:
+    """Answer a client whose chunked body is no HTTP, as the gate does. Caddy takes that for a failure of the gate."""
+    headers = {"Content-Type": ["text/plain; charset=utf-8"]}
+    handler = {"handler": "static_response", "status_code": 400, "headers": headers, "body": INVALID, "close": True}
+    match = {"vars_regexp": {"{http.error.message}": {"pattern": _MALFORMED}}}
+    return {"match": [match], "handle": [handler], "terminal": True}
 
 
 def _away() -> object:

@@ -50,7 +50,10 @@ def read_own_certificate(certificate: Path, key: Path, domain: str) -> bytes:
         )
     names = [name.lower() for name in named.get_values_for_type(x509.DNSName)]
     if domain not in names and f"*.{domain.partition('.')[2]}" not in names:
-        raise HttpsError(f"the certificate {certificate} is for {', '.join(names) or 'no name'}, not for {domain}")
+        raise HttpsError(
+            f"the certificate {certificate} is for {', '.join(names) or 'no name'}, not for {domain}: give a name that "
+            "it is for as --domain, or another certificate"
+        )
     if isinstance(private, EllipticCurvePublicKey) and private.curve.name not in _CURVES:
         raise HttpsError(f"the key {key} is on the curve {private.curve.name}, which clients do not know")
     return chain + b"\n" + secret
