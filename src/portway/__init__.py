@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from portway.exceptions import RegistrationError as RegistrationError
     from portway.exceptions import ResourceNotFound as ResourceNotFound
     from portway.exceptions import ToolError as ToolError
+    from portway.http.safe_fetch import Fetched as Fetched
+    from portway.http.safe_fetch import FetchError as FetchError
+    from portway.http.safe_fetch import safe_fetch as safe_fetch
     from portway.oauth.settings import OAuth as OAuth
     from portway.plans.content import Annotations as Annotations
     from portway.plans.content import Audio as Audio
@@ -39,6 +42,7 @@ _NAMES = {
     "portway.asking.questions": ("Answer", "Root", "Sampled", "elicit", "elicit_url", "list_roots", "sample"),
     "portway.auth.principal": ("Principal",),
     "portway.exceptions": ("DownstreamError", "RegistrationError", "ResourceNotFound", "ToolError"),
+    "portway.http.safe_fetch": ("FetchError", "Fetched", "safe_fetch"),
     "portway.oauth.settings": ("OAuth",),
     "portway.plans.content": (
         "Annotations",

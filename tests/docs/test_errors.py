@@ -28,6 +28,9 @@ PARTS = {
     "… does not answer": "the version before goes on: …",
     "calls from before the last upgrade go on: try again when they have ended": "the version before goes on: …",
     "the request of `portway upgrade` cannot be read": "the version before goes on: …",
+    "no URL as in https://example.com/path": "… is not fetched: it is ….",
+    "no URL with the name or the address of a host": "… is not fetched: it is ….",
+    "the method or the name of a header is none of HTTP": "… could not be fetched: ….",
     "no room for all of it": "the call record cannot be written (…); calls are refused until it can",
 }
 INTERNAL = {

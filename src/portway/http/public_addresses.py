@@ -4,7 +4,9 @@ import ipaddress
 import socket
 from ipaddress import IPv4Address, IPv6Address
 
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_TRANSLATED = tuple(  # an IPv4 address in the last 32 bits is meant
+    map(ipaddress.IPv6Network, ("64:ff9b::/96", "64:ff9b:1::/48", "::ffff:0:0:0/96"))  # RFC 6052, RFC 8215, RFC 2765
+)
 
 
 def is_public(text: str) -> bool:
@@ -21,10 +23,11 @@ def _meant(address: IPv4Address | IPv6Address) -> list[IPv4Address | IPv6Address
     if isinstance(address, IPv4Address):
         return [address]
     inner = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
-    if address in _NAT64 or int(address) >> 32 == 0:
+    is_translated = any(address in network for network in _TRANSLATED)
+    if is_translated or int(address) >> 32 == 0:
         inner.append(IPv4Address(int(address) & 0xFFFFFFFF))
     found: list[IPv4Address | IPv6Address] = [each for each in inner if each is not None]
-    return found if address.ipv4_mapped or address in _NAT64 else [address, *found]
+    return found if address.ipv4_mapped or is_translated else [address, *found]
 
 
 def is_of_this_machine(address: str) -> bool:

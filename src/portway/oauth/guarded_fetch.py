@@ -1,14 +1,14 @@
 """Fetches JSON of an identity provider, guarded: where it may be, how large it is, how long it takes."""
 
 import asyncio
-import socket
 from typing import NamedTuple, TypeVar
-from urllib.parse import urlsplit
 
 import msgspec
 
-from portway.http.http_client import Headers, HttpClient, UpstreamError
+from portway.http.http_client import Headers, UpstreamError
 from portway.http.public_addresses import is_public
+from portway.http.safe_fetch import look_up, request_at
+from portway.http.web_url import WebUrl, read_url
 from portway.oauth.settings import is_loopback
 from portway.protocol.jsonrpc import UNREADABLE
 
@@ -58,31 +58,27 @@ async def fetch(url: str, *, private: bool, body: bytes | None = None, headers: 
 
 async def _fetch(url: str, body: bytes | None, headers: Headers, *, private: bool) -> Answer:
     try:
-        parts = urlsplit(url)
-        address = await _address(parts.hostname or "", parts.port or 443, url, private=private)
-        client = HttpClient(url, connects_to=address)
+        parts = read_url(url)
     except ValueError:
         raise FetchError(f"{url[:200]} is no URL") from None
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    fields = [(b"accept", b"application/json"), *headers]
+    address = await _address(parts, url, private=private)
+    method, fields = "GET" if body is None else "POST", [(b"accept", b"application/json"), *headers]
     try:
-        response = await client.request("GET" if body is None else "POST", target, fields, body or b"")
-        return Answer(response.status, await response.read(_MOST_BYTES))
+        response, content = await request_at(parts, address, method, fields, body or b"", _MOST_BYTES)
     except (UpstreamError, ValueError) as error:
         raise FetchError(f"{url} could not be read: {error}") from None
-    finally:
-        await client.close()
+    return Answer(response.status, content)
 
 
-async def _address(host: str, port: int, url: str, *, private: bool) -> str:
+async def _address(parts: WebUrl, url: str, *, private: bool) -> str:
     """Return an address that may be connected to, so that the name is not looked up again."""
-    if not (url.startswith("https://") or (url.startswith("http://") and is_loopback(url))):
+    is_here = is_loopback(parts.origin)
+    if parts.scheme != "https" and not is_here:
         raise FetchError(f"{url[:200]} is no https URL")
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        addresses = await look_up(parts)
     except (OSError, UnicodeError):
-        raise FetchError(f"the host {host[:100]} is not found") from None
-    addresses = [str(entry[4][0]) for entry in found]
-    if not private and not is_loopback(url) and not all(map(is_public, addresses)):
-        raise FetchError(f"{host} is in the network of this machine, and PORTWAY_AUTH_PRIVATE is not 1")
+        raise FetchError(f"the host {parts.host[:100]} is not found") from None
+    if not private and not is_here and not all(map(is_public, addresses)):
+        raise FetchError(f"{parts.host} is in the network of this machine, and PORTWAY_AUTH_PRIVATE is not 1")
     return addresses[0]
