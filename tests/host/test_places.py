@@ -19,7 +19,7 @@ from portway.host.paths import PathError, claim, locate
 from portway.protocol.errors import RpcError
 from tests.conftest import RunCli
 from tests.host.running_host import Host, build_environment, host
-from tests.support import SCRIPTS, clean_env, eventually
+from tests.support import SCRIPTS, Started, clean_env, eventually
 
 SERVER = """
 from portway import Server
@@ -371,3 +371,25 @@ def test_a_moved_and_a_copied_data_directory_are_whole_hosts_of_their_own(tmp_pa
         assert copy.child.process.wait(20) == 0
         assert moved.instance("placed") == pid
         assert moved.call("placed", "ping", token) == {"result": "pong"}
+
+
+@pytest.mark.slow
+def test_a_host_waits_for_the_processes_of_a_launcher_that_was_killed(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with host(data, [app(tmp_path / "placed")]) as killed:
+        port = killed.ready["url"].rpartition(":")[2]
+        holder = killed.process("gate")
+        os.kill(holder, signal.SIGSTOP)  # it ends late, and has the port until then
+        killed.child.process.kill()
+        killed.child.process.wait(20)
+        command = [SCRIPTS / "portway", "up", "--data", data, "--port", port]
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=clean_env(killed.environment)
+        ) as process:
+            child = Started(process)
+            try:
+                child.wait_for(f"portway: the `portway up` on {data} was killed: waiting until", within=20)
+                os.kill(holder, signal.SIGCONT)
+                child.wait_for("^ready ", within=50)
+            finally:
+                process.terminate()

@@ -32,13 +32,13 @@ class Child:
 
 
 def gate(
-    paths: Paths, listener: socket.socket, key_file: Path, proxies: Sequence[str], ask: socket.socket | None
+    paths: Paths, lock: int, listener: socket.socket, key_file: Path, proxies: Sequence[str], ask: socket.socket | None
 ) -> Child:
     """Describe the gate, which serves who connects to `listener` and believes the `proxies`.
 
-    Caddy, if there is one, asks for the names of apps at `ask`.
+    It inherits the `lock` of the data directory. Caddy, if there is one, asks for the names of apps at `ask`.
     """
-    kept = [listener.fileno()]
+    kept = [lock, listener.fileno()]
     command = [*_module("gate", paths), "--fd", str(listener.fileno()), "--key-file", str(key_file)]
     if ask is not None:
         kept.append(ask.fileno())

@@ -56,6 +56,8 @@ _SHORT_RUNS = 5  # after so many in a row the next start waits, longer each time
 _LONGEST_PAUSE_SECONDS = 32
 _FIRST_SECONDS = 60.0  # in this time, a child that keeps failing ends the host
 _ONE_STOP_SECONDS = 1.0  # signals within it are one: a service manager sends them to every process
+_ENDING_SECONDS = 60.0  # for the processes of a launcher that was killed, as for those of one that stops
+_LOOK_SECONDS = 0.1  # between looks whether they have ended
 _TICK_SECONDS = 1.0  # between looks at the children
 _OWN = ("lock", "lifeline", "held")  # descriptors that a launcher leaves, besides sockets
 _OTHER_GATES = (NEXT_GATE, RETIRED)
@@ -107,9 +109,9 @@ class Launcher:
         elif self._front is not None:
             arguments.append(f"--visit-port={self._front.port}")
         announcing = [f"--announce={output}", *(word for folder in folders for word in ("--deploy", str(folder)))]
-        ask, caddy = (None, ()) if self._front is None else (self._front.ask_listener, (self._front.caddy(),))
+        ask, caddy = (None, ()) if self._front is None else (self._front.ask_listener, (self._front.caddy(self._lock),))
         kinds = (  # in the order in which they are stopped
-            gate(paths, self._listener, key_file, proxies, ask),
+            gate(paths, self._lock, self._listener, key_file, proxies, ask),
             *caddy,
             control(paths, self._lock, self._lifeline, arguments, announcing),
             log_writer(paths, self._lock),
@@ -408,13 +410,40 @@ def _own_descriptors(paths: Paths, left: Handover | None) -> tuple[int, int, int
 
 
 def _lock(paths: Paths) -> int:
+    """Return the locked file, which says which process has it. Its children hold it with it.
+
+    Waits for the children of a launcher that was killed, which end by themselves. Raises `LaunchError`.
+    """
     descriptor = os.open(paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    until = 0.0
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            if not until and not _is_alive(os.pread(descriptor, 20, 0)):
+                until = time.monotonic() + _ENDING_SECONDS
+                _say(f"the `portway up` on {paths.data} was killed: waiting until its processes have ended")
+            if time.monotonic() >= until:
+                os.close(descriptor)
+                raise LaunchError(
+                    f"another `portway up` uses {paths.data}: stop it, or choose another --data"
+                ) from None
+            time.sleep(_LOOK_SECONDS)
+        else:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+            return descriptor
+
+
+def _is_alive(launcher: bytes) -> bool:
+    """Return whether a launcher may still run; also when its number is not known."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise LaunchError(f"another `portway up` uses {paths.data}: stop it, or choose another --data") from None
-    return descriptor
+        os.kill(int(launcher), 0)
+    except (ValueError, PermissionError):
+        return True
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _ends_with(parent: int) -> Callable[[], None]:

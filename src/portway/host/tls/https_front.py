@@ -63,14 +63,14 @@ class HttpsFront:
         """What a launcher leaves to its successor."""
         return {"ask": self.ask_listener.fileno(), **self._ports.left, **self.log.descriptors}
 
-    def caddy(self) -> Child:
-        """Describe Caddy as a child of the launcher."""
+    def caddy(self, lock: int) -> Child:
+        """Describe Caddy as a child of the launcher. It inherits the `lock` of the data directory."""
         command = [str(self._program), "run", "--config", str(self._paths.caddy_config)]
         return Child(
             "caddy",
             lambda: command,
             lambda pid: HttpProbe(pid, socket.AF_UNIX, str(self._paths.caddy_socket), "/"),
-            kept=self._ports.descriptors,
+            kept=(lock, *self._ports.descriptors),
             end=signal.SIGKILL,
             stop_seconds=_STOP_SECONDS,
             output=self.log.writer,
