@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from portway.cli.control_client import HostUnreachable, ask_control
+from portway.host import routing_table
 from portway.host.management.management_types import NewUser, ReleaseList
 from portway.http.http_client import HttpClient
 from tests.host.git_client import commit_all, git, git_process, run_git
@@ -504,6 +505,22 @@ def test_a_push_that_waits_is_refused_when_its_user_is_revoked(running: Host, to
             refused = next_.stderr.read()
             assert next_.wait(30) == 1
     assert "portway: leo has been revoked, or given other rights, since this deploy was asked for" in refused
+
+
+@pytest.mark.slow
+def test_a_push_does_not_go_live_when_its_user_is_revoked_while_it_builds(running: Host, tmp_path: Path) -> None:
+    leaver = address(running, "left-alone", add_user(running, "lea", "deployer"))
+    folder = write(tmp_path / "app", "one", build=HELD)
+    commit_all(folder)
+    with git_process(folder, "push", leaver, "HEAD:main") as pushing:
+        assert pushing.stderr
+        go = held_build(running, "left-alone", 1)
+        assert running.portway("user", "revoke", "lea").returncode == 0
+        go.touch()
+        refused = pushing.stderr.read()
+        assert pushing.wait(30) == 1
+    assert "portway: lea has been revoked, or given other rights, since this deploy was asked for" in refused
+    assert "left-alone" not in routing_table.load(running.paths.routes).apps
 
 
 @pytest.mark.slow

@@ -191,7 +191,7 @@ class Deployer:
             )
             for number, (app, config) in enumerate(configs.items(), 1)
         ]
-        return await self._maker.release_all(plans, steps)
+        return await self._maker.release_all(plans, steps, partial(self._apps.refuse_revoked, options.user))
 
     async def _record(self, app: str, source: Source, copy: Path, steps: Steps) -> NewCommit | None:
         """Return the commit of a copied source. If a folder cannot be recorded, say so and go on."""

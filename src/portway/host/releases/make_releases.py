@@ -116,8 +116,13 @@ class ReleaseMaker:
         self._commits = commits
         self._logging: set[asyncio.Task[None]] = set()
 
-    async def release_all(self, plans: Sequence[ReleasePlan], steps: Steps) -> list[Deployed]:
-        """Make and start a release for each plan, then make all of them live, or none."""
+    async def release_all(
+        self, plans: Sequence[ReleasePlan], steps: Steps, permit: Callable[[], None] | None = None
+    ) -> list[Deployed]:
+        """Make and start a release for each plan, then make all of them live, or none.
+
+        `permit`, which is called just before, raises `DeployError` if they may not become live.
+        """
         staged: list[StartedRelease] = []
         try:
             for plan in plans:
@@ -127,6 +132,8 @@ class ReleaseMaker:
             for plan, stage in zip(plans, staged, strict=True):
                 if plan.commit is not None:
                     await asyncio.to_thread(self._commits.keep, stage.release.number, plan.commit)
+            if permit is not None:
+                permit()
             made = self._make_live(staged)
         except BaseException as error:
             is_cancelled = isinstance(error, asyncio.CancelledError)

@@ -111,16 +111,18 @@ class SourceApps:
                 )
         return configs
 
+    def refuse_revoked(self, user: User | None) -> None:
+        """Raise `DeployError` when the user of a push has lost its rights by now."""
+        if user is not None and not Users(self._store).are(user):
+            raise DeployError(f"{user.name} has been revoked, or given other rights, since this deploy was asked for")
+
     def refuse_foreign(self, found: FoundApps, configs: Mapping[str, AppConfig], user: User | None) -> None:
         """Raise `DeployError` when the user has lost its rights by now, or may not use what the apps use of others.
 
         A group of variables is of the apps that use it. Until one does, it is free, unless a person has set a variable.
         """
-        if user is None:
-            return
-        if not Users(self._store).are(user):
-            raise DeployError(f"{user.name} has been revoked, or given other rights, since this deploy was asked for")
-        if not user.apps:
+        self.refuse_revoked(user)
+        if user is None or not user.apps:
             return
         for config in configs.values():
             for source in config.env.values():
