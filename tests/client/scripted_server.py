@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
+from tests.connection_server import serving
+
 
 class Request(NamedTuple):
     verb: str
@@ -33,30 +35,16 @@ Script = Callable[[Request], Awaitable[Reply]]
 @asynccontextmanager
 async def scripted(script: Script) -> AsyncIterator[str]:
     """Yield the URL of a server that answers with `script`. An exception in it ends the connection."""
-    serving: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        serving.add(task)
         try:
             while request := await _read(reader):
                 await _write(writer, await script(request))
-        except (asyncio.IncompleteReadError, ConnectionError):
-            writer.close()  # what was written goes out first
-        except asyncio.CancelledError:  # by us, below: a task that the loop's end cancels is reported as a failure
+        except asyncio.CancelledError:
             writer.transport.abort()
-        finally:
-            serving.discard(task)
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        try:
-            yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/mcp"
-        finally:
-            for task in serving:
-                task.cancel()
-            await asyncio.gather(*serving)
+    async with serving(serve) as port:
+        yield f"http://127.0.0.1:{port}/mcp"
 
 
 async def _read(reader: asyncio.StreamReader) -> Request:

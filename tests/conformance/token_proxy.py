@@ -8,6 +8,8 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 
+from tests.connection_server import serving
+
 
 async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     with contextlib.suppress(ConnectionError):
@@ -21,13 +23,13 @@ async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, p
     head = (await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")
     kept = [line for line in head[:-2] if not line.lower().startswith(b"connection:")]
     answers, requests = await asyncio.open_connection("127.0.0.1", port)
+    asking = asyncio.create_task(_pipe(reader, requests))
     try:
         added = [b"authorization: Bearer " + token.encode(), b"connection: close", b"", b""]
         requests.write(b"\r\n".join(kept + added))
-        asking = asyncio.create_task(_pipe(reader, requests))
         await _pipe(answers, writer)
-        asking.cancel()
     finally:
+        asking.cancel()
         requests.close()
 
 
@@ -36,28 +38,11 @@ def token_proxy(port: int, token: str) -> Iterator[int]:
     """Listen while the block lasts, and pass on to `port` of this machine; yield the port it listens on."""
     started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event, int]] = Future()
 
-    serving: set[asyncio.Task[None]] = set()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        serving.add(task)
-        try:
-            with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
-                await _pass_on(reader, writer, port, token)
-        finally:
-            serving.discard(task)
-            writer.close()
-
     async def run() -> None:
-        server, ended = await asyncio.start_server(serve, "127.0.0.1", 0), asyncio.Event()
-        started.set_result((asyncio.get_running_loop(), ended, server.sockets[0].getsockname()[1]))
-        await ended.wait()
-        server.close()
-        await asyncio.sleep(0)  # a connection that was just accepted gets its task
-        for task in serving:
-            task.cancel()
-        await asyncio.gather(*serving, return_exceptions=True)
+        ended = asyncio.Event()
+        async with serving(lambda reader, writer: _pass_on(reader, writer, port, token)) as listening:
+            started.set_result((asyncio.get_running_loop(), ended, listening))
+            await ended.wait()
 
     thread = threading.Thread(target=asyncio.run, args=(run(),))
     thread.start()

@@ -8,6 +8,8 @@ import zlib
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from tests.connection_server import serving
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
@@ -24,36 +26,21 @@ class Balancer:
         self.url = ""
         self._by_session = by_session
         self._turn = 0
-        self._open: set[asyncio.StreamWriter] = set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._open.add(writer)
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = _LENGTH.search(head)
+        body = await reader.readexactly(int(length[1])) if length else b""
+        answers, upstream = await asyncio.open_connection("127.0.0.1", self._next(head))
         try:
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = _LENGTH.search(head)
-            body = await reader.readexactly(int(length[1])) if length else b""
-            answers, upstream = await asyncio.open_connection("127.0.0.1", self._next(head))
-            self._open.add(upstream)
             upstream.write(_CONNECTION.sub(b"", head)[:-2] + b"Connection: close\r\n\r\n" + body)
-            relay, disconnected = (
-                asyncio.ensure_future(self._relay(answers, writer)),
-                asyncio.ensure_future(reader.read(1)),
-            )
-            await asyncio.wait({relay, disconnected}, return_when=asyncio.FIRST_COMPLETED)
-            for task in (relay, disconnected):
+            tasks = asyncio.ensure_future(self._relay(answers, writer)), asyncio.ensure_future(reader.read(1))
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(relay, disconnected, return_exceptions=True)
-            self._open.discard(upstream)
-            upstream.close()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
+            await asyncio.gather(*tasks, return_exceptions=True)
         finally:
-            self._open.discard(writer)
-            writer.close()
-
-    def close(self) -> None:
-        for writer in self._open:
-            writer.close()
+            upstream.close()
 
     def _next(self, head: bytes) -> int:
         session = _SESSION.search(head)
@@ -72,10 +59,6 @@ class Balancer:
 async def balanced(*ports: int, by_session: bool = False) -> AsyncIterator[Balancer]:
     """Run a balancer over `ports` while the block lasts."""
     balancer = Balancer(list(ports), by_session=by_session)
-    server = await asyncio.start_server(balancer.serve, "127.0.0.1", 0)
-    balancer.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/mcp"
-    try:
+    async with serving(balancer.serve) as port:
+        balancer.url = f"http://127.0.0.1:{port}/mcp"
         yield balancer
-    finally:
-        server.close()
-        balancer.close()
