@@ -6,16 +6,25 @@ TLS, and by X-Forwarded-Host by which name the host was called. RFC 7239's Forwa
 
 import ipaddress
 from collections.abc import Iterable
+from typing import NamedTuple
 
-from portway.http.asgi import Scope
+from portway.http.asgi import Headers, Scope
 
 UNIX = "unix"
 """Stands, among networks, for whoever connects to a Unix socket of the gate: only this user can."""
 
 _MOST_HOPS = 32  # addresses of X-Forwarded-For that are looked at, the nearest first
 _REMEMBERED = 1024
-_LONGEST = 512  # bytes of a value that is remembered
+_LONGEST = 512  # bytes of the headers of a request that are remembered
 _FORWARDED = frozenset((b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host"))
+
+
+class _Told(NamedTuple):
+    """What proxies say of a request; `client` and `host` are empty if they say nothing of them."""
+
+    client: str
+    scheme: str
+    host: bytes
 
 
 class TrustedProxies:
@@ -29,7 +38,7 @@ class TrustedProxies:
         self._unix = UNIX in named
         self._networks = [ipaddress.ip_network(network) for network in named - {UNIX}]
         self._trusted: dict[str, bool] = {}
-        self._clients: dict[bytes, str] = {}
+        self._told: dict[tuple[tuple[bytes, bytes], ...], _Told] = {}
 
     def believe(self, scope: Scope) -> None:
         """Put into the request's scope what a trusted proxy says of it: client, scheme and Host.
@@ -40,39 +49,45 @@ class TrustedProxies:
         peer = scope["client"]
         if not (self._unix if peer is None else self._trusts(peer[0])):
             return
-        found = {name: value for name, value in scope["headers"] if name in _FORWARDED}
-        hops = found.get(b"x-forwarded-for")
-        if hops is not None:
-            if sum(name == b"x-forwarded-for" for name, _ in scope["headers"]) > 1:  # one list, RFC 9110 section 5.3
-                hops = b",".join(value for name, value in scope["headers"] if name == b"x-forwarded-for")
-            if client := self._client(hops):
-                scope["client"] = (client, 0)
-        scope["scheme"] = "http" if _last(found.get(b"x-forwarded-proto", b"")).lower() == b"http" else "https"
-        if host := _last(found.get(b"x-forwarded-host", b"")):
-            scope["headers"] = [(name, host if name == b"host" else value) for name, value in scope["headers"]]
+        found = tuple([header for header in scope["headers"] if header[0] in _FORWARDED])
+        told = self._told.get(found)
+        if told is None:
+            told = self._read(list(found))
+            if sum(len(value) for _, value in found) <= _LONGEST:
+                if len(self._told) >= _REMEMBERED:
+                    self._told.clear()
+                self._told[found] = told
+        if told.client:
+            scope["client"] = (told.client, 0)
+        scope["scheme"] = told.scheme
+        if told.host:
+            scope["headers"] = [(name, told.host if name == b"host" else value) for name, value in scope["headers"]]
+
+    def _read(self, found: Headers) -> _Told:
+        """Return what the headers say; one that is sent several times is one list (RFC 9110 section 5.3)."""
+        lists: dict[bytes, bytes] = {}
+        for name, value in found:
+            lists[name] = lists[name] + b"," + value if name in lists else value
+        scheme = "http" if _last(lists.get(b"x-forwarded-proto", b"")).lower() == b"http" else "https"
+        client = self._client(lists.get(b"x-forwarded-for", b""))
+        return _Told(client, scheme, _last(lists.get(b"x-forwarded-host", b"")))
 
     def _client(self, hops: bytes) -> str:
         """Return the address of the client from X-Forwarded-For, "" when it has none."""
-        client = self._clients.get(hops)
-        if client is None:
-            client = ""
-            for hop in reversed(hops.rsplit(b",", _MOST_HOPS)[-_MOST_HOPS:]):
-                address = _address(hop)
-                if not address:
-                    break
-                client = address
-                if not self._trusts(address):
-                    break
-            if len(hops) <= _LONGEST:
-                if len(self._clients) >= _REMEMBERED:
-                    self._clients.clear()
-                self._clients[hops] = client
+        client = ""
+        for hop in reversed(hops.rsplit(b",", _MOST_HOPS)[-_MOST_HOPS:]):
+            address = _address(hop)
+            if not address:
+                break
+            client = address
+            if not self._trusts(address):
+                break
         return client
 
     def _trusts(self, text: str) -> bool:
         trusted = self._trusted.get(text)
         if trusted is None:
-            address = _read(text.partition("%")[0])
+            address = _parsed(text.partition("%")[0])
             trusted = any(address in network for network in self._networks)
             if len(self._trusted) >= _REMEMBERED:
                 self._trusted.clear()
@@ -85,7 +100,7 @@ def _last(value: bytes) -> bytes:
     return value.rpartition(b",")[2].strip()
 
 
-def _read(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+def _parsed(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     """Return an address; one of IPv4 also if it is written as a socket for both kinds does. Raises ValueError."""
     address = ipaddress.ip_address(text)
     return (address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None) or address
@@ -99,6 +114,6 @@ def _address(hop: bytes) -> str:
     elif text.count(":") == 1:
         text = text.partition(":")[0]
     try:
-        return str(_read(text))
+        return str(_parsed(text))
     except ValueError:
         return ""

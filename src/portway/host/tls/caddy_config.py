@@ -72,7 +72,9 @@ def _gate(socket: Path) -> object:
         "transport": transport,
         "upstreams": [{"dial": f"unix/{socket}"}],
         "headers": {
-            "request": {"delete": ["Via", "X-Forwarded-Host"]},  # nobody reads the one; the other repeats Host
+            "request": {
+                "delete": ["Via", "X-Forwarded-Host", "X-Forwarded-Proto"]
+            },  # Host says the one; it is always https
             "response": {"set": {"Strict-Transport-Security": [_HSTS]}},
         },
     }
