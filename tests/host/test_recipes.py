@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import gc
 import re
 import sys
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 from portway.host.app_config import AppConfig
 from portway.host.builds.build_error import BuildError
 from portway.host.builds.node_recipe import NodeRecipe, admitted
+from portway.host.builds.python_file import PythonFiles
 from portway.host.builds.python_recipe import PythonRecipe
 from portway.host.builds.recipe import Recipe, read_recipe
 
@@ -232,3 +235,23 @@ def test_a_node_folder_says_how_it_is_built(
 def test_a_range_of_npm_admits_versions_of_node(wish: str, lowest: int | None, highest: int | None) -> None:
     majors = admitted(wish)
     assert (majors[0] if majors else None, majors[-1] if majors else None) == (lowest, highest)
+
+
+def test_a_file_is_read_when_a_garbage_collection_meanwhile_reads_another(tmp_path: Path) -> None:
+    parsed = []
+
+    def parse(phase: str, _: object) -> None:
+        if phase == "start" and not parsed:
+            parsed.append(ast.parse("x = 1"))
+
+    thresholds = gc.get_threshold()
+    (tmp_path / "server.py").write_text(OWN * 50)
+    gc.callbacks.append(parse)
+    try:
+        for count in range(50, 150):  # the collection has to come while the tree is made
+            parsed.clear()
+            gc.set_threshold(count)
+            assert PythonFiles(tmp_path).read(tmp_path / "server.py").servers["server"].kind == "portway"
+    finally:
+        gc.callbacks.remove(parse)
+        gc.set_threshold(*thresholds)

@@ -10,11 +10,13 @@ import socketserver
 import subprocess
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from portway.host.git.remote_url import read_git_url
+from tests.host.backup_verbs import restore
 from tests.host.git_upstream import Upstream
 from tests.host.running_host import Host, host
 from tests.host.test_links import commit, github_push, link
@@ -135,3 +137,31 @@ def test_a_branch_is_fetched_by_ssh_with_a_deploy_key_that_is_a_file_only_while_
         assert running.portway("unlink", "keyed").returncode == 0
         link(running, elsewhere, "keyed", "--key", key)
         linked.becomes_live("one")  # which `link` commits
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_a_restored_host_fetches_with_the_deploy_key_of_the_first(tmp_path: Path) -> None:
+    keys, root, options = tmp_path / "ssh", tmp_path / "elsewhere", ["--allow-private-sources"]
+    keys.mkdir()
+    make_key(keys / "host")
+    (keys / "authorized").write_text(SHELL + make_key(keys / "deploy"))
+    backup = tmp_path / "host.backup"
+    with ssh_server(keys) as port:
+        elsewhere = Upstream(root, f"ssh://{getpass.getuser()}@127.0.0.1:{port}{root}")
+        with host(tmp_path / "data", options=options) as running:
+            linked = link(running, elsewhere, "keyed", "--key", keys / "deploy")
+            assert running.portway("backup", backup, "--key-to", tmp_path / "host.key").returncode == 0
+        assert restore(backup).exit_code == 0
+        linked.commit("two")
+        with host(tmp_path / "restored", options=options) as running:
+            linked = replace(linked, running=running)
+            eventually(lambda: running.status("keyed").state == "up", within=60)
+            assert running.portway("restore", "--take-over").returncode == 0
+            hook = linked.made["deploy_hook"].partition("/_portway/")[2]
+            assert linked.send({}, b"", f"{running.ready['url']}/_portway/{hook}")[0] == 200
+            linked.becomes_live("two")
+            make_key(keys / "host")
+            linked.commit("three")
+            assert linked.send({}, b"", f"{running.ready['url']}/_portway/{hook}")[0] == 200
+            eventually(lambda: "its host has another key than before" in running.status("keyed").link)

@@ -11,6 +11,7 @@ from portway.host.sources.source_text import LARGEST
 
 Kind = Literal["portway", "fastmcp", "mcp"]
 
+_ATTEMPTS = 3
 _MOST_FILES = 100
 _MOST_BYTES = 4 * 1024 * 1024
 _FASTMCP = ("fastmcp", "fastmcp.server", "fastmcp.server.server")
@@ -99,7 +100,7 @@ class PythonFiles:
             if size > min(LARGEST, self._left):
                 raise Unreadable(f"{name} is larger than {LARGEST // 1024} KB")
             self._left -= size
-            tree = ast.parse(path.read_bytes(), name)
+            tree = _parsed(path.read_bytes(), name)
         except SyntaxError as error:
             raise Unreadable(f"{name}, line {error.lineno}, is not Python: {error.msg}") from None
         except (ValueError, RecursionError, MemoryError) as error:
@@ -155,6 +156,17 @@ class PythonFiles:
                     found = self._files.get(path)
                     return found.servers.get(name) if found else None
         return None
+
+
+def _parsed(content: bytes, name: str) -> ast.Module:
+    """Parse a file, again if another was parsed meanwhile: CPython 3.11 counts the depth of both as one.
+
+    That can be during a garbage collection, which other threads may follow.
+    """
+    for _ in range(_ATTEMPTS - 1):
+        with contextlib.suppress(SystemError, RecursionError):
+            return ast.parse(content, name)
+    return ast.parse(content, name)
 
 
 def _note_import(node: ast.AST, file: PythonFile) -> None:
