@@ -259,7 +259,7 @@ def test_the_right_to_other_tokens_ends_with_the_callers(
         now = downstream.time.time
         monkeypatch.setattr(downstream.time, "time", lambda: now() + 700)
         text = "the caller's token has expired during the call, and so has the right to others"
-        monkeypatch.setattr("portway.oauth.access_tokens._is_over", lambda _: False)
+        monkeypatch.setattr("portway.oauth.access_tokens._Known.is_good", lambda _: True)
         assert await call(own, audience=ORDERS) == text
 
     scenario(make_server(provider.url), steps)

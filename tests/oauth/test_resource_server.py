@@ -6,66 +6,22 @@ import asyncio
 import base64
 import hmac
 import json
-import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from joserfc import jwk, jwt
 
-from portway import Context, OAuth, Server
+from portway import OAuth, Server
 from portway.exceptions import SettingError
 from portway.http.http_client import HttpClient
 from portway.oauth import signing_keys
-from portway.transport.http_app import app
+from portway.oauth.settings import from_environment
 from tests.conftest import RunCli
 from tests.oauth.key_publisher import KeyPublisher, publishing
+from tests.oauth.vault import METADATA, RESOURCE, call, in_seconds, make_server, scenario
 from tests.support import WEATHER
-from tests.transport.http_client import MODERN, envelope, post, served
-
-RESOURCE = "https://mcp.example.com/mcp"
-METADATA = "https://mcp.example.com/.well-known/oauth-protected-resource/mcp"
-
-
-@pytest.fixture
-def provider() -> Iterator[KeyPublisher]:
-    with publishing() as publisher:
-        yield publisher
-
-
-def in_seconds(seconds: int) -> int:
-    return int(time.time()) + seconds
-
-
-def make_server(provider: KeyPublisher, **settings: Any) -> Server:
-    server = Server("vault", auth=OAuth(provider.url, settings.pop("audience", RESOURCE), **settings))
-
-    @server.tool
-    async def whoami(ctx: Context) -> str:
-        return f"{ctx.caller.subject} {ctx.caller.client} {' '.join(sorted(ctx.caller.scopes))}".strip()
-
-    @server.tool(scopes=["read", "write"])
-    async def move() -> str:
-        return "moved"
-
-    return server
-
-
-async def call(client: HttpClient, token: str, tool: str = "whoami") -> tuple[int, str, dict[bytes, bytes]]:
-    headers = {"mcp_protocol_version": MODERN, "mcp_method": "tools/call", "mcp_name": tool}
-    if token:
-        headers["authorization"] = f"Bearer {token}"
-    response = await post(client, envelope("tools/call", {"name": tool, "arguments": {}}), **headers)
-    body = json.loads(await response.read(99_999))
-    text = body["result"]["content"][0]["text"] if "result" in body else body["error"]["message"]
-    return response.status, text, dict(response.headers)
-
-
-def scenario(server: Server, steps: Callable[[HttpClient], Awaitable[None]]) -> None:
-    async def run(_: str, client: HttpClient) -> None:
-        await steps(client)
-
-    served(run, app(server))
+from tests.transport.http_client import envelope
 
 
 def test_a_token_of_the_provider_for_this_server_names_its_caller(provider: KeyPublisher) -> None:
@@ -81,6 +37,20 @@ def test_a_token_of_the_provider_for_this_server_names_its_caller(provider: KeyP
 
     scenario(make_server(provider), steps)
     assert provider.asked["/keys"] == 1
+
+
+def test_tokens_of_several_providers_are_taken_each_by_the_keys_of_its_own(provider: KeyPublisher) -> None:
+    async def steps(client: HttpClient) -> None:
+        assert (await call(client, provider.token(RESOURCE)))[0] == 200
+        assert (await call(client, other.token(RESOURCE, sub="eve")))[:2] == (200, "eve c")
+        assert (await call(client, other.token(RESOURCE, iss=provider.url)))[0] == 401
+        assert (await call(client, third.token(RESOURCE)))[0] == 401
+        metadata = await client.request("GET", "/.well-known/oauth-protected-resource/mcp", [])
+        assert json.loads(await metadata.read(9999))["authorization_servers"] == [provider.url, other.url]
+
+    with publishing() as other, publishing() as third:
+        scenario(make_server(provider, other), steps)
+        assert not third.asked
 
 
 def test_a_caller_without_a_token_is_told_where_to_log_in(provider: KeyPublisher) -> None:
@@ -280,6 +250,46 @@ def test_settings_that_would_not_be_safe_are_refused(
     with pytest.raises(SettingError) as refused:
         OAuth(issuer, audience, **more)
     assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ([OAuth("https://a.example", RESOURCE)] * 2, "the issuer 'https://a.example' is given twice: give each"),
+        (
+            [OAuth("https://a.example", RESOURCE), OAuth("https://b.example", RESOURCE + "/b")],
+            "the providers of a server need one resource: give the public URL of the endpoint to each, as resource",
+        ),
+        (
+            [
+                OAuth(f"https://{name}.example", RESOURCE, client_id="c", client_secret="s", downstream="exchange")
+                for name in ("a", "b")
+            ],
+            "tokens for other services come from one provider: give downstream to one OAuth only",
+        ),
+    ],
+)
+def test_providers_that_do_not_fit_together_are_refused(given: list[OAuth], said: str) -> None:
+    with pytest.raises(SettingError) as refused:
+        Server("vault", auth=given)
+    assert said in str(refused.value)
+
+
+def test_the_environment_names_several_providers_and_their_audiences() -> None:
+    of = {"PORTWAY_AUTH_ISSUER": "https://a.example https://b.example", "PORTWAY_AUTH_RESOURCE": RESOURCE}
+    assert from_environment(of | {"PORTWAY_AUTH_AUDIENCE": "api://a, api://b"}) == (
+        OAuth("https://a.example", "api://a", RESOURCE),
+        OAuth("https://b.example", "api://b", RESOURCE),
+    )
+    assert [each.audience for each in from_environment(of | {"PORTWAY_AUTH_AUDIENCE": "api://v"})] == ["api://v"] * 2
+    with pytest.raises(SettingError) as refused:
+        from_environment(of | {"PORTWAY_AUTH_AUDIENCE": "a b c"})
+    said = "PORTWAY_AUTH_AUDIENCE has 3 audiences for 2 issuers: give one for all, or one for each in the same order"
+    assert str(refused.value) == said
+    with pytest.raises(SettingError) as refused:
+        from_environment(of | {"PORTWAY_AUTH_CLIENT_ID": "c", "PORTWAY_AUTH_AUDIENCE": "a"})
+    said = "PORTWAY_AUTH_CLIENT_ID is for one issuer: give several in code, as Server(auth=[OAuth(…), OAuth(…)])"
+    assert str(refused.value) == said
 
 
 def test_a_provider_in_the_network_of_the_server_is_not_asked_unless_that_is_meant(

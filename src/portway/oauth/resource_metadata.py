@@ -1,6 +1,6 @@
 """Protected resource metadata: where clients of a server log in (RFC 9728)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from urllib.parse import urlsplit
 
 import msgspec
@@ -20,11 +20,15 @@ class ResourceMetadata(msgspec.Struct, omit_defaults=True):
     resource_name: str = ""
 
 
-def resource_metadata(settings: OAuth, name: str) -> bytes:
+def resource_metadata(providers: Sequence[OAuth], name: str) -> bytes:
     """Return the metadata of a server as JSON; `name` is what people see."""
-    return msgspec.json.encode(
-        ResourceMetadata(settings.resource, [settings.issuer], list(settings.scopes), ("header",), name)
-    )
+    issuers, scopes = [each.issuer for each in providers], scopes_of(providers)
+    return msgspec.json.encode(ResourceMetadata(providers[0].resource, issuers, scopes, ("header",), name))
+
+
+def scopes_of(providers: Iterable[OAuth]) -> list[str]:
+    """Return the scopes that clients are told to ask for: those of every provider."""
+    return list(dict.fromkeys(scope for each in providers for scope in each.scopes))
 
 
 def metadata_url(settings: OAuth) -> str:

@@ -1,5 +1,6 @@
 """A server as an OAuth 2.1 protected resource: who verifies its tokens, and what its clients are told."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -7,7 +8,7 @@ from portway.auth.challenge import Challenge
 from portway.auth.principal import Principal
 from portway.auth.tokens import TokenVerifier
 from portway.oauth.access_tokens import AccessTokens
-from portway.oauth.resource_metadata import WELL_KNOWN, metadata_url, resource_metadata
+from portway.oauth.resource_metadata import WELL_KNOWN, metadata_url, resource_metadata, scopes_of
 from portway.oauth.settings import OAuth
 
 
@@ -21,13 +22,17 @@ class ResourceServer:
     paths: frozenset[str]
 
 
-def resource_server(settings: OAuth, name: str, path: str, others: TokenVerifier | None) -> ResourceServer:
-    """Return the protected resource of a server with its endpoint at `path`; it takes the tokens of `others`, too."""
-    tokens = AccessTokens(settings)
+def resource_server(providers: Sequence[OAuth], name: str, path: str, others: TokenVerifier | None) -> ResourceServer:
+    """Return the protected resource of a server with its endpoint at `path`; it takes the tokens of `others`, too.
+
+    The providers are for the same resource.
+    """
+    tokens = AccessTokens(*providers)
     verifier = tokens if others is None else _EitherOf(others, tokens)
-    public = metadata_url(settings)
+    public = metadata_url(providers[0])
     paths = frozenset((WELL_KNOWN, WELL_KNOWN + path, urlsplit(public).path))
-    return ResourceServer(verifier, Challenge(public, settings.scopes), resource_metadata(settings, name), paths)
+    challenge = Challenge(public, scopes_of(providers))
+    return ResourceServer(verifier, challenge, resource_metadata(providers, name), paths)
 
 
 class _EitherOf:

@@ -10,7 +10,10 @@ from portway.exceptions import SettingError
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _DOWNSTREAM = ("", "exchange", "client_credentials")
-_VARIABLES = ("ISSUER", "AUDIENCE", "RESOURCE", "CLIENT_ID", "CLIENT_SECRET", "DOWNSTREAM")
+_VARIABLES = (
+    *("ISSUER", "AUDIENCE", "RESOURCE", "SCOPES", "PRIVATE"),
+    *("CLIENT_ID", "CLIENT_SECRET", "DOWNSTREAM"),
+)
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 appendix A.4
 
 
@@ -61,27 +64,54 @@ class OAuth:
             )
 
 
-def from_environment(environ: Mapping[str, str]) -> OAuth | None:
-    """Return what PORTWAY_AUTH_ISSUER and the other variables of these names say; None without an issuer.
+def same_resource(providers: Iterable[OAuth]) -> tuple[OAuth, ...]:
+    """Return the providers of one server. Raises SettingError for an issuer given twice or another resource."""
+    given = tuple(providers)
+    issuers = [each.issuer for each in given]
+    if repeated := {each for each in issuers if issuers.count(each) > 1}:
+        raise SettingError(f"the issuer {min(repeated)!r} is given twice: give each provider once")
+    if len({each.resource for each in given}) > 1:
+        raise SettingError(
+            "the providers of a server need one resource: give the public URL of the endpoint to each, as resource"
+        )
+    if sum(bool(each.downstream) for each in given) > 1:
+        raise SettingError("tokens for other services come from one provider: give downstream to one OAuth only")
+    return given
 
-    Raises SettingError.
+
+def from_environment(environ: Mapping[str, str]) -> tuple[OAuth, ...]:
+    """Return what PORTWAY_AUTH_ISSUER and its like say; nothing without an issuer.
+
+    There may be several issuers with spaces between, and one audience for all or one for each. Raises SettingError.
     """
     given = {name: environ.get(f"PORTWAY_AUTH_{name}", "").strip() for name in _VARIABLES}
-    if not given["ISSUER"]:
-        if given["AUDIENCE"]:
+    issuers, audiences = (given[name].replace(",", " ").split() for name in ("ISSUER", "AUDIENCE"))
+    if not issuers:
+        if audiences:
             raise SettingError("PORTWAY_AUTH_AUDIENCE needs PORTWAY_AUTH_ISSUER, the URL of the identity provider")
-        return None
-    scopes = tuple(environ.get("PORTWAY_AUTH_SCOPES", "").replace(",", " ").split())
-    private = environ.get("PORTWAY_AUTH_PRIVATE", "") == "1"
-    return OAuth(
-        given["ISSUER"],
-        given["AUDIENCE"],
-        given["RESOURCE"],
-        scopes,
-        private,
-        given["CLIENT_ID"],
-        given["CLIENT_SECRET"],
-        cast("Literal['exchange']", given["DOWNSTREAM"]),  # it is checked there
+        return ()
+    if len(audiences) not in (0, 1, len(issuers)):
+        raise SettingError(
+            f"PORTWAY_AUTH_AUDIENCE has {len(audiences)} audiences for {len(issuers)} issuers: give one for all, or "
+            "one for each in the same order"
+        )
+    if len(issuers) > 1 and given["CLIENT_ID"]:
+        raise SettingError(
+            "PORTWAY_AUTH_CLIENT_ID is for one issuer: give several in code, as Server(auth=[OAuth(…), OAuth(…)])"
+        )
+    each = audiences if len(audiences) == len(issuers) else (audiences or [""]) * len(issuers)
+    return same_resource(
+        OAuth(
+            issuer,
+            audience,
+            given["RESOURCE"],
+            tuple(given["SCOPES"].replace(",", " ").split()),
+            given["PRIVATE"] == "1",
+            given["CLIENT_ID"],
+            given["CLIENT_SECRET"],
+            cast("Literal['exchange']", given["DOWNSTREAM"]),  # it is checked there
+        )
+        for issuer, audience in zip(issuers, each, strict=True)
     )
 
 

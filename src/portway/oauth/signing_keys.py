@@ -3,13 +3,14 @@
 missing → fresh    fetched at the first token
 fresh   → fetching after ten minutes, or when a token names a key that is not there; those at hand are used meanwhile
 fetching → fresh   what came replaces all keys
-fetching → stale   the provider does not answer: the keys at hand are used for a day, and asked for again after 30 s
+fetching → stale   the provider does not answer: the keys at hand are used for a day, and asked for again after 10 s
+
+However many tokens name keys that do not exist, a fetch is made every 10 s at most, and for the same one every minute.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -18,22 +19,15 @@ from portway.auth.tokens import VerifierUnavailable
 from portway.oauth.guarded_fetch import FetchError, fetch_json
 from portway.oauth.provider_metadata import provider_metadata
 from portway.oauth.settings import OAuth
+from portway.oauth.signing_key import SigningKey
 
 _FRESH_SECONDS = 600.0
 _STALE_SECONDS = 86_400.0
-_PAUSE_SECONDS = 30.0  # between fetches that a missing key or a failure asks for
+_PAUSE_SECONDS = 10.0  # between fetches that a missing key or a failure asks for
+_MISSING_SECONDS = 60.0  # a key that was not there is not looked for again
+_MOST_MISSING = 1000
 _MOST_KEYS = 100
-_KINDS = ("RSA", "EC", "OKP")
 _log = logging.getLogger("portway.oauth")
-
-
-class SigningKey(msgspec.Struct, frozen=True):
-    """A public key as the provider publishes it; `id` is its `kid`, "" for none."""
-
-    id: str
-    kind: str
-    algorithm: str
-    jwk: Mapping[str, Any]
 
 
 class _KeySet(msgspec.Struct):
@@ -45,30 +39,45 @@ class SigningKeys:
 
     def __init__(self, settings: OAuth) -> None:
         self._settings = settings
-        self._keys: tuple[SigningKey, ...] = ()
+        self._keys: list[SigningKey] = []
+        self._published: list[dict[str, Any]] = []
         self._fetched = self._asked = float("-inf")  # monotonic seconds
+        self._failed = False
         self._fetching: asyncio.Task[None] | None = None
+        self._missing: dict[str, float] = {}  # when a key was not there, by its id; the oldest first
         self.edition = 0  # greater after each change of the keys
 
-    def refresh(self) -> None:
-        """Begin to fetch the keys again if they are old, so that one the provider has taken back is noticed."""
-        now = time.monotonic()
-        if now - self._fetched > _FRESH_SECONDS and now - self._asked > _PAUSE_SECONDS:
+    def refresh(self) -> bool:
+        """Return whether the keys may be used; begin to fetch them again if they are old, to notice one taken back."""
+        age = time.monotonic() - self._fetched
+        if age > _FRESH_SECONDS and time.monotonic() - self._asked > _PAUSE_SECONDS:
             self._begin()
+        return age <= _STALE_SECONDS
 
-    async def find(self, key_id: str, kind: str) -> list[SigningKey]:
-        """Return the keys of a kind with this id; all of that kind for "". Raises `VerifierUnavailable`."""
-        self.refresh()
-        found = self._named(key_id, kind)
-        if not found and (self._fetching is not None or time.monotonic() - self._asked > _PAUSE_SECONDS):
+    async def find(self, key_id: str, algorithm: str) -> list[SigningKey]:
+        """Return the keys for an algorithm with this id; all of them for "". Raises `VerifierUnavailable`.
+
+        It is raised, too, while the provider does not answer, for a key that is not there: it may be a new one.
+        """
+        found = self._named(key_id, algorithm)
+        if not (self.refresh() and found) and (self._fetching is not None or self._may_be_new(key_id)):
             await asyncio.shield(self._begin())
-            found = self._named(key_id, kind)
-        if time.monotonic() - self._fetched > _STALE_SECONDS:
+            found = self._named(key_id, algorithm)
+        if self._failed and not (found and self.refresh()):
             raise VerifierUnavailable
+        if not found:
+            self._missing[key_id] = time.monotonic()
+            if len(self._missing) > _MOST_MISSING:
+                del self._missing[next(iter(self._missing))]
         return found
 
-    def _named(self, key_id: str, kind: str) -> list[SigningKey]:
-        return [key for key in self._keys if key.kind == kind and key_id in ("", key.id)]
+    def _named(self, key_id: str, algorithm: str) -> list[SigningKey]:
+        return [key for key in self._keys if key_id in ("", key.id) and key.signs_by(algorithm)]
+
+    def _may_be_new(self, key_id: str) -> bool:
+        now = time.monotonic()
+        looked = self._missing.get(key_id, float("-inf"))
+        return now - self._asked > _PAUSE_SECONDS and now - looked > _MISSING_SECONDS
 
     def _begin(self) -> asyncio.Task[None]:
         loop = asyncio.get_running_loop()
@@ -79,21 +88,25 @@ class SigningKeys:
 
     async def _fetch(self) -> None:
         try:
-            keys = tuple(await self._published())
+            metadata = await provider_metadata(self._settings)
+            found = await fetch_json(metadata.jwks_uri, _KeySet, private=self._settings.private)
         except FetchError as error:
+            self._failed = True
             _log.warning("the keys of %s could not be fetched: %s", self._settings.issuer, error)
         else:
-            self._fetched = time.monotonic()
-            if keys != self._keys:
-                self._keys, self.edition = keys, self.edition + 1
+            self._failed, self._fetched = False, time.monotonic()
+            if found.keys != self._published:
+                self._take(found.keys)
         finally:
             self._fetching = None
 
-    async def _published(self) -> list[SigningKey]:
-        private = self._settings.private
-        found = await fetch_json((await provider_metadata(self._settings)).jwks_uri, _KeySet, private=private)
-        return [
-            SigningKey(str(jwk.get("kid", "")), str(jwk["kty"]), str(jwk.get("alg", "")), jwk)
-            for jwk in found.keys[:_MOST_KEYS]
-            if jwk.get("kty") in _KINDS and jwk.get("use", "sig") == "sig"
-        ]
+    def _take(self, published: list[dict[str, Any]]) -> None:
+        """Use these keys instead of all others."""
+        self._published, self._keys, self.edition = published, [], self.edition + 1
+        self._missing.clear()
+        for jwk in published[:_MOST_KEYS]:
+            try:
+                self._keys.append(SigningKey(jwk))
+            except ValueError as error:
+                name = repr(jwk.get("kid"))[:100]
+                _log.warning("the signing key %s of %s is not used: %s", name, self._settings.issuer, error)

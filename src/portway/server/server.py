@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Literal, Never, Self, TypeVar, Unpack, get_args, overload
 
 from portway.exceptions import RegistrationError
-from portway.oauth.settings import OAuth
+from portway.oauth.settings import OAuth, same_resource
 from portway.protocol.uris import normalised
 from portway.server import registration
 from portway.server.components import CacheScope, Component, Icon, OnDuplicate, Prompt, Resource, Table, Tool
@@ -42,22 +42,19 @@ class BaseServer:
         cache_scope: CacheScope = "private",
         on_duplicate: OnDuplicate = "error",
         tells: Iterable[type[Exception]] = (),
-        auth: OAuth | None = None,
+        auth: OAuth | Sequence[OAuth] | None = None,
         **unknown: Never,
     ) -> None:
         refuse_unknown("Server()", unknown, BaseServer.__init__.__kwdefaults__ or ())
         if page_size is not None and not (isinstance(page_size, int) and page_size >= 1):
             raise ValueError(f"page_size must be at least 1, not {page_size!r}.")
-        if auth is not None and not isinstance(auth, OAuth):
-            given = type(auth).__name__
-            raise TypeError(f"auth= takes a portway.OAuth, not {given}: OAuth(ISSUER, AUDIENCE), or set PORTWAY_TOKENS")
         _refuse_other("on_duplicate", on_duplicate, get_args(OnDuplicate))
         _refuse_other("sessions", sessions, ("auto", True, False))
         self.name = name
         self.version = version
         self.instructions = instructions
         self.sessions = sessions
-        self.auth = auth
+        self.auth = _providers(auth)
         self.page_size = page_size
         self.info = registration.encode_metadata(
             {
@@ -279,3 +276,12 @@ def _named(decorator: str, name: str, options: Named) -> Named:
 def _refuse_other(keyword: str, value: object, known: Sequence[object]) -> None:
     if value not in known:
         raise ValueError(f"{keyword} is one of {', '.join(map(repr, known))}, not {value!r}.")
+
+
+def _providers(auth: OAuth | Sequence[OAuth] | None) -> tuple[OAuth, ...]:
+    given = auth if isinstance(auth, list | tuple) else () if auth is None else (auth,)
+    for each in given:
+        if not isinstance(each, OAuth):
+            kind = type(each).__name__
+            raise TypeError(f"auth= takes a portway.OAuth, not {kind}: OAuth(ISSUER, AUDIENCE), or set PORTWAY_TOKENS")
+    return same_resource(given)

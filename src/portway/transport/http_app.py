@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from portway.auth.caller_header import HEADER as CALLER
@@ -293,8 +293,8 @@ def app(server: BaseServer) -> HttpApp:
     names = (os.environ.get("PORTWAY_ALLOWED_HOSTS", ""), os.environ.get("RENDER_EXTERNAL_HOSTNAME", ""))
     hosts = _listed(",".join(names))
     verifier = NamedTokens(tokens) if tokens and not behind_gate else None
-    settings = server.auth or from_environment(os.environ)
-    oauth = None if behind_gate or settings is None else _oauth(settings, server, verifier)
+    providers = server.auth or from_environment(os.environ)
+    oauth = None if behind_gate or not providers else _oauth(providers, server, verifier)
     keys = os.environ.get("PORTWAY_KEYS", "")
     try:
         cors = Cors(_listed(os.environ.get("PORTWAY_ALLOWED_ORIGINS", "")))
@@ -308,20 +308,21 @@ def app(server: BaseServer) -> HttpApp:
         behind_gate=behind_gate,
         keys=Keys.parse(keys) if keys else None,
         oauth=oauth,
-        downstream=None if settings is None else _downstream(settings, behind_gate=behind_gate),
+        downstream=_downstream(providers, behind_gate=behind_gate),
     )
 
 
-def _oauth(settings: "OAuth", server: BaseServer, tokens: TokenVerifier | None) -> "ResourceServer":
-    """Return how the access tokens of an identity provider are taken."""
+def _oauth(providers: Sequence["OAuth"], server: BaseServer, tokens: TokenVerifier | None) -> "ResourceServer":
+    """Return how the access tokens of identity providers are taken."""
     from portway.oauth.resource_server import resource_server
 
-    return resource_server(settings, server.name, PATH, tokens)
+    return resource_server(providers, server.name, PATH, tokens)
 
 
-def _downstream(settings: "OAuth", *, behind_gate: bool) -> "DownstreamTokens | None":
+def _downstream(providers: Sequence["OAuth"], *, behind_gate: bool) -> "DownstreamTokens | None":
     """Return what obtains tokens for other services, if that is configured. Raises SettingError."""
-    if not settings.downstream:
+    settings = next((each for each in providers if each.downstream), None)
+    if settings is None:
         return None
     if behind_gate and settings.downstream == "exchange":
         raise SettingError(

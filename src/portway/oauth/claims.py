@@ -1,0 +1,87 @@
+"""From the claims of an access token to its caller: whether they are meant for this server, now (RFC 9068)."""
+
+import time
+from collections.abc import Mapping
+from typing import Any, TypeGuard
+from urllib.parse import urlsplit
+
+from portway.auth.principal import Principal
+from portway.oauth.settings import OAuth
+
+_CLIENT = ("client_id", "azp", "cid")
+_SKEW_SECONDS = 30
+_OF_OTHER_TOKENS = ("nonce", "at_hash", "c_hash", "s_hash", "cnf")
+"""Claims of ID tokens (OIDC Core section 2), and of tokens that are good only with a proof, which is not checked here
+(RFC 7800)."""
+_KINDS = {"typ": ("bearer", "at+jwt"), "token_use": ("access",), "token_type": ("bearer", "access_token")}
+"""What providers say of an access token in claims of their own: Keycloak, Cognito, an introspection response."""
+
+
+class ClaimRules:
+    """Tells whose claims are those of an access token of one provider for this server."""
+
+    def __init__(self, settings: OAuth) -> None:
+        self._issuer = settings.issuer
+        self._audiences = {normalised(settings.audience), normalised(settings.resource)}
+
+    def principal(self, claims: Mapping[str, Any], *, is_typed: bool) -> Principal | None:
+        """Return the caller; None for claims of another issuer, audience, time or kind of token.
+
+        `is_typed`: it is known to be an access token. Otherwise, one that looks like an ID token is refused: it has no
+        scopes, and its audience may be the client itself.
+        """
+        now = time.time()
+        expires, begins = claims.get("exp"), claims.get("nbf", 0)
+        subject = claims.get("sub") or claims.get("client_id")
+        client = next((each for name in _CLIENT if isinstance(each := claims.get(name), str)), None)
+        scopes = frozenset((*_words(claims.get("scope")), *_words(claims.get("scp"))))
+        if (
+            claims.get("iss") != self._issuer
+            or not isinstance(subject, str)
+            or not _is_time(expires)
+            or not _is_time(begins)
+            or now >= expires + _SKEW_SECONDS
+            or now < begins - _SKEW_SECONDS
+            or any(name in claims for name in _OF_OTHER_TOKENS)
+            or any(str(claims[name]).lower() not in kinds for name, kinds in _KINDS.items() if name in claims)
+            or (audience := self._audience(claims.get("aud"))) is None
+        ):
+            return None
+        is_own_client = client == audience or (client is None and "://" not in audience)
+        if is_own_client and not (is_typed or scopes):
+            return None
+        return Principal(self._issuer, subject, client, scopes, claims, expires + _SKEW_SECONDS)
+
+    def _audience(self, claim: object) -> str | None:
+        """Return which audience of a token is this server."""
+        for each in claim if isinstance(claim, list) else (claim,):
+            if isinstance(each, str) and (each in self._audiences or normalised(each) in self._audiences):
+                return each
+        return None
+
+
+def normalised(identifier: str) -> str:
+    """Return an audience as it is compared: of a URL, scheme and host in lower case, no usual port, no last slash."""
+    try:
+        parts = urlsplit(identifier)
+        port = parts.port
+    except ValueError:
+        return identifier
+    if parts.scheme.lower() not in ("http", "https") or not parts.hostname or parts.fragment:
+        return identifier
+    usual = {"http": 80, "https": 443}[parts.scheme.lower()]
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    place = host if port in (None, usual) else f"{host}:{port}"
+    query = f"?{parts.query}" if parts.query else ""
+    return f"{parts.scheme.lower()}://{place}{parts.path.rstrip('/')}{query}"
+
+
+def _words(value: object) -> list[str]:
+    """Return the scopes of a claim: a text of words, or a list of them."""
+    if isinstance(value, str):
+        return value.split()
+    return [each for each in value if isinstance(each, str)] if isinstance(value, list) else []
+
+
+def _is_time(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
