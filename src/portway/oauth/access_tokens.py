@@ -3,6 +3,7 @@
 import hashlib
 import time
 from collections import OrderedDict
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from portway.auth.principal import Principal
@@ -42,10 +43,19 @@ class AccessTokens:
 
     The issuer that a token names only chooses among them. What can be told without a signature is looked at first, so
     that most bad tokens cost little: at most four signatures are checked for one, and no key is fetched for each.
+
+    `keys` returns the keys of a provider, which several servers of a process may share. `audiences` are further names of
+    this server.
     """
 
-    def __init__(self, *providers: OAuth) -> None:
-        self._providers = {each.issuer: _Provider(ClaimRules(each), SigningKeys(each)) for each in providers}
+    def __init__(
+        self,
+        *providers: OAuth,
+        keys: Callable[[OAuth], SigningKeys] = SigningKeys,
+        audiences: Iterable[str] = (),
+    ) -> None:
+        names = tuple(audiences)
+        self._providers = {each.issuer: _Provider(ClaimRules(each, names), keys(each)) for each in providers}
         self._known: OrderedDict[bytes, _Known] = OrderedDict()  # by digest; the one unused for longest first
 
     async def verify(self, token: str) -> Principal | None:

@@ -1,7 +1,7 @@
 """From the claims of an access token to its caller: whether they are meant for this server, now (RFC 9068)."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeGuard
 from urllib.parse import urlsplit
 
@@ -18,11 +18,11 @@ _KINDS = {"typ": ("bearer", "at+jwt"), "token_use": ("access",), "token_type": (
 
 
 class ClaimRules:
-    """Tells whose claims are those of an access token of one provider for this server."""
+    """Tells whose claims are those of an access token of one provider for this server; `names` are further audiences."""
 
-    def __init__(self, settings: OAuth) -> None:
+    def __init__(self, settings: OAuth, names: Iterable[str] = ()) -> None:
         self._issuer = settings.issuer
-        self._audiences = {normalised(settings.audience), normalised(settings.resource)}
+        self._audiences = frozenset(map(normalised, (settings.audience, settings.resource, *names)))
 
     def principal(self, claims: Mapping[str, Any], *, is_typed: bool) -> Principal | None:
         """Return the caller; None for claims of another issuer, audience, time or kind of token.
