@@ -44,8 +44,8 @@ class AccessTokens:
     The issuer that a token names only chooses among them. What can be told without a signature is looked at first, so
     that most bad tokens cost little: at most four signatures are checked for one, and no key is fetched for each.
 
-    `keys` returns the keys of a provider, which several servers of a process may share. `audiences` are further names of
-    this server.
+    `keys` returns the keys of a provider, which several servers of a process may share. `audiences` are further names
+    of this server.
     """
 
     def __init__(

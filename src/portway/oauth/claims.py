@@ -18,7 +18,7 @@ _KINDS = {"typ": ("bearer", "at+jwt"), "token_use": ("access",), "token_type": (
 
 
 class ClaimRules:
-    """Tells whose claims are those of an access token of one provider for this server; `names` are further audiences."""
+    """Tells whose claims are those of one provider's access token for this server; `names` are further audiences."""
 
     def __init__(self, settings: OAuth, names: Iterable[str] = ()) -> None:
         self._issuer = settings.issuer
