@@ -8,8 +8,10 @@ import json
 import os
 import sys
 from typing import Any
+from urllib.parse import urlsplit
 
-from portway.client import Client, Elicitation
+from portway.client import Client, Elicitation, MemoryStorage, OAuthLogin
+from portway.http.http_client import HttpClient
 from portway.protocol.errors import RpcError
 
 SAMPLES = {"integer": 5, "number": 3, "string": "x", "boolean": True}
@@ -20,11 +22,34 @@ def answer(question: Elicitation) -> dict[str, Any]:
     return {name: field.get("default", SAMPLES[field["type"]]) for name, field in fields.items()}
 
 
+async def visit(page: str) -> str:
+    """Stand for the user and the browser: the suite's provider sends everybody back at once."""
+    parts = urlsplit(page)
+    client = HttpClient(page)
+    try:
+        answer = await client.request("GET", f"{parts.path}?{parts.query}")
+        await answer.read(10_000)
+    finally:
+        await client.close()
+    return answer.header(b"location").decode()
+
+
+def login(context: dict[str, str]) -> OAuthLogin:
+    return OAuthLogin(
+        client_id=context.get("client_id", ""),
+        client_secret=context.get("client_secret", ""),
+        client_metadata_url="https://conformance-test.local/client-metadata.json",
+        storage=MemoryStorage(),
+        visit=visit,
+    )
+
+
 async def main() -> None:
     era = "legacy" if os.environ["MCP_CONFORMANCE_PROTOCOL_VERSION"] < "2026" else "auto"
     context = json.loads(os.environ.get("MCP_CONFORMANCE_CONTEXT", "{}"))
+    auth = login(context) if os.environ["MCP_CONFORMANCE_SCENARIO"].startswith("auth/") else None
     handlers = {"on_elicit": answer, "on_sample": lambda asked: "x", "roots": ["file:///x"]}
-    async with Client(sys.argv[-1], era=era, timeout=20, **handlers) as client:
+    async with Client(sys.argv[-1], auth=auth, era=era, timeout=20, **handlers) as client:
         tools = {tool.name: tool.input_schema for tool in await client.list_tools()}
         calls = context.get("toolCalls", [{"name": name, "arguments": filled(name, tools)} for name in tools])
         for call in calls:

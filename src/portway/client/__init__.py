@@ -2,7 +2,10 @@
 
 from portway.client.change_iterator import Changes
 from portway.client.client import Client
-from portway.client.errors import ClientError
+from portway.client.errors import ClientError, LoginError, LoginNeeded
+from portway.client.oauth.login import Login
+from portway.client.oauth.settings import OAuthLogin
+from portway.client.oauth.storage import FileStorage, LoginStorage, MemoryStorage
 from portway.client.results import (
     CallResult,
     Completion,
@@ -28,7 +31,14 @@ __all__ = [
     "Completion",
     "Content",
     "Elicitation",
+    "FileStorage",
     "Log",
+    "Login",
+    "LoginError",
+    "LoginNeeded",
+    "LoginStorage",
+    "MemoryStorage",
+    "OAuthLogin",
     "Progress",
     "Prompt",
     "PromptResult",

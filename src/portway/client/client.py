@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 import msgspec
 
@@ -37,6 +37,11 @@ from portway.protocol.errors import HEADER_MISMATCH, UNSUPPORTED_VERSION, RpcErr
 from portway.protocol.param_headers import HeaderParam, param_headers
 from portway.protocol.versions import LATEST_LEGACY, LATEST_MODERN, LEGACY_VERSIONS, MODERN_VERSIONS, Era
 
+if TYPE_CHECKING:
+    from portway.client.http_channel import HttpChannel
+    from portway.client.oauth.session import LoginSession
+    from portway.client.oauth.settings import OAuthLogin
+
 T = TypeVar("T")
 _PROBE_SECONDS = 10.0
 _LOG_LEVEL = "info"
@@ -52,7 +57,8 @@ class Client:
     `on_elicit`, `on_sample` and `roots` (URIs, or a function that returns them) answer what the server asks, and may be
     async; the server is told that this client cannot do what is left out. `on_log` and `on_change` get log messages and
     changes. `headers` are sent with every HTTP request, and an HTTP message from the server has `message_bytes` at
-    most. Calls raise `RpcError` when the server refuses, and `ClientError` when it cannot be reached or understood.
+    most. With `auth`, the user logs in by the browser when the server asks for it; "oauth" stands for `OAuthLogin()`.
+    Calls raise `RpcError` when the server refuses, and `ClientError` when it cannot be reached or understood.
     """
 
     def __init__(
@@ -60,6 +66,7 @@ class Client:
         target: str | Sequence[str],
         *,
         token: str | None = None,
+        auth: OAuthLogin | Literal["oauth"] | None = None,
         era: Literal["auto", "legacy", "modern"] = "auto",
         timeout: float = 60.0,
         on_elicit: OnElicit | None = None,
@@ -74,6 +81,8 @@ class Client:
         self._message_bytes = message_bytes
         self._extra = headers or {}
         self._token = token
+        self._auth = auth
+        self._session: LoginSession | None = None
         self._wanted = era
         self._rpc = Rpc(Handlers(on_elicit, on_sample, roots, on_log, on_change), timeout)
         self._handshakes = 0
@@ -102,10 +111,10 @@ class Client:
         if self._rpc.handlers.on_change is not None:
             self._rpc.listeners.append(changes)  # a legacy server may send changes at once
         try:
-            await self._negotiate()
+            await self._logged_in(self._negotiate)
             if self._rpc.listeners:
                 if self.era is Era.MODERN and self._kinds():
-                    await self._rpc.listen(self._kinds(), changes)
+                    changes = await self._listen(self._kinds(), None)
                 self._watch(changes)
         except BaseException:
             await self._rpc.close()
@@ -189,11 +198,11 @@ class Client:
         """
         if not uris and not self._kinds():
             raise ClientError("the server does not announce changes of its lists; name resources to listen to")
-        changes = Changes(uris)
         async with AsyncExitStack() as stack:
             if self.era is Era.MODERN:
-                await self._rpc.listen(self._kinds(), changes)
+                changes = await self._listen(self._kinds(), uris)
             else:
+                changes = Changes(uris)
                 self._rpc.listeners.append(changes)
                 await self._rpc.channel.open_session_stream(self.version)
             stack.push_async_callback(self._rpc.drop, changes)
@@ -209,8 +218,7 @@ class Client:
             return
         try:
             if self.era is Era.MODERN:
-                self._watched[uri] = Changes((uri,))
-                await self._rpc.listen([], self._watched[uri])
+                self._watched[uri] = await self._listen([], (uri,))
                 self._watch(self._watched[uri])
             else:
                 await self._request("resources/subscribe", {"uri": uri}, dict[str, Any])
@@ -246,9 +254,41 @@ class Client:
         from portway.client.http_channel import HttpChannel
 
         try:
-            return HttpChannel(self._target, self._token, self._extra, self._rpc.take, self._message_bytes)
+            channel = HttpChannel(self._target, self._token, self._extra, self._rpc.take, self._message_bytes)
         except ValueError as error:
             raise ClientError(str(error)) from None
+        if self._auth is not None:
+            await self._begin_login(self._target, channel)
+        return channel
+
+    async def _begin_login(self, url: str, channel: HttpChannel) -> None:
+        """Give the channel the tokens of a login, which begins with the stored one."""
+        from portway.client.oauth.session import LoginSession
+        from portway.client.oauth.settings import OAuthLogin
+
+        settings = OAuthLogin() if isinstance(self._auth, str) else self._auth
+        if self._token or settings is None or not url.startswith(("http://", "https://")):
+            raise ClientError("auth is for servers with an http URL, and without a token")
+
+        def use(token: str) -> None:
+            channel.token = token
+
+        self._session = LoginSession(settings, url, use)
+        channel.renew_token = self._session.ready
+
+    async def _logged_in(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Return the result of `work`, after a login if the server asks for one."""
+        return await (work() if self._session is None else self._session.run(work))
+
+    async def _listen(self, kinds: list[str], uris: tuple[str, ...] | None) -> Changes:
+        """Open a stream of changes of a modern server."""
+
+        async def listen() -> Changes:
+            changes = Changes(uris)
+            await self._rpc.listen(kinds, changes)
+            return changes
+
+        return await self._logged_in(listen)
 
     async def _negotiate(self) -> None:
         """Agree on the era and the version (2026-07-28, basic/versioning)."""
@@ -360,14 +400,17 @@ class Client:
         on_progress: OnProgress | None = None,
         headers: ParamHeaders = (),
     ) -> T:
-        handshakes = self._handshakes
-        try:
-            return await self._rpc.request(method, params, kind, on_progress=on_progress, headers=headers)
-        except SessionLost:
-            async with self._reopening:
-                if self._handshakes == handshakes:  # only the first of several calls that lost it
-                    await self._initialize()
-        return await self._rpc.request(method, params, kind, on_progress=on_progress)
+        async def request() -> T:
+            handshakes = self._handshakes
+            try:
+                return await self._rpc.request(method, params, kind, on_progress=on_progress, headers=headers)
+            except SessionLost:
+                async with self._reopening:
+                    if self._handshakes == handshakes:  # only the first of several calls that lost it
+                        await self._initialize()
+            return await self._rpc.request(method, params, kind, on_progress=on_progress)
+
+        return await self._logged_in(request)
 
     def _kinds(self) -> list[str]:
         """Return the lists whose changes the server announces."""

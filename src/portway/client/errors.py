@@ -1,5 +1,12 @@
 """What the client raises besides RpcError, the error a server answers with."""
 
+from typing import Literal
+
+Step = Literal[
+    "resource metadata", "provider metadata", "client registration", "authorization", "token", "scopes", "stored login"
+]
+"""The steps of a login, in their order."""
+
 
 class ClientError(Exception):
     """The server could not be reached or understood. `status` is the HTTP status where that was the reason."""
@@ -15,3 +22,30 @@ class SessionLost(ClientError):
 
 class NoAnswer(ClientError):
     """No answer came in time."""
+
+
+class Refused(ClientError):
+    """The server asks for a login (401), or for one with more scopes (403). `challenge` is its WWW-Authenticate."""
+
+    def __init__(self, message: str, status: int, challenge: str) -> None:
+        super().__init__(message, status)
+        self.challenge = challenge
+
+
+class LoginNeeded(ClientError):
+    """Nobody is logged in, or not with the `scopes` that a call needs, and nobody can be asked."""
+
+    def __init__(self, url: str, scopes: tuple[str, ...]) -> None:
+        asked = f"the scopes {' '.join(scopes)}" if scopes else "a login"
+        more = "".join(f" --scope {scope}" for scope in scopes)
+        super().__init__(f"{url} asks for {asked}: run `portway login {url}{more}`, or pass a token")
+        self.scopes = scopes
+
+
+class LoginError(ClientError):
+    """A login did not succeed. The message names the step, the rule it follows, what happened, and the mend."""
+
+    def __init__(self, step: Step, rule: str, problem: str, mend: str) -> None:
+        super().__init__(f"the login stopped at the {step} ({rule}): {problem}; {mend}")
+        self.step = step
+        self.rule = rule

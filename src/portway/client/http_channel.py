@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from msgspec import UNSET
@@ -18,7 +18,8 @@ from portway.client.channel import (
     raise_error,
     read_reply,
 )
-from portway.client.errors import ClientError, SessionLost
+from portway.client.errors import ClientError, LoginError, Refused, SessionLost
+from portway.client.oauth.challenge import read_challenge
 from portway.http.event_stream import EventParser
 from portway.http.http_client import HttpClient, Response, UpstreamError
 from portway.protocol.headers import SESSION, VERSION, request_headers
@@ -30,6 +31,7 @@ _CLOSE_SECONDS = 2.0  # for the last messages and the DELETE
 _SESSION_STREAM_SECONDS = 2.0  # wait for the head of the session's stream; some servers send it with the first event
 _RETRY_SECONDS = 0.5  # before a stream is resumed, unless the server states a time
 _RETRY_LEAST, _RETRY_MOST = 0.02, 3600.0  # bounds of a stated time
+_CHALLENGE = b"www-authenticate"
 _EVENTS = (b"accept", b"text/event-stream")
 _LINGER_SECONDS = 0.5  # wait for a stream to end after its reply, so that the connection can be reused
 
@@ -72,14 +74,20 @@ class HttpChannel:
         self._target = "/mcp" if url.startswith("unix:") else _target(urlsplit(url))
         require_sendable(url, self._target, token)
         self._url = url
-        self._authorization = [(b"authorization", b"Bearer " + token.encode())] if token else []
-        self._always = [*self._authorization, *((name.encode(), value.encode()) for name, value in given.items())]
+        self._given = [(name.encode(), value.encode()) for name, value in given.items()]
+        self.token = token or ""
+        self.renew_token: Callable[[], Awaitable[None]] | None = None
+        """Renews the token when it expires: set where there is a login, whose refusals are raised as `Refused`."""
         self._handler = handler
         self._session: bytes | None = None
         self._version: str | None = None
         self._background: set[asyncio.Task[None]] = set()
         self._session_stream: asyncio.Task[None] | None = None
         self._streamed_session: bytes | None = None  # the session whose stream `_session_stream` reads
+
+    @property
+    def _always(self) -> list[tuple[bytes, bytes]]:
+        return [(b"authorization", b"Bearer " + self.token.encode()), *self._given] if self.token else self._given
 
     async def request(self, call: OutgoingCall) -> Incoming:
         """POST a request and return its reply, which comes as JSON or in an event stream."""
@@ -182,6 +190,8 @@ class HttpChannel:
         position = _StreamPosition(self._longest)
         while True:
             try:
+                if self.renew_token is not None:
+                    await self.renew_token()
                 response = await self._get(position)
                 if not _is_stream(response):
                     await response.read(self._longest)
@@ -189,7 +199,7 @@ class HttpChannel:
                 opened.set()
                 async for message in position.messages(response):
                     self._handler(message)
-            except (UpstreamError, ValueError):
+            except (UpstreamError, ValueError, LoginError):
                 pass
             await asyncio.sleep(position.retry)
 
@@ -246,11 +256,16 @@ class HttpChannel:
                 if self._session_stream is not None:
                     self._session_stream.cancel()
             raise SessionLost(f"{self._url} has ended the session", status)
+        challenges = ", ".join(value.decode("latin-1") for name, value in response.headers if name == _CHALLENGE)
+        challenge = read_challenge(challenges)
         if status == 401:
-            held = "refuses the token it was given" if self._authorization else "asks for a token"
-            raise ClientError(
-                f"{self._url} {held}; create one for this app and pass it (token=, --token or PORTWAY_TOKEN)", 401
-            )
+            held = "refuses the token it was given" if self.token else "asks for a token"
+            mend = "create one for this app and pass it (token=, --token or PORTWAY_TOKEN)"
+            if challenge is not None and challenge.resource_metadata:
+                mend += f", or log in by `portway login {self._url}`"
+            raise Refused(f"{self._url} {held}; {mend}", 401, challenges)
+        if status == 403 and self.renew_token is not None and challenge is not None and challenge.asks_for_scopes:
+            raise Refused(f"{self._url} asks for the scopes {challenge.scope}", 403, challenges)
         try:
             message = decode_incoming(body)
         except UNREADABLE:

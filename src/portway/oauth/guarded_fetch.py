@@ -25,6 +25,10 @@ class FetchError(Exception):
         self.status = status
 
 
+class PrivateAddress(FetchError):
+    """The host is in this machine's network, and that was not allowed."""
+
+
 class Answer(NamedTuple):
     """What a provider answered."""
 
@@ -80,5 +84,5 @@ async def _address(parts: WebUrl, url: str, *, private: bool) -> str:
     except (OSError, UnicodeError):
         raise FetchError(f"the host {parts.host[:100]} is not found") from None
     if not private and not is_here and not all(map(is_public, addresses)):
-        raise FetchError(f"{parts.host} is in the network of this machine, and PORTWAY_AUTH_PRIVATE is not 1")
+        raise PrivateAddress(f"{parts.host} is in the network of this machine, and PORTWAY_AUTH_PRIVATE is not 1")
     return addresses[0]

@@ -1,0 +1,79 @@
+"""What a login asks of the web: JSON of the server and of its provider, guarded.
+
+Addresses in a private network are asked only if the server itself, whose URL the user gave, is in one: a server on the
+internet cannot lead the client to this machine or its network.
+"""
+
+import asyncio
+import json
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlencode, urlsplit
+
+from portway.http.http_client import Headers
+from portway.http.public_addresses import is_public
+from portway.oauth.guarded_fetch import Answer, FetchError, PrivateAddress, fetch
+from portway.oauth.settings import is_loopback
+
+_FORM = (b"content-type", b"application/x-www-form-urlencoded")
+_JSON = (b"content-type", b"application/json")
+
+
+class ForbiddenAddress(FetchError):
+    """The address is none that this server may lead to."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderWeb:
+    """The part of the web that a server may lead to: with `private`, also this machine and its network."""
+
+    private: bool
+
+    async def get(self, url: str) -> Answer:
+        """GET a URL. Raises `FetchError`."""
+        return await self._fetch(url)
+
+    async def post_form(self, url: str, fields: Mapping[str, str], headers: Headers = ()) -> Answer:
+        """POST a form. Raises `FetchError`."""
+        return await self._fetch(url, urlencode(fields).encode(), (_FORM, *headers))
+
+    async def post_json(self, url: str, value: Mapping[str, object]) -> Answer:
+        """POST JSON. Raises `FetchError`."""
+        return await self._fetch(url, json.dumps(value).encode(), (_JSON,))
+
+    def check(self, url: str) -> None:
+        """Raise `ForbiddenAddress` for a URL that is not https; plain http is for this machine alone."""
+        try:
+            parts = urlsplit(url)
+            is_named = bool(parts.hostname) and parts.username is None and parts.port != 0
+        except ValueError:  # an open bracket, an invalid port
+            raise ForbiddenAddress(f"{url[:200]!r} is no URL") from None
+        is_plain = url.isascii() and url.isprintable() and " " not in url
+        is_safe = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(url))
+        if not is_named or not is_plain or not is_safe:
+            raise ForbiddenAddress(f"{url[:200]!r} is no https URL")
+        if not self.private and is_loopback(url):
+            raise _led_inside(url)
+
+    async def _fetch(self, url: str, body: bytes | None = None, headers: Headers = ()) -> Answer:
+        self.check(url)
+        try:
+            return await fetch(url, private=self.private, body=body, headers=headers)
+        except PrivateAddress:
+            raise _led_inside(url) from None
+
+
+def _led_inside(url: str) -> ForbiddenAddress:
+    return ForbiddenAddress(f"{url[:200]} is in the network of this machine, to which a server elsewhere may not lead")
+
+
+async def web_of(url: str) -> ProviderWeb:
+    """Return the part of the web that the server at `url` may lead to."""
+    parts = urlsplit(url)
+    try:
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(parts.hostname, parts.port or 443, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return ProviderWeb(private=is_loopback(url))
+    return ProviderWeb(private=not all(is_public(str(entry[4][0])) for entry in found))

@@ -1,0 +1,138 @@
+"""By which client id a login is asked for (MCP 2026-07-28, basic/authorization/client-registration)."""
+
+from dataclasses import dataclass
+
+import msgspec
+
+from portway.client.errors import LoginError, Step
+from portway.client.oauth.discovery import Provider
+from portway.client.oauth.login import Login, RegisteredClient
+from portway.client.oauth.provider_web import ProviderWeb
+from portway.client.oauth.settings import OAuthLogin
+from portway.oauth.guarded_fetch import FetchError
+from portway.protocol.jsonrpc import UNREADABLE
+
+_STEP: Step = "client registration"
+_METHODS = ("none", "client_secret_post", "client_secret_basic")
+"""The ways to authenticate at the token endpoint that this client has (RFC 7591 section 2), best first."""
+_GRANTS = ("authorization_code", "refresh_token")
+
+
+class _Registered(msgspec.Struct):
+    client_id: str
+    client_secret: str | None = None
+    client_secret_expires_at: float | None = None
+    token_endpoint_auth_method: str | None = None
+
+
+class _Problem(msgspec.Struct):
+    error: str = ""
+    error_description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Registrar:
+    """Says by which client id to log in at one provider."""
+
+    settings: OAuthLogin
+    provider: Provider
+    web: ProviderWeb
+
+    def known_client(self, last: Login | None) -> RegisteredClient | None:
+        """Return the client that needs no registration: the user's own, or a metadata document; None if there is none.
+
+        `last` is the login before. Raises LoginError for the user's own client if it is of another provider.
+        """
+        settings, provider = self.settings, self.provider
+        if settings.client_id:
+            used = last.issuer if last is not None and last.client.client_id == settings.client_id else provider.issuer
+            if (settings.issuer or used) != provider.issuer:
+                raise LoginError(
+                    _STEP,
+                    "RFC 6749 section 2.2",
+                    f"the client id is for {settings.issuer or used}, and the server now names {provider.issuer}",
+                    "register with that provider, and give its issuer with the new client id",
+                )
+            return RegisteredClient(settings.client_id, settings.client_secret, self._method(settings.client_secret))
+        takes_public = "none" in (provider.token_endpoint_auth_methods_supported or ("none",))
+        if settings.client_metadata_url and provider.client_id_metadata_document_supported and takes_public:
+            return RegisteredClient(settings.client_metadata_url)
+        return None
+
+    async def register(self, redirect_uri: str) -> RegisteredClient:
+        """Register a client at the provider (RFC 7591). Raises LoginError."""
+        endpoint = self.provider.registration_endpoint
+        if not endpoint:
+            raise LoginError(
+                _STEP,
+                "RFC 7591",
+                f"the provider {self.provider.issuer} does not let clients register themselves",
+                "register one there, and give its client id",
+            )
+        grants = self.provider.grant_types_supported
+        asked = next((each for each in _METHODS if each in self._supported()), "none")
+        wanted = {
+            "client_name": self.settings.client_name,
+            "redirect_uris": [redirect_uri],
+            "grant_types": [each for each in _GRANTS if grants is None or each in grants] or [_GRANTS[0]],
+            "response_types": ["code"],
+            "token_endpoint_auth_method": asked,
+            "application_type": "native",
+        }
+        try:
+            answer = await self.web.post_json(endpoint, wanted)
+        except FetchError as error:
+            raise LoginError(_STEP, "RFC 7591 section 3", str(error), "try again later") from None
+        if answer.status not in (200, 201):
+            raise _refusal(endpoint, answer.status, answer.body)
+        return self._registered(answer.body, asked, redirect_uri)
+
+    def _registered(self, body: bytes, asked: str, redirect_uri: str) -> RegisteredClient:
+        """Return what a provider has registered, if this client can act as it (RFC 7591 section 3.2.1)."""
+        mend = "register a client there, and give its client id"
+        try:
+            found = msgspec.json.decode(body, type=_Registered)
+        except UNREADABLE:
+            raise LoginError(_STEP, "RFC 7591 section 3.2.1", "the answer names no client id", mend) from None
+        method = found.token_endpoint_auth_method or asked
+        if method not in _METHODS or (method != "none" and not found.client_secret):
+            problem = f"the provider wants {method[:50]!r} at its token endpoint, for which this client has no secret"
+            raise LoginError(_STEP, "RFC 7591 section 3.2.1", problem, mend)
+        return RegisteredClient(
+            found.client_id,
+            found.client_secret or "",
+            method,
+            redirect_uri,
+            registered=True,
+            expires=found.client_secret_expires_at or None,  # 0: it does not expire
+        )
+
+    def _supported(self) -> tuple[str, ...]:
+        return self.provider.token_endpoint_auth_methods_supported or ("none", "client_secret_basic")
+
+    def _method(self, secret: str) -> str:
+        """Return how to authenticate with a secret that the user gave, or without one."""
+        if not secret:
+            return "none"
+        return "client_secret_basic" if "client_secret_basic" in self._supported() else "client_secret_post"
+
+
+def _refusal(endpoint: str, status: int, body: bytes) -> LoginError:
+    problem = read_problem(body)
+    return LoginError(
+        _STEP,
+        "RFC 7591 section 3.2.2",
+        f"{endpoint} answers with status {status}{problem}",
+        "register a client there, and give its client id",
+    )
+
+
+def read_problem(body: bytes) -> str:
+    """Return the words of a provider's error (RFC 6749 section 5.2) for a message, "" if there are none."""
+    try:
+        found = msgspec.json.decode(body, type=_Problem)
+    except UNREADABLE:
+        return ""
+    told = f"{found.error}: {found.error_description}" if found.error_description else found.error
+    plain = "".join(each if each.isprintable() else " " for each in told)
+    return f" ({plain[:200]})" if plain else ""

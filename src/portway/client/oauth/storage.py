@@ -1,0 +1,185 @@
+"""Where logins are kept between runs: a file for each server, mode 0600."""
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import re
+import stat
+import sys
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Protocol
+from urllib.parse import urlsplit
+
+import msgspec
+
+from portway.client.errors import LoginError
+from portway.client.oauth.login import Login
+from portway.protocol.jsonrpc import UNREADABLE
+
+_MOST_BYTES = 256 * 1024
+_LOCK_SECONDS, _POLL_SECONDS = 30.0, 0.05
+_RULE = "OAuth 2.1 section 7.1"
+
+
+class LoginStorage(Protocol):
+    """Keeps one login for each server, by the server's URL in its one form."""
+
+    async def load(self, url: str) -> Login | None:
+        """Return the login, None if there is none. Raises LoginError."""
+
+    async def save(self, url: str, login: Login | None) -> None:
+        """Replace the login, or forget it. Raises LoginError."""
+
+    def lock(self, url: str) -> AbstractAsyncContextManager[None]:
+        """Keep others from refreshing the same login meanwhile, those in other processes too. Raises LoginError."""
+
+
+class MemoryStorage:
+    """Keeps logins as long as the process lives."""
+
+    def __init__(self) -> None:
+        self._logins: dict[str, Login] = {}
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def load(self, url: str) -> Login | None:
+        """Return the login of the server at `url`."""
+        return self._logins.get(url)
+
+    async def save(self, url: str, login: Login | None) -> None:
+        """Replace the login, or forget it."""
+        if login is None:
+            self._logins.pop(url, None)
+        else:
+            self._logins[url] = login
+
+    def lock(self, url: str) -> asyncio.Lock:
+        """Return the lock of a login."""
+        return self._locks[url]
+
+
+class _File(msgspec.Struct):
+    url: str
+    login: Login
+
+
+class FileStorage:
+    """Keeps logins in files below a folder that only this user can read.
+
+    The default is `portway/logins` under XDG_CONFIG_HOME, or where the system keeps what programs remember.
+    """
+
+    def __init__(self, folder: str | None = None) -> None:
+        self._folder = folder or os.path.join(config_folder(), "logins")
+
+    async def load(self, url: str) -> Login | None:
+        """Return the login of the server at `url`. Raises LoginError for a file that is damaged, or open to others."""
+        return await asyncio.to_thread(self._read, url)
+
+    def _read(self, url: str) -> Login | None:
+        path = self._path(url)
+        try:
+            with open(path, "rb") as file:
+                mode, content = os.fstat(file.fileno()).st_mode, file.read(_MOST_BYTES)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise _problem(f"{path} cannot be read: {error.strerror}", "make it readable for yourself alone") from None
+        if sys.platform != "win32" and stat.S_IMODE(mode) & 0o077:
+            raise _problem(f"{path} holds tokens and others may read it", f"run `chmod 600 {path}`")
+        try:
+            found = msgspec.json.decode(content, type=_File)
+        except UNREADABLE:
+            raise _problem(f"{path} is damaged", "remove it, and log in again") from None
+        return found.login if found.url == url else None
+
+    async def save(self, url: str, login: Login | None) -> None:
+        """Replace the file of a login, or remove it. Raises LoginError."""
+        await asyncio.to_thread(self._write, url, login)
+
+    def _write(self, url: str, login: Login | None) -> None:
+        path = self._path(url)
+        try:
+            if login is None:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
+            else:
+                self._replace(path, msgspec.json.format(msgspec.json.encode(_File(url, login))))
+        except OSError as error:
+            raise _problem(f"{path} cannot be written: {error.strerror}", "make its folder writable") from None
+
+    @asynccontextmanager
+    async def lock(self, url: str) -> AsyncIterator[None]:
+        """Hold the lock of a login, which other processes wait for. Raises LoginError after 30 s."""
+        path = f"{self._path(url)}.lock"
+        try:
+            os.makedirs(self._folder, mode=0o700, exist_ok=True)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise _problem(f"{path} cannot be written: {error.strerror}", "make its folder writable") from None
+        try:
+            await _lock(descriptor)
+            yield
+        finally:
+            os.close(descriptor)  # which gives the lock back
+
+    def _path(self, url: str) -> str:
+        """Return the file of a server: its host for people, and a digest of the whole URL."""
+        host = re.sub(r"[^A-Za-z0-9.-]", "_", urlsplit(url).netloc)[:60]
+        return os.path.join(self._folder, f"{host}-{hashlib.sha256(url.encode()).hexdigest()[:16]}.json")
+
+    def _replace(self, path: str, content: bytes) -> None:
+        import tempfile
+
+        os.makedirs(self._folder, mode=0o700, exist_ok=True)
+        descriptor, draft = tempfile.mkstemp(dir=self._folder, prefix="draft-")  # mode 0600
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content + b"\n")
+            os.replace(draft, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(draft)
+            raise
+
+
+def config_folder() -> str:
+    """Return the folder of what this user's programs remember of Portway."""
+    home = os.path.expanduser("~")
+    if sys.platform == "win32":
+        return os.path.join(os.environ.get("LOCALAPPDATA", home), "portway")
+    if sys.platform == "darwin":
+        return os.path.join(home, "Library", "Application Support", "portway")
+    return os.path.join(os.environ.get("XDG_CONFIG_HOME") or os.path.join(home, ".config"), "portway")
+
+
+async def _lock(descriptor: int) -> None:
+    """Wait until nobody else holds a file. Raises LoginError."""
+    try:
+        async with asyncio.timeout(_LOCK_SECONDS):
+            while not _try_lock(descriptor):  # noqa: ASYNC110  # another process gives it back, which sends no event
+                await asyncio.sleep(_POLL_SECONDS)
+    except TimeoutError:
+        raise _problem("another process refreshes the login and does not end", "end it, or try again") from None
+
+
+def _try_lock(descriptor: int) -> bool:
+    """Lock a file if nobody holds it. Closing it gives the lock back."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _problem(problem: str, mend: str) -> LoginError:
+    return LoginError("stored login", _RULE, problem, mend)
