@@ -199,6 +199,46 @@ WRONG = [
         (5, 17),
         "`storage` and `disk` are the same folder: keep one of them",
     ),
+    (
+        "x-portway: {policies: [{tools: a, scopes: [b]}]}",
+        (4, 29),
+        "unknown field `tools`; did you mean `tool`?",
+    ),
+    (
+        "x-portway: {policies: [{tool: a, prompt: b, scopes: [c]}]}",
+        (4, 28),
+        "a policy is for one thing, `tool`, `prompt` or `resource`, or an annotation of tools: write one",
+    ),
+    (
+        "x-portway: {policies: [{prompt: b, readOnlyHint: true, scopes: [c]}]}",
+        (4, 28),
+        "a prompt has no annotations: remove them",
+    ),
+    (
+        "x-portway: {policies: [{destructiveHint: true}]}",
+        (4, 28),
+        "a policy that asks for nothing has no effect: add `scopes`",
+    ),
+    (
+        "x-portway: {policies: [{tool: a, scopes: [two words]}]}",
+        (4, 46),
+        "`scopes` must be a list of scopes, as in `orders:write`",
+    ),
+    (
+        "x-portway: {access: app, policies: [{tool: a, scopes: [b]}]}",
+        (4, 51),
+        "with `access: app` the app alone knows its callers: remove `scopes`, or choose `gate`",
+    ),
+    (
+        "x-portway: {policies: [" + "{tool: a, scopes: [b]}," * 101 + "]}",
+        (4, 2328),
+        "an app has at most 100 policies",
+    ),
+    (
+        "x-portway: {groups: {ops: write}}",
+        (4, 25),
+        "`groups` must be a mapping of groups to lists of scopes, as in `ops: [orders:write]`",
+    ),
     ("x-portway: {access: off}", (4, 25), "`access` must be one of `gate`, `public`, `app`"),
     ("repo: *up", (4, 11), "`*up` stands for nothing above it: give `&up` first"),
     ("disk: &d {name: *d}", (4, 21), "`*d` stands for nothing above it: give `&d` first"),

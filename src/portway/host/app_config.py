@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from portway.policy.rules import PolicyRule
+
 Access = Literal["gate", "public", "app"]
 """Who may call an app: `gate`, callers with a token of this host; `public`, anybody; `app`, whom the app lets in."""
 
@@ -105,7 +107,9 @@ class AppConfig(msgspec.Struct, frozen=True, omit_defaults=True):
     for other paths than the MCP endpoint. `upstream_token` names the variable with the token that the server itself
     checks. A GET of `health_check_path` must get a status from 200 to 399. `num_instances` (1 to 100) run at once; each
     has `max_shutdown_delay_seconds` (1 to 300) to end its calls, and as long again to end. `drain` says where the
-    sessions of the release before go on. `env` are its variables by name, which come before those of `env_groups`.
+    sessions of the release before go on. `policies` say what of it needs which scopes; a caller also has those of its
+    `groups`, which the claim `groups_claim` of its token lists. `env` are its variables by
+    name, which come before those of `env_groups`.
     """
 
     runtime: RuntimeName | None = None
@@ -132,6 +136,9 @@ class AppConfig(msgspec.Struct, frozen=True, omit_defaults=True):
     auto_deploy: AutoDeploy = "commit"
     limits: UseLimits = UseLimits()
     contract: ContractPolicy = "report"
+    policies: list[PolicyRule] = []
+    groups: dict[str, list[str]] = {}
+    groups_claim: str = "groups"
 
 
 DEFAULT = AppConfig()

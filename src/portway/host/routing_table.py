@@ -8,6 +8,7 @@ import msgspec
 from portway.host.app_config import Access, PathRoute
 from portway.host.files import write_durably
 from portway.http.limits import BODY_BYTES
+from portway.policy.rules import PolicyRule, ToolHints
 
 State = Literal["up", "starting", "unhealthy", "crashed", "stopped"]
 
@@ -28,6 +29,19 @@ class AppLimits(msgspec.Struct, frozen=True, omit_defaults=True):
     body_bytes: int = BODY_BYTES
     in_flight: int = 256
     streams: int = 1024
+
+
+class AppPolicies(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What of an app needs which scopes: its `rules`, and what they need to know of the `tools` in its contract.
+
+    `off` are the tools that are switched off. `groups` are the scopes of callers by a value in `groups_claim`.
+    """
+
+    rules: list[PolicyRule] = []
+    tools: dict[str, ToolHints] = {}
+    off: list[str] = []
+    groups: dict[str, list[str]] = {}
+    groups_claim: str = "groups"
 
 
 class App(msgspec.Struct, frozen=True):
@@ -54,6 +68,7 @@ class App(msgspec.Struct, frozen=True):
     routes: list[PathRoute] = []
     pinned: list[InstanceAddress] = []
     pinned_until: float = 0.0
+    policies: AppPolicies = AppPolicies()
 
 
 class Table(msgspec.Struct, frozen=True):

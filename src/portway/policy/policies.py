@@ -61,11 +61,20 @@ class Policies:
                 self._compiled["resource"].append(_Compiled(rule, uri_pattern(rule.resource)))
             else:
                 self._compiled["tool"].append(_Compiled(rule, name_pattern(rule.tool or "*")))
+        self.scopes: dict[Kind, frozenset[str]] = {
+            kind: frozenset(scope for each in compiled for scope in each.rule.scopes)
+            for kind, compiled in self._compiled.items()
+        }
+        """All that the rules for a kind ask for."""
         self._known_tools: dict[str, Policy] = {}
         self._known_others: dict[tuple[Kind, str], Policy] = {}
 
     def __bool__(self) -> bool:
         return bool(self.rules or self._off)
+
+    def hide_nothing(self, scopes: frozenset[str]) -> bool:
+        """Whether everything is open to a caller with these scopes."""
+        return not self._off and all(needed <= scopes for needed in self.scopes.values())
 
     def of(self, kind: Kind, name: str) -> Policy:
         """Return the policy of what is of a kind and a name: of a resource the URI, of a template its text."""

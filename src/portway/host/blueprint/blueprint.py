@@ -15,6 +15,7 @@ from portway.host.variable_names import is_hosts_own
 
 FILES = ("render.yaml", "portway.yaml")
 _NO_SOURCE = {"generate_value": False, "sync": True}  # these values of a field say nothing of where a value comes from
+_MOST_POLICIES = 100
 _SOURCES = ("value", "generate_value", "sync", "from_group", "from_service", "from_database")
 
 
@@ -109,6 +110,7 @@ class _Reading:
         elif "disk" in found and _number(found.get("num_instances")) > 1:
             self._problems.error(found["num_instances"].place, "a service with a disk runs one instance: remove this")
         self._check_routes(service.section("portway"))
+        self._check_policies(service.section("portway"))
         values = Values(service.place, {name: found[name] for name in AppConfig.__struct_fields__ if name in found})
         return msgspec.convert(values.plain() | {"env": env, "env_groups": groups}, AppConfig)
 
@@ -124,6 +126,26 @@ class _Reading:
             if plain in paths:
                 self._problems.error(place, f"the route `{path}` is there twice: keep one")
             paths.add(plain)
+
+    def _check_policies(self, portway: Values) -> None:
+        policies = portway.sections("policies")
+        if len(policies) > _MOST_POLICIES:
+            self._problems.error(policies[_MOST_POLICIES].place, f"an app has at most {_MOST_POLICIES} policies")
+        for policy in policies:
+            kinds = {*policy.found} & {"tool", "prompt", "resource"}
+            hints = {*policy.found} & {"read_only", "destructive"}
+            if len(kinds) > 1 or not (kinds or hints):
+                listed = "`tool`, `prompt` or `resource`, or an annotation of tools"
+                self._problems.error(policy.place, f"a policy is for one thing, {listed}: write one")
+            elif hints and kinds and kinds != {"tool"}:
+                self._problems.error(policy.place, f"a {kinds.pop()} has no annotations: remove them")
+            if not policy.get("scopes"):
+                self._problems.error(policy.place, "a policy that asks for nothing has no effect: add `scopes`")
+            elif portway.get("access") == "app":
+                place = policy.found["scopes"].place
+                self._problems.error(
+                    place, "with `access: app` the app alone knows its callers: remove `scopes`, or choose `gate`"
+                )
 
     def _variables(self, entries: list[Values]) -> tuple[dict[str, EnvSource], list[str]]:
         """Return the variables by name, and the groups that stand among them."""

@@ -16,10 +16,12 @@ from portway.host.blueprint.kinds import (
     FLAG,
     FOLDER,
     GROUP_NAME,
+    GROUPS,
     MOUNT_PATH,
     NAME,
     ORIGINS,
     ROUTE_PATH,
+    SCOPES,
     TEXT,
     TEXTS,
     URL_PATH,
@@ -157,6 +159,19 @@ _ROUTES = List(
         ),
     )
 )
+_POLICIES = List(
+    Section(
+        "a policy",
+        (
+            Field("tool", NAME, "the tools of this name; `*` in it stands for any text", "tool"),
+            Field("prompt", NAME, "the prompts of this name", "prompt"),
+            Field("resource", NAME, "the resources of this URI, or of this URI template", "resource"),
+            Field("readOnlyHint", FLAG, "only tools that say so; without the annotation it is `false`", "read_only"),
+            Field("destructiveHint", FLAG, "only tools that say so; without annotations it is `true`", "destructive"),
+            Field("scopes", SCOPES, "what a caller needs, all of them", "scopes"),
+        ),
+    )
+)
 _SWITCHES = {"true": "commit", "yes": "commit", "false": "off", "no": "off"}  # what `autoDeploy` has
 _BUILD_FILTER = Section(
     "a build filter",
@@ -201,6 +216,9 @@ PORTWAY = Section(
             "what stops a deploy: nothing, a change that callers may fail by, or any change of what the server shows",
             "contract",
         ),
+        Field("policies", _POLICIES, "which scopes a tool, prompt or resource needs", "policies"),
+        Field("groups", GROUPS, "the scopes that callers have by their groups", "groups"),
+        Field("groupsClaim", NAME, "the claim of an access token that lists the caller's groups", "groups_claim"),
         Field("limits", _LIMITS, "what an instance may use at most", "limits"),
         Field("storage", _STORAGE, "a folder that outlives releases, for all instances", "storage"),
     ),

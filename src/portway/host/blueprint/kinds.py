@@ -108,6 +108,12 @@ def _origin(node: Node) -> str:
     return text
 
 
+def _groups(node: Node) -> object:
+    if not isinstance(node, Members):
+        raise WrongValue
+    return {name: SCOPES.read(value) for name, (_, value) in node.entries.items()}
+
+
 def _arguments(node: Node) -> object:
     if not isinstance(node, Members):
         raise WrongValue
@@ -157,5 +163,7 @@ GROUP_NAME = matching("a name of letters, digits, spaces and `.`, `_`, `-`, up t
 DOMAINS = Kind(f"a list of at most {domain_names.MOST} domain names, as in `tools.example.com`", _domains)
 TEXTS = list_of(TEXT, "texts")
 ORIGINS = list_of(Kind("an origin", _origin), "origins, as in `https://app.example.com`")
+SCOPES = list_of(matching("a scope", r"[\x21\x23-\x5b\x5d-\x7e]{1,256}"), "scopes, as in `orders:write`")  # RFC 6749
+GROUPS = Kind("a mapping of groups to lists of scopes, as in `ops: [orders:write]`", _groups)
 ARGUMENTS = Kind("a mapping of arguments, as in `city: Oslo`", _arguments)
 ANYTHING = Kind("anything", lambda _node: True)

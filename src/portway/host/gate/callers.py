@@ -6,22 +6,32 @@ from portway.auth.caller_header import HEADER, relay
 from portway.auth.principal import ANONYMOUS, Principal
 from portway.auth.tokens import bearer, digest
 from portway.host.token_table import Token, TokenChange
+from portway.policy.groups import Groups
 from portway.protocol.errors import REFUSED, RpcError
 
 _KNOWN_HEADERS = 1024
 
 
 class Caller:
-    """The owner of a token: its `name` in the call record, `identity` for sessions, `header` for instances."""
+    """The owner of a token: its `name` in the call record, `identity` for sessions, `header` for instances.
 
-    __slots__ = ("app", "header", "identity", "name", "revoked")
+    `scopes` are those of its token, and of its `groups` in the app.
+    """
+
+    __slots__ = ("app", "groups", "header", "identity", "name", "principal", "revoked", "scopes")
 
     def __init__(self, app: str, principal: Principal) -> None:
         self.app = app
+        self.principal = principal
         self.name = principal.subject
         self.identity = f"{principal.issuer}\0{principal.subject}"
-        self.header = (HEADER, relay(principal))
+        self.join(None)
         self.revoked: RpcError | None = None  # why the requests of this caller must end
+
+    def join(self, groups: Groups | None) -> None:
+        """Have the scopes of these groups, and of no others."""
+        principal = self.principal if groups is None else groups.joined(self.principal)
+        self.groups, self.scopes, self.header = groups, principal.scopes, (HEADER, relay(principal))
 
 
 NOBODY = Caller("", ANONYMOUS)

@@ -12,6 +12,7 @@ from time import perf_counter
 
 from msgspec import UNSET
 
+from portway.auth.challenge import Challenge
 from portway.auth.tokens import OAUTH_PATHS, bearer
 from portway.host.app_config import Access
 from portway.host.gate import batch_calls
@@ -22,9 +23,11 @@ from portway.host.gate.forwarded_headers import LAST_EVENT_ID, forwarded
 from portway.host.gate.gate_call import GateCall
 from portway.host.gate.in_flight import InFlight
 from portway.host.gate.instance_ids import answer, asked_by, decode_place, names_reply, progress, reply_event_id
+from portway.host.gate.list_view import ListView
 from portway.host.gate.metrics import Metrics
 from portway.host.gate.moved_sessions import SETTINGS, MovedSessions
 from portway.host.gate.path_access import ENDPOINT
+from portway.host.gate.permissions import permit, permit_batch
 from portway.host.gate.relay import Relay, accept
 from portway.host.gate.reply_stream import RelayedStream
 from portway.host.gate.routing import Route, Routes
@@ -182,6 +185,8 @@ class GateApp:
         access: Access,
     ) -> None:
         """Serve an authenticated request, and add its line to the call record."""
+        if caller.groups is not route.groups:
+            caller.join(route.groups)
         client = scope["client"]
         holder = caller.identity if caller.app or client is None else client[0]
         call = GateCall(route, caller, access, holder, self._prefix + str(next(self._numbers)), receive)
@@ -243,6 +248,8 @@ class GateApp:
                 message = decode(body)
         if message is not None:
             self._read_message(call, message, fields)
+            if call.route.policies is not None:
+                body = permit(call, call.route.policies, message, body)
             if SESSION in fields and line.era == "legacy" and line.method != "initialize":
                 self._find_session(call, fields[SESSION])
             if line.method == _LISTEN:
@@ -289,6 +296,8 @@ class GateApp:
                 self._find_stream(call, fields[LAST_EVENT_ID])
         if method == "GET":
             _count_as_stream(call)
+            if call.route.policies is not None:
+                call.view = ListView(call.route.policies, call.visible)
         self._check_capacity(call)
         call.headers = forwarded(scope, fields, call)
         self._in_flight.enter(call)
@@ -322,6 +331,8 @@ class GateApp:
         """Answer a batch; each element is limited and recorded as a call, and has a fresh id."""
         line = call.line
         line.method = "batch"
+        if call.route.policies is not None:
+            permit_batch(call, call.route.policies, body)
         call.stream = RelayedStream(send, [call.identity])
         replies = await batch_calls.answer(
             body,
@@ -451,6 +462,10 @@ async def _refuse(call: GateCall, send: Send, error: RpcError) -> None:
     headers = [JSON, call.identity]
     if error.status in (429, 503):
         headers.append((b"retry-after", b"1"))
+    elif isinstance(error.data, dict) and "requiredScopes" in error.data:
+        challenge = Challenge(scopes=error.data["requiredScopes"])
+        is_known = error.status == 403
+        headers.append(challenge.forbidden(challenge.scopes) if is_known else challenge.unauthorized(had_token=False))
     elif error.status == 401:
         headers.append(_INVALID_TOKEN)
     await send_bytes(send, error.status, body, headers)

@@ -6,6 +6,7 @@ from time import perf_counter
 from portway.host.app_config import Access
 from portway.host.gate.call_record import Line
 from portway.host.gate.callers import Caller
+from portway.host.gate.list_view import ListView
 from portway.host.gate.reply_stream import RelayedStream
 from portway.host.gate.routing import Backend, Route
 from portway.host.gate.session_ids import Session
@@ -35,6 +36,7 @@ class GateCall:
     expired = False  # the call was ended because the instance was silent for too long, or the gate stops
     ended: RpcError | None = None  # why the gate ended it, if it did
     detached_at = 0.0  # when it became a detached call, if it has (see `in_flight`)
+    view: ListView | None = None  # of an app with policies: what of the reply the caller may see
     held = 0  # bytes of the app's reply memory taken for a long reply
     stream: RelayedStream | None = None  # the reply, when it is an event stream
     task: asyncio.Task[None] | None = None
@@ -52,6 +54,11 @@ class GateCall:
         self.started = self.quiet_since = perf_counter()
         self.identity = (b"x-request-id", request.encode())  # a header of the request to the instance and of the reply
         self.line = Line(app=route.name, release=route.release, principal=caller.name, request=request)
+
+    @property
+    def visible(self) -> frozenset[str]:
+        """The scopes of the caller, and those that it could get: what they open is listed."""
+        return self.caller.scopes
 
     async def hold(self, size: int) -> None:
         """Wait for reply memory for a long reply of `size` bytes."""

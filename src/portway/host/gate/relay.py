@@ -88,6 +88,8 @@ class Relay:
                 if restored is None:
                     raise BrokenResponse("it sent no reply")
                 reply, call.line.outcome = restored
+                if call.view is not None:
+                    reply = call.view.of(reply)
             elif response.status < 300:
                 raise BrokenResponse("it answered with what is not JSON-RPC")
             else:
@@ -285,7 +287,7 @@ class Relay:
             return data, False
         if call.session is not None:
             self._in_flight.fetched(call.session, restored[1])
-        return restored[0], call.resumes_call
+        return restored[0] if call.view is None else call.view.of(restored[0]), call.resumes_call
 
     async def _request(self, call: GateCall, method: str, target: str, body: bytes, *, repeatable: bool) -> Response:
         """Send the request to the instance that must get it, else to the least busy; to the next if it is unreachable.
@@ -362,7 +364,7 @@ def _restore_event(call: GateCall, data: bytes) -> tuple[bytes, bool]:
     if restored is None:
         return data, False
     data, call.line.outcome = restored
-    return data, True
+    return data if call.view is None else call.view.of(data), True
 
 
 def _asks_for_a_token(call: GateCall) -> RpcError:

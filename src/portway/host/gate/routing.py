@@ -9,12 +9,14 @@ from portway.host.gate.callers import NOBODY, Caller, Callers
 from portway.host.gate.path_access import ENDPOINT, PathAccess
 from portway.host.gate.reply_memory import ReplyMemory
 from portway.host.gate.upstream_tokens import Header, UpstreamTokens
-from portway.host.routing_table import App, AppLimits, InstanceAddress, Table
+from portway.host.routing_table import App, AppLimits, AppPolicies, InstanceAddress, Table
 from portway.http.asgi import Scope
 from portway.http.cors import Cors, is_origin
 from portway.http.host_and_origin import Guard
 from portway.http.http_client import HttpClient
 from portway.http.places import Places
+from portway.policy.groups import Groups
+from portway.policy.policies import Policies
 from portway.protocol.errors import REFUSED, RpcError
 
 _KNOWN_HOSTS = 1024  # Host values whose route is remembered until the next table
@@ -44,6 +46,9 @@ class Route:
         self.path_access: PathAccess | None = None  # of an app with routes
         self.foreign = False  # its server is not Portway's
         self.authorization: Header | None = None  # the app's own token, for its instances
+        self.policies: Policies | None = None  # of an app that has some
+        self.groups: Groups | None = None  # of its callers
+        self._policies = AppPolicies()  # of which these two were made
         self.cors = Cors()
         self.guards: dict[Access, Guard] = {}
         self.state = "stopped"
@@ -63,6 +68,10 @@ class Route:
         self.access = app.access
         self.path_access = PathAccess(app) if app.routes else None
         self.cors = Cors(filter(is_origin, app.origins))  # an older host has taken any text
+        if app.policies != self._policies:
+            self._policies = given = app.policies
+            self.policies = Policies(given.rules, given.tools, given.off) or None
+            self.groups = Groups(given.groups_claim, given.groups) if given.groups else None
         self.endpoint, self.foreign = app.path, app.foreign
         self.backends = [backends[instance.id] for instance in app.instances]
         self.pinned = [backends[instance.id] for instance in app.pinned]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from portway.host import routing_table
+from portway.host.app_policies import PolicySource
 from portway.host.builds.build_error import BuildError
 from portway.host.domains import Domains
 from portway.host.files import remove_tree
@@ -60,6 +61,7 @@ class RunningApps:
         self._version = former.version
         self._serving = {instance.id for app in former.apps.values() for instance in (*app.instances, *app.pinned)}
         self._written: os.stat_result | None = None  # the table's file as last written
+        self._policies = PolicySource(store)
         self._tokens = TokenWriter(paths.tokens)
         self._publishing = asyncio.Lock()
         self._former = former
@@ -245,6 +247,7 @@ class RunningApps:
             ],
             pinned_until=self.pinned.until(release.app),
             foreign=release.start is not None and not release.start.on_socket,
+            policies=self._policies.of(release),
         )
 
     async def _build(self, unbuilt: Unbuilt, build: Callable[[Release], Awaitable[Release]]) -> None:

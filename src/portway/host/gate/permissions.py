@@ -1,0 +1,148 @@
+"""Whether a caller may send a message to an app with policies. It is decided before the message has any effect.
+
+What is judged is what the instance gets: the message is written anew, with each member once. A member that some servers
+would take for one of the protocol's, because they do not look at its letter case, is refused.
+"""
+
+from collections.abc import Collection
+
+import msgspec
+from msgspec import UNSET, Raw
+
+from portway.auth.authorize import Forbidden
+from portway.host.gate.gate_call import GateCall
+from portway.host.gate.list_view import LISTS, ListView
+from portway.policy.patterns import folded
+from portway.policy.policies import Kind, Policies
+from portway.protocol.batch import split
+from portway.protocol.errors import INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, REFUSED, RpcError
+from portway.protocol.jsonrpc import UNREADABLE, Message, UnreadableMessage
+
+Names = list[tuple[Kind, str]]
+
+_NAMED: dict[str, tuple[Kind, str]] = {
+    "tools/call": ("tool", "name"),
+    "prompts/get": ("prompt", "name"),
+    "resources/read": ("resource", "uri"),
+    "resources/subscribe": ("resource", "uri"),
+    "resources/unsubscribe": ("resource", "uri"),
+}
+"""What a method is for, and the member of its params that names it."""
+_HOLDERS = {"completion/complete": "ref", "subscriptions/listen": "notifications"}
+"""The member of the params that holds the names."""
+_METHODS = _NAMED.keys() | _HOLDERS.keys()
+_ENVELOPE = frozenset(("jsonrpc", "id", "method", "params", "result", "error"))
+_PARAMS = frozenset(("_meta", "name", "uri", "arguments", "ref", "notifications"))
+_INNER = frozenset(("type", "name", "uri", "resourceSubscriptions"))
+_object = msgspec.json.Decoder(dict[str, Raw]).decode
+_text = msgspec.json.Decoder(str).decode
+_texts = msgspec.json.Decoder(list[str] | None).decode
+_encode = msgspec.json.encode
+
+
+def permit(call: GateCall, policies: Policies, message: Message, body: bytes) -> bytes:
+    """Return a message that the caller may send, as it goes to the instance; prepare the view of what it lists.
+
+    Raises RpcError for any other message.
+    """
+    body, names = _read(message, body)
+    found = [(name, policies.of(kind, name)) for kind, name in names]
+    for name, policy in found:
+        if policy.is_off:
+            text = f"Unknown tool: {name[:200]}. It is switched off on this host."
+            raise RpcError(INVALID_PARAMS, text, status=400 if call.line.era == "modern" else 200)
+    needed = frozenset(scope for _, policy in found for scope in policy.scopes)
+    _authorize(call, needed)
+    if message.method in LISTS or (needed and message.method == "resources/read"):
+        call.view = ListView(policies, call.visible, is_private=bool(needed))
+    return body
+
+
+def permit_batch(call: GateCall, policies: Policies, body: bytes) -> None:
+    """Raise RpcError for a batch with a call that the caller may not make: nothing of the batch is done then.
+
+    The refusal names what all calls of the batch need. What else is wrong with a call is the answer to it.
+    """
+    needed: set[str] = set()
+    for part, message in split(body):
+        if not isinstance(message, UnreadableMessage):
+            try:
+                names = _read(message, part)[1]
+            except RpcError:
+                continue
+            needed.update(*(policies.of(kind, name).scopes for kind, name in names))
+    _authorize(call, needed)
+
+
+def _authorize(call: GateCall, needed: Collection[str]) -> None:
+    """Raise RpcError if the caller lacks one of the scopes: 403, or 401 where it has no token."""
+    scopes = frozenset(needed)
+    if not scopes <= call.caller.scopes:
+        told = str(Forbidden(scopes, scopes - call.caller.scopes))
+        status = 403 if call.caller.app else 401
+        raise RpcError(REFUSED, told, {"requiredScopes": sorted(scopes)}, status=status)
+
+
+def _read(message: Message, body: bytes) -> tuple[bytes, Names]:
+    """Return a message with each member once, and what it is for. Raises RpcError."""
+    members = _members(Raw(body), _ENVELOPE, "message", INVALID_REQUEST)
+    method = message.method
+    if method is UNSET or method not in _METHODS:
+        if method is not UNSET and folded(method) in _METHODS:
+            raise RpcError(METHOD_NOT_FOUND, f"Method not found: {method[:200]}", status=404)
+        return _encode(members), []
+    params = _members(members.get("params", Raw(b"{}")), _PARAMS, "params")
+    if method in _NAMED:
+        kind, member = _NAMED[method]
+        names: Names = [(kind, _name(params, member))] if member in params else []
+    else:
+        names = _held(params, _HOLDERS[method])
+    members["params"] = Raw(_encode(params))
+    return _encode(members), names
+
+
+def _held(params: dict[str, Raw], holder: str) -> Names:
+    """Return what a completion or a listen stream is for. The member that holds the names is written anew."""
+    if holder not in params:
+        return []
+    inner = _members(params[holder], _INNER, holder)
+    params[holder] = Raw(_encode(inner))
+    names: Names = [("prompt", _name(inner, "name"))] if "name" in inner else []
+    if "uri" in inner:
+        names.append(("resource", _name(inner, "uri")))
+    if "resourceSubscriptions" in inner:
+        try:
+            names += [("resource", uri) for uri in _texts(inner["resourceSubscriptions"]) or ()]
+        except UNREADABLE:
+            raise _malformed("resourceSubscriptions") from None
+    return names
+
+
+def _members(text: Raw, known: frozenset[str], holder: str, code: int = INVALID_PARAMS) -> dict[str, Raw]:
+    """Return the members of an object; of two with one name the last. Raises RpcError for a name like a known one."""
+    try:
+        members = _object(text)
+    except UNREADABLE:
+        raise _malformed(holder) from None
+    for name in members.keys() - known:
+        if like := _plain_names[known].get(_plain(name)):
+            raise RpcError(code, f"The member {name[:40]!r} is not {like!r}, for which it might be taken.")
+    return members
+
+
+def _plain(name: str) -> str:
+    return folded(name).replace("_", "")
+
+
+_plain_names = {known: {_plain(each): each for each in known} for known in (_ENVELOPE, _PARAMS, _INNER)}
+
+
+def _name(members: dict[str, Raw], member: str) -> str:
+    try:
+        return _text(members[member])
+    except UNREADABLE:
+        raise _malformed(member) from None
+
+
+def _malformed(member: str) -> RpcError:
+    return RpcError(INVALID_PARAMS, f"The member {member!r} is malformed.")

@@ -1,0 +1,28 @@
+"""The scopes that callers have by their groups."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from portway.auth.principal import Principal
+
+
+@dataclass(frozen=True)
+class Groups:
+    """The scopes of each group. `claim` is the claim of a token that lists the groups of its owner.
+
+    The claim may be a text for one group, or lie in others, as in `realm_access.roles`.
+    """
+
+    claim: str
+    scopes: Mapping[str, Sequence[str]]
+
+    def joined(self, principal: Principal) -> Principal:
+        """Return the caller with the scopes of its groups beside those of its token."""
+        value = principal.claims.get(self.claim)
+        if value is None and "." in self.claim:
+            value = principal.claims
+            for name in self.claim.split("."):
+                value = value.get(name) if isinstance(value, Mapping) else None
+        listed = value if isinstance(value, list) else [value]
+        found = [self.scopes[each] for each in listed if isinstance(each, str) and each in self.scopes]
+        return replace(principal, scopes=principal.scopes.union(*found)) if found else principal

@@ -1,0 +1,103 @@
+"""Policies of a blueprint, from the file to the answers of real servers: Portway's, FastMCP's and Express's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from portway.client import Client
+from portway.protocol.errors import RpcError
+from tests.host.running_host import Host, host
+
+SERVER = """
+from portway import Server
+
+server = Server("orders")
+
+@server.tool(annotations={"readOnlyHint": True})
+def find() -> str:
+    return "found"
+
+@server.tool
+def delete() -> str:
+    return "deleted"
+
+@server.tool(scopes=["coded"], annotations={"readOnlyHint": True})
+def coded() -> str:
+    return "done"
+
+@server.resource("orders://{number}")
+def order(number: str) -> str:
+    return number
+
+@server.prompt
+def plan() -> str:
+    return "Plan."
+"""
+POLICIES = """
+services:
+  - type: web
+    name: orders
+    runtime: python
+    x-portway:
+      policies:
+        - {destructiveHint: true, scopes: [admin]}
+        - {resource: "orders://{number}", scopes: [read]}
+        - {prompt: "*", scopes: [prompts]}
+"""
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    with host(tmp_path_factory.mktemp("policies") / "data") as started:
+        yield started
+
+
+def token(running: Host, app: str, *scopes: str) -> str:
+    name = "-".join(("with", *scopes))
+    return running.portway("token", "create", app, name, "--scopes", ",".join(scopes)).stdout.strip()
+
+
+@pytest.mark.slow
+def test_each_caller_sees_and_uses_what_its_scopes_open(running: Host, tmp_path: Path) -> None:
+    (tmp_path / "server.py").write_text(SERVER)
+    (tmp_path / "render.yaml").write_text(POLICIES)
+    running.deploy(tmp_path, "orders")
+    url = f"{running.ready['url']}/orders/mcp"
+
+    async def sees(secret: str, era: str) -> dict[str, object]:
+        async with Client(url, token=secret, era=era) as client:
+            found: dict[str, object] = {"tools": [tool.name for tool in await client.list_tools()]}
+            for name, call in {
+                "find": client.call_tool("find"),
+                "delete": client.call_tool("delete"),
+                "coded": client.call_tool("coded"),
+                "read": client.read_resource("orders://7"),
+                "plan": client.get_prompt("plan"),
+            }.items():
+                try:
+                    await call
+                    found[name] = True
+                except RpcError as error:
+                    found[name] = str(error)
+            return found
+
+    def lacks(scope: str) -> str:
+        return f"The token lacks a scope this needs: {scope}."
+
+    for era in ("modern", "legacy"):
+        least = asyncio.run(sees(token(running, "orders", era), era))
+        assert least == {
+            "tools": ["find", "coded"],
+            "find": True,
+            "delete": lacks("admin"),
+            "coded": lacks("coded"),
+            "read": lacks("read"),
+            "plan": lacks("prompts"),
+        }
+        most = asyncio.run(sees(token(running, "orders", era, "admin", "read", "prompts", "coded"), era))
+        assert most.pop("tools") == ["find", "delete", "coded"]
+        assert set(most.values()) == {True}
