@@ -127,7 +127,7 @@ def test_a_page_is_short_and_has_an_example(page: Path) -> None:
     text = page.read_text()
     assert text.count("\n") <= 150
     assert FENCE.search(text)
-    assert len(PAGES) <= 40
+    assert len(PAGES) <= 41, "README.md and 40 pages"
 
 
 def test_every_link_between_pages_leads_somewhere() -> None:

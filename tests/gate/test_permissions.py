@@ -302,3 +302,17 @@ def test_a_tool_that_is_switched_off_is_unknown_to_everybody(tmp_path: Path) -> 
             assert not [seen for seen in upstream.requests if b"tools/call" in seen.body]
 
     asyncio.run(asyncio.wait_for(test(), 20))
+
+
+def test_a_list_that_cannot_be_judged_is_not_shown(tmp_path: Path) -> None:
+    async def nameless(seen: Seen, writer: Any) -> None:
+        writer.write(result(seen, {"tools": [{"title": "No name"}]}))
+
+    async def test() -> None:
+        async with guarded(tmp_path, Upstream(nameless)) as gate:
+            body, headers = message("tools/list", {}, LEGACY[2])
+            status, answer = await gate.answer(body, *headers, token="none")
+            assert status == 502
+            assert answer["error"]["message"].endswith("did not answer properly: an entry of its list has no name.")
+
+    asyncio.run(asyncio.wait_for(test(), 20))
