@@ -14,6 +14,7 @@ PARTS = {
     "it answered with what is not the reply to this request": "The app … did not answer properly: ….",
     "it answers initialize with status …": "The app … did not answer properly: ….",
     "it did not open the session again in time": "The app … did not answer properly: ….",
+    "an entry of its list has no name": "The app … did not answer properly: ….",
     "it sent no reply": "The app … did not answer properly: ….",
     "its stream ended without the reply": "The app … did not answer properly: ….",
     "a server-sent event is larger than … bytes": "the server's answer to …: …",
