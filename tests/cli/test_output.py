@@ -50,9 +50,11 @@ RUNS = {
     "logs": ["weather"],
     "token create": ["weather", "ada"],
     "token list": ["weather"],
+    "token rotate": ["weather", "ada"],
     "token revoke": ["weather", "ada"],
     "user add": ["bob", "--role", "viewer"],
     "user list": [],
+    "user rotate": ["bob"],
     "user revoke": ["bob"],
     "env set": ["weather", "UNIT=kelvin", "--no-restart"],
     "env list": ["weather"],
@@ -136,6 +138,11 @@ def test_an_error_is_one_object_with_the_exit_code_of_its_kind_and_one_line_of_s
         (["deploy", tmp_path / "app"], 1, "it cannot start"),
         (["deploy", tmp_path / "none"], 2, "there is no folder"),
         (["token", "list", "nobody"], 1, "there is no app 'nobody'"),
+        (
+            ["token", "rotate", "nobody", "x", "--overlap", "soon"],
+            2,
+            "'soon' is no length of time: give 30m, 24h or 90d",
+        ),
     ):
         done = running.portway(*arguments, "-o", "json")
         (line,) = done.stdout.splitlines()

@@ -13,8 +13,6 @@ import pytest
 from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
 
-from portway.cli.control_client import ask_control
-from portway.host.management.management_types import NewToken
 from tests.host.running_host import Host, host
 
 pytestmark = [pytest.mark.clients, pytest.mark.timeout(120)]
@@ -32,17 +30,18 @@ def running(tmp_path: Path) -> Iterator[Host]:
 
 
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
-@pytest.mark.parametrize("how", ["revoke", "rotate", "destroy"])
+@pytest.mark.parametrize("how", ["revoke", "rotate", "overlap", "destroy"])
 def test_the_calls_of_a_token_that_ends_end_with_the_reason(running: Host, mode: str, how: str) -> None:
     made = json.loads(running.portway("token", "create", "deployed", "ada", "-o", "json").stdout)
-    named = {"app": "deployed", "name": "ada"}
 
     def end() -> None:
-        if how == "rotate":
-            ask_control(running.here, "create_token", named | {"rotate": True, "scopes": []}, NewToken)
-        else:
-            command = ("destroy", "deployed", "--yes") if how == "destroy" else ("token", "revoke", *named.values())
-            assert running.portway(*command).returncode == 0
+        commands = {
+            "revoke": ("token", "revoke", "deployed", "ada"),
+            "rotate": ("token", "rotate", "deployed", "ada"),
+            "overlap": ("token", "rotate", "deployed", "ada", "--overlap", "1s"),
+            "destroy": ("destroy", "deployed", "--yes"),
+        }
+        assert running.portway(*commands[how]).returncode == 0
 
     async def test() -> str:
         begun = asyncio.Event()
@@ -61,5 +60,6 @@ def test_the_calls_of_a_token_that_ends_end_with_the_reason(running: Host, mode:
                 return str(ended.value)
 
     removed = "The app 'deployed' has been removed from this host."
-    reasons = ["The token has been revoked.", *([removed] if how == "destroy" else [])]
+    ended = "The token has expired." if how == "overlap" else "The token has been revoked."
+    reasons = [ended, *([removed] if how == "destroy" else [])]
     assert asyncio.run(asyncio.wait_for(test(), 60)) in reasons

@@ -111,12 +111,13 @@ TOKENS = {
     "revoked": [TokenChange(drop=digest("secret"))],
     "renamed": [TokenChange(Token(digest("secret"), "a", "carol", 0, ["read", "write"]))],
     "narrowed": [TokenChange(Token(digest("secret"), "a", "alice", 0, ["read"]))],
+    "expired": [TokenChange(Token(digest("secret"), "a", "alice", 0, ["read", "write"], 1))],
     "widened": [TokenChange(Token(digest("secret"), "a", "alice", 0, ["read", "write", "admin"]))],
 }
 
 
 @pytest.mark.parametrize("anew", [False, True])
-@pytest.mark.parametrize("how", ["revoked", "renamed", "narrowed"])
+@pytest.mark.parametrize("how", ["revoked", "renamed", "narrowed", "expired"])
 def test_a_token_that_is_revoked_or_narrowed_ends_what_its_owner_has_open_and_nothing_else(
     tmp_path: Path, how: str, anew: bool
 ) -> None:
@@ -137,14 +138,15 @@ def test_a_token_that_is_revoked_or_narrowed_ends_what_its_owner_has_open_and_no
                         file.write(msgspec.json.Encoder().encode_lines(TOKENS[how]))
                 assert await gate.op(op="tokens") == {"ok": True}
 
-            reason = (
-                "The scopes of the token have been narrowed." if how == "narrowed" else "The token has been revoked."
-            )
-            await ends(gate, alice, "/a/mcp", end, reason)
+            reasons = {
+                "narrowed": "The scopes of the token have been narrowed.",
+                "expired": "The token has expired.",
+            }
+            await ends(gate, alice, "/a/mcp", end, reasons.get(how, "The token has been revoked."))
             await text_until(stays, b"notifications/x")
             assert (await gate.op(op="stats"))["apps"]["a"]["streams"] == 1
             again = await gate.post(message("initialize", 1))
-            assert again.status == (401 if how == "revoked" else 200)
+            assert again.status == (401 if how in ("revoked", "expired") else 200)
 
     run(test())
 

@@ -93,8 +93,11 @@ def test_without_the_token_of_a_user_nothing_is_answered(running: Host) -> None:
     assert refusal(running, (b"origin", b"https://elsewhere.example"))[0] == 403
 
 
-def test_a_revoked_user_loses_at_once_what_it_has_open(running: Host) -> None:
-    token = user(running, "rolf", "admin")
+@pytest.mark.parametrize("end", ["revoke", "rotate", "rotate --overlap 1s"])
+def test_a_user_whose_token_ends_loses_what_it_has_open(running: Host, end: str) -> None:
+    verb, *options = end.split()
+    name = f"rolf{len(end)}"
+    token = user(running, name, "admin")
     cursor = call(running, token, "logs", app="mine").structured["cursor"]
 
     async def test() -> None:
@@ -104,11 +107,12 @@ def test_a_revoked_user_loses_at_once_what_it_has_open(running: Host) -> None:
         params = {"name": "logs", "arguments": {"app": "mine", "cursor": cursor, "follow": True}}
         following = asyncio.create_task(ask(client, token, "tools/call", params))
         await asyncio.sleep(0)
-        assert (await asyncio.to_thread(running.portway, "user", "revoke", "rolf")).returncode == 0
+        assert (await asyncio.to_thread(running.portway, "user", verb, name, *options)).returncode == 0
         assert b"subscriptions/acknowledged" in await stream.read(10_000)  # to its end
         cut = await following
         assert (cut.status, cut.header(b"www-authenticate")) == (401, b'Bearer error="invalid_token"')
-        assert b"This user was revoked; `portway user add` makes a new one." in await cut.read(10_000)
+        ended = b"This token was revoked or has expired: `portway user rotate` and `portway user add` make new ones."
+        assert ended in await cut.read(10_000)
         await client.close()
 
     asyncio.run(test())

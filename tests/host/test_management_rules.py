@@ -36,8 +36,8 @@ TOOLS_OF = {
     "restart": {"restart"},
     "config": {"config"},
     "logs": {"logs"},
-    "token": {"create_token", "list_tokens", "revoke_token"},
-    "user": {"add_user", "list_users", "revoke_user", "whoami"},
+    "token": {"create_token", "rotate_token", "list_tokens", "revoke_token"},
+    "user": {"add_user", "rotate_user", "list_users", "revoke_user", "whoami"},
     "env": {"set_variables", "unset_variables", "import_variables", "list_variables", "rekey"},
     "domain": {"add_domain", "list_domains", "remove_domain"},
     "destroy": {"destroy"},
@@ -164,7 +164,7 @@ def test_every_tool_and_argument_says_what_it_is_for_and_what_it_does_to_the_hos
     hints = {tool.name: tool.annotations for tool in tools}
     readers = {tool for tool, _ in documented() if tool.startswith("list_")} | {"whoami", "config", "logs"}
     assert {name for name, each in hints.items() if each["readOnlyHint"]} == readers
-    lasting = {"destroy", "unlink", "revoke_user", "revoke_token", "create_token"}
+    lasting = {"destroy", "unlink", "revoke_user", "rotate_user", "revoke_token", "rotate_token"}
     lasting |= {"deploy", "link", "set_variables", "unset_variables", "import_variables", "remove_domain"}
     assert {name for name, each in hints.items() if each.get("destructiveHint")} == lasting
     assert {name for name, each in hints.items() if each["openWorldHint"]} == {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -118,3 +119,34 @@ def test_the_file_is_written_anew_once_most_of_its_lines_are_outdated_or_it_is_n
     assert not writer.append([])
     path.unlink()
     assert not writer.append([])
+
+
+def test_a_rotated_token_keeps_its_name_scopes_and_life_and_the_one_before_for_the_overlap(tmp_path: Path) -> None:
+    async def test() -> None:
+        tools, tokens, now = token_tools(tmp_path), dict[str, Token](), int(time.time())
+        reader = TokenReader(tools._running._paths.tokens)
+
+        async def known() -> list[tuple[str, list[str], int | None]]:
+            read(reader, tokens)
+            return [(key, of.scopes, of.expires) for key, of in tokens.items() if of.name == "ci"]
+
+        first = await tools.create_token("a", "ci", ["read"], 1000)
+        second = await tools.rotate_token("a", "ci", overlap=100)
+        (info,) = (await tools.list_tokens("a")).tokens
+        assert info.former_expires is not None
+        assert info.expires is not None
+        assert now + 100 <= info.former_expires < info.expires
+        assert now + 1000 <= info.expires == second.expires
+        both = {
+            (digest(first.token), ("read",), info.former_expires),
+            (digest(second.token), ("read",), info.expires),
+        }
+        assert {(key, tuple(scopes), expires) for key, scopes, expires in await known()} == both
+        third = await tools.rotate_token("a", "ci", expires_in=50)
+        assert [key for key, *_ in await known()] == [digest(third.token)]
+        await tools.rotate_token("a", "ci", overlap=10)
+        await tools.revoke_token("a", "ci")
+        assert await known() == []
+        reader.close()
+
+    asyncio.run(test())

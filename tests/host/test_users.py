@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from portway.auth.tokens import digest
 from portway.host.store import Store, StoreError
 from portway.host.users import User, UserError, Users
 from tests.host.running_host import host
@@ -38,10 +40,36 @@ def test_a_role_says_what_a_user_may_do_to_an_app(user: User, reads: bool, deplo
 def test_a_user_is_found_by_its_token_until_it_is_revoked(store: Store) -> None:
     users = Users(store)
     token = users.add("dora", "deployer", ["weather", "news", "weather"])
-    assert users.find(token) == User("dora", "deployer", ("news", "weather"))
+    found = users.find(token)
+    assert found
+    assert found.user == User("dora", "deployer", ("news", "weather"))
     assert users.find(token[:-1]) is None
     users.revoke("dora")
     assert users.find(token) is None
+
+
+def test_a_users_token_expires_and_a_rotated_one_is_valid_for_its_overlap(store: Store) -> None:
+    users, now = Users(store), int(time.time())
+    ended: list[tuple[str, float]] = []
+    users.on_end.append(lambda key, seconds: ended.append((key, seconds)))
+    assert users.find(users.add("old", "viewer", [], now)) is None
+    first = users.add("dora", "deployer", ["news"], now + 1000)
+    _, second = users.rotate("dora", 100, None)
+    found = [users.find(token) for token in (first, second)]
+    assert [each.user.apps for each in found if each] == [("news",)] * 2
+    lives = [each.expires - now for each in found if each and each.expires]
+    assert lives[0] in (100, 101)
+    assert lives[1] >= 999
+    after, third = users.rotate("dora", 5000, None)
+    assert users.find(first) is None
+    assert users.find(third)
+    assert after.former_expires, "a token does not outlive its own expiry by its overlap"
+    assert after.former_expires <= now + 1002
+    users.revoke("dora")
+    assert users.find(second) is users.find(third) is None
+    keys = [digest(token) for token in (first, first, second, third, second)]
+    assert [key for key, _ in ended] == keys
+    assert [seconds > 0 for _, seconds in ended] == [True, False, True, False, False]
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ import click
 
 from portway.cli.chosen_host import Host, host_options
 from portway.cli.control_client import HostUnreachable, ask_control
+from portway.cli.durations import seconds_of
 from portway.cli.options import output_option, print_json
 from portway.cli.terminal_text import coloured_line, plain_line
 
@@ -22,7 +22,6 @@ _POLL_SECONDS = 0.25
 _AWAY_SECONDS = 10.0  # control is started again in less
 _LINES = 100
 _MOST_LINES = 10_000_000
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 def _moment(_context: click.Context, _option: click.Parameter, value: str | None) -> str:
@@ -30,8 +29,8 @@ def _moment(_context: click.Context, _option: click.Parameter, value: str | None
     if value is None:
         return ""
     try:
-        if ago := re.fullmatch(r"(\d{1,9})([smhd])", value):
-            moment = datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        if (ago := seconds_of(value)) is not None:
+            moment = datetime.now(UTC) - timedelta(seconds=ago)
         else:
             moment = datetime.fromisoformat(value).astimezone(UTC)
     except (ValueError, OverflowError):

@@ -1,30 +1,52 @@
-"""`portway token`: create, list and revoke an app's tokens."""
+"""`portway token`: create, rotate, list and revoke an app's tokens."""
 
 import click
 
 from portway.cli.chosen_host import Host, host_options, place_of
 from portway.cli.control_client import ask_control
+from portway.cli.lifetimes import expires_option, overlap_option, shown_expiry
 from portway.cli.options import output_option, print_json
 from portway.cli.table import print_table, shown_time
 
 
 @click.group(no_args_is_help=True)
 def command() -> None:
-    """Create, list and revoke the tokens of an app's callers."""
+    """Create, rotate, list and revoke the tokens of an app's callers."""
 
 
 @command.command()
 @click.argument("app")
 @click.argument("name")
 @click.option("--scopes", default="", metavar="A,B", help="Scopes of the caller, for tools that require one.")
+@expires_option
 @host_options
 @output_option
-def create(app: str, name: str, scopes: str, host: Host, output: str) -> None:
+def create(app: str, name: str, scopes: str, expires: int | None, host: Host, output: str) -> None:
     """Create a token named NAME for APP. It is shown once."""
     from portway.host.management.management_types import NewToken
 
     wanted = [scope for scope in scopes.replace(",", " ").split() if scope]
-    made = ask_control(host, "create_token", {"app": app, "name": name, "scopes": wanted}, NewToken)
+    asked = {"app": app, "name": name, "scopes": wanted, "expires_in": expires}
+    made = ask_control(host, "create_token", asked, NewToken)
+    if output == "json":
+        print_json(made)
+    else:
+        click.echo(made.token)
+
+
+@command.command()
+@click.argument("app")
+@click.argument("name")
+@overlap_option
+@expires_option
+@host_options
+@output_option
+def rotate(app: str, name: str, overlap: int, expires: int | None, host: Host, output: str) -> None:
+    """Give the token NAME of APP another secret, shown once. It lives as long as the one before, or --expires."""
+    from portway.host.management.management_types import NewToken
+
+    asked = {"app": app, "name": name, "overlap": overlap, "expires_in": expires}
+    made = ask_control(host, "rotate_token", asked, NewToken)
     if output == "json":
         print_json(made)
     else:
@@ -43,8 +65,11 @@ def list_(app: str, host: Host, output: str) -> None:
     if output == "json":
         print_json(found)
         return
-    rows = [(token.name, shown_time(token.created), " ".join(token.scopes) or "-") for token in found.tokens]
-    print_table([("NAME", "CREATED", "SCOPES"), *rows])
+    rows = [
+        (token.name, shown_time(token.created), shown_expiry(token), " ".join(token.scopes) or "-")
+        for token in found.tokens
+    ]
+    print_table([("NAME", "CREATED", "EXPIRES", "SCOPES"), *rows])
 
 
 @command.command()

@@ -134,7 +134,7 @@ async def _start(
             for done in (
                 await management.deploys.deploy_source(FolderSource(folder), _print_step, DeployOptions())
             ).apps:
-                token = done.token or (await management.tokens.create_token(done.app, _TOKEN, rotate=True)).token
+                token = done.token or (await management.tokens.renewed(done.app, _TOKEN)).token
                 apps[done.app] = {"url": done.url, "token": token}
         except ToolError as error:
             say(f"portway: {folder} could not be deployed: {error}")

@@ -18,13 +18,17 @@ _PIECE_BYTES = 128 * 1024  # read and decoded at a time
 
 
 class Token(msgspec.Struct, frozen=True):
-    """A bearer token. `digest` is its SHA-256 in hex; the token itself is stored nowhere."""
+    """A bearer token. `digest` is its SHA-256 in hex; the token itself is stored nowhere.
+
+    `expires` is in Unix seconds, None for never.
+    """
 
     digest: str
     app: str
     name: str
     id: int
     scopes: list[str] = []
+    expires: int | None = None
 
 
 class TokenChange(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -1,6 +1,10 @@
 """The callers of the gate, by their tokens."""
 
+import heapq
+import time
 from collections.abc import Iterable
+
+from msgspec.structs import replace
 
 from portway.auth.caller_header import HEADER, relay
 from portway.auth.principal import ANONYMOUS, Principal
@@ -46,6 +50,7 @@ class Callers:
         self.revoked = 0  # number of callers so far whose requests had to end
         self._tokens: dict[str, Token] = {}
         self._callers: dict[str, Caller] = {}
+        self._ends: list[tuple[int, str]] = []  # a heap of the times at which tokens expire, in Unix seconds
         self.by_header: dict[bytes, Caller] = {}  # by valid Authorization value, to save hashing
 
     def find(self, authorization: bytes) -> Caller | None:
@@ -64,6 +69,8 @@ class Callers:
     def replace(self, tokens: dict[str, Token]) -> None:
         """Use exactly these tokens, by digest, from now on."""
         before, self._tokens, self.known = self._tokens, tokens, True
+        self._ends = [(token.expires, key) for key, token in tokens.items() if token.expires is not None]
+        heapq.heapify(self._ends)
         for key in list(self._callers):
             self._revise(key, before[key], tokens.get(key))
 
@@ -71,6 +78,8 @@ class Callers:
         """Add and drop tokens."""
         for change in changes:
             if change.add is not None:
+                if change.add.expires is not None:
+                    heapq.heappush(self._ends, (change.add.expires, change.add.digest))
                 before = self._tokens.get(change.add.digest)
                 self._tokens[change.add.digest] = change.add
                 if before is not None:
@@ -78,14 +87,31 @@ class Callers:
             elif (before := self._tokens.pop(change.drop, None)) is not None:
                 self._revise(before.digest, before, None)
 
-    def _revise(self, key: str, before: Token, after: Token | None) -> None:
+    @property
+    def next_end(self) -> float | None:
+        """The time at which the next token expires, in Unix seconds; None if none does."""
+        return self._ends[0][0] if self._ends else None
+
+    def end_expired(self) -> None:
+        """Drop the tokens that have expired by now."""
+        now = time.time()
+        while self._ends and self._ends[0][0] <= now:
+            _, key = heapq.heappop(self._ends)
+            token = self._tokens.get(key)
+            if token is not None and token.expires is not None and token.expires <= now:
+                del self._tokens[key]
+                self._revise(key, token, None, "The token has expired.")
+
+    def _revise(self, key: str, before: Token, after: Token | None, why: str = "The token has been revoked.") -> None:
         """Forget the caller of a token that has changed, and mark one that may do less than before."""
-        if before == after or (caller := self._callers.pop(key, None)) is None:
+        if after is not None and replace(after, expires=before.expires) == before:
+            return
+        if (caller := self._callers.pop(key, None)) is None:
             return
         self.by_header.clear()
         if after is None or (after.app, after.name) != (before.app, before.name):
             self.revoked += 1
-            caller.revoked = RpcError(REFUSED, "The token has been revoked.", status=401)
+            caller.revoked = RpcError(REFUSED, why, status=401)
         elif not set(before.scopes) <= set(after.scopes):
             self.revoked += 1
             caller.revoked = RpcError(REFUSED, "The scopes of the token have been narrowed.", status=403)

@@ -14,6 +14,7 @@ Anything else, or a failure: {"ok": false, "error": SENTENCE}
 
 import asyncio
 import contextlib
+import time
 
 import msgspec
 
@@ -30,6 +31,7 @@ from portway.http.bind import Bind, ListenError
 
 _POLL = 0.02
 _LOOK_SECONDS = 1.0
+_EXPIRY_SECONDS = 60.0  # the longest time between looks at what has expired, as the clock may be set
 _LONGEST_LINE = 8 * 1024 * 1024  # what a retired gate tells at once is the longest
 
 
@@ -55,6 +57,7 @@ class ControlSocket:
         self._tokens = TokenReader(paths.tokens)
         self._reading = asyncio.Lock()
         self._server: asyncio.Server | None = None
+        self._expiry: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
         """Listen, then read the table: control can tell this gate of any table written later.
@@ -69,6 +72,8 @@ class ControlSocket:
             self._watching.cancel()
             self._server.close()
             self._socket.unlink(missing_ok=True)
+        if self._expiry is not None:
+            self._expiry.cancel()
         self._tokens.close()
 
     async def _listen(self) -> None:
@@ -101,8 +106,29 @@ class ControlSocket:
                 fresh = None
             if fresh is not None:
                 callers.replace(fresh)
+            callers.end_expired()
+            self._await_expiry()
             if callers.revoked > revoked:
                 self._app.review()
+
+    def _await_expiry(self) -> None:
+        """Set the timer for the next token that expires."""
+        if self._expiry is not None:
+            self._expiry.cancel()
+        end = self._routes.callers.next_end
+        self._expiry = None
+        if end is not None:
+            seconds = min(max(end - time.time(), 0), _EXPIRY_SECONDS)
+            self._expiry = asyncio.get_running_loop().call_later(seconds, self._end_expired)
+
+    def _end_expired(self) -> None:
+        """End the tokens that have expired, and what is open with them."""
+        callers = self._routes.callers
+        revoked = callers.revoked
+        callers.end_expired()
+        if callers.revoked > revoked:
+            self._app.review()
+        self._await_expiry()
 
     async def _listen_again(self) -> None:
         """Listen on a new socket whenever someone removes it; control restores its directory."""

@@ -132,8 +132,8 @@ class GitServer:
         scheme, _, encoded = authorization.partition(b" ")
         with contextlib.suppress(binascii.Error, UnicodeDecodeError):
             password = base64.b64decode(encoded, validate=True).decode().partition(":")[2]
-            if scheme.lower() == b"basic" and (user := self._users.find(password)) is not None:
-                return user
+            if scheme.lower() == b"basic" and (found := self._users.find(password)) is not None:
+                return found.user
         raise Refused(
             401, "Give the token of a user of this host as the password; `portway user add` makes one.", _CHALLENGE
         )

@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec.structs import replace
+
 from portway.host import routing_table
 from portway.host.app_policies import PolicySource
 from portway.host.builds.build_error import BuildError
@@ -190,7 +192,7 @@ class RunningApps:
     def write_tokens(self, *changes: TokenChange) -> None:
         """Write a change of the store's tokens, or all of them if the file is damaged. Raises OSError."""
         if not self._tokens.append(changes):
-            self._tokens.write(as_token(record) for record in self._store.tokens())
+            self._tokens.write(token for record in self._store.tokens() for token in as_tokens(record))
 
     async def publish_tokens(self, *changes: TokenChange) -> None:
         """Write a change of the store's tokens and have the gate read it. Raises OSError."""
@@ -404,6 +406,9 @@ class RunningApps:
         return task
 
 
-def as_token(record: TokenRecord) -> Token:
-    """Return a token as the gate reads it."""
-    return Token(record.digest, record.app, record.name, record.id, list(record.scopes))
+def as_tokens(record: TokenRecord) -> list[Token]:
+    """Return a token as the gate reads it, and the one before it that is still valid."""
+    token = Token(record.digest, record.app, record.name, record.id, list(record.scopes), record.expires)
+    if not record.former:
+        return [token]
+    return [token, replace(token, digest=record.former, expires=record.former_expires)]

@@ -17,9 +17,9 @@ class Caller:
     is_local: bool
 
 
-def principal_of(user: User) -> Principal:
-    """Return the principal of a user whose token was verified."""
-    return Principal(_ISSUER, user.name, claims={_USER: user})
+def principal_of(user: User, expires: float | None) -> Principal:
+    """Return the principal of a user whose token was verified, and expires."""
+    return Principal(_ISSUER, user.name, claims={_USER: user}, expires=expires)
 
 
 def caller_of(principal: Principal) -> Caller:

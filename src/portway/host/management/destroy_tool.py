@@ -7,7 +7,7 @@ from msgspec import Meta
 
 from portway.exceptions import ToolError
 from portway.host.counted import counted
-from portway.host.instances.running_apps import RunningApps
+from portway.host.instances.running_apps import RunningApps, as_tokens
 from portway.host.links.linker import Linker
 from portway.host.management.arguments import AppName
 from portway.host.management.callers import caller_of
@@ -102,7 +102,9 @@ class DestroyTool:
         with self._deployer.turns.at_once(app):
             mark_destroyed(self._paths, record)
             try:
-                dropped = [TokenChange(drop=token.digest) for token in self._store.tokens(app)]
+                dropped = [
+                    TokenChange(drop=token.digest) for record in self._store.tokens(app) for token in as_tokens(record)
+                ]
                 self._store.forget_tokens(app)
                 self._running.write_tokens(*dropped)
                 await self._running.remove(app)

@@ -122,15 +122,21 @@ class NewToken:
     token: str
     scopes: list[str]
     url: str
+    expires: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class TokenInfo:
-    """A token without its secret. `created` is in Unix seconds."""
+    """A token without its secret. `created` and `expires` are in Unix seconds, None for never.
+
+    The secret before the last rotation is valid until `former_expires`.
+    """
 
     name: str
     scopes: list[str]
     created: int
+    expires: int | None = None
+    former_expires: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,16 +193,19 @@ class NewUser:
     apps: list[str]
     token: str
     address: str
+    expires: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class UserInfo:
-    """A user without its token. `created` is in Unix seconds."""
+    """A user without its token. The times are as in `TokenInfo`."""
 
     name: str
     role: str
     apps: list[str]
     created: int
+    expires: int | None = None
+    former_expires: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,11 @@
-"""The tools of the management API for users: add, list, revoke."""
+"""The tools of the management API for users: add, rotate, list, revoke."""
 
 from typing import Annotated
 
 from msgspec import Meta
 
 from portway.exceptions import ToolError
+from portway.host.management.arguments import Lifetime, Overlap, expiry
 from portway.host.management.callers import caller_of
 from portway.host.management.management_types import Identity, NewUser, UserInfo, UserList
 from portway.host.management.tools import Rule, Tools
@@ -12,6 +13,8 @@ from portway.host.public_address import PublicAddress
 from portway.host.store import StoreError
 from portway.host.users import Role, UserError, Users
 from portway.server.context import Context
+
+UserName = Annotated[str, Meta(description="Its name, as `list_users` tells it.")]
 
 
 class UserTools:
@@ -26,6 +29,7 @@ class UserTools:
         tools.add(self.whoami, Rule("read", app=None))
         tools.add(self.list_users, Rule("read", app=None))
         tools.add(self.add_user, Rule("admin", app=None))
+        tools.add(self.rotate_user, Rule("admin", app=None), destroys=True)
         tools.add(self.revoke_user, Rule("admin", app=None), destroys=True)
 
     async def whoami(self, ctx: Context) -> Identity:
@@ -41,21 +45,39 @@ class UserTools:
             Annotated[list[str], Meta(max_length=1000)] | None,
             Meta(description="The apps it is bound to, deployed or not; none for all."),
         ] = None,
+        expires_in: Lifetime = None,
     ) -> NewUser:
         """Add a user of the host, who pushes to apps, clones them and calls these tools. Its token is shown once."""
+        expires = expiry(expires_in)
         try:
-            token = self._users.add(name, role, apps or [])
-            return NewUser(name, role, apps or [], token, self._address.repository("APP"))
+            token = self._users.add(name, role, apps or [], expires)
+            return NewUser(name, role, apps or [], token, self._address.repository("APP"), expires)
         except (UserError, StoreError) as error:
             raise ToolError(str(error)) from None
+
+    async def rotate_user(self, name: UserName, overlap: Overlap = 0, expires_in: Lifetime = None) -> NewUser:
+        """Give a user another token, in this answer only. It keeps its role and apps.
+
+        Without `expires_in` it lives as long as the one before, from now on.
+        """
+        try:
+            user, token = self._users.rotate(name, overlap, expires_in)
+        except (UserError, StoreError) as error:
+            raise ToolError(str(error)) from None
+        return NewUser(name, user.role, list(user.apps), token, self._address.repository("APP"), user.expires)
 
     async def list_users(self, ctx: Context) -> UserList:
         """List the users of the host, without their tokens: all of them for an admin, yourself for others."""
         caller = caller_of(ctx.caller).user
         shown = [user for user in self._users.all() if caller.role == "admin" or user.name == caller.name]
-        return UserList([UserInfo(user.name, user.role, list(user.apps), user.created) for user in shown])
+        return UserList(
+            [
+                UserInfo(user.name, user.role, list(user.apps), user.created, user.expires, user.former_expires)
+                for user in shown
+            ]
+        )
 
-    async def revoke_user(self, name: Annotated[str, Meta(description="Its name, as `list_users` tells it.")]) -> None:
+    async def revoke_user(self, name: UserName) -> None:
         """Delete a user: its token is refused from now on, and what it has open ends. Its apps stay."""
         try:
             self._users.revoke(name)

@@ -26,7 +26,7 @@ from portway.host.git.git_command import GitError
 from portway.host.git.release_commits import NewCommit, ReleaseCommits
 from portway.host.instances.drain_report import Draining
 from portway.host.instances.readiness import NotReady
-from portway.host.instances.running_apps import RunningApps, as_token
+from portway.host.instances.running_apps import RunningApps, as_tokens
 from portway.host.instances.starter import Starter
 from portway.host.logs.log_file import write_to
 from portway.host.new_token import new_token
@@ -279,7 +279,7 @@ class ReleaseMaker:
             return None
         token = new_token()
         added = self._store.add_token(name, "default", digest(token), ())
-        self._running.write_tokens(TokenChange(as_token(added)))
+        self._running.write_tokens(*map(TokenChange, as_tokens(added)))
         return token
 
     async def _abandon(self, release: Release, error: str) -> None:

@@ -119,7 +119,11 @@ class InstanceRecord:
 
 @dataclass(frozen=True, slots=True)
 class TokenRecord:
-    """A named credential of one app; `digest` is the SHA-256 of its secret in hex."""
+    """A named credential of one app; `digest` is the SHA-256 of its secret in hex.
+
+    `expires` is in Unix seconds, None for never. `former` is the digest of the secret before the last rotation, which
+    is valid until `former_expires`; "" for none.
+    """
 
     id: int
     app: str
@@ -127,17 +131,26 @@ class TokenRecord:
     digest: str
     scopes: tuple[str, ...]
     created: int
+    expires: int | None = None
+    former: str = ""
+    former_expires: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class UserRecord:
-    """A user; `digest` is the SHA-256 of its token in hex, `apps` are those it is bound to."""
+    """A user; `digest` is the SHA-256 of its token in hex, `apps` are those it is bound to.
+
+    The rest is as in `TokenRecord`.
+    """
 
     name: str
     digest: str
     role: str
     apps: tuple[str, ...]
     created: int
+    expires: int | None = None
+    former: str = ""
+    former_expires: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import sqlite3
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -243,13 +243,15 @@ class Store:
         columns = (tokens.c[name] for name in TokenRecord.__dataclass_fields__)
         query = select(*columns).where(where).order_by(tokens.c.app, tokens.c.name)
         return [
-            TokenRecord(id_, app_, name, digest, tuple(scopes), created)
-            for id_, app_, name, digest, scopes, created in self._all(query)
+            TokenRecord(id_, app_, name, digest, tuple(scopes), *times)
+            for id_, app_, name, digest, scopes, *times in self._all(query)
         ]
 
-    def add_token(self, app: str, name: str, digest: str, scopes: Sequence[str]) -> TokenRecord:
+    def add_token(
+        self, app: str, name: str, digest: str, scopes: Sequence[str], expires: int | None = None
+    ) -> TokenRecord:
         """Add a token. Raises `StoreError` when the app has one of that name."""
-        row = {"app": app, "name": name, "digest": digest, "scopes": list(scopes), "created": int(time.time())}
+        row = {"app": app, "name": name, "digest": digest, "scopes": list(scopes), **_lifetime(expires)}
         if self._all(select(tokens.c.id).where(_token(app, name))):
             raise StoreError(f"{app} already has a token named {name!r}: revoke it first, or choose another name")
         self._run(insert(tokens).values(row))
@@ -259,6 +261,12 @@ class Store:
 
     def token(self, app: str, name: str) -> TokenRecord | None:
         return next(iter(self._tokens(_token(app, name))), None)
+
+    def rotate_token(self, before: TokenRecord, digest: str, expires: int | None, former_expires: int) -> TokenRecord:
+        """Give a token another secret; the one before is valid until `former_expires`."""
+        row = _rotated(before, digest, expires, former_expires)
+        self._run(update(tokens).where(tokens.c.id == before.id).values(row))
+        return replace(before, **row)
 
     def drop_token(self, app: str, name: str) -> bool:
         """Delete a token; return False when there is none of that name."""
@@ -301,20 +309,24 @@ class Store:
     def users(self, digest: str = "") -> list[UserRecord]:
         """Return every user, by name; with the `digest` of a token, its user or none."""
         query = select(*(users.c[name] for name in UserRecord.__dataclass_fields__)).order_by(users.c.name)
-        rows = self._all(query.where(users.c.digest == digest) if digest else query)
-        return [UserRecord(name, digest, role, tuple(apps_), created) for name, digest, role, apps_, created in rows]
+        rows = self._all(query.where((users.c.digest == digest) | (users.c.former == digest)) if digest else query)
+        return [UserRecord(name, digest, role, tuple(apps_), *times) for name, digest, role, apps_, *times in rows]
 
-    def add_user(self, name: str, digest: str, role: str, bound: Sequence[str]) -> None:
+    def add_user(self, name: str, digest: str, role: str, bound: Sequence[str], expires: int | None = None) -> None:
         """Add a user. Raises `StoreError` when there is one of that name."""
         if self._all(select(users.c.name).where(users.c.name == name)):
             raise StoreError(f"there is a user named {name!r} already: revoke it first, or choose another name")
-        row = {"name": name, "digest": digest, "role": role, "apps": list(bound), "created": int(time.time())}
+        row = {"name": name, "digest": digest, "role": role, "apps": list(bound), **_lifetime(expires)}
         self._run(insert(users).values(row))
 
-    def drop_user(self, name: str) -> bool:
-        """Delete a user; return False when there is none of that name."""
-        with self._begin() as connection:
-            return bool(connection.execute(delete(users).where(users.c.name == name)).rowcount)
+    def rotate_user(self, before: UserRecord, digest: str, expires: int | None, former_expires: int) -> UserRecord:
+        """Give a user another token; the one before is valid until `former_expires`."""
+        row = _rotated(before, digest, expires, former_expires)
+        self._run(update(users).where(users.c.name == before.name).values(row))
+        return replace(before, **row)
+
+    def drop_user(self, name: str) -> None:
+        self._run(delete(users).where(users.c.name == name))
 
     @contextlib.contextmanager
     def _begin(self) -> Iterator[Connection]:
@@ -331,6 +343,20 @@ class Store:
     def _run(self, statement: Executable) -> None:
         with self._begin() as connection:
             connection.execute(statement)
+
+
+def _lifetime(expires: int | None) -> dict[str, Any]:
+    return {"created": int(time.time()), "expires": expires}
+
+
+def _rotated(before: TokenRecord | UserRecord, digest: str, expires: int | None, former_expires: int) -> dict[str, Any]:
+    """Return the columns of a secret that takes the place of one before."""
+    now = int(time.time())
+    until = former_expires if before.expires is None else min(former_expires, before.expires)
+    former: dict[str, Any] = {"former": "", "former_expires": None}
+    if until > now:
+        former = {"former": before.digest, "former_expires": until}
+    return {"digest": digest, **_lifetime(expires), **former}
 
 
 def _token(app: str, name: str) -> ColumnElement[bool]:

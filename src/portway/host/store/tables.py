@@ -2,7 +2,7 @@
 
 from sqlalchemy import JSON, Column, ForeignKey, Integer, MetaData, String, Table, Text, UniqueConstraint
 
-HEAD = "0011"
+HEAD = "0012"
 
 metadata = MetaData()
 
@@ -65,6 +65,9 @@ tokens = Table(
     Column("digest", String, nullable=False, unique=True),
     Column("scopes", JSON, nullable=False),
     Column("created", Integer, nullable=False),
+    Column("expires", Integer),
+    Column("former", String, nullable=False, server_default=""),
+    Column("former_expires", Integer),
     UniqueConstraint("app", "name"),
     sqlite_autoincrement=True,
 )
@@ -77,6 +80,9 @@ users = Table(
     Column("role", String, nullable=False),
     Column("apps", JSON, nullable=False),
     Column("created", Integer, nullable=False),
+    Column("expires", Integer),
+    Column("former", String, nullable=False, server_default=""),
+    Column("former_expires", Integer),
 )
 
 domains = Table(

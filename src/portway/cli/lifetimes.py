@@ -1,0 +1,31 @@
+"""How long tokens live: the options that say it, and the cell of a table that shows it."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from portway.cli.durations import duration
+from portway.cli.table import shown_time
+
+if TYPE_CHECKING:
+    from portway.host.management.management_types import TokenInfo, UserInfo
+
+expires_option = click.option(
+    "--expires",
+    metavar="TIME",
+    callback=duration,
+    help="How long the token is valid: 30m, 24h, 90d. Default: for ever.",
+)
+overlap_option = click.option(
+    "--overlap",
+    metavar="TIME",
+    default="0s",
+    callback=duration,
+    help="How long the token before stays valid, as in 24h. Default: it ends now.",
+)
+
+
+def shown_expiry(token: "TokenInfo | UserInfo") -> str:
+    """Return when a token expires, and until when the one before it is valid."""
+    until = "never" if token.expires is None else shown_time(token.expires)
+    return until if token.former_expires is None else f"{until} (the one before: {shown_time(token.former_expires)})"
