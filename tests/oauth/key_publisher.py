@@ -23,9 +23,10 @@ class KeyPublisher:
         self.is_down = False
         self.instead: dict[str, tuple[int, object]] = {}  # answers by path
         self.issuer = ""  # what its metadata says, "" for the truth
-        self.forms: list[dict[str, str]] = []  # what came to the token endpoint, with the Authorization header
+        self.forms: list[dict[str, str]] = []  # what was POSTed, with the Authorization header
+        self.opaque: dict[str, dict[str, Any]] = {}  # what it says of tokens that are no JWTs
         self.lifetime = 300  # of what it gives there
-        self.gives = threading.Event()  # the token endpoint answers once it is set
+        self.gives = threading.Event()  # a POST is answered once it is set
         self.gives.set()
         self.add("one")
 
@@ -45,6 +46,11 @@ class KeyPublisher:
         given = {name: value for name, value in (usual | claims).items() if value is not None}
         return jwt.encode({"alg": algorithm, "kid": key_id, "typ": "at+jwt"} | (header or {}), given, key)
 
+    def open(self, token: str, **says: Any) -> str:
+        """Make an opaque token for ada, about which it `says` this when asked."""
+        self.opaque[token] = {"active": True, "sub": "ada", "client_id": "c"} | says
+        return token
+
     def answer(self, path: str) -> tuple[int, object]:
         self.asked[path] += 1
         if self.is_down:
@@ -53,10 +59,19 @@ class KeyPublisher:
             return self.instead[path]
         if path == "/.well-known/openid-configuration":
             addresses = {"jwks_uri": f"{self.url}/keys", "token_endpoint": f"{self.url}/token"}
+            addresses["introspection_endpoint"] = f"{self.url}/introspect"
             return 200, {"issuer": self.issuer or self.url} | addresses
         if path == "/keys":
             return 200, {"keys": [key.as_dict(private=False) for key in self.keys.values()]}
         return 404, {}
+
+    def say(self, form: dict[str, str]) -> tuple[int, object]:
+        """Say whose an opaque token is."""
+        self.forms.append(form)
+        self.gives.wait(10)
+        if self.is_down:
+            return 503, {}
+        return self.instead.get("/introspect", (200, {"active": False} | self.opaque.get(form["token"], {})))
 
     def give(self, form: dict[str, str]) -> tuple[int, object]:
         self.forms.append(form)
@@ -78,7 +93,8 @@ def publishing() -> Iterator[KeyPublisher]:
 
         def do_POST(self) -> None:  # the same
             form = dict(parse_qsl(self.rfile.read(int(self.headers["content-length"])).decode()))
-            self.reply(*publisher.give(form | {"authorization": self.headers.get("authorization", "")}))
+            answer = publisher.say if self.path == "/introspect" else publisher.give
+            self.reply(*answer(form | {"authorization": self.headers.get("authorization", "")}))
 
         def reply(self, status: int, content: object) -> None:
             body = json.dumps(content).encode()

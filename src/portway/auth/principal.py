@@ -1,6 +1,7 @@
 """The caller of a request."""
 
 import hashlib
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -29,6 +30,10 @@ class Principal:
     def identity(self) -> tuple[str, str, str | None]:
         """What distinguishes callers. A renewed token of the same name is the same caller."""
         return self.issuer, self.subject, self.client
+
+    def is_over(self) -> bool:
+        """Return whether the token has expired."""
+        return self.expires is not None and time.time() >= self.expires
 
     def digest(self) -> bytes:
         """Return the identity as 16 bytes, for values that other processes read too."""

@@ -1,14 +1,15 @@
 """Verifies the access tokens of one or more providers, and remembers those that were good (RFC 9068, RFC 8725)."""
 
 import hashlib
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from portway.auth.principal import Principal
+from portway.auth.tokens import VerifierUnavailable
 from portway.oauth.claims import ClaimRules
-from portway.oauth.jwt import read_jwt
+from portway.oauth.introspection import Introspection
+from portway.oauth.jwt import Jwt, read_jwt
 from portway.oauth.settings import OAuth
 from portway.oauth.signing_key import ALGORITHMS
 from portway.oauth.signing_keys import SigningKeys
@@ -28,8 +29,7 @@ class _Known:
 
     def is_good(self) -> bool:
         """Return whether it is valid still."""
-        expires = self.principal.expires
-        return self.keys.refresh() and self.edition == self.keys.edition and (expires is None or time.time() < expires)
+        return self.keys.refresh() and self.edition == self.keys.edition and not self.principal.is_over()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,9 @@ class AccessTokens:
     ) -> None:
         names = tuple(audiences)
         self._providers = {each.issuer: _Provider(ClaimRules(each, names), keys(each)) for each in providers}
+        self._introspections = [
+            Introspection(each, self._providers[each.issuer].rules) for each in providers if each.opaque
+        ]
         self._known: OrderedDict[bytes, _Known] = OrderedDict()  # by digest; the one unused for longest first
 
     async def verify(self, token: str) -> Principal | None:
@@ -65,7 +68,10 @@ class AccessTokens:
         digest = hashlib.sha256(token.encode()).digest()
         known = self._known.get(digest)
         if known is None or not known.is_good():
-            known = await self._verify(token)
+            jwt = read_jwt(token)
+            if jwt is None:
+                return await self._introspect(token, digest)
+            known = await self._verify(jwt)
             if known is None:
                 self._known.pop(digest, None)
                 return None
@@ -75,9 +81,23 @@ class AccessTokens:
         self._known.move_to_end(digest)
         return known.principal
 
-    async def _verify(self, token: str) -> _Known | None:
-        jwt = read_jwt(token)
-        if jwt is None or not jwt.header.is_plain:
+    async def _introspect(self, token: str, digest: bytes) -> Principal | None:
+        """Ask the providers that are to be asked, one after the other. Raises `VerifierUnavailable`."""
+        unavailable = None
+        for each in self._introspections:
+            try:
+                principal = await each.verify(token, digest)
+            except VerifierUnavailable as error:
+                unavailable = error
+            else:
+                if principal is not None:
+                    return principal
+        if unavailable is not None:
+            raise unavailable
+        return None
+
+    async def _verify(self, jwt: Jwt) -> _Known | None:
+        if not jwt.header.is_plain:
             return None
         issuer, algorithm = jwt.claims.get("iss"), jwt.header.alg
         provider = self._providers.get(issuer) if isinstance(issuer, str) else None

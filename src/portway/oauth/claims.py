@@ -1,5 +1,6 @@
 """From the claims of an access token to its caller: whether they are meant for this server, now (RFC 9068)."""
 
+import math
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeGuard
@@ -24,11 +25,11 @@ class ClaimRules:
         self._issuer = settings.issuer
         self._audiences = frozenset(map(normalised, (settings.audience, settings.resource, *names)))
 
-    def principal(self, claims: Mapping[str, Any], *, is_typed: bool) -> Principal | None:
+    def principal(self, claims: Mapping[str, Any], *, is_typed: bool, may_last: bool = False) -> Principal | None:
         """Return the caller; None for claims of another issuer, audience, time or kind of token.
 
         `is_typed`: it is known to be an access token. Otherwise, one that looks like an ID token is refused: it has no
-        scopes, and its audience may be the client itself.
+        scopes, and its audience may be the client itself. With `may_last`, claims need no end.
         """
         now = time.time()
         expires, begins = claims.get("exp"), claims.get("nbf", 0)
@@ -38,9 +39,9 @@ class ClaimRules:
         if (
             claims.get("iss") != self._issuer
             or not isinstance(subject, str)
-            or not _is_time(expires)
+            or not _is_time(ends := math.inf if may_last and expires is None else expires)
             or not _is_time(begins)
-            or now >= expires + _SKEW_SECONDS
+            or now >= ends + _SKEW_SECONDS
             or now < begins - _SKEW_SECONDS
             or any(name in claims for name in _OF_OTHER_TOKENS)
             or any(str(claims[name]).lower() not in kinds for name, kinds in _KINDS.items() if name in claims)
@@ -50,7 +51,9 @@ class ClaimRules:
         is_own_client = client == audience or (client is None and "://" not in audience)
         if is_own_client and not (is_typed or scopes):
             return None
-        return Principal(self._issuer, subject, client, scopes, claims, expires + _SKEW_SECONDS)
+        return Principal(
+            self._issuer, subject, client, scopes, claims, None if ends == math.inf else ends + _SKEW_SECONDS
+        )
 
     def _audience(self, claim: object) -> str | None:
         """Return which audience of a token is this server."""

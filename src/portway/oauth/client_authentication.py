@@ -7,6 +7,9 @@ from urllib.parse import quote_plus
 from portway.http.http_client import Headers
 from portway.oauth.settings import OAuth
 
+FORM = (b"content-type", b"application/x-www-form-urlencoded")
+"""The header of what is sent to a token or introspection endpoint."""
+
 
 def authentication(settings: OAuth, methods: Collection[str]) -> tuple[Headers, dict[str, str]]:
     """Return the headers and the form fields by which this server says who asks; the provider takes `methods`."""

@@ -20,7 +20,7 @@ import msgspec
 
 from portway.auth.principal import Principal
 from portway.exceptions import DownstreamError, SettingError
-from portway.oauth.client_authentication import authentication
+from portway.oauth.client_authentication import FORM, authentication
 from portway.oauth.guarded_fetch import Answer, FetchError, fetch
 from portway.oauth.provider_metadata import ProviderMetadata, provider_metadata
 from portway.oauth.settings import OAuth, check_scopes
@@ -34,7 +34,6 @@ _UNSTATED_SECONDS = 60.0  # how long a token is kept whose lifetime the provider
 _MARGIN_SECONDS = 10.0  # before it expires, a token is not handed out any more: the service must still take it
 _RENEW_SECONDS, _RENEW_SHARE = 60.0, 0.5
 _PAUSE_SECONDS = 10.0  # after a renewal that failed
-_FORM = (b"content-type", b"application/x-www-form-urlencoded")
 _EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 _ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - the name of a kind
 _KINDS = ("", _ACCESS_TOKEN, "urn:ietf:params:oauth:token-type:jwt")
@@ -182,7 +181,7 @@ class DownstreamTokens:
                 form["requested_token_type"] = _ACCESS_TOKEN
             body = urlencode(form).encode()
             answer = await fetch(
-                self._metadata.token_endpoint, private=settings.private, body=body, headers=[_FORM, *headers]
+                self._metadata.token_endpoint, private=settings.private, body=body, headers=[FORM, *headers]
             )
         except FetchError as error:
             raise DownstreamError(f"no token for {wish.audience}: {error}") from None

@@ -36,9 +36,9 @@ class Answer(NamedTuple):
     body: bytes
 
 
-async def fetch_json(url: str, kind: type[T], *, private: bool) -> T:
-    """Return the JSON at a URL. Raises `FetchError`, and what `fetch` raises."""
-    answer = await fetch(url, private=private)
+async def fetch_json(url: str, kind: type[T], *, private: bool, body: bytes | None = None, headers: Headers = ()) -> T:
+    """Return the JSON that a URL answers with. Raises `FetchError`, and what `fetch` raises."""
+    answer = await fetch(url, private=private, body=body, headers=headers)
     if answer.status != 200:
         raise FetchError(f"{url} answers with status {answer.status}", answer.status)
     try:

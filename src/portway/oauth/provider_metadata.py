@@ -15,6 +15,8 @@ class ProviderMetadata(msgspec.Struct, frozen=True):
     jwks_uri: str = ""
     token_endpoint: str = ""
     token_endpoint_auth_methods_supported: tuple[str, ...] = ("client_secret_basic",)
+    introspection_endpoint: str = ""
+    introspection_endpoint_auth_methods_supported: tuple[str, ...] = ()
 
 
 async def provider_metadata(settings: OAuth) -> ProviderMetadata:

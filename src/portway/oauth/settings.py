@@ -12,7 +12,7 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _DOWNSTREAM = ("", "exchange", "client_credentials")
 _VARIABLES = (
     *("ISSUER", "AUDIENCE", "RESOURCE", "SCOPES", "PRIVATE"),
-    *("CLIENT_ID", "CLIENT_SECRET", "DOWNSTREAM"),
+    *("CLIENT_ID", "CLIENT_SECRET", "DOWNSTREAM", "OPAQUE"),
 )
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 appendix A.4
 
@@ -26,7 +26,8 @@ class OAuth:
     URL, if the audience is another name. `scopes` are those that clients are told to ask for. With `private`, the
     provider may be in this machine's network. As `client_id`, with `client_secret`, the server itself is known to the
     provider. `downstream` says how `Context.token_for` gets tokens for other services: in exchange for the caller's
-    (RFC 8693), or as the server itself (RFC 6749 section 4.4). Raises SettingError.
+    (RFC 8693), or as the server itself (RFC 6749 section 4.4). With `opaque`, the provider is asked whose a token is
+    that is no JWT (RFC 7662). Raises SettingError.
     """
 
     issuer: str
@@ -37,6 +38,7 @@ class OAuth:
     client_id: str = ""
     client_secret: str = field(default="", repr=False)
     downstream: Literal["", "exchange", "client_credentials"] = ""
+    opaque: bool = False
 
     def __post_init__(self) -> None:
         if not _is_safe_url(self.issuer):
@@ -56,6 +58,11 @@ class OAuth:
         if self.downstream not in _DOWNSTREAM:
             raise SettingError(
                 f"there is no PORTWAY_AUTH_DOWNSTREAM {self.downstream}; use exchange or client_credentials"
+            )
+        if self.opaque and not self.client_id:
+            raise SettingError(
+                "PORTWAY_AUTH_OPAQUE needs PORTWAY_AUTH_CLIENT_ID and PORTWAY_AUTH_CLIENT_SECRET: "
+                "the provider tells only its clients whose a token is"
             )
         if self.downstream and not self.client_id:
             raise SettingError(
@@ -110,6 +117,7 @@ def from_environment(environ: Mapping[str, str]) -> tuple[OAuth, ...]:
             given["CLIENT_ID"],
             given["CLIENT_SECRET"],
             cast("Literal['exchange']", given["DOWNSTREAM"]),  # it is checked there
+            given["OPAQUE"] == "1",
         )
         for issuer, audience in zip(issuers, each, strict=True)
     )

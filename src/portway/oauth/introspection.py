@@ -1,0 +1,116 @@
+"""Opaque access tokens: the provider says whose they are (RFC 7662).
+
+unknown → asked    others that come with the same token meanwhile wait for the same answer
+asked   → good     taken for a minute, so that is how long one may be used that the provider has revoked
+asked   → refused  not asked about again for ten seconds
+good    → asked    a minute later, however many unknown tokens come then
+"""
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict
+from typing import Any
+from urllib.parse import urlencode
+
+import msgspec
+
+from portway.auth.principal import Principal
+from portway.auth.tokens import VerifierUnavailable
+from portway.oauth.claims import ClaimRules
+from portway.oauth.client_authentication import FORM, authentication
+from portway.oauth.guarded_fetch import FetchError, fetch_json
+from portway.oauth.provider_metadata import ProviderMetadata, provider_metadata
+from portway.oauth.settings import OAuth
+
+_SECONDS, _REFUSED_SECONDS = 60.0, 10.0  # for which an answer is used
+_PAUSE_SECONDS = 2.0  # after a question without an answer
+_MOST_REMEMBERED = 4096  # good ones, and as many refused ones
+_MOST_ASKED = 16  # about unknown tokens, at a time
+_METADATA_SECONDS = 600.0
+_log = logging.getLogger("portway.oauth")
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    """The caller of a token, None for one that is refused, and when that was said in monotonic seconds."""
+
+    principal: Principal | None
+    at: float
+
+    def is_fresh(self) -> bool:
+        """Return whether it is used still."""
+        return time.monotonic() - self.at < (_REFUSED_SECONDS if self.principal is None else _SECONDS)
+
+
+class Introspection:
+    """Asks one provider about tokens."""
+
+    def __init__(self, settings: OAuth, rules: ClaimRules) -> None:
+        self._settings = settings
+        self._rules = rules
+        self._good: OrderedDict[bytes, _Answer] = OrderedDict()  # by digest; the oldest answer first
+        self._refused: OrderedDict[bytes, _Answer] = OrderedDict()
+        self._asking: dict[bytes, asyncio.Task[_Answer | None]] = {}
+        self._metadata = ProviderMetadata()
+        self._metadata_at = self._failed = float("-inf")  # monotonic seconds
+
+    async def verify(self, token: str, digest: bytes) -> Principal | None:
+        """Return the caller of a token; None for one that is not valid here. Raises `VerifierUnavailable`."""
+        answer = self._good.get(digest) or self._refused.get(digest)
+        if answer is None or not answer.is_fresh():
+            answer = await asyncio.shield(self._ask(token, digest))
+        if answer is None:
+            raise VerifierUnavailable
+        principal = answer.principal
+        return None if principal is None or principal.is_over() else principal
+
+    def _ask(self, token: str, digest: bytes) -> asyncio.Task[_Answer | None]:
+        loop = asyncio.get_running_loop()
+        asking = self._asking.get(digest)
+        if asking is None or asking.get_loop() is not loop:  # several loops may serve an application
+            is_too_much = digest not in self._good and len(self._asking) >= _MOST_ASKED
+            if is_too_much or time.monotonic() - self._failed < _PAUSE_SECONDS:
+                raise VerifierUnavailable
+            asking = self._asking[digest] = loop.create_task(self._answer(token, digest))
+        return asking
+
+    async def _answer(self, token: str, digest: bytes) -> _Answer | None:
+        """Return what the provider says, None if it does not answer."""
+        try:
+            claims = await self._introspect(token)
+        except FetchError as error:
+            _log.warning("%s could not be asked about a token: %s", self._settings.issuer, error)
+            if error.status == 400:  # it is no token to the provider; others may be
+                return self._remember(digest, None)
+            self._failed = time.monotonic()
+            return None
+        finally:
+            self._asking.pop(digest, None)
+        principal = None
+        if claims.get("active") is True:
+            principal = self._rules.principal({"iss": self._settings.issuer} | claims, is_typed=True, may_last=True)
+        return self._remember(digest, principal)
+
+    def _remember(self, digest: bytes, principal: Principal | None) -> _Answer:
+        self._good.pop(digest, None)
+        answers = self._refused if principal is None else self._good
+        answer = answers[digest] = _Answer(principal, time.monotonic())
+        answers.move_to_end(digest)
+        if len(answers) > _MOST_REMEMBERED:
+            answers.popitem(last=False)
+        return answer
+
+    async def _introspect(self, token: str) -> dict[str, Any]:
+        """Return the answer of the introspection endpoint (section 2.2). Raises `FetchError`."""
+        settings = self._settings
+        if time.monotonic() - self._metadata_at > _METADATA_SECONDS:
+            self._metadata = await provider_metadata(settings)
+            self._metadata_at = time.monotonic()
+        metadata = self._metadata
+        if not metadata.introspection_endpoint:
+            raise FetchError("its metadata has no introspection_endpoint: it cannot be asked, so leave opaque out")
+        methods = metadata.introspection_endpoint_auth_methods_supported
+        headers, form = authentication(settings, methods or metadata.token_endpoint_auth_methods_supported)
+        body = urlencode(form | {"token": token, "token_type_hint": "access_token"}).encode()
+        url = metadata.introspection_endpoint
+        return await fetch_json(url, dict[str, Any], private=settings.private, body=body, headers=[FORM, *headers])
