@@ -29,6 +29,7 @@ PARTS = {
     "… does not answer": "the version before goes on: …",
     "calls from before the last upgrade go on: try again when they have ended": "the version before goes on: …",
     "the request of `portway upgrade` cannot be read": "the version before goes on: …",
+    "an object in them has two members of one name": "… may not be called with these arguments: …",
     "no URL as in https://example.com/path": "… is not fetched: it is ….",
     "no URL with the name or the address of a host": "… is not fetched: it is ….",
     "the method or the name of a header is none of HTTP": "… could not be fetched: ….",
@@ -48,6 +49,7 @@ INTERNAL = {
     "…: …": "passes another error on",
     "version … takes over": "no error",
     "next gate": "the name of a process",
+    "hosts of …: …": "passes another error on",
     "PORTWAY_ALLOWED_ORIGINS: …": "passes another error on",
     "portway: …": "passes another error on",
     "portway: caddy: …": "passes another error on",
@@ -61,6 +63,7 @@ FAULTS = {
     "AttributeError": "Python's own answer to a misspelt import",
 }
 UNPROVOKED = {
+    "pattern of …: matching needs google-re2; install it by pip install 'portway[patterns]'": "it is installed here",
     "… could not be started beside the old instance: …": "its socket is removed and its program fails at once",
     # Texts that no test here can provoke: text -> reason.
     "… port … needs privileges: run `sudo sysctl -w net.ipv4.ip_unprivileged_port_start=80` once, install the host "

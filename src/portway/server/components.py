@@ -14,6 +14,7 @@ from portway.sessions.changes import Change, Changes, Kind
 if TYPE_CHECKING:
     from portway.asking.questions import Asked
     from portway.plans.plan import Plan
+    from portway.policy.tool_limits import ToolLimits
     from portway.server.home import Home
     from portway.server.middleware import Middleware
     from portway.server.uri_templates import UriPattern
@@ -104,6 +105,7 @@ class Tool(Component, frozen=True, kw_only=True):
     """A function a model may call; `headers` are the arguments that a modern client repeats as header fields."""
 
     headers: tuple[HeaderParam, ...] = ()
+    limits: ToolLimits | None = None
 
 
 class Resource(Component, frozen=True, kw_only=True):

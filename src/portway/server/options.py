@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TypedDict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, TypedDict
 
 from portway.exceptions import RegistrationError
 from portway.plans.content import Annotations, JsonObject
 from portway.plans.plan import GivenSchema
 from portway.plans.sdk_content import SdkModel
 from portway.server.components import CacheScope, Icon, ToolAnnotations
+
+if TYPE_CHECKING:
+    from portway.policy.argument_limits import Limit
 
 
 class _Shared(TypedDict, total=False):
@@ -31,11 +34,18 @@ class _Shared(TypedDict, total=False):
 
 
 class ToolOptions(_Shared, total=False):
-    """The keywords of `@server.tool`; the schemas are served as given, in place of those from the signature."""
+    """The keywords of `@server.tool`; the schemas are served as given, in place of those from the signature.
+
+    `arguments` limits what a schema cannot: `{"path": Limit(under="/data")}`. `rate` is how often each caller may call,
+    as in "10/minute", `concurrency` how many calls each may have at a time.
+    """
 
     annotations: ToolAnnotations | SdkModel | None
     input_schema: GivenSchema | None
     output_schema: GivenSchema | None
+    arguments: Mapping[str, Limit]
+    rate: str
+    concurrency: int
 
 
 class PromptOptions(_Shared, total=False):

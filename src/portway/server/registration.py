@@ -24,6 +24,7 @@ from portway.server.uri_templates import UriPattern, check_uri
 
 if TYPE_CHECKING:
     from portway.asking.questions import Asked
+    from portway.policy.tool_limits import ToolLimits
 
 Options = ToolOptions | ResourceOptions | PromptOptions
 _Kind = TypeVar("_Kind", bound=Component)
@@ -50,7 +51,30 @@ def make_tool(fn: Callable[..., Any], options: ToolOptions, home: Home) -> Tool:
         headers = x_mcp_header.compile_params(plan.input_schema)
     annotations = _checked_annotations(name, options.get("annotations"), ToolAnnotations)
     listing = _listing({"name": name}, plan, options, annotations=annotations)
-    return _component(Tool, name, listing[:-1] + b"," + schemas + b"}", plan, options, home, headers=headers)
+    listing = listing[:-1] + b"," + schemas + b"}"
+    return _component(Tool, name, listing, plan, options, home, headers=headers, limits=_limits(plan, options))
+
+
+def _limits(plan: Plan, options: ToolOptions) -> ToolLimits | None:
+    """Return the limits of a tool, None if it has none; raise RegistrationError for one that cannot be."""
+    if options.keys().isdisjoint(("arguments", "rate", "concurrency")):
+        return None
+    from portway.policy.argument_limits import Limit
+    from portway.policy.tool_limits import ToolLimits
+
+    arguments, rate, concurrency = options.get("arguments"), options.get("rate"), options.get("concurrency")
+    name, known = plan.name, [argument.name for argument in plan.listed]
+    for argument, limit in (arguments or {}).items():
+        if options.get("input_schema") is None and argument.partition(".")[0] not in known:
+            raise RegistrationError(f"{name}: its limit is for {argument!r}, and the tool has no such argument.")
+        if not isinstance(limit, Limit):
+            raise RegistrationError(f"{name}: the limit of {argument} is no Limit(…).")
+    if concurrency is not None and (not isinstance(concurrency, int) or concurrency < 1):
+        raise RegistrationError(f"{name}: concurrency is a whole number from 1, not {concurrency!r}.")
+    try:
+        return ToolLimits(arguments, rate or "", concurrency or 0)
+    except (ValueError, TypeError) as error:
+        raise RegistrationError(f"{name}: {error}.") from None
 
 
 def make_prompt(fn: Callable[..., Any], options: PromptOptions, home: Home) -> Prompt:

@@ -33,6 +33,7 @@ from portway.sessions.exchange import Exchange
 
 if TYPE_CHECKING:
     from portway.oauth.downstream import DownstreamTokens
+    from portway.policy.tool_limits import ToolLimits
     from portway.server.completion import CompleteParams
 
 
@@ -73,9 +74,13 @@ class Runner:
             verify_params(tool.headers, params.arguments, exchange.fields)
         if tool.scopes:
             authorize(exchange.principal, tool.scopes)
-        plan = tool.plan
-        tail = self._tails[exchange.era]
+        plan, limits = tool.plan, tool.limits
+        tail, entered = self._tails[exchange.era], False
         try:
+            if limits is not None:
+                await self._check_arguments(tool, limits, params.arguments)
+                limits.enter(tool.key, exchange.caller)
+                entered = True
             context = self._context(tool, exchange)
             if plan.binds_slowly and _is_large(params.arguments):
                 pool = self._pools.get(asyncio.get_running_loop()) or self._open_pool()
@@ -89,6 +94,19 @@ class Runner:
             return _tool_result(plan.encode(result), exchange, tail)
         except BaseException as error:  # noqa: BLE001 - whatever an author's code raises
             return result_of(error, "tool", tool, tail)
+        finally:
+            if entered and limits is not None:
+                limits.leave(tool.key, exchange.caller)
+
+    async def _check_arguments(self, tool: Tool, limits: ToolLimits, arguments: Raw | UnsetType) -> None:
+        """Raise ArgumentError unless the limits of a tool allow the arguments of a call; long ones, on a thread."""
+        if limits.arguments is None:
+            return
+        if _is_large(arguments):
+            pool = self._pools.get(asyncio.get_running_loop()) or self._open_pool()
+            await pool.run(limits.arguments.check, tool.key, arguments)
+        else:
+            limits.arguments.check(tool.key, None if arguments is UNSET else arguments)
 
     async def read_resource(self, exchange: Exchange, params: Params) -> bytes:
         """Answer resources/read."""
@@ -234,7 +252,7 @@ class Runner:
         return pool
 
 
-_SMALL_BYTES = 4096  # of arguments that are validated against an author's schema on the event loop
+_SMALL_BYTES = 4096  # of arguments that are checked against limits or an author's schema on the event loop
 _prompt_arguments = msgspec.json.Decoder(dict[str, str] | None).decode
 
 

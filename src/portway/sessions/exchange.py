@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -34,7 +34,7 @@ class Exchange(msgspec.Struct, gc=False):
     """One request being answered: the message and all that is known about it.
 
     `body` is the message's bytes, `version` the revision the client speaks, `session` that of a legacy client that has
-    one, `fields` the HTTP header fields by lower-case name (None over stdio).
+    one, `fields` the HTTP header fields by lower-case name (None over stdio), `caller` whom limits count it for.
     """
 
     message: Message
@@ -45,6 +45,7 @@ class Exchange(msgspec.Struct, gc=False):
     version: str = LATEST_LEGACY
     session: LegacySession | None = None
     fields: Mapping[bytes, bytes] | None = None
+    caller: Hashable = ""
 
     def __repr__(self) -> str:
         """Leave out the fields, in which the caller's token may be."""

@@ -214,7 +214,7 @@ class HttpApp:
         except ClientDisconnected:
             return
         reply = Reply(receive, send, accepts_json, accepts_events, self._challenge)
-        caller = _caller(principal, scope)
+        caller = _caller(principal, scope, fields if self._behind_gate else {})
         await self._endpoint.answer(Post(body, fields, principal, caller, reply, self._loop_state()))
 
     async def _session_itself(
@@ -238,7 +238,7 @@ class HttpApp:
             self._sessions.end(session)
             await send_bytes(send, 204, b"", [])
             return
-        with self._loop_state().streams.held(_caller(principal, scope)):
+        with self._loop_state().streams.held(_caller(principal, scope, fields if self._behind_gate else {})):
             await follow(session, fields.get(b"last-event-id"), receive, send)
 
     def _loop_state(self) -> LoopState:
@@ -334,10 +334,12 @@ def _downstream(providers: Sequence["OAuth"], *, behind_gate: bool) -> "Downstre
     return DownstreamTokens(settings)
 
 
-def _caller(principal: Principal, scope: Scope) -> Caller:
-    """Return as whom a client is counted."""
+def _caller(principal: Principal, scope: Scope, of_gate: Mapping[bytes, bytes]) -> Caller:
+    """Return as whom a client is counted; `of_gate` are the header fields if the gate has written them."""
     if principal is not ANONYMOUS:
         return principal.identity
+    if b"x-forwarded-for" in of_gate:
+        return of_gate[b"x-forwarded-for"].decode("latin-1")
     client = scope.get("client")
     return client[0] if client else ""
 

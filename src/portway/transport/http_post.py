@@ -100,7 +100,7 @@ class Endpoint:
             else:
                 verify(message, fields)
                 assert version is not None  # verified to be that of the body
-                exchange = Exchange(message, era, post.principal, reply, body, version, None, fields)
+                exchange = Exchange(message, era, post.principal, reply, body, version, None, fields, post.caller)
                 if message.method == LISTEN:
                     await self._listen(post, exchange)
                 else:
@@ -128,7 +128,9 @@ class Endpoint:
             await reply.accept()
         else:
             version = (version or _UNSAID) if session is None else session.version
-            exchange = Exchange(message, Era.LEGACY, principal, reply, post.body, version, session, post.fields)
+            exchange = Exchange(
+                message, Era.LEGACY, principal, reply, post.body, version, session, post.fields, post.caller
+            )
             reply.session = session
             await reply.run(self._dispatcher, exchange, post.caller, post.loop)
 
@@ -143,7 +145,9 @@ class Endpoint:
                 if not self._told_of_keys:
                     self._told_of_keys = True
                     _log.info("PORTWAY_KEYS is not set: sessions, cursors and questions end with this process")
-        exchange = Exchange(message, Era.LEGACY, post.principal, post.reply, post.body, version, session, post.fields)
+        exchange = Exchange(
+            message, Era.LEGACY, post.principal, post.reply, post.body, version, session, post.fields, post.caller
+        )
         await post.reply.run(self._dispatcher, exchange, post.caller, post.loop)
 
     async def _answer_batch(self, post: Post, unreadable: UnreadableMessage) -> None:
@@ -179,7 +183,9 @@ class Endpoint:
             except RpcError as fault:
                 return encode_error(None, fault)
             return None
-        exchange = Exchange(message, Era.LEGACY, post.principal, post.reply, part, BATCH_VERSION, session, post.fields)
+        exchange = Exchange(
+            message, Era.LEGACY, post.principal, post.reply, part, BATCH_VERSION, session, post.fields, post.caller
+        )
         try:
             return await post.reply.answer(self._dispatcher, exchange)
         except RpcError as fault:

@@ -285,6 +285,8 @@ class Reply:
         extra: tuple[tuple[bytes, bytes], ...] = ()
         if status == 403 and isinstance(error.data, dict):
             extra = (self._challenge.forbidden(error.data["requiredScopes"]),)
+        elif status == 429 and isinstance(error.data, dict):
+            extra = ((b"retry-after", b"%d" % error.data["retryAfter"]),)
         self._headers = ()
         request_id = None if message.id is UNSET or message.method is UNSET else message.id
         await self.finish(status, encode_error(request_id, error), *extra)

@@ -1,0 +1,252 @@
+"""Limits on the arguments of a tool that a schema cannot hold, compiled once and checked on the JSON of a call.
+
+A limit is for what the server may read, not only for what the client has written: each item of a list is checked, text
+that holds a list or an object in JSON is looked into, since servers decode it, and an object that names a member twice
+is refused, since readers differ on which one counts. An argument that is absent or null is not checked.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from portway.exceptions import ArgumentError
+from portway.http.web_url import HostList, read_url
+
+_MOST_PROBLEMS = 10
+_LONGEST_PATTERN = 1000
+_PATTERN_BYTES = 1 << 20  # of a compiled pattern and of what matching it keeps
+_NUMBER = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,15})?")  # in text, as all servers read it
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:|~")  # makes of a path something else
+_NOT_IN_PATHS = re.compile(r"[\\\x00-\x1f\x7f]")
+
+
+class Limit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, rename="camel"):
+    """What one argument of a tool may be; all that is given must hold, for a list of each of its items.
+
+    `allow` lists the values. `pattern` is a regular expression (RE2, no backreferences) for the whole of a text;
+    lengths count characters. `minimum` and `maximum` are for numbers. `under` is the folder that a path stays in,
+    without `..`: an absolute one for absolute paths, `.` or a relative one for relative paths. `hosts` are those a URL
+    may have: `example.com`, `*.example.com`, or `*` for any on the internet. `required`: it may not be left out.
+    """
+
+    allow: Sequence[str | int | float | bool] | None = None
+    pattern: str | None = None
+    min_length: int | None = None
+    max_length: int | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+    under: str | None = None
+    hosts: Sequence[str] | None = None
+    required: bool = False
+
+
+class _Check(msgspec.Struct, frozen=True):
+    """One condition: what to say when it does not hold, and whether it is for the items of a list in a text, too."""
+
+    said: str
+    holds: Callable[[Any], bool]
+    is_for_text: bool = True
+    looks_into: bool = True
+
+
+class _Argument(msgspec.Struct, frozen=True):
+    name: str
+    path: tuple[str, ...]
+    checks: tuple[_Check, ...]
+    required: bool
+
+
+class ArgumentLimits:
+    """The limits of the arguments of a tool, by name; a point leads into an object: `options.path`.
+
+    Raises ValueError for a limit that cannot be checked.
+    """
+
+    def __init__(self, limits: Mapping[str, Limit]) -> None:
+        self._arguments = tuple(
+            _Argument(name, tuple(name.split(".")), tuple(_checks(name, limit)), limit.required)
+            for name, limit in limits.items()
+        )
+
+    def check(self, tool: str, arguments: bytes | memoryview | msgspec.Raw | None) -> None:
+        """Raise ArgumentError, which names arguments and limits but no value, unless the JSON of arguments is allowed.
+
+        None stands for no arguments. What is no object is left to the schema.
+        """
+        try:
+            values = {} if arguments is None else json.loads(bytes(arguments), object_pairs_hook=_members)
+            problems = list(self._problems(values)) if isinstance(values, dict | None) else []
+        except (ValueError, RecursionError) as error:
+            problems = [str(error) if isinstance(error, _Twice) else "they cannot be read as JSON"]
+        if problems:
+            shown = problems[:_MOST_PROBLEMS]
+            if len(problems) > len(shown):
+                shown.append(f"and {len(problems) - len(shown)} more")
+            raise ArgumentError(f"{tool} may not be called with these arguments", shown)
+
+    def _problems(self, values: dict[str, object] | None) -> Iterator[str]:
+        for argument in self._arguments:
+            found = list(_leaves(values or {}, argument.path))
+            if argument.required and not found:
+                yield f"{argument.name}: it must be given"
+            for check in argument.checks:
+                if not all(_holds(check, value, looked_into) for value, looked_into in found):
+                    yield f"{argument.name}: {check.said}"
+
+
+def _holds(check: _Check, value: object, looked_into: bool) -> bool:
+    if looked_into and not check.looks_into:
+        return True
+    if check.is_for_text and not isinstance(value, str):
+        return False
+    return check.holds(value)
+
+
+class _Twice(ValueError):
+    """An object has a member twice."""
+
+
+def _members(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        raise _Twice("an object in them has two members of one name")
+    return members
+
+
+def _leaves(value: object, path: Sequence[str], looked_into: bool = False) -> Iterator[tuple[object, bool]]:  # noqa: FBT002 - it calls itself
+    """Yield the values that a path leads to, and whether each stands in the JSON of a text, which stands there, too."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{") and (path or value.lstrip()[:1] == "["):
+        inner = _in_text(value)
+        if inner is not value:
+            yield from _leaves(inner, path, looked_into=True)
+    if isinstance(value, list):
+        for item in value:
+            yield from _leaves(item, path, looked_into)
+    elif not path:
+        if value is not None:
+            yield value, looked_into
+    elif isinstance(value, dict) and path[0] in value:
+        yield from _leaves(value[path[0]], path[1:], looked_into)
+
+
+def _in_text(text: str) -> object:
+    try:
+        return json.loads(text, object_pairs_hook=_members)
+    except _Twice:
+        raise
+    except ValueError:
+        return text
+
+
+def _checks(name: str, limit: Limit) -> Iterator[_Check]:
+    """Yield the conditions of a limit; raise ValueError for one that cannot be."""
+    if limit.allow is not None:
+        allowed = {(isinstance(value, bool), value) for value in limit.allow}
+        listed = ", ".join(json.dumps(value, ensure_ascii=False) for value in limit.allow)
+        yield _Check(f"it must be one of {listed}", lambda value: _is_in(value, allowed), is_for_text=False)
+    if limit.pattern is not None:
+        matches = _compiled(name, limit.pattern)
+        yield _Check(f"it must be a text that matches {limit.pattern} as a whole", matches)
+    low, high = limit.min_length, limit.max_length
+    if low is not None or high is not None:
+        said = f"it must be a text of {_between(low, high)} characters"
+        yield _Check(
+            said, lambda text: (low or 0) <= len(text) and (high is None or len(text) <= high), looks_into=False
+        )
+    least, most = limit.minimum, limit.maximum
+    if least is not None or most is not None:
+        said = f"it must be a number, {_between(least, most)}"
+        yield _Check(said, lambda value: _is_between(value, least, most), is_for_text=False)
+    if limit.under is not None:
+        inside, said = _folder(name, limit.under)
+        yield _Check(said, inside)
+    if limit.hosts is not None:
+        try:
+            hosts = HostList(limit.hosts)
+        except ValueError as error:
+            raise ValueError(f"hosts of {name}: {error}") from None
+        yield _Check(
+            f"it must be a URL of an allowed host: {', '.join(hosts.entries)}", lambda text: _is_at(text, hosts)
+        )
+
+
+def _is_in(value: object, allowed: set[tuple[bool, str | int | float | bool]]) -> bool:
+    return isinstance(value, str | int | float) and (isinstance(value, bool), value) in allowed
+
+
+def _between(low: float | None, high: float | None) -> str:
+    if low is None:
+        return f"at most {high:g}"
+    return f"at least {low:g}" if high is None else f"from {low:g} to {high:g}"
+
+
+def _is_between(value: object, low: float | None, high: float | None) -> bool:
+    if isinstance(value, str) and _NUMBER.fullmatch(value):  # many servers take a number in a text
+        value = float(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return (low is None or value >= low) and (high is None or value <= high)
+
+
+def _is_at(text: str, hosts: HostList) -> bool:
+    try:
+        return hosts.admits(read_url(text))
+    except ValueError:
+        return False
+
+
+def _folder(name: str, under: str) -> tuple[Callable[[str], bool], str]:
+    """Return whether a path stays in the folder `under`, by its text alone, and what to say if not."""
+    root = _segments(under)
+    if root is None or not under or (not under.startswith("/") and _SCHEME.match(under)):
+        raise ValueError(f"under of {name}: {under!r} is no folder as in /data, docs or .")
+    wanted: list[str] = root
+    is_absolute = under.startswith("/")
+
+    def inside(path: str) -> bool:
+        if path.startswith("/") is not is_absolute or (not is_absolute and _SCHEME.match(path)):
+            return False
+        segments = _segments(path)
+        return segments is not None and segments[: len(wanted)] == wanted
+
+    kind = "an absolute path" if is_absolute else "a relative path"
+    where = "" if under == "." else f" at or below {under},"
+    return inside, f'it must be {kind}{where} without ".."'
+
+
+def _segments(path: str) -> list[str] | None:
+    """Return the segments of a path that count; None where it can lead elsewhere."""
+    if _NOT_IN_PATHS.search(path):
+        return None
+    segments = [segment for segment in path.split("/") if segment not in ("", ".")]
+    return None if ".." in segments else segments
+
+
+def _compiled(name: str, pattern: str) -> Callable[[str], bool]:
+    """Compile a pattern for RE2, which matches in a time that grows with the text alone. Raises ValueError."""
+    try:
+        import re2  # type: ignore[import-untyped] # it has no types
+    except ImportError:
+        raise ValueError(
+            f"pattern of {name}: matching needs google-re2; install it by pip install 'portway[patterns]'"
+        ) from None
+    options = re2.Options()
+    options.max_mem, options.log_errors = _PATTERN_BYTES, False
+    try:
+        if len(pattern) > _LONGEST_PATTERN:
+            raise ValueError(f"pattern of {name}: it is longer than {_LONGEST_PATTERN} characters")
+        fullmatch = re2.compile(pattern, options).fullmatch
+    except re2.error as error:
+        said = error.args[0].decode(errors="replace") if isinstance(error.args[0], bytes) else error
+        raise ValueError(f"pattern of {name}: {pattern!r} is no RE2 expression: {said}") from None
+
+    def matches(text: str) -> bool:
+        try:
+            return fullmatch(text) is not None
+        except UnicodeEncodeError:  # half a surrogate pair
+            return False
+
+    return matches
