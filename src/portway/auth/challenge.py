@@ -1,8 +1,10 @@
 """What a refused caller is told in the header WWW-Authenticate (RFC 6750 section 3, RFC 9728 section 5.1)."""
 
+import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
+_SCOPES = re.compile(rb'[ ,]scope="([\x21\x23-\x5b\x5d-\x7e ]{1,2048})"')
 Header = tuple[bytes, bytes]
 
 
@@ -32,3 +34,15 @@ class Challenge:
         fields = {"error": error, "scope": " ".join(scopes), "resource_metadata": self.metadata}
         told = ", ".join(f'{name}="{value}"' for name, value in fields.items() if value)
         return (b"www-authenticate", f"Bearer {told}".rstrip().encode())
+
+
+def needed_scopes(challenge: bytes) -> list[str]:
+    """Return the scopes that a WWW-Authenticate value asks for in addition; none if it asks for something else."""
+    found = _SCOPES.search(challenge)
+    if found is None or b'error="insufficient_scope"' not in challenge or challenge[:7].lower() != b"bearer ":
+        return []
+    return found[1].decode().split()
+
+
+NO_METADATA = Challenge()
+"""The challenges where nobody can log in."""

@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, TypedDict, Unpack
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import click
 from click.core import ParameterSource
@@ -96,6 +96,36 @@ class _HttpsOptions(TypedDict):
     is_flag=True,
     help="Fetch git repositories also from this machine and its network.",
 )
+@click.option(
+    "--auth-issuer",
+    "issuer",
+    metavar="URL",
+    envvar="PORTWAY_AUTH_ISSUER",
+    default="",
+    help="Callers of the apps log in at this identity provider. PORTWAY_AUTH_ISSUER.",
+)
+@click.option(
+    "--auth-audience",
+    "audience",
+    metavar="NAME",
+    envvar="PORTWAY_AUTH_AUDIENCE",
+    default="",
+    help="What its tokens are made for, of every app. Default: each app's own URL, which is safer.",
+)
+@click.option(
+    "--auth-scopes",
+    "scopes",
+    metavar="SCOPES",
+    envvar="PORTWAY_AUTH_SCOPES",
+    default="",
+    help="Scopes that clients should ask for, with spaces between.",
+)
+@click.option(
+    "--auth-private",
+    is_flag=True,
+    envvar="PORTWAY_AUTH_PRIVATE",
+    help="Providers may be on this machine and in its network.",
+)
 @click.option("--install", is_flag=True, help="Write systemd units that run the host so, instead of running it.")
 @click.option("--system", is_flag=True, help="With --install: units that start with the machine. Needs root.")
 @output_option
@@ -113,6 +143,10 @@ def command(
     required: list[str],
     trust_all_apps: bool,
     private_sources: bool,
+    issuer: str,
+    audience: str,
+    scopes: str,
+    auth_private: bool,
     install: bool,
     system: bool,
     output: str,
@@ -134,21 +168,19 @@ def command(
     require_linux()
     bind = Bind(host=_host(host, domain, proxies), port=port)
     _refuse_without_effect(context)
+    rules = _login(issuer, audience, scopes, private=auth_private) + ["--allow-private-sources"] * private_sources
     if install or system:
         _install(context, bind.host, _https(domain, proxies, **https), for_system=system)
         return
     open_standard_descriptors()
     os.umask(0o077)  # for every file that this process and its children make
-    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    sources = [Path(os.path.abspath(folder)) for folder in folders]
     try:
         paths, left = claim(data), read_handover()
         if left is None:
             start_chosen_version(paths)
-        if missing:
-            _start_with_the_rest(paths, missing)
-        sources = [Path(os.path.abspath(folder)) for folder in folders]
-        rules = [f"--require={name}" for name in required] + ["--trust-all-apps"] * trust_all_apps
-        rules += ["--allow-private-sources"] * private_sources
+        _start_with_the_rest(paths)
+        rules += [f"--require={name}" for name in required] + ["--trust-all-apps"] * trust_all_apps
         secret, settings = find_key_file(paths, key_file), _https(domain, proxies, **https)
         launcher = Launcher(paths, bind, domain, secret, sources, rules, output, proxies, settings, left)
     except (PathError, LaunchError) as error:
@@ -218,6 +250,25 @@ def _network(value: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
         raise click.BadParameter(f"{value!r} is not a network; give the proxy's, as in 10.0.0.0/8") from None
 
 
+def _login(issuer: str, audience: str, scopes: str, *, private: bool) -> list[str]:
+    """Return the arguments that tell control where callers log in."""
+    from portway.exceptions import SettingError
+    from portway.oauth.settings import OAuth
+
+    rules = ["--auth-private"] * private
+    listed = tuple(scopes.replace(",", " ").split())
+    if not issuer:
+        if audience or listed:
+            raise click.UsageError("--auth-audience and --auth-scopes need --auth-issuer, the URL of the provider")
+        return rules
+    try:
+        OAuth(issuer, audience or "https://app.example/mcp", "https://app.example/mcp", listed)
+    except SettingError as error:
+        raise click.UsageError(f"--auth-issuer: {error}") from None
+    rules += [f"--auth-issuer={issuer}", *(f"--auth-scope={scope}" for scope in listed)]
+    return rules + [f"--auth-audience={audience}"] * bool(audience)
+
+
 def _host(given: str | None, domain: str, proxies: list[str]) -> str:
     """Return the address to listen on. Without TLS, other machines get no connection."""
     from portway.host.public_address import is_local
@@ -269,10 +320,13 @@ def _https(domain: str, proxies: list[str], **given: Unpack[_HttpsOptions]) -> "
     return HttpsSettings(domain, **given)
 
 
-def _start_with_the_rest(paths: "Paths", missing: list[str]) -> NoReturn:
-    """Replace this process by the same command with the extra `host` installed, so that `uvx portway up` works."""
+def _start_with_the_rest(paths: "Paths") -> None:
+    """Without the extra `host`, replace this process by the same command with it, so that `uvx portway up` works."""
     from portway.host.builds.wheel import running_wheel
 
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if not missing:
+        return
     uv = os.environ.get("UV")  # set by uvx
     if uv is None or _AGAIN in os.environ:
         raise click.ClickException(f"the host needs {', '.join(missing)}: pip install 'portway[host]'")

@@ -98,18 +98,31 @@ class PathRoute(msgspec.Struct, frozen=True, omit_defaults=True):
     access: Access
 
 
+class AppAuth(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where the callers of an app log in; what is empty is as `portway up` says. `enabled` false: nowhere.
+
+    `issuer` is the URL of the identity provider. `audience` is what its tokens for the app have as `aud`, beside the
+    URLs of its endpoint. `scopes` are those that clients are told to ask for.
+    """
+
+    enabled: bool = True
+    issuer: str = ""
+    audience: str = ""
+    scopes: list[str] = []
+
+
 class AppConfig(msgspec.Struct, frozen=True, omit_defaults=True):
     """How an app is built, started and served. An empty text stands for what is found in the source.
 
     The commands are for a shell, run in `root_dir`, a folder of the source. `server` names the file that holds the
     server, as FILE or FILE:OBJECT. `path` is where the server has its MCP endpoint. `origins` are the web pages that
     may call the app, by scheme, host and port. `domains` are names of the app beside its own. `routes` say who may ask
-    for other paths than the MCP endpoint. `upstream_token` names the variable with the token that the server itself
-    checks. A GET of `health_check_path` must get a status from 200 to 399. `num_instances` (1 to 100) run at once; each
-    has `max_shutdown_delay_seconds` (1 to 300) to end its calls, and as long again to end. `drain` says where the
-    sessions of the release before go on. `policies` say what of it needs which scopes; a caller also has those of its
-    `groups`, which the claim `groups_claim` of its token lists. `env` are its variables by
-    name, which come before those of `env_groups`.
+    for other paths than the MCP endpoint. `auth` says where its callers log in. `upstream_token` names the variable
+    with the token that the server itself checks. A GET of `health_check_path` must get a status from 200 to 399.
+    `num_instances` (1 to 100) run at once; each has `max_shutdown_delay_seconds` (1 to 300) to end its calls, and as
+    long again to end. `drain` says where the sessions of the release before go on. `policies` say what of it needs
+    which scopes; a caller also has those of its `groups`, which the claim `groups_claim` of its token lists. `env` are
+    its variables by name, which come before those of `env_groups`.
     """
 
     runtime: RuntimeName | None = None
@@ -122,6 +135,7 @@ class AppConfig(msgspec.Struct, frozen=True, omit_defaults=True):
     access: Access = "gate"
     origins: list[str] = []
     domains: list[str] = []
+    auth: AppAuth | None = None
     upstream_token: str = ""
     health_check_path: str = ""
     max_shutdown_delay_seconds: int = 30

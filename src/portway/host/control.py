@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from portway.exceptions import ToolError
+from portway.exceptions import SettingError, ToolError
 from portway.host.backup.origin import notice
 from portway.host.builds.caches import keep_small
 from portway.host.builds.wheel import running_wheel
@@ -29,6 +29,7 @@ from portway.host.instances.starter import Starter
 from portway.host.launcher import FAILED
 from portway.host.links.hook_server import HookServer
 from portway.host.links.linker import Linker
+from portway.host.logins import Logins
 from portway.host.management.management_server import ManagementServer
 from portway.host.paths import PathError, Paths, locate
 from portway.host.processes import end_strays
@@ -36,6 +37,7 @@ from portway.host.public_address import PublicAddress
 from portway.host.releases.deploy import Deployer
 from portway.host.releases.relocate import relocate
 from portway.host.releases.source_apps import DeployOptions
+from portway.host.routing_table import Auth
 from portway.host.sandbox.walls import FACTS, Walls, WallsError, raise_walls
 from portway.host.secrets.environments import Environments
 from portway.host.secrets.key_file import KeyFile, KeyFileError
@@ -62,6 +64,7 @@ _TOKEN = "up"  # noqa: S105  # the name of a token
 async def run(
     paths: Paths,
     address: PublicAddress,
+    logins: Logins,
     key_file: KeyFile,
     walls: Walls,
     folders: list[Path],
@@ -76,7 +79,7 @@ async def run(
     variables = Variables(store, key_file)
     environments = Environments(store, variables, walls, address)
     runtime = ProcessRuntime(paths, walls, lifeline)
-    starter = Starter(runtime, store, InstanceLimits(), variables, address)
+    starter = Starter(runtime, store, InstanceLimits(), variables, address, logins)
     running = RunningApps(paths, store, runtime, starter)
     deployer = Deployer(paths, store, running, starter, environments, private_sources=private_sources)
     linker = Linker(paths, store, variables, deployer)
@@ -253,6 +256,10 @@ def main() -> int:
     parser.add_argument("--require", action="append", default=[], choices=FACTS)
     parser.add_argument("--trust-all-apps", action="store_true")
     parser.add_argument("--allow-private-sources", action="store_true")
+    parser.add_argument("--auth-issuer", default="")
+    parser.add_argument("--auth-audience", default="")
+    parser.add_argument("--auth-scope", action="append", default=[])
+    parser.add_argument("--auth-private", action="store_true")
     parser.add_argument("--cert", type=Path)
     parser.add_argument("--key", type=Path)
     parser.add_argument("--visit-port", type=int)
@@ -275,9 +282,12 @@ def main() -> int:
         beside = NameVisits(paths, given.visit_port, given.domain)
     try:
         walls.require(given.require)
+        address = PublicAddress(given.url, given.domain)
+        auth = Auth(given.auth_issuer, given.auth_audience, given.auth_scope, given.auth_private)
         running = run(
             paths,
-            PublicAddress(given.url, given.domain),
+            address,
+            Logins(address, auth if auth.issuer else None, private=auth.private),
             KeyFile(given.key_file),
             walls,
             given.deploy,
@@ -286,7 +296,7 @@ def main() -> int:
             private_sources=given.allow_private_sources,
         )
         return asyncio.run(_with(beside, running))
-    except (StoreError, KeyFileError, ListenError, WallsError) as error:
+    except (StoreError, KeyFileError, ListenError, SettingError, WallsError) as error:
         say(f"portway: {error}")
         return FAILED
 

@@ -1,5 +1,6 @@
 """Where clients reach the host and its apps: every URL that the host prints, signs or tells an app is made here."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -30,6 +31,14 @@ class PublicAddress:
     def endpoint(self, app: str) -> str:
         """Return the URL of an app's MCP endpoint."""
         return f"{self.url}/{app}/mcp"
+
+    def endpoints(self, app: str, domains: Iterable[str]) -> dict[str, str]:
+        """Return every URL of an app's MCP endpoint, by the host name in it. The first is the one of the host."""
+        names = [urlsplit(self.url).hostname or self.domain]
+        if is_local(self.domain):
+            names += [name for name in ("127.0.0.1", "localhost") if name not in names]
+        found = {name: f"{self.origin(name)}/{app}/mcp" for name in names}
+        return found | {name: f"{self.origin(name)}/mcp" for name in (self.hostname(app), *domains)}
 
     def repository(self, app: str) -> str:
         """Return the URL of an app's git repository."""

@@ -44,13 +44,27 @@ class AppPolicies(msgspec.Struct, frozen=True, omit_defaults=True):
     groups_claim: str = "groups"
 
 
+class Auth(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The identity provider at which callers log in.
+
+    Its tokens for an app have as `aud` the `audience`, or a URL of the app's endpoint. Clients are told to ask for
+    `scopes`. With `private`, the provider may be on this machine or in its network.
+    """
+
+    issuer: str
+    audience: str = ""
+    scopes: list[str] = []
+    private: bool = False
+
+
 class App(msgspec.Struct, frozen=True):
     """An app. `hosts` are its names beside `<name>.<domain>`, `origins` the web pages that may call it.
 
     Until `pinned_until`, in seconds since the epoch, the instances in `pinned`, of the release before, get the calls of
     the sessions that are open there. `path` is where its instances have their MCP endpoint. `reason` says in a sentence
     why `state` is "crashed". `upstream_token` is what its server asks its callers for, encrypted
-    (`secrets/upstream_token.py`). `foreign`: its server is not Portway's, so a session is known to one instance only.
+    (`secrets/upstream_token.py`). `auth` says where its callers log in, None for nowhere. `foreign`: its server is not
+    Portway's, so a session is known to one instance only.
     """
 
     name: str
@@ -69,14 +83,16 @@ class App(msgspec.Struct, frozen=True):
     pinned: list[InstanceAddress] = []
     pinned_until: float = 0.0
     policies: AppPolicies = AppPolicies()
+    auth: Auth | None = None
 
 
 class Table(msgspec.Struct, frozen=True):
-    """The whole table: apps by name. A greater `version` is newer."""
+    """The whole table: apps by name. A greater `version` is newer. `url` is the host's own, without a path."""
 
     version: int = 0
     domain: str = "localhost"
     apps: dict[str, App] = {}
+    url: str = ""
 
 
 _decoder = msgspec.json.Decoder(Table)

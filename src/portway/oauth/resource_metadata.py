@@ -5,9 +5,18 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from portway.http.asgi import Scope, Send
+from portway.http.response import JSON, send_bytes
 from portway.oauth.settings import OAuth
 
 WELL_KNOWN = "/.well-known/oauth-protected-resource"
+_ANY_PAGE = (b"access-control-allow-origin", b"*")  # it is for everybody
+_PREFLIGHT = [
+    _ANY_PAGE,
+    (b"access-control-allow-methods", b"GET"),
+    (b"access-control-allow-headers", b"*"),
+    (b"access-control-max-age", b"600"),
+]
 
 
 class ResourceMetadata(msgspec.Struct, omit_defaults=True):
@@ -35,3 +44,13 @@ def metadata_url(settings: OAuth) -> str:
     """Return where the metadata is: the well-known path is put before that of the resource (section 3.1)."""
     parts = urlsplit(settings.resource)
     return f"{parts.scheme}://{parts.netloc}{WELL_KNOWN}{parts.path.rstrip('/')}"
+
+
+async def send_metadata(scope: Scope, send: Send, metadata: bytes) -> None:
+    """Answer a request for metadata, which the pages of every origin may read."""
+    if scope["method"] == "OPTIONS":
+        await send_bytes(send, 204, b"", _PREFLIGHT)
+    elif scope["method"] in ("GET", "HEAD"):
+        await send_bytes(send, 200, metadata, [JSON, _ANY_PAGE])
+    else:
+        await send_bytes(send, 405, b"", [(b"allow", b"GET, HEAD"), _ANY_PAGE])

@@ -41,13 +41,13 @@ class OAuth:
     opaque: bool = False
 
     def __post_init__(self) -> None:
-        if not _is_safe_url(self.issuer):
+        if not is_safe_url(self.issuer):
             raise SettingError(f"the issuer {self.issuer!r} is no https URL without query: give the provider's own")
         if not self.audience:
             raise SettingError("give the audience, too: without it, tokens made for any other server would be taken")
         if not self.resource:
             object.__setattr__(self, "resource", self.audience)
-        if not _is_safe_url(self.resource):
+        if not is_safe_url(self.resource, is_own=True):
             raise SettingError(
                 f"the audience {self.audience!r} is no URL: give the public URL of the endpoint as resource, as in "
                 "https://example.com/mcp"
@@ -125,8 +125,12 @@ def from_environment(environ: Mapping[str, str]) -> tuple[OAuth, ...]:
 
 def check_scopes(scopes: Iterable[str]) -> None:
     """Raise SettingError for a scope that cannot be asked for."""
-    if wrong := [scope for scope in scopes if not _SCOPE.fullmatch(scope)]:
+    if wrong := [scope for scope in scopes if not is_scope(scope)]:
         raise SettingError(f"{wrong[0]!r} is no scope: it has no spaces, quotes and backslashes")
+
+
+def is_scope(text: str) -> bool:
+    return _SCOPE.fullmatch(text) is not None
 
 
 def is_loopback(url: str) -> bool:
@@ -134,12 +138,14 @@ def is_loopback(url: str) -> bool:
     return urlsplit(url).hostname in _LOOPBACK
 
 
-def _is_safe_url(text: str) -> bool:
+def is_safe_url(text: str, *, is_own: bool = False) -> bool:
+    """Return whether tokens may be sent to a URL. Names below localhost are safe only as this server's own."""
     try:
         parts = urlsplit(text)
         port_is_valid = parts.port is None or parts.port > 0
     except ValueError:
         return False
     is_plain = not (parts.query or parts.fragment or parts.username) and text.isascii() and text.isprintable()
-    is_safe = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(text))
+    is_here = is_loopback(text) or (is_own and f".{parts.hostname}".endswith(".localhost"))
+    is_safe = parts.scheme == "https" or (parts.scheme == "http" and is_here)
     return bool(parts.hostname) and port_is_valid and is_plain and is_safe and " " not in text and '"' not in text

@@ -22,6 +22,7 @@ from portway.http.host_and_origin import Guard
 from portway.http.limits import Limits
 from portway.http.request_body import BodyTooLarge, ClientDisconnected, read_body
 from portway.http.response import JSON, send_bytes
+from portway.oauth.resource_metadata import send_metadata
 from portway.oauth.settings import from_environment
 from portway.protocol.errors import REFUSED, RpcError
 from portway.protocol.headers import VERSION, refuse_repeated
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
 
 PATH, HEALTH = "/mcp", "/health"
 
-_ANY_PAGE = (b"access-control-allow-origin", b"*")  # the metadata is for everybody
 _NO_OAUTH = (
     "This server has no OAuth: it takes a bearer token in the Authorization header; ask its operator for one "
     "(PORTWAY_TOKENS)."
@@ -138,7 +138,7 @@ class HttpApp:
             await send_bytes(send, 200, b"ok\n", [(b"content-type", b"text/plain")])
             return
         if self._oauth is not None and path in self._oauth.paths:
-            await send_bytes(send, 200, self._oauth.metadata, [JSON, _ANY_PAGE])
+            await send_metadata(scope, send, self._oauth.metadata)
             return
         refusal = self._guard.check(scope)
         if refusal is not None:

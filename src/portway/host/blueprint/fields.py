@@ -17,6 +17,7 @@ from portway.host.blueprint.kinds import (
     FOLDER,
     GROUP_NAME,
     GROUPS,
+    ISSUER,
     MOUNT_PATH,
     NAME,
     ORIGINS,
@@ -172,6 +173,15 @@ _POLICIES = List(
         ),
     )
 )
+_AUTH = Section(
+    "`auth`",
+    (
+        Field("issuer", ISSUER, "the URL of the identity provider; by default the host's", "issuer"),
+        Field("audience", NAME, "what its tokens are made for; by default the app's URL", "audience"),
+        Field("scopes", SCOPES, "the scopes that clients should ask for", "scopes"),
+        Field("enabled", FLAG, "`false`: nobody logs in, also where the host has a provider", "enabled"),
+    ),
+)
 _SWITCHES = {"true": "commit", "yes": "commit", "false": "off", "no": "off"}  # what `autoDeploy` has
 _BUILD_FILTER = Section(
     "a build filter",
@@ -202,6 +212,7 @@ PORTWAY = Section(
         Field("server", NAME, "the server to start, as FILE or FILE:OBJECT", "server"),
         Field("origins", ORIGINS, "the web pages that may call", "origins"),
         Field("upstreamToken", VARIABLE, "the variable with the token that the app itself asks for", "upstream_token"),
+        Field("auth", _AUTH, "the identity provider at which callers log in", "auth"),
         Field("routes", _ROUTES, "who may ask for other paths than the MCP endpoint", "routes"),
         Field(
             "drain",

@@ -9,6 +9,7 @@ import msgspec
 from portway.host import domain_names, variable_names
 from portway.host.blueprint.yaml_tree import Items, Members, Node, Scalar
 from portway.http.cors import is_origin
+from portway.oauth.settings import is_safe_url
 
 _LONGEST = 32 * 1024
 _TRUE, _FALSE = ("true", "yes", "on"), ("false", "no", "off")  # YAML 1.1's; 1.2 has only the first of each
@@ -114,6 +115,13 @@ def _groups(node: Node) -> object:
     return {name: SCOPES.read(value) for name, (_, value) in node.entries.items()}
 
 
+def _issuer(node: Node) -> str:
+    text = _text(node)
+    if not is_safe_url(text):
+        raise WrongValue
+    return text
+
+
 def _arguments(node: Node) -> object:
     if not isinstance(node, Members):
         raise WrongValue
@@ -163,6 +171,7 @@ GROUP_NAME = matching("a name of letters, digits, spaces and `.`, `_`, `-`, up t
 DOMAINS = Kind(f"a list of at most {domain_names.MOST} domain names, as in `tools.example.com`", _domains)
 TEXTS = list_of(TEXT, "texts")
 ORIGINS = list_of(Kind("an origin", _origin), "origins, as in `https://app.example.com`")
+ISSUER = Kind("an https URL without query, as in `https://login.example.com`", _issuer)
 SCOPES = list_of(matching("a scope", r"[\x21\x23-\x5b\x5d-\x7e]{1,256}"), "scopes, as in `orders:write`")  # RFC 6749
 GROUPS = Kind("a mapping of groups to lists of scopes, as in `ops: [orders:write]`", _groups)
 ARGUMENTS = Kind("a mapping of arguments, as in `city: Oslo`", _arguments)

@@ -4,6 +4,7 @@ import heapq
 import time
 from collections.abc import Iterable
 
+import msgspec
 from msgspec.structs import replace
 
 from portway.auth.caller_header import HEADER, relay
@@ -19,16 +20,25 @@ _KNOWN_HEADERS = 1024
 class Caller:
     """The owner of a token: its `name` in the call record, `identity` for sessions, `header` for instances.
 
-    `scopes` are those of its token, and of its `groups` in the app.
+    `authorization` is the header with an access token, empty for a named token. `scopes` are those of its token, and of
+    its `groups` in the app.
     """
 
-    __slots__ = ("app", "groups", "header", "identity", "name", "principal", "revoked", "scopes")
+    __slots__ = (
+        *("app", "groups", "header", "identity", "name", "principal", "revoked", "scopes"),
+        *("__weakref__", "authorization"),
+    )
 
-    def __init__(self, app: str, principal: Principal) -> None:
+    def __init__(self, app: str, principal: Principal, authorization: bytes = b"") -> None:
         self.app = app
         self.principal = principal
-        self.name = principal.subject
-        self.identity = f"{principal.issuer}\0{principal.subject}"
+        self.authorization = authorization
+        if authorization:
+            self.name = f"{principal.issuer}|{principal.subject}"  # no named token has that name
+            self.identity = msgspec.json.encode((principal.issuer, principal.subject)).decode()  # has no NUL
+        else:
+            self.name = principal.subject
+            self.identity = f"{principal.issuer}\0{principal.subject}"
         self.join(None)
         self.revoked: RpcError | None = None  # why the requests of this caller must end
 

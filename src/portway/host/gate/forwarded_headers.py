@@ -1,5 +1,6 @@
 """The headers the gate forwards, in both directions."""
 
+from portway.auth.challenge import needed_scopes
 from portway.host.gate.gate_call import GateCall
 from portway.host.gate.routing import Route
 from portway.host.gate.session_ids import SessionIds
@@ -102,6 +103,8 @@ def returned(headers: Headers, call: GateCall, session_ids: SessionIds) -> tuple
                 content_type = item[1].lower()
         elif item[0] == b"www-authenticate" and call.access == "app" and item[1][:7].lower() == b"bearer ":
             kept.append(item)  # a browser asks its user for a password upon other schemes
+        elif item[0] == b"www-authenticate" and (needed := needed_scopes(item[1])):
+            kept.append(call.challenge.forbidden(needed))
         elif item[0] == SESSION and (token := _client_id(call, session_ids, item[1])) is not None:
             kept.append((SESSION, token))
     return content_type, kept

@@ -12,8 +12,6 @@ from time import perf_counter
 
 from msgspec import UNSET
 
-from portway.auth.challenge import Challenge
-from portway.auth.tokens import OAUTH_PATHS, bearer
 from portway.host.app_config import Access
 from portway.host.gate import batch_calls
 from portway.host.gate.call_record import SUCCESSES, CallRecord
@@ -22,12 +20,13 @@ from portway.host.gate.control_relay import RELAYED, ControlRelay
 from portway.host.gate.forwarded_headers import LAST_EVENT_ID, forwarded
 from portway.host.gate.gate_call import GateCall
 from portway.host.gate.in_flight import InFlight
-from portway.host.gate.instance_ids import answer, asked_by, decode_place, names_reply, progress, reply_event_id
+from portway.host.gate.instance_ids import answer, asked_by, decode_place, names_reply, progress
 from portway.host.gate.list_view import ListView
 from portway.host.gate.metrics import Metrics
 from portway.host.gate.moved_sessions import SETTINGS, MovedSessions
 from portway.host.gate.path_access import ENDPOINT
 from portway.host.gate.permissions import permit, permit_batch
+from portway.host.gate.refusals import Refusals, refuse_call
 from portway.host.gate.relay import Relay, accept
 from portway.host.gate.reply_stream import RelayedStream
 from portway.host.gate.routing import Route, Routes
@@ -49,33 +48,6 @@ from portway.protocol.versions import Era
 HEALTH = "/_portway/health"
 
 _TEXT = (b"content-type", b"text/plain")
-_UNAUTHORIZED = encode_error(
-    None, RpcError(REFUSED, "A valid bearer token for this app is needed in the Authorization header.")
-)
-_NO_TABLE = encode_error(None, RpcError(REFUSED, "The host is starting; try again soon."))
-_NO_SUCH_PATH = encode_error(
-    None, RpcError(REFUSED, "There is nothing at this path; the MCP endpoint of an app is /<app>/mcp.")
-)
-_OTHER_HOST = encode_error(
-    None,
-    RpcError(
-        REFUSED,
-        "This host does not answer to that name; `portway up --domain` and `portway domain add` say to which it does.",
-    ),
-)
-_OTHER_ORIGIN = encode_error(
-    None, RpcError(REFUSED, "This Origin is not allowed. `portway deploy --allow-origin` names the pages of an app.")
-)
-_NO_OAUTH = encode_error(
-    None,
-    RpcError(
-        REFUSED,
-        "This host has no OAuth: an app takes a bearer token in the Authorization header, which `portway token create` "
-        "makes.",
-    ),
-)
-_CHALLENGE = (b"www-authenticate", b"Bearer")
-_INVALID_TOKEN = (b"www-authenticate", b'Bearer error="invalid_token"')
 _WRONG_METHOD = encode_error(None, RpcError(REFUSED, "The MCP endpoint takes POST, GET and DELETE."))
 _LISTEN = "subscriptions/listen"
 
@@ -101,6 +73,8 @@ class GateApp:
         self._moved = MovedSessions(self._session_ids, sessions)
         self._relay = Relay(self._session_ids, self._moved, self._in_flight)
         self._prefix, self._numbers = os.urandom(6).hex() + "-", itertools.count(1)  # for request ids
+        self._refusals = Refusals(routes, metrics, self._prefix, self._numbers)
+        routes.logins.review = self.review
 
     def end_streams(self) -> None:
         """End the streams that would go on, because the HTTP server stops."""
@@ -130,9 +104,7 @@ class GateApp:
                 return
             refusal = routes.guard_of(scope, fields).check(scope)
             if refusal is not None:
-                body = {421: _OTHER_HOST, 403: _OTHER_ORIGIN}.get(refusal.status)
-                body = body or encode_error(None, RpcError(REFUSED, refusal.message))
-                await self._turn_away(send, refusal.status, body)
+                await self._refusals.guarded(send, refusal)
                 return
             host = routes.by_host(fields[b"host"])
         by_name, route = host
@@ -144,10 +116,11 @@ class GateApp:
             if route is None and RELAYED.fullmatch(path):
                 await self._control.relay(scope, receive, send)
                 return
-            if route is None and not (path.rstrip("/").endswith("/mcp") and path.count("/") <= 3):
-                await self._turn_away(send, 404, _NO_OAUTH if path.startswith(OAUTH_PATHS) else _NO_SUCH_PATH)
+            if route is None and await self._refusals.no_such_path(scope, send, fields):
                 return
             path = "/mcp"
+        elif path not in ENDPOINT and await self._refusals.tell(scope, send, route, fields):
+            return
         access: Access = "gate" if route is None else route.access
         if by_name and route is not None and route.path_access is not None and path not in ENDPOINT:
             access = route.access_of(scope["raw_path"])
@@ -158,20 +131,11 @@ class GateApp:
                 return
             send = route.cors.sender(scope, send)
         caller = routes.caller(route, fields.get(b"authorization"), access)
+        if caller is None:
+            caller = await self._refusals.log_in(send, route, fields, access)
         if route is None or caller is None:
-            if not routes.complete:
-                await self._turn_away(send, 503, _NO_TABLE, (b"retry-after", b"1"))
-                return
-            self._metrics.refused += 1
-            challenge = _CHALLENGE if bearer(fields.get(b"authorization")) is None else _INVALID_TOKEN  # RFC 6750 §3.1
-            await self._turn_away(send, 401, _UNAUTHORIZED, challenge)
             return
         await self._admit(scope, receive, send, route, caller, fields, path, access)
-
-    async def _turn_away(self, send: Send, status: int, body: bytes, *headers: tuple[bytes, bytes]) -> None:
-        """Refuse a request before it belongs to an app. Two such refusals differ only in the request id."""
-        identity = (b"x-request-id", (self._prefix + str(next(self._numbers))).encode())
-        await send_bytes(send, status, body, [JSON, identity, *headers])
 
     async def _admit(
         self,
@@ -190,17 +154,18 @@ class GateApp:
         client = scope["client"]
         holder = caller.identity if caller.app or client is None else client[0]
         call = GateCall(route, caller, access, holder, self._prefix + str(next(self._numbers)), receive)
+        call.host = fields[b"host"]
         route.calls.take(holder)
         try:
             await self._serve(call, scope, send, fields, path)
         except UnreadableMessage as error:
             error.status = error.status_under(fields.get(VERSION))
-            await _refuse(call, send, error)
+            await refuse_call(call, send, error)
         except RpcError as error:
-            await _refuse(call, send, error)
+            await refuse_call(call, send, error)
         except BodyTooLarge:
             limit = route.limits.body_bytes
-            await _refuse(call, send, RpcError(REFUSED, f"The body is larger than {limit} bytes.", status=413))
+            await refuse_call(call, send, RpcError(REFUSED, f"The body is larger than {limit} bytes.", status=413))
         except ClientDisconnected:
             call.line.outcome = "cancelled"
         except asyncio.CancelledError:
@@ -421,7 +386,7 @@ class GateApp:
                 await call.stream.remark(error.message)
             await call.stream.close()
         elif error is not None and (call.stream is not None or not call.line.status):
-            await _refuse(call, send, error)
+            await refuse_call(call, send, error)
         elif call.stream is not None and call.is_stream:
             if call.expired and call.request_id is not None:
                 await call.stream.event(listen_result(call.request_id))
@@ -448,24 +413,3 @@ def _count_as_stream(call: GateCall) -> None:
     route.streams.take(call.holder)
     if not route.streams.admits(call.holder, route.limits.streams):
         raise RpcError(REFUSED, f"The app {route.name!r} has reached its limit of open streams.", status=503)
-
-
-async def _refuse(call: GateCall, send: Send, error: RpcError) -> None:
-    """Answer with an error: as an event if the reply has begun as a stream, else as JSON."""
-    body = encode_error(error.request_id if isinstance(error, UnreadableMessage) else call.request_id, error)
-    call.line.bytes_out += len(body)
-    if call.stream is not None and call.stream.opened:
-        await call.stream.event(body, reply_event_id(call.identity[1]) if call.resumable else b"")
-        await call.stream.close()
-        return
-    call.line.status = error.status
-    headers = [JSON, call.identity]
-    if error.status in (429, 503):
-        headers.append((b"retry-after", b"1"))
-    elif isinstance(error.data, dict) and "requiredScopes" in error.data:
-        challenge = Challenge(scopes=error.data["requiredScopes"])
-        is_known = error.status == 403
-        headers.append(challenge.forbidden(challenge.scopes) if is_known else challenge.unauthorized(had_token=False))
-    elif error.status == 401:
-        headers.append(_INVALID_TOKEN)
-    await send_bytes(send, error.status, body, headers)

@@ -3,6 +3,7 @@
 import asyncio
 from time import perf_counter
 
+from portway.auth.challenge import NO_METADATA, Challenge
 from portway.host.app_config import Access
 from portway.host.gate.call_record import Line
 from portway.host.gate.callers import Caller
@@ -19,6 +20,7 @@ class GateCall:
 
     request_id: int | str | None = None  # the id the client chose, of a request
     fresh: int | str | None = None  # the id the instance sees, of a request
+    host = b""  # the Host header
     raw_path = b"/mcp"  # of the app's host name, as it was sent
     session: Session | None = None
     opening = b""  # of an `initialize` to a server that is not Portway's: its params
@@ -59,6 +61,12 @@ class GateCall:
     def visible(self) -> frozenset[str]:
         """The scopes of the caller, and those that it could get: what they open is listed."""
         return self.caller.scopes
+
+    @property
+    def challenge(self) -> Challenge:
+        """The challenges of the app, for the name by which the client calls it."""
+        login = self.route.login
+        return NO_METADATA if login is None else login.at(self.host).challenge
 
     async def hold(self, size: int) -> None:
         """Wait for reply memory for a long reply of `size` bytes."""

@@ -5,16 +5,20 @@ from collections.abc import Iterable, Mapping
 from zlib import crc32
 
 from portway.host.app_config import Access
+from portway.host.gate.access_token_callers import AccessTokenCallers
 from portway.host.gate.callers import NOBODY, Caller, Callers
 from portway.host.gate.path_access import ENDPOINT, PathAccess
+from portway.host.gate.protected_app import ProtectedApp
 from portway.host.gate.reply_memory import ReplyMemory
 from portway.host.gate.upstream_tokens import Header, UpstreamTokens
+from portway.host.public_address import PublicAddress
 from portway.host.routing_table import App, AppLimits, AppPolicies, InstanceAddress, Table
 from portway.http.asgi import Scope
 from portway.http.cors import Cors, is_origin
 from portway.http.host_and_origin import Guard
 from portway.http.http_client import HttpClient
 from portway.http.places import Places
+from portway.oauth.resource_metadata import WELL_KNOWN
 from portway.policy.groups import Groups
 from portway.policy.policies import Policies
 from portway.protocol.errors import REFUSED, RpcError
@@ -49,6 +53,7 @@ class Route:
         self.policies: Policies | None = None  # of an app that has some
         self.groups: Groups | None = None  # of its callers
         self._policies = AppPolicies()  # of which these two were made
+        self.login: ProtectedApp | None = None  # where callers log in
         self.cors = Cors()
         self.guards: dict[Access, Guard] = {}
         self.state = "stopped"
@@ -61,7 +66,15 @@ class Route:
         self.instances: dict[str, Backend] = {}  # by id, the draining ones too
         self.changed = asyncio.Event()  # set, and replaced, when the next table comes
 
-    def update(self, app: App, hostname: str, backends: dict[str, Backend], tokens: UpstreamTokens) -> None:
+    def update(
+        self,
+        app: App,
+        hostname: str,
+        backends: dict[str, Backend],
+        tokens: UpstreamTokens,
+        login: ProtectedApp | None,
+    ) -> None:
+        self.login = login
         self.hostname, self.hosts = hostname.encode(), frozenset(host.lower().encode() for host in app.hosts)
         self.authorization = tokens.header(app, self.authorization)
         self.release, self.state, self.limits = app.release, app.state, app.limits
@@ -131,6 +144,7 @@ class Routes:
         self._suffix = b""
         self.hosts: dict[bytes, tuple[bool, Route | None]] = {}  # `by_host` of Host values that the guard let pass
         self.callers = Callers()
+        self.logins = AccessTokenCallers()
 
     def replace(self, table: Table) -> None:
         """Use `table` from now on; calls in flight are not disturbed."""
@@ -145,10 +159,14 @@ class Routes:
             backends[instance.id] = known
         self.backends = backends
         apps = {name: self.apps.get(name) or Route(name) for name in table.apps}
+        address = PublicAddress(table.url, table.domain)
         for name, route in apps.items():
-            route.update(table.apps[name], f"{name}.{table.domain}", backends, self._tokens)
+            app = table.apps[name]
+            login = self.logins.protect(name, app.auth, address.endpoints(name, app.hosts) if app.auth else {})
+            route.update(app, f"{name}.{table.domain}", backends, self._tokens, login)
         for name in self.apps.keys() - apps.keys():
             self.apps[name].close()
+            self.logins.protect(name, None, {})
         domain = table.domain.lower()
         names = [domain, f"*.{domain}", *(host for app in table.apps.values() for host in app.hosts)]
         self.guard = Guard(names)
@@ -175,6 +193,8 @@ class Routes:
         by_name, route = self._find(fields.get(b"host", b""))
         if not by_name:
             route = self.by_path(scope["path"])
+        if scope["path"].startswith(WELL_KNOWN) and (not by_name or (route is not None and route.login is not None)):
+            return self._for_any_page  # metadata is for everybody
         if route is None:
             return self.guard
         if not by_name or scope["path"] in ENDPOINT:
@@ -207,7 +227,10 @@ class Routes:
         """Return who asks `route` for a path of that `access`; None when they may not, or there is no such app."""
         caller = None
         if authorization is not None and not (route is not None and route.access == access == "app"):
-            caller = self.callers.by_header.get(authorization) or self.callers.find(authorization)
+            caller = self.callers.by_header.get(authorization)
+            if caller is None and access == "gate":
+                caller = self.logins.known.get(("" if route is None else route.name, authorization))
+            caller = caller or self.callers.find(authorization)
         if route is None or (caller is not None and caller.app == route.name):
             return caller if route is not None else None
         if caller is not None and access == "app":  # another app's token, which this one must not see

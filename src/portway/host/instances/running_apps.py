@@ -11,6 +11,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from portway.exceptions import SettingError
 from portway.host import routing_table
 from portway.host.app_policies import PolicySource
 from portway.host.builds.build_error import BuildError
@@ -221,7 +222,7 @@ class RunningApps:
             elif unbuilt := self.unbuilt.get(app.name):
                 state: routing_table.State = "crashed" if unbuilt.fault else "starting"
                 apps[app.name] = self._entry(unbuilt.release, state, unbuilt.fault, [], hosts)
-        return routing_table.Table(self._version, self._starter.address.domain, apps)
+        return routing_table.Table(self._version, self._starter.address.domain, apps, self._starter.address.url)
 
     def _entry(
         self,
@@ -250,7 +251,16 @@ class RunningApps:
             pinned_until=self.pinned.until(release.app),
             foreign=release.start is not None and not release.start.on_socket,
             policies=self._policies.of(release),
+            auth=self._login(release),
         )
+
+    def _login(self, release: Release) -> routing_table.Auth | None:
+        """Return where the callers of a release log in; None if that is not possible any more, as the log says."""
+        try:
+            return self._starter.logins.of(release.app, release.config)
+        except SettingError as error:
+            _log.warning("nobody can log in at %s: %s", release.app, error)
+            return None
 
     async def _build(self, unbuilt: Unbuilt, build: Callable[[Release], Awaitable[Release]]) -> None:
         """Build the live release of an app and keep it running; when that fails, try again later while it is live."""

@@ -9,6 +9,7 @@ from dataclasses import replace
 from portway.host.instances.readiness import Approach, until_ready
 from portway.host.instances.render_variables import render_variables
 from portway.host.instances.runtime import Instance, InstanceLimits, Runtime
+from portway.host.logins import Logins
 from portway.host.public_address import PublicAddress
 from portway.host.releases.release import Release
 from portway.host.sandbox.walls import Walls
@@ -29,8 +30,9 @@ class Starter:
         limits: InstanceLimits,
         variables: Variables,
         address: PublicAddress = PublicAddress("http://127.0.0.1:8080", "localhost"),  # noqa: B008 - frozen
+        logins: Logins | None = None,
     ) -> None:
-        """`address` is where clients reach the host."""
+        """`address` is where clients reach the host, `logins` says where callers of its apps log in."""
         self.limits = limits
         self._starts = asyncio.Semaphore(_STARTS_AT_ONCE)
         self._starts_of: dict[str, asyncio.Lock] = {}  # by app
@@ -38,6 +40,7 @@ class Starter:
         self._store = store
         self._variables = variables
         self.address = address
+        self.logins = logins or Logins(address)
 
     @property
     def walls(self) -> Walls:

@@ -70,7 +70,7 @@ class Deployer:
         self._paths = paths
         self._store = store
         self._domains = running.domains
-        self._apps = SourceApps(store, starter.walls, environments)
+        self._apps = SourceApps(store, starter.walls, environments, starter.logins)
         self.commits = ReleaseCommits(paths, store)
         self._maker = ReleaseMaker(paths, store, running, starter, environments, self.commits)
         self.rebuilder = Rebuilder(paths, store, environments, self._maker, self.commits)

@@ -1,0 +1,144 @@
+"""The callers of the gate who have logged in at an identity provider, by their access tokens.
+
+A caller is in one of these states:
+
+    (none) → known    its token was verified; the next calls with it are a look-up
+    known  → doubted  the provider's keys, or the app's login, have changed: the token is verified again
+    doubted → known   it is still good
+    known, doubted → ended    it has expired, or is not good any more: what is open ends
+
+One timer watches all callers.
+"""
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Callable, Container, Mapping
+from weakref import WeakSet
+
+from portway.auth.tokens import VerifierUnavailable, bearer
+from portway.exceptions import SettingError
+from portway.host.gate.callers import Caller
+from portway.host.gate.protected_app import ProtectedApp
+from portway.host.routing_table import Auth
+from portway.oauth.settings import OAuth
+from portway.oauth.signing_keys import SigningKeys
+from portway.protocol.errors import REFUSED, RpcError
+
+_MOST_KNOWN = 4096
+_TICK = 1.0  # seconds between looks at expiry and at the keys
+_log = logging.getLogger("portway.gate")
+
+
+class AccessTokenCallers:
+    """The protected apps, and the callers of each. `review` is called when a caller has ended."""
+
+    def __init__(self) -> None:
+        self.review: Callable[[], None] = lambda: None
+        self.known: dict[tuple[str, bytes], Caller] = {}  # by app and Authorization value; the oldest first
+        self._apps: dict[str, ProtectedApp] = {}
+        self._keys: dict[tuple[str, bool], SigningKeys] = {}
+        self._editions: dict[SigningKeys, int] = {}
+        self._open: WeakSet[Caller] = WeakSet()  # those that are known, or have calls
+        self._next_end = math.inf  # seconds since the epoch
+        self._timer: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def protect(self, app: str, auth: Auth | None, urls: Mapping[str, str]) -> ProtectedApp | None:
+        """Return an app as a protected resource at its `urls`, None where nobody logs in."""
+        former = self._apps.get(app)
+        if former is not None and auth is not None and former.is_made_of(auth, urls):
+            return former
+        made = None
+        if auth is not None:
+            try:
+                keys = self._keys_of(auth)
+                made = self._apps[app] = ProtectedApp(app, auth, urls, keys)
+            except SettingError as error:  # of a control of another version
+                _log.error("nobody can log in at %s: %s", app, error)
+        if made is None:
+            self._apps.pop(app, None)
+        if former is not None:
+            in_use = {each.keys for each in self._apps.values()}
+            self._keys = {of: keys for of, keys in self._keys.items() if keys in in_use}
+            self._editions = {keys: edition for keys, edition in self._editions.items() if keys in in_use}
+            self._doubt((app,))
+        return made
+
+    async def find(self, app: ProtectedApp, authorization: bytes, token: str) -> Caller | None:
+        """Return who calls an app with a token; None for one that is not valid there. Raises `VerifierUnavailable`."""
+        principal = await app.tokens.verify(token)
+        if principal is None or self._apps.get(app.name) is not app:
+            return None
+        caller = self.known.get((app.name, authorization))
+        if caller is not None:
+            return caller
+        caller = Caller(app.name, principal, authorization)
+        if len(self.known) >= _MOST_KNOWN:
+            del self.known[next(iter(self.known))]
+        self.known[app.name, authorization] = caller
+        self._open.add(caller)
+        self._next_end = min(self._next_end, _end(caller))
+        self._editions.setdefault(app.keys, app.keys.edition)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_TICK, self._look)
+        return caller
+
+    def _keys_of(self, auth: Auth) -> SigningKeys:
+        """Return the keys of a provider, which all its apps share. Raises SettingError."""
+        of = (auth.issuer, auth.private)
+        if of not in self._keys:
+            self._keys[of] = SigningKeys(OAuth(auth.issuer, auth.issuer, private=auth.private))
+        return self._keys[of]
+
+    def _look(self) -> None:
+        """End who has expired, and doubt whom the provider's keys may not vouch for any more."""
+        now = time.time()
+        if now >= self._next_end:
+            ended = [caller for caller in self._open if now >= _end(caller)]
+            self._end(ended, "The access token has expired: log in again, or refresh it.")
+            self._next_end = min(map(_end, self._open), default=math.inf)
+        for keys, edition in list(self._editions.items()):
+            keys.refresh()
+            if keys.edition != edition:
+                self._editions[keys] = keys.edition
+                self._doubt({name for name, app in self._apps.items() if app.keys is keys})
+        if self._open:
+            self._timer = asyncio.get_running_loop().call_later(_TICK, self._look)
+        else:
+            self._timer = None
+            self._editions.clear()
+
+    def _doubt(self, apps: Container[str]) -> None:
+        """Forget the callers of some apps, and verify again those who have something open."""
+        self.known = {key: caller for key, caller in self.known.items() if caller.app not in apps}
+        doubted = [caller for caller in self._open if caller.app in apps]
+        if doubted:
+            task = asyncio.get_running_loop().create_task(self._verify_again(doubted))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _verify_again(self, doubted: list[Caller]) -> None:
+        bad = []
+        for caller in doubted:
+            app, token = self._apps.get(caller.app), bearer(caller.authorization)
+            try:
+                if app is None or token is None or await app.tokens.verify(token) is None:
+                    bad.append(caller)
+            except VerifierUnavailable:
+                continue  # a call is told so; what is open goes on until it expires
+            await asyncio.sleep(0)  # so that many do not keep the calls waiting
+        self._end(bad, "The access token is not valid any more: log in again.")
+
+    def _end(self, callers: list[Caller], reason: str) -> None:
+        for caller in callers:
+            caller.revoked = caller.revoked or RpcError(REFUSED, reason, status=401)
+            self.known.pop((caller.app, caller.authorization), None)
+            self._open.discard(caller)
+        if callers:
+            self.review()
+
+
+def _end(caller: Caller) -> float:
+    return math.inf if caller.principal.expires is None else caller.principal.expires

@@ -1,0 +1,53 @@
+"""Where the callers of apps log in: what the blueprint of an app says, over what `portway up` says for all."""
+
+from portway.exceptions import SettingError
+from portway.host.app_config import AppConfig
+from portway.host.public_address import PublicAddress
+from portway.host.routing_table import Auth
+from portway.oauth.settings import OAuth, is_loopback
+
+
+class Logins:
+    """Finds the login of each app of the host at `address`; `host` is that of all apps which do not say otherwise."""
+
+    def __init__(self, address: PublicAddress, host: Auth | None = None, *, private: bool = False) -> None:
+        """With `private`, apps may name a provider on this machine, or in its network.
+
+        Raises SettingError.
+        """
+        self._address = address
+        self._host = host
+        self._private = private
+        if host is not None:
+            self._check("app", host)
+
+    def of(self, app: str, config: AppConfig) -> Auth | None:
+        """Return the login of an app, None if it has none. Raises SettingError."""
+        own, host = config.auth, self._host
+        if config.access == "app" or not asks_for_tokens(config) or (own is not None and not own.enabled):
+            return None
+        if own is None:
+            return host
+        if not own.issuer and host is None:
+            raise SettingError(
+                "it has no issuer, and the host has none: add issuer, or start the host with --auth-issuer"
+            )
+        if host is not None and own.issuer in ("", host.issuer):
+            found = Auth(host.issuer, own.audience or host.audience, own.scopes or host.scopes, host.private)
+        else:
+            found = Auth(own.issuer, own.audience, own.scopes, self._private)
+            if is_loopback(own.issuer) and not self._private:
+                raise SettingError(
+                    f"the issuer {own.issuer!r} is on this machine: start the host with --auth-private to allow it"
+                )
+        self._check(app, found)
+        return found
+
+    def _check(self, app: str, auth: Auth) -> None:
+        url = self._address.endpoint(app)
+        OAuth(auth.issuer, auth.audience or url, url, tuple(auth.scopes), auth.private)
+
+
+def asks_for_tokens(config: AppConfig) -> bool:
+    """Return whether the gate asks for tokens at any path of an app."""
+    return "gate" in (config.access, *(route.access for route in config.routes))
