@@ -29,7 +29,8 @@ class _Passes(dict[bytes, bool]):
     """Whether a request header is passed on, by its name; remembers the answer for a bounded number of names."""
 
     def __missing__(self, name: bytes) -> bool:
-        passes = name not in _ENDS_HERE and not name.startswith(_ENDS_HERE_TOO)
+        meant = name.replace(b"_", b"-")  # WSGI, and servers like it, take one for the other
+        passes = meant not in _ENDS_HERE and not meant.startswith(_ENDS_HERE_TOO)
         if len(self) < _KNOWN_NAMES:
             self[name] = passes
         return passes
