@@ -118,11 +118,12 @@ class AppConfig(msgspec.Struct, frozen=True, omit_defaults=True):
     server, as FILE or FILE:OBJECT. `path` is where the server has its MCP endpoint. `origins` are the web pages that
     may call the app, by scheme, host and port. `domains` are names of the app beside its own. `routes` say who may ask
     for other paths than the MCP endpoint. `auth` says where its callers log in. `upstream_token` names the variable
-    with the token that the server itself checks. A GET of `health_check_path` must get a status from 200 to 399.
-    `num_instances` (1 to 100) run at once; each has `max_shutdown_delay_seconds` (1 to 300) to end its calls, and as
-    long again to end. `drain` says where the sessions of the release before go on. `policies` say what of it needs
-    which scopes; a caller also has those of its `groups`, which the claim `groups_claim` of its token lists. `env` are
-    its variables by name, which come before those of `env_groups`.
+    with the token that the server itself checks. With `assertion`, the gate says in a signed JWT who calls. A GET of
+    `health_check_path` must get a status from 200 to 399. `num_instances` (1 to 100) run at once; each has
+    `max_shutdown_delay_seconds` (1 to 300) to end its calls, and as long again to end. `drain` says where the sessions
+    of the release before go on. `policies` say what of it needs which scopes; a caller also has those of its `groups`,
+    which the claim `groups_claim` of its token lists. `env` are its variables by name, which come before those of
+    `env_groups`.
     """
 
     runtime: RuntimeName | None = None
@@ -137,6 +138,7 @@ class AppConfig(msgspec.Struct, frozen=True, omit_defaults=True):
     domains: list[str] = []
     auth: AppAuth | None = None
     upstream_token: str = ""
+    assertion: bool = False
     health_check_path: str = ""
     max_shutdown_delay_seconds: int = 30
     drain: Drain = "move"

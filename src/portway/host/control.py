@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from portway.exceptions import SettingError, ToolError
+from portway.host.app_assertions import AppAssertions
+from portway.host.assertion_key import AssertionKey
 from portway.host.backup.origin import notice
 from portway.host.builds.caches import keep_small
 from portway.host.builds.wheel import running_wheel
@@ -79,7 +81,8 @@ async def run(
     variables = Variables(store, key_file)
     environments = Environments(store, variables, walls, address)
     runtime = ProcessRuntime(paths, walls, lifeline)
-    starter = Starter(runtime, store, InstanceLimits(), variables, address, logins)
+    assertions = AppAssertions(address, AssertionKey(paths.secret.read_bytes()))
+    starter = Starter(runtime, store, InstanceLimits(), variables, address, logins, assertions)
     running = RunningApps(paths, store, runtime, starter)
     deployer = Deployer(paths, store, running, starter, environments, private_sources=private_sources)
     linker = Linker(paths, store, variables, deployer)

@@ -57,6 +57,13 @@ class Auth(msgspec.Struct, frozen=True, omit_defaults=True):
     private: bool = False
 
 
+class Assertion(msgspec.Struct, frozen=True):
+    """Of an app to which the gate says who calls in a signed JWT: the `iss` and `aud` in it."""
+
+    issuer: str
+    audience: str
+
+
 class App(msgspec.Struct, frozen=True):
     """An app. `hosts` are its names beside `<name>.<domain>`, `origins` the web pages that may call it.
 
@@ -84,6 +91,7 @@ class App(msgspec.Struct, frozen=True):
     pinned_until: float = 0.0
     policies: AppPolicies = AppPolicies()
     auth: Auth | None = None
+    assertion: Assertion | None = None
 
 
 class Table(msgspec.Struct, frozen=True):

@@ -10,4 +10,4 @@ _HOSTS_OWN = {
 
 def is_hosts_own(name: str) -> bool:
     """Return whether the host itself sets a variable of that name, so that nobody else can."""
-    return name in _HOSTS_OWN or name.startswith("RENDER_")
+    return name in _HOSTS_OWN or name.startswith(("RENDER_", "PORTWAY_ASSERTION_"))

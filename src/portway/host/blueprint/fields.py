@@ -213,6 +213,7 @@ PORTWAY = Section(
         Field("origins", ORIGINS, "the web pages that may call", "origins"),
         Field("upstreamToken", VARIABLE, "the variable with the token that the app itself asks for", "upstream_token"),
         Field("auth", _AUTH, "the identity provider at which callers log in", "auth"),
+        Field("assertion", FLAG, "each call comes with a JWT that says who calls", "assertion"),
         Field("routes", _ROUTES, "who may ask for other paths than the MCP endpoint", "routes"),
         Field(
             "drain",

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 
 from portway import log_config
+from portway.host.assertion_key import AssertionKey
 from portway.host.console import never_wait_for_stderr
 from portway.host.gate.ask_endpoint import AskEndpoint
 from portway.host.gate.call_record import CallRecord
@@ -59,8 +60,8 @@ class Gate:
         """
         self._standby = standby
         self._proxies = proxies
-        self._routes = routes = Routes(UpstreamTokens(key_file))
         secret = paths.secret.read_bytes()
+        self._routes = routes = Routes(UpstreamTokens(key_file), AssertionKey(secret))
         record, sessions = CallRecord(paths.calls, secret), SessionRecords(paths.sessions)
         metrics = Metrics(record)
         self._app = GateApp(routes, record, metrics, sessions, secret, ControlRelay(paths))

@@ -21,12 +21,13 @@ class Caller:
     """The owner of a token: its `name` in the call record, `identity` for sessions, `header` for instances.
 
     `authorization` is the header with an access token, empty for a named token. `scopes` are those of its token, and of
-    its `groups` in the app.
+    its `groups` in the app. `assertion` is the header that was last signed for it, to be used until `asserted_until`
+    (`caller_assertions.py`).
     """
 
     __slots__ = (
         *("app", "groups", "header", "identity", "name", "principal", "revoked", "scopes"),
-        *("__weakref__", "authorization"),
+        *("__weakref__", "asserted_until", "assertion", "authorization"),
     )
 
     def __init__(self, app: str, principal: Principal, authorization: bytes = b"") -> None:
@@ -46,6 +47,7 @@ class Caller:
         """Have the scopes of these groups, and of no others."""
         principal = self.principal if groups is None else groups.joined(self.principal)
         self.groups, self.scopes, self.header = groups, principal.scopes, (HEADER, relay(principal))
+        self.assertion, self.asserted_until = (b"", b""), 0.0
 
 
 NOBODY = Caller("", ANONYMOUS)
@@ -70,7 +72,7 @@ class Callers:
         key = digest(token)
         caller = self._callers.get(key)
         if caller is None and (found := self._tokens.get(key)) is not None:
-            principal = Principal("portway", found.name, found.name, frozenset(found.scopes))
+            principal = Principal("portway", found.name, found.name, frozenset(found.scopes), expires=found.expires)
             caller = self._callers[key] = Caller(found.app, principal)
         if caller is not None and len(self.by_header) < _KNOWN_HEADERS:
             self.by_header[authorization] = caller

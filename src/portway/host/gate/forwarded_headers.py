@@ -16,7 +16,7 @@ _HOP = frozenset(
 )
 # Never sent to an instance: the caller's credentials, and headers that only the gate may set.
 _ENDS_HERE = _HOP | frozenset(b"authorization cookie host expect forwarded x-real-ip x-request-id".split())
-_ENDS_HERE_TOO = (b"portway-", b"x-forwarded-")  # what a name begins with
+_ENDS_HERE_TOO = (b"portway-", b"x-portway-", b"x-forwarded-")  # what a name begins with
 _STAYS_THERE = _HOP | frozenset((b"set-cookie", b"x-request-id", b"server", b"date"))
 _CREDENTIALS = (b"authorization", b"cookie")
 # All apps share the origin of their MCP endpoints, so only the headers of the protocol pass there.
@@ -65,6 +65,8 @@ def forwarded(scope: Scope, fields: dict[bytes, bytes], call: GateCall) -> Heade
         (b"x-forwarded-proto", _SCHEMES[scope["scheme"]]),
         call.identity,
     )
+    if call.route.assertions is not None and call.caller.app:
+        kept.append(call.route.assertions.header(call.caller))
     if call.route.authorization is not None and call.access == "gate":
         kept.append(call.route.authorization)
     if call.access == "app":

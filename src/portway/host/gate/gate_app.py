@@ -46,6 +46,7 @@ from portway.protocol.jsonrpc import Message, UnreadableMessage, decode, encode_
 from portway.protocol.versions import Era
 
 HEALTH = "/_portway/health"
+ASSERTION_KEYS = "/_portway/jwks.json"
 
 _TEXT = (b"content-type", b"text/plain")
 _WRONG_METHOD = encode_error(None, RpcError(REFUSED, "The MCP endpoint takes POST, GET and DELETE."))
@@ -113,6 +114,9 @@ class GateApp:
                 await send_bytes(send, 200, b"ok\n", [_TEXT])
                 return
             route = routes.by_path(path)
+            if route is None and path == ASSERTION_KEYS:
+                await send_bytes(send, 200, b'{"keys":[%b]}' % routes.assertion_key.public, [JSON])
+                return
             if route is None and RELAYED.fullmatch(path):
                 await self._control.relay(scope, receive, send)
                 return

@@ -5,7 +5,9 @@ from collections.abc import Iterable, Mapping
 from zlib import crc32
 
 from portway.host.app_config import Access
+from portway.host.assertion_key import AssertionKey
 from portway.host.gate.access_token_callers import AccessTokenCallers
+from portway.host.gate.caller_assertions import CallerAssertions
 from portway.host.gate.callers import NOBODY, Caller, Callers
 from portway.host.gate.path_access import ENDPOINT, PathAccess
 from portway.host.gate.protected_app import ProtectedApp
@@ -50,6 +52,7 @@ class Route:
         self.path_access: PathAccess | None = None  # of an app with routes
         self.foreign = False  # its server is not Portway's
         self.authorization: Header | None = None  # the app's own token, for its instances
+        self.assertions: CallerAssertions | None = None  # what it is told of its callers
         self.policies: Policies | None = None  # of an app that has some
         self.groups: Groups | None = None  # of its callers
         self._policies = AppPolicies()  # of which these two were made
@@ -133,8 +136,9 @@ class Route:
 class Routes:
     """A routing table compiled for look-up by host, path and token."""
 
-    def __init__(self, tokens: UpstreamTokens | None = None) -> None:
+    def __init__(self, tokens: UpstreamTokens | None = None, assertion_key: AssertionKey | None = None) -> None:
         self._tokens = tokens or UpstreamTokens()
+        self.assertion_key = assertion_key or AssertionKey(b"")
         self.version = -1
         self.guard = self._for_any_page = Guard()
         self.apps: dict[str, Route] = {}
@@ -164,6 +168,8 @@ class Routes:
             app = table.apps[name]
             login = self.logins.protect(name, app.auth, address.endpoints(name, app.hosts) if app.auth else {})
             route.update(app, f"{name}.{table.domain}", backends, self._tokens, login)
+            meant = app.assertion
+            route.assertions = None if meant is None else CallerAssertions(self.assertion_key, meant)
         for name in self.apps.keys() - apps.keys():
             self.apps[name].close()
             self.logins.protect(name, None, {})

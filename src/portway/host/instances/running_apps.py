@@ -252,6 +252,7 @@ class RunningApps:
             foreign=release.start is not None and not release.start.on_socket,
             policies=self._policies.of(release),
             auth=self._login(release),
+            assertion=self._starter.assertions.of(release.app, config),
         )
 
     def _login(self, release: Release) -> routing_table.Auth | None:

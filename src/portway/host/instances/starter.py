@@ -6,6 +6,8 @@ import os
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
+from portway.host.app_assertions import AppAssertions
+from portway.host.assertion_key import AssertionKey
 from portway.host.instances.readiness import Approach, until_ready
 from portway.host.instances.render_variables import render_variables
 from portway.host.instances.runtime import Instance, InstanceLimits, Runtime
@@ -31,8 +33,12 @@ class Starter:
         variables: Variables,
         address: PublicAddress = PublicAddress("http://127.0.0.1:8080", "localhost"),  # noqa: B008 - frozen
         logins: Logins | None = None,
+        assertions: AppAssertions | None = None,
     ) -> None:
-        """`address` is where clients reach the host, `logins` says where callers of its apps log in."""
+        """`address` is where clients reach the host, `logins` says where callers of its apps log in.
+
+        `assertions` are those of its gate.
+        """
         self.limits = limits
         self._starts = asyncio.Semaphore(_STARTS_AT_ONCE)
         self._starts_of: dict[str, asyncio.Lock] = {}  # by app
@@ -41,6 +47,7 @@ class Starter:
         self._variables = variables
         self.address = address
         self.logins = logins or Logins(address)
+        self.assertions = assertions or AppAssertions(address, AssertionKey(b""))
 
     @property
     def walls(self) -> Walls:
@@ -76,6 +83,7 @@ class Starter:
         return {
             **render_variables(release, self.address),
             **self._variables.of_release(release.app, release.number),
+            **self.assertions.variables(release.app, release.config),
             "PORTWAY_KEYS": self._store.sealing_keys(release.app),
         }
 
