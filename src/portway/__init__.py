@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from portway.plans.prompt_messages import Message as Message
     from portway.plans.signature import Ask as Ask
     from portway.plans.signature import Header as Header
-    from portway.policy.argument_limits import Limit as Limit
+    from portway.policy.rules import Limit as Limit
     from portway.server.components import Icon as Icon
     from portway.server.context import Context as Context
     from portway.server.middleware import CallNext as CallNext
@@ -57,7 +57,7 @@ _NAMES = {
     ),
     "portway.plans.prompt_messages": ("Message",),
     "portway.plans.signature": ("Ask", "Header"),
-    "portway.policy.argument_limits": ("Limit",),
+    "portway.policy.rules": ("Limit",),
     "portway.server.components": ("Icon",),
     "portway.server.context": ("Context",),
     "portway.server.middleware": ("CallNext",),

@@ -217,7 +217,27 @@ WRONG = [
     (
         "x-portway: {policies: [{destructiveHint: true}]}",
         (4, 28),
-        "a policy that asks for nothing has no effect: add `scopes`",
+        "a policy that asks for nothing has no effect: add `scopes` or a limit",
+    ),
+    (
+        "x-portway: {policies: [{prompt: a, rate: 5/minute}]}",
+        (4, 28),
+        "only a tool has `arguments`, `rate` and `concurrency`: remove them",
+    ),
+    (
+        "x-portway: {policies: [{tool: a, rate: often}]}",
+        (4, 38),
+        "'often' is no rate as in 10/minute; the units are second, minute, hour and day",
+    ),
+    (
+        "x-portway: {policies: [{tool: a, arguments: {b: {under: ..}}}]}",
+        (4, 38),
+        "under of b: '..' is no folder as in /data, docs or .",
+    ),
+    (
+        "x-portway: {policies: [{tool: a, arguments: {b: {maxlength: 5}}}]}",
+        (4, 49),
+        "`arguments` must be a mapping of at most 32 arguments to limits, as in `path: {under: /data}`",
     ),
     (
         "x-portway: {policies: [{tool: a, scopes: [two words]}]}",

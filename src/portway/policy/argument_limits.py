@@ -14,6 +14,7 @@ import msgspec
 
 from portway.exceptions import ArgumentError
 from portway.http.web_url import HostList, read_url
+from portway.policy.rules import Limit
 
 _MOST_PROBLEMS = 10
 _LONGEST_PATTERN = 1000
@@ -21,26 +22,6 @@ _PATTERN_BYTES = 1 << 20  # of a compiled pattern and of what matching it keeps
 _NUMBER = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,15})?")  # in text, as all servers read it
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:|~")  # makes of a path something else
 _NOT_IN_PATHS = re.compile(r"[\\\x00-\x1f\x7f]")
-
-
-class Limit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, rename="camel"):
-    """What one argument of a tool may be; all that is given must hold, for a list of each of its items.
-
-    `allow` lists the values. `pattern` is a regular expression (RE2, no backreferences) for the whole of a text;
-    lengths count characters. `minimum` and `maximum` are for numbers. `under` is the folder that a path stays in,
-    without `..`: an absolute one for absolute paths, `.` or a relative one for relative paths. `hosts` are those a URL
-    may have: `example.com`, `*.example.com`, or `*` for any on the internet. `required`: it may not be left out.
-    """
-
-    allow: Sequence[str | int | float | bool] | None = None
-    pattern: str | None = None
-    min_length: int | None = None
-    max_length: int | None = None
-    minimum: float | None = None
-    maximum: float | None = None
-    under: str | None = None
-    hosts: Sequence[str] | None = None
-    required: bool = False
 
 
 class _Check(msgspec.Struct, frozen=True):

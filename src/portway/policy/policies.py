@@ -1,11 +1,16 @@
 """The rules of an app, compiled: what they say together of one tool, prompt or resource."""
 
+from __future__ import annotations
+
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from portway.policy.patterns import Pattern, folded, name_pattern, uri_forms, uri_pattern
 from portway.policy.rules import PolicyRule, ToolHints
+
+if TYPE_CHECKING:
+    from portway.policy.tool_limits import ToolLimits
 
 Kind = Literal["tool", "prompt", "resource"]
 
@@ -15,11 +20,17 @@ _KNOWN, _LONGEST_KNOWN = 256, 256  # prompts and resources whose policy is remem
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What all `rules` that are for one thing say together: a caller needs the `scopes` of each of them."""
+    """What all `rules` that are for one thing say together: a caller needs the `scopes` of each of them.
+
+    A call of a tool keeps to each of the `limits`. They count it for its caller and for `counted_as`, the tool: "" for
+    all tools together that the contract has not, so that no caller has a new count for each name it thinks of.
+    """
 
     rules: tuple[PolicyRule, ...] = ()
     scopes: frozenset[str] = frozenset()
     is_off: bool = False
+    limits: tuple[ToolLimits, ...] = ()
+    counted_as: str = ""
 
 
 NO_POLICY = Policy()
@@ -29,6 +40,7 @@ NO_POLICY = Policy()
 class _Compiled:
     rule: PolicyRule
     pattern: Pattern
+    limits: ToolLimits | None = None
 
     def is_for(self, forms: Iterable[str], hints: ToolHints | None) -> bool:
         """Whether it is for what has one of these names, and, if that is a tool of the contract, these annotations."""
@@ -44,14 +56,19 @@ class Policies:
     """Finds the policy of a tool, prompt or resource. It is made anew when the rules, the contract or `off` change.
 
     `tools` are those of the contract, by name. Any other tool counts as having whatever annotations a rule looks for.
-    `off` are the tools that are switched off.
+    `off` are the tools that are switched off. The counts of calls under rules that were in force `before` go on.
     """
 
     def __init__(
-        self, rules: Iterable[PolicyRule] = (), tools: Mapping[str, ToolHints] | None = None, off: Iterable[str] = ()
+        self,
+        rules: Iterable[PolicyRule] = (),
+        tools: Mapping[str, ToolHints] | None = None,
+        off: Iterable[str] = (),
+        before: Policies | None = None,
     ) -> None:
         self.rules = tuple(rules)
         self._tools = tools or {}
+        self._folded_tools = frozenset(map(folded, self._tools))
         self._off = frozenset(folded(name) for name in off)
         self._compiled: dict[Kind, list[_Compiled]] = {"tool": [], "prompt": [], "resource": []}
         for rule in self.rules:
@@ -60,7 +77,8 @@ class Policies:
             elif rule.resource:
                 self._compiled["resource"].append(_Compiled(rule, uri_pattern(rule.resource)))
             else:
-                self._compiled["tool"].append(_Compiled(rule, name_pattern(rule.tool or "*")))
+                limits = _limits_of(rule, before) if rule.limits_calls else None
+                self._compiled["tool"].append(_Compiled(rule, name_pattern(rule.tool or "*"), limits))
         self.scopes: dict[Kind, frozenset[str]] = {
             kind: frozenset(scope for each in compiled for scope in each.rule.scopes)
             for kind, compiled in self._compiled.items()
@@ -106,8 +124,22 @@ class Policies:
 
     def _policy(self, kind: Kind, name: str, forms: Collection[str], hints: ToolHints | None = None) -> Policy:
         every = len(name) > _LONGEST
-        rules = tuple(each.rule for each in self._compiled[kind] if every or each.is_for(forms, hints))
+        found = [each for each in self._compiled[kind] if every or each.is_for(forms, hints)]
+        rules = tuple(each.rule for each in found)
         is_off = kind == "tool" and not self._off.isdisjoint(forms)
         if not rules and not is_off:
             return NO_POLICY
-        return Policy(rules, frozenset(scope for rule in rules for scope in rule.scopes), is_off)
+        scopes = frozenset(scope for rule in rules for scope in rule.scopes)
+        limits = tuple(each.limits for each in found if each.limits is not None)
+        counted_as = next((form for form in forms if form in self._folded_tools), "") if limits else ""
+        return Policy(rules, scopes, is_off, limits, counted_as)
+
+
+def _limits_of(rule: PolicyRule, before: Policies | None) -> ToolLimits:
+    """Return the compiled limits of a rule: those of the same rule before, if there was one."""
+    from portway.policy.tool_limits import ToolLimits
+
+    for each in () if before is None else before._compiled["tool"]:
+        if each.rule == rule and each.limits is not None:
+            return each.limits
+    return ToolLimits.of(rule)

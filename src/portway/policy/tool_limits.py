@@ -1,11 +1,15 @@
 """The limits of a tool together: its arguments, how often and how many at a time each caller may call it."""
 
+import logging
 import time
 from collections.abc import Hashable, Mapping
 
-from portway.policy.argument_limits import ArgumentLimits, Limit
+from portway.policy.argument_limits import ArgumentLimits
 from portway.policy.rates import Concurrency, Rate, whole_seconds
+from portway.policy.rules import Limit, PolicyRule
 from portway.protocol.errors import REFUSED, RpcError
+
+_log = logging.getLogger("portway.policy")
 
 
 def exceeded(message: str, seconds: float = 0.0) -> RpcError:
@@ -19,27 +23,44 @@ class ToolLimits:
     `rate` is as in 10/minute, "" for none; `concurrency` counts the calls of one caller at a time, 0 for any number.
     """
 
-    __slots__ = ("_concurrency", "_rate", "arguments")
+    __slots__ = ("_concurrency", "_is_broken", "_rate", "arguments")
 
     def __init__(self, arguments: Mapping[str, Limit] | None = None, rate: str = "", concurrency: int = 0) -> None:
         self.arguments = ArgumentLimits(arguments) if arguments else None
+        self._is_broken = False
         self._rate = Rate(rate) if rate else None
         self._concurrency = Concurrency(concurrency) if concurrency else None
 
-    def enter(self, tool: str, caller: Hashable) -> None:
-        """Count a call that begins; each is followed by `leave`. Raises RpcError (429) and counts none."""
-        key = tool, caller
-        if self._concurrency is not None and not self._concurrency.enter(key):
+    @classmethod
+    def of(cls, rule: PolicyRule) -> "ToolLimits":
+        """Return the limits of a rule; if they cannot be checked, which the log says, limits that let nothing pass."""
+        try:
+            return cls(rule.arguments, rule.rate, rule.concurrency)
+        except ValueError as error:
+            _log.error("a policy of %s lets no call pass: %s", rule.tool or "tools", error)
+            broken = cls()
+            broken._is_broken = True
+            return broken
+
+    def enter(self, tool: str, holder: Hashable) -> None:
+        """Count a call that begins; each is followed by `leave`. Raises RpcError (429) and counts none.
+
+        `holder` is for whom it counts: the caller and, where these are the limits of several tools, the tool.
+        """
+        if self._is_broken:
+            text = f"{tool} has limits that its host cannot check; the host's log says why."
+            raise RpcError(REFUSED, text, status=503)
+        if self._concurrency is not None and not self._concurrency.enter(holder):
             most = self._concurrency.most
             text = f"{tool} takes at most {most} calls of a caller at a time; call again when one of them has ended."
             raise exceeded(text)
-        if self._rate is not None and (seconds := self._rate.take(key, time.monotonic())):
-            self.leave(tool, caller)
+        if self._rate is not None and (seconds := self._rate.take(holder, time.monotonic())):
+            self.leave(holder)
             wait = whole_seconds(seconds)
             text = f"{tool} takes at most {self._rate.text} calls of a caller; call again in {wait} s."
             raise exceeded(text, seconds)
 
-    def leave(self, tool: str, caller: Hashable) -> None:
+    def leave(self, holder: Hashable) -> None:
         """Count a call that has ended."""
         if self._concurrency is not None:
-            self._concurrency.give((tool, caller))
+            self._concurrency.give(holder)

@@ -209,6 +209,11 @@ def encode_result(request_id: int | str, result: bytes) -> bytes:
     return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (encode_id(request_id), _on_one_line(result))
 
 
+def encode_tool_error(text: str, tail: bytes) -> bytes:
+    """Return the result of a tool that tells the model what was wrong; `tail` is what the era adds to a result."""
+    return b'{"content":[{"type":"text","text":%b}],"isError":true%b}' % (_encode(text), tail)
+
+
 def encode_error(request_id: int | str | None, error: RpcError) -> bytes:
     """Return an error reply. The id is null if it could not be read (JSON-RPC 2.0 §5)."""
     body: dict[str, object] = {"code": error.code, "message": error.message}

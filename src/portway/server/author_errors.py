@@ -20,11 +20,10 @@ import asyncio
 import logging
 import secrets
 
-import msgspec
-
 from portway.auth.authorize import Forbidden
 from portway.exceptions import ArgumentError, OutputError, ResourceNotFound, Suspended, ToolError, unwrapped
 from portway.protocol.errors import INTERNAL_ERROR, INVALID_PARAMS, RpcError
+from portway.protocol.jsonrpc import encode_tool_error
 from portway.server.components import Component
 
 log = logging.getLogger("portway.server")
@@ -54,7 +53,7 @@ def result_of(error: BaseException, kind: str, component: Component, tail: bytes
     else:
         text = _logged(error, kind, component)
     if kind == "tool" and not isinstance(error, OutputError):
-        return b'{"content":[{"type":"text","text":%b}],"isError":true%b}' % (msgspec.json.encode(text), tail)
+        return encode_tool_error(text, tail)
     raise RpcError(code, text, status=status) from None
 
 

@@ -12,7 +12,7 @@ from portway.plans.sdk_content import SdkModel
 from portway.server.components import CacheScope, Icon, ToolAnnotations
 
 if TYPE_CHECKING:
-    from portway.policy.argument_limits import Limit
+    from portway.policy.rules import Limit
 
 
 class _Shared(TypedDict, total=False):

@@ -59,7 +59,7 @@ def _limits(plan: Plan, options: ToolOptions) -> ToolLimits | None:
     """Return the limits of a tool, None if it has none; raise RegistrationError for one that cannot be."""
     if options.keys().isdisjoint(("arguments", "rate", "concurrency")):
         return None
-    from portway.policy.argument_limits import Limit
+    from portway.policy.rules import Limit
     from portway.policy.tool_limits import ToolLimits
 
     arguments, rate, concurrency = options.get("arguments"), options.get("rate"), options.get("concurrency")

@@ -96,7 +96,7 @@ class Runner:
             return result_of(error, "tool", tool, tail)
         finally:
             if entered and limits is not None:
-                limits.leave(tool.key, exchange.caller)
+                limits.leave(exchange.caller)
 
     async def _check_arguments(self, tool: Tool, limits: ToolLimits, arguments: Raw | UnsetType) -> None:
         """Raise ArgumentError unless the limits of a tool allow the arguments of a call; long ones, on a thread."""

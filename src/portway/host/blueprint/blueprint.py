@@ -12,10 +12,13 @@ from portway.host.blueprint.section_reader import Found, SectionReader, Values
 from portway.host.blueprint.yaml_tree import LARGEST_BYTES, read_tree
 from portway.host.sources.source import SourceError, app_name
 from portway.host.variable_names import is_hosts_own
+from portway.policy.rules import PolicyRule
+from portway.policy.tool_limits import ToolLimits
 
 FILES = ("render.yaml", "portway.yaml")
 _NO_SOURCE = {"generate_value": False, "sync": True}  # these values of a field say nothing of where a value comes from
 _MOST_POLICIES = 100
+_LIMITS = ("arguments", "rate", "concurrency")
 _SOURCES = ("value", "generate_value", "sync", "from_group", "from_service", "from_database")
 
 
@@ -139,13 +142,26 @@ class _Reading:
                 self._problems.error(policy.place, f"a policy is for one thing, {listed}: write one")
             elif hints and kinds and kinds != {"tool"}:
                 self._problems.error(policy.place, f"a {kinds.pop()} has no annotations: remove them")
-            if not policy.get("scopes"):
-                self._problems.error(policy.place, "a policy that asks for nothing has no effect: add `scopes`")
-            elif portway.get("access") == "app":
+            self._check_limits(policy, kinds)
+            if not any(map(policy.get, ("scopes", *_LIMITS))):
+                text = "a policy that asks for nothing has no effect: add `scopes` or a limit"
+                self._problems.error(policy.place, text)
+            elif policy.get("scopes") and portway.get("access") == "app":
                 place = policy.found["scopes"].place
                 self._problems.error(
                     place, "with `access: app` the app alone knows its callers: remove `scopes`, or choose `gate`"
                 )
+
+    def _check_limits(self, policy: Values, kinds: set[str]) -> None:
+        limits = {name: policy.found[name] for name in _LIMITS if name in policy.found}
+        if limits and kinds & {"prompt", "resource"}:
+            self._problems.error(policy.place, "only a tool has `arguments`, `rate` and `concurrency`: remove them")
+        for name, found in limits.items():
+            rule = msgspec.convert({name: found.value}, PolicyRule)
+            try:
+                ToolLimits(rule.arguments, rule.rate, rule.concurrency)
+            except ValueError as error:
+                self._problems.error(found.place, str(error))
 
     def _variables(self, entries: list[Values]) -> tuple[dict[str, EnvSource], list[str]]:
         """Return the variables by name, and the groups that stand among them."""

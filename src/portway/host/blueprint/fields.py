@@ -18,6 +18,7 @@ from portway.host.blueprint.kinds import (
     GROUP_NAME,
     GROUPS,
     ISSUER,
+    LIMITS,
     MOUNT_PATH,
     NAME,
     ORIGINS,
@@ -170,6 +171,11 @@ _POLICIES = List(
             Field("readOnlyHint", FLAG, "only tools that say so; without the annotation it is `false`", "read_only"),
             Field("destructiveHint", FLAG, "only tools that say so; without annotations it is `true`", "destructive"),
             Field("scopes", SCOPES, "what a caller needs, all of them", "scopes"),
+            Field("arguments", LIMITS, "what a tool may be called with, beyond its schema", "arguments"),
+            Field("rate", NAME, "how often each caller may call a tool, as in 10/minute", "rate"),
+            Field(
+                "concurrency", number(1, 1000), "how many calls of a tool each caller may have at once", "concurrency"
+            ),
         ),
     )
 )
@@ -228,7 +234,9 @@ PORTWAY = Section(
             "what stops a deploy: nothing, a change that callers may fail by, or any change of what the server shows",
             "contract",
         ),
-        Field("policies", _POLICIES, "which scopes a tool, prompt or resource needs", "policies"),
+        Field(
+            "policies", _POLICIES, "which scopes a tool, prompt or resource needs, and the limits of a tool", "policies"
+        ),
         Field("groups", GROUPS, "the scopes that callers have by their groups", "groups"),
         Field("groupsClaim", NAME, "the claim of an access token that lists the caller's groups", "groups_claim"),
         Field("limits", _LIMITS, "what an instance may use at most", "limits"),

@@ -10,8 +10,10 @@ from portway.host import domain_names, variable_names
 from portway.host.blueprint.yaml_tree import Items, Members, Node, Scalar
 from portway.http.cors import is_origin
 from portway.oauth.settings import is_safe_url
+from portway.policy.rules import Limit
 
 _LONGEST = 32 * 1024
+_MOST_LIMITS = 32
 _TRUE, _FALSE = ("true", "yes", "on"), ("false", "no", "off")  # YAML 1.1's; 1.2 has only the first of each
 
 
@@ -109,6 +111,16 @@ def _origin(node: Node) -> str:
     return text
 
 
+def _limits(node: Node) -> object:
+    if not isinstance(node, Members) or len(node.entries) > _MOST_LIMITS:
+        raise WrongValue
+    try:
+        limits = msgspec.convert(_json(node), dict[str, Limit])
+    except msgspec.ValidationError:
+        raise WrongValue from None
+    return {name: msgspec.to_builtins(limit) for name, limit in limits.items()}
+
+
 def _groups(node: Node) -> object:
     if not isinstance(node, Members):
         raise WrongValue
@@ -173,6 +185,10 @@ TEXTS = list_of(TEXT, "texts")
 ORIGINS = list_of(Kind("an origin", _origin), "origins, as in `https://app.example.com`")
 ISSUER = Kind("an https URL without query, as in `https://login.example.com`", _issuer)
 SCOPES = list_of(matching("a scope", r"[\x21\x23-\x5b\x5d-\x7e]{1,256}"), "scopes, as in `orders:write`")  # RFC 6749
+LIMITS = Kind(
+    f"a mapping of at most {_MOST_LIMITS} arguments to limits, as in `path: {{under: /data}}`",
+    _limits,
+)
 GROUPS = Kind("a mapping of groups to lists of scopes, as in `ops: [orders:write]`", _groups)
 ARGUMENTS = Kind("a mapping of arguments, as in `city: Oslo`", _arguments)
 ANYTHING = Kind("anything", lambda _node: True)

@@ -12,8 +12,10 @@ from time import perf_counter
 
 from msgspec import UNSET
 
+from portway.exceptions import ArgumentError
 from portway.host.app_config import Access
 from portway.host.gate import batch_calls
+from portway.host.gate.call_limits import leave, limit, refusal
 from portway.host.gate.call_record import SUCCESSES, CallRecord
 from portway.host.gate.callers import Caller
 from portway.host.gate.control_relay import RELAYED, ControlRelay
@@ -167,9 +169,11 @@ class GateApp:
             await refuse_call(call, send, error)
         except RpcError as error:
             await refuse_call(call, send, error)
+        except ArgumentError as error:
+            await _answer(call, send, refusal(call, error))
         except BodyTooLarge:
-            limit = route.limits.body_bytes
-            await refuse_call(call, send, RpcError(REFUSED, f"The body is larger than {limit} bytes.", status=413))
+            most = route.limits.body_bytes
+            await refuse_call(call, send, RpcError(REFUSED, f"The body is larger than {most} bytes.", status=413))
         except ClientDisconnected:
             call.line.outcome = "cancelled"
         except asyncio.CancelledError:
@@ -179,6 +183,8 @@ class GateApp:
                 call.stream.abandon()
             if call.held:
                 call.let_go()
+            if call.limits:
+                leave(call)
             self._in_flight.leave(call)
             if call.is_stream:
                 route.streams.give(holder)
@@ -227,6 +233,8 @@ class GateApp:
             line.era, line.method, line.name = "http", method, path
             call.raw_path = scope["raw_path"]
         self._check_capacity(call)
+        if call.policy is not None and message is not None:
+            await limit(call, call.policy, message)
         if call.caller.revoked is not None:  # while the body arrived
             raise call.caller.revoked.with_traceback(None)
         call.headers = forwarded(scope, fields, call)
@@ -417,3 +425,9 @@ def _count_as_stream(call: GateCall) -> None:
     route.streams.take(call.holder)
     if not route.streams.admits(call.holder, route.limits.streams):
         raise RpcError(REFUSED, f"The app {route.name!r} has reached its limit of open streams.", status=503)
+
+
+async def _answer(call: GateCall, send: Send, reply: bytes) -> None:
+    """Answer with a result of the gate's own."""
+    call.line.status, call.line.bytes_out = 200, len(reply)
+    await send_bytes(send, 200, reply, [JSON, call.identity])

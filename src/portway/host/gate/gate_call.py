@@ -1,7 +1,11 @@
 """One request on its way through the gate."""
 
+from __future__ import annotations
+
 import asyncio
+from collections.abc import Hashable
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 from portway.auth.challenge import NO_METADATA, Challenge
 from portway.host.app_config import Access
@@ -13,6 +17,10 @@ from portway.host.gate.routing import Backend, Route
 from portway.host.gate.session_ids import Session
 from portway.http.asgi import Headers, Receive
 from portway.protocol.errors import RpcError
+
+if TYPE_CHECKING:
+    from portway.policy.policies import Policy
+    from portway.policy.tool_limits import ToolLimits
 
 
 class GateCall:
@@ -40,6 +48,8 @@ class GateCall:
     detached_at = 0.0  # when it became a detached call, if it has (see `in_flight`)
     view: ListView | None = None  # of an app with policies: what of the reply the caller may see
     held = 0  # bytes of the app's reply memory taken for a long reply
+    policy: Policy | None = None  # of a tool whose calls are limited
+    limits: tuple[tuple[ToolLimits, Hashable], ...] = ()  # that count it, and for whom
     stream: RelayedStream | None = None  # the reply, when it is an event stream
     task: asyncio.Task[None] | None = None
     watcher: asyncio.Task[None] | None = None

@@ -41,9 +41,9 @@ _encode = msgspec.json.encode
 
 
 def permit(call: GateCall, policies: Policies, message: Message, body: bytes) -> bytes:
-    """Return a message that the caller may send, as it goes to the instance; prepare the view of what it lists.
+    """Return a message that the caller may send, as it goes to the instance. Raises RpcError for any other.
 
-    Raises RpcError for any other message.
+    Notes the limits of a tool, or the view of a list, in the call.
     """
     body, names = _read(message, body)
     found = [(name, policies.of(kind, name)) for kind, name in names]
@@ -53,6 +53,8 @@ def permit(call: GateCall, policies: Policies, message: Message, body: bytes) ->
             raise RpcError(INVALID_PARAMS, text, status=400 if call.line.era == "modern" else 200)
     needed = frozenset(scope for _, policy in found for scope in policy.scopes)
     _authorize(call, needed)
+    if found and message.method == "tools/call" and found[0][1].limits:
+        call.policy = found[0][1]
     if message.method in LISTS or (needed and message.method == "resources/read"):
         call.view = ListView(policies, call.visible, is_private=bool(needed))
     return body

@@ -126,7 +126,8 @@ async def refuse_call(call: GateCall, send: Send, error: RpcError) -> None:
     call.line.status = error.status
     headers = [JSON, call.identity]
     if error.status in (429, 503):
-        headers.append((b"retry-after", b"1"))
+        seconds = error.data["retryAfter"] if isinstance(error.data, dict) else 1
+        headers.append((b"retry-after", b"%d" % seconds))
     elif isinstance(error.data, dict) and "requiredScopes" in error.data:
         challenge = Challenge(call.challenge.metadata, error.data["requiredScopes"])
         is_known = error.status == 403

@@ -86,7 +86,7 @@ class Route:
         self.cors = Cors(filter(is_origin, app.origins))  # an older host has taken any text
         if app.policies != self._policies:
             self._policies = given = app.policies
-            self.policies = Policies(given.rules, given.tools, given.off) or None
+            self.policies = Policies(given.rules, given.tools, given.off, self.policies) or None
             self.groups = Groups(given.groups_claim, given.groups) if given.groups else None
         self.endpoint, self.foreign = app.path, app.foreign
         self.backends = [backends[instance.id] for instance in app.instances]
