@@ -23,7 +23,7 @@ from portway.exceptions import DownstreamError, SettingError
 from portway.oauth.client_authentication import FORM, authentication
 from portway.oauth.guarded_fetch import Answer, FetchError, fetch
 from portway.oauth.provider_metadata import ProviderMetadata, provider_metadata
-from portway.oauth.settings import OAuth, check_scopes
+from portway.oauth.settings import OAuth, check_scopes, reaches_private
 from portway.protocol.jsonrpc import UNREADABLE
 
 _MOST_HELD = 1024
@@ -181,7 +181,7 @@ class DownstreamTokens:
                 form["requested_token_type"] = _ACCESS_TOKEN
             body = urlencode(form).encode()
             answer = await fetch(
-                self._metadata.token_endpoint, private=settings.private, body=body, headers=[FORM, *headers]
+                self._metadata.token_endpoint, private=reaches_private(settings), body=body, headers=[FORM, *headers]
             )
         except FetchError as error:
             raise DownstreamError(f"no token for {wish.audience}: {error}") from None

@@ -83,6 +83,6 @@ async def _address(parts: WebUrl, url: str, *, private: bool) -> str:
         addresses = await look_up(parts)
     except (OSError, UnicodeError):
         raise FetchError(f"the host {parts.host[:100]} is not found") from None
-    if not private and not is_here and not all(map(is_public, addresses)):
+    if not private and not all(map(is_public, addresses)):
         raise PrivateAddress(f"{parts.host} is in the network of this machine, and PORTWAY_AUTH_PRIVATE is not 1")
     return addresses[0]

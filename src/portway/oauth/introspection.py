@@ -21,7 +21,7 @@ from portway.oauth.claims import ClaimRules
 from portway.oauth.client_authentication import FORM, authentication
 from portway.oauth.guarded_fetch import FetchError, fetch_json
 from portway.oauth.provider_metadata import ProviderMetadata, provider_metadata
-from portway.oauth.settings import OAuth
+from portway.oauth.settings import OAuth, reaches_private
 
 _SECONDS, _REFUSED_SECONDS = 60.0, 10.0  # for which an answer is used
 _PAUSE_SECONDS = 2.0  # after a question without an answer
@@ -113,4 +113,6 @@ class Introspection:
         headers, form = authentication(settings, methods or metadata.token_endpoint_auth_methods_supported)
         body = urlencode(form | {"token": token, "token_type_hint": "access_token"}).encode()
         url = metadata.introspection_endpoint
-        return await fetch_json(url, dict[str, Any], private=settings.private, body=body, headers=[FORM, *headers])
+        return await fetch_json(
+            url, dict[str, Any], private=reaches_private(settings), body=body, headers=[FORM, *headers]
+        )

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from portway.oauth.guarded_fetch import FetchError, fetch_json
-from portway.oauth.settings import OAuth
+from portway.oauth.settings import OAuth, reaches_private
 
 
 class ProviderMetadata(msgspec.Struct, frozen=True):
@@ -24,7 +24,7 @@ async def provider_metadata(settings: OAuth) -> ProviderMetadata:
     failures = []
     for url in metadata_addresses(settings.issuer):
         try:
-            metadata = await fetch_json(url, ProviderMetadata, private=settings.private)
+            metadata = await fetch_json(url, ProviderMetadata, private=reaches_private(settings))
         except FetchError as error:
             if error.status >= 500 or error.status == 0:
                 raise

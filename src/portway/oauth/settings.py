@@ -129,6 +129,11 @@ def check_scopes(scopes: Iterable[str]) -> None:
         raise SettingError(f"{wrong[0]!r} is no scope: it has no spaces, quotes and backslashes")
 
 
+def reaches_private(settings: OAuth) -> bool:
+    """Return whether this machine's network may be asked. A provider on this machine may name other addresses there."""
+    return settings.private or is_loopback(settings.issuer)
+
+
 def is_scope(text: str) -> bool:
     return _SCOPE.fullmatch(text) is not None
 

@@ -18,7 +18,7 @@ import msgspec
 from portway.auth.tokens import VerifierUnavailable
 from portway.oauth.guarded_fetch import FetchError, fetch_json
 from portway.oauth.provider_metadata import provider_metadata
-from portway.oauth.settings import OAuth
+from portway.oauth.settings import OAuth, reaches_private
 from portway.oauth.signing_key import SigningKey
 
 _FRESH_SECONDS = 600.0
@@ -89,24 +89,25 @@ class SigningKeys:
     async def _fetch(self) -> None:
         try:
             metadata = await provider_metadata(self._settings)
-            found = await fetch_json(metadata.jwks_uri, _KeySet, private=self._settings.private)
+            found = await fetch_json(metadata.jwks_uri, _KeySet, private=reaches_private(self._settings))
         except FetchError as error:
             self._failed = True
             _log.warning("the keys of %s could not be fetched: %s", self._settings.issuer, error)
         else:
-            self._failed, self._fetched = False, time.monotonic()
             if found.keys != self._published:
-                self._take(found.keys)
+                keys = await asyncio.to_thread(self._read, found.keys)  # the first time, it imports what verifies
+                self._published, self._keys, self.edition = found.keys, keys, self.edition + 1
+                self._missing.clear()
+            self._failed, self._fetched = False, time.monotonic()
         finally:
             self._fetching = None
 
-    def _take(self, published: list[dict[str, Any]]) -> None:
-        """Use these keys instead of all others."""
-        self._published, self._keys, self.edition = published, [], self.edition + 1
-        self._missing.clear()
+    def _read(self, published: list[dict[str, Any]]) -> list[SigningKey]:
+        keys = []
         for jwk in published[:_MOST_KEYS]:
             try:
-                self._keys.append(SigningKey(jwk))
+                keys.append(SigningKey(jwk))
             except ValueError as error:
                 name = repr(jwk.get("kid"))[:100]
                 _log.warning("the signing key %s of %s is not used: %s", name, self._settings.issuer, error)
+        return keys
