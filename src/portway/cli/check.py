@@ -25,24 +25,28 @@ if TYPE_CHECKING:
     show_default=True,
     help="Of a URL, hold an event stream open for so many seconds; 0 for none.",
 )
+@click.option("--auth", is_flag=True, help="Of a URL, walk the login as known clients do, up to the browser.")
 @output_option
-def command(target: str, skip: bool, token: str | None, idle: float, output: str) -> None:
+def command(target: str, skip: bool, token: str | None, idle: float, auth: bool, output: str) -> None:
     """Validate the folder PATH with its render.yaml, or diagnose the MCP endpoint at URL, whoever serves it.
 
     Of a folder, it prints what a deploy would do; no host needs to run. Of a URL, it prints what clients will stumble
     over, each with its mend. The exit code is 1 when there is an error or a finding.
     """
     if "://" in target:
-        _diagnose(target, token, idle, output)
+        _diagnose(target, token, None if auth else idle, output)
     else:
         _validate(Path(target), skip, output)
 
 
-def _diagnose(url: str, token: str | None, idle: float, output: str) -> None:
+def _diagnose(url: str, token: str | None, idle: float | None, output: str) -> None:
+    """Diagnose the endpoint at a URL; with `idle=None`, the login at it."""
     import asyncio
+    from dataclasses import asdict
 
     from portway.diagnosis.diagnose import diagnose
     from portway.diagnosis.endpoint import Endpoint
+    from portway.diagnosis.login import diagnose_login
     from portway.diagnosis.report import Report
 
     try:
@@ -50,17 +54,18 @@ def _diagnose(url: str, token: str | None, idle: float, output: str) -> None:
     except ValueError as error:
         raise click.ClickException(str(error)) from None
     report = Report(_show) if output == "text" else Report()
-    asyncio.run(diagnose(endpoint, idle, report))
+    clients = []
+    if idle is None:
+        clients = [asdict(walk) for walk in asyncio.run(diagnose_login(endpoint, report))]
+    else:
+        asyncio.run(diagnose(endpoint, idle, report))
     if output == "json":
-        from dataclasses import asdict
-
-        print_json(
-            {
-                "url": url,
-                "facts": [asdict(fact) for fact in report.facts],
-                "findings": [asdict(finding) for finding in report.findings],
-            }
-        )
+        found = {
+            "url": url,
+            "facts": [asdict(fact) for fact in report.facts],
+            "findings": [asdict(finding) for finding in report.findings],
+        }
+        print_json(found | ({"clients": clients} if idle is None else {}))
     elif not report.findings:
         click.echo("nothing is wrong")
     raise SystemExit(1 if report.findings else 0)

@@ -3,30 +3,31 @@
 from portway.diagnosis.endpoint import Endpoint, NoAnswer, initialize
 from portway.diagnosis.report import Report
 
-_PAGE = b"https://check.portway.invalid"
+PAGE = b"https://check.portway.invalid"
+"""The origin of a page of another site."""
 _SENT = ("authorization", "content-type", "mcp-protocol-version", "mcp-session-id")
 
 
 async def look_at_web_pages(endpoint: Endpoint, report: Report) -> None:
     """Ask as a browser does before it lets a page call. A page that may not is a fact, one that half may a finding."""
     asked = [
-        (b"origin", _PAGE),
+        (b"origin", PAGE),
         (b"access-control-request-method", b"POST"),
         (b"access-control-request-headers", ",".join(_SENT).encode()),
     ]
     try:
         preflight = await endpoint.send("OPTIONS", asked, with_token=False)
         headers, body = initialize()
-        called = await endpoint.send("POST", [(b"origin", _PAGE), *headers], body)
+        called = await endpoint.send("POST", [(b"origin", PAGE), *headers], body)
     except NoAnswer as error:
         report.fact("web pages", f"no answer to a preflight: {error}")
         return
     allowed = called.headers.get(b"access-control-allow-origin", b"")
-    if allowed not in (b"*", _PAGE):
+    if allowed not in (b"*", PAGE):
         report.fact("web pages", "those of other sites may not call it")
         return
     mend = "answer OPTIONS with what pages send and may read: let the server or proxy have one place that does it"
-    if preflight.status >= 300 or preflight.headers.get(b"access-control-allow-origin", b"") not in (b"*", _PAGE):
+    if preflight.status >= 300 or preflight.headers.get(b"access-control-allow-origin", b"") not in (b"*", PAGE):
         report.finding(
             "web pages", f"pages are allowed, but the preflight is answered with status {preflight.status}", mend
         )

@@ -34,6 +34,7 @@ class Answer(NamedTuple):
 
     status: int
     body: bytes
+    headers: Headers = ()
 
 
 async def fetch_json(url: str, kind: type[T], *, private: bool, body: bytes | None = None, headers: Headers = ()) -> T:
@@ -71,7 +72,7 @@ async def _fetch(url: str, body: bytes | None, headers: Headers, *, private: boo
         response, content = await request_at(parts, address, method, fields, body or b"", _MOST_BYTES)
     except (UpstreamError, ValueError) as error:
         raise FetchError(f"{url} could not be read: {error}") from None
-    return Answer(response.status, content)
+    return Answer(response.status, content, response.headers)
 
 
 async def _address(parts: WebUrl, url: str, *, private: bool) -> str:

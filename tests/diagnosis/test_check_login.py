@@ -1,0 +1,282 @@
+"""`portway check URL --auth`: how far each known client comes, against one broken login per finding."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from tests.conftest import RunCli
+from tests.diagnosis.broken_proxy import Reply, Request, broken
+
+ALL = {"Claude", "Claude Code", "ChatGPT", "VS Code", "Cursor", "Codex", "the Python SDK", "the TypeScript SDK"}
+PAGE = "the TypeScript SDK in a web page"
+READABLE = {"content-type": "application/json", "access-control-allow-origin": "*"}
+RESOURCE = "/.well-known/oauth-protected-resource/mcp"
+PROVIDER = "/.well-known/oauth-authorization-server/login"
+
+
+@dataclass
+class Login:
+    """A server that asks for a login, and its provider, as a test has made them. `replies` go before what is right."""
+
+    resource: dict[str, Any] = field(default_factory=dict)
+    provider: dict[str, Any] = field(default_factory=dict)
+    without: tuple[str, ...] = ()
+    replies: Mapping[str, Reply] = field(default_factory=dict)
+    challenge: str = 'Bearer resource_metadata="{origin}{path}"'
+
+    def answer(self, request: Request) -> Reply:
+        origin = f"http://{request.headers['host']}"
+        if (reply := self.replies.get(request.path)) is not None:
+            return reply
+        if request.path == RESOURCE:
+            own = {"resource": f"{origin}/mcp", "authorization_servers": [f"{origin}/login"]}
+            return self._json(own | {name: _at(value, origin) for name, value in self.resource.items()})
+        if request.path == PROVIDER:
+            own = {
+                "issuer": f"{origin}/login",
+                "authorization_endpoint": f"{origin}/authorize",
+                "token_endpoint": f"{origin}/token",
+                "registration_endpoint": f"{origin}/register",
+                "code_challenge_methods_supported": ["S256"],
+                "token_endpoint_auth_methods_supported": ["none", "client_secret_basic"],
+                "client_id_metadata_document_supported": True,
+            }
+            return self._json(own | {name: _at(value, origin) for name, value in self.provider.items()})
+        if request.method == "POST":
+            return Reply(401, READABLE | {"www-authenticate": self.challenge.format(origin=origin, path=RESOURCE)})
+        return Reply(404, READABLE)
+
+    def _json(self, value: dict[str, Any]) -> Reply:
+        return Reply(
+            200, READABLE, json.dumps({name: each for name, each in value.items() if name not in self.without})
+        )
+
+
+def _at(value: object, origin: str) -> object:
+    return value.replace("{origin}", origin) if isinstance(value, str) else value
+
+
+def walk(run_cli: RunCli, answer: Callable[[Request], Reply], path: str = "/mcp") -> tuple[int, dict[str, Any], str]:
+    """Return the exit code of a check, its report, and where the login is."""
+    with broken(answer) as place:
+        done = run_cli("check", f"http://{place}{path}", "--auth", "-o", "json")
+        assert done.stderr == ""
+        report = json.loads(done.stdout)
+        assert done.returncode == (1 if report["findings"] else 0)
+        return done.returncode, report, f"http://{place}"
+
+
+def stops(report: dict[str, Any]) -> dict[str, dict[str, str]]:
+    """Return the clients that do not come to the browser, each with its stop."""
+    return {each["client"]: each["stop"] for each in report["clients"] if each["stop"]}
+
+
+def test_at_a_login_that_is_right_every_client_comes_to_the_browser(run_cli: RunCli) -> None:
+    code, report, origin = walk(run_cli, Login().answer)
+    assert (code, report["findings"]) == (0, [])
+    ways = {each["client"]: each["way"] for each in report["clients"]}
+    assert ways == dict.fromkeys({*ALL, PAGE}, "document") | {"Cursor": "registration"}
+    assert {each["authorization_endpoint"] for each in report["clients"]} == {f"{origin}/authorize"}
+    facts = [f"{fact['subject']}: {fact['text']}" for fact in report["facts"]]
+    assert f"login: Cursor reach the browser at {origin}/authorize, by registration" in facts
+
+
+@pytest.mark.parametrize(
+    ("login", "clients", "step", "rule", "text"),
+    [
+        pytest.param(
+            Login(replies={RESOURCE: Reply(404)}),
+            {*ALL, PAGE},
+            "resource metadata",
+            "RFC 9728 section 5.1",
+            "{origin}/.well-known/oauth-protected-resource/mcp answers with status 404; ",
+            id="no metadata of the server",
+        ),
+        pytest.param(
+            Login(resource={"resource": "{origin}/mcp/"}),
+            {"VS Code"},
+            "resource metadata",
+            "RFC 9728 section 3.3",
+            f"{{origin}}{RESOURCE} is of the resource '{{origin}}/mcp/', which is not {{origin}}/mcp",
+            id="a slash too many",
+        ),
+        pytest.param(
+            Login(resource={"resource": "https://other.example/mcp"}),
+            {*ALL, PAGE},
+            "resource metadata",
+            "RFC 9728 section 3.3",
+            f"{{origin}}{RESOURCE} is of the resource 'https://other.example/mcp', which is not {{origin}}/mcp",
+            id="another resource",
+        ),
+        pytest.param(
+            Login(without=("authorization_servers",)),
+            {*ALL, PAGE},
+            "resource metadata",
+            "RFC 9728 section 2",
+            f"{{origin}}{RESOURCE} names no provider",
+            id="no provider",
+        ),
+        pytest.param(
+            Login(replies={RESOURCE: Reply(503)}),
+            {*ALL, PAGE},
+            "resource metadata",
+            "RFC 9728 section 3",
+            f"{{origin}}{RESOURCE} answers with status 503, and clients give up here",
+            id="a server that fails",
+        ),
+        pytest.param(
+            Login(provider={"issuer": "{origin}/login/"}),
+            {*ALL, PAGE},
+            "provider metadata",
+            "RFC 8414 section 3.3",
+            f"{{origin}}{PROVIDER} is of the issuer '{{origin}}/login/', not of '{{origin}}/login'",
+            id="another issuer",
+        ),
+        pytest.param(
+            Login(replies={PROVIDER: Reply(302, {"location": "https://elsewhere.example/"})}),
+            {*ALL, PAGE},
+            "provider metadata",
+            "RFC 8414 section 3",
+            f"{{origin}}{PROVIDER} redirects to https://elsewhere.example/, which clients do not follow; ",
+            id="a redirect",
+        ),
+        pytest.param(
+            Login(replies={PROVIDER: Reply(500)}),
+            {*ALL, PAGE},
+            "provider metadata",
+            "RFC 8414 section 3",
+            f"{{origin}}{PROVIDER} answers with status 500, and clients give up here",
+            id="a provider that fails",
+        ),
+        pytest.param(
+            Login(without=("code_challenge_methods_supported",)),
+            ALL - {"the Python SDK", "the TypeScript SDK"},
+            "provider metadata",
+            "RFC 7636 section 4.3, MCP basic/authorization",
+            "the provider {origin}/login does not name S256 in code_challenge_methods_supported",
+            id="S256 not named",
+        ),
+        pytest.param(
+            Login(provider={"code_challenge_methods_supported": ["plain"]}),
+            {*ALL, PAGE} - {"the Python SDK"},
+            "provider metadata",
+            "RFC 7636 section 4.3, MCP basic/authorization",
+            "the provider {origin}/login does not name S256 in code_challenge_methods_supported",
+            id="S256 denied",
+        ),
+        pytest.param(
+            Login(provider={"authorization_endpoint": "http://login.example/authorize"}),
+            {*ALL, PAGE},
+            "provider metadata",
+            "RFC 8414 section 2",
+            "the authorization_endpoint of {origin}/login: 'http://login.example/authorize' is no https URL",
+            id="an endpoint without TLS",
+        ),
+        pytest.param(
+            Login(without=("token_endpoint_auth_methods_supported",)),
+            {"ChatGPT"},
+            "provider metadata",
+            "RFC 8414 section 2",
+            "the provider {origin}/login does not say how clients authenticate at its token endpoint",
+            id="no methods",
+        ),
+        pytest.param(
+            Login(without=("registration_endpoint",)),
+            {"Cursor"},
+            "client registration",
+            "RFC 7591 section 3, MCP basic/authorization/client-registration",
+            "the provider {origin}/login lets no client register",
+            id="documents only",
+        ),
+        pytest.param(
+            Login(without=("registration_endpoint", "client_id_metadata_document_supported")),
+            {*ALL, PAGE} - {"Cursor"},
+            "client registration",
+            "RFC 7591 section 3, MCP basic/authorization/client-registration",
+            "the provider {origin}/login lets no client register, and reads no metadata document",
+            id="neither registration nor documents",
+        ),
+        pytest.param(
+            Login(
+                provider={"token_endpoint_auth_methods_supported": ["client_secret_basic"]},
+                without=("registration_endpoint",),
+            ),
+            {"Claude", "Claude Code", "Codex"},
+            "client registration",
+            "RFC 7591 section 3, MCP basic/authorization/client-registration",
+            "the provider {origin}/login lets no client register, and reads metadata documents without `none` in "
+            "token_endpoint_auth_methods_supported",
+            id="documents without none",
+        ),
+        pytest.param(
+            Login(replies={PROVIDER: Reply(200, {"content-type": "text/html"}, "<p>")}),
+            {*ALL, PAGE},
+            "provider metadata",
+            "RFC 8414 section 3",
+            f"{{origin}}{PROVIDER} does not answer with such metadata; ",
+            id="a web page for metadata",
+        ),
+    ],
+)
+def test_a_broken_login_is_told_by_client_step_rule_and_mend(
+    run_cli: RunCli, login: Login, clients: set[str], step: str, rule: str, text: str
+) -> None:
+    _, report, origin = walk(run_cli, login.answer)
+    found = stops(report)
+    said = text.format(origin=origin)
+    assert {name for name, stop in found.items() if stop["text"].startswith(said)} == clients
+    assert {*found} - clients <= {"Cursor"}  # which knows no metadata documents
+    stop = found[min(clients)]
+    assert (stop["step"], stop["rule"]) == (step, rule)
+    assert stop["mend"] in {finding["mend"] for finding in report["findings"]}
+    told = next(finding["text"] for finding in report["findings"] if finding["mend"] == stop["mend"])
+    assert f"stop at the {step} ({rule}): {stop['text']}" in told
+
+
+def test_metadata_that_web_pages_may_not_read_stops_those_alone(run_cli: RunCli) -> None:
+    login = Login()
+
+    def answer(request: Request) -> Reply:
+        reply = login.answer(request)
+        is_provider = request.path == PROVIDER
+        return Reply(reply.status, {"content-type": "application/json"}, reply.body) if is_provider else reply
+
+    _, report, origin = walk(run_cli, answer)
+    assert {name: stop["text"] for name, stop in stops(report).items()} == {
+        PAGE: f"{origin}{PROVIDER} may not be read by web pages: it has no Access-Control-Allow-Origin: *"
+    }
+
+
+def test_the_well_known_places_and_a_server_that_is_its_own_provider_are_found_without_a_hint(run_cli: RunCli) -> None:
+    code, report, _ = walk(run_cli, Login(challenge="Bearer").answer)
+    assert code == 0
+    hint = "the 401 names no resource_metadata, so clients look at the well-known places"
+    assert hint in [fact["text"] for fact in report["facts"]]
+
+    def own(request: Request) -> Reply:
+        if request.path == RESOURCE:
+            return Reply(404, READABLE)
+        if request.path == "/.well-known/oauth-authorization-server":
+            return Login(provider={"issuer": "{origin}"}).answer(Request("GET", PROVIDER, request.headers, ""))
+        return Login(challenge="Bearer").answer(request)
+
+    assert walk(run_cli, own)[0] == 0
+
+
+def test_only_a_401_starts_a_login(run_cli: RunCli) -> None:
+    code, report, _ = walk(run_cli, lambda _: Reply(403))
+    assert code == 1
+    assert report["clients"] == []
+    assert report["findings"][0]["text"].startswith("a request without a token is answered with status 403, not 401")
+
+    def open_to_all(request: Request) -> Reply:
+        return Reply(200, READABLE, json.dumps({"jsonrpc": "2.0", "id": 1, "result": {}}))
+
+    code, report, _ = walk(run_cli, open_to_all)
+    assert code == 0
+    assert "anybody may call it, so no client logs in" in [fact["text"] for fact in report["facts"]]
