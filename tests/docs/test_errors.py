@@ -77,6 +77,7 @@ UNPROVOKED = {
     "the host could not start": "a fault of Portway's own",
     "the host failed; the log of `portway up` says how": "a fault of Portway's own, or a full disk",
     "the gate's table could not be written, trying again: …": "a full disk",
+    "… has … tools that are switched off: no more can be": "a thousand tools",
     "could not … within … s:…": "takes a minute",
     "… did not answer within … s": "takes ten seconds",
     "the smoke call of … took longer than … s": "takes a minute",

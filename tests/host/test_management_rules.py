@@ -39,6 +39,7 @@ TOOLS_OF = {
     "token": {"create_token", "rotate_token", "list_tokens", "revoke_token"},
     "user": {"add_user", "rotate_user", "list_users", "revoke_user", "whoami"},
     "env": {"set_variables", "unset_variables", "import_variables", "list_variables", "rekey"},
+    "tool": {"list_app_tools", "disable_tool", "enable_tool"},
     "domain": {"add_domain", "list_domains", "remove_domain"},
     "destroy": {"destroy"},
 }
@@ -166,6 +167,7 @@ def test_every_tool_and_argument_says_what_it_is_for_and_what_it_does_to_the_hos
     assert {name for name, each in hints.items() if each["readOnlyHint"]} == readers
     lasting = {"destroy", "unlink", "revoke_user", "rotate_user", "revoke_token", "rotate_token"}
     lasting |= {"deploy", "link", "set_variables", "unset_variables", "import_variables", "remove_domain"}
+    lasting |= {"disable_tool"}
     assert {name for name, each in hints.items() if each.get("destructiveHint")} == lasting
     assert {name for name, each in hints.items() if each["openWorldHint"]} == {
         "deploy",

@@ -11,6 +11,7 @@ import pytest
 from portway.client import Client
 from portway.protocol.errors import RpcError
 from tests.host.running_host import Host, host
+from tests.support import eventually
 
 SERVER = """
 from portway import Server
@@ -101,3 +102,44 @@ def test_each_caller_sees_and_uses_what_its_scopes_open(running: Host, tmp_path:
         most = asyncio.run(sees(token(running, "orders", era, "admin", "read", "prompts", "coded"), era))
         assert most.pop("tools") == ["find", "delete", "coded"]
         assert set(most.values()) == {True}
+
+
+@pytest.mark.slow
+def test_a_tool_is_switched_off_without_a_deploy_and_stays_off_in_later_releases(running: Host, tmp_path: Path) -> None:
+    (tmp_path / "server.py").write_text(SERVER)
+    running.deploy(tmp_path, "switched")
+    secret = token(running, "switched")
+
+    def tools() -> list[str]:
+        async def listed() -> list[str]:
+            async with Client(f"{running.ready['url']}/switched/mcp", token=secret) as client:
+                return [tool.name for tool in await client.list_tools()]
+
+        return asyncio.run(listed())
+
+    done = running.portway("tool", "disable", "switched", "delete")
+    assert (done.returncode, done.stderr) == (0, "delete of switched is switched off\n")
+    assert tools() == ["find", "coded"], "at once"
+    with pytest.raises(RpcError, match=r"^Unknown tool: delete\. It is switched off on this host\.$"):
+        running.call("switched", "delete", secret)
+    running.deploy(tmp_path, "switched", num_instances=2)
+    assert tools() == ["find", "coded"], "after a deploy"
+    assert running.portway("rollback", "switched").returncode == 0
+    gate = running.kill("gate")
+    eventually(lambda: running.process("gate") != gate)
+    assert tools() == ["find", "coded"], "after a rollback, and at another gate"
+    lines = running.portway("tool", "list", "switched").stdout.splitlines()
+    assert [line.split()[:3] for line in lines] == [
+        ["TOOL", "NEEDS", "STATE"],
+        ["coded", "-", "on"],
+        ["delete", "-", "off"],
+        ["find", "-", "on"],
+    ]
+    assert running.portway("tool", "enable", "switched", "delete").returncode == 0
+    assert tools() == ["find", "delete", "coded"]
+
+    again = running.portway("tool", "enable", "switched", "delete")
+    assert "the tool 'delete' of switched is not switched off: see `portway tool list switched`" in again.stderr
+    near = running.portway("tool", "disable", "switched", "delet")
+    assert "note: switched lists no tool 'delet' now; did you mean 'delete'?" in near.stderr
+    assert any("switched: the tool delete is switched off by" in line for line in running.child.lines)

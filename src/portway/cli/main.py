@@ -34,6 +34,7 @@ VERBS = {
     "config": Verb("portway.cli.config", "Print what an app is, as a service of a render.yaml."),
     "logs": Verb("portway.cli.logs", "Show an app's log."),
     "token": Verb("portway.cli.token", "Create, list and revoke an app's tokens."),
+    "tool": Verb("portway.cli.tool", "List an app's tools, switch one off and on."),
     "user": Verb("portway.cli.user", "Add, list and revoke those who push to apps and clone them."),
     "domain": Verb("portway.cli.domain", "Add, list and remove the domain names of an app."),
     "env": Verb("portway.cli.env", "Set, list and remove the variables of an app."),

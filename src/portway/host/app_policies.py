@@ -1,4 +1,6 @@
-"""The policies of each app for the routing table: its blueprint's rules, and what they need to know of its contract."""
+"""The policies of each app for the routing table: rules, the tools of the contract, and those that are off."""
+
+from collections.abc import Sequence
 
 from portway.host.contracts.tool_hints import tool_hints
 from portway.host.releases.release import Release
@@ -16,13 +18,25 @@ class PolicySource:
         self._store = store
         self._hints: dict[str, tuple[int, dict[str, ToolHints]]] = {}  # by app: a release, and the tools it lists
 
-    def of(self, release: Release) -> AppPolicies:
-        """Return the policies of a release that is live."""
+    def off(self) -> dict[str, list[str]]:
+        """Return the tools that are switched off, by app."""
+        found: dict[str, list[str]] = {}
+        for disabled in self._store.disabled_tools():
+            found.setdefault(disabled.app, []).append(disabled.tool)
+        return found
+
+    def of(self, release: Release, off: Sequence[str]) -> AppPolicies:
+        """Return the policies of a release that is live, of whose app the tools in `off` are switched off."""
         config = release.config
-        if not config.policies:
+        if not config.policies and not off and not config.groups:
             return _NONE
+        tools = self.tools(release) if config.policies else {}
+        return AppPolicies(config.policies, tools, list(off), config.groups, config.groups_claim)
+
+    def tools(self, release: Release) -> dict[str, ToolHints]:
+        """Return the tools that a release lists, by name."""
         number, tools = self._hints.get(release.app, (0, {}))
         if number != release.number:
             tools = tool_hints(self._store.contract(release.app, release.number))
             self._hints[release.app] = release.number, tools
-        return AppPolicies(config.policies, tools, [], config.groups, config.groups_claim)
+        return tools

@@ -64,7 +64,7 @@ class RunningApps:
         self._version = former.version
         self._serving = {instance.id for app in former.apps.values() for instance in (*app.instances, *app.pinned)}
         self._written: os.stat_result | None = None  # the table's file as last written
-        self._policies = PolicySource(store)
+        self.policies = PolicySource(store)
         self._tokens = TokenWriter(paths.tokens)
         self._publishing = asyncio.Lock()
         self._former = former
@@ -215,13 +215,13 @@ class RunningApps:
 
     def _table(self) -> routing_table.Table:
         apps = {}
-        hosts = self.hosts()
+        hosts, off = self.hosts(), self.policies.off()
         for app in self._store.apps():
             if group := self.groups.get(app.name):
-                apps[app.name] = self._entry(group.release, group.state, group.reason, group.up, hosts)
+                apps[app.name] = self._entry(group.release, group.state, group.reason, group.up, hosts, off)
             elif unbuilt := self.unbuilt.get(app.name):
                 state: routing_table.State = "crashed" if unbuilt.fault else "starting"
-                apps[app.name] = self._entry(unbuilt.release, state, unbuilt.fault, [], hosts)
+                apps[app.name] = self._entry(unbuilt.release, state, unbuilt.fault, [], hosts, off)
         return routing_table.Table(self._version, self._starter.address.domain, apps, self._starter.address.url)
 
     def _entry(
@@ -231,6 +231,7 @@ class RunningApps:
         reason: str,
         up: Sequence[Instance],
         hosts: dict[str, list[str]],
+        off: dict[str, list[str]],
     ) -> routing_table.App:
         config = release.config
         return routing_table.App(
@@ -250,7 +251,7 @@ class RunningApps:
             ],
             pinned_until=self.pinned.until(release.app),
             foreign=release.start is not None and not release.start.on_socket,
-            policies=self._policies.of(release),
+            policies=self.policies.of(release, off.get(release.app, ())),
             auth=self._login(release),
             assertion=self._starter.assertions.of(release.app, config),
         )

@@ -29,6 +29,7 @@ from portway.host.management.management_types import (
     Deployment,
 )
 from portway.host.management.release_tools import ReleaseTools
+from portway.host.management.switch_tools import SwitchTools
 from portway.host.management.token_tools import TokenTools
 from portway.host.management.tools import Rule, Tools
 from portway.host.management.user_door import UserDoor
@@ -104,6 +105,7 @@ class ManagementServer:
         self.tokens.register(tools)
         LinkTools(self._paths, self._linker, self.deployment, self._address).register(tools)
         DomainTools(self._store, self._running, self._address).register(tools)
+        SwitchTools(self._store, self._running).register(tools)
         return server
 
     async def list_apps(self, ctx: Context) -> AppList:

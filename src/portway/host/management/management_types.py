@@ -259,6 +259,41 @@ class DomainList:
 
 
 @dataclass(frozen=True, slots=True)
+class Disabled:
+    """Who switched a tool off, and since when, in Unix seconds."""
+
+    by: str
+    since: int
+
+
+@dataclass(frozen=True, slots=True)
+class AppTool:
+    """A tool of an app. `scopes` are those that the app's policies ask of its callers.
+
+    `listed`: the live release lists it. `disabled` is None for a tool that is switched on.
+    """
+
+    name: str
+    scopes: list[str]
+    listed: bool
+    disabled: Disabled | None
+
+
+@dataclass(frozen=True, slots=True)
+class AppToolList:
+    tools: list[AppTool]
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchedTool:
+    """A tool that was switched on or off. `note` says that the live release does not list it, "" if it does."""
+
+    app: str
+    tool: str
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
 class NewLink:
     """A new link of an app. The `secret` of its webhook, and of its deploy hook, is shown here and never again."""
 

@@ -154,6 +154,16 @@ class UserRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class DisabledTool:
+    """A tool of an app that is switched off: who did that, and since when, in Unix seconds."""
+
+    app: str
+    tool: str
+    asked_by: str
+    since: int
+
+
+@dataclass(frozen=True, slots=True)
 class LinkRecord:
     """An app's link to the branch of a repository elsewhere, whose folder `root` holds the app.
 

@@ -37,6 +37,7 @@ from portway.host.store.records import (
     A_DEPLOY,
     AppRecord,
     Cause,
+    DisabledTool,
     FinishedRelease,
     InstanceRecord,
     LinkRecord,
@@ -46,7 +47,17 @@ from portway.host.store.records import (
     VariableRecord,
     environment_place,
 )
-from portway.host.store.tables import apps, domains, instances, links, releases, tokens, users, variables
+from portway.host.store.tables import (
+    apps,
+    disabled_tools,
+    domains,
+    instances,
+    links,
+    releases,
+    tokens,
+    users,
+    variables,
+)
 
 
 class StoreError(Exception):
@@ -285,6 +296,16 @@ class Store:
 
     def drop_domain(self, name: str) -> None:
         self._run(delete(domains).where(domains.c.name == name))
+
+    def disabled_tools(self) -> list[DisabledTool]:
+        """Return the tools of all apps that are switched off."""
+        return [DisabledTool(*row) for row in self._all(select(disabled_tools))]
+
+    def disable_tool(self, tool: DisabledTool) -> None:
+        self._run(insert(disabled_tools).values(asdict(tool)))
+
+    def enable_tool(self, app: str, tool: str) -> None:
+        self._run(delete(disabled_tools).where((disabled_tools.c.app == app) & (disabled_tools.c.tool == tool)))
 
     def links(self) -> list[LinkRecord]:
         """Return every link, by the name of its app."""

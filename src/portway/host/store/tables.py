@@ -2,7 +2,7 @@
 
 from sqlalchemy import JSON, Column, ForeignKey, Integer, MetaData, String, Table, Text, UniqueConstraint
 
-HEAD = "0012"
+HEAD = "0013"
 
 metadata = MetaData()
 
@@ -90,6 +90,15 @@ domains = Table(
     metadata,
     Column("name", String, primary_key=True),
     Column("app", ForeignKey("apps.name", ondelete="CASCADE"), nullable=False),
+)
+
+disabled_tools = Table(
+    "disabled_tools",
+    metadata,
+    Column("app", ForeignKey("apps.name", ondelete="CASCADE"), primary_key=True),
+    Column("tool", Text, primary_key=True),
+    Column("asked_by", Text, nullable=False),
+    Column("since", Integer, nullable=False),
 )
 
 links = Table(
