@@ -16,6 +16,7 @@ import httpx2
 import pytest
 
 from tests.clients.logins.driven import logging_in
+from tests.conftest import RunCli
 from tests.oauth.providers import Provider, node_program, provider
 from tests.support import SCRIPTS, eventually, started
 from tests.tls.certificates import write_pair
@@ -237,3 +238,16 @@ def test_a_server_that_starts_while_its_provider_is_down_says_so_and_serves_late
         eventually(lambda: posted(url, token) == 200, within=50)
         with logging_in("python", url=url) as caller:
             assert caller.call("look") == f"ada of {login.issuer}"
+
+
+def test_check_finds_that_every_known_client_comes_to_the_browser_there(
+    run_cli: RunCli, vault: str, login: Provider
+) -> None:
+    before = login.seen("registration")
+    done = run_cli("check", vault, "--auth", "-o", "json")
+    report = json.loads(done.stdout)
+    assert (done.returncode, report["findings"]) == (0, [])
+    assert {each["issuer"] for each in report["clients"]} == {login.issuer}
+    ways = {each["client"]: each["way"] for each in report["clients"]}
+    assert (ways.pop("Cursor"), {*ways.values()}) == ("registration", {"document"})
+    assert login.seen("registration") == before, "nothing is left at the provider"
