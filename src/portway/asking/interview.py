@@ -9,6 +9,7 @@ Specification: basic/patterns/mrtr (2026-07-28); client/elicitation, client/samp
 
 import asyncio
 import inspect
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -29,6 +30,8 @@ from portway.protocol.versions import Era
 from portway.sessions.exchange import Exchange
 
 _MISSING: Any = object()
+_CONFIRMATION = "q-0"  # the questions of the handler itself are q-1, q-2, …
+_NONCE_BYTES = 12
 
 
 class _Retry(msgspec.Struct):
@@ -108,6 +111,23 @@ class Interview:
                 raise ToolError(f"{name} needs an answer to {asked.name!r}, and the user gave none ({answer.action}).")
         return keywords
 
+    async def confirm(self, question: Question) -> bytes:
+        """Ask the user to confirm the call; return the number used once of the confirmation, b"" to a legacy client.
+
+        An answer counts only with the state that was given with this very question. Raises as `ask`, and ToolError
+        unless the user agrees.
+        """
+        if self._exchange.era is Era.LEGACY:
+            (answer,) = await _ask_in_place(self._exchange, [question])
+        else:
+            answer = self._answer(_CONFIRMATION, question)
+            if answer is _MISSING:
+                self._state.nonce = os.urandom(_NONCE_BYTES)
+                raise self._suspension({_CONFIRMATION: question})
+        if not answer.accepted:
+            raise ToolError(f"It was not run: the user did not confirm it ({answer.action}).")
+        return self._state.nonce
+
     async def once(self, key: str, fn: Callable[[], Any]) -> Any:  # noqa: ANN401 - what `fn` gives
         """Return the result of `fn()`, read back from JSON. An earlier run's result is returned without a new call."""
         recorded = self._state.once
@@ -160,8 +180,9 @@ class Interview:
             for key, question in questions.items()
         }
         asked = {key: question.digest() for key, question in questions.items() if question.key is None}
+        now, following_round = int(time.time()), state.round + 1
         following = State(
-            self._principal, self._call, int(time.time()), state.round + 1, state.answers, asked, state.once
+            self._principal, self._call, now, following_round, state.answers, asked, state.once, state.nonce
         )
         sealed = states.seal(self._keys, following)
         return b'"inputRequests":%b,"requestState":"%b"' % (msgspec.json.encode(requests), sealed.encode())

@@ -32,6 +32,7 @@ class State(msgspec.Struct, omit_defaults=True):
 
     `principal` and `call` are digests, `issued` is in seconds since the epoch, `round` counts the runs that asked.
     `asked` holds the digests of the open questions that have no key of their own, `once` the results of `ctx.once`.
+    `nonce` is a number used once of a call that the user confirms, in all its runs.
     """
 
     principal: bytes = b""
@@ -41,6 +42,7 @@ class State(msgspec.Struct, omit_defaults=True):
     answers: dict[str, Recorded] = {}
     asked: dict[str, bytes] = {}
     once: dict[str, Raw] = {}
+    nonce: bytes = b""
 
 
 _decode = msgspec.json.Decoder(State).decode

@@ -14,6 +14,7 @@ import msgspec
 
 from portway.exceptions import ArgumentError
 from portway.http.web_url import HostList, read_url
+from portway.policy.argument_json import TwoMembers, read_arguments
 from portway.policy.rules import Limit
 
 _MOST_PROBLEMS = 10
@@ -58,10 +59,10 @@ class ArgumentLimits:
         None stands for no arguments. What is no object is left to the schema.
         """
         try:
-            values = {} if arguments is None else json.loads(bytes(arguments), object_pairs_hook=_members)
+            values = {} if arguments is None else read_arguments(bytes(arguments))
             problems = list(self._problems(values)) if isinstance(values, dict | None) else []
         except (ValueError, RecursionError) as error:
-            problems = [str(error) if isinstance(error, _Twice) else "they cannot be read as JSON"]
+            problems = [str(error) if isinstance(error, TwoMembers) else "they cannot be read as JSON"]
         if problems:
             shown = problems[:_MOST_PROBLEMS]
             if len(problems) > len(shown):
@@ -86,17 +87,6 @@ def _holds(check: _Check, value: object, looked_into: bool) -> bool:
     return check.holds(value)
 
 
-class _Twice(ValueError):
-    """An object has a member twice."""
-
-
-def _members(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    members = dict(pairs)
-    if len(members) < len(pairs):
-        raise _Twice("an object in them has two members of one name")
-    return members
-
-
 def _leaves(value: object, path: Sequence[str], looked_into: bool = False) -> Iterator[tuple[object, bool]]:  # noqa: FBT002 - it calls itself
     """Yield the values that a path leads to, and whether each stands in the JSON of a text, which stands there, too."""
     if isinstance(value, str) and value.lstrip()[:1] in ("[", "{") and (path or value.lstrip()[:1] == "["):
@@ -115,8 +105,8 @@ def _leaves(value: object, path: Sequence[str], looked_into: bool = False) -> It
 
 def _in_text(text: str) -> object:
     try:
-        return json.loads(text, object_pairs_hook=_members)
-    except _Twice:
+        return read_arguments(text)
+    except TwoMembers:
         raise
     except ValueError:
         return text

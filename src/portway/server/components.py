@@ -14,6 +14,7 @@ from portway.sessions.changes import Change, Changes, Kind
 if TYPE_CHECKING:
     from portway.asking.questions import Asked
     from portway.plans.plan import Plan
+    from portway.policy.confirmation import Confirmation
     from portway.policy.tool_limits import ToolLimits
     from portway.server.home import Home
     from portway.server.middleware import Middleware
@@ -106,6 +107,7 @@ class Tool(Component, frozen=True, kw_only=True):
 
     headers: tuple[HeaderParam, ...] = ()
     limits: ToolLimits | None = None
+    confirmation: Confirmation | None = None
 
 
 class Resource(Component, frozen=True, kw_only=True):

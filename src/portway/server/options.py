@@ -37,7 +37,8 @@ class ToolOptions(_Shared, total=False):
     """The keywords of `@server.tool`; the schemas are served as given, in place of those from the signature.
 
     `arguments` limits what a schema cannot: `{"path": Limit(under="/data")}`. `rate` is how often each caller may call,
-    as in "10/minute", `concurrency` how many calls each may have at a time.
+    as in "10/minute", `concurrency` how many calls each may have at a time. `confirm`: the user is shown the call
+    and agrees before it runs; a text says how to ask, as in "Delete {name}?".
     """
 
     annotations: ToolAnnotations | SdkModel | None
@@ -46,6 +47,7 @@ class ToolOptions(_Shared, total=False):
     arguments: Mapping[str, Limit]
     rate: str
     concurrency: int
+    confirm: bool | str
 
 
 class PromptOptions(_Shared, total=False):

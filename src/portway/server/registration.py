@@ -24,6 +24,7 @@ from portway.server.uri_templates import UriPattern, check_uri
 
 if TYPE_CHECKING:
     from portway.asking.questions import Asked
+    from portway.policy.confirmation import Confirmation
     from portway.policy.tool_limits import ToolLimits
 
 Options = ToolOptions | ResourceOptions | PromptOptions
@@ -52,7 +53,8 @@ def make_tool(fn: Callable[..., Any], options: ToolOptions, home: Home) -> Tool:
     annotations = _checked_annotations(name, options.get("annotations"), ToolAnnotations)
     listing = _listing({"name": name}, plan, options, annotations=annotations)
     listing = listing[:-1] + b"," + schemas + b"}"
-    return _component(Tool, name, listing, plan, options, home, headers=headers, limits=_limits(plan, options))
+    own = {"headers": headers, "limits": _limits(plan, options), "confirmation": _confirmation(plan, options)}
+    return _component(Tool, name, listing, plan, options, home, **own)
 
 
 def _limits(plan: Plan, options: ToolOptions) -> ToolLimits | None:
@@ -75,6 +77,25 @@ def _limits(plan: Plan, options: ToolOptions) -> ToolLimits | None:
         return ToolLimits(arguments, rate or "", concurrency or 0)
     except (ValueError, TypeError) as error:
         raise RegistrationError(f"{name}: {error}.") from None
+
+
+def _confirmation(plan: Plan, options: ToolOptions) -> Confirmation | None:
+    """Return how the user is asked to confirm a call, None if not; raise RegistrationError."""
+    confirm = options.get("confirm", False)
+    if confirm is False:
+        return None
+    from portway.policy.confirmation import Confirmation
+
+    if confirm is not True and not isinstance(confirm, str):
+        raise RegistrationError(f"{plan.name}: confirm is True or a text, not {confirm!r}.")
+    try:
+        found = Confirmation("" if confirm is True else confirm)
+    except ValueError as error:
+        raise RegistrationError(f"{plan.name}: {error}.") from None
+    missing = {*found.names} - {argument.name for argument in plan.listed}
+    if missing and options.get("input_schema") is None:
+        raise RegistrationError(f"{plan.name}: confirm names {min(missing)!r}, and the tool has no such argument.")
+    return found
 
 
 def make_prompt(fn: Callable[..., Any], options: PromptOptions, home: Home) -> Prompt:
@@ -217,7 +238,7 @@ def _component(
         scopes=frozenset(scopes),
         listing=listing,
         homes=(home,),
-        asks=asks or bool(questions),
+        asks=asks or bool(questions) or own.get("confirmation") is not None,
         tells=(*told_exceptions(options.get("tells", ())), *home.tells),
         timeout=options.get("timeout"),
         plan=plan,

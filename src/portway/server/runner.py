@@ -11,12 +11,13 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from portway.auth.authorize import authorize
-from portway.exceptions import ArgumentError, ResourceNotFound, ToolError
+from portway.exceptions import ArgumentError, ResourceNotFound, Suspended, ToolError
 from portway.plans.binding import BoundArguments
 from portway.plans.output import Encoded
 from portway.plans.plan import Plan
 from portway.plans.prompt_messages import encode_messages
 from portway.plans.resource_contents import encode_contents
+from portway.policy.confirmation import UsedConfirmations
 from portway.protocol.errors import INVALID_PARAMS, RESOURCE_NOT_FOUND, RpcError
 from portway.protocol.jsonrpc import Params
 from portway.protocol.sealing import Keys
@@ -33,6 +34,7 @@ from portway.sessions.exchange import Exchange
 
 if TYPE_CHECKING:
     from portway.oauth.downstream import DownstreamTokens
+    from portway.policy.confirmation import Confirmation
     from portway.policy.tool_limits import ToolLimits
     from portway.server.completion import CompleteParams
 
@@ -55,6 +57,7 @@ class Runner:
         self._downstream = downstream
         self._pools: dict[asyncio.AbstractEventLoop, ThreadPool] = {}
         self._middleware = server.home.middleware
+        self._used = UsedConfirmations()
         self._tools, self._prompts = server.tools.items, server.prompts.items
 
     def close(self) -> None:
@@ -75,28 +78,48 @@ class Runner:
         if tool.scopes:
             authorize(exchange.principal, tool.scopes)
         plan, limits = tool.plan, tool.limits
-        tail, entered = self._tails[exchange.era], False
+        tail, entered, nonce = self._tails[exchange.era], False, b""
         try:
             if limits is not None:
                 await self._check_arguments(tool, limits, params.arguments)
-                limits.enter(tool.key, exchange.caller)
-                entered = True
             context = self._context(tool, exchange)
             if plan.binds_slowly and _is_large(params.arguments):
                 pool = self._pools.get(asyncio.get_running_loop()) or self._open_pool()
                 args, kwargs = await pool.run(_bind, plan, params.arguments, context)
             else:
                 args, kwargs = _bind(plan, params.arguments, context)
+            if tool.confirmation is not None and context is not None:
+                nonce = await self._confirm(tool, tool.confirmation, params.arguments, context)
+            if limits is not None:
+                limits.enter(tool.key, exchange.caller)
+                entered = True
+            if nonce and not self._used.use(nonce):
+                raise RpcError(INVALID_PARAMS, "This confirmation has been used; start the call without requestState.")
             if context is None:
                 result = await self._invoke(plan, args, kwargs, None)
             else:
                 result = await self._manage(tool, args, kwargs, context)
             return _tool_result(plan.encode(result), exchange, tail)
         except BaseException as error:  # noqa: BLE001 - whatever an author's code raises
+            if nonce and isinstance(relevant(error, tool), Suspended):
+                self._used.release(nonce)
             return result_of(error, "tool", tool, tail)
         finally:
             if entered and limits is not None:
                 limits.leave(exchange.caller)
+
+    async def _confirm(
+        self, tool: Tool, confirmation: Confirmation, arguments: Raw | UnsetType, context: Context
+    ) -> bytes:
+        """Have the user confirm a call; return the number used once of the confirmation. Raises as `Interview.confirm`.
+
+        Raises ArgumentError for arguments that cannot be shown.
+        """
+        from portway.asking.questions import elicit
+
+        assert context.interview is not None
+        message = confirmation.message(tool.key, None if arguments is UNSET else arguments)
+        return await context.interview.confirm(elicit(message))
 
     async def _check_arguments(self, tool: Tool, limits: ToolLimits, arguments: Raw | UnsetType) -> None:
         """Raise ArgumentError unless the limits of a tool allow the arguments of a call; long ones, on a thread."""
