@@ -19,7 +19,13 @@ from tests.tls.free_ports import free_ports
 
 BLUEPRINT = """
 services:
-  - {type: web, name: vault, runtime: python, rootDir: app, domains: [vault.example.com]}
+  - type: web
+    name: vault
+    runtime: python
+    rootDir: app
+    domains: [vault.example.com]
+    x-portway:
+      policies: [{tool: guarded, scopes: [read, write]}]
   - {type: web, name: other, runtime: python, rootDir: app}
   - {type: web, name: closed, runtime: python, rootDir: app, x-portway: {auth: {enabled: false}}}
 """
@@ -41,6 +47,11 @@ def look(ctx: Context) -> str:
 @server.tool(scopes=["read", "write"])
 def fill() -> str:
     return "filled"
+
+
+@server.tool
+def guarded() -> str:
+    return "guarded by the blueprint"
 
 
 @server.tool

@@ -35,6 +35,8 @@ CALLS = {
     "plan": ("prompts/get", {"name": "plan"}, "read write"),
     "tools": ("tools/list", {}, ""),
 }
+GUARDED = ("tools/call", {"name": "guarded", "arguments": {}}, "read write")
+"""By the blueprint; a batch that has such a call is refused as a whole."""
 
 
 def legacy_requests(version: str, session: str) -> dict[str, Request]:
@@ -48,17 +50,21 @@ def legacy_requests(version: str, session: str) -> dict[str, Request]:
         "no protocol": Request("POST", "nonsense", of_session),
         "put": Request("PUT", {}, of_session),
     }
-    for name, (method, params, needs) in CALLS.items():
+    for name, (method, params, needs) in (CALLS | {"guarded": GUARDED}).items():
         found[name] = Request("POST", rpc(method, **params), of_session, needs=needs)
     if version == "2025-03-26":
-        both = [rpc(method, number, **params) for number, (method, params, _) in enumerate(CALLS.values())]
-        found["batch"] = Request("POST", both, of_session)
+        calls = [rpc(method, number, **params) for number, (method, params, _) in enumerate(CALLS.values())]
+        found["batch"] = Request("POST", calls, of_session)
+        more = [*calls, rpc("tools/call", 99, name="guarded", arguments={})]
+        found["guarded batch"] = Request("POST", more, of_session, needs="read write")
     return found | {"delete": Request("DELETE", None, of_session)}  # the last: it ends the session
 
 
 def modern_requests() -> dict[str, Request]:
     found = {}
-    for name, (method, params, needs) in (CALLS | {"discover": ("server/discover", {}, "")}).items():
+    for name, (method, params, needs) in (
+        CALLS | {"guarded": GUARDED, "discover": ("server/discover", {}, "")}
+    ).items():
         headers = {"mcp-protocol-version": LATEST_MODERN, "mcp-method": method}
         named = str(params.get("name", params.get("uri", "")))
         headers |= {"mcp-name": named} if named else {}
@@ -172,7 +178,12 @@ def test_each_address_has_metadata_of_its_own_to_which_its_challenge_leads(run: 
 
 
 def test_a_session_is_its_callers_alone(run: Callable[[Steps], None]) -> None:
-    unread = {"put": 405, "no protocol": 400, "batch": 200}  # what is told before a session is looked for
+    unread = {
+        "put": 405,
+        "no protocol": 400,
+        "batch": 200,
+        "guarded batch": 200,
+    }  # what is told before a session is looked for
 
     async def steps(vault: Vault) -> None:
         for place in vault.places:
