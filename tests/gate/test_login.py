@@ -270,5 +270,9 @@ def test_an_apps_own_challenge_becomes_the_gates(tmp_path: Path, provider: KeyPu
         status, _, challenge = await at.call(provider.token(f"{URL}/a/mcp"))
         told = f'Bearer error="insufficient_scope", scope="a b", resource_metadata="{URL}{WELL_KNOWN}/a/mcp"'
         assert (status, challenge) == (403, told)
+        bearer = (b"authorization", b"Bearer " + provider.token(f"{URL}/a/mcp").encode())
+        response, _ = await at.ask("POST", "/admin", "a.example.com", JSON, bearer, body=call(1))
+        own = told.replace(f"{URL}{WELL_KNOWN}/a/mcp", f"https://a.example.com{WELL_KNOWN}/mcp")
+        assert (response.status, response.header(b"www-authenticate").decode()) == (403, own)
 
     run(tmp_path, provider, steps, Upstream(forbid))

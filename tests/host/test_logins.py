@@ -68,6 +68,7 @@ def provider() -> Iterator[KeyPublisher]:
 def test_callers_of_a_hosted_app_log_in_at_the_hosts_provider(tmp_path: Path, provider: KeyPublisher) -> None:
     source = folder(tmp_path / "source", "auth: {scopes: [read]}")
     with host(tmp_path / "data", [source], options=["--auth-issuer", provider.url]) as running:
+        running.child.wait_for(f"2 tools; callers log in at {provider.url}$", within=1)
         url = f"{running.ready['url']}/vault/mcp"
 
         async def steps() -> None:

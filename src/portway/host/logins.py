@@ -1,10 +1,14 @@
 """Where the callers of apps log in: what the blueprint of an app says, over what `portway up` says for all."""
 
+import logging
+
 from portway.exceptions import SettingError
 from portway.host.app_config import AppConfig
 from portway.host.public_address import PublicAddress
 from portway.host.routing_table import Auth
 from portway.oauth.settings import OAuth, is_loopback
+
+_log = logging.getLogger("portway.host")
 
 
 class Logins:
@@ -42,6 +46,14 @@ class Logins:
                 )
         self._check(app, found)
         return found
+
+    def in_use(self, app: str, config: AppConfig) -> Auth | None:
+        """Return the login of an app that serves; None, as the log says, where the host does not allow it any more."""
+        try:
+            return self.of(app, config)
+        except SettingError as error:
+            _log.warning("nobody can log in at %s: %s", app, error)
+            return None
 
     def _check(self, app: str, auth: Auth) -> None:
         url = self._address.endpoint(app)

@@ -93,9 +93,7 @@ def returned(headers: Headers, call: GateCall, session_ids: SessionIds) -> tuple
     content_type = b""
     kept = [call.identity]
     if call.line.era == "http":
-        kept += [
-            _redirect(item, call) if item[0] == b"location" else item for item in headers if item[0] not in _STAYS_THERE
-        ]
+        kept += [_as_seen(item, call) for item in headers if item[0] not in _STAYS_THERE]
         if call.access == "app":
             kept += [(name, _of_own_host(value)) for name, value in headers if name == b"set-cookie"]
         return content_type, kept
@@ -113,13 +111,21 @@ def returned(headers: Headers, call: GateCall, session_ids: SessionIds) -> tuple
     return content_type, kept
 
 
-def _redirect(location: tuple[bytes, bytes], call: GateCall) -> tuple[bytes, bytes]:
-    """Return a Location without the app's own origin: its server does not know port and scheme of the client's URL."""
-    name, url = location
+def _as_seen(header: tuple[bytes, bytes], call: GateCall) -> tuple[bytes, bytes]:
+    """Return a header for the client of another path.
+
+    A Location has not the app's own origin: its server does not know port and scheme of the client's URL. A challenge
+    for more scopes leads to the app's metadata.
+    """
+    name, url = header
+    if name == b"www-authenticate" and call.access == "gate" and (needed := needed_scopes(url)):
+        return call.challenge.forbidden(needed)
+    if name != b"location":
+        return header
     for origin in call.backend.origins if call.backend is not None else ():
         if url == origin or url.startswith(origin + b"/"):
             return name, url.removeprefix(origin) or b"/"
-    return location
+    return header
 
 
 def _of_own_host(cookie: bytes) -> bytes:

@@ -11,7 +11,6 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from portway.exceptions import SettingError
 from portway.host import routing_table
 from portway.host.app_policies import PolicySource
 from portway.host.builds.build_error import BuildError
@@ -252,17 +251,9 @@ class RunningApps:
             pinned_until=self.pinned.until(release.app),
             foreign=release.start is not None and not release.start.on_socket,
             policies=self.policies.of(release, off.get(release.app, ())),
-            auth=self._login(release),
+            auth=self._starter.logins.in_use(release.app, config),
             assertion=self._starter.assertions.of(release.app, config),
         )
-
-    def _login(self, release: Release) -> routing_table.Auth | None:
-        """Return where the callers of a release log in; None if that is not possible any more, as the log says."""
-        try:
-            return self._starter.logins.of(release.app, release.config)
-        except SettingError as error:
-            _log.warning("nobody can log in at %s: %s", release.app, error)
-            return None
 
     async def _build(self, unbuilt: Unbuilt, build: Callable[[Release], Awaitable[Release]]) -> None:
         """Build the live release of an app and keep it running; when that fails, try again later while it is live."""

@@ -119,10 +119,10 @@ def _offer(contract: bytes) -> str:
 
 def _check(release: Release, contract: bytes, starter: Starter) -> str:
     """Say how the app checks its callers."""
-    if release.config.upstream_token:
-        return f"; the app's own token is {release.config.upstream_token}"
     if release.config.access != "app":
-        return ""
+        login = starter.logins.in_use(release.app, release.config)
+        own = f"; the app's own token is {release.config.upstream_token}" if release.config.upstream_token else ""
+        return own + (f"; callers log in at {login.issuer}" if login else "")
     if contract != CLOSED:
         return "; anybody may call it: it checks nobody"
     return f"; its login is at its own host name: {starter.address.origin(starter.address.hostname(release.app))}/mcp"
