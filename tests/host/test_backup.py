@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import stat
@@ -11,13 +12,16 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from portway.client import Client
 from tests.host.backup_verbs import restore
 from tests.host.git_client import git, run_git
 from tests.host.git_upstream import Upstream
 from tests.host.running_host import Host, host
+from tests.host.test_git_push import add_user
 from tests.host.test_links import link
 from tests.support import WEATHER, eventually
 
@@ -139,3 +143,37 @@ def test_a_restored_host_follows_the_links_of_the_first_once_it_takes_over(elsew
         assert running.portway("restore", "--take-over").returncode == 0
         assert linked.send({}, b"", address)[0] == 200, "the secret of the link is the same"
         linked.becomes_live("two")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_an_admin_elsewhere_has_the_host_back_itself_up(app: Path, tmp_path: Path) -> None:
+    key = tmp_path / "host.key"
+    with host(tmp_path / "data", options=["--key-file", str(key)]) as running:
+        assert running.portway("deploy", app, "--storage", "1").returncode == 0
+        assert running.portway("env", "set", "notes", "GREETING=secret words").returncode == 0
+        token = add_user(running, "ann", "admin")
+
+        async def back_up(client: Client) -> dict[str, Any]:
+            done = await client.call_tool("backup", {})
+            assert not done.is_error, done.text
+            assert done.structured is not None
+            return dict(done.structured)
+
+        async def use() -> list[dict[str, Any]]:
+            async with Client(f"{running.ready['url']}/_portway/mcp", token=token, timeout=60) as client:
+                made = [await back_up(client) for _ in range(3)]
+                both = await asyncio.gather(*(client.call_tool("backup", {}) for _ in range(2)))
+                refused = [done.text for done in both if done.is_error]
+                assert refused == ["another backup of  is being made: wait for its end"], "no path of the host is told"
+                return made
+
+        made = asyncio.run(use())
+        folder = running.paths.backups
+        kept = sorted(folder.iterdir())
+        assert [file.name for file in kept[:2]] == [Path(each["file"]).name for each in made[1:]]
+        assert len(kept) == 3
+        assert (made[-1]["file"], made[-1]["size"]) == (f"/backups/{kept[1].name}", kept[1].stat().st_size)
+        assert (made[-1]["apps"], stat.S_IMODE(kept[1].stat().st_mode)) == (["notes"], 0o600)
+    assert b"secret words" not in kept[-1].read_bytes()
+    assert restore(kept[-1], data=tmp_path / "restored", key=key).exit_code == 0

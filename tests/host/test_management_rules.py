@@ -42,15 +42,15 @@ TOOLS_OF = {
     "tool": {"list_app_tools", "disable_tool", "enable_tool"},
     "domain": {"add_domain", "list_domains", "remove_domain"},
     "destroy": {"destroy"},
+    "backup": {"backup"},
 }
 """The tools by which each verb that is about a running host does its work."""
 ELSEWHERE = {"init", "run", "inspect", "call", "check", "login", "logout", "hosts"} | {
     "up",
-    "backup",
     "restore",
     "upgrade",
 }
-"""Verbs about one's own files, or about the files of the host, which only its operator reads."""
+"""Verbs about one's own files, those that make a host or start it anew, and one that runs what its caller names."""
 
 
 @dataclass(frozen=True)

@@ -172,6 +172,11 @@ class Paths:
         return self.data / "restored"
 
     @property
+    def backups(self) -> Path:
+        """The backups that users from afar have asked for."""
+        return self.data / "backups"
+
+    @property
     def announced(self) -> Path:
         """Exists once the ready line is printed; without it, a control that is started again prints the line."""
         return self.data / "announced"

@@ -15,6 +15,7 @@ from portway.host.instances.storage import GIGABYTE
 from portway.host.links.linker import Linker
 from portway.host.logs.last_lines import last_lines
 from portway.host.management.arguments import AppName
+from portway.host.management.backup_tool import BackupTool
 from portway.host.management.callers import caller_of
 from portway.host.management.deploy_tools import DeployTools
 from portway.host.management.destroy_tool import DestroyTool
@@ -69,8 +70,11 @@ class ManagementServer:
         deployer: Deployer,
         linker: Linker,
         address: PublicAddress,
+        key_file: Path,
     ) -> None:
+        """`key_file` has the key of the variables."""
         self._paths = paths
+        self._key_file = key_file
         self._store = store
         self._running = running
         self._deployer = deployer
@@ -106,6 +110,7 @@ class ManagementServer:
         LinkTools(self._paths, self._linker, self.deployment, self._address).register(tools)
         DomainTools(self._store, self._running, self._address).register(tools)
         SwitchTools(self._store, self._running).register(tools)
+        BackupTool(self._paths, self._key_file).register(tools)
         return server
 
     async def list_apps(self, ctx: Context) -> AppList:

@@ -294,6 +294,16 @@ class SwitchedTool:
 
 
 @dataclass(frozen=True, slots=True)
+class BackupFile:
+    """A backup of the host: its file, the bytes of it, and what is not in it as it should be."""
+
+    file: str
+    size: int
+    apps: list[str]
+    warnings: list[str]
+
+
+@dataclass(frozen=True, slots=True)
 class NewLink:
     """A new link of an app. The `secret` of its webhook, and of its deploy hook, is shown here and never again."""
 
