@@ -23,7 +23,8 @@ def in_seconds(seconds: int) -> int:
 
 def make_server(*providers: KeyPublisher, **settings: Any) -> Server:
     audience = settings.pop("audience", RESOURCE)
-    server = Server("vault", auth=[OAuth(each.url, audience, **settings) for each in providers])
+    page_size = settings.pop("page_size", None)
+    server = Server("vault", page_size=page_size, auth=[OAuth(each.url, audience, **settings) for each in providers])
 
     @server.tool
     async def whoami(ctx: Context) -> str:

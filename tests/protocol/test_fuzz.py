@@ -217,8 +217,8 @@ LISTER = Lister(LISTED.resources, {Era.LEGACY: b"", Era.MODERN: b""}, KEYS, 1)
 
 
 def cursors() -> list[str]:
-    given = [json.loads(LISTER.result(Era.MODERN, None))["nextCursor"]]
-    while following := json.loads(LISTER.result(Era.MODERN, given[-1])).get("nextCursor"):
+    given = [json.loads(LISTER.result(Era.MODERN, None, ANONYMOUS))["nextCursor"]]
+    while following := json.loads(LISTER.result(Era.MODERN, given[-1], ANONYMOUS)).get("nextCursor"):
         given.append(following)
     return given
 
@@ -228,7 +228,7 @@ def takes_session(text: str) -> bool:
 
 
 def takes_cursor(text: str) -> bool:
-    return b'"resources":[{' in LISTER.result(Era.MODERN, text)
+    return b'"resources":[{' in LISTER.result(Era.MODERN, text, ANONYMOUS)
 
 
 def takes_state(text: str) -> bool:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from portway.auth.principal import Principal
 from portway.protocol.errors import INVALID_PARAMS, RpcError
 from portway.protocol.jsonrpc import Params
 from portway.protocol.sealing import Keys
@@ -18,11 +20,23 @@ _PURPOSE = b"cursor"
 
 
 class _Cursor(msgspec.Struct, array_like=True):
-    """Where a page begins: after the component `last`, or at `index` if that was removed."""
+    """Where a page begins: after the component `last`, or at `index` if that was removed.
+
+    `owner` is the digest of the caller who got it, and only that caller may use it.
+    """
 
     member: str
     last: str
     index: int
+    owner: bytes
+
+
+class _Page(NamedTuple):
+    """The JSON of a page, where a next one follows without its end: `last` and `place` (or -1) are of its cursor."""
+
+    body: bytes
+    last: str
+    place: int
 
 
 class Lister:
@@ -40,24 +54,27 @@ class Lister:
         self._keys = keys
         self._size = size
         self._edition = table.edition
-        self._pages: dict[tuple[Era, int], bytes] = {}
+        self._pages: dict[tuple[Era, int], _Page] = {}
 
     async def answer(self, exchange: Exchange, params: Params) -> bytes:
         """Answer a list request."""
-        return self.result(exchange.era, params.cursor)
+        return self.result(exchange.era, params.cursor, exchange.principal)
 
-    def result(self, era: Era, cursor: str | UnsetType | None) -> bytes:
-        """Return the JSON of the page at `cursor`; raise RpcError for a cursor that this server did not give."""
-        start = 0 if cursor is UNSET or cursor is None else self._position(cursor)
+    def result(self, era: Era, cursor: str | UnsetType | None, caller: Principal) -> bytes:
+        """Return the JSON of the page at `cursor`; raise RpcError for a cursor that this caller was not given."""
+        start = 0 if cursor is UNSET or cursor is None else self._position(cursor, caller)
         if self._table.edition != self._edition:
             self._pages.clear()
             self._edition = self._table.edition
         page = self._pages.get((era, start))
         if page is None:
             page = self._pages[era, start] = self._page(era, start)
-        return page
+        if page.place < 0:
+            return page.body
+        after = msgspec.json.encode(_Cursor(self._table.member, page.last, page.place, caller.digest()))
+        return b'%b,"nextCursor":"%b"}' % (page.body, self._keys.seal(_PURPOSE, after).encode())
 
-    def _page(self, era: Era, start: int) -> bytes:
+    def _page(self, era: Era, start: int) -> _Page:
         items = list(self._table.items.values())
         end = len(items) if self._size is None else start + self._size
         entries = [item.listing for item in items[start:end]]
@@ -65,16 +82,13 @@ class Lister:
             from portway.server import downlevel
 
             entries = [downlevel.listing(entry) for entry in entries]
-        following = b""
-        if end < len(items):
-            after = msgspec.json.encode(_Cursor(self._table.member, items[end - 1].key, end - 1))
-            following = b',"nextCursor":"%b"' % self._keys.seal(_PURPOSE, after).encode()
-        return b'{"%b":[%b]%b%b}' % (self._table.member.encode(), b",".join(entries), following, self._tails[era])
+        body = b'{"%b":[%b]%b' % (self._table.member.encode(), b",".join(entries), self._tails[era])
+        return _Page(body, items[end - 1].key, end - 1) if end < len(items) else _Page(body + b"}", "", -1)
 
-    def _position(self, cursor: str) -> int:
+    def _position(self, cursor: str, caller: Principal) -> int:
         payload = self._keys.unseal(_PURPOSE, cursor)
         place = None if payload is None else msgspec.json.decode(payload, type=_Cursor)
-        if place is None or place.member != self._table.member:
+        if place is None or place.member != self._table.member or place.owner != caller.digest():
             raise RpcError(INVALID_PARAMS, "The cursor is not one this server gave; start again without it.")
         keys = list(self._table.items)
         return keys.index(place.last) + 1 if place.last in keys else min(place.index, len(keys))

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 from portway.http.places import Places
 from portway.protocol.errors import REFUSED, RpcError
 from portway.sessions.change_bus import Bus
+from portway.transport.token_watch import TokenWatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from portway.auth.tokens import TokenVerifier
     from portway.http.limits import Limits
     from portway.sessions.changes import Changes
 
@@ -86,13 +88,14 @@ class DetachedCalls:
 
 
 class LoopState:
-    """What the requests of the running event loop share: the limits on them, and the change bus."""
+    """What the requests of the running event loop share: the limits on them, the tokens of streams, the change bus."""
 
-    def __init__(self, limits: Limits, changes: Changes) -> None:
+    def __init__(self, limits: Limits, changes: Changes, verifier: TokenVerifier | None) -> None:
         self.loop = asyncio.get_running_loop()
         self.calls = ConcurrencyLimit("calls in flight", limits.calls, limits.calls_each)
         self.detached = DetachedCalls(limits.calls)
         self.streams = ConcurrencyLimit("event streams open", limits.streams, limits.streams_each)
+        self.tokens = TokenWatch(verifier)
         self._changes = changes
 
     @cached_property

@@ -8,6 +8,7 @@ import contextlib
 import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from portway.auth.caller_header import HEADER as CALLER
@@ -169,8 +170,6 @@ class HttpApp:
             accepted = [value for name, value in scope["headers"] if name == b"accept"]
             fields |= {b"accept": b",".join(accepted)} if accepted else {}
         principal = await self._authenticate(fields)
-        if not self._keeps_token and b"authorization" in fields:
-            del fields[b"authorization"]
         if scope["method"] == "POST":
             await self._post(scope, receive, send, fields, principal)
         else:
@@ -196,7 +195,7 @@ class HttpApp:
         return principal
 
     async def _post(
-        self, scope: Scope, receive: Receive, send: Send, fields: Mapping[bytes, bytes], principal: Principal
+        self, scope: Scope, receive: Receive, send: Send, fields: dict[bytes, bytes], principal: Principal
     ) -> None:
         accepts_json, accepts_events = _accepted(fields.get(b"accept", b"*/*"))
         if not (accepts_json or accepts_events):
@@ -213,9 +212,14 @@ class HttpApp:
             raise _Refusal(413, f"The body is larger than the {limit} bytes this server takes.") from None
         except ClientDisconnected:
             return
+        token = None
+        if b"authorization" in fields:
+            token = bearer(fields[b"authorization"])
+            if not self._keeps_token:
+                del fields[b"authorization"]
         reply = Reply(receive, send, accepts_json, accepts_events, self._challenge)
         caller = _caller(principal, scope, fields if self._behind_gate else {})
-        await self._endpoint.answer(Post(body, fields, principal, caller, reply, self._loop_state()))
+        await self._endpoint.answer(Post(body, fields, principal, token, caller, reply, self._loop_state()))
 
     async def _session_itself(
         self, scope: Scope, receive: Receive, send: Send, fields: Mapping[bytes, bytes], principal: Principal
@@ -239,7 +243,8 @@ class HttpApp:
             await send_bytes(send, 204, b"", [])
             return
         with self._loop_state().streams.held(_caller(principal, scope, fields if self._behind_gate else {})):
-            await follow(session, fields.get(b"last-event-id"), receive, send)
+            watched = partial(self._loop_state().tokens.watched, bearer(fields.get(b"authorization")))
+            await follow(session, fields.get(b"last-event-id"), receive, send, watched)
 
     def _loop_state(self) -> LoopState:
         return self._by_loop.get(asyncio.get_running_loop()) or self._new_loop_state()
@@ -248,7 +253,9 @@ class HttpApp:
         """Make the state of this event loop: several may serve an application, in turn or at a time."""
         for loop in [loop for loop in self._by_loop if loop.is_closed()]:
             del self._by_loop[loop]
-        state = self._by_loop[asyncio.get_running_loop()] = LoopState(self._limits, self._server.changes)
+        state = self._by_loop[asyncio.get_running_loop()] = LoopState(
+            self._limits, self._server.changes, self._verifier
+        )
         return state
 
     async def _not_http(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -35,17 +35,18 @@ Fields = Mapping[bytes, bytes]
 
 
 class Post(msgspec.Struct, gc=False):
-    """One POST: what came, from whom, where its reply goes, and the state of its event loop."""
+    """One POST: what came, from whom by which token, where its reply goes, and the state of its event loop."""
 
     body: bytes
     fields: Fields
     principal: Principal
+    token: str | None
     caller: Caller
     reply: Reply
     loop: LoopState
 
     def __repr__(self) -> str:
-        """Leave out the fields, in which the caller's token may be."""
+        """Leave out the caller's token."""
         return "<Post>"
 
 
@@ -113,7 +114,9 @@ class Endpoint:
             if not post.reply.accepts_events:
                 text = "The Accept header must allow text/event-stream: subscriptions/listen is answered by one."
                 raise RpcError(REFUSED, text, status=406)
-            await listen(self._dispatcher.subscribe(post.loop.bus, exchange), post.reply)
+            subscription = self._dispatcher.subscribe(post.loop.bus, exchange)
+            with post.loop.tokens.watched(post.token, subscription.close):
+                await listen(subscription, post.reply)
 
     async def _answer_legacy(self, post: Post, message: Message, version: str | None) -> None:
         principal, reply = post.principal, post.reply

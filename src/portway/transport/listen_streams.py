@@ -6,6 +6,7 @@ A stream is open, and fed whenever it is woken, until no more can come, the serv
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING
 
 from portway.http.event_stream import EventStream
@@ -15,6 +16,7 @@ from portway.transport.http_reply import POLLING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from portway.http.asgi import Receive, Send
     from portway.sessions.http_sessions import HttpSession
@@ -76,9 +78,16 @@ class OpenStream:
             self._feeding = None
 
 
-async def follow(session: HttpSession, last_event_id: bytes | None, receive: Receive, send: Send) -> None:
+async def follow(
+    session: HttpSession,
+    last_event_id: bytes | None,
+    receive: Receive,
+    send: Send,
+    watched: Callable[[Callable[[], None]], AbstractContextManager[None]],
+) -> None:
     """Answer a legacy GET: the stream its Last-Event-ID names, or the session's stand-alone one. Raises RpcError.
 
+    `watched` calls the function that it is given if the stream must end before.
     A client that has got the reply has nothing to resume: upon a 204 it stops asking, by the standard of such streams.
     """
     stream, after = session.resume(last_event_id)
@@ -104,7 +113,8 @@ async def follow(session: HttpSession, last_event_id: bytes | None, receive: Rec
 
     try:
         await response.comment()  # the client sees the head now, not with the first event
-        await carrier.hold(receive, take)
+        with watched(partial(carrier.end, None)):
+            await carrier.hold(receive, take)
     finally:
         stream.detach(carrier)
 

@@ -1,0 +1,73 @@
+"""Ends event streams whose callers' tokens are good no longer: they have expired, or were taken back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+from portway.auth.tokens import VerifierUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from portway.auth.tokens import TokenVerifier
+
+LOOK_SECONDS = 15.0
+"""Seconds between two looks at the tokens of the open streams."""
+_AT_A_TIME = 16
+
+
+class TokenWatch:
+    """The streams of one event loop that were opened with a token. `verifier` None watches none."""
+
+    def __init__(self, verifier: TokenVerifier | None) -> None:
+        self._verifier = verifier
+        self._streams: dict[Callable[[], None], str] = {}  # the token of each, by what ends it
+        self._timer: asyncio.TimerHandle | None = None
+        self._looking: asyncio.Task[None] | None = None
+
+    @contextlib.contextmanager
+    def watched(self, token: str | None, end: Callable[[], None]) -> Iterator[None]:
+        """Call `end`, once, if the token is good no longer while the block lasts."""
+        if token is None or self._verifier is None:
+            yield
+            return
+        self._streams[end] = token
+        if self._timer is None and self._looking is None:
+            self._look_later()
+        try:
+            yield
+        finally:
+            self._streams.pop(end, None)
+            if not self._streams and self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+
+    def _look_later(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._begin)
+
+    def _begin(self) -> None:
+        self._timer = None
+        self._looking = asyncio.get_running_loop().create_task(self._look())
+
+    async def _look(self) -> None:
+        streams = list(self._streams.items())
+        try:
+            for first in range(0, len(streams), _AT_A_TIME):
+                part = streams[first : first + _AT_A_TIME]
+                good = await asyncio.gather(*(self._is_good(token) for _, token in part))
+                for (end, _), is_good in zip(part, good, strict=True):
+                    if not is_good and self._streams.pop(end, None) is not None:
+                        end()
+        finally:
+            self._looking = None
+            if self._streams:
+                self._look_later()
+
+    async def _is_good(self, token: str) -> bool:
+        assert self._verifier is not None
+        try:
+            return await self._verifier.verify(token) is not None
+        except VerifierUnavailable:  # new calls with it are refused, too
+            return False
