@@ -49,7 +49,9 @@ def test_a_command_is_inspected(run_cli: RunCli) -> None:
     assert "  greet(name)" in done.stdout
 
 
-@pytest.mark.parametrize(("given", "told"), [(None, "asks for a token"), ("wrong", "refuses the token")])
+@pytest.mark.parametrize(
+    ("given", "told"), [(None, "asks for a token"), ("wrong", "refuses the token it was given; create one")]
+)
 def test_a_missing_or_wrong_token_is_told_apart(run_cli: RunCli, url: str, given: str | None, told: str) -> None:
     done = run_cli("inspect", url, *(["--token", given] if given else []))
     assert done.returncode == 1

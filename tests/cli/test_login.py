@@ -40,7 +40,7 @@ def remember(home: dict[str, str], **hosts: dict[str, object]) -> Path:
     ("arguments", "stdin", "told"),
     [
         (["ftp://example.com"], TOKEN, "ftp://example.com is no address of a host: give it alone, as in https://mcp"),
-        (["https://example.com/weather/mcp"], TOKEN, "is no address of a host: give it alone"),
+        (["https://example.com?x=1"], TOKEN, "is no address of a host: give it alone"),
         (["https://ada:secret@example.com"], TOKEN, "Error: that is no address of a host"),
         (["https://[::1"], TOKEN, "is no address of a host"),
         (["http://example.com"], TOKEN, "http://example.com would get the token in clear text: give it as https://"),

@@ -7,11 +7,14 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
+from urllib.parse import parse_qsl
 
 from tests.connection_server import serving
 
 
 class Request(NamedTuple):
+    """`message` is the body: a JSON object, or the fields of a form."""
+
     verb: str
     target: str
     headers: dict[str, str]
@@ -52,7 +55,9 @@ async def _read(reader: asyncio.StreamReader) -> Request:
     verb, target, _ = head[0].split(" ")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:] if line)}
     body = await reader.readexactly(int(headers.get("content-length", 0)))
-    return Request(verb, target, headers, json.loads(body) if body else {})
+    is_form = headers.get("content-type") == "application/x-www-form-urlencoded"
+    message = dict(parse_qsl(body.decode())) if is_form else json.loads(body) if body else {}
+    return Request(verb, target, headers, message)
 
 
 async def _write(writer: asyncio.StreamWriter, reply: Reply) -> None:

@@ -33,10 +33,16 @@ PARTS = {
     "no URL as in https://example.com/path": "… is not fetched: it is ….",
     "no URL with the name or the address of a host": "… is not fetched: it is ….",
     "the method or the name of a header is none of HTTP": "… could not be fetched: ….",
+    "… does not answer with such metadata": "… has no metadata: …; ask who runs the server whether it names the "
+    "right provider",
+    "RFC 6749 section 3.2": "… (…): try again later",
+    "RFC 7591 section 3": "… (…): try again later",
     "no room for all of it": "the call record cannot be written (…); calls are refused until it can",
 }
 INTERNAL = {
     # Texts that no user sees: text -> reason.
+    "… asks for the scopes …": "becomes a login, or the error that asks for one",
+    "… ends the login… (RFC 6749 section 5.2): log in again": "becomes a login, or the error that asks for one",
     "the link of … failed": "a fault of Portway's own",
     "the request was given up": "ends a connection that nobody uses any more",
     "The client has left.": "is for a client that is not there",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from portway.cli.options import output_option, print_json, token_option
+from portway.cli.server_login import stored_token_of
 from portway.cli.terminal_text import plain_line, plain_lines
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def _diagnose(url: str, token: str | None, idle: float | None, output: str) -> N
     from portway.diagnosis.report import Report
 
     try:
-        endpoint = Endpoint(url, token)
+        endpoint = Endpoint(url, token or (None if idle is None else stored_token_of(url)))
     except ValueError as error:
         raise click.ClickException(str(error)) from None
     report = Report(_show) if output == "text" else Report()

@@ -1,8 +1,9 @@
-"""`portway login`: remember a host elsewhere, and the token by which this user manages it."""
+"""`portway login`: log in to an MCP server by the browser, or to a host elsewhere by the token of its user."""
 
 import os
 import re
 import sys
+import time
 from typing import TextIO
 from urllib.parse import urlsplit
 
@@ -11,6 +12,7 @@ import click
 from portway.cli.chosen_host import RemoteHost, require_user_token
 from portway.cli.control_client import ask_control
 from portway.cli.options import output_option, print_json
+from portway.cli.server_login import Asked, log_in_to_server
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:_-]{0,99}")
 _MOST = 4096
@@ -18,16 +20,72 @@ _MOST = 4096
 
 @click.command()
 @click.argument("url")
-@click.option("--name", default="", help="What --on and PORTWAY_HOST call it. Default: its host name.")
-@click.option("--token-file", type=click.File(errors="replace"), help="A file with the token; - for stdin.")
-@click.option("--insecure", is_flag=True, help="Send the token in clear text to an http:// address.")
+@click.option("--name", default="", help="Of a host: what --on and PORTWAY_HOST call it. Default: its host name.")
+@click.option("--token-file", type=click.File(errors="replace"), help="Of a host: a file with the token; - for stdin.")
+@click.option("--insecure", is_flag=True, help="Of a host: send the token in clear text to an http:// address.")
+@click.option("--server", is_flag=True, help="The URL is of an MCP server, although it has no path.")
+@click.option("--scope", "scopes", multiple=True, help="Of a server: ask for this scope, too. Can be repeated.")
+@click.option("--client-id", default="", help="Of a server: the client that is registered with its provider.")
+@click.option("--client-secret-file", type=click.File(errors="replace"), help="Of a server: a file with its secret.")
+@click.option("--issuer", default="", help="Of a server: the provider that the client id is for.")
+@click.option("--client-metadata-url", default="", help="Of a server: an https URL of a client metadata document.")
+@click.option(
+    "--callback-port", type=click.IntRange(0, 65_535), default=0, help="Of a server: where the browser comes back to."
+)
+@click.option("--no-browser", is_flag=True, help="Of a server: print the page, open no browser.")
 @output_option
-def command(url: str, name: str, token_file: TextIO | None, insecure: bool, output: str) -> None:
-    """Log in to the host at URL: from now on, verbs can act on it from this machine.
+def command(
+    url: str,
+    name: str,
+    token_file: TextIO | None,
+    insecure: bool,
+    server: bool,
+    scopes: tuple[str, ...],
+    client_id: str,
+    client_secret_file: TextIO | None,
+    issuer: str,
+    client_metadata_url: str,
+    callback_port: int,
+    no_browser: bool,
+    output: str,
+) -> None:
+    """Log in to the MCP server at URL by its provider's page, or to the host whose address is URL, without a path.
 
-    The token is that of a user of the host, which `portway user add` prints there. It is asked for, or read from
-    --token-file, PORTWAY_TOKEN or stdin, tried, and kept in a file that only you can read.
+    At a server, `call`, `inspect` and `check` use the login from now on, and refresh it. At a host, verbs can act on it
+    from this machine: the token is that of a user of the host, which `portway user add` prints there. It is asked for,
+    or read from --token-file, PORTWAY_TOKEN or stdin. Both are tried, and kept in files that only you can read.
     """
+    secret = client_secret_file.read(_MOST).strip() if client_secret_file is not None else ""
+    asked = Asked(scopes, client_id, secret, issuer, client_metadata_url, callback_port, browser=not no_browser)
+    is_server = server or _has_path(url)
+    if is_server and (name or token_file is not None or insecure):
+        raise click.UsageError("--name, --token-file and --insecure are for a host: give its address, without a path")
+    if not is_server and asked != Asked():
+        raise click.UsageError("that option is for an MCP server: give its URL with its path, or --server")
+    if is_server:
+        _log_in_to_server(url, asked, output)
+    else:
+        _log_in_to_host(url, name, token_file, insecure, output)
+
+
+def _has_path(url: str) -> bool:
+    try:
+        return "://" in url and urlsplit(url).path.strip("/") != ""
+    except ValueError:  # an open bracket
+        return False
+
+
+def _log_in_to_server(url: str, asked: Asked, output: str) -> None:
+    login = log_in_to_server(url, asked)
+    if output == "json":
+        left = {} if login.expires is None else {"expires_in": round(login.expires - time.time())}
+        print_json({"url": url, "issuer": login.issuer, "scopes": login.scopes, **left})
+    else:
+        told = f", with {' '.join(login.scopes)}" if login.scopes else ""
+        click.echo(f"logged in at {url} by {login.issuer}{told}", err=True)
+
+
+def _log_in_to_host(url: str, name: str, token_file: TextIO | None, insecure: bool, output: str) -> None:
     from portway.cli.login_file import Login, host_url, login_file, read_logins, refuse_clear_text, write_logins
     from portway.host.management.management_types import Identity
 

@@ -41,8 +41,8 @@ VERBS = {
     "backup": Verb("portway.cli.backup", "Write the whole host to one file, while it runs."),
     "restore": Verb("portway.cli.restore", "Make a host of a backup."),
     "destroy": Verb("portway.cli.destroy", "Remove an app with its releases and tokens."),
-    "login": Verb("portway.cli.login", "Remember a host elsewhere, for the verbs above to act on."),
-    "logout": Verb("portway.cli.logout", "Forget a host elsewhere."),
+    "login": Verb("portway.cli.login", "Log in to an MCP server, or to a host elsewhere."),
+    "logout": Verb("portway.cli.logout", "Forget a login at a server or a host."),
     "hosts": Verb("portway.cli.hosts", "List the hosts elsewhere that you are logged in to."),
 }
 

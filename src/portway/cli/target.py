@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from portway.cli.load_server import split
+from portway.cli.server_login import stored_login
 
 if TYPE_CHECKING:
     from portway.client import Client
@@ -21,6 +22,7 @@ T = TypeVar("T")
 def connect(target: list[str], token: str | None, use: Callable[[Client], Awaitable[T]]) -> T:
     """Connect to `target` (one FILE, URL or quoted command, or a command's words) and return the result of `use`.
 
+    At a URL, the stored login is used unless there is a token.
     Raises ClickException with one sentence for every failure.
     """
     import asyncio
@@ -28,8 +30,11 @@ def connect(target: list[str], token: str | None, use: Callable[[Client], Awaita
     from portway.client import Client, ClientError
     from portway.protocol.errors import RpcError
 
+    resolved = resolve(target)
+    login = stored_login(resolved) if isinstance(resolved, str) and not token else None
+
     async def session() -> T:
-        async with Client(resolve(target), token=token) as client:
+        async with Client(resolved, token=token, auth=login) as client:
             return await use(client)
 
     try:

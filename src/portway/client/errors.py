@@ -1,11 +1,17 @@
 """What the client raises besides RpcError, the error a server answers with."""
 
-from typing import Literal
+from enum import StrEnum
 
-Step = Literal[
-    "resource metadata", "provider metadata", "client registration", "authorization", "token", "scopes", "stored login"
-]
-"""The steps of a login, in their order."""
+
+class Step(StrEnum):
+    """The steps of a login, in their order."""
+
+    RESOURCE = "resource metadata"
+    PROVIDER = "provider metadata"
+    REGISTRATION = "client registration"
+    AUTHORIZATION = "authorization"
+    TOKEN = "token"  # noqa: S105
+    SCOPES = "scopes"
 
 
 class ClientError(Exception):
@@ -43,9 +49,13 @@ class LoginNeeded(ClientError):
 
 
 class LoginError(ClientError):
-    """A login did not succeed. The message names the step, the rule it follows, what happened, and the mend."""
+    """A login did not succeed: the step, what happened, the rule that says so, and the mend."""
 
-    def __init__(self, step: Step, rule: str, problem: str, mend: str) -> None:
-        super().__init__(f"the login stopped at the {step} ({rule}): {problem}; {mend}")
+    def __init__(self, step: Step, message: str) -> None:
+        super().__init__(f"login failed at {step}: {message}")
         self.step = step
-        self.rule = rule
+
+
+def not_now(step: Step, rule: str, problem: object) -> LoginError:
+    """Return the error for what may work later."""
+    return LoginError(step, f"{problem} ({rule}): try again later")

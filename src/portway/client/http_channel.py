@@ -18,7 +18,7 @@ from portway.client.channel import (
     raise_error,
     read_reply,
 )
-from portway.client.errors import ClientError, LoginError, Refused, SessionLost
+from portway.client.errors import ClientError, Refused, SessionLost
 from portway.client.oauth.challenge import read_challenge
 from portway.http.event_stream import EventParser
 from portway.http.http_client import HttpClient, Response, UpstreamError
@@ -199,7 +199,7 @@ class HttpChannel:
                 opened.set()
                 async for message in position.messages(response):
                     self._handler(message)
-            except (UpstreamError, ValueError, LoginError):
+            except (UpstreamError, ValueError, ClientError):
                 pass
             await asyncio.sleep(position.retry)
 

@@ -31,28 +31,28 @@ _ITS_OWN = "put an authorization server before it that issues tokens for your se
 KNOWN_PROVIDERS = (
     KnownProvider(
         re.compile(r"https://login\.(microsoftonline\.(com|us)|partner\.microsoftonline\.cn)/"),
-        "authorization",
+        Step.AUTHORIZATION,
         "RFC 8707 section 2",
         "Microsoft Entra ID refuses the parameter `resource`, which clients send (AADSTS9010010)",
         "put an authorization server before it that takes the parameter out",
     ),
     KnownProvider(
         re.compile(r"https://accounts\.google\.com/"),
-        "token",
+        Step.TOKEN,
         "RFC 9068 section 2.2",
         "the access tokens of Google are for its own APIs, and name no audience that a server could check",
         _ITS_OWN,
     ),
     KnownProvider(
         re.compile(r"https://github\.com/login/oauth/"),
-        "token",
+        Step.TOKEN,
         "RFC 9068 section 2.2",
         "the access tokens of GitHub are for its own API, and name no audience that a server could check",
         _ITS_OWN,
     ),
     KnownProvider(
         re.compile(r"https://[a-z0-9-]+\.okta(preview|-emea)?\.com/"),
-        "client registration",
+        Step.REGISTRATION,
         "RFC 7591 section 3",
         "Okta registers a client only for who has an administrator's token",
         "register the client there, and give the id to its users",

@@ -23,9 +23,6 @@ from portway.protocol.jsonrpc import UNREADABLE
 
 T = TypeVar("T")
 _MOST_PROVIDERS = 5
-_RESOURCE: Step = "resource metadata"
-_PROVIDER: Step = "provider metadata"
-_REGISTRATION: Step = "client registration"
 _FETCH = "the Fetch standard, CORS protocol"
 _PUBLISH = "let it answer 200 with the JSON itself"
 
@@ -97,20 +94,20 @@ class LoginWalk:
         named = self.challenge.resource_metadata if self.challenge is not None else ""
         problems = []
         for address in resource_addresses(self.url, named):
-            found, problem = await self._read(client, _RESOURCE, address, ProtectedResource)
+            found, problem = await self._read(client, Step.RESOURCE, address, ProtectedResource)
             if found is None:
                 problems.append(problem)
                 continue
             if not _fits(client, found.resource, self.url):
                 raise _Stopped(
-                    _RESOURCE,
+                    Step.RESOURCE,
                     "RFC 9728 section 3.3",
                     f"{address} is of the resource {found.resource[:200]!r}, which is not {self.url}",
                     "let `resource` be the exact address that users give to their clients",
                 )
             if not found.authorization_servers:
                 raise _Stopped(
-                    _RESOURCE,
+                    Step.RESOURCE,
                     "RFC 9728 section 2",
                     f"{address} names no provider",
                     "name it in `authorization_servers`",
@@ -119,7 +116,7 @@ class LoginWalk:
         if not named and (own := await self._own_issuer(client)):
             return (own,)
         raise _Stopped(
-            _RESOURCE,
+            Step.RESOURCE,
             "RFC 9728 section 5.1" if named else "RFC 9728 section 3",
             "; ".join(problems),
             "serve the metadata of a protected resource, and name its address in the 401 as resource_metadata",
@@ -129,7 +126,7 @@ class LoginWalk:
         """Return the issuer of a server that is its own provider, as in the revision 2025-03-26; "" for another."""
         origin = read_url(self.url).origin
         for address in metadata_addresses(origin):
-            found, _ = await self._read(client, _PROVIDER, address, Provider)
+            found, _ = await self._read(client, Step.PROVIDER, address, Provider)
             if found is not None and found.issuer in (origin, f"{origin}/"):
                 return found.issuer
         return ""
@@ -148,7 +145,7 @@ class LoginWalk:
     async def _usable(self, client: LoginClient, issuer: str) -> Provider:
         problems, foreign = [], ""
         for address in metadata_addresses(issuer):
-            found, problem = await self._read(client, _PROVIDER, address, Provider)
+            found, problem = await self._read(client, Step.PROVIDER, address, Provider)
             if found is not None and found.issuer == issuer:
                 self._require_usable(client, found)
                 return found
@@ -157,13 +154,16 @@ class LoginWalk:
             problems.append(problem)
         if foreign:
             raise _Stopped(
-                _PROVIDER,
+                Step.PROVIDER,
                 "RFC 8414 section 3.3",
                 foreign,
                 "name the issuer in `authorization_servers` letter by letter as the provider writes it",
             )
         raise _Stopped(
-            _PROVIDER, "RFC 8414 section 3", "; ".join(problems), "let the provider publish its metadata at one of them"
+            Step.PROVIDER,
+            "RFC 8414 section 3",
+            "; ".join(problems),
+            "let the provider publish its metadata at one of them",
         )
 
     def _require_usable(self, client: LoginClient, provider: Provider) -> None:
@@ -171,7 +171,7 @@ class LoginWalk:
         is_missing = methods is None and client.s256 == "named"
         if is_missing or (methods is not None and "S256" not in methods and client.s256 != "any"):
             raise _Stopped(
-                _PROVIDER,
+                Step.PROVIDER,
                 "RFC 7636 section 4.3, MCP basic/authorization",
                 f"the provider {provider.issuer} does not name S256 in code_challenge_methods_supported",
                 "let it name S256, if it supports it; else it is no provider for MCP",
@@ -184,14 +184,14 @@ class LoginWalk:
                 self.web.check(endpoint)
             except ForbiddenAddress as error:
                 raise _Stopped(
-                    _PROVIDER,
+                    Step.PROVIDER,
                     "RFC 8414 section 2",
                     f"the {name} of {provider.issuer}: {error}",
                     "let it be an https URL",
                 ) from None
         if client.needs_methods and not provider.token_endpoint_auth_methods_supported:
             raise _Stopped(
-                _PROVIDER,
+                Step.PROVIDER,
                 "RFC 8414 section 2",
                 f"the provider {provider.issuer} does not say how clients authenticate at its token endpoint",
                 "let it name token_endpoint_auth_methods_supported",
@@ -199,7 +199,7 @@ class LoginWalk:
 
     async def _read(self, client: LoginClient, step: Step, url: str, kind: type[T]) -> tuple[T | None, str]:
         """Return what is at an address, and why that cannot be used. What ends the search is raised."""
-        rule = "RFC 9728 section 3" if step == _RESOURCE else "RFC 8414 section 3"
+        rule = "RFC 9728 section 3" if step == Step.RESOURCE else "RFC 8414 section 3"
         answer = await self._answer(url)
         if isinstance(answer, ForbiddenAddress):
             raise _Stopped(step, rule, str(answer), "publish an https address that clients on the internet reach")
@@ -259,4 +259,4 @@ def _way(client: LoginClient, provider: Provider) -> Way:
     callbacks = " and ".join(client.callbacks)
     mend = f"let it do one of these; else register the client there, with the callback {callbacks}"
     mend += ", and give the id to its users" if client.takes_id else ", if it can be told its id"
-    raise _Stopped(_REGISTRATION, "RFC 7591 section 3, MCP basic/authorization/client-registration", text, mend)
+    raise _Stopped(Step.REGISTRATION, "RFC 7591 section 3, MCP basic/authorization/client-registration", text, mend)

@@ -14,7 +14,7 @@ from portway.client.errors import LoginError, Step
 from portway.client.oauth.discovery import Discovery
 from portway.client.oauth.login import RegisteredClient
 
-_STEP: Step = "authorization"
+_STEP = Step.AUTHORIZATION
 _MOST_CHARACTERS = 16_384  # of a response
 
 
@@ -57,17 +57,16 @@ class AuthorizationRequest:
         fields = self._fields(response)
         if not self.has_state(fields.get("state", "")):
             raise LoginError(
-                _STEP, "RFC 6749 section 10.12", "the response belongs to another login", "log in again from the start"
+                _STEP, "the response belongs to another login (RFC 6749 section 10.12): log in again from the start"
             )
         self._check_issuer(fields.get("iss"))
         if "error" in fields:
             told = f"{fields['error']}: {fields.get('error_description', '')}".removesuffix(": ")
             plain = "".join(each if each.isprintable() else " " for each in told)[:200]
-            raise LoginError(
-                _STEP, "RFC 6749 section 4.1.2.1", f"the provider answers {plain}", _MENDS.get(fields["error"], _ASK)
-            )
+            mend = _MENDS.get(fields["error"], "ask who runs the provider")
+            raise LoginError(_STEP, f"the provider refuses: {plain} (RFC 6749 section 4.1.2.1): {mend}")
         if not fields.get("code"):
-            raise LoginError(_STEP, "RFC 6749 section 4.1.2", "the response has no code", _ASK)
+            raise _incomplete()
         return fields["code"]
 
     def has_state(self, state: str) -> bool:
@@ -82,24 +81,34 @@ class AuthorizationRequest:
             pairs = []
         fields = dict(pairs)
         if len(fields) != len(pairs):
-            raise LoginError(_STEP, "RFC 6749 section 3.1", "the response has a field twice", _ASK)
+            raise _incomplete()
         return fields
 
     def _check_issuer(self, issuer: str | None) -> None:
         """Judge `iss` by RFC 9207 section 2.4 and the table of MCP 2026-07-28, basic/authorization."""
         provider = self.discovery.provider
         if issuer is None and provider.authorization_response_iss_parameter_supported:
-            problem = f"the response does not say that it is from {provider.issuer}, as it should"
-        elif issuer is not None and issuer != provider.issuer:
-            problem = f"the response is not from {provider.issuer}"
-        else:
-            return
-        raise LoginError(
-            _STEP, "RFC 9207 section 2.4", problem, "do not try again before the provider has explained it"
-        )
+            raise LoginError(
+                _STEP,
+                f"the response does not say that it is from {provider.issuer} (RFC 9207 section 2.4): do not try again "
+                "before the provider has explained it",
+            )
+        if issuer is not None and issuer != provider.issuer:
+            raise LoginError(
+                _STEP,
+                f"the response is not from {provider.issuer} (RFC 9207 section 2.4): do not try again before the "
+                "provider has explained it",
+            )
 
 
-_ASK = "ask who runs the provider"
+def _incomplete() -> LoginError:
+    return LoginError(
+        _STEP,
+        "the response has no code, or a field twice (RFC 6749 section 4.1.2): log in again, or ask who runs the "
+        "provider",
+    )
+
+
 _MENDS = {
     "access_denied": "log in again and agree, or ask for the right to do so",
     "invalid_scope": "ask for other scopes",

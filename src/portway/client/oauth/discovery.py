@@ -14,7 +14,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
-from portway.client.errors import LoginError, Step
+from portway.client.errors import LoginError, Step, not_now
 from portway.client.oauth.challenge import BearerChallenge
 from portway.client.oauth.provider_web import ForbiddenAddress, ProviderWeb
 from portway.oauth.guarded_fetch import FetchError
@@ -24,8 +24,7 @@ from portway.protocol.jsonrpc import UNREADABLE
 
 T = TypeVar("T")
 _MOST_PROVIDERS = 5
-_RESOURCE: Step = "resource metadata"
-_PROVIDER: Step = "provider metadata"
+_RULES = {Step.RESOURCE: "RFC 9728 section 3", Step.PROVIDER: "RFC 8414 section 3"}
 
 
 class ProtectedResource(msgspec.Struct, frozen=True):
@@ -106,7 +105,7 @@ async def _find_any(web: ProviderWeb, issuers: Sequence[str], preferred: Sequenc
     for issuer in sorted(issuers, key=lambda each: each not in preferred)[:_MOST_PROVIDERS]:
         search = await find_provider(web, issuer)
         attempts += search.attempts
-        if search.found is not None:
+        if search.error is None:
             return Search(attempts, search.found)
         error = error or search.error
     return Search(attempts, None, error)
@@ -119,7 +118,7 @@ async def find_resource(web: ProviderWeb, url: str, named: str) -> Search[Protec
     """
     search: Search[ProtectedResource] = Search()
     for address in resource_addresses(url, named):
-        await _attempt(search, web, _RESOURCE, address, ProtectedResource)
+        await _attempt(search, web, Step.RESOURCE, address, ProtectedResource)
         if search.error is not None:
             return search
         if search.found is not None:
@@ -127,10 +126,9 @@ async def find_resource(web: ProviderWeb, url: str, named: str) -> Search[Protec
             return search
     if named:
         search.error = LoginError(
-            _RESOURCE,
-            "RFC 9728 section 5.1",
-            f"{search.attempts[0].problem}, although the server names it",
-            "ask who runs the server to publish it",
+            Step.RESOURCE,
+            f"the server names its metadata, but {search.attempts[0].problem} (RFC 9728 section 5.1): ask who runs it "
+            "to publish that",
         )
     return search
 
@@ -140,19 +138,17 @@ async def find_provider(web: ProviderWeb, issuer: str) -> Search[Provider]:
     search: Search[Provider] = Search()
     foreign = ""
     for address in metadata_addresses(issuer):
-        await _attempt(search, web, _PROVIDER, address, Provider)
+        await _attempt(search, web, Step.PROVIDER, address, Provider)
         if search.error is not None:
             return search
         if search.found is not None and search.found.issuer == issuer:
             search.error = _unusable(web, search.found)
             return search
         foreign = _reject_other_issuer(search) or foreign
-    problem = foreign or search.attempts[-1].problem
+    problem = f"{foreign} (RFC 8414 section 3.3)" if foreign else f"{search.attempts[-1].problem} (RFC 8414 section 3)"
     search.error = LoginError(
-        _PROVIDER,
-        "RFC 8414 section 3.3" if foreign else "RFC 8414 section 3",
-        f"the provider {issuer[:200]} does not say where to log in: {problem}",
-        "ask who runs the server whether it names the right provider",
+        Step.PROVIDER,
+        f"{issuer[:200]} has no metadata: {problem}; ask who runs the server whether it names the right provider",
     )
     return search
 
@@ -163,7 +159,7 @@ async def find_own_provider(web: ProviderWeb, url: str) -> Search[Provider]:
     origin = f"{parts.scheme}://{parts.netloc}"
     search: Search[Provider] = Search()
     for address in metadata_addresses(origin):
-        await _attempt(search, web, _PROVIDER, address, Provider)
+        await _attempt(search, web, Step.PROVIDER, address, Provider)
         if search.error is not None:
             return search
         # Both identifiers give this address (RFC 8414 section 3.1).
@@ -194,16 +190,16 @@ async def _attempt(search: Search[T], web: ProviderWeb, step: Step, url: str, ki
     try:
         answer = await web.get(url)
     except FetchError as error:
-        mend = "try again later"
-        if isinstance(error, ForbiddenAddress):
-            mend = "ask who runs the server to publish an address of the internet"
         search.attempts.append(Attempt(step, url, str(error)))
-        search.error = LoginError(step, _rule(step), str(error), mend)
+        if isinstance(error, ForbiddenAddress):
+            search.error = LoginError(step, f"{error} ({_RULES[step]}); ask who runs the server")
+        else:
+            search.error = not_now(step, _RULES[step], error)
         return
     problem = ""
     if answer.status >= 500 or answer.status == 429:
         problem = f"{url} answers with status {answer.status}"
-        search.error = LoginError(step, _rule(step), problem, "try again later")
+        search.error = not_now(step, _RULES[step], problem)
     elif answer.status != 200:
         problem = f"{url} answers with status {answer.status}"
     else:
@@ -214,17 +210,13 @@ async def _attempt(search: Search[T], web: ProviderWeb, step: Step, url: str, ki
     search.attempts.append(Attempt(step, url, problem))
 
 
-def _rule(step: Step) -> str:
-    return "RFC 9728 section 3" if step == _RESOURCE else "RFC 8414 section 3"
-
-
 def _reject_other_issuer(search: Search[Provider]) -> str:
     """Drop what was found, which is of another issuer (RFC 8414 section 3.3). Return the problem, "" if nothing was."""
     if search.found is None:
         return ""
     url = search.attempts[-1].url
     problem = f"{url} is of the issuer {search.found.issuer[:200]!r}"
-    search.attempts[-1] = Attempt(_PROVIDER, url, problem)
+    search.attempts[-1] = Attempt(Step.PROVIDER, url, problem)
     search.found = None
     return problem
 
@@ -233,17 +225,14 @@ def _unfit(resource: ProtectedResource, url: str, address: str) -> LoginError | 
     """Return what is wrong with a server's metadata; None if it can be used."""
     if not covers(resource.resource, url):
         return LoginError(
-            _RESOURCE,
-            "RFC 9728 section 3.3",
-            f"{address} is of the resource {resource.resource[:200]!r}, which is not {url}",
+            Step.RESOURCE,
+            f"{address} is of the resource {resource.resource[:200]!r}, which is not {url} (RFC 9728 section 3.3): "
             "connect to that URL if it is the server you mean",
         )
     if not resource.authorization_servers:
         return LoginError(
-            _RESOURCE,
-            "RFC 9728 section 2",
-            f"{address} names no provider",
-            "ask who runs the server, or pass a token that you have",
+            Step.RESOURCE,
+            f"{address} names no provider (RFC 9728 section 2): ask who runs the server, or pass a token",
         )
     return None
 
@@ -266,17 +255,18 @@ def _origin(parts: SplitResult) -> tuple[str, str | None, int | None]:
 
 def _unusable(web: ProviderWeb, provider: Provider) -> LoginError | None:
     """Return why this client cannot log in at a provider; None if it can."""
-    mend = "ask who runs the provider"
     if "S256" not in (provider.code_challenge_methods_supported or ()):
         return LoginError(
-            _PROVIDER,
-            "RFC 7636",
-            f"the provider {provider.issuer} does not say that it supports PKCE with S256, which MCP requires",
-            f"{mend} to add it to code_challenge_methods_supported",
+            Step.PROVIDER,
+            f"{provider.issuer} does not say that it supports PKCE, as MCP requires (RFC 7636): ask who runs the "
+            "provider to add S256 to code_challenge_methods_supported",
         )
     try:
         web.check(provider.authorization_endpoint)
         web.check(provider.token_endpoint)
     except ForbiddenAddress as error:
-        return LoginError(_PROVIDER, "RFC 8414 section 2", f"an endpoint of {provider.issuer}: {error}", mend)
+        return LoginError(
+            Step.PROVIDER,
+            f"{provider.issuer} names an endpoint that is not used: {error} (RFC 8414 section 2); ask who runs it",
+        )
     return None

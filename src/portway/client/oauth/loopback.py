@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from urllib.parse import parse_qs
 
-from portway.client.errors import LoginError
+from portway.client.errors import LoginError, Step
 from portway.http.asgi import Receive, Scope, Send
 from portway.http.response import send_bytes
 from portway.http.serve import Bind, Limits, ListenError, serve
@@ -71,8 +71,11 @@ async def loopback(port: int) -> AsyncIterator[Loopback]:
             await serving
         app.uri = f"{ready.result()}{_PATH}"
         yield app
-    except ListenError as error:
-        raise LoginError("authorization", "RFC 8252 section 7.3", str(error), "give another callback_port") from None
+    except ListenError:
+        raise LoginError(
+            Step.AUTHORIZATION,
+            f"nothing can listen on port {port} of 127.0.0.1 (RFC 8252 section 7.3): give another callback port",
+        ) from None
     finally:
         stop.set()
         await asyncio.gather(serving, return_exceptions=True)

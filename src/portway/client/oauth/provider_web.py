@@ -65,7 +65,7 @@ class ProviderWeb:
 
 
 def _led_inside(url: str) -> ForbiddenAddress:
-    return ForbiddenAddress(f"{url[:200]} is in the network of this machine, to which a server elsewhere may not lead")
+    return ForbiddenAddress(f"{url[:200]} is in the network of this machine, where a server elsewhere may not lead")
 
 
 async def web_of(url: str) -> ProviderWeb:

@@ -1,10 +1,11 @@
 """By which client id a login is asked for (MCP 2026-07-28, basic/authorization/client-registration)."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import msgspec
 
-from portway.client.errors import LoginError, Step
+from portway.client.errors import LoginError, Step, not_now
 from portway.client.oauth.discovery import Provider
 from portway.client.oauth.login import Login, RegisteredClient
 from portway.client.oauth.provider_web import ProviderWeb
@@ -12,7 +13,7 @@ from portway.client.oauth.settings import OAuthLogin
 from portway.oauth.guarded_fetch import FetchError
 from portway.protocol.jsonrpc import UNREADABLE
 
-_STEP: Step = "client registration"
+_STEP = Step.REGISTRATION
 _METHODS = ("none", "client_secret_post", "client_secret_basic")
 """The ways to authenticate at the token endpoint that this client has (RFC 7591 section 2), best first."""
 _GRANTS = ("authorization_code", "refresh_token")
@@ -27,7 +28,7 @@ class _Registered(msgspec.Struct):
 
 class _Problem(msgspec.Struct):
     error: str = ""
-    error_description: str = ""
+    error_description: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +50,8 @@ class Registrar:
             if (settings.issuer or used) != provider.issuer:
                 raise LoginError(
                     _STEP,
-                    "RFC 6749 section 2.2",
-                    f"the client id is for {settings.issuer or used}, and the server now names {provider.issuer}",
-                    "register with that provider, and give its issuer with the new client id",
+                    f"the client id is for {settings.issuer or used}, and the server names {provider.issuer} (RFC 6749 "
+                    "section 2.2): register a client there, and give its issuer with its client id",
                 )
             return RegisteredClient(settings.client_id, settings.client_secret, self._method(settings.client_secret))
         takes_public = "none" in (provider.token_endpoint_auth_methods_supported or ("none",))
@@ -65,9 +65,8 @@ class Registrar:
         if not endpoint:
             raise LoginError(
                 _STEP,
-                "RFC 7591",
-                f"the provider {self.provider.issuer} does not let clients register themselves",
-                "register one there, and give its client id",
+                f"{self.provider.issuer} does not let clients register themselves (RFC 7591): register one there, and "
+                "give its client id",
             )
         grants = self.provider.grant_types_supported
         asked = next((each for each in _METHODS if each in self._supported()), "none")
@@ -82,22 +81,20 @@ class Registrar:
         try:
             answer = await self.web.post_json(endpoint, wanted)
         except FetchError as error:
-            raise LoginError(_STEP, "RFC 7591 section 3", str(error), "try again later") from None
+            raise not_now(_STEP, "RFC 7591 section 3", error) from None
         if answer.status not in (200, 201):
             raise _refusal(endpoint, answer.status, answer.body)
         return self._registered(answer.body, asked, redirect_uri)
 
     def _registered(self, body: bytes, asked: str, redirect_uri: str) -> RegisteredClient:
         """Return what a provider has registered, if this client can act as it (RFC 7591 section 3.2.1)."""
-        mend = "register a client there, and give its client id"
         try:
             found = msgspec.json.decode(body, type=_Registered)
         except UNREADABLE:
-            raise LoginError(_STEP, "RFC 7591 section 3.2.1", "the answer names no client id", mend) from None
+            raise self._unusable() from None
         method = found.token_endpoint_auth_method or asked
         if method not in _METHODS or (method != "none" and not found.client_secret):
-            problem = f"the provider wants {method[:50]!r} at its token endpoint, for which this client has no secret"
-            raise LoginError(_STEP, "RFC 7591 section 3.2.1", problem, mend)
+            raise self._unusable()
         return RegisteredClient(
             found.client_id,
             found.client_secret or "",
@@ -105,6 +102,13 @@ class Registrar:
             redirect_uri,
             registered=True,
             expires=found.client_secret_expires_at or None,  # 0: it does not expire
+        )
+
+    def _unusable(self) -> LoginError:
+        return LoginError(
+            _STEP,
+            f"{self.provider.issuer} registers a client without an id, or of a kind that this one cannot be (RFC 7591 "
+            "section 3.2.1): register one there, and give its client id",
         )
 
     def _supported(self) -> tuple[str, ...]:
@@ -121,18 +125,22 @@ def _refusal(endpoint: str, status: int, body: bytes) -> LoginError:
     problem = read_problem(body)
     return LoginError(
         _STEP,
-        "RFC 7591 section 3.2.2",
-        f"{endpoint} answers with status {status}{problem}",
-        "register a client there, and give its client id",
+        f"{endpoint} answers with status {status}{problem} (RFC 7591 section 3.2.2): register a client there, and give "
+        "its client id",
     )
 
 
-def read_problem(body: bytes) -> str:
-    """Return the words of a provider's error (RFC 6749 section 5.2) for a message, "" if there are none."""
+def read_problem(body: bytes, secrets: Iterable[str] = ()) -> str:
+    """Return the words of a provider's error (RFC 6749 section 5.2) for a message, "" if there are none.
+
+    A provider may repeat what it was sent: the `secrets` are taken out.
+    """
     try:
         found = msgspec.json.decode(body, type=_Problem)
     except UNREADABLE:
         return ""
     told = f"{found.error}: {found.error_description}" if found.error_description else found.error
+    for secret in filter(None, secrets):
+        told = told.replace(secret, "…")
     plain = "".join(each if each.isprintable() else " " for each in told)
     return f" ({plain[:200]})" if plain else ""

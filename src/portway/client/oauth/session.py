@@ -9,28 +9,18 @@ Within one call, each of these is done once for the same scopes, so that a serve
 """
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
-from urllib.parse import urlsplit
 
 import msgspec
 
-from portway.client.errors import LoginError, LoginNeeded, Refused
-from portway.client.oauth.authorization import AuthorizationRequest
-from portway.client.oauth.challenge import BearerChallenge, read_challenge
-from portway.client.oauth.discovery import Discovery, discover
-from portway.client.oauth.login import Login, RegisteredClient
-from portway.client.oauth.loopback import Loopback, can_listen, loopback
-from portway.client.oauth.provider_web import ProviderWeb, web_of
-from portway.client.oauth.registration import Registrar
+from portway.client.errors import LoginNeeded, Refused
+from portway.client.oauth.challenge import read_challenge
+from portway.client.oauth.login import Login
 from portway.client.oauth.settings import OAuthLogin
-from portway.client.oauth.token_endpoint import LoginOver, redeem, refresh
 from portway.oauth.claims import normalised
 
 T = TypeVar("T")
-_MOST_LOGINS = 3  # of one call
-_OFFLINE = "offline_access"
 
 
 class LoginSession:
@@ -59,15 +49,12 @@ class LoginSession:
             except Refused as refused:
                 async with self._lock:
                     if self._login is not held:  # another call has logged in meanwhile
-                        held = self._login
                         continue
-                    challenge = read_challenge(refused.challenge)
-                    may_refresh = refused.status == 401 and held is not None and held.refresh_token
-                    if held is not None and may_refresh and not renewed and not asked:
+                    if refused.status == 401 and held is not None and held.refresh_token and not renewed and not asked:
                         renewed = True
                         if await self._refresh(held):
                             continue
-                    await self._log_in_again(refused, challenge, asked)
+                    asked.append((await self._log_in(refused, asked)).scopes)
 
     async def ready(self) -> None:
         """Load the stored login, and refresh its token if that has expired. Raises LoginError."""
@@ -78,102 +65,25 @@ class LoginSession:
             if self._login is not None and self._login.is_over and self._login.refresh_token:
                 await self._refresh(self._login)
 
-    async def log_in(self, challenge: str) -> Login:
-        """Log in anew, as an answer to a server's WWW-Authenticate, "" for none. Raises LoginError."""
-        async with self._lock:
-            self._hold(await self._settings.storage.load(self._url))
-            return await self._log_in(read_challenge(challenge), (), [])
-
-    async def _log_in_again(
-        self, refused: Refused, challenge: BearerChallenge | None, asked: list[tuple[str, ...]]
-    ) -> None:
+    async def _log_in(self, refused: Refused, asked: list[tuple[str, ...]]) -> Login:
         """Log in because the server refuses what it was sent. Raises LoginNeeded where nobody can be asked."""
-        needed = tuple(challenge.scope.split()) if challenge is not None and refused.status == 403 else ()
+        challenge = read_challenge(refused.challenge)
         if self._settings.visit is None:
             if self._login is None and (challenge is None or not challenge.resource_metadata):
                 raise refused
-            raise LoginNeeded(self._url, needed)
-        login = await self._log_in(challenge, needed, asked)
-        asked.append(login.scopes)
+            needed = challenge.scope.split() if challenge is not None and refused.status == 403 else ()
+            raise LoginNeeded(self._url, tuple(needed))
+        from portway.client.oauth.new_login import new_login
 
-    async def _log_in(
-        self, challenge: BearerChallenge | None, needed: tuple[str, ...], asked: list[tuple[str, ...]]
-    ) -> Login:
-        """Log in and store it. `needed` are scopes of a 403; the scopes of `asked` were asked for in vain."""
-        web = await web_of(self._url)
-        last = self._login
-        preferred = [self._settings.issuer or (last.issuer if last is not None else "")]
-        discovery = await discover(web, self._url, challenge, preferred)
-        scopes = self._scopes(discovery, challenge, needed)
-        if scopes in asked or len(asked) == _MOST_LOGINS:
-            raise _in_vain(discovery, needed)
-        request, response = await self._authorize(web, discovery, scopes)
-        login = await redeem(web, request, request.code(response))
-        await self._settings.storage.save(self._url, login)
+        login = await new_login(self._settings, self._url, self._login, challenge, asked)
         self._hold(login)
         return login
 
-    def _scopes(
-        self, discovery: Discovery, challenge: BearerChallenge | None, needed: tuple[str, ...]
-    ) -> tuple[str, ...]:
-        """Return the scopes to ask for (MCP 2026-07-28, basic/authorization: Scope Selection Strategy, Step-Up)."""
-        named = tuple(challenge.scope.split()) if challenge is not None else ()
-        wanted = [*(named or discovery.scopes), *needed, *self._settings.scopes]
-        if self._login is not None and self._login.issuer == discovery.provider.issuer:
-            wanted += self._login.scopes
-        if wanted and _OFFLINE in (discovery.provider.scopes_supported or ()):
-            wanted.append(_OFFLINE)
-        return tuple(sorted(set(wanted)))
-
-    async def _authorize(
-        self, web: ProviderWeb, discovery: Discovery, scopes: tuple[str, ...]
-    ) -> tuple[AuthorizationRequest, str]:
-        """Take the user to the provider. Return the request, and the URL that the browser came back to."""
-        registrar = Registrar(self._settings, discovery.provider, web)
-        client = registrar.known_client(self._login) or self._registered(discovery.provider.issuer)
-        port = self._settings.callback_port
-        if client is not None and client.redirect_uri:
-            port = urlsplit(client.redirect_uri).port or port
-            if not can_listen(port):  # another program has it now
-                client, port = None, self._settings.callback_port
-        async with loopback(port) as listener:
-            if client is None:
-                client = await registrar.register(listener.uri)
-            request = AuthorizationRequest(discovery, client, scopes, listener.uri)
-            listener.is_expected = request.has_state
-            return request, await self._visit(request, listener)
-
-    def _registered(self, issuer: str) -> RegisteredClient | None:
-        """Return the client that was registered at this issuer before, and at no other."""
-        last = self._login
-        if last is None or last.issuer != issuer or not last.client.registered:
-            return None
-        expires = last.client.expires
-        return last.client if expires is None or time.time() < expires else None
-
-    async def _visit(self, request: AuthorizationRequest, listener: Loopback) -> str:
-        """Return the response of the provider, from the user's function or from the loopback address."""
-        assert self._settings.visit is not None
-        visiting = asyncio.ensure_future(self._settings.visit(request.url))
-        try:
-            async with asyncio.timeout(self._settings.timeout):
-                await asyncio.wait((visiting, listener.response), return_when=asyncio.FIRST_COMPLETED)
-                if not listener.response.done() and (given := await visiting) is not None:
-                    return given
-                return await asyncio.shield(listener.response)
-        except TimeoutError:
-            raise LoginError(
-                "authorization",
-                "RFC 6749 section 4.1.2",
-                f"nobody logged in within {self._settings.timeout:g} s",
-                "try again",
-            ) from None
-        finally:
-            visiting.cancel()
-            await asyncio.gather(visiting, return_exceptions=True)
-
     async def _refresh(self, held: Login) -> bool:
         """Refresh the token, unless another process has done so. Return False if the login is over."""
+        from portway.client.oauth.provider_web import web_of
+        from portway.client.oauth.token_endpoint import LoginOver, refresh
+
         storage = self._settings.storage
         async with storage.lock(self._url):
             current = await storage.load(self._url)
@@ -194,20 +104,3 @@ class LoginSession:
     def _hold(self, login: Login | None) -> None:
         self._login = login
         self._use(login.access_token if login is not None else "")
-
-
-def _in_vain(discovery: Discovery, needed: tuple[str, ...]) -> LoginError:
-    """Return the error for a server that refuses what its own provider has just given."""
-    if needed:
-        return LoginError(
-            "scopes",
-            "RFC 6750 section 3.1",
-            f"the server asks for {' '.join(needed)} again after a login with it",
-            "ask who runs the provider for that right",
-        )
-    return LoginError(
-        "token",
-        "RFC 6750 section 3.1",
-        f"the server refuses the token that {discovery.provider.issuer} has just given for {discovery.resource}",
-        "ask who runs the server which tokens it takes",
-    )

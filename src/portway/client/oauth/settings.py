@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from portway.client.errors import LoginError, Step
 from portway.client.oauth.storage import FileStorage, LoginStorage
 
 Visit = Callable[[str], Awaitable[str | None]]
@@ -14,11 +15,15 @@ With None, the login waits for the browser to come back to the loopback address.
 
 
 async def open_browser(url: str) -> str | None:
-    """Open the user's browser, if there is one."""
+    """Open the user's browser. Raises LoginError if there is none."""
     import asyncio
     import webbrowser
 
-    await asyncio.to_thread(webbrowser.open, url)
+    if not await asyncio.to_thread(webbrowser.open, url):
+        raise LoginError(
+            Step.AUTHORIZATION,
+            "there is no browser on this machine (RFC 8252 section 4.1): give OAuthLogin a function as visit",
+        )
     return None
 
 

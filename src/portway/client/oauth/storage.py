@@ -15,26 +15,25 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from portway.client.errors import LoginError
+from portway.client.errors import ClientError
 from portway.client.oauth.login import Login
 from portway.protocol.jsonrpc import UNREADABLE
 
 _MOST_BYTES = 256 * 1024
 _LOCK_SECONDS, _POLL_SECONDS = 30.0, 0.05
-_RULE = "OAuth 2.1 section 7.1"
 
 
 class LoginStorage(Protocol):
     """Keeps one login for each server, by the server's URL in its one form."""
 
     async def load(self, url: str) -> Login | None:
-        """Return the login, None if there is none. Raises LoginError."""
+        """Return the login, None if there is none. Raises ClientError."""
 
     async def save(self, url: str, login: Login | None) -> None:
-        """Replace the login, or forget it. Raises LoginError."""
+        """Replace the login, or forget it. Raises ClientError."""
 
     def lock(self, url: str) -> AbstractAsyncContextManager[None]:
-        """Keep others from refreshing the same login meanwhile, those in other processes too. Raises LoginError."""
+        """Keep others from refreshing the same login meanwhile, those in other processes too. Raises ClientError."""
 
 
 class MemoryStorage:
@@ -75,7 +74,7 @@ class FileStorage:
         self._folder = folder or os.path.join(config_folder(), "logins")
 
     async def load(self, url: str) -> Login | None:
-        """Return the login of the server at `url`. Raises LoginError for a file that is damaged, or open to others."""
+        """Return the login of the server at `url`. Raises ClientError for a file that is damaged, or open to others."""
         return await asyncio.to_thread(self._read, url)
 
     def _read(self, url: str) -> Login | None:
@@ -86,17 +85,17 @@ class FileStorage:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise _problem(f"{path} cannot be read: {error.strerror}", "make it readable for yourself alone") from None
+            raise ClientError(f"{path} cannot be read: {error.strerror}") from None
         if sys.platform != "win32" and stat.S_IMODE(mode) & 0o077:
-            raise _problem(f"{path} holds tokens and others may read it", f"run `chmod 600 {path}`")
+            raise ClientError(f"{path} holds tokens and others may read it: run `chmod 600 {path}`")
         try:
             found = msgspec.json.decode(content, type=_File)
         except UNREADABLE:
-            raise _problem(f"{path} is damaged", "remove it, and log in again") from None
+            raise ClientError(f"{path} is damaged: remove it, and log in again by `portway login URL`") from None
         return found.login if found.url == url else None
 
     async def save(self, url: str, login: Login | None) -> None:
-        """Replace the file of a login, or remove it. Raises LoginError."""
+        """Replace the file of a login, or remove it. Raises ClientError."""
         await asyncio.to_thread(self._write, url, login)
 
     def _write(self, url: str, login: Login | None) -> None:
@@ -108,17 +107,17 @@ class FileStorage:
             else:
                 self._replace(path, msgspec.json.format(msgspec.json.encode(_File(url, login))))
         except OSError as error:
-            raise _problem(f"{path} cannot be written: {error.strerror}", "make its folder writable") from None
+            raise ClientError(f"{path} cannot be written: {error.strerror}") from None
 
     @asynccontextmanager
     async def lock(self, url: str) -> AsyncIterator[None]:
-        """Hold the lock of a login, which other processes wait for. Raises LoginError after 30 s."""
+        """Hold the lock of a login, which other processes wait for. Raises ClientError after 30 s."""
         path = f"{self._path(url)}.lock"
         try:
             os.makedirs(self._folder, mode=0o700, exist_ok=True)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
-            raise _problem(f"{path} cannot be written: {error.strerror}", "make its folder writable") from None
+            raise ClientError(f"{path} cannot be written: {error.strerror}") from None
         try:
             await _lock(descriptor)
             yield
@@ -156,13 +155,13 @@ def config_folder() -> str:
 
 
 async def _lock(descriptor: int) -> None:
-    """Wait until nobody else holds a file. Raises LoginError."""
+    """Wait until nobody else holds a file. Raises ClientError."""
     try:
         async with asyncio.timeout(_LOCK_SECONDS):
             while not _try_lock(descriptor):  # noqa: ASYNC110  # another process gives it back, which sends no event
                 await asyncio.sleep(_POLL_SECONDS)
     except TimeoutError:
-        raise _problem("another process refreshes the login and does not end", "end it, or try again") from None
+        raise ClientError("another process refreshes the login and does not end: end it, or try again") from None
 
 
 def _try_lock(descriptor: int) -> bool:
@@ -179,7 +178,3 @@ def _try_lock(descriptor: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def _problem(problem: str, mend: str) -> LoginError:
-    return LoginError("stored login", _RULE, problem, mend)

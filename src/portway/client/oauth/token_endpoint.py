@@ -4,7 +4,7 @@ import time
 
 import msgspec
 
-from portway.client.errors import LoginError
+from portway.client.errors import LoginError, Step, not_now
 from portway.client.oauth.authorization import AuthorizationRequest
 from portway.client.oauth.login import Login, RegisteredClient
 from portway.client.oauth.provider_web import ProviderWeb
@@ -41,7 +41,7 @@ async def redeem(web: ProviderWeb, request: AuthorizationRequest, code: str) -> 
         "resource": request.discovery.resource,
     }
     answer = await _ask(web, provider.token_endpoint, client, fields)
-    tokens = _tokens(answer, provider.token_endpoint)
+    tokens = _tokens(answer, provider.token_endpoint, (code, request.verifier, client.secret))
     return Login(
         provider.issuer,
         provider.token_endpoint,
@@ -59,12 +59,13 @@ async def refresh(web: ProviderWeb, login: Login) -> Login:
     """Return a login with a new access token, and the new refresh token if there is one. Raises LoginError."""
     fields = {"grant_type": "refresh_token", "refresh_token": login.refresh_token, "resource": login.resource}
     answer = await _ask(web, login.token_endpoint, login.client, fields)
+    secrets = (login.refresh_token, login.client.secret)
     if answer.status in (400, 401):
-        told = read_problem(answer.body)
-        over = LoginOver("token", "RFC 6749 section 5.2", f"{login.issuer} ends the login{told}", "log in again")
+        told = read_problem(answer.body, secrets)
+        over = LoginOver(Step.TOKEN, f"{login.issuer} ends the login{told} (RFC 6749 section 5.2): log in again")
         over.client_is_unknown = "invalid_client" in told
         raise over
-    tokens = _tokens(answer, login.token_endpoint)
+    tokens = _tokens(answer, login.token_endpoint, secrets)
     return msgspec.structs.replace(
         login,
         access_token=tokens.access_token,
@@ -90,17 +91,17 @@ async def _ask(web: ProviderWeb, endpoint: str, client: RegisteredClient, fields
     try:
         return await web.post_form(endpoint, fields | named, headers)
     except FetchError as error:
-        raise LoginError("token", "RFC 6749 section 3.2", str(error), "try again later") from None
+        raise not_now(Step.TOKEN, "RFC 6749 section 3.2", error) from None
 
 
-def _tokens(answer: Answer, endpoint: str) -> _Tokens:
-    """Return the tokens of an answer (RFC 6749 section 5.1). Raises LoginError."""
+def _tokens(answer: Answer, endpoint: str, secrets: tuple[str, ...]) -> _Tokens:
+    """Return the tokens of an answer (RFC 6749 section 5.1). Raises LoginError without the `secrets` sent."""
     if answer.status != 200:
+        mend = "log in again" if answer.status < 500 else "try again later"
         raise LoginError(
-            "token",
-            "RFC 6749 section 5.2",
-            f"{endpoint} answers with status {answer.status}{read_problem(answer.body)}",
-            "log in again" if answer.status < 500 else "try again later",
+            Step.TOKEN,
+            f"{endpoint} answers with status {answer.status}{read_problem(answer.body, secrets)} "
+            f"(RFC 6749 section 5.2): {mend}",
         )
     try:
         tokens = msgspec.json.decode(answer.body, type=_Tokens, strict=False)  # some send "3600"
@@ -110,7 +111,7 @@ def _tokens(answer: Answer, endpoint: str) -> _Tokens:
     is_usable = token.isascii() and token.isprintable() and " " not in token and 0 < len(token) <= _LONGEST
     if not is_usable or tokens.token_type.lower() != "bearer":
         raise LoginError(
-            "token", "RFC 6749 section 5.1", f"{endpoint} gives no bearer token", "ask who runs the provider"
+            Step.TOKEN, f"{endpoint} gives no bearer token (RFC 6749 section 5.1): ask who runs the provider"
         )
     return tokens
 

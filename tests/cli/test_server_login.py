@@ -1,0 +1,122 @@
+"""`portway login URL` at an MCP server, and the verbs that use the login."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pty
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.client.protected_server import SECRET, Protected, protected
+from tests.conftest import RunCli
+from tests.support import ROOT, SCRIPTS, clean_env
+
+BROWSER = f"{sys.executable} {ROOT / 'tests' / 'oauth' / 'browse.py'} %s"
+
+
+@pytest.fixture
+def server() -> Iterator[Protected]:
+    """A protected server in a thread of its own."""
+    started: list[Protected] = []
+    is_ready, loop = threading.Event(), asyncio.new_event_loop()
+    end = asyncio.Event()
+
+    async def serve() -> None:
+        async with protected() as server:
+            started.append(server)
+            is_ready.set()
+            await end.wait()
+
+    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
+    thread.start()
+    assert is_ready.wait(20)
+    yield started[0]
+    loop.call_soon_threadsafe(end.set)
+    thread.join()
+    loop.close()
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> dict[str, str]:
+    return {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "config"), "XDG_RUNTIME_DIR": str(tmp_path)}
+
+
+def test_a_login_by_the_browser_is_used_by_call_inspect_and_check_and_taken_back(
+    server: Protected, home: dict[str, str], run_cli: RunCli
+) -> None:
+    refused = run_cli("inspect", server.url, env=home)
+    assert f"{server.url} asks for a login: run `portway login {server.url}`, or pass a token" in refused.stderr
+    told = run_cli("login", server.url, "--scope", "read", env=home | {"BROWSER": BROWSER})
+    assert told.returncode == 0, told.stderr
+    assert told.stderr.endswith(f"logged in at {server.url} by {server.origin}, with read\n")
+    assert json.loads(run_cli("inspect", server.url, "-o", "json", env=home).stdout)["tools"] == []
+    assert "ok     login" in run_cli("check", server.url, "--idle", "0", env=home).stdout
+    again = run_cli("login", server.url, "--scope", "write", "-o", "json", env=home | {"BROWSER": BROWSER})
+    assert json.loads(again.stdout)["scopes"] == ["read", "write"]
+    assert "access-" not in told.stderr + told.stdout + again.stderr + again.stdout
+    assert run_cli("logout", server.url, env=home).stderr == f"logged out of {server.url}\n"
+    assert server.count("/revoke", token=f"refresh-{server.given}") == 1
+    assert f"you are not logged in at {server.url}" in run_cli("logout", server.url, env=home).stderr
+    assert "asks for a login" in run_cli("inspect", server.url, env=home).stderr
+
+
+def test_a_client_that_is_registered_with_the_provider_logs_in_with_its_secret(
+    server: Protected, home: dict[str, str], tmp_path: Path, run_cli: RunCli
+) -> None:
+    (tmp_path / "secret").write_text(f"{SECRET}\n")
+    known = ["--client-id", "mine", "--client-secret-file", str(tmp_path / "secret"), "--issuer", server.origin]
+    told = run_cli("login", server.url, *known, env=home | {"BROWSER": BROWSER})
+    assert told.returncode == 0, told.stderr
+    sent = [each.headers.get("authorization") for each in server.requests if each.target == "/token"]
+    assert sent == ["Basic bWluZTphLXBsYW50ZWQtc2VjcmV0"]
+    assert SECRET not in told.stderr
+
+
+def test_the_address_at_which_a_browser_elsewhere_ends_is_pasted_into_the_terminal(
+    server: Protected, home: dict[str, str]
+) -> None:
+    ours, terminal = pty.openpty()
+    command = [SCRIPTS / "portway", "login", server.url, "--no-browser"]
+    with subprocess.Popen(
+        command, stdin=terminal, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=clean_env(home)
+    ) as login:
+        os.close(terminal)
+        assert login.stderr
+        page = next(line.strip() for line in login.stderr if "/authorize?" in line)
+        os.write(ours, f"what?\n{asyncio.run(server.visit(page))}\n".encode())
+        assert f"logged in at {server.url}" in login.stderr.read()
+    os.close(ours)
+    assert login.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (
+            ["URL"],
+            "a login needs a browser or a terminal, and there is neither: run it where one is, or pass a token by",
+        ),
+        (
+            ["URL", "--name", "x"],
+            "--name, --token-file and --insecure are for a host: give its address, without a path",
+        ),
+        (["ORIGIN", "--scope", "x"], "that option is for an MCP server: give its URL with its path, or --server"),
+        (["URL", "--client-metadata-url", "x"], "client_metadata_url must be an https URL with a path"),
+    ],
+)
+def test_a_login_that_cannot_be_is_refused_at_once(
+    arguments: list[str], told: str, server: Protected, home: dict[str, str], run_cli: RunCli
+) -> None:
+    browser = {"BROWSER": BROWSER} if len(arguments) > 1 else {}
+    given = [each.replace("URL", server.url).replace("ORIGIN", server.origin) for each in arguments]
+    refused = run_cli("login", *given, env=home | browser)
+    assert refused.returncode in (1, 2)
+    assert told in refused.stderr
+    assert not server.count("/register")
