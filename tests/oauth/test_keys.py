@@ -153,6 +153,21 @@ def test_a_new_key_is_looked_for_once_and_not_again_for_a_minute(
     assert provider.asked["/keys"] == 2
 
 
+def test_calls_with_a_new_key_soon_after_a_fetch_do_not_put_the_next_one_off(
+    provider: KeyPublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def steps(client: HttpClient) -> None:
+        assert (await call(client, provider.token(RESOURCE)))[0] == 200
+        provider.add("two")
+        token = provider.token(RESOURCE, "two")
+        assert (await call(client, token))[0] == 401  # the keys were fetched just now
+        monkeypatch.setattr(signing_keys, "_PAUSE_SECONDS", 0.0)
+        assert (await call(client, token))[0] == 200
+
+    scenario(make_server(provider), steps)
+    assert provider.asked["/keys"] == 2
+
+
 def test_a_key_that_is_not_known_while_the_provider_is_down_makes_no_token_invalid(
     provider: KeyPublisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -63,13 +63,16 @@ class SigningKeys:
         if not (self.refresh() and found) and (self._fetching is not None or self._may_be_new(key_id)):
             await asyncio.shield(self._begin())
             found = self._named(key_id, algorithm)
+            if not found and not self._failed:
+                self._note_missing(key_id)
         if self._failed and not (found and self.refresh()):
             raise VerifierUnavailable
-        if not found:
-            self._missing[key_id] = time.monotonic()
-            if len(self._missing) > _MOST_MISSING:
-                del self._missing[next(iter(self._missing))]
         return found
+
+    def _note_missing(self, key_id: str) -> None:
+        self._missing[key_id] = time.monotonic()
+        if len(self._missing) > _MOST_MISSING:
+            del self._missing[next(iter(self._missing))]
 
     def _named(self, key_id: str, algorithm: str) -> list[SigningKey]:
         return [key for key in self._keys if key_id in ("", key.id) and key.signs_by(algorithm)]
