@@ -162,6 +162,7 @@ def test_a_ref_that_could_be_an_option_or_an_expression_is_refused(ref: str) -> 
             "64:ff9b::a9fe:a9fe",
             "2002:7f00:1::",
         ),
+        *("fec0::1", "3fff::1", "5f00::1", "2002:808:808::1", "192.88.99.1", "64:ff9b:1::a00:1", "2001:0:a00:1::"),
     ],
 )
 def test_an_inner_address_is_not_public(address: str) -> None:

@@ -87,6 +87,15 @@ def test_a_name_is_looked_up_once_and_connected_to_at_the_checked_address(monkey
     assert "host: localhost:" in asked[0]
 
 
+def test_every_address_of_a_name_is_tried_until_there_is_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def look_up(_loop: object, _host: str, port: int, **_: object) -> list[Any]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (each, port)) for each in ("127.9.9.9", "127.0.0.1")]
+
+    monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", look_up)
+    fetched, asked = fetch(lambda _: reply())
+    assert (fetched.body, len(asked)) == (b"hello", 1)
+
+
 def test_a_name_with_one_inner_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     async def look_up(_loop: object, _host: str, port: int, **_: object) -> list[Any]:
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (each, port)) for each in ("1.1.1.1", "10.0.0.1")]

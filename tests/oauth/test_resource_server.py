@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from joserfc import jwk, jwt
+from joserfc import jwk, jws, jwt
 
 from portway import OAuth, Server
 from portway.exceptions import SettingError
@@ -109,6 +109,19 @@ def with_own_key(provider: KeyPublisher) -> str:
     return jwt.encode(header, {"iss": provider.url, "aud": RESOURCE, "sub": "eve", "exp": in_seconds(600)}, own)
 
 
+CLAIMS = b'{"iss":"%b","aud":"%b","sub":"eve","exp":9999999999}'
+HEADER = b'{"alg":"ES256","kid":"one","typ":"at+jwt"}'
+
+
+def signed(provider: KeyPublisher, claims: bytes, header: bytes = HEADER) -> str:
+    """Sign claims and a header that no library would write; the claims have the issuer and the audience filled in."""
+    filled = claims.replace(b"%b", provider.url.encode(), 1).replace(b"%b", RESOURCE.encode(), 1)
+    parts = [base64.urlsafe_b64encode(part).rstrip(b"=") for part in (header, filled)]
+    algorithm = jws.JWSRegistry.algorithms["ES256"]
+    mark = algorithm.sign(b".".join(parts), provider.keys["one"])
+    return b".".join([*parts, base64.urlsafe_b64encode(mark).rstrip(b"=")]).decode()
+
+
 BAD: dict[str, Callable[[KeyPublisher], str]] = {
     "made for another server": lambda p: p.token("https://other.example/mcp"),
     "made for a path of this server": lambda p: p.token(RESOURCE + "/admin"),
@@ -120,7 +133,37 @@ BAD: dict[str, Callable[[KeyPublisher], str]] = {
     "with an end that is no time": lambda p: p.token(RESOURCE, exp="never"),
     "not valid yet": lambda p: p.token(RESOURCE, nbf=in_seconds(300)),
     "without a subject": lambda p: p.token(RESOURCE, sub=None, client_id=None),
+    "with an end that is no number": lambda p: p.token(RESOURCE, exp=str(in_seconds(600))),
+    "with an end that is a truth": lambda p: p.token(RESOURCE, exp=True),
+    "with an end beyond all time": lambda p: p.token(RESOURCE, exp=10**30),
+    "with an end that JSON has not": lambda p: signed(p, b'{"iss":"%b","aud":"%b","sub":"eve","exp":NaN}'),
+    "with two audiences of which the last is another": lambda p: signed(
+        p, b'{"iss":"%b","aud":"%b","aud":"https://other.example","sub":"eve","exp":9999999999}'
+    ),
+    "with an audience in a list in a list": lambda p: p.token([[RESOURCE]]),
+    "with an audience that is an object": lambda p: p.token({"aud": RESOURCE}),
     "an ID token": lambda p: p.token(RESOURCE, nonce="n"),
+    "an ID token by its hash": lambda p: p.token(RESOURCE, at_hash="h"),
+    "an ID token of Keycloak": lambda p: p.token(RESOURCE, header={"typ": "JWT"}, typ="ID"),
+    "a refresh token": lambda p: p.token(RESOURCE, header={"typ": "JWT"}, typ="Refresh"),
+    "an ID token of Cognito": lambda p: p.token(RESOURCE, header={"typ": "JWT"}, token_use="id"),
+    "an ID token for the client itself": lambda p: p.token(RESOURCE, header={"typ": "JWT"}, client_id=RESOURCE),
+    "bound to a key whose proof is not here": lambda p: p.token(RESOURCE, cnf={"jkt": "x"}),
+    "with an extension that must be understood": lambda p: signed(
+        p, CLAIMS, b'{"alg":"ES256","kid":"one","crit":["exp"],"exp":1}'
+    ),
+    "with a payload that is not encoded": lambda p: signed(p, CLAIMS, b'{"alg":"ES256","kid":"one","b64":false}'),
+    "with a key's name that is a path": lambda p: p.token(RESOURCE, header={"kid": "../../../dev/null"}),
+    "with a key's name that is SQL": lambda p: p.token(RESOURCE, header={"kid": "one' OR '1'='1"}),
+    "with a key's name that is long": lambda p: p.token(RESOURCE, header={"kid": "one" * 2000}),
+    "with a key's name that is no text": lambda p: signed(p, CLAIMS, b'{"alg":"ES256","kid":["one"]}'),
+    "with two algorithms": lambda p: signed(p, CLAIMS, b'{"alg":"ES256","kid":"one","alg":"none"}'),
+    "with an algorithm that is no text": lambda p: signed(p, CLAIMS, b'{"alg":["ES256"],"kid":"one"}'),
+    "for another key's algorithm": lambda p: signed(p, CLAIMS, b'{"alg":"ES384","kid":"one"}'),
+    "encrypted": lambda p: p.token(RESOURCE) + ".AAAA.AAAA",
+    "with characters that base64 leaves out": lambda p: p.token(RESOURCE).replace(".", "!.", 1),
+    "whose claims are a list": lambda p: signed(p, b"[1]"),
+    "nested deeper than is read": lambda p: signed(p, b'{"a":' + b"[" * 5000 + b"]" * 5000 + b"}"),
     "of another type": lambda p: p.token(RESOURCE, header={"typ": "logout+jwt"}),
     "unsigned": lambda p: unsigned({"iss": p.url, "aud": RESOURCE, "sub": "eve", "exp": in_seconds(600)}),
     "signed with the public key": of_the_public_key,
@@ -145,7 +188,34 @@ def test_any_other_token_is_invalid_and_says_no_more(provider: KeyPublisher, kin
     assert provider.asked["/evil"] == 0
 
 
-def test_a_malformed_header_is_told_so_and_a_token_in_the_address_is_none(provider: KeyPublisher) -> None:
+def test_a_token_that_is_signed_by_hand_is_taken_if_it_is_whole(provider: KeyPublisher) -> None:
+    async def steps(client: HttpClient) -> None:
+        for header in (HEADER, b'{"alg":"ES256","kid":"one"}', b'{"alg":"ES256","jku":"https://evil.example"}'):
+            assert (await call(client, signed(provider, CLAIMS, header)))[:2] == (200, "eve None")
+
+    scenario(make_server(provider), steps)
+
+
+def test_an_audience_that_is_the_clients_own_name_needs_scopes_or_a_type(provider: KeyPublisher) -> None:
+    """Providers that know a server by a client id give ID tokens the same audience."""
+
+    async def steps(client: HttpClient) -> None:
+        plain = {"header": {"typ": "JWT"}, "client_id": None}
+        for more, status in (
+            ({"azp": "vault"}, 401),
+            ({}, 401),
+            ({"azp": "other"}, 200),
+            ({"azp": "vault", "scope": "read"}, 200),
+            ({"header": {}}, 200),
+        ):
+            assert (await call(client, provider.token("vault", **plain | more)))[0] == status, more
+
+    scenario(make_server(provider, audience="vault", resource=RESOURCE), steps)
+
+
+def test_a_malformed_header_is_told_so_and_a_token_in_the_address_is_none(
+    provider: KeyPublisher, caplog: pytest.LogCaptureFixture
+) -> None:
     async def steps(client: HttpClient) -> None:
         status, text, headers = await call(client, "two words")
         assert (status, text) == (400, "The token in the Authorization header is malformed.")
@@ -154,8 +224,16 @@ def test_a_malformed_header_is_told_so_and_a_token_in_the_address_is_none(provid
         target = f"/mcp?access_token={provider.token(RESOURCE)}"
         response = await client.request("POST", target, headers_given, envelope("tools/list"))
         assert response.status == 401
+        assert b"error" not in dict(response.headers)[b"www-authenticate"]  # no token was sent
+        await response.read(9999)
+        twice = [*headers_given, *[(b"authorization", f"Bearer {provider.token(RESOURCE)}".encode())] * 2]
+        response = await client.request("POST", "/mcp", twice, envelope("tools/list"))
+        assert response.status == 400
+        assert b"The authorization header is sent twice." in await response.read(9999)
 
+    caplog.set_level("DEBUG")
     scenario(make_server(provider), steps)
+    assert "eyJ" not in caplog.text
 
 
 def test_keys_are_fetched_again_when_they_rotate_and_not_for_a_flood_of_unknown_ones(

@@ -8,6 +8,10 @@ _TRANSLATED = tuple(  # an IPv4 address in the last 32 bits is meant
     map(ipaddress.IPv6Network, ("64:ff9b::/96", "64:ff9b:1::/48", "::ffff:0:0:0/96"))  # RFC 6052, RFC 8215, RFC 2765
 )
 
+_RESERVED = tuple(  # which Python calls global: site-local, documentation, segment routing, and the relays of 6to4
+    map(ipaddress.ip_network, ("fec0::/10", "3fff::/20", "5f00::/16", "2002::/16", "192.88.99.0/24"))
+)
+
 
 def is_public(text: str) -> bool:
     """Return whether an address is on the internet, and not one of this machine."""
@@ -15,7 +19,12 @@ def is_public(text: str) -> bool:
         address = ipaddress.ip_address(text)
     except ValueError:  # with the zone of a link
         return False
-    return all(each.is_global and not each.is_multicast for each in _meant(address)) and not is_of_this_machine(text)
+    return all(map(_is_global, _meant(address))) and not is_of_this_machine(text)
+
+
+def _is_global(address: IPv4Address | IPv6Address) -> bool:
+    is_reserved = address.is_multicast or any(address in network for network in _RESERVED)
+    return address.is_global and not is_reserved
 
 
 def _meant(address: IPv4Address | IPv6Address) -> list[IPv4Address | IPv6Address]:

@@ -5,14 +5,15 @@ that a name which changes its address in between (DNS rebinding) changes nothing
 """
 
 import asyncio
+import contextlib
 import re
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urljoin
 
 from portway.exceptions import ToolError
-from portway.http.http_client import Headers, HttpClient, Response, UpstreamError
+from portway.http.http_client import ConnectFailed, Headers, HttpClient, Response, UpstreamError
 from portway.http.public_addresses import is_public
 from portway.http.web_url import HostList, WebUrl, read_url
 
@@ -23,6 +24,7 @@ _TOKEN = re.compile(
     r"(?!(?:host|connection|content-length|transfer-encoding)\Z)[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.IGNORECASE
 )
 _LONGEST_SHOWN = 200
+_MOST_ADDRESSES = 4  # of a name that are tried
 
 
 class FetchError(ToolError):
@@ -80,10 +82,10 @@ async def _follow(
     for followed in range(redirects + 1):
         if allowed is not None and not allowed.admits(parts):
             raise FetchError(f"{_shown(parts.origin)} is not of an allowed host: {', '.join(allowed.entries)}.")
-        address = await _checked_address(parts, private=private)
+        addresses = await _checked_addresses(parts, private=private)
         try:
             fields = _fields(method, headers)
-            response, content = await request_at(parts, address, method, fields, body, max_bytes)
+            response, content = await request_at(parts, addresses, method, fields, body, max_bytes)
         except (UpstreamError, ValueError) as error:
             raise FetchError(f"{_shown(url)} could not be fetched: {error}.") from None
         status = response.status
@@ -111,12 +113,23 @@ async def look_up(url: WebUrl) -> list[str]:
 
 
 async def request_at(
+    url: WebUrl, addresses: Sequence[str], method: str, headers: Headers, body: bytes, max_bytes: int
+) -> tuple[Response, bytes]:
+    """Send a request to the host of `url`, at the first of its addresses to which there is a connection.
+
+    Return the response and its body. Raises UpstreamError, also for a body that is longer than `max_bytes`, and
+    ValueError for what HTTP cannot send.
+    """
+    *others, last = addresses[:_MOST_ADDRESSES]
+    for address in others:
+        with contextlib.suppress(ConnectFailed):
+            return await _request(url, address, method, headers, body, max_bytes)
+    return await _request(url, last, method, headers, body, max_bytes)
+
+
+async def _request(
     url: WebUrl, address: str, method: str, headers: Headers, body: bytes, max_bytes: int
 ) -> tuple[Response, bytes]:
-    """Send a request to the host of `url` at one of its addresses; return the response and its body.
-
-    Raises UpstreamError, also for a body that is longer than `max_bytes`, and ValueError for what HTTP cannot send.
-    """
     client = HttpClient(url.origin, connects_to=address)
     try:
         response = await client.request(method, url.target, headers, body)
@@ -139,14 +152,14 @@ def _read(url: str) -> WebUrl:
         raise FetchError(f"{_shown(url)} is not fetched: it is {error}.") from None
 
 
-async def _checked_address(url: WebUrl, *, private: bool) -> str:
+async def _checked_addresses(url: WebUrl, *, private: bool) -> list[str]:
     try:
         addresses = await look_up(url)
     except (OSError, UnicodeError):
         addresses = []
     if not addresses or not (private or all(map(is_public, addresses))):  # told alike: inner names are no secret then
         raise FetchError(f"{_shown(url.host)} has no address on the internet.")
-    return addresses[0]
+    return addresses
 
 
 def _shown(url: str) -> str:

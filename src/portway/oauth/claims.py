@@ -10,6 +10,7 @@ from portway.auth.principal import Principal
 from portway.oauth.settings import OAuth
 
 _CLIENT = ("client_id", "azp", "cid")
+_LAST_SECOND = 253_402_300_799  # of the year 9999
 _SKEW_SECONDS = 30
 _OF_OTHER_TOKENS = ("nonce", "at_hash", "c_hash", "s_hash", "cnf")
 """Claims of ID tokens (OIDC Core section 2), and of tokens that are good only with a proof, which is not checked here
@@ -87,4 +88,4 @@ def _words(value: object) -> list[str]:
 
 
 def _is_time(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _LAST_SECOND

@@ -66,17 +66,17 @@ async def _fetch(url: str, body: bytes | None, headers: Headers, *, private: boo
         parts = read_url(url)
     except ValueError:
         raise FetchError(f"{url[:200]} is no URL") from None
-    address = await _address(parts, url, private=private)
+    addresses = await _addresses(parts, url, private=private)
     method, fields = "GET" if body is None else "POST", [(b"accept", b"application/json"), *headers]
     try:
-        response, content = await request_at(parts, address, method, fields, body or b"", _MOST_BYTES)
+        response, content = await request_at(parts, addresses, method, fields, body or b"", _MOST_BYTES)
     except (UpstreamError, ValueError) as error:
         raise FetchError(f"{url} could not be read: {error}") from None
     return Answer(response.status, content, response.headers)
 
 
-async def _address(parts: WebUrl, url: str, *, private: bool) -> str:
-    """Return an address that may be connected to, so that the name is not looked up again."""
+async def _addresses(parts: WebUrl, url: str, *, private: bool) -> list[str]:
+    """Return the addresses that may be connected to, so that the name is not looked up again."""
     is_here = is_loopback(parts.origin)
     if parts.scheme != "https" and not is_here:
         raise FetchError(f"{url[:200]} is no https URL")
@@ -86,4 +86,4 @@ async def _address(parts: WebUrl, url: str, *, private: bool) -> str:
         raise FetchError(f"the host {parts.host[:100]} is not found") from None
     if not private and not all(map(is_public, addresses)):
         raise PrivateAddress(f"{parts.host} is in the network of this machine, and PORTWAY_AUTH_PRIVATE is not 1")
-    return addresses[0]
+    return addresses
