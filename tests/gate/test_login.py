@@ -42,7 +42,7 @@ class Login:
         table = json.loads(self.gate.paths.routes.read_text())
         table |= {"url": changes.pop("url", URL), "domain": "example.com"}
         if changes.get("auth") is not None:
-            changes["auth"] = {"issuer": self.provider.url} | changes["auth"]  # type: ignore[operator]
+            changes["auth"] = {"issuers": [self.provider.url]} | changes["auth"]  # type: ignore[operator]
         table["apps"][app].update(changes)
         self.gate.paths.routes.write_text(json.dumps(table))
         assert (await self.gate.op(op="table"))["ok"]
@@ -187,13 +187,29 @@ def test_a_token_is_good_at_the_app_that_it_was_made_for_alone(tmp_path: Path, p
             assert (await at.call(token))[0] == 200
             assert (await at.call(token, "/p/mcp"))[0] == 401
         assert (await at.call(provider.token(f"{URL}/p/mcp")))[0] == 401
-        await at.configure(auth={"audience": "api://all"})
-        await at.configure("p", auth={"audience": "api://all"})
+        await at.configure(auth={"audiences": ["api://all"]})
+        await at.configure("p", auth={"audiences": ["api://all"]})
         for path in ("/a/mcp", "/p/mcp"):
             assert (await at.call(provider.token("api://all"), path))[0] == 200
         assert provider.asked["/keys"] == 1, "the apps share the keys of their provider"
 
     run(tmp_path, provider, steps)
+
+
+def test_an_app_may_have_several_providers_each_with_its_own_audience(tmp_path: Path, provider: KeyPublisher) -> None:
+    async def steps(at: Login) -> None:
+        with publishing() as second:
+            await at.configure(auth={"issuers": [provider.url, second.url], "audiences": ["api://a", "api://b"]})
+            _, metadata = await at.ask("GET", f"{WELL_KNOWN}/a/mcp")
+            assert metadata["authorization_servers"] == [provider.url, second.url]
+            good = [provider.token("api://a"), second.token("api://b"), second.token(f"{URL}/a/mcp")]
+            bad = [provider.token("api://b"), second.token("api://a"), second.token("api://b", iss=provider.url)]
+            assert [(await at.call(token))[0] for token in good] == [200] * 3
+            assert [(await at.call(token))[0] for token in bad] == [401] * 3
+            ada = await initialize(at.gate, good[0])
+            assert (await Client(at.gate, good[1], ada.session).answer(call(1)))[0] == 404, "another issuer's ada"
+
+    run(tmp_path, provider, steps, Upstream(minting(b"own")))
 
 
 def test_while_the_provider_is_down_nobody_is_told_that_a_token_is_invalid(

@@ -212,7 +212,7 @@ def test_a_thousand_bad_tokens_a_second_keep_nobody_waiting_and_are_not_remember
         async with rig(tmp_path, upstream) as gate:
             table = json.loads(gate.paths.routes.read_text())
             table["url"] = "https://localhost"
-            table["apps"]["a"]["auth"] = {"issuer": provider.url}
+            table["apps"]["a"]["auth"] = {"issuers": [provider.url]}
             gate.paths.routes.write_text(json.dumps(table))
             assert (await gate.op(op="table"))["ok"]
             body, headers = modern()

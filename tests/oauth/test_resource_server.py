@@ -363,7 +363,7 @@ def test_the_environment_names_several_providers_and_their_audiences() -> None:
     assert [each.audience for each in from_environment(of | {"PORTWAY_AUTH_AUDIENCE": "api://v"})] == ["api://v"] * 2
     with pytest.raises(SettingError) as refused:
         from_environment(of | {"PORTWAY_AUTH_AUDIENCE": "a b c"})
-    said = "PORTWAY_AUTH_AUDIENCE has 3 audiences for 2 issuers: give one for all, or one for each in the same order"
+    said = "there are 3 audiences for 2 issuers: give one for all, or one for each in the same order"
     assert str(refused.value) == said
     with pytest.raises(SettingError) as refused:
         from_environment(of | {"PORTWAY_AUTH_CLIENT_ID": "c", "PORTWAY_AUTH_AUDIENCE": "a"})

@@ -102,7 +102,7 @@ class _HttpsOptions(TypedDict):
     metavar="URL",
     envvar="PORTWAY_AUTH_ISSUER",
     default="",
-    help="Callers of the apps log in at this identity provider. PORTWAY_AUTH_ISSUER.",
+    help="Callers of the apps log in at this identity provider, or at several, with spaces between.",
 )
 @click.option(
     "--auth-audience",
@@ -253,20 +253,21 @@ def _network(value: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
 def _login(issuer: str, audience: str, scopes: str, *, private: bool) -> list[str]:
     """Return the arguments that tell control where callers log in."""
     from portway.exceptions import SettingError
-    from portway.oauth.settings import OAuth
+    from portway.host.logins import providers_at
+    from portway.host.routing_table import Auth
 
-    rules = ["--auth-private"] * private
-    listed = tuple(scopes.replace(",", " ").split())
-    if not issuer:
-        if audience or listed:
-            raise click.UsageError("--auth-audience and --auth-scopes need --auth-issuer, the URL of the provider")
-        return rules
+    issuers, audiences, listed = (text.replace(",", " ").split() for text in (issuer, audience, scopes))
+    auth = Auth(issuers, audiences, listed, private)
+    if not auth.issuers and (auth.audiences or auth.scopes):
+        raise click.UsageError("--auth-audience and --auth-scopes need --auth-issuer, the URL of the provider")
     try:
-        OAuth(issuer, audience or "https://app.example/mcp", "https://app.example/mcp", listed)
+        providers_at(auth, "https://app.example/mcp")
     except SettingError as error:
         raise click.UsageError(f"--auth-issuer: {error}") from None
-    rules += [f"--auth-issuer={issuer}", *(f"--auth-scope={scope}" for scope in listed)]
-    return rules + [f"--auth-audience={audience}"] * bool(audience)
+    rules = ["--auth-private"] * private
+    for name, values in (("issuer", auth.issuers), ("audience", auth.audiences), ("scope", auth.scopes)):
+        rules += [f"--auth-{name}={value}" for value in values]
+    return rules
 
 
 def _host(given: str | None, domain: str, proxies: list[str]) -> str:

@@ -101,13 +101,13 @@ class PathRoute(msgspec.Struct, frozen=True, omit_defaults=True):
 class AppAuth(msgspec.Struct, frozen=True, omit_defaults=True):
     """Where the callers of an app log in; what is empty is as `portway up` says. `enabled` false: nowhere.
 
-    `issuer` is the URL of the identity provider. `audience` is what its tokens for the app have as `aud`, beside the
-    URLs of its endpoint. `scopes` are those that clients are told to ask for.
+    `issuers` are the URLs of identity providers. `audiences` are what their tokens for the app have as `aud`, beside
+    the URLs of its endpoint: one for all, or one for each. `scopes` are those that clients are told to ask for.
     """
 
     enabled: bool = True
-    issuer: str = ""
-    audience: str = ""
+    issuers: list[str] = []
+    audiences: list[str] = []
     scopes: list[str] = []
 
 

@@ -259,8 +259,8 @@ def main() -> int:
     parser.add_argument("--require", action="append", default=[], choices=FACTS)
     parser.add_argument("--trust-all-apps", action="store_true")
     parser.add_argument("--allow-private-sources", action="store_true")
-    parser.add_argument("--auth-issuer", default="")
-    parser.add_argument("--auth-audience", default="")
+    parser.add_argument("--auth-issuer", action="append", default=[])
+    parser.add_argument("--auth-audience", action="append", default=[])
     parser.add_argument("--auth-scope", action="append", default=[])
     parser.add_argument("--auth-private", action="store_true")
     parser.add_argument("--cert", type=Path)
@@ -290,7 +290,7 @@ def main() -> int:
         running = run(
             paths,
             address,
-            Logins(address, auth if auth.issuer else None, private=auth.private),
+            Logins(address, auth if auth.issuers else None, private=auth.private),
             KeyFile(given.key_file),
             walls,
             given.deploy,

@@ -6,7 +6,7 @@ from portway.exceptions import SettingError
 from portway.host.app_config import AppConfig
 from portway.host.public_address import PublicAddress
 from portway.host.routing_table import Auth
-from portway.oauth.settings import OAuth, is_loopback
+from portway.oauth.settings import OAuth, is_loopback, same_resource, with_audiences
 
 _log = logging.getLogger("portway.host")
 
@@ -32,17 +32,19 @@ class Logins:
             return None
         if own is None:
             return host
-        if not own.issuer and host is None:
+        if not own.issuers and host is None:
             raise SettingError(
                 "it has no issuer, and the host has none: add issuer, or start the host with --auth-issuer"
             )
-        if host is not None and own.issuer in ("", host.issuer):
-            found = Auth(host.issuer, own.audience or host.audience, own.scopes or host.scopes, host.private)
+        known = [] if host is None else host.issuers
+        if host is not None and own.issuers in ([], known):
+            found = Auth(known, own.audiences or host.audiences, own.scopes or host.scopes, self._private)
         else:
-            found = Auth(own.issuer, own.audience, own.scopes, self._private)
-            if is_loopback(own.issuer) and not self._private:
+            found = Auth(own.issuers, own.audiences, own.scopes, self._private)
+        for issuer in found.issuers:
+            if is_loopback(issuer) and issuer not in known and not self._private:
                 raise SettingError(
-                    f"the issuer {own.issuer!r} is on this machine: start the host with --auth-private to allow it"
+                    f"the issuer {issuer!r} is on this machine: start the host with --auth-private to allow it"
                 )
         self._check(app, found)
         return found
@@ -56,8 +58,13 @@ class Logins:
             return None
 
     def _check(self, app: str, auth: Auth) -> None:
-        url = self._address.endpoint(app)
-        OAuth(auth.issuer, auth.audience or url, url, tuple(auth.scopes), auth.private)
+        providers_at(auth, self._address.endpoint(app))
+
+
+def providers_at(auth: Auth, url: str) -> tuple[OAuth, ...]:
+    """Return the providers of an app whose endpoint is at a URL. Raises SettingError."""
+    given = with_audiences(auth.issuers, auth.audiences, url)
+    return same_resource(OAuth(issuer, audience, url, tuple(auth.scopes), auth.private) for issuer, audience in given)
 
 
 def asks_for_tokens(config: AppConfig) -> bool:

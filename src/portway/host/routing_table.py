@@ -45,14 +45,14 @@ class AppPolicies(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Auth(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The identity provider at which callers log in.
+    """The identity providers at which callers log in, by the URLs in `issuers`.
 
-    Its tokens for an app have as `aud` the `audience`, or a URL of the app's endpoint. Clients are told to ask for
-    `scopes`. With `private`, the provider may be on this machine or in its network.
+    Their tokens for an app have as `aud` a URL of the app's endpoint, or what `audiences` has: one for all, or one for
+    each. Clients are told to ask for `scopes`. With `private`, a provider may be on this machine or in its network.
     """
 
-    issuer: str
-    audience: str = ""
+    issuers: list[str]
+    audiences: list[str] = []
     scopes: list[str] = []
     private: bool = False
 

@@ -1,7 +1,7 @@
 """How access tokens of an identity provider are verified."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, cast
 from urllib.parse import urlsplit
@@ -97,16 +97,10 @@ def from_environment(environ: Mapping[str, str]) -> tuple[OAuth, ...]:
         if audiences:
             raise SettingError("PORTWAY_AUTH_AUDIENCE needs PORTWAY_AUTH_ISSUER, the URL of the identity provider")
         return ()
-    if len(audiences) not in (0, 1, len(issuers)):
-        raise SettingError(
-            f"PORTWAY_AUTH_AUDIENCE has {len(audiences)} audiences for {len(issuers)} issuers: give one for all, or "
-            "one for each in the same order"
-        )
     if len(issuers) > 1 and given["CLIENT_ID"]:
         raise SettingError(
             "PORTWAY_AUTH_CLIENT_ID is for one issuer: give several in code, as Server(auth=[OAuth(…), OAuth(…)])"
         )
-    each = audiences if len(audiences) == len(issuers) else (audiences or [""]) * len(issuers)
     return same_resource(
         OAuth(
             issuer,
@@ -119,8 +113,19 @@ def from_environment(environ: Mapping[str, str]) -> tuple[OAuth, ...]:
             cast("Literal['exchange']", given["DOWNSTREAM"]),  # it is checked there
             given["OPAQUE"] == "1",
         )
-        for issuer, audience in zip(issuers, each, strict=True)
+        for issuer, audience in with_audiences(issuers, audiences)
     )
+
+
+def with_audiences(issuers: Sequence[str], audiences: Sequence[str], usual: str = "") -> list[tuple[str, str]]:
+    """Return each issuer with its audience: one for all, or one for each, or the `usual` one. Raises SettingError."""
+    if len(audiences) not in (0, 1, len(issuers)):
+        raise SettingError(
+            f"there are {len(audiences)} audiences for {len(issuers)} issuers: give one for all, or one for each in "
+            "the same order"
+        )
+    each = audiences if len(audiences) == len(issuers) else [*(audiences or [usual])] * len(issuers)
+    return list(zip(issuers, each, strict=True))
 
 
 def check_scopes(scopes: Iterable[str]) -> None:

@@ -17,10 +17,11 @@ from portway.host.blueprint.kinds import (
     FOLDER,
     GROUP_NAME,
     GROUPS,
-    ISSUER,
+    ISSUERS,
     LIMITS,
     MOUNT_PATH,
     NAME,
+    NAMES,
     ORIGINS,
     ROUTE_PATH,
     SCOPES,
@@ -182,8 +183,8 @@ _POLICIES = List(
 _AUTH = Section(
     "`auth`",
     (
-        Field("issuer", ISSUER, "the URL of the identity provider; by default the host's", "issuer"),
-        Field("audience", NAME, "what its tokens are made for; by default the app's URL", "audience"),
+        Field("issuer", ISSUERS, "the URL of the identity provider, or several; by default the host's", "issuers"),
+        Field("audience", NAMES, "what its tokens are made for; by default the app's URL", "audiences"),
         Field("scopes", SCOPES, "the scopes that clients should ask for", "scopes"),
         Field("enabled", FLAG, "`false`: nobody logs in, also where the host has a provider", "enabled"),
     ),

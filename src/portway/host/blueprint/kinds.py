@@ -13,6 +13,7 @@ from portway.oauth.settings import is_safe_url
 from portway.policy.rules import Limit
 
 _LONGEST = 32 * 1024
+_SEVERAL = 10
 _MOST_LIMITS = 32
 _TRUE, _FALSE = ("true", "yes", "on"), ("false", "no", "off")  # YAML 1.1's; 1.2 has only the first of each
 
@@ -84,6 +85,18 @@ def list_of(kind: Kind, says: str) -> Kind:
         return [kind.read(item) for item in node.nodes]
 
     return Kind(f"a list of {says}", read)
+
+
+def one_or_several(kind: Kind, says: str) -> Kind:
+    """Return the kind of a value, or of a list of at most ten; it is read as a list."""
+
+    def read(node: Node) -> list[object]:
+        nodes = node.nodes if isinstance(node, Items) else [node]
+        if not 0 < len(nodes) <= _SEVERAL:
+            raise WrongValue
+        return [kind.read(each) for each in nodes]
+
+    return Kind(says, read)
 
 
 def _text(node: Node) -> str:
@@ -183,7 +196,10 @@ GROUP_NAME = matching("a name of letters, digits, spaces and `.`, `_`, `-`, up t
 DOMAINS = Kind(f"a list of at most {domain_names.MOST} domain names, as in `tools.example.com`", _domains)
 TEXTS = list_of(TEXT, "texts")
 ORIGINS = list_of(Kind("an origin", _origin), "origins, as in `https://app.example.com`")
-ISSUER = Kind("an https URL without query, as in `https://login.example.com`", _issuer)
+NAMES = one_or_several(NAME, "a name, or a list of names")
+ISSUERS = one_or_several(
+    Kind("an issuer", _issuer), "an https URL without query, as in `https://login.example.com`, or a list of them"
+)
 SCOPES = list_of(matching("a scope", r"[\x21\x23-\x5b\x5d-\x7e]{1,256}"), "scopes, as in `orders:write`")  # RFC 6749
 LIMITS = Kind(
     f"a mapping of at most {_MOST_LIMITS} arguments to limits, as in `path: {{under: /data}}`",

@@ -53,14 +53,13 @@ class AccessTokenCallers:
         made = None
         if auth is not None:
             try:
-                keys = self._keys_of(auth)
-                made = self._apps[app] = ProtectedApp(app, auth, urls, keys)
+                made = self._apps[app] = ProtectedApp(app, auth, urls, self._keys_of)
             except SettingError as error:  # of a control of another version
                 _log.error("nobody can log in at %s: %s", app, error)
         if made is None:
             self._apps.pop(app, None)
         if former is not None:
-            in_use = {each.keys for each in self._apps.values()}
+            in_use = {keys for each in self._apps.values() for keys in each.keys.values()}
             self._keys = {of: keys for of, keys in self._keys.items() if keys in in_use}
             self._editions = {keys: edition for keys, edition in self._editions.items() if keys in in_use}
             self._doubt((app,))
@@ -80,17 +79,15 @@ class AccessTokenCallers:
         self.known[app.name, authorization] = caller
         self._open.add(caller)
         self._next_end = min(self._next_end, _end(caller))
-        self._editions.setdefault(app.keys, app.keys.edition)
+        keys = app.keys[principal.issuer]
+        self._editions.setdefault(keys, keys.edition)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_TICK, self._look)
         return caller
 
-    def _keys_of(self, auth: Auth) -> SigningKeys:
-        """Return the keys of a provider, which all its apps share. Raises SettingError."""
-        of = (auth.issuer, auth.private)
-        if of not in self._keys:
-            self._keys[of] = SigningKeys(OAuth(auth.issuer, auth.issuer, private=auth.private))
-        return self._keys[of]
+    def _keys_of(self, provider: OAuth) -> SigningKeys:
+        """Return the keys of a provider, which all its apps share."""
+        return self._keys.setdefault((provider.issuer, provider.private), SigningKeys(provider))
 
     def _look(self) -> None:
         """End who has expired, and doubt whom the provider's keys may not vouch for any more."""
@@ -103,7 +100,7 @@ class AccessTokenCallers:
             keys.refresh()
             if keys.edition != edition:
                 self._editions[keys] = keys.edition
-                self._doubt({name for name, app in self._apps.items() if app.keys is keys})
+                self._doubt({name for name, app in self._apps.items() if keys in app.keys.values()})
         if self._open:
             self._timer = asyncio.get_running_loop().call_later(_TICK, self._look)
         else:

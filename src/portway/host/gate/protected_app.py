@@ -1,9 +1,10 @@
 """An app as an OAuth 2.1 protected resource: whose tokens it takes, and what its clients are told (RFC 9728)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from portway.auth.challenge import Challenge
+from portway.host.logins import providers_at
 from portway.host.routing_table import Auth
 from portway.oauth.access_tokens import AccessTokens
 from portway.oauth.resource_metadata import metadata_url, resource_metadata
@@ -22,20 +23,23 @@ class Resource:
 class ProtectedApp:
     """The protected resource of an app, at each of its URLs. A client compares the one in the metadata with its own."""
 
-    def __init__(self, name: str, auth: Auth, urls: Mapping[str, str], keys: SigningKeys) -> None:
-        """`urls` are those of the endpoint by host name, the host's own first. Raises SettingError."""
-        self.name, self.keys = name, keys
+    def __init__(self, name: str, auth: Auth, urls: Mapping[str, str], keys: Callable[[OAuth], SigningKeys]) -> None:
+        """`urls` are those of the endpoint by host name, the host's own first. `keys` returns those of a provider.
+
+        Raises SettingError.
+        """
+        self.name = name
         self._made_of = (auth, dict(urls))
         self._resources: dict[bytes, Resource] = {}
         safe = {host: url for host, url in urls.items() if is_safe_url(url, is_own=True)}
         for host, url in safe.items():
-            settings = OAuth(auth.issuer, auth.audience or url, url, tuple(auth.scopes), auth.private)
-            challenge = Challenge(metadata_url(settings), settings.scopes)
-            self._resources[host.encode()] = Resource(resource_metadata([settings], name), challenge)
-        shared = next(iter(urls.values()))  # also for a name that has no TLS
-        self._shared = next(iter(self._resources.values()))
-        settings = OAuth(auth.issuer, auth.audience or shared, shared)
-        self.tokens = AccessTokens(settings, keys=lambda _: keys, audiences=safe.values())
+            providers = providers_at(auth, url)
+            challenge = Challenge(metadata_url(providers[0]), auth.scopes)
+            self._resources[host.encode()] = Resource(resource_metadata(providers, name), challenge)
+        self._shared = next(iter(self._resources.values()))  # also for a name that has no TLS
+        providers = providers_at(auth, next(iter(urls.values())))
+        self.keys = {each.issuer: keys(each) for each in providers}
+        self.tokens = AccessTokens(*providers, keys=keys, audiences=safe.values())
 
     def is_made_of(self, auth: Auth, urls: Mapping[str, str]) -> bool:
         return self._made_of == (auth, urls)

@@ -122,7 +122,7 @@ def _check(release: Release, contract: bytes, starter: Starter) -> str:
     if release.config.access != "app":
         login = starter.logins.in_use(release.app, release.config)
         own = f"; the app's own token is {release.config.upstream_token}" if release.config.upstream_token else ""
-        return own + (f"; callers log in at {login.issuer}" if login else "")
+        return own + (f"; callers log in at {' or '.join(login.issuers)}" if login else "")
     if contract != CLOSED:
         return "; anybody may call it: it checks nobody"
     return f"; its login is at its own host name: {starter.address.origin(starter.address.hostname(release.app))}/mcp"
