@@ -7,12 +7,15 @@ import contextlib
 import fcntl
 import json
 import re
+import shutil
 import sqlite3
 import subprocess
 import threading
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Literal
 
@@ -357,3 +360,47 @@ def test_what_cannot_be_upgraded_is_told_in_one_sentence(tmp_path: Path) -> None
         record = tmp_path / "data" / "running.json"
         record.write_text(record.read_text().replace("0.1.0", "0.0.9"))
         assert "there is no way back to portway 0.0.9: give --wheel or --to, or restart the host" in refused()
+
+
+@contextlib.contextmanager
+def package_index(folder: Path, *wheels: Path) -> Iterator[str]:
+    """Serve wheels of portway as a package index while the block lasts (Simple repository API); give its URL."""
+    place = folder / "simple" / "portway"
+    place.mkdir(parents=True)
+    for wheel in wheels:
+        shutil.copy(wheel, place)
+    (place / "index.html").write_text("".join(f'<a href="{wheel.name}">{wheel.name}</a>' for wheel in wheels))
+    handler = partial(QuietHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}/simple/"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_version_is_fetched_by_its_number_and_runs_the_next_start(tmp_path: Path) -> None:
+    wheels = [changed_wheel(tmp_path, "0.2.0"), changed_wheel(tmp_path, "0.3.0")]
+    with package_index(tmp_path / "index", *wheels) as index:
+        with host(tmp_path / "data", walls=False) as running:
+            running.environment["UV_INDEX"] = index
+            refused = running.portway("upgrade", "--to", "0.2.1", timeout=120)
+            assert refused.returncode == 1
+            assert re.search(
+                r"portway\[host(,tls)?\]==0\.2\.1 cannot be installed: .*0\.2\.1", refused.stderr, re.DOTALL
+            )
+            done = running.portway("upgrade", "--to", "0.2.0", "-o", "json", timeout=120)
+            assert done.returncode == 0, done.stderr + "".join(running.child.lines)
+            answer = json.loads(done.stdout)
+            assert (answer["version"], answer["before"]) == ("0.2.0", "0.1.0")
+            assert len([*(running.paths.data / "versions").iterdir()]) == 1, "what could not be installed is gone"
+        with host(tmp_path / "data", walls=False) as running:
+            (environment,) = environments(running)
+            assert environment.startswith(str(running.paths.data / "versions"))
