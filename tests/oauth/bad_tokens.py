@@ -8,7 +8,7 @@ import json
 import time
 from typing import Any
 
-from joserfc import jwk, jwt
+from joserfc import jwk, jws, jwt
 
 from tests.oauth.key_publisher import KeyPublisher
 
@@ -23,6 +23,13 @@ def encoded(part: object) -> str:
 
 def unsigned(header: object, claims: object) -> str:
     return f"{encoded(header)}.{encoded(claims)}."
+
+
+def signed(provider: KeyPublisher, claims: bytes, header: bytes = b'{"alg":"ES256","kid":"one"}') -> str:
+    """Sign a header and claims that no library would write."""
+    parts = [base64.urlsafe_b64encode(part).rstrip(b"=") for part in (header, claims)]
+    mark = jws.JWSRegistry.algorithms["ES256"].sign(b".".join(parts), provider.keys["one"])
+    return b".".join([*parts, base64.urlsafe_b64encode(mark).rstrip(b"=")]).decode()
 
 
 def with_mac(header: object, claims: object, secret: bytes) -> str:
@@ -63,6 +70,7 @@ def bad_tokens(provider: KeyPublisher, audience: str, elsewhere: str) -> dict[st
         "unsigned": unsigned({"alg": "none", "typ": "at+jwt"}, claims),
         "unsigned, in other words": unsigned({"alg": "nOnE", "kid": "one"}, claims),
         "unsigned, with the algorithm of the key": unsigned({"alg": "ES256", "kid": "one"}, claims),
+        **odd(provider, audience, elsewhere),
         **confused(provider, claims),
         **of_own_keys(provider, claims),
         "changed after it was signed": f"{head}.{encoded(claims)}.{mark}",
@@ -75,6 +83,36 @@ def bad_tokens(provider: KeyPublisher, audience: str, elsewhere: str) -> dict[st
         "of claims that are a text": f"{head}.{encoded('claims')}.{mark}",
         "of a header without end": f"{encoded('x')[:-1]}{'A' * 200}.{body}.{mark}",
         "too long": provider.token(audience, filler="x" * 20_000),
+    }
+
+
+def odd(provider: KeyPublisher, audience: str, elsewhere: str) -> dict[str, str]:
+    """Return tokens of the provider's own key that are of another kind, or that readers may take for different ones."""
+    plain = {"typ": "JWT"}
+    start = f'{{"iss":"{provider.url}","aud":"{audience}","sub":"eve"'
+    claims = f'{start},"exp":9999999999}}'.encode()
+    deep = b"[" * 5000 + b"]" * 5000
+    return {
+        "an ID token of Keycloak": provider.token(audience, header=plain, typ="ID"),
+        "an ID token of Cognito": provider.token(audience, header=plain, token_use="id"),
+        "an ID token for the client itself": provider.token(audience, header=plain, client_id=audience),
+        "a refresh token": provider.token(audience, header=plain, typ="Refresh"),
+        "bound to a key, without the proof": provider.token(audience, cnf={"jkt": "x"}),
+        "with an end beyond all time": provider.token(audience, exp=10**30),
+        "with an end that JSON has not": signed(provider, f'{start},"exp":NaN}}'.encode()),
+        "with two audiences": signed(provider, f'{start},"aud":"{elsewhere}","exp":9999999999}}'.encode()),
+        "with an extension": signed(provider, claims, b'{"alg":"ES256","kid":"one","crit":["exp"],"exp":1}'),
+        "with claims that are not encoded": signed(provider, claims, b'{"alg":"ES256","kid":"one","b64":false}'),
+        "with a key's name that is a path": provider.token(audience, header={"kid": "../../../dev/null"}),
+        "with a key's name that is SQL": provider.token(audience, header={"kid": "one' OR '1'='1"}),
+        "with a key's name that is long": provider.token(audience, header={"kid": "one" * 2000}),
+        "with a key's name that is no text": signed(provider, claims, b'{"alg":"ES256","kid":["one"]}'),
+        "with two algorithms": signed(provider, claims, b'{"alg":"ES256","kid":"one","alg":"none"}'),
+        "with an algorithm that is no text": signed(provider, claims, b'{"alg":["ES256"],"kid":"one"}'),
+        "for another key's algorithm": signed(provider, claims, b'{"alg":"ES384","kid":"one"}'),
+        "with what base64 has not": signed(provider, claims).replace(".", "!.", 1),
+        "whose claims are a list": signed(provider, b"[1]"),
+        "nested deeper than is read": signed(provider, b'{"a":' + deep + b"}"),
     }
 
 
