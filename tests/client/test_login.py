@@ -10,6 +10,7 @@ import stat
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 import pytest
@@ -90,6 +91,32 @@ def test_a_login_that_the_provider_ends_begins_anew_with_the_client_it_knows() -
         await listed(server, storage)
         assert server.count("/token", grant_type="refresh_token") == 1
         assert server.count("/token", grant_type="authorization_code", client_id="client-1") == 2
+
+    run(scenario)
+
+
+def test_a_client_registers_again_when_its_port_is_taken() -> None:
+    async def scenario(server: Protected) -> None:
+        storage = MemoryStorage()
+        await listed(server, storage)
+        server.given += 1
+        kept = storage._logins[server.url]
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", urlsplit(kept.client.redirect_uri).port))
+            taken.listen()
+            await listed(server, storage)
+        assert server.count("/register") == 2
+
+    run(scenario)
+
+
+def test_metadata_at_the_root_may_be_of_the_whole_origin() -> None:
+    async def scenario(server: Protected) -> None:
+        server.challenge = ""
+        server.answers[METADATA] = Reply({}, 404)
+        server.answers[ROOT] = Reply({"resource": server.origin, "authorization_servers": [server.origin]})
+        await listed(server)
+        assert server.count("/token", resource=server.origin) == 1
 
     run(scenario)
 
@@ -203,6 +230,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         "'https://evil.example/mcp', which is not {origin}/mcp (RFC",
     ),
     (
+        {"resource": {"resource": "ABOVE"}},
+        "which is not {origin}/mcp (RFC 9728 section 3.3): connect to that URL if it is",
+    ),
+    (
         {"resource": {"authorization_servers": []}},
         "names no provider (RFC 9728 section 2): ask who runs the server, or",
     ),
@@ -275,7 +306,7 @@ def test_a_login_ends_with_the_step_the_rule_and_the_mend(
 
     async def scenario(server: Protected) -> None:
         for name, value in changes.items():
-            setattr(server, name, value)
+            setattr(server, name, {"resource": server.origin} if value == {"resource": "ABOVE"} else value)
         with pytest.raises(LoginError) as failed:
             await listed(server)
         assert str(failed.value).startswith(f"login failed at {failed.value.step}: ")

@@ -23,8 +23,8 @@ from tests.tls.certificates import write_pair
 
 pytestmark = [pytest.mark.clients, pytest.mark.timeout(120)]
 
-REFRESH = ["typescript", "mcp-remote"]  # after a 401; the others log in again
-CLIENTS = ["python", "typescript", "mcp-remote", "fastmcp4", "fastmcp3"]
+REFRESH = ["portway", "typescript", "mcp-remote"]  # after a 401; the others log in again
+CLIENTS = ["portway", "python", "typescript", "mcp-remote", "fastmcp4", "fastmcp3"]
 VAULT = """
 from portway import Context, Server
 
@@ -172,7 +172,7 @@ def test_a_client_whose_token_has_expired_gets_another_one_and_goes_on(
         login.tell("set", behind=0)
 
 
-@pytest.mark.parametrize("client", ["python", "fastmcp4"])
+@pytest.mark.parametrize("client", ["portway", "python", "fastmcp4"])
 def test_a_client_that_knows_when_its_token_ends_refreshes_it(client: str, vault: str, login: Provider) -> None:
     login.tell("set", seconds=1)
     try:

@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 import click
 import msgspec
 
+from portway.client.oauth.storage import config_folder
+
 _MOST_BYTES = 1_000_000
 
 
@@ -30,7 +32,7 @@ class _File(msgspec.Struct):
 
 def login_file() -> str:
     """Return the path of the file: under XDG_CONFIG_HOME, or where the system keeps what programs remember."""
-    return os.path.join(click.get_app_dir("portway", roaming=False), "hosts.json")
+    return os.path.join(config_folder(), "hosts.json")
 
 
 def read_logins() -> dict[str, Login]:

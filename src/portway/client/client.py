@@ -407,7 +407,7 @@ class Client:
             except SessionLost:
                 async with self._reopening:
                     if self._handshakes == handshakes:  # only the first of several calls that lost it
-                        await self._initialize()
+                        await self._logged_in(self._initialize)
             return await self._rpc.request(method, params, kind, on_progress=on_progress)
 
         return await self._logged_in(request)

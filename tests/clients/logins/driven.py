@@ -43,7 +43,7 @@ class LoggedIn:
 
 @contextlib.contextmanager
 def logging_in(client: str, browser: str = BROWSER, **given: Any) -> Iterator[LoggedIn]:
-    """Run a client while the block lasts: `python`, `typescript`, `mcp-remote`, `fastmcp3` or `fastmcp4`."""
+    """Run a client while the block lasts: `portway`, `python`, `typescript`, `mcp-remote` or `fastmcp…`."""
     with tempfile.TemporaryDirectory() as folder:
         env = clean_env({"BROWSER": browser, "MCP_REMOTE_CONFIG_DIR": folder, "HOME": folder})
         with subprocess.Popen(
@@ -84,4 +84,4 @@ def command(client: str, given: dict[str, Any], env: dict[str, str]) -> list[str
         if "client_id" in given:
             given["command"] += ["--static-oauth-client-info", json.dumps({"client_id": given["client_id"]})]
         given["env"] = env
-    return [sys.executable, str(HERE / "python_client.py")]
+    return [sys.executable, str(HERE / ("portway_client.py" if client == "portway" else "python_client.py"))]

@@ -17,6 +17,7 @@ import msgspec
 from portway.client.errors import LoginError, Step, not_now
 from portway.client.oauth.challenge import BearerChallenge
 from portway.client.oauth.provider_web import ForbiddenAddress, ProviderWeb
+from portway.oauth.claims import normalised
 from portway.oauth.guarded_fetch import FetchError
 from portway.oauth.provider_metadata import metadata_addresses
 from portway.oauth.resource_metadata import WELL_KNOWN
@@ -222,8 +223,15 @@ def _reject_other_issuer(search: Search[Provider]) -> str:
 
 
 def _unfit(resource: ProtectedResource, url: str, address: str) -> LoginError | None:
-    """Return what is wrong with a server's metadata; None if it can be used."""
-    if not covers(resource.resource, url):
+    """Return what is wrong with a server's metadata, found at `address`; None if it can be used.
+
+    Only the place that belongs to a path above the server's own may say that its tokens are for that path: other
+    servers are there, too.
+    """
+    is_its_own = normalised(resource.resource) == normalised(url)
+    if not is_its_own and not (
+        covers(resource.resource, url) and address == resource_addresses(resource.resource, "")[0]
+    ):
         return LoginError(
             Step.RESOURCE,
             f"{address} is of the resource {resource.resource[:200]!r}, which is not {url} (RFC 9728 section 3.3): "
