@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
+from portway.auth.caller_header import relayed
 from portway.auth.tokens import digest
 from portway.host import routing_table
 from portway.host.token_table import Token, TokenWriter
 from portway.policy.rules import PolicyRule, ToolHints
 from tests.docs.test_host_errors import matches
 from tests.gate.running_gate import META, STREAM, Rig, Seen, Upstream, chunk, event, prepare, reply, result, running
+from tests.gate.test_login import URL, Login, run
+from tests.oauth.key_publisher import publishing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -316,3 +319,35 @@ def test_a_list_that_cannot_be_judged_is_not_shown(tmp_path: Path) -> None:
             assert answer["error"]["message"].endswith("did not answer properly: an entry of its list has no name.")
 
     asyncio.run(asyncio.wait_for(test(), 20))
+
+
+def test_what_a_new_token_could_open_stays_listed_and_groups_open_it(tmp_path: Path) -> None:
+    upstream = Upstream(lists)
+    rules = [{"tool": "named", "scopes": ["offered"]}, {"tool": "wild", "scopes": ["never"]}]
+    groups = {"groups": {"ops": ["never"]}, "groups_claim": "realm.groups"}
+    tools = json.loads(msgspec.json.encode(TOOLS))
+
+    async def steps(at: Login) -> None:
+        await at.configure(policies={"rules": rules, "tools": tools} | groups, auth={"scopes": ["offered"]})
+
+        async def asked(token: str, method: str, **params: str) -> tuple[int, dict[str, Any]]:
+            body, headers = message(method, params, LEGACY[2])
+            sent = [*headers[1:], (b"accept", b"application/json"), (b"authorization", b"Bearer " + token.encode())]
+            response, said = await at.ask("POST", "/a/mcp", "example.com", *sent, body=body)
+            return response.status, said
+
+        plain = provider.token(f"{URL}/a/mcp")
+        in_ops = provider.token(f"{URL}/a/mcp", sub="grace", realm={"groups": ["dev", "ops"]})
+        for token, hidden in ((plain, {"wild"}), (in_ops, set()), ("secret", {"named", "wild"})):
+            _, said = await asked(token, "tools/list")
+            names = {tool["name"] for tool in said["result"]["tools"]}
+            assert names == {*TOOLS, "unknown"} - hidden
+            assert (await asked(token, "tools/call", name="named"))[0] == 403, "it is listed, and still needs its scope"
+            assert (await asked(token, "tools/call", name="wild"))[0] == (403 if "wild" in hidden else 200)
+            if token is in_ops:
+                caller = relayed(upstream.requests[-1].headers["portway-caller"].encode())
+                assert caller is not None
+                assert (caller.scopes, caller.obtainable) == ({"never"}, {"offered"}), "as the app is told"
+
+    with publishing() as provider:
+        run(tmp_path, provider, steps, upstream)

@@ -223,6 +223,10 @@ def full_server(**options: Any) -> Server:
         said = [Message(f"{tone}: {topic}"), Message("Yes.", role="assistant")]
         return said + [Message(block) for block in blocks()]
 
+    @server.prompt
+    def greet() -> str:
+        return "Say hello."
+
     @server.prompt(scopes=["admin"])
     def plan() -> str:
         return "hidden"

@@ -17,6 +17,7 @@ class _Relayed(msgspec.Struct, omit_defaults=True):
     subject: str
     client: str | None = None
     scopes: list[str] = []
+    obtainable: list[str] = []
 
 
 _decode = msgspec.json.Decoder(_Relayed).decode
@@ -24,7 +25,8 @@ _decode = msgspec.json.Decoder(_Relayed).decode
 
 def relay(principal: Principal) -> bytes:
     """Return the header value for `principal`, without its claims."""
-    relayed = _Relayed(principal.issuer, principal.subject, principal.client, sorted(principal.scopes))
+    scopes, obtainable = sorted(principal.scopes), sorted(principal.obtainable)
+    relayed = _Relayed(principal.issuer, principal.subject, principal.client, scopes, obtainable)
     return base64.urlsafe_b64encode(msgspec.json.encode(relayed))
 
 
@@ -36,4 +38,10 @@ def relayed(value: bytes | None) -> Principal | None:
         caller = _decode(base64.urlsafe_b64decode(value))
     except ValueError:
         return None
-    return Principal(caller.issuer, caller.subject, caller.client, frozenset(caller.scopes))
+    return Principal(
+        caller.issuer,
+        caller.subject,
+        caller.client,
+        frozenset(caller.scopes),
+        obtainable=frozenset(caller.obtainable),
+    )

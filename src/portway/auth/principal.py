@@ -13,7 +13,8 @@ import msgspec
 class Principal:
     """A caller as a verified token describes it (claims: RFC 9068).
 
-    `expires` is in seconds since the epoch, None if the token does not expire.
+    `expires` is in seconds since the epoch, None if the token does not expire. `obtainable` are scopes for which its
+    client can ask with a new token.
     """
 
     issuer: str
@@ -22,6 +23,7 @@ class Principal:
     scopes: frozenset[str] = frozenset()
     claims: Mapping[str, object] = field(default_factory=dict, hash=False)
     expires: float | None = None
+    obtainable: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "claims", MappingProxyType(dict(self.claims)))

@@ -24,6 +24,7 @@ class ClaimRules:
 
     def __init__(self, settings: OAuth, names: Iterable[str] = ()) -> None:
         self._issuer = settings.issuer
+        self._obtainable = frozenset(settings.scopes)
         self._audiences = frozenset(map(normalised, (settings.audience, settings.resource, *names)))
 
     def principal(self, claims: Mapping[str, Any], *, is_typed: bool, may_last: bool = False) -> Principal | None:
@@ -52,9 +53,8 @@ class ClaimRules:
         is_own_client = client == audience or (client is None and "://" not in audience)
         if is_own_client and not (is_typed or scopes):
             return None
-        return Principal(
-            self._issuer, subject, client, scopes, claims, None if ends == math.inf else ends + _SKEW_SECONDS
-        )
+        until = None if ends == math.inf else ends + _SKEW_SECONDS
+        return Principal(self._issuer, subject, client, scopes, claims, until, self._obtainable)
 
     def _audience(self, claim: object) -> str | None:
         """Return which audience of a token is this server."""

@@ -6,7 +6,7 @@ The two tables in `Dispatcher.__init__` say which method exists in which era; ea
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ import msgspec
 from msgspec import UNSET
 
 from portway.auth.authorize import Forbidden, authorize
+from portway.auth.principal import Principal
 from portway.protocol.errors import INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, REFUSED, RpcError
 from portway.protocol.jsonrpc import Params, encode_result
 from portway.protocol.log_levels import LEVELS, level_index
@@ -124,8 +125,7 @@ class Dispatcher:
                 await self._enter_late()
             return encode_result(message.id, await method(exchange, params))
         except Forbidden as error:
-            data = {"requiredScopes": sorted(error.needed)}
-            raise RpcError(REFUSED, str(error), data, status=403) from None
+            raise _refusal(error) from None
         except RpcError:
             raise
         except Exception:
@@ -144,10 +144,11 @@ class Dispatcher:
         await self._lifespans.enter()
 
     def subscribe(self, bus: Bus, exchange: Exchange) -> Subscription:
-        """Start a `subscriptions/listen`. Raises RpcError as `Subscription`."""
-        return Subscription(
-            bus, exchange, self.server.info, lambda uri: self._scopes_of(uri) <= exchange.principal.scopes
-        )
+        """Start a `subscriptions/listen`. Raises RpcError as `Subscription`, and for what the caller may not watch."""
+        try:
+            return Subscription(bus, exchange, self.server.info, partial(self._authorize_watching, exchange.principal))
+        except Forbidden as error:
+            raise _refusal(error) from None
 
     async def _initialize(self, exchange: Exchange, params: Params) -> bytes:
         if params.version is UNSET:
@@ -197,18 +198,24 @@ class Dispatcher:
 
     async def _subscribe(self, exchange: Exchange, params: Params) -> bytes:
         session, uri = _session(exchange), exchange.params(_Uri).uri
-        authorize(exchange.principal, self._scopes_of(uri))  # watching needs the same scopes as reading
+        self._authorize_watching(exchange.principal, [uri])
         session.subscribe(uri)
         return b"{}"
 
     async def _unsubscribe(self, exchange: Exchange, params: Params) -> bytes:
-        _session(exchange).unsubscribe(exchange.params(_Uri).uri)
+        session, uri = _session(exchange), exchange.params(_Uri).uri
+        self._authorize_watching(exchange.principal, [uri])
+        session.unsubscribe(uri)
         return b"{}"
 
-    def _scopes_of(self, uri: str) -> frozenset[str]:
-        """Return the scopes that reading `uri` needs; none if there is no such resource, which is no secret."""
-        resource, _ = self.server.find_resource(uri)
-        return frozenset() if resource is None else resource.scopes
+    def _authorize_watching(self, principal: Principal, uris: Iterable[str]) -> None:
+        """Raise Forbidden unless the caller may read these. That there is no such resource is no secret."""
+        found = (self.server.find_resource(uri)[0] for uri in uris)
+        authorize(principal, frozenset(scope for resource in found if resource for scope in resource.scopes))
+
+
+def _refusal(error: Forbidden) -> RpcError:
+    return RpcError(REFUSED, str(error), {"requiredScopes": sorted(error.needed)}, status=403)
 
 
 def _components(server: BaseServer) -> list[Component]:

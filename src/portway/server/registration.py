@@ -159,6 +159,11 @@ def cache_hints(ttl: float, scope: CacheScope) -> bytes:
     return b',"ttlMs":%d,"cacheScope":%b' % (round(ttl * 1000), msgspec.json.encode(scope))
 
 
+def private(hints: bytes) -> bytes:
+    """Return cache hints, or what begins with them, for one caller alone."""
+    return hints.replace(b'"cacheScope":"public"', b'"cacheScope":"private"', 1)
+
+
 class _Metadata(msgspec.Struct, rename="camel"):
     """The author's metadata of a server or component, as clients must be able to read it."""
 

@@ -28,6 +28,7 @@ from portway.server.components import Component, Prompt, Resource, Tool
 from portway.server.context import Context
 from portway.server.lifespans import Lifespans
 from portway.server.middleware import composed
+from portway.server.registration import private
 from portway.server.server import BaseServer
 from portway.server.thread_pool import ThreadPool
 from portway.sessions.exchange import Exchange
@@ -148,6 +149,8 @@ class Runner:
                 raise _no_resource(exchange, uri) from None
             return result_of(error, "resource", resource, tail)
         hints = b"" if exchange.era is Era.LEGACY else resource.cache or self._server.cache
+        if resource.scopes:
+            hints = private(hints)
         return b'{"contents":[%b]%b%b}' % (contents, hints, tail)
 
     async def get_prompt(self, exchange: Exchange, params: Params) -> bytes:

@@ -26,16 +26,17 @@ class Subscription:
 
     __slots__ = ("_id", "_server_info", "ack", "listener")
 
-    def __init__(self, bus: Bus, exchange: Exchange, server_info: bytes, may_watch: Callable[[str], bool]) -> None:
+    def __init__(self, bus: Bus, exchange: Exchange, server_info: bytes, check: Callable[[list[str]], None]) -> None:
         """Listen from here on, before the acknowledgement is sent, so that no change is missed in between.
 
-        `server_info` is the server's name and version as JSON; `may_watch` tells whether the caller may watch a URI.
-        Raises RpcError: INVALID_PARAMS for params without a filter, and as `Listener.want`.
+        `server_info` is the server's name and version as JSON; `check` raises an error for URIs that the caller may not
+        watch. Raises RpcError: INVALID_PARAMS for params without a filter, and as `Listener.want`.
         """
         request_id = exchange.message.id
         assert request_id is not UNSET
         asked = exchange.params(ListenParams).notifications
-        uris = [uri for uri in dict.fromkeys(asked.resource_subscriptions or ()) if may_watch(uri)]
+        uris = list(dict.fromkeys(asked.resource_subscriptions or ()))
+        check(uris)
         self.listener = bus.listen(asked.kinds, uris)
         self._server_info = server_info
         self._id = request_id

@@ -21,12 +21,12 @@ class Caller:
     """The owner of a token: its `name` in the call record, `identity` for sessions, `header` for instances.
 
     `authorization` is the header with an access token, empty for a named token. `scopes` are those of its token, and of
-    its `groups` in the app. `assertion` is the header that was last signed for it, to be used until `asserted_until`
-    (`caller_assertions.py`).
+    its `groups` in the app; `visible` are these and those that it could get, so what they open is listed. `assertion`
+    is the header that was last signed for it, to be used until `asserted_until` (`caller_assertions.py`).
     """
 
     __slots__ = (
-        *("app", "groups", "header", "identity", "name", "principal", "revoked", "scopes"),
+        *("app", "groups", "header", "identity", "name", "principal", "revoked", "scopes", "visible"),
         *("__weakref__", "asserted_until", "assertion", "authorization"),
     )
 
@@ -47,6 +47,7 @@ class Caller:
         """Have the scopes of these groups, and of no others."""
         principal = self.principal if groups is None else groups.joined(self.principal)
         self.groups, self.scopes, self.header = groups, principal.scopes, (HEADER, relay(principal))
+        self.visible = self.scopes | principal.obtainable
         self.assertion, self.asserted_until = (b"", b""), 0.0
 
 

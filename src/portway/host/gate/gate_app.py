@@ -274,7 +274,7 @@ class GateApp:
         if method == "GET":
             _count_as_stream(call)
             if call.route.policies is not None:
-                call.view = ListView(call.route.policies, call.visible)
+                call.view = ListView(call.route.policies, call.caller.visible)
         self._check_capacity(call)
         call.headers = forwarded(scope, fields, call)
         self._in_flight.enter(call)

@@ -68,11 +68,6 @@ class GateCall:
         self.line = Line(app=route.name, release=route.release, principal=caller.name, request=request)
 
     @property
-    def visible(self) -> frozenset[str]:
-        """The scopes of the caller, and those that it could get: what they open is listed."""
-        return self.caller.scopes
-
-    @property
     def challenge(self) -> Challenge:
         """The challenges of the app, for the name by which the client calls it."""
         login = self.route.login

@@ -56,7 +56,7 @@ def permit(call: GateCall, policies: Policies, message: Message, body: bytes) ->
     if found and message.method == "tools/call" and found[0][1].limits:
         call.policy = found[0][1]
     if message.method in LISTS or (needed and message.method == "resources/read"):
-        call.view = ListView(policies, call.visible, is_private=bool(needed))
+        call.view = ListView(policies, call.caller.visible, is_private=bool(needed))
     return body
 
 
