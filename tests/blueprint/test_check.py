@@ -222,7 +222,7 @@ WRONG = [
     (
         "x-portway: {policies: [{prompt: a, rate: 5/minute}]}",
         (4, 28),
-        "only a tool has `arguments`, `rate` and `concurrency`: remove them",
+        "only a tool has `arguments`, `rate`, `concurrency` and `confirm`: remove them",
     ),
     (
         "x-portway: {policies: [{tool: a, rate: often}]}",

@@ -96,6 +96,7 @@ UNPROVOKED = {
     "… is where a disk is mounted: give --data a directory in it": "a mount needs root",
     "the host does not take the request: look at the log of `portway up`": "takes twenty seconds",
     "the version before cannot be started: …": "its environment is removed during an upgrade that fails",
+    "… was not run: nobody confirmed it within … seconds.": "takes four minutes",
     "the deploy was cancelled": "its asker has left, and is not told",
 }
 ERRORS = errors()

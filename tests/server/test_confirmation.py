@@ -91,7 +91,7 @@ def test_a_tool_that_the_user_does_not_confirm_does_not_run(mode: str, action: A
     (result,), shown = talk(server, mode, lambda _: ElicitResult(action=action), ("delete", {"name": "ada"}))
     assert (result.is_error, result.content[0].text) == (
         True,
-        f"It was not run: the user did not confirm it ({action}).",
+        f"delete was not run: the user did not confirm it ({action}).",
     )
     assert (len(shown), deleted) == (1, [])
 

@@ -111,11 +111,11 @@ class Interview:
                 raise ToolError(f"{name} needs an answer to {asked.name!r}, and the user gave none ({answer.action}).")
         return keywords
 
-    async def confirm(self, question: Question) -> bytes:
-        """Ask the user to confirm the call; return the number used once of the confirmation, b"" to a legacy client.
+    async def confirm(self, name: str, question: Question) -> bytes:
+        """Ask the user to confirm a call of the tool `name`.
 
-        An answer counts only with the state that was given with this very question. Raises as `ask`, and ToolError
-        unless the user agrees.
+        Return the number used once of the confirmation, b"" for a legacy client. An answer counts only with the state
+        that was given with this very question. Raises as `ask`, and ToolError unless the user agrees.
         """
         if self._exchange.era is Era.LEGACY:
             (answer,) = await _ask_in_place(self._exchange, [question])
@@ -125,7 +125,7 @@ class Interview:
                 self._state.nonce = os.urandom(_NONCE_BYTES)
                 raise self._suspension({_CONFIRMATION: question})
         if not answer.accepted:
-            raise ToolError(f"It was not run: the user did not confirm it ({answer.action}).")
+            raise ToolError(f"{name} was not run: the user did not confirm it ({answer.action}).")
         return self._state.nonce
 
     async def once(self, key: str, fn: Callable[[], Any]) -> Any:  # noqa: ANN401 - what `fn` gives

@@ -31,7 +31,8 @@ class PolicyRule(msgspec.Struct, frozen=True, omit_defaults=True):
     It is for the tools whose name is `tool`, the prompts whose name is `prompt` or the resources whose URI or URI
     template is `resource`; `*` stands for any text. `read_only` and `destructive` are for the tools whose annotations
     say so, of the name `tool` if there is one. `arguments` limits what a schema cannot, `rate` (10/minute) how often
-    and `concurrency` how many times at once each caller may call each of the tools.
+    and `concurrency` how many times at once each caller may call each of the tools. `confirm`: the user agrees to each
+    call; a text says how to ask.
     """
 
     tool: str = ""
@@ -43,11 +44,12 @@ class PolicyRule(msgspec.Struct, frozen=True, omit_defaults=True):
     arguments: dict[str, Limit] = {}
     rate: str = ""
     concurrency: int = 0
+    confirm: bool | str = False
 
     @property
     def limits_calls(self) -> bool:
         """Whether it limits the calls of tools."""
-        return bool(self.arguments or self.rate or self.concurrency)
+        return bool(self.arguments or self.rate or self.concurrency or self.confirm)
 
 
 class ToolHints(msgspec.Struct, frozen=True, array_like=True):

@@ -5,6 +5,7 @@ import time
 from collections.abc import Hashable, Mapping
 
 from portway.policy.argument_limits import ArgumentLimits
+from portway.policy.confirmation import Confirmation
 from portway.policy.rates import Concurrency, Rate, whole_seconds
 from portway.policy.rules import Limit, PolicyRule
 from portway.protocol.errors import REFUSED, RpcError
@@ -21,12 +22,20 @@ class ToolLimits:
     """Compiled limits, with the counts of those who call. Raises ValueError for a limit that cannot be.
 
     `rate` is as in 10/minute, "" for none; `concurrency` counts the calls of one caller at a time, 0 for any number.
+    `confirm` is how the user is asked to confirm a call, True for the usual text.
     """
 
-    __slots__ = ("_concurrency", "_is_broken", "_rate", "arguments")
+    __slots__ = ("_concurrency", "_is_broken", "_rate", "arguments", "confirmation")
 
-    def __init__(self, arguments: Mapping[str, Limit] | None = None, rate: str = "", concurrency: int = 0) -> None:
+    def __init__(
+        self,
+        arguments: Mapping[str, Limit] | None = None,
+        rate: str = "",
+        concurrency: int = 0,
+        confirm: bool | str = False,  # noqa: FBT002 - as a rule has it
+    ) -> None:
         self.arguments = ArgumentLimits(arguments) if arguments else None
+        self.confirmation = Confirmation("" if confirm is True else str(confirm)) if confirm else None
         self._is_broken = False
         self._rate = Rate(rate) if rate else None
         self._concurrency = Concurrency(concurrency) if concurrency else None
@@ -35,7 +44,7 @@ class ToolLimits:
     def of(cls, rule: PolicyRule) -> "ToolLimits":
         """Return the limits of a rule; if they cannot be checked, which the log says, limits that let nothing pass."""
         try:
-            return cls(rule.arguments, rule.rate, rule.concurrency)
+            return cls(rule.arguments, rule.rate, rule.concurrency, rule.confirm)
         except ValueError as error:
             _log.error("a policy of %s lets no call pass: %s", rule.tool or "tools", error)
             broken = cls()

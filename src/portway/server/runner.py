@@ -120,7 +120,7 @@ class Runner:
 
         assert context.interview is not None
         message = confirmation.message(tool.key, None if arguments is UNSET else arguments)
-        return await context.interview.confirm(elicit(message))
+        return await context.interview.confirm(tool.key, elicit(message))
 
     async def _check_arguments(self, tool: Tool, limits: ToolLimits, arguments: Raw | UnsetType) -> None:
         """Raise ArgumentError unless the limits of a tool allow the arguments of a call; long ones, on a thread."""

@@ -18,7 +18,7 @@ from portway.policy.tool_limits import ToolLimits
 FILES = ("render.yaml", "portway.yaml")
 _NO_SOURCE = {"generate_value": False, "sync": True}  # these values of a field say nothing of where a value comes from
 _MOST_POLICIES = 100
-_LIMITS = ("arguments", "rate", "concurrency")
+_LIMITS = ("arguments", "rate", "concurrency", "confirm")
 _SOURCES = ("value", "generate_value", "sync", "from_group", "from_service", "from_database")
 
 
@@ -155,11 +155,13 @@ class _Reading:
     def _check_limits(self, policy: Values, kinds: set[str]) -> None:
         limits = {name: policy.found[name] for name in _LIMITS if name in policy.found}
         if limits and kinds & {"prompt", "resource"}:
-            self._problems.error(policy.place, "only a tool has `arguments`, `rate` and `concurrency`: remove them")
+            self._problems.error(
+                policy.place, "only a tool has `arguments`, `rate`, `concurrency` and `confirm`: remove them"
+            )
         for name, found in limits.items():
             rule = msgspec.convert({name: found.value}, PolicyRule)
             try:
-                ToolLimits(rule.arguments, rule.rate, rule.concurrency)
+                ToolLimits(rule.arguments, rule.rate, rule.concurrency, rule.confirm)
             except ValueError as error:
                 self._problems.error(found.place, str(error))
 

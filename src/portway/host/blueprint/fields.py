@@ -12,6 +12,7 @@ from portway.host.app_config import Access, AutoDeploy, ContractPolicy, Drain
 from portway.host.blueprint.kinds import (
     ANYTHING,
     ARGUMENTS,
+    CONFIRM,
     DOMAINS,
     FLAG,
     FOLDER,
@@ -173,6 +174,7 @@ _POLICIES = List(
             Field("destructiveHint", FLAG, "only tools that say so; without annotations it is `true`", "destructive"),
             Field("scopes", SCOPES, "what a caller needs, all of them", "scopes"),
             Field("arguments", LIMITS, "what a tool may be called with, beyond its schema", "arguments"),
+            Field("confirm", CONFIRM, "the user agrees to each call of a tool; a text says how to ask", "confirm"),
             Field("rate", NAME, "how often each caller may call a tool, as in 10/minute", "rate"),
             Field(
                 "concurrency", number(1, 1000), "how many calls of a tool each caller may have at once", "concurrency"

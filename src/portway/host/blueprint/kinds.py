@@ -134,6 +134,13 @@ def _limits(node: Node) -> object:
     return {name: msgspec.to_builtins(limit) for name, limit in limits.items()}
 
 
+def _confirm(node: Node) -> object:
+    try:
+        return _flag(node)
+    except WrongValue:
+        return TEXT.read(node)
+
+
 def _groups(node: Node) -> object:
     if not isinstance(node, Members):
         raise WrongValue
@@ -205,6 +212,7 @@ LIMITS = Kind(
     f"a mapping of at most {_MOST_LIMITS} arguments to limits, as in `path: {{under: /data}}`",
     _limits,
 )
+CONFIRM = Kind("`true`, or a text as in `Delete {name}?`", _confirm)
 GROUPS = Kind("a mapping of groups to lists of scopes, as in `ops: [orders:write]`", _groups)
 ARGUMENTS = Kind("a mapping of arguments, as in `city: Oslo`", _arguments)
 ANYTHING = Kind("anything", lambda _node: True)

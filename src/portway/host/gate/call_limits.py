@@ -4,7 +4,8 @@ import asyncio
 
 from msgspec import UNSET
 
-from portway.exceptions import ArgumentError
+from portway.exceptions import ArgumentError, ToolError
+from portway.host.gate.confirmations import Confirmations
 from portway.host.gate.gate_call import GateCall
 from portway.policy.policies import Policy
 from portway.protocol.errors import INVALID_PARAMS, RpcError
@@ -14,10 +15,11 @@ _LONGEST_NAME = 200
 _LARGE = 65_536  # bytes of arguments that are checked on a thread
 
 
-async def limit(call: GateCall, policy: Policy, message: Message) -> None:
-    """Count a call of a tool within its limits, until `leave`.
+async def limit(call: GateCall, policy: Policy, message: Message, body: bytes, confirmations: Confirmations) -> bytes:
+    """Count a call of a tool within its limits, until `leave`; return it as it goes to the instance.
 
-    Raises ArgumentError for arguments out of them, and RpcError for a call that is one too many.
+    Raises ArgumentError for arguments out of them, RpcError for a call that is one too many, and what `confirmed` does.
+    A legacy call that is to be confirmed has a `confirmation` then.
     """
     params, name = message.params, call.line.name[:_LONGEST_NAME]
     arguments = None if params is UNSET or params.arguments is UNSET else params.arguments
@@ -33,10 +35,19 @@ async def limit(call: GateCall, policy: Policy, message: Message) -> None:
         if call.request_id is None:
             raise RpcError(INVALID_PARAMS, str(error)) from None
         raise
+    confirmation = next((each.confirmation for each in policy.limits if each.confirmation is not None), None)
+    if confirmation is not None:
+        if call.request_id is None:
+            raise RpcError(INVALID_PARAMS, f"{name} must be confirmed by the user: call it by a request with an id.")
+        if call.cancels:
+            body = confirmations.confirmed(call, confirmation, message, body)
+        else:
+            call.confirmation = confirmation
     holder = policy.counted_as, call.holder
     for each in policy.limits:
         each.enter(name, holder)
         call.limits = (*call.limits, (each, holder))
+    return body
 
 
 def leave(call: GateCall) -> None:
@@ -45,8 +56,8 @@ def leave(call: GateCall) -> None:
         limits.leave(holder)
 
 
-def refusal(call: GateCall, error: ArgumentError) -> bytes:
-    """Return the reply to a call with arguments out of the limits: a result, which the model reads."""
+def refusal(call: GateCall, error: ArgumentError | ToolError) -> bytes:
+    """Return the reply to a call that is not passed on: a result, which the model reads."""
     assert call.request_id is not None
     tail = b',"resultType":"complete"' if call.line.era == "modern" else b""
     return encode_result(call.request_id, encode_tool_error(str(error), tail))

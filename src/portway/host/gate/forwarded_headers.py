@@ -140,7 +140,8 @@ def _client_id(call: GateCall, session_ids: SessionIds, upstream: bytes) -> byte
         return call.session.token
     if call.backend is None or (call.session is None and call.line.method != "initialize"):
         return None
-    token = session_ids.seal(call.route.name, call.caller, call.backend.instance.id, upstream, call.opening)
+    place = call.backend.instance.id
+    token = session_ids.seal(call.route.name, call.caller, place, upstream, call.opening, shows_forms=call.shows_forms)
     if token is not None and call.session is None and call.backend.sessions is not None:
         call.backend.sessions += 1
     return token

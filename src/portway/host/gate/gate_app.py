@@ -12,12 +12,13 @@ from time import perf_counter
 
 from msgspec import UNSET
 
-from portway.exceptions import ArgumentError
+from portway.exceptions import ArgumentError, ToolError
 from portway.host.app_config import Access
 from portway.host.gate import batch_calls
 from portway.host.gate.call_limits import leave, limit, refusal
 from portway.host.gate.call_record import SUCCESSES, CallRecord
 from portway.host.gate.callers import Caller
+from portway.host.gate.confirmations import Answered, Confirmations
 from portway.host.gate.control_relay import RELAYED, ControlRelay
 from portway.host.gate.forwarded_headers import LAST_EVENT_ID, forwarded
 from portway.host.gate.gate_call import GateCall
@@ -72,6 +73,7 @@ class GateApp:
         self._record = record
         self._metrics = metrics
         self._in_flight = InFlight()
+        self._confirmations = Confirmations()
         self._session_ids = SessionIds(secret)
         self._moved = MovedSessions(self._session_ids, sessions)
         self._relay = Relay(self._session_ids, self._moved, self._in_flight)
@@ -169,8 +171,11 @@ class GateApp:
             await refuse_call(call, send, error)
         except RpcError as error:
             await refuse_call(call, send, error)
-        except ArgumentError as error:
+        except (ArgumentError, ToolError) as error:
             await _answer(call, send, refusal(call, error))
+        except Answered as answered:
+            call.line.outcome = "ok"
+            await _answer(call, send, answered.reply)
         except BodyTooLarge:
             most = route.limits.body_bytes
             await refuse_call(call, send, RpcError(REFUSED, f"The body is larger than {most} bytes.", status=413))
@@ -234,7 +239,7 @@ class GateApp:
             call.raw_path = scope["raw_path"]
         self._check_capacity(call)
         if call.policy is not None and message is not None:
-            await limit(call, call.policy, message)
+            body = await limit(call, call.policy, message, body, self._confirmations)
         if call.caller.revoked is not None:  # while the body arrived
             raise call.caller.revoked.with_traceback(None)
         call.headers = forwarded(scope, fields, call)
@@ -249,6 +254,8 @@ class GateApp:
         elif call.request_id is None:
             await self._forward_other(call, message, body, send)
         else:
+            if call.confirmation is not None:
+                await self._confirmations.ask(call, call.confirmation, body, fields.get(b"accept", b"*/*"), send)
             await self._relay.call(call, body, call.request_id, send)
             if call.session is not None and line.method in SETTINGS and line.outcome == "ok":
                 self._moved.note(call, message, body)
@@ -365,6 +372,9 @@ class GateApp:
             else:
                 await self._relay.cancel(call, body, params.request_id, send)
             return
+        if call.session is not None and self._confirmations.answer(call.session, message, body):
+            await accept(call, send)
+            return
         if call.session is not None and message.method is UNSET:
             instance, body = answer(message, body) or (None, body)
         elif call.session is not None and call.line.method == "notifications/progress":
@@ -430,4 +440,8 @@ def _count_as_stream(call: GateCall) -> None:
 async def _answer(call: GateCall, send: Send, reply: bytes) -> None:
     """Answer with a result of the gate's own."""
     call.line.status, call.line.bytes_out = 200, len(reply)
-    await send_bytes(send, 200, reply, [JSON, call.identity])
+    if call.stream is not None:  # of a question
+        await call.stream.event(reply)
+        await call.stream.close()
+    else:
+        await send_bytes(send, 200, reply, [JSON, call.identity])

@@ -19,6 +19,7 @@ from portway.http.asgi import Headers, Receive
 from portway.protocol.errors import RpcError
 
 if TYPE_CHECKING:
+    from portway.policy.confirmation import Confirmation
     from portway.policy.policies import Policy
     from portway.policy.tool_limits import ToolLimits
 
@@ -31,6 +32,7 @@ class GateCall:
     host = b""  # the Host header
     raw_path = b"/mcp"  # of the app's host name, as it was sent
     session: Session | None = None
+    shows_forms = False  # of an `initialize`: whether the client says so
     opening = b""  # of an `initialize` to a server that is not Portway's: its params
     pinned: Backend | None = None  # the instance that gets it, unless it cannot be reached
     backend: Backend | None = None
@@ -50,6 +52,7 @@ class GateCall:
     held = 0  # bytes of the app's reply memory taken for a long reply
     policy: Policy | None = None  # of a tool whose calls are limited
     limits: tuple[tuple[ToolLimits, Hashable], ...] = ()  # that count it, and for whom
+    confirmation: Confirmation | None = None  # what a legacy user is asked before the call is passed on
     stream: RelayedStream | None = None  # the reply, when it is an event stream
     task: asyncio.Task[None] | None = None
     watcher: asyncio.Task[None] | None = None

@@ -25,6 +25,7 @@ from portway.http.asgi import Headers, Send
 from portway.http.event_stream import EventParser
 from portway.http.http_client import BrokenResponse, ConnectFailed, Response, UpstreamError
 from portway.http.response import cut_short, send_bytes
+from portway.protocol.capabilities import Capability, declared
 from portway.protocol.errors import REFUSED, REQUEST_CANCELLED, RpcError
 from portway.protocol.jsonrpc import encode_error
 
@@ -64,8 +65,8 @@ class Relay:
     async def call(self, call: GateCall, body: bytes, request_id: int | str, send: Send) -> None:
         """Proxy a JSON-RPC request; the instance replies with JSON or an event stream."""
         if call.session is None:
-            if call.route.foreign and call.line.method == "initialize":
-                call.opening = params_of(body)
+            if call.line.method == "initialize":
+                _note_client(call, body)
             call.fresh, body = with_fresh_id(body, call.line.method)
         else:
             call.fresh, body = with_fresh_session_id(body, call.line.method, request_id)
@@ -74,7 +75,7 @@ class Relay:
         )
         try:
             content_type, kept = returned(response.headers, call, self._session_ids)
-            if response.status in (401, 403) and call.access == "app":
+            if response.status in (401, 403) and call.access == "app" and call.stream is None:
                 await self._pass(call, response, send, kept)
                 return
             if response.status == 401:
@@ -100,6 +101,9 @@ class Relay:
             if not response.complete:
                 await response.close()
         call.line.status, call.line.bytes_out = response.status, len(reply)
+        if call.stream is not None:  # the gate has asked something on it
+            await _end_stream(call, call.stream, reply)
+            return
         if not call.held:
             await send_bytes(send, response.status, reply, kept)
             return
@@ -234,7 +238,7 @@ class Relay:
     async def _stream(self, call: GateCall, response: Response, send: Send, headers: Headers) -> None:
         """Pass events on as they come: of a call until its reply, of a GET until the instance ends the stream."""
         extra = [item for item in headers if item[0] not in _OF_STREAMS]
-        call.stream = stream = RelayedStream(send, extra)
+        call.stream = stream = call.stream or RelayedStream(send, extra)
         call.line.status = response.status
         parser = EventParser(REPLY_BYTES)
         mark = None if call.fresh is None else marker(call.fresh)
@@ -335,6 +339,23 @@ async def _whole(call: GateCall, response: Response) -> bytes:
         length = int(response.header(b"content-length") or REPLY_BYTES)
         await call.hold(min(length, REPLY_BYTES))
     return await response.read(REPLY_BYTES)
+
+
+def _note_client(call: GateCall, body: bytes) -> None:
+    """Note of an `initialize` what the id of the session is to hold."""
+    if call.route.foreign:
+        call.opening = params_of(body)
+    elif call.route.policies is not None and call.route.policies.confirm:
+        call.shows_forms = Capability.FORM in declared(body).capabilities
+
+
+async def _end_stream(call: GateCall, stream: RelayedStream, reply: bytes) -> None:
+    """Send the reply to a call, or that there is none, on the event stream that its client has already."""
+    if not call.line.outcome.startswith(("ok", "isError", "error")):
+        raise _cut(call, BrokenResponse("it sent no reply"))
+    call.line.status = 200
+    await stream.event(one_line(reply))
+    await stream.close()
 
 
 def _client_event_id(call: GateCall, event_id: bytes) -> bytes:

@@ -18,6 +18,7 @@ from portway.protocol.errors import REFUSED, RpcError
 _LONGEST = 4096  # bytes of an instance's own session id
 _LONGEST_OPENING = 8192  # bytes of the params in an id
 _MOST_ENDED = 10_000
+_SHOWS_FORMS = "!"  # after the name of the instance
 _MAC_BYTES, _MAC_LENGTH = 18, 24  # as it is, and in base64
 
 
@@ -25,12 +26,14 @@ class Session(msgspec.Struct, frozen=True):
     """A client's legacy session. `token` is the id the client holds, `upstream` the instance's own.
 
     `opening` is the params of its `initialize`, empty for a server of Portway's: any instance takes its ids.
+    `shows_forms`: its client says so; only known where there is no `opening`, and a tool is to be confirmed.
     """
 
     token: bytes
     upstream: bytes
     instance: str
     opening: bytes = b""
+    shows_forms: bool = False
 
     @property
     def key(self) -> str:
@@ -45,7 +48,16 @@ class SessionIds:
         self._ended: dict[bytes, None] = {}
         self._keyed = blake2b(key=secret, digest_size=_MAC_BYTES, person=b"portway-session")
 
-    def seal(self, app: str, caller: Caller, instance: str, upstream: bytes, opening: bytes = b"") -> bytes | None:
+    def seal(
+        self,
+        app: str,
+        caller: Caller,
+        instance: str,
+        upstream: bytes,
+        opening: bytes = b"",
+        *,
+        shows_forms: bool = False,
+    ) -> bytes | None:
         """Return the client's id of a session of `instance`; None when the instance's id is not visible ASCII."""
         if not is_session_id(upstream):
             return None
@@ -53,6 +65,8 @@ class SessionIds:
             if len(opening) > _LONGEST_OPENING:
                 opening = b"null"  # no server opens a session by that
             instance += "~" + base64.urlsafe_b64encode(opening).decode()
+        elif shows_forms:
+            instance += _SHOWS_FORMS
         token = b"%b.%b.%b" % (self._mac(app, caller, instance, upstream), instance.encode(), upstream)
         self._ended.pop(token, None)  # an instance may use an id again
         return token
@@ -66,7 +80,9 @@ class SessionIds:
         if not genuine or token in self._ended:
             raise has_ended()
         name, _, opening = name.partition("~")
-        return Session(token, upstream, name, base64.urlsafe_b64decode(opening))
+        shows_forms = name.endswith(_SHOWS_FORMS)
+        name = name.removesuffix(_SHOWS_FORMS)
+        return Session(token, upstream, name, base64.urlsafe_b64decode(opening), shows_forms)
 
     def end(self, session: Session) -> None:
         """Refuse this session from now on."""
