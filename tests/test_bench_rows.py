@@ -5,7 +5,7 @@ import re
 import pytest
 
 from benchmarks import plot, report
-from benchmarks.https import ROWS
+from benchmarks.oauth import ROWS
 
 NAMES = [row.name for row in ROWS]
 
