@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -25,6 +25,7 @@ from tests.host.git_client import commit_all, git
 from tests.host.git_upstream import upstream
 from tests.host.running_host import Host, host
 from tests.host.test_git_push import HELD, address, git_processes, held_build, seen, statuses, write
+from tests.http.connect_proxy import connect_proxy
 from tests.support import ROOT, SCRIPTS, WEATHER, clean_env, eventually
 from tests.tls.certificates import write_pair
 from tests.tls.test_own_certificate import https_host
@@ -370,3 +371,37 @@ def test_a_host_is_managed_over_https_when_its_authority_is_trusted(tmp_path: Pa
             made = json.loads(done.stdout)
             assert (made["release"], made["url"]) == (release, f"{running.ready['url']}/secure/mcp")
         assert "secure" in ada.portway("ps").stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_a_host_is_reached_through_the_proxy_of_ones_network(tmp_path: Path) -> None:
+    certificate, key = write_pair(tmp_path / "pair", "mcp.example.com")
+    options = ["--domain", "mcp.example.com", "--cert", str(certificate), "--key", str(key)]
+    with (
+        host(tmp_path / "data", options=[*options, "--https-port", "0", "--http-port", "0"]) as running,
+        connect_proxy() as proxy,
+    ):
+        dora = laptop(running, tmp_path / "dora", "dora", "deployer")
+        dora.environment |= {"SSL_CERT_FILE": str(certificate), "HTTPS_PROXY": proxy.url}
+        done = dora.portway("deploy", write(tmp_path / "app", "one"), "--name", "proxied", "--public")
+        assert done.returncode == 0, done.stderr
+        place = running.ready["url"].removeprefix("https://")
+        assert {*proxy.asked} == {place}
+        called = dora.portway("call", f"{running.ready['url']}/proxied/mcp", "seen")
+        assert called.returncode == 0, called.stderr
+        before = len(proxy.asked)
+        for changed, reason in (
+            ({"HTTPS_PROXY": proxy.url.replace("pass@", "word@")}, "the proxy of HTTPS_PROXY answers with status 407"),
+            (
+                {"HTTPS_PROXY": "socks5://127.0.0.1"},
+                "HTTPS_PROXY is no http:// URL, and other proxies are not supported",
+            ),
+            ({"HTTPS_PROXY": "http://127.0.0.1:1"}, "the proxy of HTTPS_PROXY cannot be reached: "),
+            ({"HTTPS_PROXY": "http://[x"}, "HTTPS_PROXY is no URL"),
+            ({"NO_PROXY": ".example.com"}, "cannot connect to"),
+        ):
+            refused = replace(dora, environment=dora.environment | changed).portway("ps")
+            assert refused.returncode == 1
+            assert reason in refused.stderr
+        assert len(proxy.asked) == before

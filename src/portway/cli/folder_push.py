@@ -104,7 +104,7 @@ async def _branch(host: RemoteHost, app: str) -> str:
 
     Raises `ClickException` when the host cannot be reached, or does not let this user push.
     """
-    client = HttpClient(host.url)
+    client = HttpClient(host.url, by_proxy=True)
     header = (b"authorization", _credential(host).encode())
     try:
         response = await client.request("GET", f"/{app}.git/info/refs?service=git-receive-pack", [header])

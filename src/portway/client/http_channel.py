@@ -70,7 +70,7 @@ class HttpChannel:
         """Raise ValueError for a URL, a token or a header that cannot be sent. No message is longer than `longest`."""
         self._longest = longest
         given = {name.lower(): value for name, value in headers.items()}
-        self._client = HttpClient(url, given.pop("host", None))
+        self._client = HttpClient(url, given.pop("host", None), by_proxy=True)
         self._target = "/mcp" if url.startswith("unix:") else _target(urlsplit(url))
         require_sendable(url, self._target, token)
         self._url = url

@@ -344,11 +344,15 @@ class HttpClient:
     `address` is `http://host[:port]`, `https://host[:port]`, `unix:/path`, or `dial://socket:port`: a port in another
     network namespace, whose sockets are handed out at a percent-encoded path. What follows host and port is ignored.
     Raises ValueError for anything else. `named` is the Host header, when it is not the address's own; `connects_to`
-    the IP address of the host, which is looked up when it is not given.
+    the IP address of the host, which is looked up when it is not given. With `by_proxy`, an https address is reached
+    through the proxy that the environment names (`tunnel.py`).
     """
 
-    def __init__(self, address: str, named: str | None = None, connects_to: str | None = None) -> None:
+    def __init__(
+        self, address: str, named: str | None = None, connects_to: str | None = None, *, by_proxy: bool = False
+    ) -> None:
         self.closed = False
+        self._by_proxy = by_proxy
         self._idle: deque[_Connection] = deque(maxlen=_IDLE_CONNECTIONS)
         self._path = address.removeprefix("unix:") if address.startswith("unix:/") else ""  # of a Unix socket
         self._dialed = ""  # the path of the socket that hands out connections into another network namespace
@@ -368,6 +372,7 @@ class HttpClient:
         usual = 443 if self.is_tls else 80
         self._host, self._port, self._connects_to = host, port or usual, connects_to
         self.authority = f"[{host}]" if ":" in host else host
+        self._tunneled = f"{self.authority}:{self._port}"  # as a proxy is told
         if self._port != usual:
             self.authority += f":{self._port}"
         self._host_header = f"host: {named or self.authority}".encode("ascii")
@@ -440,6 +445,12 @@ class HttpClient:
                 if self._dialed:
                     dialed = await dial(self._dialed, self._port)
                     return (await loop.create_connection(lambda: _Connection(self), sock=dialed))[1]
+                through = await self._through_proxy() if self._by_proxy and self.is_tls else None
+                if through is not None:
+                    made = loop.create_connection(
+                        lambda: _Connection(self), sock=through, ssl=tls, server_hostname=name
+                    )
+                    return (await made)[1]
                 # Not every resolver knows that names under localhost are this machine (RFC 6761 section 6.3).
                 host = self._connects_to or ("localhost" if self._host.endswith(".localhost") else self._host)
                 connected = loop.create_connection(
@@ -448,6 +459,13 @@ class HttpClient:
                 return (await connected)[1]
         except (OSError, TimeoutError) as error:
             raise ConnectFailed(f"cannot connect to {self._path or self.authority}: {_reason(error)}") from error
+
+    async def _through_proxy(self) -> socket.socket | None:
+        """Return a connection that a proxy has made; None where the environment names none. Raises OSError."""
+        from portway.http.tunnel import proxy_to, tunnel
+
+        proxy = proxy_to(self._host)
+        return None if proxy is None else await tunnel(proxy, self._tunneled)
 
     def release(self, connection: _Connection) -> None:
         """Keep a connection for the next request."""
