@@ -28,6 +28,8 @@ services:
       policies: [{tool: guarded, scopes: [read, write]}]
   - {type: web, name: other, runtime: python, rootDir: app}
   - {type: web, name: closed, runtime: python, rootDir: app, x-portway: {auth: {enabled: false}}}
+  - {type: web, name: inner, runtime: python, rootDir: app, x-portway: {auth: {issuer: "https://10.255.255.1"}}}
+  - {type: web, name: cloud, runtime: python, rootDir: app, x-portway: {auth: {issuer: "https://169.254.169.254"}}}
 """
 SERVER = """
 import json

@@ -23,6 +23,8 @@ from tests.support import eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
+URL = "https://localhost/a/mcp"
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Steps], None]]:
@@ -150,6 +152,57 @@ def test_an_app_without_a_login_and_one_that_does_not_exist_are_refused_with_the
     run(steps)
 
 
+def test_a_provider_that_an_app_names_is_not_asked_in_the_networks_of_the_host(run: Callable[[Steps], None]) -> None:
+    async def steps(vault: Vault) -> None:
+        place = vault.places[0]
+        for app, address in (("inner", "10.255.255.1"), ("cloud", "169.254.169.254")):
+            token = vault.provider.token(f"https://{DOMAIN}/{app}/mcp", iss=f"https://{address}")
+            assert (await vault.ask(place, calling("look").at(f"/{app}/mcp"), token)).status == 503
+            said = f"{address} is in the network of this machine"
+            await asyncio.to_thread(eventually, lambda said=said: said in "".join(vault.running.child.lines))
+
+    run(steps)
+
+
+@pytest.mark.parametrize("path", ["/.well-known/openid-configuration", "/keys"])
+def test_a_provider_that_redirects_is_not_followed(tmp_path: Path, path: str) -> None:
+    async def steps(provider: KeyPublisher, inside: KeyPublisher) -> None:
+        provider.instead[path] = 302, f"{inside.url}{path}"
+        async with rig(tmp_path, Upstream(echo)) as gate:
+            await protect(gate, provider)
+            body, headers = modern()
+            assert (await gate.answer(body, *headers, token=provider.token(URL)))[0] == 503
+        assert provider.asked[path] == 1
+        assert inside.asked.total() == 0
+
+    with publishing() as provider, publishing() as inside:
+        asyncio.run(steps(provider, inside))
+
+
+def test_the_gate_registers_nobody_and_sends_no_browser_anywhere(run: Callable[[Steps], None]) -> None:
+    metadata = ("oauth-authorization-server", "openid-configuration")
+    back = "?response_type=code&client_id=c&state=s&redirect_uri=https%3A%2F%2Fevil.example%2F"
+    paths = (
+        "/register",
+        f"/authorize{back}",
+        "/token",
+        f"/callback{back}",
+        *(f"/.well-known/{each}" for each in metadata),
+    )
+
+    async def steps(vault: Vault) -> None:
+        form = [(b"x-forwarded-proto", b"https"), (b"content-type", b"application/x-www-form-urlencoded")]
+        for place in vault.places:
+            for path in paths:
+                for method in ("GET", "POST"):
+                    response = await vault.clients[place.name].request(method, path, form, b"redirect_uris=x")
+                    assert response.status in (401, 404), (place, path)
+                    assert b"location" not in dict(response.headers)
+                    assert b"evil.example" not in await response.read(9_999)
+
+    run(steps)
+
+
 def test_planted_tokens_are_found_nowhere(run: Callable[[Steps], None]) -> None:
     planted: dict[str, str] = {}
     replies: list[str] = []
@@ -182,6 +235,15 @@ def traces(running: Host) -> list[str]:
     return found
 
 
+async def protect(gate: Rig, provider: KeyPublisher) -> None:
+    """Have callers of the app `a` log in at the provider."""
+    table = json.loads(gate.paths.routes.read_text())
+    table["url"] = "https://localhost"
+    table["apps"]["a"]["auth"] = {"issuers": [provider.url]}
+    gate.paths.routes.write_text(json.dumps(table))
+    assert (await gate.op(op="table"))["ok"]
+
+
 def text_of(folder: Path) -> str:
     """Return the content of all files below a folder."""
     return "".join(path.read_bytes().decode("latin-1") for path in folder.rglob("*") if path.is_file())
@@ -210,16 +272,11 @@ def test_a_thousand_bad_tokens_a_second_keep_nobody_waiting_and_are_not_remember
     async def steps(provider: KeyPublisher) -> None:
         upstream = Upstream(echo)
         async with rig(tmp_path, upstream) as gate:
-            table = json.loads(gate.paths.routes.read_text())
-            table["url"] = "https://localhost"
-            table["apps"]["a"]["auth"] = {"issuers": [provider.url]}
-            gate.paths.routes.write_text(json.dumps(table))
-            assert (await gate.op(op="table"))["ok"]
+            await protect(gate, provider)
             body, headers = modern()
-            url = "https://localhost/a/mcp"
-            good = provider.token(url)
+            good = provider.token(URL)
             head, _, mark = provider.token("https://localhost/p/mcp").split(".")
-            claims = {"iss": provider.url, "aud": url, "sub": "eve", "exp": in_seconds(600)}
+            claims = {"iss": provider.url, "aud": URL, "sub": "eve", "exp": in_seconds(600)}
             floods = [
                 [f"made-up-{number}" for number in range(500)],
                 [f"{head}.{encoded(claims | {'aud': 'x', 'jti': number})}.{mark}" for number in range(500)],
@@ -238,7 +295,7 @@ def test_a_thousand_bad_tokens_a_second_keep_nobody_waiting_and_are_not_remember
             assert checked == 501, "only what an honest provider could have signed is checked"
             assert len(gate.routes.logins.known) == 1
             assert all(good.encode() not in seen.head for seen in upstream.requests)
-            many = [provider.token(url, jti=number) for number in range(4_200)]
+            many = [provider.token(URL, jti=number) for number in range(4_200)]
             for token in many:
                 await (await gate.post(body, *headers, token=token)).read(9_999)
             assert len(gate.routes.logins.known) <= 4_096

@@ -99,6 +99,8 @@ def publishing() -> Iterator[KeyPublisher]:
         def reply(self, status: int, content: object) -> None:
             body = json.dumps(content).encode()
             self.send_response(status)
+            if 300 <= status < 400:
+                self.send_header("location", str(content))
             self.send_header("content-length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
