@@ -134,3 +134,11 @@ def test_every_link_between_pages_leads_somewhere() -> None:
     for page in [*PAGES, ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md"]:
         for target in re.findall(r"\]\((?!http|#)([^)#]+)", page.read_text()):
             assert os.path.exists(page.parent / target), f"{page.name}: {target}"
+
+
+def test_each_test_that_a_page_names_is_there() -> None:
+    files = [path for path in (ROOT / "tests").rglob("test_*.py") if "node_modules" not in path.parts]
+    there = set(re.findall(r"def (test_\w+)\(", "".join(path.read_text() for path in files)))
+    named = set(re.findall(r"`(test_\w+)`", "".join(page.read_text() for page in PAGES)))
+    assert len(named) > 12
+    assert named - there == set()
