@@ -13,7 +13,7 @@ import pytest
 
 from portway.host.gate import access_token_callers
 from portway.http.http_client import HttpClient, Response
-from portway.oauth import signing_keys
+from portway.oauth import introspection, signing_keys
 from tests.gate.running_gate import JSON, Rig, Seen, Upstream, call, echo, modern, reply, rig
 from tests.gate.test_revoked import Instance, ends
 from tests.gate.test_sessions import Client, initialize, message, minting
@@ -210,6 +210,34 @@ def test_an_app_may_have_several_providers_each_with_its_own_audience(tmp_path: 
             assert (await Client(at.gate, good[1], ada.session).answer(call(1)))[0] == 404, "another issuer's ada"
 
     run(tmp_path, provider, steps, Upstream(minting(b"own")))
+
+
+def test_an_opaque_token_is_asked_about_and_what_is_open_ends_when_it_is_revoked(
+    tmp_path: Path, provider: KeyPublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PORTWAY_AUTH_CLIENT_ID", "gate")
+    monkeypatch.setenv("PORTWAY_AUTH_CLIENT_SECRET", "planted")
+    monkeypatch.setattr(access_token_callers, "_TICK", 0.02)
+    instance = Instance()
+
+    async def steps(at: Login) -> None:
+        ada = await initialize(at.gate, provider.open("opaque-1", aud=f"{URL}/a/mcp"))
+        assert (await at.call("opaque-2"))[0] == 401
+        assert provider.forms[0]["authorization"].startswith("Basic ")
+        for _ in range(3):
+            response = await Client(at.gate, "opaque-1", b"not-a-session").ask("GET")
+            assert (response.status, await response.read(999) != b"") == (404, True)
+        assert len(provider.forms) == 2, "an answer serves for a minute"
+
+        async def end() -> None:
+            provider.opaque.clear()
+            monkeypatch.setattr(introspection, "_SECONDS", 0.0)
+            monkeypatch.setattr(access_token_callers, "_QUESTION_SECONDS", 0.02)
+            monkeypatch.setattr(time, "time", lambda: 3_000_000_000.0)
+
+        await ends(at.gate, ada, "/a/mcp", end, NOT_VALID)
+
+    run(tmp_path, provider, steps, instance.upstream, opaque=True)
 
 
 def test_while_the_provider_is_down_nobody_is_told_that_a_token_is_invalid(

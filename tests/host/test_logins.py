@@ -42,11 +42,13 @@ services:
     [
         (["--auth-audience", "a"], "--auth-audience and --auth-scopes need --auth-issuer, the URL of the provider"),
         (["--auth-issuer", "http://a.example"], "--auth-issuer: the issuer 'http://a.example' is no https URL without"),
+        (["--auth-issuer", "https://a.example https://b.example"], "PORTWAY_AUTH_OPAQUE is for a host with one issuer"),
         (["--auth-issuer", "https://a.example", "--auth-scopes", 'a"b'], "--auth-issuer: 'a\"b' is no scope: it has"),
     ],
 )
 def test_up_refuses_a_login_that_would_not_be_safe(run_cli: RunCli, options: list[str], said: str) -> None:
-    done = run_cli("up", *options)
+    client = {"PORTWAY_AUTH_OPAQUE": "1", "PORTWAY_AUTH_CLIENT_ID": "a", "PORTWAY_AUTH_CLIENT_SECRET": "b"}
+    done = run_cli("up", *options, env=client)
     assert done.returncode == 2
     assert said in done.stderr
 

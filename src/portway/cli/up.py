@@ -257,14 +257,16 @@ def _login(issuer: str, audience: str, scopes: str, *, private: bool) -> list[st
     from portway.host.routing_table import Auth
 
     issuers, audiences, listed = (text.replace(",", " ").split() for text in (issuer, audience, scopes))
-    auth = Auth(issuers, audiences, listed, private)
+    opaque = os.environ.get("PORTWAY_AUTH_OPAQUE") == "1"
+    auth = Auth(issuers, audiences, listed, private, opaque)
     if not auth.issuers and (auth.audiences or auth.scopes):
         raise click.UsageError("--auth-audience and --auth-scopes need --auth-issuer, the URL of the provider")
     try:
-        providers_at(auth, "https://app.example/mcp")
+        if auth.issuers:
+            providers_at(auth, "https://app.example/mcp")
     except SettingError as error:
         raise click.UsageError(f"--auth-issuer: {error}") from None
-    rules = ["--auth-private"] * private
+    rules = ["--auth-private"] * private + ["--auth-opaque"] * opaque
     for name, values in (("issuer", auth.issuers), ("audience", auth.audiences), ("scope", auth.scopes)):
         rules += [f"--auth-{name}={value}" for value in values]
     return rules

@@ -263,6 +263,7 @@ def main() -> int:
     parser.add_argument("--auth-audience", action="append", default=[])
     parser.add_argument("--auth-scope", action="append", default=[])
     parser.add_argument("--auth-private", action="store_true")
+    parser.add_argument("--auth-opaque", action="store_true")
     parser.add_argument("--cert", type=Path)
     parser.add_argument("--key", type=Path)
     parser.add_argument("--visit-port", type=int)
@@ -286,7 +287,7 @@ def main() -> int:
     try:
         walls.require(given.require)
         address = PublicAddress(given.url, given.domain)
-        auth = Auth(given.auth_issuer, given.auth_audience, given.auth_scope, given.auth_private)
+        auth = Auth(given.auth_issuer, given.auth_audience, given.auth_scope, given.auth_private, given.auth_opaque)
         running = run(
             paths,
             address,

@@ -1,6 +1,7 @@
 """Where the callers of apps log in: what the blueprint of an app says, over what `portway up` says for all."""
 
 import logging
+import os
 
 from portway.exceptions import SettingError
 from portway.host.app_config import AppConfig
@@ -8,6 +9,7 @@ from portway.host.public_address import PublicAddress
 from portway.host.routing_table import Auth
 from portway.oauth.settings import OAuth, is_loopback, same_resource, with_audiences
 
+_CLIENT = ("ID", "SECRET")
 _log = logging.getLogger("portway.host")
 
 
@@ -38,7 +40,8 @@ class Logins:
             )
         known = [] if host is None else host.issuers
         if host is not None and own.issuers in ([], known):
-            found = Auth(known, own.audiences or host.audiences, own.scopes or host.scopes, self._private)
+            audiences, scopes = own.audiences or host.audiences, own.scopes or host.scopes
+            found = Auth(known, audiences, scopes, self._private, host.opaque)
         else:
             found = Auth(own.issuers, own.audiences, own.scopes, self._private)
         for issuer in found.issuers:
@@ -62,9 +65,17 @@ class Logins:
 
 
 def providers_at(auth: Auth, url: str) -> tuple[OAuth, ...]:
-    """Return the providers of an app whose endpoint is at a URL. Raises SettingError."""
-    given = with_audiences(auth.issuers, auth.audiences, url)
-    return same_resource(OAuth(issuer, audience, url, tuple(auth.scopes), auth.private) for issuer, audience in given)
+    """Return the providers of an app whose endpoint is at a URL. Raises SettingError.
+
+    The host is known to the provider of opaque tokens by PORTWAY_AUTH_CLIENT_ID and _CLIENT_SECRET.
+    """
+    if auth.opaque and len(auth.issuers) != 1:
+        raise SettingError("PORTWAY_AUTH_OPAQUE is for a host with one issuer: give one, or leave it out")
+    known_as, secret = (os.environ.get(f"PORTWAY_AUTH_CLIENT_{name}", "") if auth.opaque else "" for name in _CLIENT)
+    return same_resource(
+        OAuth(issuer, audience, url, tuple(auth.scopes), auth.private, known_as, secret, opaque=auth.opaque)
+        for issuer, audience in with_audiences(auth.issuers, auth.audiences, url)
+    )
 
 
 def asks_for_tokens(config: AppConfig) -> bool:

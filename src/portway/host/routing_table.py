@@ -49,12 +49,14 @@ class Auth(msgspec.Struct, frozen=True, omit_defaults=True):
 
     Their tokens for an app have as `aud` a URL of the app's endpoint, or what `audiences` has: one for all, or one for
     each. Clients are told to ask for `scopes`. With `private`, a provider may be on this machine or in its network.
+    With `opaque`, the provider is asked about tokens that are no JWTs, as the environment of the gate says.
     """
 
     issuers: list[str]
     audiences: list[str] = []
     scopes: list[str] = []
     private: bool = False
+    opaque: bool = False
 
 
 class Assertion(msgspec.Struct, frozen=True):

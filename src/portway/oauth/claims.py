@@ -1,6 +1,5 @@
 """From the claims of an access token to its caller: whether they are meant for this server, now (RFC 9068)."""
 
-import math
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeGuard
@@ -35,15 +34,17 @@ class ClaimRules:
         """
         now = time.time()
         expires, begins = claims.get("exp"), claims.get("nbf", 0)
+        if expires is None and may_last:
+            expires = _LAST_SECOND
         subject = claims.get("sub") or claims.get("client_id")
         client = next((each for name in _CLIENT if isinstance(each := claims.get(name), str)), None)
         scopes = frozenset((*_words(claims.get("scope")), *_words(claims.get("scp"))))
         if (
             claims.get("iss") != self._issuer
             or not isinstance(subject, str)
-            or not _is_time(ends := math.inf if may_last and expires is None else expires)
+            or not _is_time(expires)
             or not _is_time(begins)
-            or now >= ends + _SKEW_SECONDS
+            or now >= expires + _SKEW_SECONDS
             or now < begins - _SKEW_SECONDS
             or any(name in claims for name in _OF_OTHER_TOKENS)
             or any(str(claims[name]).lower() not in kinds for name, kinds in _KINDS.items() if name in claims)
@@ -53,7 +54,7 @@ class ClaimRules:
         is_own_client = client == audience or (client is None and "://" not in audience)
         if is_own_client and not (is_typed or scopes):
             return None
-        until = None if ends == math.inf else ends + _SKEW_SECONDS
+        until = None if expires == _LAST_SECOND else expires + _SKEW_SECONDS
         return Principal(self._issuer, subject, client, scopes, claims, until, self._obtainable)
 
     def _audience(self, claim: object) -> str | None:

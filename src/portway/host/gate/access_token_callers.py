@@ -7,6 +7,9 @@ A caller is in one of these states:
     doubted → known   it is still good
     known, doubted → ended    it has expired, or is not good any more: what is open ends
 
+The caller of an opaque token is doubted by each call, for the provider may revoke it; the answer is kept for a minute
+(`oauth/introspection.py`). What it has open is looked at as often.
+
 One timer watches all callers.
 """
 
@@ -22,11 +25,13 @@ from portway.exceptions import SettingError
 from portway.host.gate.callers import Caller
 from portway.host.gate.protected_app import ProtectedApp
 from portway.host.routing_table import Auth
+from portway.oauth.jwt import read_jwt
 from portway.oauth.settings import OAuth
 from portway.oauth.signing_keys import SigningKeys
 from portway.protocol.errors import REFUSED, RpcError
 
 _MOST_KNOWN = 4096
+_QUESTION_SECONDS = 60.0  # between questions about opaque tokens
 _TICK = 1.0  # seconds between looks at expiry and at the keys
 _log = logging.getLogger("portway.gate")
 
@@ -41,7 +46,8 @@ class AccessTokenCallers:
         self._keys: dict[tuple[str, bool], SigningKeys] = {}
         self._editions: dict[SigningKeys, int] = {}
         self._open: WeakSet[Caller] = WeakSet()  # those that are known, or have calls
-        self._next_end = math.inf  # seconds since the epoch
+        self._opaque: WeakSet[Caller] = WeakSet()  # those of opaque tokens
+        self._next_end, self._next_question = math.inf, 0.0  # seconds since the epoch
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -74,16 +80,21 @@ class AccessTokenCallers:
         if caller is not None:
             return caller
         caller = Caller(app.name, principal, authorization)
+        self._watch(caller, app.keys[principal.issuer])
+        if read_jwt(token) is None:
+            self._opaque.add(caller)
+            return caller
         if len(self.known) >= _MOST_KNOWN:
             del self.known[next(iter(self.known))]
         self.known[app.name, authorization] = caller
+        return caller
+
+    def _watch(self, caller: Caller, keys: SigningKeys) -> None:
         self._open.add(caller)
         self._next_end = min(self._next_end, _end(caller))
-        keys = app.keys[principal.issuer]
         self._editions.setdefault(keys, keys.edition)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_TICK, self._look)
-        return caller
 
     def _keys_of(self, provider: OAuth) -> SigningKeys:
         """Return the keys of a provider, which all its apps share."""
@@ -101,6 +112,9 @@ class AccessTokenCallers:
             if keys.edition != edition:
                 self._editions[keys] = keys.edition
                 self._doubt({name for name, app in self._apps.items() if keys in app.keys.values()})
+        if self._opaque and now >= self._next_question:
+            self._next_question = now + _QUESTION_SECONDS
+            self._verify_soon(list(self._opaque))
         if self._open:
             self._timer = asyncio.get_running_loop().call_later(_TICK, self._look)
         else:
@@ -110,7 +124,9 @@ class AccessTokenCallers:
     def _doubt(self, apps: Container[str]) -> None:
         """Forget the callers of some apps, and verify again those who have something open."""
         self.known = {key: caller for key, caller in self.known.items() if caller.app not in apps}
-        doubted = [caller for caller in self._open if caller.app in apps]
+        self._verify_soon([caller for caller in self._open if caller.app in apps])
+
+    def _verify_soon(self, doubted: list[Caller]) -> None:
         if doubted:
             task = asyncio.get_running_loop().create_task(self._verify_again(doubted))
             self._tasks.add(task)
@@ -133,6 +149,7 @@ class AccessTokenCallers:
             caller.revoked = caller.revoked or RpcError(REFUSED, reason, status=401)
             self.known.pop((caller.app, caller.authorization), None)
             self._open.discard(caller)
+            self._opaque.discard(caller)
         if callers:
             self.review()
 
