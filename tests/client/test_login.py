@@ -367,7 +367,14 @@ def test_a_server_elsewhere_cannot_lead_the_client_into_this_network() -> None:
         for url in (server.url, "https://127.0.0.1/", "https://10.1.2.3/", "https://[::ffff:10.1.2.3]/"):
             with pytest.raises(FetchError, match=inside):
                 await ProviderWeb(private=False).get(url)
-        for url in ("http://example.com/", "ftp://example.com/", "https://a:b@example.com/", "https://[::1/", "x"):
+        for url in (
+            "http://example.com/",
+            "ftp://example.com/",
+            "https://a:b@example.com/",
+            "https://[::1/",
+            r"https://a.example\@b.example/",
+            "x",
+        ):
             with pytest.raises(FetchError, match="is no"):
                 await ProviderWeb(private=True).get(url)
         assert not server.requests

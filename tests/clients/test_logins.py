@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.clients.logins.driven import logging_in
+from tests.clients.logins.driven import BROWSER, logging_in
 from tests.conftest import RunCli
 from tests.oauth.providers import Provider, node_program, provider
 from tests.support import SCRIPTS, eventually, started
@@ -182,6 +182,24 @@ def test_a_client_that_knows_when_its_token_ends_refreshes_it(client: str, vault
             eventually(lambda: caller.call("look") and len(login.seen("refresh_token")) >= before + 2)
     finally:
         login.tell("set", seconds=300)
+
+
+def test_the_command_line_logs_in_calls_and_takes_the_login_back(
+    vault: str, login: Provider, tmp_path: Path, run_cli: RunCli
+) -> None:
+    env = {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path), "BROWSER": BROWSER}
+    told = run_cli("login", vault, env=env)
+    assert told.stderr.endswith(f"logged in at {vault} by {login.issuer}, with offline_access read\n")
+    assert run_cli("call", vault, "look", env=env).stdout == f"ada of {login.issuer}\n"
+    assert f"run `portway login {vault} --scope read --scope write`" in run_cli("call", vault, "fill", env=env).stderr
+    assert run_cli("login", vault, "--scope", "write", env=env).returncode == 0
+    assert run_cli("call", vault, "fill", env=env).stdout == "filled\n"
+    (kept,) = tmp_path.glob("portway/logins/*.json")
+    stored = json.loads(kept.read_text())["login"]
+    assert run_cli("logout", vault, env=env).returncode == 0
+    known = {"grant_type": "refresh_token", "client_id": stored["client"]["client_id"]}
+    refused = httpx2.post(f"{login.issuer}/token", data=known | {"refresh_token": stored["refresh_token"]})
+    assert refused.json()["error"] == "invalid_grant"
 
 
 def test_a_machine_logs_in_without_a_user(vault: str, login: Provider) -> None:

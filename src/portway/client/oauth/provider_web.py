@@ -4,15 +4,15 @@ Addresses in a private network are asked only if the server itself, whose URL th
 internet cannot lead the client to this machine or its network.
 """
 
-import asyncio
 import json
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 from portway.http.http_client import Headers
 from portway.http.public_addresses import is_public
+from portway.http.safe_fetch import look_up
+from portway.http.web_url import read_url
 from portway.oauth.guarded_fetch import Answer, FetchError, PrivateAddress, fetch
 from portway.oauth.settings import is_loopback
 
@@ -45,13 +45,11 @@ class ProviderWeb:
     def check(self, url: str) -> None:
         """Raise `ForbiddenAddress` for a URL that is not https; plain http is for this machine alone."""
         try:
-            parts = urlsplit(url)
-            is_named = bool(parts.hostname) and parts.username is None and parts.port != 0
-        except ValueError:  # an open bracket, an invalid port
-            raise ForbiddenAddress(f"{url[:200]!r} is no URL") from None
-        is_plain = url.isascii() and url.isprintable() and " " not in url
-        is_safe = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(url))
-        if not is_named or not is_plain or not is_safe:
+            parts = read_url(url)
+            is_safe = parts.scheme == "https" or is_loopback(parts.origin)
+        except ValueError:
+            is_safe = False
+        if not is_safe or not url.isascii():
             raise ForbiddenAddress(f"{url[:200]!r} is no https URL")
         if not self.private and is_loopback(url):
             raise _led_inside(url)
@@ -70,10 +68,8 @@ def _led_inside(url: str) -> ForbiddenAddress:
 
 async def web_of(url: str) -> ProviderWeb:
     """Return the part of the web that the server at `url` may lead to."""
-    parts = urlsplit(url)
     try:
-        loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(parts.hostname, parts.port or 443, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
-        return ProviderWeb(private=is_loopback(url))
-    return ProviderWeb(private=not all(is_public(str(entry[4][0])) for entry in found))
+        addresses = await look_up(read_url(url))
+    except (OSError, ValueError):  # nothing is there, or not to be asked
+        addresses = []
+    return ProviderWeb(private=not all(map(is_public, addresses)))
