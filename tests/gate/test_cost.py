@@ -22,11 +22,11 @@ CALLS = 20
 MOST = 212
 
 
-@pytest.mark.parametrize(("caller", "most"), [("named", MOST), ("logged in", MOST + 1)])
+@pytest.mark.parametrize(("caller", "most"), [("named", MOST), ("logged in", MOST + 1), ("with policies", MOST + 14)])
 def test_a_proxied_call_makes_a_bounded_number_of_function_calls(tmp_path: Path, caller: str, most: int) -> None:
     """Counted is what the product does: its listener, the front, the relay and the client of the instance.
 
-    A caller who has logged in costs a look-up more.
+    A caller who has logged in costs a look-up more. Only an app with policies pays for them: its calls are rewritten.
     """
     count = 0
 
@@ -36,15 +36,18 @@ def test_a_proxied_call_makes_a_bounded_number_of_function_calls(tmp_path: Path,
 
     async def test(provider: KeyPublisher) -> int:
         nonlocal count
-        token = "secret" if caller == "named" else provider.token(f"{URL}/a/mcp", scope="read")
+        token = "secret" if caller != "logged in" else provider.token(f"{URL}/a/mcp", scope="read")
         body, headers = modern(1, city="Oslo")
         sent = [*headers, JSON, (b"host", b"localhost"), (b"authorization", f"Bearer {token}".encode())]
         head = b"".join(b"%b: %b\r\n" % header for header in sent)
         request = b"POST /a/mcp HTTP/1.1\r\n%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body)
         counts: list[int] = []
         async with rig(tmp_path, Upstream(echo)) as gate:
-            if caller != "named":
+            if caller == "logged in":
                 await Login(gate, provider).configure(auth={"scopes": ["read"]})
+            if caller == "with policies":
+                rules = [{"tool": "*", "scopes": ["read"]}, {"destructive": True, "scopes": ["write"]}] * 40
+                await Login(gate, provider).configure(policies={"rules": rules, "tools": {"t": []}})
             reader, writer = await asyncio.open_connection("127.0.0.1", int(gate.url.rpartition(":")[2]))
             for _ in range(CALLS):
                 count = 0

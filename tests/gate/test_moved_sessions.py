@@ -128,6 +128,24 @@ def test_a_session_is_opened_again_on_another_instance_with_all_that_its_client_
     run(test())
 
 
+def test_what_a_caller_may_not_watch_any_more_is_not_watched_at_the_next_instance(tmp_path: Path) -> None:
+    async def test() -> None:
+        old, new = Instance("old"), Instance("new")
+        async with rig(tmp_path, old.upstream, new.upstream, foreign=True) as gate:
+            client = await open_session(gate)
+            await use_settings(client)
+            table = json.loads(gate.paths.routes.read_text())
+            table["apps"]["a"]["policies"] = {"rules": [{"resource": "a:*", "scopes": ["admin"]}]}
+            gate.paths.routes.write_text(json.dumps(table))
+            await deploy(gate)
+            assert await answered_by(client) == "new"
+        (told,) = new.opened()
+        opened = ["initialize", "notifications/initialized", "logging/setLevel", "tools/call"]
+        assert [each["method"] for each in told] == opened
+
+    run(test())
+
+
 @pytest.mark.parametrize("by", ["call", "stream"])
 def test_a_session_of_a_portway_server_gets_its_level_and_subscriptions_at_the_next_instance(
     tmp_path: Path, by: str

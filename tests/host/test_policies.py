@@ -48,6 +48,9 @@ services:
         - {destructiveHint: true, scopes: [admin]}
         - {resource: "orders://{number}", scopes: [read]}
         - {prompt: "*", scopes: [prompts]}
+        - {tool: delet, scopes: [gone]}
+        - {resource: "order://*", scopes: [gone]}
+        - {resource: "orders://7", scopes: [read]}
 """
 
 
@@ -66,7 +69,15 @@ def token(running: Host, app: str, *scopes: str) -> str:
 def test_each_caller_sees_and_uses_what_its_scopes_open(running: Host, tmp_path: Path) -> None:
     (tmp_path / "server.py").write_text(SERVER)
     (tmp_path / "render.yaml").write_text(POLICIES)
-    running.deploy(tmp_path, "orders")
+    done = running.portway("deploy", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [line for line in done.stderr.splitlines() if "is for nothing" in line] == [
+        f"-----> warning  the policy for {what}"
+        for what in (
+            "the tool 'delet' is for nothing that this release lists; did you mean 'delete'?",
+            "the resource 'order://*' is for nothing that this release lists",
+        )
+    ]
     url = f"{running.ready['url']}/orders/mcp"
 
     async def sees(secret: str, era: str) -> dict[str, object]:

@@ -165,7 +165,10 @@ class MovedSessions:
             return None
         else:
             upstream = opened
-        for body in [*record.settings.values()]:
+        policies, scopes = call.route.policies, call.caller.scopes
+        for uri, body in [*record.settings.items()]:
+            if policies is not None and uri and not policies.of("resource", uri).scopes <= scopes:
+                continue  # the caller may not watch it any more
             response, _ = await _ask(call, backend, headers, body.encode())
             if response.status in (401, 403):
                 return None

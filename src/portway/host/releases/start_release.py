@@ -9,6 +9,7 @@ from portway.host.builds.build_places import BuildPlaces
 from portway.host.contracts.contract_changes import ContractChanges, ContractReport
 from portway.host.contracts.hidden_text import refuse_hidden_text
 from portway.host.contracts.read_contract import CLOSED, read_contract, tool_count
+from portway.host.contracts.unused_policies import unused_policies
 from portway.host.counted import counted
 from portway.host.instances.readiness import TokenNeeded, find_path, what_it_does
 from portway.host.instances.runtime import Instance
@@ -75,6 +76,7 @@ async def start_release(release: Release, starter: Starter, steps: Steps) -> Sta
         telling.cancel()
         await starter.stop_all(instances)
         raise
+    await steps.warn(await asyncio.to_thread(unused_policies, contract, release.config.policies))
     if not starter.walls.network.stands:
         await steps.warn(await asyncio.to_thread(_ways_around, first))
     more = f", {len(instances)} instances" if len(instances) > 1 else ""
