@@ -187,6 +187,7 @@ def test_a_deploy_from_afar_that_is_cut_in_its_middle_leaves_nothing(
     eventually(lambda: statuses(running, app) == ["failed"], within=20)
     eventually(lambda: git_processes(running) == {})
     assert git(running.paths.repository(app), "for-each-ref") == ""
+    eventually(lambda: [*dora.home.glob("portway-*")] == [])
 
 
 @pytest.mark.slow

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from portway.host.logs.log_entry import LogEntry
 from portway.host.secrets.redact import hide, missing_variables
+from portway.host.secrets.redacted_entries import without_secrets
 
 KEY_ERROR = """
   File "/app/server.py", line 3, in <module>
@@ -74,3 +76,13 @@ def test_secrets_are_replaced_by_their_names_and_what_pydantic_quotes_is_left_ou
     assert "[type=missing, input_value=…, input_type=dict]" in told
     assert told.endswith("key: [KEY], first")
     assert hide("a: second line", {"KEY": "first line\nsecond line"}) == "a: [KEY]"
+
+
+@pytest.mark.parametrize("cut", [1, 5, 13])
+def test_a_secret_that_the_border_of_two_pieces_of_a_line_cuts_is_hidden_whole(cut: int) -> None:
+    secret, long = "swordfish-1234", "x" * 65_536
+    pieces = [long + secret[:cut], secret[cut:] + "y", secret[cut:]]
+    times = [("a", pieces[0]), ("b", "between"), ("a", pieces[1]), ("a", pieces[2])]
+    entries = [LogEntry("2026", "app", 1, instance, text) for instance, text in times]
+    shown = [entry.text for entry in without_secrets(entries, {1: {"PASSWORD": secret, "SHORT": "xy"}})]
+    assert shown == [f"{long}[PASSWORD]", "between", "y", secret[cut:]]

@@ -37,8 +37,11 @@ _MOST_REFS = 1_000_000
 _BRANCH = re.compile(rb" refs/heads/([^\0\n]+)")
 _REMOTE = "remote: "
 _STEP = re.compile(r"-----> | {7}\S")  # a step of the deploy, or a further line of one
-# Ends git when this process ends, however it does: then the pipe closes from which it reads.
-_LEASH = 'exec 3<&0; "$@" </dev/null 3<&- & git=$!; { read -r _ <&3; kill -KILL 0; } >/dev/null 2>&1 & wait $git'
+# Ends git, and removes its folder, when this process ends, however it does: then the pipe closes that is read here.
+_LEASH = (
+    'exec 3<&0; place=$1; shift; "$@" </dev/null 3<&- & git=$!; '
+    '{ read -r _ <&3; kill -KILL $git; rm -rf -- "$place"; kill -KILL 0; } >/dev/null 2>&1 & wait $git'
+)
 _FAST = {"core.looseCompression": "0", "core.bigFileThreshold": "8m", "pack.compression": "1"}
 _SETTINGS = _FAST | {
     "http.followRedirects": "false",  # the token is for this host
@@ -76,7 +79,7 @@ def push_folder(folder: Path, app: str, host: RemoteHost, options: Sequence[str]
         _git(local | place, "add", "--all", "--force", ".", cwd=source)
         tree = _git(local | place, "write-tree")
         commit = _git(local | AUTHOR, "commit-tree", tree, *parents, "-m", f"Deploy {folder.name}")
-        return _push(remote, host, address, f"+{commit}:refs/heads/{branch or BRANCHES[0]}")
+        return _push(remote, host, address, f"+{commit}:refs/heads/{branch or BRANCHES[0]}", scratch)
 
 
 def _require_git() -> None:
@@ -163,12 +166,12 @@ def _reason(lines: Sequence[str]) -> str:
     return next(iter(errors + said[::-1]), "it said nothing")
 
 
-def _push(environment: Mapping[str, str], host: RemoteHost, address: str, refspec: str) -> PushOutcome:
-    """Push, print the steps of the deploy as they come, and return its outcome."""
+def _push(environment: Mapping[str, str], host: RemoteHost, address: str, refspec: str, scratch: str) -> PushOutcome:
+    """Push, print the steps of the deploy as they come, and return its outcome. `scratch` is the folder of git."""
     shows = sys.stderr.isatty()
     command = ["git", "push", "--progress" if shows else "--no-progress", "--no-verify", address, refspec]
     if sys.platform != "win32":
-        command = ["/bin/sh", "-c", _LEASH, "sh", *command]
+        command = ["/bin/sh", "-c", _LEASH, "sh", scratch, *command]
     lines, outcome = [], None
     with subprocess.Popen(
         command,

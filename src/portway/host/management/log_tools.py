@@ -8,7 +8,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from portway.exceptions import ToolError
-from portway.host.logs.log_entry import Kind, LogEntry, LogPage, Selection
+from portway.host.logs.log_entry import Kind, LogPage, Selection
 from portway.host.logs.log_reader import read_page
 from portway.host.logs.log_sources import AppLogs, open_sources
 from portway.host.management.arguments import AppName
@@ -16,7 +16,7 @@ from portway.host.management.find_app import find_app
 from portway.host.management.tools import Rule, Tools
 from portway.host.paths import Paths
 from portway.host.releases.release import Release
-from portway.host.secrets.redact import hide
+from portway.host.secrets.redacted_entries import without_secrets
 from portway.host.secrets.variables import Variables
 from portway.host.store import Store
 from portway.host.timestamps import to_the_second
@@ -26,7 +26,6 @@ _MOST_LINES = 10_000_000
 _WAIT_SECONDS = 10.0
 _LOOK_SECONDS = 0.5
 _TIME_OR_NONE = r"^(\d{1,4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z)?$"
-_BETWEEN_LINES = "\n\0\n"  # in no line, and in no variable
 
 
 class LogTools:
@@ -81,7 +80,7 @@ class LogTools:
             await asyncio.sleep(_LOOK_SECONDS)
             logs = self._logs(app, release)
         secrets = {number: self._secrets(app, number) for number in {entry.release for entry in page.entries}}
-        return replace(page, entries=await asyncio.to_thread(_without_secrets, page.entries, secrets))
+        return replace(page, entries=await asyncio.to_thread(without_secrets, page.entries, secrets))
 
     def _logs(self, app: str, release: int | None) -> AppLogs:
         """Return where an app's logs are. Raises `ToolError` when there is no such app or no such release."""
@@ -112,16 +111,3 @@ def _time(seconds: int) -> str:
 def _read(logs: AppLogs, selection: Selection, count: int | None, cursor: str, follow: bool) -> LogPage:
     with ExitStack() as stack:
         return read_page(open_sources(logs, selection, stack), count, cursor, unfinished=not follow)
-
-
-def _without_secrets(entries: list[LogEntry], secrets: dict[int, dict[str, str]]) -> list[LogEntry]:
-    """Return the entries with each secret replaced by its name, and each line of a secret that has several."""
-    shown = {}
-    for number, values in secrets.items():
-        texts = [entry.text or "" for entry in entries if entry.release == number]
-        shown[number] = iter(hide(_BETWEEN_LINES.join(texts), values).split(_BETWEEN_LINES))
-    texts_in_order = [next(shown[entry.release]) for entry in entries]
-    return [
-        entry if entry.text in (None, text) else replace(entry, text=text)
-        for entry, text in zip(entries, texts_in_order, strict=True)
-    ]

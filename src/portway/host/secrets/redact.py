@@ -8,7 +8,8 @@ from pathlib import Path
 from portway.host.files import read_start
 from portway.host.variable_names import is_hosts_own
 
-_SHORTEST = 8  # shorter values, such as "true", are words of any log
+SHORTEST = 8
+"""Shorter values, such as "true", are words of any log, and stay."""
 # pydantic quotes the data it refuses, from a settings class the whole environment, cut in the middle.
 _PYDANTIC_INPUT = re.compile(r"input_value=.*?(?=, input_type=|\]$)", re.MULTILINE)
 _NAME = r"[A-Z][A-Z0-9_]{1,127}"
@@ -32,7 +33,7 @@ def hide(text: str, secrets: Mapping[str, str]) -> str:
     text = _PYDANTIC_INPUT.sub("input_value=…", text)
     parts = [(line, name) for name, value in secrets.items() for line in (value, *value.splitlines())]
     for part, name in sorted(parts, key=lambda pair: -len(pair[0])):
-        if len(part) >= _SHORTEST:
+        if len(part) >= SHORTEST:
             text = text.replace(part, f"[{name}]")
     return text
 
