@@ -193,6 +193,7 @@ def test_keys_that_could_not_be_renewed_for_a_day_are_used_no_longer(
         assert (await call(client, token))[0] == 200
         monkeypatch.setattr(signing_keys, "_PAUSE_SECONDS", 0.0)
         monkeypatch.setattr(signing_keys, "_FRESH_SECONDS", 0.0)
+        monkeypatch.setattr(signing_keys, "_OLD_SECONDS", 0.0)
         monkeypatch.setattr(signing_keys, "_STALE_SECONDS", 0.0)
         provider.is_down = True
         assert (await call(client, token))[0] == 503

@@ -165,8 +165,9 @@ def test_keys_are_fetched_again_when_they_rotate_and_not_for_a_flood_of_unknown_
     scenario(make_server(provider), steps)
 
 
+@pytest.mark.parametrize("is_busy", [True, False])
 def test_a_known_token_is_no_longer_taken_when_its_key_was_taken_back(
-    provider: KeyPublisher, monkeypatch: pytest.MonkeyPatch
+    provider: KeyPublisher, monkeypatch: pytest.MonkeyPatch, is_busy: bool
 ) -> None:
     async def steps(client: HttpClient) -> None:
         token = provider.token(RESOURCE)
@@ -174,11 +175,15 @@ def test_a_known_token_is_no_longer_taken_when_its_key_was_taken_back(
         provider.add("two")
         del provider.keys["one"]
         assert (await call(client, token))[0] == 200  # the keys at hand are fresh
-        monkeypatch.setattr(signing_keys, "_FRESH_SECONDS", 0.0)
         monkeypatch.setattr(signing_keys, "_PAUSE_SECONDS", 0.0)
-        async with asyncio.timeout(20):
-            while (await call(client, token))[0] == 200:
-                pass
+        monkeypatch.setattr(signing_keys, "_FRESH_SECONDS", 0.0)
+        if is_busy:
+            async with asyncio.timeout(20):
+                while (await call(client, token))[0] == 200:
+                    pass
+        else:  # the next call after twenty minutes waits for the keys
+            monkeypatch.setattr(signing_keys, "_OLD_SECONDS", 0.0)
+            assert (await call(client, token))[0] == 401
 
     scenario(make_server(provider), steps)
 

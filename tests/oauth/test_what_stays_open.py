@@ -36,7 +36,9 @@ async def listen(client: HttpClient, token: str) -> Events:
     """Listen as a modern client; return the stream after its acknowledgement."""
     body = envelope("subscriptions/listen", {"notifications": {"toolsListChanged": True}}, "l")
     headers = {"mcp_protocol_version": MODERN, "mcp_method": "subscriptions/listen", "authorization": bearer(token)}
-    events = Events(await post(client, body, **headers))
+    response = await post(client, body, **headers)
+    assert response.status == 200, await response.read(9999)
+    events = Events(response)
     assert (await events.message())["method"] == "notifications/subscriptions/acknowledged"
     return events
 
@@ -118,10 +120,10 @@ def test_a_cursor_is_its_callers_own(provider: KeyPublisher) -> None:
         return dict(json.loads(await response.read(99_999)))
 
     async def steps(client: HttpClient) -> None:
-        cursor = (await page(client, provider.token(RESOURCE)))["result"]["nextCursor"]
-        renewed = provider.token(RESOURCE, exp=in_seconds(900))
+        cursor = (await page(client, provider.token(RESOURCE, scope="read write")))["result"]["nextCursor"]
+        renewed = provider.token(RESOURCE, scope="read write", exp=in_seconds(900))
         assert (await page(client, renewed, cursor))["result"]["tools"][0]["name"] == "move"
-        stolen = await page(client, provider.token(RESOURCE, sub="eve"), cursor)
+        stolen = await page(client, provider.token(RESOURCE, scope="read write", sub="eve"), cursor)
         assert stolen["error"]["message"] == "The cursor is not one this server gave; start again without it."
 
     scenario(vault(provider), steps)

@@ -1,7 +1,8 @@
 """The keys by which an identity provider signs its tokens (RFC 7517), found by its metadata.
 
 missing → fresh    fetched at the first token
-fresh   → fetching after ten minutes, or when a token names a key that is not there; those at hand are used meanwhile
+fresh   → fetching after ten minutes, or when a token names a key that is not there; those at hand are used meanwhile,
+                   but not after twenty minutes, when nobody has come for so long
 fetching → fresh   what came replaces all keys
 fetching → stale   the provider does not answer: the keys at hand are used for a day, and asked for again after 10 s
 
@@ -21,7 +22,7 @@ from portway.oauth.provider_metadata import provider_metadata
 from portway.oauth.settings import OAuth, reaches_private
 from portway.oauth.signing_key import SigningKey
 
-_FRESH_SECONDS = 600.0
+_FRESH_SECONDS, _OLD_SECONDS = 600.0, 1200.0
 _STALE_SECONDS = 86_400.0
 _PAUSE_SECONDS = 10.0  # between fetches that a missing key or a failure asks for
 _MISSING_SECONDS = 60.0  # a key that was not there is not looked for again
@@ -48,11 +49,11 @@ class SigningKeys:
         self.edition = 0  # greater after each change of the keys
 
     def refresh(self) -> bool:
-        """Return whether the keys may be used; begin to fetch them again if they are old, to notice one taken back."""
+        """Return whether the keys may be used now; begin to fetch them again when one may have been taken back."""
         age = time.monotonic() - self._fetched
         if age > _FRESH_SECONDS and time.monotonic() - self._asked > _PAUSE_SECONDS:
             self._begin()
-        return age <= _STALE_SECONDS
+        return age <= (_STALE_SECONDS if self._failed else _OLD_SECONDS)
 
     async def find(self, key_id: str, algorithm: str) -> list[SigningKey]:
         """Return the keys for an algorithm with this id; all of them for "". Raises `VerifierUnavailable`.
