@@ -154,3 +154,47 @@ def test_a_tool_is_switched_off_without_a_deploy_and_stays_off_in_later_releases
     near = running.portway("tool", "disable", "switched", "delet")
     assert "note: switched lists no tool 'delet' now; did you mean 'delete'?" in near.stderr
     assert any("switched: the tool delete is switched off by" in line for line in running.child.lines)
+
+
+OF_TEMPLATES = """
+    x-portway:
+      policies:
+        - {tool: get_*, scopes: [weather]}
+        - {readOnlyHint: true, scopes: [read]}
+        - {resource: "weather://forecast/{city}", scopes: [read]}
+        - {prompt: packing_list, scopes: [plan]}
+"""
+
+
+@pytest.mark.clients
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("template", ["fastmcp", "node"])
+def test_policies_are_kept_for_servers_of_other_frameworks(running: Host, tmp_path: Path, template: str) -> None:
+    folder = tmp_path / f"my-{template}"
+    assert running.portway("init", folder, "--template", template).returncode == 0
+    with (folder / "render.yaml").open("a") as blueprint:
+        blueprint.write(OF_TEMPLATES)
+    done = running.portway("deploy", folder, timeout=250)
+    assert done.returncode == 0, done.stderr
+    assert "is for nothing" not in done.stderr
+    url = f"{running.ready['url']}/{folder.name}/mcp"
+
+    async def answers(secret: str) -> list[object]:
+        found: list[object] = []
+        async with Client(url, token=secret) as client:
+            found += [await client.list_tools(), await client.list_resource_templates(), await client.list_prompts()]
+            for used in (
+                client.call_tool("get_weather", {"city": "Oslo"}),
+                client.read_resource("weather://forecast/Oslo"),
+                client.get_prompt("packing_list", {"city": "Oslo"}),
+            ):
+                try:
+                    found.append(bool(await used))
+                except RpcError as error:
+                    found.append(error.data)
+        return [len(each) if isinstance(each, list) else each for each in found]
+
+    needs = [{"requiredScopes": scopes} for scopes in (["read", "weather"], ["read"], ["plan"])]
+    assert asyncio.run(answers(token(running, folder.name))) == [0, 0, 0, *needs]
+    assert asyncio.run(answers(token(running, folder.name, "read"))) == [0, 1, 0, needs[0], True, needs[2]]
+    assert asyncio.run(answers(token(running, folder.name, "read", "weather", "plan"))) == [1, 1, 1, *(True,) * 3]
