@@ -223,6 +223,8 @@ def test_an_opaque_token_is_asked_about_and_what_is_open_ends_when_it_is_revoked
     async def steps(at: Login) -> None:
         ada = await initialize(at.gate, provider.open("opaque-1", aud=f"{URL}/a/mcp"))
         assert (await at.call("opaque-2"))[0] == 401
+        assert (await at.call("pw_revoked"))[0] == 401
+        assert "pw_revoked" not in str(provider.forms)
         assert provider.forms[0]["authorization"].startswith("Basic ")
         for _ in range(3):
             response = await Client(at.gate, "opaque-1", b"not-a-session").ask("GET")

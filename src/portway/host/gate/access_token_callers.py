@@ -24,6 +24,7 @@ from portway.auth.tokens import VerifierUnavailable, bearer
 from portway.exceptions import SettingError
 from portway.host.gate.callers import Caller
 from portway.host.gate.protected_app import ProtectedApp
+from portway.host.new_token import is_of_a_host
 from portway.host.routing_table import Auth
 from portway.oauth.jwt import read_jwt
 from portway.oauth.settings import OAuth
@@ -73,7 +74,7 @@ class AccessTokenCallers:
 
     async def find(self, app: ProtectedApp, authorization: bytes, token: str) -> Caller | None:
         """Return who calls an app with a token; None for one that is not valid there. Raises `VerifierUnavailable`."""
-        principal = await app.tokens.verify(token)
+        principal = None if is_of_a_host(token) else await app.tokens.verify(token)
         if principal is None or self._apps.get(app.name) is not app:
             return None
         caller = self.known.get((app.name, authorization))
