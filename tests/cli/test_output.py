@@ -32,7 +32,7 @@ def verbs(group: click.Group, *before: str) -> Iterator[tuple[str, click.Command
 
 
 VERBS = dict(verbs(cli))
-OPTIONS = ["--trust-all-apps", "--allow-private-sources"]
+OPTIONS = ["--trust-all-apps", "--allow-private-sources", "--auth-issuer", "https://login.example.com"]
 # How each verb is run on a host that has the app `weather` with two releases: its arguments, in an order that works.
 SERVE = {"run", "up"}  # they print JSON when they serve, and go on
 AFAR = {"login", "logout"}  # of a laptop: tests/cli/test_login.py
@@ -55,6 +55,8 @@ RUNS = {
     "user add": ["bob", "--role", "viewer"],
     "user list": [],
     "user rotate": ["bob"],
+    "user map": ["ops", "--role", "viewer"],
+    "user unmap": ["ops"],
     "user revoke": ["bob"],
     "env set": ["weather", "UNIT=kelvin", "--no-restart"],
     "env list": ["weather"],

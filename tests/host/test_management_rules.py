@@ -37,7 +37,7 @@ TOOLS_OF = {
     "config": {"config"},
     "logs": {"logs"},
     "token": {"create_token", "rotate_token", "list_tokens", "revoke_token"},
-    "user": {"add_user", "rotate_user", "list_users", "revoke_user", "whoami"},
+    "user": {"add_user", "rotate_user", "list_users", "revoke_user", "map_group", "unmap_group", "whoami"},
     "env": {"set_variables", "unset_variables", "import_variables", "list_variables", "rekey"},
     "tool": {"list_app_tools", "disable_tool", "enable_tool"},
     "domain": {"add_domain", "list_domains", "remove_domain"},
@@ -165,7 +165,7 @@ def test_every_tool_and_argument_says_what_it_is_for_and_what_it_does_to_the_hos
     hints = {tool.name: tool.annotations for tool in tools}
     readers = {tool for tool, _ in documented() if tool.startswith("list_")} | {"whoami", "config", "logs"}
     assert {name for name, each in hints.items() if each["readOnlyHint"]} == readers
-    lasting = {"destroy", "unlink", "revoke_user", "rotate_user", "revoke_token", "rotate_token"}
+    lasting = {"destroy", "unlink", "revoke_user", "rotate_user", "unmap_group", "revoke_token", "rotate_token"}
     lasting |= {"deploy", "link", "set_variables", "unset_variables", "import_variables", "remove_domain"}
     lasting |= {"disable_tool"}
     assert {name for name, each in hints.items() if each.get("destructiveHint")} == lasting

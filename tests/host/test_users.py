@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from portway.auth.tokens import digest
+from portway.auth.principal import Principal
 from portway.host.store import Store, StoreError
 from portway.host.users import User, UserError, Users
 from tests.host.running_host import host
+
+ISSUER = "https://login.example.com"
 
 
 @pytest.fixture
@@ -50,8 +52,8 @@ def test_a_user_is_found_by_its_token_until_it_is_revoked(store: Store) -> None:
 
 def test_a_users_token_expires_and_a_rotated_one_is_valid_for_its_overlap(store: Store) -> None:
     users, now = Users(store), int(time.time())
-    ended: list[tuple[str, float]] = []
-    users.on_end.append(lambda key, seconds: ended.append((key, seconds)))
+    changes: list[int] = []
+    users.on_change.append(lambda: changes.append(1))
     assert users.find(users.add("old", "viewer", [], now)) is None
     first = users.add("dora", "deployer", ["news"], now + 1000)
     _, second = users.rotate("dora", 100, None)
@@ -67,9 +69,29 @@ def test_a_users_token_expires_and_a_rotated_one_is_valid_for_its_overlap(store:
     assert after.former_expires <= now + 1002
     users.revoke("dora")
     assert users.find(second) is users.find(third) is None
-    keys = [digest(token) for token in (first, first, second, third, second)]
-    assert [key for key, _ in ended] == keys
-    assert [seconds > 0 for _, seconds in ended] == [True, False, True, False, False]
+    assert len(changes) == 3
+
+
+def test_of_several_groups_the_strongest_role_counts_with_the_apps_of_all_that_give_it(store: Store) -> None:
+    users = Users(store)
+    users.map_group(ISSUER, "groups", "dev", "deployer", ["a"])
+    users.map_group(ISSUER, "groups", "qa", "deployer", ["b"])
+    users.map_group(ISSUER, "groups", "all", "viewer", [])
+    users.map_group(ISSUER, "roles", "free", "deployer", [])
+    users.map_group("https://other.example.com", "groups", "all", "admin", [])
+
+    def member(**claims: object) -> User | None:
+        return users.member(Principal(ISSUER, "ada", claims=claims))
+
+    name = f"{ISSUER}|ada"
+    assert member(groups=["all", "qa", "dev"]) == User(name, "deployer", ("a", "b"))
+    assert member(groups=["dev"], roles="free") == User(name, "deployer", ())
+    assert member(groups="all") == User(name, "viewer", ())
+    assert member(groups=["free"], sub="dev", roles=["dev", 1, None]) is None
+    users.map_group(ISSUER, "groups", "dev", "viewer", ["c"])
+    assert member(groups=["dev"]) == User(name, "viewer", ("c",))
+    users.unmap_group(ISSUER, "groups", "dev")
+    assert member(groups=["dev"]) is None
 
 
 @pytest.mark.parametrize(

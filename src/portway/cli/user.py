@@ -14,15 +14,21 @@ def command() -> None:
     """Add, rotate, list and revoke the users of the host: who pushes to its apps, and clones them."""
 
 
-@command.command()
-@click.argument("name")
-@click.option(
+_role_option = click.option(
     "--role",
     type=click.Choice(["viewer", "deployer", "admin"]),
     required=True,
     help="A viewer clones, a deployer pushes too, an admin may do everything.",
 )
-@click.option("--app", "apps", multiple=True, metavar="APP", help="An app it may use; repeatable. Default: all apps.")
+_apps_option = click.option(
+    "--app", "apps", multiple=True, metavar="APP", help="An app it may use; repeatable. Default: all apps."
+)
+
+
+@command.command()
+@click.argument("name")
+@_role_option
+@_apps_option
 @expires_option
 @host_options
 @output_option
@@ -60,7 +66,7 @@ def rotate(name: str, overlap: int, expires: int | None, host: Host, output: str
 @host_options
 @output_option
 def list_(host: Host, output: str) -> None:
-    """List the users, without their tokens, which are not kept."""
+    """List the users, without their tokens, which are not kept, and the groups that have a role."""
     from portway.host.management.management_types import UserList
 
     found = ask_control(host, "list_users", {}, UserList)
@@ -68,6 +74,16 @@ def list_(host: Host, output: str) -> None:
         print_json(found)
         return
     rows = [
+        (
+            f"{group.claim}={group.group} at {group.issuer}",
+            group.role,
+            shown_time(group.created),
+            "-",
+            " ".join(group.apps) or "all",
+        )
+        for group in found.groups
+    ]
+    rows += [
         (user.name, user.role, shown_time(user.created), shown_expiry(user), " ".join(user.apps) or "all")
         for user in found.users
     ]
@@ -85,3 +101,48 @@ def revoke(name: str, host: Host, output: str) -> None:
         print_json({"name": name, "revoked": True})
     else:
         click.echo(f"revoked {name}{place_of(host)}", err=True)
+
+
+_claim_option = click.option(
+    "--claim",
+    default="groups",
+    show_default=True,
+    help="The claim of access tokens that lists the groups, such as roles, or sub for one person.",
+)
+
+_issuer_option = click.option("--issuer", metavar="URL", default="", help="The provider, if the host has several.")
+
+
+@command.command("map")
+@click.argument("group")
+@_role_option
+@_apps_option
+@_claim_option
+@_issuer_option
+@host_options
+@output_option
+def map_(group: str, role: str, apps: tuple[str, ...], claim: str, issuer: str, host: Host, output: str) -> None:
+    """Give a role to those who log in at the identity provider of the host and are in GROUP there."""
+    from portway.host.management.management_types import GroupInfo
+
+    asked = {"name": group, "role": role, "apps": list(apps), "claim": claim, "issuer": issuer}
+    made = ask_control(host, "map_group", asked, GroupInfo)
+    if output == "json":
+        print_json(made)
+    else:
+        click.echo(f"{claim}={group} has the role {role}{place_of(host)}", err=True)
+
+
+@command.command()
+@click.argument("group")
+@_claim_option
+@_issuer_option
+@host_options
+@output_option
+def unmap(group: str, claim: str, issuer: str, host: Host, output: str) -> None:
+    """Take the role of GROUP: what its members have open ends."""
+    ask_control(host, "unmap_group", {"name": group, "claim": claim, "issuer": issuer}, type(None))
+    if output == "json":
+        print_json({"group": group, "claim": claim, "unmapped": True})
+    else:
+        click.echo(f"{claim}={group} has no role any more{place_of(host)}", err=True)

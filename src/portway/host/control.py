@@ -86,7 +86,7 @@ async def run(
     running = RunningApps(paths, store, runtime, starter)
     deployer = Deployer(paths, store, running, starter, environments, private_sources=private_sources)
     linker = Linker(paths, store, variables, deployer)
-    management = ManagementServer(paths, store, running, deployer, linker, address, key_file.path)
+    management = ManagementServer(paths, store, running, deployer, linker, address, key_file.path, logins)
     hooks = HookServer(GitServer(paths, store, management.users, deployer, management.deployment), linker, store)
     apps = {**management.applications(), paths.git_socket: hooks}
     ending.may_leave(deployer)

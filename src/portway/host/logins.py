@@ -2,11 +2,15 @@
 
 import logging
 import os
+from urllib.parse import urlsplit
+
+from msgspec.structs import replace
 
 from portway.exceptions import SettingError
 from portway.host.app_config import AppConfig
 from portway.host.public_address import PublicAddress
 from portway.host.routing_table import Auth
+from portway.oauth.resource_server import ResourceServer, resource_server
 from portway.oauth.settings import OAuth, is_loopback, same_resource, with_audiences
 
 _CLIENT = ("ID", "SECRET")
@@ -26,6 +30,23 @@ class Logins:
         self._private = private
         if host is not None:
             self._check("app", host)
+
+    @property
+    def issuers(self) -> list[str]:
+        """The providers of the host."""
+        return [] if self._host is None else self._host.issuers
+
+    def of_host(self) -> ResourceServer | None:
+        """Return how those log in who operate the host; None if it has no provider.
+
+        Their tokens must be made for the URL of the management API, whatever is the audience of the apps: a token for
+        an app must not operate the host.
+        """
+        if self._host is None:
+            return None
+        url = self._address.management
+        providers = providers_at(replace(self._host, audiences=[]), url)
+        return resource_server(providers, "Portway", urlsplit(url).path, None)
 
     def of(self, app: str, config: AppConfig) -> Auth | None:
         """Return the login of an app, None if it has none. Raises SettingError."""

@@ -40,6 +40,11 @@ class PublicAddress:
         found = {name: f"{self.origin(name)}/{app}/mcp" for name in names}
         return found | {name: f"{self.origin(name)}/mcp" for name in (self.hostname(app), *domains)}
 
+    @property
+    def management(self) -> str:
+        """The URL of the management API for those who call from afar."""
+        return f"{self.url}/_portway/mcp"
+
     def repository(self, app: str) -> str:
         """Return the URL of an app's git repository."""
         return f"{self.url}/{app}.git"

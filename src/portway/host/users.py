@@ -6,10 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from portway.auth.principal import Principal
 from portway.auth.tokens import digest
 from portway.host.new_token import new_token
 from portway.host.sources.source import SourceError, app_name
-from portway.host.store import Store, UserRecord
+from portway.host.store import GroupRecord, Store, UserRecord
+from portway.policy.groups import groups_in
 
 Role = Literal["viewer", "deployer", "admin"]
 """A viewer reads apps, a deployer also deploys them, an admin may do everything."""
@@ -26,7 +28,10 @@ class UserError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A person or program with a token of this host. `apps` are those it is bound to; none: every app, new ones too."""
+    """A person or program with a token of this host, or of its identity provider.
+
+    `apps` are those it is bound to; none: every app, new ones too.
+    """
 
     name: str
     role: Role
@@ -49,11 +54,10 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class UserToken:
-    """A valid token: its user, its digest, and when it expires, in Unix seconds."""
+    """A valid token: its user, and when it expires, in Unix seconds."""
 
     user: User
-    digest: str
-    expires: int | None
+    expires: float | None
 
 
 class Users:
@@ -61,21 +65,14 @@ class Users:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self.on_end: list[Callable[[str, float], None]] = []
-        """Called with the digest of a token that ends, and in how many seconds, to end what is open with it."""
+        self.on_change: list[Callable[[], None]] = []
+        """Called when users, their tokens or the roles of groups have changed: what is open may have to end."""
 
     def add(self, name: str, role: str, apps: list[str], expires: int | None = None) -> str:
         """Add a user and return its token, of which only the digest is kept. Raises `UserError` or `StoreError`."""
         if not _NAME.fullmatch(name):
             raise UserError("give the user a name of 1 to 64 letters, digits and any of . _ @ -")
-        if role not in get_args(Role):
-            raise UserError(f"there is no role {role!r}: give viewer, deployer or admin")
-        if role == "admin" and apps:
-            raise UserError("an admin may use every app: leave the apps out, or make a deployer")
-        try:
-            bound = sorted({app_name("", app) for app in apps})
-        except SourceError as error:
-            raise UserError(str(error)) from None
+        bound = _bound(role, apps)
         token = new_token("pwu_")
         self._store.add_user(name, digest(token), role, bound, expires)
         return token
@@ -90,9 +87,7 @@ class Users:
             lifetime = before.expires - before.created
         expires = None if lifetime is None else now + lifetime
         after = self._store.rotate_user(before, digest(token), expires, now + overlap)
-        if before.former:
-            self._end(before.former)
-        self._end(before.digest, 0 if after.former_expires is None else after.former_expires - now)
+        self._tell()
         return after, token
 
     def all(self) -> list[UserRecord]:
@@ -100,10 +95,8 @@ class Users:
 
     def revoke(self, name: str) -> None:
         """Delete a user: its token is refused from now on. Raises `UserError` or `StoreError`."""
-        user = self._named(name)
-        self._store.drop_user(name)
-        for ended in filter(None, (user.digest, user.former)):
-            self._end(ended)
+        self._store.drop_user(self._named(name).name)
+        self._tell()
 
     def are(self, user: User) -> bool:
         """Return whether the user is one of them, with the same role and apps. Raises `StoreError`."""
@@ -115,8 +108,40 @@ class Users:
         for record in self._store.users(key):
             expires = record.expires if record.digest == key else record.former_expires
             if expires is None or time.time() < expires:
-                return UserToken(_user(record), key, expires)
+                return UserToken(_user(record), expires)
         return None
+
+    def member(self, login: Principal) -> User | None:
+        """Return the user who has logged in at the identity provider; None if no group of theirs has a role.
+
+        The strongest role counts, with the apps of all groups that give it. Raises `StoreError`.
+        """
+        of_issuer = [group for group in self._store.groups() if group.issuer == login.issuer]
+        given = [group for group in of_issuer if group.name in groups_in(login.claims, group.claim)]
+        role = next((each for each in reversed(get_args(Role)) if any(group.role == each for group in given)), None)
+        if role is None:
+            return None
+        bound = [group.apps for group in given if group.role == role]
+        apps = sorted({app for each in bound for app in each}) if all(bound) else ()
+        return User(f"{login.issuer}|{login.subject}", role, tuple(apps))
+
+    def groups(self) -> list[GroupRecord]:
+        return self._store.groups()
+
+    def map_group(self, issuer: str, claim: str, name: str, role: str, apps: list[str]) -> GroupRecord:
+        """Give the members of a group a role, in place of the one they may have. Raises `UserError` or `StoreError`."""
+        if not all(text and len(text) <= 200 and text.isprintable() for text in (claim, name)):
+            raise UserError("give the group and the claim as 1 to 200 printable characters")
+        group = GroupRecord(issuer, claim, name, role, tuple(_bound(role, apps)), int(time.time()))
+        self._store.put_group(group)
+        self._tell()
+        return group
+
+    def unmap_group(self, issuer: str, claim: str, name: str) -> None:
+        """Take the role of a group. Raises `UserError` or `StoreError`."""
+        if not self._store.drop_group(issuer, claim, name):
+            raise UserError(f"no group {name!r} of the claim {claim!r} has a role: see `portway user list`")
+        self._tell()
 
     def _named(self, name: str) -> UserRecord:
         found = next((user for user in self.all() if user.name == name), None)
@@ -124,9 +149,21 @@ class Users:
             raise UserError(f"there is no user named {name!r}: see `portway user list`")
         return found
 
-    def _end(self, ended: str, seconds: float = 0) -> None:
-        for end in self.on_end:
-            end(ended, seconds)
+    def _tell(self) -> None:
+        for changed in self.on_change:
+            changed()
+
+
+def _bound(role: str, apps: list[str]) -> list[str]:
+    """Return the apps of someone with a role. Raises `UserError`."""
+    if role not in get_args(Role):
+        raise UserError(f"there is no role {role!r}: give viewer, deployer or admin")
+    if role == "admin" and apps:
+        raise UserError("an admin may use every app: leave the apps out, or make a deployer")
+    try:
+        return sorted({app_name("", app) for app in apps})
+    except SourceError as error:
+        raise UserError(str(error)) from None
 
 
 def _user(record: UserRecord) -> User:

@@ -18,11 +18,15 @@ class Groups:
 
     def joined(self, principal: Principal) -> Principal:
         """Return the caller with the scopes of its groups beside those of its token."""
-        value = principal.claims.get(self.claim)
-        if value is None and "." in self.claim:
-            value = principal.claims
-            for name in self.claim.split("."):
-                value = value.get(name) if isinstance(value, Mapping) else None
-        listed = value if isinstance(value, list) else [value]
-        found = [self.scopes[each] for each in listed if isinstance(each, str) and each in self.scopes]
+        found = [self.scopes[each] for each in groups_in(principal.claims, self.claim) if each in self.scopes]
         return replace(principal, scopes=principal.scopes.union(*found)) if found else principal
+
+
+def groups_in(claims: Mapping[str, object], claim: str) -> list[str]:
+    """Return the groups that a claim lists. It may be a text for one group, or lie in others: `realm_access.roles`."""
+    value: object = claims.get(claim)
+    if value is None and "." in claim:
+        value = claims
+        for name in claim.split("."):
+            value = value.get(name) if isinstance(value, Mapping) else None
+    return [each for each in (value if isinstance(value, list) else [value]) if isinstance(each, str)]

@@ -13,13 +13,15 @@ from portway.http.asgi import Headers, Receive, Scope, Send
 from portway.http.http_client import HttpClient, UpstreamError
 from portway.http.places import Places
 from portway.http.response import JSON, cut_short, send_bytes
+from portway.oauth.resource_metadata import WELL_KNOWN
 from portway.protocol.errors import REFUSED, RpcError
 from portway.protocol.jsonrpc import encode_error
 
 MANAGEMENT = "/_portway/mcp"
+_METADATA = WELL_KNOWN + MANAGEMENT  # where those log in who call it
 RELAYED = re.compile(
     r"/[A-Za-z0-9._-]{1,64}\.git/(?:info/refs|git-upload-pack|git-receive-pack)|/_portway/hooks/[a-z0-9-]{1,40}"
-    rf"|{MANAGEMENT}/?"
+    rf"|(?:{WELL_KNOWN})?{MANAGEMENT}/?"
 )
 _AT_ONCE = 64  # of a socket; up to twice as many when no address has more than its share. Control has its own limits
 _OF_GIT = frozenset(
@@ -35,7 +37,8 @@ _MCP = b"mcp-"  # how the names of the protocol's own headers begin
 _METHOD, _LISTEN = b"mcp-method", b"subscriptions/listen"
 _RETURNED = (
     *(b"content-type", b"cache-control", b"expires", b"pragma", b"www-authenticate", b"retry-after", b"allow"),
-    b"x-accel-buffering",
+    *(b"x-accel-buffering", b"access-control-allow-origin", b"access-control-allow-headers"),
+    b"access-control-allow-methods",
 )
 _TEXT = (b"content-type", b"text/plain; charset=utf-8")
 _RETRY = (b"retry-after", b"1")
@@ -75,7 +78,7 @@ class ControlRelay:
 
     async def relay(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, whose path matches `RELAYED`."""
-        is_mcp = scope["path"].rstrip("/") == MANAGEMENT
+        is_mcp = scope["path"].rstrip("/") in (MANAGEMENT, _METADATA)
         socket = self._management if is_mcp else self._git
         headers: Headers = [
             (name, value)

@@ -13,6 +13,7 @@ from portway.host.instances.instance_group import InstanceGroup
 from portway.host.instances.running_apps import RunningApps
 from portway.host.instances.storage import GIGABYTE
 from portway.host.links.linker import Linker
+from portway.host.logins import Logins
 from portway.host.logs.last_lines import last_lines
 from portway.host.management.arguments import AppName
 from portway.host.management.backup_tool import BackupTool
@@ -71,8 +72,9 @@ class ManagementServer:
         linker: Linker,
         address: PublicAddress,
         key_file: Path,
+        logins: Logins,
     ) -> None:
-        """`key_file` has the key of the variables."""
+        """`key_file` has the key of the variables. `logins` say how those log in who operate the host."""
         self._paths = paths
         self._key_file = key_file
         self._store = store
@@ -80,6 +82,7 @@ class ManagementServer:
         self._deployer = deployer
         self._linker = linker
         self._address = address
+        self._logins = logins
         self.users = Users(store)
         self.tokens = TokenTools(store, running, address)
         self.deploys = DeployTools(paths, deployer, self.deployment)
@@ -89,7 +92,7 @@ class ManagementServer:
         server = self.server()
         return {
             self._paths.control_socket: HttpApp(server),
-            self._paths.management_socket: UserDoor(server, self.users),
+            self._paths.management_socket: UserDoor(server, self.users, self._logins.of_host()),
         }
 
     def server(self) -> Server:
@@ -105,7 +108,7 @@ class ManagementServer:
         LogTools(self._paths, self._store, self._deployer.environments.variables).register(tools)
         VariableTools(self._paths, self._store, self._deployer, self._running).register(tools)
         ReleaseTools(self._paths, self._store, self._deployer, self._app, self.deployment).register(tools)
-        UserTools(self.users, self._address).register(tools)
+        UserTools(self.users, self._address, self._logins.issuers).register(tools)
         self.tokens.register(tools)
         LinkTools(self._paths, self._linker, self.deployment, self._address).register(tools)
         DomainTools(self._store, self._running, self._address).register(tools)

@@ -220,8 +220,21 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupInfo:
+    """A group of an identity provider whose members have a role. `apps` is empty for those who may use all."""
+
+    issuer: str
+    claim: str
+    group: str
+    role: str
+    apps: list[str]
+    created: int
+
+
+@dataclass(frozen=True, slots=True)
 class UserList:
     users: list[UserInfo]
+    groups: list[GroupInfo] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

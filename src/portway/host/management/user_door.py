@@ -1,21 +1,37 @@
-"""The management API for users with tokens, whose requests the gate passes on."""
+"""The management API for those who call it from afar, whose requests the gate passes on.
+
+A caller has the token of a user, or has logged in at the host's identity provider, where a group of theirs has a role.
+
+A request of theirs is in one of these states:
+
+    begun → open      its token was verified
+    open → looked at  a minute has passed, the token was to expire, or users or groups have changed
+    looked at → open  the token is of the same user with the same rights
+    looked at → ended it is not
+"""
 
 import asyncio
+import time
+from dataclasses import dataclass, field, replace
 
 from portway.app import Server
+from portway.auth.challenge import NO_METADATA, Challenge
 from portway.auth.principal import Principal
+from portway.auth.tokens import VerifierUnavailable
 from portway.host.management.callers import principal_of
-from portway.host.users import Users
+from portway.host.store import StoreError
+from portway.host.users import User, Users, UserToken
 from portway.http.asgi import Message, Receive, Scope, Send
 from portway.http.limits import Limits
 from portway.http.response import JSON, cut_short, send_bytes
+from portway.oauth.resource_server import ResourceServer
 from portway.protocol.errors import REFUSED, RpcError
 from portway.protocol.jsonrpc import encode_error
 from portway.transport.http_app import HttpApp
 
 _ROOT = "/_portway"  # below which the gate has the endpoint
 _LIMITS = Limits(calls=48, calls_each=16, streams=12, streams_each=4)
-_INVALID_TOKEN = (b"www-authenticate", b'Bearer error="invalid_token"')
+_LOOK_SECONDS = 60.0
 _ENDED = encode_error(
     None,
     RpcError(
@@ -24,25 +40,43 @@ _ENDED = encode_error(
 )
 
 
+@dataclass(slots=True)
+class _Open:
+    """A request under way: its token, whose that was, and when it is looked at again."""
+
+    token: str = field(repr=False)
+    user: User
+    timer: asyncio.TimerHandle
+
+
 class UserDoor:
     """The ASGI application behind management.sock. It ends what is open with a token when the token ends."""
 
-    def __init__(self, server: Server, users: Users) -> None:
+    def __init__(self, server: Server, users: Users, login: ResourceServer | None = None) -> None:
+        """`login` is how the access tokens of the host's identity provider are taken, if it has one."""
         self._users = users
-        self._app = HttpApp(server, verifier=self, limits=_LIMITS)
-        self._open: dict[asyncio.Task[object], str] = {}  # requests, by the digests of their tokens
+        self._login = login
+        self._challenge: Challenge = login.challenge if login else NO_METADATA
+        self._app = HttpApp(
+            server, verifier=self, limits=_LIMITS, oauth=replace(login, verifier=self) if login else None
+        )
+        self._open: dict[asyncio.Task[object], _Open] = {}
         self._ended: set[asyncio.Task[object]] = set()
+        self._looks: set[asyncio.Task[None]] = set()
         self.lifespan, self.end_streams = self._app.lifespan, self._app.end_streams
-        users.on_end.append(self._end)
+        users.on_change.append(self._review)
 
     async def verify(self, token: str) -> Principal | None:
-        """Return the user of a token; None for an unknown one. Raises `StoreError`."""
-        found = self._users.find(token)
+        """Return the user of a token; None for an unknown one.
+
+        Raises `StoreError`, `VerifierUnavailable`, and RpcError (403) for someone who has logged in without a role.
+        """
+        found = await self._find(token)
         if found is None:
             return None
         task = asyncio.current_task()
         assert task is not None
-        self._open[task] = found.digest
+        self._open[task] = _Open(token, found.user, self._timer(task, found.expires))
         return principal_of(found.user, found.expires)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -65,17 +99,62 @@ class UserDoor:
             if begun:
                 cut_short(send)
             else:
-                await send_bytes(send, 401, _ENDED, [JSON, _INVALID_TOKEN])
+                await send_bytes(send, 401, _ENDED, [JSON, self._challenge.unauthorized(had_token=True)])
         finally:
-            self._open.pop(task, None)
+            request = self._open.pop(task, None)
+            if request is not None:
+                request.timer.cancel()
             self._ended.discard(task)
 
-    def _end(self, token: str, seconds: float = 0) -> None:
-        """End the requests with a token, by its digest, after some time; but for the one that ends it."""
-        if seconds > 0:
-            asyncio.get_running_loop().call_later(seconds, self._end, token)
+    async def _find(self, token: str) -> UserToken | None:
+        found = self._users.find(token)
+        if found is not None or self._login is None:
+            return found
+        caller = await self._login.verifier.verify(token)
+        if caller is None:
+            return None
+        user = self._users.member(caller)
+        if user is None:
+            raise RpcError(
+                REFUSED,
+                f"You have logged in as {caller.subject}, but no group of yours has a role on this host: its operator "
+                "gives one by `portway user map`.",
+                status=403,
+            )
+        return UserToken(user, caller.expires)
+
+    def _timer(self, task: asyncio.Task[object], expires: float | None) -> asyncio.TimerHandle:
+        """Set when a request is looked at again: once its token expires, or in a minute."""
+        seconds = _LOOK_SECONDS if expires is None else min(_LOOK_SECONDS, max(0, expires - time.time()))
+        return asyncio.get_running_loop().call_later(seconds, self._begin_look, task)
+
+    def _review(self) -> None:
+        """Look at all requests, but for the one that changes something."""
+        for task in self._open:
+            if task is not asyncio.current_task():
+                self._begin_look(task)
+
+    def _begin_look(self, task: asyncio.Task[object]) -> None:
+        look = asyncio.get_running_loop().create_task(self._look(task))
+        self._looks.add(look)
+        look.add_done_callback(self._looks.discard)
+
+    async def _look(self, task: asyncio.Task[object]) -> None:
+        """End a request whose token is not valid any more, or gives other rights."""
+        request = self._open.get(task)
+        if request is None:
             return
-        for task, of in self._open.items():
-            if of == token and task is not asyncio.current_task():
-                self._ended.add(task)
-                task.cancel()
+        try:
+            found = await self._find(request.token)
+        except (RpcError, StoreError):
+            found = None
+        except VerifierUnavailable:
+            found = UserToken(request.user, None)  # it goes on until that can be told
+        if self._open.get(task) is not request:
+            return
+        request.timer.cancel()
+        if found is not None and found.user == request.user:
+            request.timer = self._timer(task, found.expires)
+        else:
+            self._ended.add(task)
+            task.cancel()

@@ -1,5 +1,6 @@
 """The tools of the management API for users: add, rotate, list, revoke."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from msgspec import Meta
@@ -7,28 +8,39 @@ from msgspec import Meta
 from portway.exceptions import ToolError
 from portway.host.management.arguments import Lifetime, Overlap, expiry
 from portway.host.management.callers import caller_of
-from portway.host.management.management_types import Identity, NewUser, UserInfo, UserList
+from portway.host.management.management_types import GroupInfo, Identity, NewUser, UserInfo, UserList
 from portway.host.management.tools import Rule, Tools
 from portway.host.public_address import PublicAddress
-from portway.host.store import StoreError
+from portway.host.store import GroupRecord, StoreError
 from portway.host.users import Role, UserError, Users
 from portway.server.context import Context
 
 UserName = Annotated[str, Meta(description="Its name, as `list_users` tells it.")]
 
+GroupName = Annotated[str, Meta(description="The group, as the claim has it.")]
+Claim = Annotated[
+    str, Meta(description="The claim of access tokens that lists the groups, such as `roles`, or `sub` for one person.")
+]
+
+Issuer = Annotated[str, Meta(description="The URL of the identity provider; needed if the host has several.")]
+
 
 class UserTools:
     """The tools for users."""
 
-    def __init__(self, users: Users, address: PublicAddress) -> None:
+    def __init__(self, users: Users, address: PublicAddress, issuers: Sequence[str]) -> None:
+        """`issuers` are the identity providers of the host."""
         self._users = users
         self._address = address
+        self._issuers = issuers
 
     def register(self, tools: Tools) -> None:
         """Add the tools."""
         tools.add(self.whoami, Rule("read", app=None))
         tools.add(self.list_users, Rule("read", app=None))
         tools.add(self.add_user, Rule("admin", app=None))
+        tools.add(self.map_group, Rule("admin", app=None))
+        tools.add(self.unmap_group, Rule("admin", app=None), destroys=True)
         tools.add(self.rotate_user, Rule("admin", app=None), destroys=True)
         tools.add(self.revoke_user, Rule("admin", app=None), destroys=True)
 
@@ -67,15 +79,55 @@ class UserTools:
         return NewUser(name, user.role, list(user.apps), token, self._address.repository("APP"), user.expires)
 
     async def list_users(self, ctx: Context) -> UserList:
-        """List the users of the host, without their tokens: all of them for an admin, yourself for others."""
+        """List the users of the host, without their tokens: all of them for an admin, yourself for others.
+
+        For an admin, also the groups of the identity provider that have a role.
+        """
         caller = caller_of(ctx.caller).user
         shown = [user for user in self._users.all() if caller.role == "admin" or user.name == caller.name]
         return UserList(
             [
                 UserInfo(user.name, user.role, list(user.apps), user.created, user.expires, user.former_expires)
                 for user in shown
-            ]
+            ],
+            list(map(_group_info, self._users.groups())) if caller.role == "admin" else [],
         )
+
+    async def map_group(
+        self,
+        name: GroupName,
+        role: Annotated[Role, Meta(description="What its members may do, as the role of a user.")],
+        apps: Annotated[
+            Annotated[list[str], Meta(max_length=1000)] | None,
+            Meta(description="The apps it is bound to; none for all."),
+        ] = None,
+        claim: Claim = "groups",
+        issuer: Issuer = "",
+    ) -> GroupInfo:
+        """Give those a role on this host who log in at its identity provider and are in a group there."""
+        provider = self._provider(issuer)
+        if provider not in self._issuers:
+            raise ToolError(
+                f"{provider[:200]} is no identity provider of this host: {', '.join(self._issuers) or 'none'}"
+            )
+        try:
+            return _group_info(self._users.map_group(provider, claim, name, role, apps or []))
+        except (UserError, StoreError) as error:
+            raise ToolError(str(error)) from None
+
+    async def unmap_group(self, name: GroupName, claim: Claim = "groups", issuer: Issuer = "") -> None:
+        """Take the role of a group: what its members have open ends, unless another group gives them the same."""
+        try:
+            self._users.unmap_group(self._provider(issuer), claim, name)
+        except (UserError, StoreError) as error:
+            raise ToolError(str(error)) from None
+
+    def _provider(self, issuer: str) -> str:
+        if issuer or len(self._issuers) == 1:
+            return issuer or self._issuers[0]
+        if not self._issuers:
+            raise ToolError("this host has no identity provider: start it with --auth-issuer")
+        raise ToolError(f"this host has several identity providers: name one by --issuer: {', '.join(self._issuers)}")
 
     async def revoke_user(self, name: UserName) -> None:
         """Delete a user: its token is refused from now on, and what it has open ends. Its apps stay."""
@@ -83,3 +135,7 @@ class UserTools:
             self._users.revoke(name)
         except (UserError, StoreError) as error:
             raise ToolError(str(error)) from None
+
+
+def _group_info(group: GroupRecord) -> GroupInfo:
+    return GroupInfo(group.issuer, group.claim, group.name, group.role, list(group.apps), group.created)

@@ -164,6 +164,18 @@ class DisabledTool:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupRecord:
+    """A group of an identity provider, whose members have a role: those with its name in the claim of their tokens."""
+
+    issuer: str
+    claim: str
+    name: str
+    role: str
+    apps: tuple[str, ...]
+    created: int
+
+
+@dataclass(frozen=True, slots=True)
 class LinkRecord:
     """An app's link to the branch of a repository elsewhere, whose folder `root` holds the app.
 

@@ -39,6 +39,7 @@ from portway.host.store.records import (
     Cause,
     DisabledTool,
     FinishedRelease,
+    GroupRecord,
     InstanceRecord,
     LinkRecord,
     ReleaseRecord,
@@ -55,6 +56,7 @@ from portway.host.store.tables import (
     links,
     releases,
     tokens,
+    user_groups,
     users,
     variables,
 )
@@ -346,6 +348,25 @@ class Store:
         self._run(update(users).where(users.c.name == before.name).values(row))
         return replace(before, **row)
 
+    def groups(self) -> list[GroupRecord]:
+        query = select(*(user_groups.c[name] for name in GroupRecord.__dataclass_fields__))
+        rows = self._all(query.order_by(user_groups.c.name, user_groups.c.claim, user_groups.c.issuer))
+        return [
+            GroupRecord(issuer, claim, name, role, tuple(apps_), created)
+            for issuer, claim, name, role, apps_, created in rows
+        ]
+
+    def put_group(self, group: GroupRecord) -> None:
+        """Give a group a role, in place of the one it may have."""
+        with self._begin() as connection:
+            connection.execute(delete(user_groups).where(_group(group.issuer, group.claim, group.name)))
+            connection.execute(insert(user_groups).values(asdict(group) | {"apps": list(group.apps)}))
+
+    def drop_group(self, issuer: str, claim: str, name: str) -> bool:
+        """Take a group's role; return False when it has none."""
+        with self._begin() as connection:
+            return bool(connection.execute(delete(user_groups).where(_group(issuer, claim, name))).rowcount)
+
     def drop_user(self, name: str) -> None:
         self._run(delete(users).where(users.c.name == name))
 
@@ -378,6 +399,10 @@ def _rotated(before: TokenRecord | UserRecord, digest: str, expires: int | None,
     if until > now:
         former = {"former": before.digest, "former_expires": until}
     return {"digest": digest, **_lifetime(expires), **former}
+
+
+def _group(issuer: str, claim: str, name: str) -> ColumnElement[bool]:
+    return (user_groups.c.issuer == issuer) & (user_groups.c.claim == claim) & (user_groups.c.name == name)
 
 
 def _token(app: str, name: str) -> ColumnElement[bool]:

@@ -2,7 +2,7 @@
 
 from sqlalchemy import JSON, Column, ForeignKey, Integer, MetaData, String, Table, Text, UniqueConstraint
 
-HEAD = "0013"
+HEAD = "0014"
 
 metadata = MetaData()
 
@@ -83,6 +83,17 @@ users = Table(
     Column("expires", Integer),
     Column("former", String, nullable=False, server_default=""),
     Column("former_expires", Integer),
+)
+
+user_groups = Table(
+    "user_groups",
+    metadata,
+    Column("issuer", String, primary_key=True),
+    Column("claim", String, primary_key=True),
+    Column("name", String, primary_key=True),
+    Column("role", String, nullable=False),
+    Column("apps", JSON, nullable=False),
+    Column("created", Integer, nullable=False),
 )
 
 domains = Table(
