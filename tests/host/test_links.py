@@ -391,3 +391,16 @@ def test_message_blueprint_and_changed_files_say_whether_a_commit_is_deployed(
 ) -> None:
     found = objection(config, message, changed)
     assert found == reason or (reason and found and found.startswith(reason))
+
+
+@pytest.mark.slow
+def test_a_link_allows_a_file_with_a_secret_in_later_commits_too(running: Host, elsewhere: Upstream) -> None:
+    elsewhere.commit("acme/allowed", {".env.production": "GREETING=hello"})
+    commit(elsewhere, "allowed", "zero")
+    refused = running.portway("link", "allowed", elsewhere.address("acme/allowed"))
+    assert refused.returncode == 1
+    assert "or link it again with --allow-file .env.production" in refused.stderr
+    linked = link(running, elsewhere, "allowed", "--allow-file", ".env.*")
+    linked.commit("two")
+    assert linked.send({}, b"", linked.made["deploy_hook"])[0] == 200
+    linked.becomes_live("two")

@@ -19,10 +19,24 @@ _LARGEST_KEY = 32_768
 @click.option("--branch", default="", help="Default: the repository's own.")
 @click.option("--root", "root_dir", metavar="DIR", default="", help="The folder of the repository that holds the app.")
 @click.option("--key", type=click.File("rb"), help="The private key by which ssh is let in: a deploy key.")
+@click.option(
+    "--allow-file",
+    "allowed",
+    multiple=True,
+    metavar="FILE",
+    help="A file, or pattern, that may hold a secret, in later commits too; repeatable.",
+)
 @host_options
 @output_option
 def command(
-    app: str, repository: str, branch: str, root_dir: str, key: BinaryIO | None, host: Host, output: str
+    app: str,
+    repository: str,
+    branch: str,
+    root_dir: str,
+    key: BinaryIO | None,
+    allowed: tuple[str, ...],
+    host: Host,
+    output: str,
 ) -> None:
     """Deploy a branch of GIT-URL as APP, and from now on each new commit of it.
 
@@ -33,7 +47,7 @@ def command(
 
     content = key.read(_LARGEST_KEY).decode("ascii", "replace").replace("\r\n", "\n") if key else ""
     arguments = {"app": app, "repository": repository, "branch": branch, "root_dir": root_dir, "key": content}
-    made = ask_control(host, "link", arguments, NewLink, on_step=print_step, seconds=_SECONDS)
+    made = ask_control(host, "link", arguments | {"allowed": [*allowed]}, NewLink, on_step=print_step, seconds=_SECONDS)
     if output == "json":
         print_json(made)
         return

@@ -38,7 +38,7 @@ from portway.host.secrets.variables import Owner, VariableError, Variables
 from portway.host.sources.source import SourceError, app_name
 from portway.host.store import Cause, LinkRecord, Store, StoreError
 
-_KEY, _SECRET = "KEY", "SECRET"  # names, below which they are encrypted
+_KEY, _SECRET, _ALLOWED = "KEY", "SECRET", "ALLOWED"  # names, below which they are encrypted
 _POLL_SECONDS = 60.0
 _LONGEST_SECONDS = 960.0  # between looks at a repository that cannot be reached
 _AT_ONCE, _AT_ONCE_OF_HOST = 16, 4  # repositories that are asked at a time, so that a slow host keeps up its own only
@@ -91,11 +91,11 @@ class Linker:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def link(
-        self, app: str, url: str, branch: str, root: str, key: str, report: Report, user: str
+        self, app: str, url: str, branch: str, root: str, key: str, allowed: list[str], report: Report, user: str
     ) -> tuple[LinkRecord, str, list[Deployed]]:
         """Deploy a branch as the app, then link both; return the link, the secret of its hooks, and what is live.
 
-        Raises `LinkError`; nothing is linked then.
+        Files that are `allowed` may hold secrets, in later commits too. Raises `LinkError`; nothing is linked then.
         """
         try:
             name = app_name("", app)
@@ -112,11 +112,12 @@ class Linker:
                 changes = {"root_dir": root} if root else {}
                 cause = Cause("link", asked_by=user, commit=source.commit)
                 done = await self._deployer.deploy(
-                    source, report, DeployOptions(None, changes, cause=cause, pushed_to=name)
+                    source, report, DeployOptions(None, changes, allowed=allowed, cause=cause, pushed_to=name)
                 )
             secret = new_token("pwh_")
             self._variables.unset_all(Owner("link", name))
-            self._variables.set(Owner("link", name), {_SECRET: secret} | ({_KEY: key} if key else {}))
+            kept = {_SECRET: secret, _KEY: key, _ALLOWED: "\n".join(allowed)}
+            self._variables.set(Owner("link", name), {each: value for each, value in kept.items() if value})
             link = replace(link, branch=ref.name, seen=source.commit)
             self._store.put_link(link)
         except (SourceError, GitError, DeployError, VariableError, StoreError, OSError) as error:
@@ -207,10 +208,10 @@ class Linker:
                 return
             changes = {"root_dir": link.root} if link.root else {}
             cause = Cause("link", f"skips {', '.join(skipped)}" if skipped else "", "link", commit)
+            allowed = self._variables.values(Owner("link", link.app)).get(_ALLOWED, "").splitlines()
+            options = DeployOptions(None, changes, allowed=allowed, cause=cause, pushed_to=link.app)
             try:
-                await self._deployer.deploy(
-                    source, report_to(_log, link.app), DeployOptions(None, changes, cause=cause, pushed_to=link.app)
-                )
+                await self._deployer.deploy(source, report_to(_log, link.app), options)
             except DeployError as error:
                 self._note(link, commit, f"{commit[:7]} failed: {error}")
             else:

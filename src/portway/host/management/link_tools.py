@@ -46,6 +46,10 @@ class LinkTools:
         branch: Annotated[str, Meta(description="The branch; left out, the repository's default one.")] = "",
         root_dir: Annotated[str, Meta(description="The folder of the repository that holds the app.")] = "",
         key: Annotated[str, Meta(description="The private key by which ssh is let in.")] = "",
+        allowed: Annotated[
+            list[Annotated[str, Meta(pattern=r"^[^\n\r]{1,500}$")]],
+            Meta(description="Files, or patterns, that may hold secrets, in later commits too.", max_length=100),
+        ] = [],  # noqa: B006  # it is only read
     ) -> NewLink:
         """Deploy a branch of a repository as an app, and from now on each new commit of it.
 
@@ -54,7 +58,14 @@ class LinkTools:
         """
         try:
             link, secret, done = await self._linker.link(
-                app, repository, branch, root_dir, key, report_to(ctx, self._paths), caller_of(ctx.caller).user.name
+                app,
+                repository,
+                branch,
+                root_dir,
+                key,
+                allowed,
+                report_to(ctx, self._paths),
+                caller_of(ctx.caller).user.name,
             )
         except LinkError as error:
             raise ToolError(str(error)) from None

@@ -172,8 +172,8 @@ class Deployer:
         for environment in environments.values():
             for note in environment.notes:
                 await steps.note(note)
-            is_push = options.cause.kind == "push"
-            await asyncio.to_thread(refuse_secrets, copy, environment.secrets, options.allowed, pushed=is_push)
+            kind = options.cause.kind
+            await asyncio.to_thread(refuse_secrets, copy, environment.secrets, options.allowed, kind=kind)
         commits = {app: await self._record(app, source, copy, steps) for app in configs}
         variables = await source.variables()
         copied = SourceCopy(copy, variables)

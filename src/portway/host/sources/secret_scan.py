@@ -23,11 +23,14 @@ _PRIVATE_KEY = re.compile(
 )
 
 
-def refuse_secrets(source: Path, secrets: Mapping[str, str], allowed: Collection[str], *, pushed: bool) -> None:
+_ALLOWING = {"push": ("push", "-o allow-file="), "link": ("link it again", "--allow-file ")}
+
+
+def refuse_secrets(source: Path, secrets: Mapping[str, str], allowed: Collection[str], *, kind: str) -> None:
     """Raise `SourceError` with the files that hold a secret, but for those that are `allowed`, paths or patterns.
 
-    `secrets` are values by the name of their variable. What is `pushed` is told how a push allows them. The first MB of
-    a file is looked at, and 64 MB and 50,000 files in all, the smallest first.
+    `secrets` are values by the name of their variable; the mend is that of the `kind` of deploy. The first MB of a file
+    is looked at, and 64 MB and 50,000 files in all, the smallest first.
     """
     wanted = {value.strip().encode(): name for name, value in secrets.items() if len(value.strip()) >= _SHORTEST}
     found = []
@@ -41,7 +44,7 @@ def refuse_secrets(source: Path, secrets: Mapping[str, str], allowed: Collection
         found.sort()
         named = ", ".join(f"{name} {what}" for name, what in found[:_MOST_NAMED])
         rest = f", and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
-        verb, option = ("push", "-o allow-file=") if pushed else ("deploy", "--allow-file ")
+        verb, option = _ALLOWING.get(kind, ("deploy", "--allow-file "))
         options = " ".join(option + shlex.quote(name) for name, _ in found[:_MOST_NAMED])
         raise SourceError(
             f"the source holds secrets ({named}{rest}): set them by `portway env set` and remove them here, "
