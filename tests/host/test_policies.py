@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from portway.client import Client
+from portway.client import Client, Elicitation
 from portway.protocol.errors import RpcError
 from tests.host.running_host import Host, host
 from tests.support import eventually
@@ -198,3 +198,73 @@ def test_policies_are_kept_for_servers_of_other_frameworks(running: Host, tmp_pa
     assert asyncio.run(answers(token(running, folder.name))) == [0, 0, 0, *needs]
     assert asyncio.run(answers(token(running, folder.name, "read"))) == [0, 1, 0, needs[0], True, needs[2]]
     assert asyncio.run(answers(token(running, folder.name, "read", "weather", "plan"))) == [1, 1, 1, *(True,) * 3]
+
+
+LIMITED = """
+services:
+  - type: web
+    name: limited
+    runtime: python
+    x-portway:
+      policies:
+        - {tool: find, rate: 2/hour}
+        - {tool: order_*, arguments: {number: {maximum: 9}, note: {pattern: "[a-z ]*"}}}
+        - {destructiveHint: true, confirm: "Really {number}?"}
+"""
+ORDERS = """
+from portway import Server
+
+server = Server("limited")
+
+@server.tool(annotations={"destructiveHint": False})
+def find() -> str:
+    return "found"
+
+@server.tool(annotations={"destructiveHint": False})
+def order_more(number: int, note: str = "") -> str:
+    return f"{number} more"
+
+@server.tool
+def cancel(number: int) -> str:
+    return f"{number} cancelled"
+"""
+
+
+@pytest.mark.slow
+def test_limits_of_a_blueprint_are_kept_at_the_gate_and_refusals_are_in_the_log(running: Host, tmp_path: Path) -> None:
+    (tmp_path / "server.py").write_text(ORDERS)
+    (tmp_path / "render.yaml").write_text(LIMITED)
+    running.deploy(tmp_path, "limited")
+    secret, shown = token(running, "limited"), list[str]()
+
+    def agree(question: Elicitation) -> dict[str, object]:
+        shown.append(question.message)
+        return {}
+
+    async def use(era: str) -> list[str]:
+        url = f"{running.ready['url']}/limited/mcp"
+        async with Client(url, token=secret, era=era, on_elicit=agree) as client:
+            said: list[str] = []
+            for name, arguments in (
+                ("find", {}),
+                ("order_more", {"number": 5}),
+                ("order_more", {"number": 10, "note": "!"}),
+                ("cancel", {"number": 7}),
+            ):
+                try:
+                    said.append((await client.call_tool(name, arguments)).text)
+                except RpcError as error:
+                    said.append(str(error))
+            return said
+
+    refused = (
+        "order_more may not be called with these arguments: number: it must be a number, at most 9; note: it must be a "
+        "text that matches [a-z ]* as a whole"
+    )
+    for era in ("modern", "legacy"):
+        assert asyncio.run(use(era)) == ["found", "5 more", refused, "7 cancelled"]
+    assert asyncio.run(use("modern"))[0].startswith("find takes at most 2/hour calls of a caller; call again in ")
+    assert shown == ['Really 7?\n\nTool: cancel\nArguments: {"number": 7}'] * 3
+    lines = running.portway("logs", "limited", "--failed", "--kind", "call").stdout
+    assert lines.count("tools/call order_more refused 200") == 3
+    assert lines.count("tools/call find refused 429") == 1

@@ -84,8 +84,6 @@ class Policies:
             for kind, compiled in self._compiled.items()
         }
         """All that the rules for a kind ask for."""
-        self.confirm = any(rule.confirm for rule in self.rules)
-        """Whether some tool is to be confirmed."""
         self._known_tools: dict[str, Policy] = {}
         self._known_others: dict[tuple[Kind, str], Policy] = {}
 

@@ -52,16 +52,22 @@ class _Uri(msgspec.Struct):
 class Dispatcher:
     """Answers requests for one server; made once, when the server starts to serve.
 
-    `keys` seal what clients carry for this server. `keeps_sessions`: whether legacy clients get sessions.
+    `keys` seal what clients carry for this server. `keeps_sessions`: whether legacy clients get sessions; with
+    `sessions`, also if no function of the server needs one.
     `downstream` obtains tokens for other services.
     """
 
     def __init__(
-        self, server: BaseServer, keys: Keys | None = None, downstream: DownstreamTokens | None = None
+        self,
+        server: BaseServer,
+        keys: Keys | None = None,
+        downstream: DownstreamTokens | None = None,
+        *,
+        sessions: bool = False,
     ) -> None:
         self.server = server
         self.keys = keys or Keys.random()
-        self.keeps_sessions = _keeps_sessions(server)
+        self.keeps_sessions = _keeps_sessions(server) or (sessions and server.sessions == "auto")
         components = _components(server)
         self._is_opened = False
         self._lifespans = Lifespans([server.home, *(component.home for component in components)])

@@ -17,7 +17,6 @@ from portway.plans.output import Encoded
 from portway.plans.plan import Plan
 from portway.plans.prompt_messages import encode_messages
 from portway.plans.resource_contents import encode_contents
-from portway.policy.confirmation import UsedConfirmations
 from portway.protocol.errors import INVALID_PARAMS, RESOURCE_NOT_FOUND, RpcError
 from portway.protocol.jsonrpc import Params
 from portway.protocol.sealing import Keys
@@ -35,7 +34,7 @@ from portway.sessions.exchange import Exchange
 
 if TYPE_CHECKING:
     from portway.oauth.downstream import DownstreamTokens
-    from portway.policy.confirmation import Confirmation
+    from portway.policy.confirmation import Confirmation, UsedConfirmations
     from portway.policy.tool_limits import ToolLimits
     from portway.server.completion import CompleteParams
 
@@ -58,7 +57,7 @@ class Runner:
         self._downstream = downstream
         self._pools: dict[asyncio.AbstractEventLoop, ThreadPool] = {}
         self._middleware = server.home.middleware
-        self._used = UsedConfirmations()
+        self._confirmations: UsedConfirmations | None = None
         self._tools, self._prompts = server.tools.items, server.prompts.items
 
     def close(self) -> None:
@@ -92,9 +91,9 @@ class Runner:
             if tool.confirmation is not None and context is not None:
                 nonce = await self._confirm(tool, tool.confirmation, params.arguments, context)
             if limits is not None:
-                limits.enter(tool.key, exchange.caller)
+                limits.enter(tool.key, exchange.holder)
                 entered = True
-            if nonce and not self._used.use(nonce):
+            if nonce and not self._used().use(nonce):
                 raise RpcError(INVALID_PARAMS, "This confirmation has been used; start the call without requestState.")
             if context is None:
                 result = await self._invoke(plan, args, kwargs, None)
@@ -103,11 +102,11 @@ class Runner:
             return _tool_result(plan.encode(result), exchange, tail)
         except BaseException as error:  # noqa: BLE001 - whatever an author's code raises
             if nonce and isinstance(relevant(error, tool), Suspended):
-                self._used.release(nonce)
+                self._used().release(nonce)
             return result_of(error, "tool", tool, tail)
         finally:
             if entered and limits is not None:
-                limits.leave(exchange.caller)
+                limits.leave(exchange.holder)
 
     async def _confirm(
         self, tool: Tool, confirmation: Confirmation, arguments: Raw | UnsetType, context: Context
@@ -121,6 +120,13 @@ class Runner:
         assert context.interview is not None
         message = confirmation.message(tool.key, None if arguments is UNSET else arguments)
         return await context.interview.confirm(tool.key, elicit(message))
+
+    def _used(self) -> UsedConfirmations:
+        if self._confirmations is None:
+            from portway.policy.confirmation import UsedConfirmations
+
+            self._confirmations = UsedConfirmations()
+        return self._confirmations
 
     async def _check_arguments(self, tool: Tool, limits: ToolLimits, arguments: Raw | UnsetType) -> None:
         """Raise ArgumentError unless the limits of a tool allow the arguments of a call; long ones, on a thread."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -34,7 +34,8 @@ class Exchange(msgspec.Struct, gc=False):
     """One request being answered: the message and all that is known about it.
 
     `body` is the message's bytes, `version` the revision the client speaks, `session` that of a legacy client that has
-    one, `fields` the HTTP header fields by lower-case name (None over stdio), `caller` whom limits count it for.
+    one, `fields` the HTTP header fields by lower-case name (None over stdio), `caller` the caller's identity, or
+    the address of one without a token; "" if there is one client.
     """
 
     message: Message
@@ -45,7 +46,7 @@ class Exchange(msgspec.Struct, gc=False):
     version: str = LATEST_LEGACY
     session: LegacySession | None = None
     fields: Mapping[bytes, bytes] | None = None
-    caller: Hashable = ""
+    caller: tuple[str, str, str | None] | str = ""
 
     def __repr__(self) -> str:
         """Leave out the fields, in which the caller's token may be."""
@@ -58,6 +59,11 @@ class Exchange(msgspec.Struct, gc=False):
             return Capability.NONE if self.session is None else self.session.client.capabilities
         meta = self.message.meta
         return Capability.NONE if meta is None else read(meta.capabilities)
+
+    @property
+    def holder(self) -> tuple[str, str, str | None] | str:
+        """Whom limits count it for."""
+        return self.caller or self.principal.identity
 
     def params(self, kind: type[T]) -> T:
         """Decode the params as `kind`. Raises RpcError where they are not of it."""

@@ -67,7 +67,8 @@ class HttpApp:
 
     `verifier` None asks for no token; `oauth` has a verifier of its own. `behind_gate` takes the caller from the gate's
     header: only for a server that nobody but the gate can reach. `keys` seal what clients carry; without them this
-    process makes its own. `downstream` obtains tokens for other services.
+    process makes its own. `downstream` obtains tokens for other services. With `sessions`, legacy clients get sessions
+    also if no function of the server needs one.
     """
 
     def __init__(
@@ -82,10 +83,11 @@ class HttpApp:
         keys: Keys | None = None,
         oauth: "ResourceServer | None" = None,
         downstream: "DownstreamTokens | None" = None,
+        sessions: bool = False,
     ) -> None:
         keys = keys or Keys.random()
         self._server = server
-        self._dispatcher = Dispatcher(server, keys, downstream)
+        self._dispatcher = Dispatcher(server, keys, downstream, sessions=sessions)
         self._keeps_token = downstream is not None and downstream.exchanges
         self._sessions = Sessions(keys, lambda: self._loop_state().bus) if self._dispatcher.keeps_sessions else None
         self._endpoint = Endpoint(self._dispatcher, self._sessions)
@@ -292,7 +294,8 @@ def app(server: BaseServer) -> HttpApp:
     PORTWAY_TOKENS asks for a bearer token, PORTWAY_AUTH_ISSUER and _AUDIENCE for one of an identity provider.
     PORTWAY_ALLOWED_HOSTS and RENDER_EXTERNAL_HOSTNAME name the server for the Host check, PORTWAY_ALLOWED_ORIGINS the
     pages that may call. PORTWAY_KEYS seals session ids and cursors, so that other processes read them too.
-    PORTWAY_SOCKET (set by a host) leaves authentication to the gate, unless PORTWAY_ACCESS is "app".
+    PORTWAY_SOCKET (set by a host) leaves authentication to the gate, unless PORTWAY_ACCESS is "app". PORTWAY_SESSIONS
+    (set by a host whose gate asks clients of the app) gives legacy clients sessions also if no function needs one.
     Raises SettingError.
     """
     tokens = os.environ.get("PORTWAY_TOKENS", "")
@@ -316,6 +319,7 @@ def app(server: BaseServer) -> HttpApp:
         keys=Keys.parse(keys) if keys else None,
         oauth=oauth,
         downstream=_downstream(providers, behind_gate=behind_gate),
+        sessions=os.environ.get("PORTWAY_SESSIONS") == "1",
     )
 
 

@@ -147,9 +147,9 @@ class Confirmations:
 
     def answer(self, session: Session, message: Message, body: bytes) -> bool:
         """Take a legacy client's answer to a question of the gate; return False for any other message."""
-        if message.method is not UNSET or not isinstance(message.id, str) or not message.id.startswith(_MARK):
+        if message.method is not UNSET or not is_own(message.id):
             return False
-        waiting = self._waiting.get((session.token, message.id))
+        waiting = self._waiting.get((session.token, str(message.id)))
         if waiting is not None and not waiting.done():
             result = _answer(body).result
             waiting.set_result(b"null" if result is UNSET else bytes(result))
@@ -174,6 +174,11 @@ class Confirmations:
             return None
         payload = self._keys.unseal(_PURPOSE, sealed.removeprefix(_MARK))
         return None if payload is None else _state(payload)
+
+
+def is_own(question_id: object) -> bool:
+    """Whether an id is that of a question of the gate."""
+    return isinstance(question_id, str) and question_id.startswith(_MARK)
 
 
 def _form(shown: str) -> bytes:

@@ -18,7 +18,7 @@ from portway.host.gate import batch_calls
 from portway.host.gate.call_limits import leave, limit, refusal
 from portway.host.gate.call_record import SUCCESSES, CallRecord
 from portway.host.gate.callers import Caller
-from portway.host.gate.confirmations import Answered, Confirmations
+from portway.host.gate.confirmations import Answered, Confirmations, is_own
 from portway.host.gate.control_relay import RELAYED, ControlRelay
 from portway.host.gate.forwarded_headers import LAST_EVENT_ID, forwarded
 from portway.host.gate.gate_call import GateCall
@@ -40,6 +40,7 @@ from portway.host.timestamps import now
 from portway.http.asgi import Headers, Receive, Scope, Send
 from portway.http.request_body import BodyTooLarge, ClientDisconnected, read_body
 from portway.http.response import JSON, cut_short, send_bytes
+from portway.policy.confirmation import Confirmation
 from portway.protocol.batch import is_batch
 from portway.protocol.change_messages import listen_result
 from portway.protocol.era import classify
@@ -222,7 +223,7 @@ class GateApp:
             try:
                 message = decode(body)
             except UnreadableMessage as error:
-                if SESSION not in fields or asked_by(error.request_id) is None:
+                if SESSION not in fields or (asked_by(error.request_id) is None and not is_own(error.request_id)):
                     raise
                 body = encode_error(error.request_id, error)  # so that the question does not wait for another answer
                 message = decode(body)
@@ -255,10 +256,24 @@ class GateApp:
             await self._forward_other(call, message, body, send)
         else:
             if call.confirmation is not None:
-                await self._confirmations.ask(call, call.confirmation, body, fields.get(b"accept", b"*/*"), send)
+                body = await self._confirm(call, call.confirmation, message, body, fields, send)
             await self._relay.call(call, body, call.request_id, send)
             if call.session is not None and line.method in SETTINGS and line.outcome == "ok":
                 self._moved.note(call, message, body)
+
+    async def _confirm(
+        self,
+        call: GateCall,
+        confirmation: Confirmation,
+        message: Message,
+        body: bytes,
+        fields: dict[bytes, bytes],
+        send: Send,
+    ) -> bytes:
+        """Return a legacy call that its user has confirmed, as it goes to the instance by the policies of then."""
+        await self._confirmations.ask(call, confirmation, body, fields.get(b"accept", b"*/*"), send)
+        policies = call.route.policies
+        return body if policies is None else permit(call, policies, message, body)
 
     async def _serve_session(self, call: GateCall, scope: Scope, send: Send, fields: dict[bytes, bytes]) -> None:
         """Serve the GET stream and the DELETE of a session; the instance may refuse either."""

@@ -345,8 +345,9 @@ def _note_client(call: GateCall, body: bytes) -> None:
     """Note of an `initialize` what the id of the session is to hold."""
     if call.route.foreign:
         call.opening = params_of(body)
-    elif call.route.policies is not None and call.route.policies.confirm:
-        call.shows_forms = Capability.FORM in declared(body).capabilities
+    else:
+        with contextlib.suppress(RpcError):  # the app says what is wrong with it
+            call.shows_forms = Capability.FORM in declared(body).capabilities
 
 
 async def _end_stream(call: GateCall, stream: RelayedStream, reply: bytes) -> None:

@@ -26,7 +26,7 @@ class Session(msgspec.Struct, frozen=True):
     """A client's legacy session. `token` is the id the client holds, `upstream` the instance's own.
 
     `opening` is the params of its `initialize`, empty for a server of Portway's: any instance takes its ids.
-    `shows_forms`: its client says so; only known where there is no `opening`, and a tool is to be confirmed.
+    `shows_forms`: its client says so; where there is an `opening`, that says it.
     """
 
     token: bytes

@@ -29,4 +29,6 @@ def render_variables(release: Release, address: PublicAddress) -> dict[str, str]
         "PORTWAY_ACCESS": release.config.access,
         "PORTWAY_ALLOWED_HOSTS": f"{hostname},{address.domain}",
         "PORTWAY_ALLOWED_ORIGINS": ",".join([url, *release.config.origins]),
+        # The gate asks a legacy client to confirm a call only in a session.
+        **({"PORTWAY_SESSIONS": "1"} if any(rule.confirm for rule in release.config.policies) else {}),
     }
