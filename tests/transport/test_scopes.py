@@ -84,6 +84,10 @@ def test_every_path_to_what_needs_scopes_is_a_challenge_that_names_them_all(
             if method != "subscriptions/listen":
                 session = await Legacy(client, authorization=bearer).initialize()
                 asked.append(await session.send(method, params))
+                call = {"jsonrpc": "2.0", "id": 2, "method": method, "params": params}
+                batch = json.dumps([{"jsonrpc": "2.0", "id": 1, "method": "ping"}, call]).encode()
+                session = await Legacy(client, "2025-03-26", authorization=bearer).initialize()
+                asked.append(await post(client, batch, **session.headers))
             for response in asked:
                 assert response.status == expected
                 if token == "none":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.wire.full_server import ADMIN_TOKEN, READER_TOKEN, app
@@ -92,11 +94,15 @@ def test_a_stranger_learns_nothing_by_other_verbs(client, verb):
 
 
 def test_a_batch_is_no_way_around_a_scope(client):
-    call = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"secret"}}'
+    ways = [*GUARDED.items(), ("resources/subscribe", {"uri": "note://secret"})]
+    pings = {"jsonrpc": "2.0", "id": 0, "method": "ping"}
     headers = request("2025-03-26", "ping", token=READER_TOKEN)[1]
-    reply = client.send(b"[" + call + b"]", headers)
-    assert "hidden" not in reply.body.decode()
-    assert "admin" in reply.body.decode()
+    for method, params in ways:
+        call = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+        reply = client.send(json.dumps([pings, call]).encode(), headers)
+        assert reply.status == 403, "the whole of it, so that it can be sent again"
+        assert reply.headers["www-authenticate"] == 'Bearer error="insufficient_scope", scope="admin"'
+        assert "hidden" not in reply.body.decode()
 
 
 def test_without_tokens_every_caller_is_anonymous_and_has_no_scope():

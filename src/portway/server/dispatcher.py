@@ -16,7 +16,7 @@ from msgspec import UNSET
 from portway.auth.authorize import Forbidden, authorize
 from portway.auth.principal import Principal
 from portway.protocol.errors import INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, REFUSED, RpcError
-from portway.protocol.jsonrpc import Params, encode_result
+from portway.protocol.jsonrpc import Message, Params, UnreadableMessage, encode_result
 from portway.protocol.log_levels import LEVELS, level_index
 from portway.protocol.sealing import Keys
 from portway.protocol.versions import MODERN_VERSIONS, Era, negotiate
@@ -148,6 +148,14 @@ class Dispatcher:
                 self.server.name,
             )
         await self._lifespans.enter()
+
+    def authorize_batch(self, principal: Principal, parts: Iterable[tuple[bytes, Message | UnreadableMessage]]) -> None:
+        """Raise RpcError (403), which names what all requests of a batch need, if the caller lacks some of it."""
+        requests = [(part, message) for part, message in parts if isinstance(message, Message)]
+        try:
+            authorize(principal, frozenset(scope for each in requests for scope in self._runner.scopes_of(*each)))
+        except Forbidden as error:
+            raise _refusal(error) from None
 
     def subscribe(self, bus: Bus, exchange: Exchange) -> Subscription:
         """Start a `subscriptions/listen`. Raises RpcError as `Subscription`, and for what the caller may not watch."""

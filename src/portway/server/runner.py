@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ from portway.plans.plan import Plan
 from portway.plans.prompt_messages import encode_messages
 from portway.plans.resource_contents import encode_contents
 from portway.protocol.errors import INVALID_PARAMS, RESOURCE_NOT_FOUND, RpcError
-from portway.protocol.jsonrpc import Params
+from portway.protocol.jsonrpc import Message, Params, decode_params
 from portway.protocol.sealing import Keys
 from portway.protocol.uris import normalised_template
 from portway.protocol.versions import LATEST_LEGACY, Era
@@ -179,6 +180,25 @@ class Runner:
             return result_of(error, "prompt", prompt, tail)
         return b'{"messages":%b%b}' % (messages, tail)
 
+    def scopes_of(self, body: bytes, message: Message) -> frozenset[str]:
+        """Return the scopes that a request needs; none if what it names does not exist."""
+        params = message.params
+        component: Component | None = None
+        if params is UNSET:
+            return frozenset()
+        if message.method == "tools/call" and params.name is not UNSET:
+            component = self._tools.get(params.name)
+        elif message.method == "prompts/get" and params.name is not UNSET:
+            component = self._prompts.get(params.name)
+        elif message.method in _OF_RESOURCES and params.uri is not UNSET:
+            component = self._server.find_resource(params.uri)[0]
+        elif message.method == "completion/complete":
+            from portway.server import completion
+
+            with contextlib.suppress(RpcError):
+                component = self._completable(decode_params(body, completion.CompleteParams))
+        return frozenset() if component is None else component.scopes
+
     async def complete(self, exchange: Exchange, params: Params) -> bytes:
         """Answer completion/complete."""
         from portway.server import completion
@@ -284,6 +304,7 @@ class Runner:
         return pool
 
 
+_OF_RESOURCES = ("resources/read", "resources/subscribe", "resources/unsubscribe")
 _SMALL_BYTES = 4096  # of arguments that are checked against limits or an author's schema on the event loop
 _prompt_arguments = msgspec.json.Decoder(dict[str, str] | None).decode
 

@@ -161,6 +161,7 @@ class Endpoint:
             if session is not None and session.version != BATCH_VERSION:
                 raise unreadable
             parts = split(post.body)
+            self._dispatcher.authorize_batch(post.principal, parts)
             reply.session = session
             reply.begin(_requests(parts), Era.LEGACY, post.caller, post.loop)
             try:
@@ -171,7 +172,7 @@ class Endpoint:
             finally:
                 reply.end()
         except RpcError as error:
-            await reply.finish(error.status, encode_error(None, error))
+            await reply.finish(error.status, encode_error(None, error), *reply.headers_of(error))
             return
         await reply.finish(200, join(replies)) if replies else await reply.accept()
 

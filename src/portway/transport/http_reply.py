@@ -282,11 +282,14 @@ class Reply:
     async def fail(self, message: Message, era: Era, error: RpcError) -> None:
         """Send an error. Legacy errors have status 200, unless the caller is refused."""
         status = error.status if era is Era.MODERN or error.code in (REFUSED, HEADER_MISMATCH) else 200
-        extra: tuple[tuple[bytes, bytes], ...] = ()
-        if status == 403 and isinstance(error.data, dict):
-            extra = (self._challenge.forbidden(error.data["requiredScopes"]),)
-        elif status == 429 and isinstance(error.data, dict):
-            extra = ((b"retry-after", b"%d" % error.data["retryAfter"]),)
         self._headers = ()
         request_id = None if message.id is UNSET or message.method is UNSET else message.id
-        await self.finish(status, encode_error(request_id, error), *extra)
+        await self.finish(status, encode_error(request_id, error), *self.headers_of(error))
+
+    def headers_of(self, error: RpcError) -> tuple[tuple[bytes, bytes], ...]:
+        """Return the header fields that belong to an error."""
+        if error.status == 403 and isinstance(error.data, dict):
+            return (self._challenge.forbidden(error.data["requiredScopes"]),)
+        if error.status == 429 and isinstance(error.data, dict):
+            return ((b"retry-after", b"%d" % error.data["retryAfter"]),)
+        return ()
