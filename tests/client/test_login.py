@@ -36,6 +36,7 @@ from portway.client.oauth.settings import open_browser
 from portway.oauth.guarded_fetch import FetchError
 from tests.client.protected_server import CODE, METADATA, PROVIDER, SECRET, Protected, protected
 from tests.client.scripted_server import Reply
+from tests.http.connect_proxy import connect_proxy
 
 Scenario = Callable[[Protected], Awaitable[None]]
 
@@ -380,6 +381,21 @@ def test_a_server_elsewhere_cannot_lead_the_client_into_this_network() -> None:
         assert not server.requests
 
     run(scenario)
+
+
+def test_the_provider_is_reached_through_the_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        with pytest.raises(FetchError, match="the proxy of HTTPS_PROXY answers with status 407"):
+            await ProviderWeb(private=False).get("https://login.example/")
+        for url in ("https://10.1.2.3/", "https://login.internal/", "https://login/"):
+            with pytest.raises(FetchError, match="is in the network of this machine, where a server elsewhere may not"):
+                await ProviderWeb(private=False).get(url)
+
+    with connect_proxy("another") as proxy:
+        monkeypatch.setenv("https_proxy", proxy.url)
+        monkeypatch.delenv("no_proxy", raising=False)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        asyncio.run(main())
 
 
 def test_tokens_are_not_sent_in_clear_text() -> None:

@@ -117,9 +117,12 @@ async def request_at(
 ) -> tuple[Response, bytes]:
     """Send a request to the host of `url`, at the first of its addresses to which there is a connection.
 
+    Without any address, it goes through the proxy that the environment names for that host.
     Return the response and its body. Raises UpstreamError, also for a body that is longer than `max_bytes`, and
     ValueError for what HTTP cannot send.
     """
+    if not addresses:
+        return await _request(url, None, method, headers, body, max_bytes)
     *others, last = addresses[:_MOST_ADDRESSES]
     for address in others:
         with contextlib.suppress(ConnectFailed):
@@ -128,9 +131,9 @@ async def request_at(
 
 
 async def _request(
-    url: WebUrl, address: str, method: str, headers: Headers, body: bytes, max_bytes: int
+    url: WebUrl, address: str | None, method: str, headers: Headers, body: bytes, max_bytes: int
 ) -> tuple[Response, bytes]:
-    client = HttpClient(url.origin, connects_to=address)
+    client = HttpClient(url.origin, connects_to=address, by_proxy=address is None)
     try:
         response = await client.request(method, url.target, headers, body)
         return response, await response.read(max_bytes)

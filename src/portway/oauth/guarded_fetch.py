@@ -8,13 +8,15 @@ import msgspec
 from portway.http.http_client import Headers, UpstreamError
 from portway.http.public_addresses import is_public
 from portway.http.safe_fetch import look_up, request_at
-from portway.http.web_url import WebUrl, read_url
+from portway.http.tunnel import proxy_to
+from portway.http.web_url import HostList, WebUrl, read_url
 from portway.oauth.settings import is_loopback
 from portway.protocol.jsonrpc import UNREADABLE
 
 T = TypeVar("T")
 _SECONDS = 10.0  # for the look-up of the name and the whole answer
 _MOST_BYTES = 512 * 1024
+_OUTSIDE = HostList("*")
 
 
 class FetchError(Exception):
@@ -48,25 +50,33 @@ async def fetch_json(url: str, kind: type[T], *, private: bool, body: bytes | No
         raise FetchError(f"{url} does not answer with the JSON that is expected there") from None
 
 
-async def fetch(url: str, *, private: bool, body: bytes | None = None, headers: Headers = ()) -> Answer:
+async def fetch(
+    url: str, *, private: bool, body: bytes | None = None, headers: Headers = (), by_proxy: bool = False
+) -> Answer:
     """GET a URL, or POST a body to it. Redirects are not followed. Raises `FetchError`.
 
     Only https, and plain http to this machine, if the URL says localhost. With `private`, the host may be in this
-    machine's network.
+    machine's network. With `by_proxy`, the proxy that the environment names is used, which looks names up itself: then
+    a name or address of an inner network is known by its form alone.
     """
     try:
         async with asyncio.timeout(_SECONDS):
-            return await _fetch(url, body, headers, private=private)
+            return await _fetch(url, body, headers, private=private, by_proxy=by_proxy)
     except TimeoutError:
         raise FetchError(f"{url} did not answer within {_SECONDS:g} s") from None
 
 
-async def _fetch(url: str, body: bytes | None, headers: Headers, *, private: bool) -> Answer:
+async def _fetch(url: str, body: bytes | None, headers: Headers, *, private: bool, by_proxy: bool) -> Answer:
     try:
         parts = read_url(url)
+        is_by_proxy = by_proxy and parts.scheme == "https" and proxy_to(parts.host) is not None
     except ValueError:
         raise FetchError(f"{url[:200]} is no URL") from None
-    addresses = await _addresses(parts, url, private=private)
+    except OSError as error:
+        raise FetchError(f"{url} could not be read: {error}") from None
+    if is_by_proxy and not private and not _OUTSIDE.admits(parts):
+        raise _is_private(parts)
+    addresses = [] if is_by_proxy else await _addresses(parts, url, private=private)
     method, fields = "GET" if body is None else "POST", [(b"accept", b"application/json"), *headers]
     try:
         response, content = await request_at(parts, addresses, method, fields, body or b"", _MOST_BYTES)
@@ -85,5 +95,9 @@ async def _addresses(parts: WebUrl, url: str, *, private: bool) -> list[str]:
     except (OSError, UnicodeError):
         raise FetchError(f"the host {parts.host[:100]} is not found") from None
     if not private and not all(map(is_public, addresses)):
-        raise PrivateAddress(f"{parts.host} is in the network of this machine, and PORTWAY_AUTH_PRIVATE is not 1")
+        raise _is_private(parts)
     return addresses
+
+
+def _is_private(parts: WebUrl) -> PrivateAddress:
+    return PrivateAddress(f"{parts.host} is in the network of this machine, and PORTWAY_AUTH_PRIVATE is not 1")

@@ -57,7 +57,7 @@ class ProviderWeb:
     async def _fetch(self, url: str, body: bytes | None = None, headers: Headers = ()) -> Answer:
         self.check(url)
         try:
-            return await fetch(url, private=self.private, body=body, headers=headers)
+            return await fetch(url, private=self.private, body=body, headers=headers, by_proxy=True)
         except PrivateAddress:
             raise _led_inside(url) from None
 
