@@ -74,6 +74,16 @@ def test_a_caller_without_a_token_is_told_where_to_log_in(provider: KeyPublisher
     scenario(make_server(provider, scopes=("read",)), steps)
 
 
+def test_below_a_path_of_its_host_name_a_server_does_not_speak_for_the_whole_name(provider: KeyPublisher) -> None:
+    async def steps(client: HttpClient) -> None:
+        for path, status in (("/tools/mcp", 200), ("/mcp", 404), ("", 404)):
+            found = await client.request("GET", f"/.well-known/oauth-protected-resource{path}", [])
+            assert (found.status, path) == (status, path)
+            await found.read(9999)
+
+    scenario(make_server(provider, audience="https://mcp.example.com/tools/mcp"), steps)
+
+
 def test_a_call_that_needs_more_scopes_names_all_of_them_at_once(provider: KeyPublisher) -> None:
     async def steps(client: HttpClient) -> None:
         status, _, headers = await call(client, provider.token(RESOURCE, scope="read"), "move")

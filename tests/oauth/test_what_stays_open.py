@@ -25,6 +25,11 @@ def vault(provider: KeyPublisher, **settings: Any) -> Server:
         await ctx.info("looked")
         return "logged"
 
+    @server.tool(asks=True)
+    async def greet(ctx: Context) -> str:
+        answer = await ctx.elicit("Who?", str)
+        return f"{answer.data} by {ctx.caller.subject}"
+
     return server
 
 
@@ -125,5 +130,27 @@ def test_a_cursor_is_its_callers_own(provider: KeyPublisher) -> None:
         assert (await page(client, renewed, cursor))["result"]["tools"][0]["name"] == "move"
         stolen = await page(client, provider.token(RESOURCE, scope="read write", sub="eve"), cursor)
         assert stolen["error"]["message"] == "The cursor is not one this server gave; start again without it."
+
+    scenario(vault(provider), steps)
+
+
+def test_an_open_question_is_of_the_caller_who_was_asked(provider: KeyPublisher) -> None:
+    async def greet(client: HttpClient, token: str, **more: Any) -> dict[str, Any]:
+        params = {"name": "greet", "arguments": {}} | more
+        body = envelope("tools/call", params, **{"io.modelcontextprotocol/clientCapabilities": {"elicitation": {}}})
+        named = {"mcp_protocol_version": MODERN, "mcp_method": "tools/call", "mcp_name": "greet"}
+        response = await post(client, body, authorization=bearer(token), **named)
+        return dict(json.loads(await response.read(99_999)))
+
+    async def steps(client: HttpClient) -> None:
+        asked = (await greet(client, provider.token(RESOURCE)))["result"]
+        (question,) = asked["inputRequests"]
+        answer = {question: {"action": "accept", "content": {"value": "Grace"}}}
+        answered = {"requestState": asked["requestState"], "inputResponses": answer}
+        stolen = await greet(client, provider.token(RESOURCE, sub="eve"), **answered)
+        assert "Grace" not in json.dumps(stolen)
+        assert "error" in stolen
+        renewed = await greet(client, provider.token(RESOURCE, exp=in_seconds(900)), **answered)
+        assert renewed["result"]["content"][0]["text"] == "Grace by ada"
 
     scenario(vault(provider), steps)

@@ -14,7 +14,11 @@ from portway.oauth.settings import OAuth
 
 @dataclass(frozen=True, slots=True)
 class ResourceServer:
-    """`metadata` is the JSON that clients read to find the provider: at `challenge.metadata`, and at all `paths`."""
+    """`metadata` is the JSON that clients read to find the provider: at `challenge.metadata`, and at all `paths`.
+
+    The one without a path is of the whole host name, so it is among them only where the public URL is the endpoint's
+    own path, or none: below another path, the name may have other servers.
+    """
 
     verifier: TokenVerifier
     challenge: Challenge
@@ -30,9 +34,11 @@ def resource_server(providers: Sequence[OAuth], name: str, path: str, others: To
     tokens = AccessTokens(*providers)
     verifier = tokens if others is None else _EitherOf(others, tokens)
     public = metadata_url(providers[0])
-    paths = frozenset((WELL_KNOWN, WELL_KNOWN + path, urlsplit(public).path))
+    own, whole = urlsplit(public).path, frozenset((WELL_KNOWN, WELL_KNOWN + path))
     challenge = Challenge(public, scopes_of(providers))
-    return ResourceServer(verifier, challenge, resource_metadata(providers, name), paths)
+    return ResourceServer(
+        verifier, challenge, resource_metadata(providers, name), whole if own in whole else frozenset((own,))
+    )
 
 
 class _EitherOf:
