@@ -16,6 +16,7 @@ from tests.conftest import RunCli
 from tests.host.running_host import host
 from tests.oauth.key_publisher import KeyPublisher, publishing
 
+WELL_KNOWN = "/.well-known/oauth-protected-resource"
 SERVER = """
 from portway import Context, Server
 
@@ -101,6 +102,10 @@ def test_callers_of_a_hosted_app_log_in_at_the_hosts_provider(tmp_path: Path, pr
         record = next(running.paths.calls.glob("*.jsonl")).read_text()
         assert json.dumps(f"{provider.url}|ada") in record
 
+        port = running.ready["url"].rpartition(":")[2]
+        for name, path in ((f"localhost:{port}", "/vault/mcp"), (f"vault.localhost:{port}", "/mcp")):
+            found = httpx2.get(f"{running.ready['url']}{WELL_KNOWN}{path}", headers={"host": name}).json()
+            assert found["resource"] == f"http://{name}{path}"
         for portway, said in (
             (
                 "auth: {issuer: 'http://localhost:9'}",
@@ -116,6 +121,10 @@ def test_callers_of_a_hosted_app_log_in_at_the_hosts_provider(tmp_path: Path, pr
         ):
             refused = running.portway("deploy", folder(source, portway))
             assert (refused.returncode, said in refused.stderr) == (1, True), refused.stderr
+        assert running.portway("deploy", folder(source, "auth: {audience: 'api://vault'}")).returncode == 0
+        (source / "render.yaml").unlink()
+        assert running.portway("deploy", source, "--name", "vault").returncode == 0
+        assert running.call("vault", "whoami", provider.token("api://vault"))["result"].startswith(provider.url), "kept"
     without_provider(tmp_path / "data", source)
 
 
@@ -126,4 +135,4 @@ def without_provider(data: Path, source: Path) -> None:
         refused = running.portway("deploy", folder(source, "auth: {scopes: [read]}"))
         assert "it has no issuer, and the host has none: add issuer, or start the host with" in refused.stderr
         assert running.portway("deploy", folder(source, "auth: {enabled: false}")).returncode == 0
-        assert httpx2.get(f"{running.ready['url']}/.well-known/oauth-protected-resource/vault/mcp").status_code == 404
+        assert httpx2.get(f"{running.ready['url']}{WELL_KNOWN}/vault/mcp").status_code == 404

@@ -34,10 +34,9 @@ class PublicAddress:
 
     def endpoints(self, app: str, domains: Iterable[str]) -> dict[str, str]:
         """Return every URL of an app's MCP endpoint, by the host name in it. The first is the one of the host."""
-        names = [urlsplit(self.url).hostname or self.domain]
-        if is_local(self.domain):
-            names += [name for name in ("127.0.0.1", "localhost") if name not in names]
-        found = {name: f"{self.origin(name)}/{app}/mcp" for name in names}
+        found = {urlsplit(self.url).hostname or self.domain: self.endpoint(app)}
+        for name in ("127.0.0.1", "localhost") if is_local(self.domain) else ():
+            found.setdefault(name, f"{self.origin(name)}/{app}/mcp")
         return found | {name: f"{self.origin(name)}/mcp" for name in (self.hostname(app), *domains)}
 
     @property
