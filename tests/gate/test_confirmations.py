@@ -120,12 +120,16 @@ def serving(kind: str, ran: Path) -> Iterator[str]:
 async def confirming(directory: Path, address: str, *, foreign: bool) -> AsyncIterator[Rig]:
     """A gate whose apps have the rules, before the server at an address."""
     paths = prepare(directory, [address], foreign=foreign)
-    table, hints = routing_table.load(paths.routes), {rule.tool: ToolHints() for rule in RULES}
-    policies = routing_table.AppPolicies(RULES, hints)
-    apps = {name: msgspec.structs.replace(app, policies=policies) for name, app in table.apps.items()}
-    routing_table.save(paths.routes, msgspec.structs.replace(table, version=2, apps=apps))
+    write(paths.routes, 2)
     async with running(paths) as gate:
         yield gate
+
+
+def write(routes: Path, version: int, *off: str) -> None:
+    table, hints = routing_table.load(routes), {rule.tool: ToolHints() for rule in RULES}
+    policies = routing_table.AppPolicies(RULES, hints, list(off))
+    apps = {name: msgspec.structs.replace(app, policies=policies) for name, app in table.apps.items()}
+    routing_table.save(routes, msgspec.structs.replace(table, version=version, apps=apps))
 
 
 def talk(directory: Path, kind: str, mode: str, answer: Any, *calls: tuple[str, dict[str, object]]) -> Any:
@@ -240,6 +244,7 @@ def test_an_answer_is_good_once_for_the_same_caller_tool_and_arguments(tmp_path:
             error["message"] == "This confirmation has been used, or is too old; start the call without requestState."
         )
         assert len(upstream.requests) == 1
+        assert "Invalid params" in (await send("secret", "delete", "ada", requestState=5))["error"]["message"]
         large = "x" * 70_000
         assert "come to more than" in str(await send("secret", "delete", "ada", requestState=large))
         notice = b'{"jsonrpc":"2.0","method":"tools/call","params":{"name":"delete"}}'
@@ -305,6 +310,20 @@ def test_a_legacy_answer_counts_in_its_session_alone_and_a_cancelled_call_is_not
         (reply,) = await rest(response, parser)
         assert reply["error"]["message"] == "Request cancelled"
         await gate.post(answer(question), mine)
+        # A policy that changes while the user thinks is kept.
+        response, parser, question = await ask(4)
+        write(gate.paths.routes, 3, "delete")
+        await gate.op(op="table")
+        assert (await gate.post(answer(question), mine)).status == 202
+        (reply,) = await rest(response, parser)
+        assert reply["error"]["message"] == "Unknown tool: delete. It is switched off on this host."
+        write(gate.paths.routes, 4)
+        await gate.op(op="table")
+        # An answer that is no JSON-RPC ends the wait, too.
+        response, parser, question = await ask(5)
+        await gate.post(b'{"jsonrpc":"2.0","id":%b}' % json.dumps(question).encode(), mine)
+        (reply,) = await rest(response, parser)
+        assert "did not confirm it (no answer)" in reply["result"]["content"][0]["text"]
         without_stream = (await gate.answer(call(3, "delete", who="ada"), mine, (b"accept", b"application/json")))[1]
         text = "delete must be confirmed by the user, and the client takes no text/event-stream."
         assert without_stream["result"]["content"][0]["text"] == text

@@ -25,7 +25,7 @@ from portway.http.asgi import Send
 from portway.policy.confirmation import MAX_AGE, Confirmation, UsedConfirmations
 from portway.protocol.capabilities import Capability, declared, read, required
 from portway.protocol.errors import INVALID_PARAMS, MISSING_CAPABILITY, RpcError
-from portway.protocol.jsonrpc import UNREADABLE, Message, encode_request, encode_result
+from portway.protocol.jsonrpc import UNREADABLE, Message, decode_params, encode_request, encode_result
 from portway.protocol.sealing import Keys
 
 _KEY = "portway-confirmation"  # of the question, among those that the app itself may ask
@@ -72,7 +72,6 @@ class Answered(Exception):
         self.reply = reply
 
 
-_params = msgspec.json.Decoder(_Params).decode
 _members = msgspec.json.Decoder(dict[str, Raw]).decode
 _state = msgspec.json.Decoder(_State).decode
 _elicited = msgspec.json.Decoder(_Elicited).decode
@@ -94,7 +93,7 @@ class Confirmations:
         Raises Answered with the question if it is to be asked, ArgumentError for arguments that cannot be shown,
         ToolError if the user has declined, and RpcError.
         """
-        tool, params = call.line.name, _params(_members(body)["params"])
+        tool, params = call.line.name, decode_params(body, _Params)
         shown = confirmation.message(tool, None if params.arguments is UNSET else params.arguments)
         asked = hashlib.sha256(shown.encode()).digest()[:16]
         digest = call_digest("tools/call", tool, params.arguments)
@@ -124,7 +123,7 @@ class Confirmations:
 
         Raises ToolError if the client cannot be asked or the user does not confirm it, and ArgumentError as above.
         """
-        tool, params, session = call.line.name, _params(_members(body)["params"]), call.session
+        tool, params, session = call.line.name, decode_params(body, _Params), call.session
         shown = confirmation.message(tool, None if params.arguments is UNSET else params.arguments)
         lack = "has no session" if session is None else "does not declare: elicitation"
         if session is None or not _shows_forms(session):
