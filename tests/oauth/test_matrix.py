@@ -92,7 +92,9 @@ OPEN: dict[str, dict[str, Any]] = {"tools/call": {"name": "look", "arguments": {
 def legacy(version: str, session: str) -> list[Asked]:
     own = {"mcp-protocol-version": version, "mcp-session-id": session}
     info = {"clientInfo": {"name": "m", "version": "1"}, "capabilities": {}, "protocolVersion": version}
+    guarded_batch = [rpc("ping", 1), rpc("tools/call", 2, **GUARDED["tools/call"])]
     return [
+        *([Asked("POST", guarded_batch, own, guarded=True)] if version == "2025-03-26" else []),
         Asked("POST", rpc("initialize", **info)),
         Asked("POST", rpc("notifications/initialized", None), own, 202),
         *(Asked("POST", rpc(method, **params), own) for method, params in (OPEN | {"ping": {}}).items()),
