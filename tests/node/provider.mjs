@@ -2,11 +2,13 @@
 // name, and access tokens are JWTs for the resource that was asked for, which must be on this machine. See control.mjs.
 import { generateKeyPairSync, randomUUID } from "node:crypto";
 import { createServer } from "node:http";
-import { Provider } from "oidc-provider";
+import { createLocalJWKSet, importJWK, jwtVerify, SignJWT } from "jose";
+import { errors, Provider } from "oidc-provider";
 import { controlled } from "./control.mjs";
 
 const settings = { seconds: 300, behind: 0 }; // how long access tokens are valid; by how much their `exp` is too early
 const seen = [];
+const EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange";
 const keys = [newKey()];
 const server = createServer((request, response) => provider.callback()(request, response));
 await new Promise((resolve) => server.listen(0, "localhost", resolve));
@@ -27,12 +29,32 @@ async function withoutScope(request) {
   return JSON.stringify(rest);
 }
 
+/** Exchange an access token for one of the same user with another audience (RFC 8693); this library leaves that to its users. */
+async function exchange(ctx) {
+  const { subject_token: token, audience, scope } = ctx.oidc.params;
+  const published = keys.map(({ kty, n, e, kid, use, alg }) => ({ kty, n, e, kid, use, alg }));
+  const verified = await jwtVerify(token, createLocalJWKSet({ keys: published }), { issuer }).catch(() => {
+    throw new errors.InvalidGrant("the subject token is not valid");
+  });
+  if (!/^http:\/\/localhost[:/]/.test(audience)) throw new errors.InvalidTarget("unknown audience");
+  const claims = { scope, client_id: ctx.oidc.client.clientId, act: { sub: ctx.oidc.client.clientId } };
+  const made = new SignJWT(claims).setProtectedHeader({ alg: "RS256", typ: "at+jwt", kid: keys[0].kid });
+  made.setIssuer(issuer).setAudience(audience).setSubject(verified.payload.sub).setIssuedAt().setExpirationTime(`${settings.seconds}s`);
+  ctx.body = {
+    access_token: await made.sign(await importJWK(keys[0])),
+    issued_token_type: "urn:ietf:params:oauth:token-type:access_token",
+    token_type: "Bearer",
+    expires_in: settings.seconds,
+  };
+}
+
 function newProvider() {
   const made = new Provider(issuer, {
     jwks: { keys },
     cookies: { keys: ["a key for tests"] },
     clients: [
       { client_id: "machine", client_secret: "machine-secret", token_endpoint_auth_method: "client_secret_basic", grant_types: ["client_credentials"], redirect_uris: [], response_types: [] },
+      { client_id: "a shop", client_secret: "of:a/shop+%", token_endpoint_auth_method: "client_secret_basic", grant_types: [EXCHANGE], redirect_uris: [], response_types: [] },
     ],
     scopes: ["openid", "offline_access", "read", "write"],
     clientDefaults: { token_endpoint_auth_method: "none" },
@@ -60,6 +82,8 @@ function newProvider() {
       },
     },
   });
+  const takes = ["subject_token", "subject_token_type", "requested_token_type", "audience", "resource", "scope"];
+  made.registerGrantType(EXCHANGE, exchange, takes);
   made.on("grant.success", (ctx) => {
     const { grant_type: grant, resource } = ctx.oidc.params;
     seen.push({ what: grant, client: ctx.oidc.client.clientId, resource });

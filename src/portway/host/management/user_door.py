@@ -19,6 +19,7 @@ from portway.auth.challenge import NO_METADATA, Challenge
 from portway.auth.principal import Principal
 from portway.auth.tokens import VerifierUnavailable
 from portway.host.management.callers import principal_of
+from portway.host.new_token import is_of_a_host
 from portway.host.store import StoreError
 from portway.host.users import User, Users, UserToken
 from portway.http.asgi import Message, Receive, Scope, Send
@@ -108,7 +109,7 @@ class UserDoor:
 
     async def _find(self, token: str) -> UserToken | None:
         found = self._users.find(token)
-        if found is not None or self._login is None:
+        if found is not None or self._login is None or is_of_a_host(token):
             return found
         caller = await self._login.verifier.verify(token)
         if caller is None:
