@@ -98,6 +98,34 @@ def test_a_follower_goes_on_in_the_next_file(release: Release) -> None:
     assert texts(release, 0, cursor) == ["three", "four"]
 
 
+def test_a_follower_misses_nothing_that_is_still_there_when_its_file_is_gone(release: Release) -> None:
+    release.log.write_text("one\n")
+    cursor = read(release, 0).cursor
+    release.log.rename(previous(release.log))
+    release.log.write_text("two\n")
+    release.log.rename(previous(release.log))
+    release.log.write_text("three\n")
+    assert texts(release, 0, cursor) == ["two", "three"]
+
+
+def test_a_follower_is_shown_nothing_again_while_the_next_file_is_not_made_yet(release: Release) -> None:
+    previous(release.log).write_text("zero\n")
+    release.log.write_text("one\n")
+    cursor = read(release, 0).cursor
+    release.log.rename(release.directory / "moved")
+    page = read(release, None, cursor)
+    assert page.entries == []
+    release.log.write_text("two\n")
+    assert texts(release, 0, page.cursor) == ["two"]
+
+
+def test_a_follower_knows_its_file_from_another_with_the_same_inode(release: Release) -> None:
+    release.log.write_text("one\n")
+    cursor = read(release, 0).cursor
+    release.log.write_text("two\nthree\n")
+    assert texts(release, 0, cursor) == ["two", "three"]
+
+
 @pytest.mark.parametrize("move", [Path.unlink, lambda path: path.rename(path.with_suffix(".rotated"))])
 def test_a_log_that_is_renamed_or_deleted_is_made_anew(release: Release, move: Callable[[Path], object]) -> None:
     log = LogFile(release.log)

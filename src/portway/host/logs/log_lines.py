@@ -3,11 +3,13 @@
 import contextlib
 import os
 import stat
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+_BEGINS_BYTES = 64  # a line begins with its time
 _BLOCK_BYTES = 256 * 1024  # more than a line has that the log writer or the gate wrote
 
 Place = tuple[int, int]
@@ -16,11 +18,19 @@ Place = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class LogPart:
-    """An open file of a log, and its size when it was opened. `inode` names it, whatever it is renamed to."""
+    """An open file of a log, and its size when it was opened."""
 
     descriptor: int
     inode: int
     size: int
+
+    def name(self, offset: int) -> str:
+        """Name a byte of the file, whatever the file is renamed to; 0 names the file, once it has its first line.
+
+        Another file may have its inode once it is gone, but does not begin as it does.
+        """
+        begins = zlib.crc32(os.pread(self.descriptor, min(offset or _BEGINS_BYTES, _BEGINS_BYTES), 0))
+        return f"{offset}:{self.inode}:{begins}"
 
 
 @dataclass(frozen=True, slots=True)

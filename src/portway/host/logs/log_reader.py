@@ -1,6 +1,6 @@
 """Reads the logs of an app, joined by time: the last entries, and what was written after a cursor."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from heapq import heapify, heappop, heapreplace, merge
 from itertools import islice
 
@@ -54,10 +54,15 @@ class _Reading:
         return entry
 
     def cursor(self) -> str:
-        """Name the place after what was taken."""
+        """Name the place after what was taken, and the file before it."""
         parts = self._source.parts
         index, offset = self._place
-        return f"{self._source.key}:{parts[index].inode}:{offset}" if index < len(parts) else ""
+        if not parts:
+            return ""
+        if index == len(parts):  # what comes after them is not made yet
+            index, offset = index - 1, parts[-1].size
+        before = f"/{parts[index - 1].name(0)}" if index else ""
+        return f"{self._source.key}:{parts[index].name(offset)}{before}"
 
     def _find(self) -> None:
         self.head = None
@@ -69,14 +74,19 @@ class _Reading:
 
 
 def _cursor_places(sources: Sequence[LogSource], cursor: str) -> Iterator[Place]:
-    """Yield where to go on in each log: at a file's beginning where the cursor's is gone, or names none."""
-    named: Mapping[str, list[str]] = {key: rest for key, *rest in (part.split(":") for part in cursor.split(" "))}
+    """Yield where to go on in each log.
+
+    It is its beginning where the cursor names no file, or one that is gone; but after a file that came before that.
+    """
+    named = {key: rest for key, _, rest in (part.partition(":") for part in cursor.split(" "))}
     for source in sources:
-        inode, offset = [int(part) if part.isdecimal() else 0 for part in [*named.get(source.key, ()), "", ""][:2]]
-        is_new = source.only_deleted or source.key not in named
-        anew = 0 if is_new else max(len(source.parts) - 1, 0), 0
-        parts = enumerate(source.parts)
-        yield next(((index, offset) for index, part in parts if part.inode == inode and offset <= part.size), anew)
+        name, _, before = named.get(source.key, "").partition("/")
+        offset = name.partition(":")[0]
+        place = int(offset) if offset.isdecimal() else 0
+        seen = max((index + 1 for index, part in enumerate(source.parts) if part.name(0) == before), default=0)
+        found = (index for index, part in enumerate(source.parts) if place <= part.size and part.name(place) == name)
+        index = next(found, None)
+        yield (seen, 0) if index is None else (index, place)
 
 
 def _first_places(sources: Sequence[LogSource], count: int | None, *, unfinished: bool) -> list[Place]:

@@ -22,12 +22,7 @@ _decode_line = msgspec.json.Decoder(Line).decode
 
 
 class LogSource(ABC):
-    """One log, with its open files, oldest first. `key` names it in a cursor; `lines` are those that may be wanted.
-
-    A reader whose file is gone goes on with the oldest if files are only ever deleted, else with the newest.
-    """
-
-    only_deleted = False
+    """One log, with its open files, oldest first. `key` names it in a cursor; `lines` are those that may be wanted."""
 
     def __init__(self, key: str, parts: list[LogPart], selection: Selection, lines: LineFilter = _ALL) -> None:
         self.key = key
@@ -74,8 +69,6 @@ class _Output(LogSource):
 
 class _Calls(LogSource):
     """The lines of the call record about an app, without those about an earlier app of that name."""
-
-    only_deleted = True
 
     def __init__(self, files: Sequence[Path], app: str, created: str, selection: Selection, stack: ExitStack) -> None:
         selection = replace(selection, since=max(selection.since, created))
