@@ -122,6 +122,16 @@ def test_metadata_at_the_root_may_be_of_the_whole_origin() -> None:
     run(scenario)
 
 
+def test_an_app_at_a_name_of_its_own_on_this_machine_is_logged_in_to() -> None:
+    async def scenario(server: Protected) -> None:
+        server.origin = server.origin.replace("127.0.0.1", "app.localhost")
+        server.url = f"{server.origin}/mcp"
+        await listed(server)
+        assert server.count("/token", resource=server.url) == 1
+
+    run(scenario)
+
+
 def test_a_client_that_the_provider_has_forgotten_registers_again() -> None:
     async def scenario(server: Protected) -> None:
         storage = MemoryStorage()
@@ -259,6 +269,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"provider": {"token_endpoint": "file:///etc/passwd"}},
         "names an endpoint that is not used: 'file:///etc/passwd'",
     ),
+    ({"resource": {"authorization_servers": ["https://[::1"]}}, "no https URL (RFC 8414 section 3); ask who runs the"),
     (
         {"provider": {"registration_endpoint": None}},
         "does not let clients register themselves (RFC 7591): register one",

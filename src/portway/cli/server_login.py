@@ -132,7 +132,9 @@ async def _pasted() -> str:
         text = ""
         while "://" not in text:
             # Not by sys.stdin: its lock, held by a thread that waits, would keep the process from ending.
-            text = os.read(0, _MOST_PASTED).decode(errors="replace").strip()
+            if not (data := os.read(0, _MOST_PASTED)):  # the terminal is gone
+                return
+            text = data.decode(errors="replace").strip()
         loop.call_soon_threadsafe(give, text)
 
     threading.Thread(target=read, daemon=True).start()

@@ -108,7 +108,9 @@ async def _follow(
 
 async def look_up(url: WebUrl) -> list[str]:
     """Return the addresses of a URL's host. Raises OSError when there are none."""
-    found = await asyncio.get_running_loop().getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)
+    # Not every resolver knows that names under localhost are this machine (RFC 6761 section 6.3).
+    host = "localhost" if url.host.endswith(".localhost") else url.host
+    found = await asyncio.get_running_loop().getaddrinfo(host, url.port, type=socket.SOCK_STREAM)
     return [str(entry[4][0]) for entry in found]
 
 

@@ -51,32 +51,32 @@ async def fetch_json(url: str, kind: type[T], *, private: bool, body: bytes | No
 
 
 async def fetch(
-    url: str, *, private: bool, body: bytes | None = None, headers: Headers = (), by_proxy: bool = False
+    url: str, *, private: bool, body: bytes | None = None, headers: Headers = (), for_user: bool = False
 ) -> Answer:
     """GET a URL, or POST a body to it. Redirects are not followed. Raises `FetchError`.
 
     Only https, and plain http to this machine, if the URL says localhost. With `private`, the host may be in this
-    machine's network. With `by_proxy`, the proxy that the environment names is used, which looks names up itself: then
-    a name or address of an inner network is known by its form alone.
+    machine's network. What a person runs (`for_user`) also goes to names below localhost, and through the proxy that
+    the environment names, which looks names up itself: then an inner name or address is known by its form alone.
     """
     try:
         async with asyncio.timeout(_SECONDS):
-            return await _fetch(url, body, headers, private=private, by_proxy=by_proxy)
+            return await _fetch(url, body, headers, private=private, for_user=for_user)
     except TimeoutError:
         raise FetchError(f"{url} did not answer within {_SECONDS:g} s") from None
 
 
-async def _fetch(url: str, body: bytes | None, headers: Headers, *, private: bool, by_proxy: bool) -> Answer:
+async def _fetch(url: str, body: bytes | None, headers: Headers, *, private: bool, for_user: bool) -> Answer:
     try:
         parts = read_url(url)
-        is_by_proxy = by_proxy and parts.scheme == "https" and proxy_to(parts.host) is not None
+        is_by_proxy = for_user and parts.scheme == "https" and proxy_to(parts.host) is not None
     except ValueError:
         raise FetchError(f"{url[:200]} is no URL") from None
     except OSError as error:
         raise FetchError(f"{url} could not be read: {error}") from None
     if is_by_proxy and not private and not _OUTSIDE.admits(parts):
         raise _is_private(parts)
-    addresses = [] if is_by_proxy else await _addresses(parts, url, private=private)
+    addresses = [] if is_by_proxy else await _addresses(parts, url, private=private, for_user=for_user)
     method, fields = "GET" if body is None else "POST", [(b"accept", b"application/json"), *headers]
     try:
         response, content = await request_at(parts, addresses, method, fields, body or b"", _MOST_BYTES)
@@ -85,9 +85,9 @@ async def _fetch(url: str, body: bytes | None, headers: Headers, *, private: boo
     return Answer(response.status, content, response.headers)
 
 
-async def _addresses(parts: WebUrl, url: str, *, private: bool) -> list[str]:
+async def _addresses(parts: WebUrl, url: str, *, private: bool, for_user: bool) -> list[str]:
     """Return the addresses that may be connected to, so that the name is not looked up again."""
-    is_here = is_loopback(parts.origin)
+    is_here = is_loopback(parts.origin) or (for_user and parts.host.endswith(".localhost"))
     if parts.scheme != "https" and not is_here:
         raise FetchError(f"{url[:200]} is no https URL")
     try:

@@ -137,6 +137,11 @@ async def find_resource(web: ProviderWeb, url: str, named: str) -> Search[Protec
 async def find_provider(web: ProviderWeb, issuer: str) -> Search[Provider]:
     """Look for the metadata of an issuer."""
     search: Search[Provider] = Search()
+    try:
+        web.check(issuer)
+    except ForbiddenAddress as error:
+        search.error = _not_asked(Step.PROVIDER, error)
+        return search
     foreign = ""
     for address in metadata_addresses(issuer):
         await _attempt(search, web, Step.PROVIDER, address, Provider)
@@ -193,7 +198,7 @@ async def _attempt(search: Search[T], web: ProviderWeb, step: Step, url: str, ki
     except FetchError as error:
         search.attempts.append(Attempt(step, url, str(error)))
         if isinstance(error, ForbiddenAddress):
-            search.error = LoginError(step, f"{error} ({_RULES[step]}); ask who runs the server")
+            search.error = _not_asked(step, error)
         else:
             search.error = not_now(step, _RULES[step], error)
         return
@@ -209,6 +214,10 @@ async def _attempt(search: Search[T], web: ProviderWeb, step: Step, url: str, ki
         except UNREADABLE:
             problem = f"{url} does not answer with such metadata"
     search.attempts.append(Attempt(step, url, problem))
+
+
+def _not_asked(step: Step, error: ForbiddenAddress) -> LoginError:
+    return LoginError(step, f"{error} ({_RULES[step]}); ask who runs the server")
 
 
 def _reject_other_issuer(search: Search[Provider]) -> str:

@@ -46,18 +46,18 @@ class ProviderWeb:
         """Raise `ForbiddenAddress` for a URL that is not https; plain http is for this machine alone."""
         try:
             parts = read_url(url)
-            is_safe = parts.scheme == "https" or is_loopback(parts.origin)
         except ValueError:
-            is_safe = False
-        if not is_safe or not url.isascii():
+            parts = None
+        is_here = parts is not None and (is_loopback(parts.origin) or parts.host.endswith(".localhost"))
+        if parts is None or not (parts.scheme == "https" or is_here) or not url.isascii():
             raise ForbiddenAddress(f"{url[:200]!r} is no https URL")
-        if not self.private and is_loopback(url):
+        if is_here and not self.private:
             raise _led_inside(url)
 
     async def _fetch(self, url: str, body: bytes | None = None, headers: Headers = ()) -> Answer:
         self.check(url)
         try:
-            return await fetch(url, private=self.private, body=body, headers=headers, by_proxy=True)
+            return await fetch(url, private=self.private, body=body, headers=headers, for_user=True)
         except PrivateAddress:
             raise _led_inside(url) from None
 
