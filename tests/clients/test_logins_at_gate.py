@@ -13,9 +13,10 @@ from joserfc.jwk import import_key
 
 from tests.clients.logins.driven import logging_in
 from tests.clients.test_frameworks import PACKAGES1
-from tests.clients.test_logins import CLIENTS, VAULT
+from tests.clients.test_logins import CLIENTS, VAULT, posted
 from tests.host.running_host import Host, host
 from tests.oauth.providers import Provider, provider
+from tests.support import eventually
 
 pytestmark = [pytest.mark.clients, pytest.mark.install, pytest.mark.timeout(300)]
 
@@ -113,6 +114,31 @@ def test_a_client_logs_in_steps_up_and_calls_an_app(app: str, client: str, runni
         assert caller.call("look") == (f"ada of {login.issuer}" if app == "vault" else "seen")
         assert login.seen("authorization_code")[-1]["resource"] == url
         assert caller.call("fill") == "filled"
+
+
+@pytest.mark.parametrize("client", ["python", "typescript"])
+def test_expired_tokens_rotated_keys_and_a_provider_that_is_down_end_nobodys_work(
+    client: str, running: Host, login: Provider
+) -> None:
+    url = f"{running.ready['url']}/vault/mcp"
+    login.tell("set", behind=28)  # the gate takes it for two more seconds
+    try:
+        with logging_in(client, url=url) as caller:
+            assert caller.call("look") == f"ada of {login.issuer}"
+            login.tell("set", behind=0)
+            before = login.tell("seen")
+            eventually(lambda: caller.call("look") and login.tell("seen") != before)
+            login.tell("rotate")
+            token = login.machine_token(url)
+            login.tell("down")
+            assert caller.call("look") == f"ada of {login.issuer}"
+            assert posted(url, token) in (401, 503)  # its key is not known yet
+            login.tell("up")
+            eventually(lambda: posted(url, token) == 200, within=30)
+            with logging_in(client, url=url) as other:
+                assert other.call("fill") == "filled"
+    finally:
+        login.tell("set", behind=0)
 
 
 def test_a_server_with_a_login_of_its_own_logs_clients_in_through_the_gate(
