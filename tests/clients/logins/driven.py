@@ -15,6 +15,7 @@ import pytest
 
 from tests.oauth.providers import NODE, node_program
 from tests.support import ROOT, clean_env
+from tests.tls.free_ports import free_ports
 
 HERE = Path(__file__).parent
 BROWSER = f"{sys.executable} {ROOT / 'tests' / 'oauth' / 'browse.py'} %s"
@@ -82,6 +83,8 @@ def command(client: str, given: dict[str, Any], env: dict[str, str]) -> list[str
         if "document" in given:
             given["command"] += ["--client-metadata-url", given["document"]]
         if "client_id" in given:
-            given["command"] += ["--static-oauth-client-info", json.dumps({"client_id": given["client_id"]})]
+            # It then takes no other port for the way back than the one it is given, or makes of the URL.
+            port, known = str(free_ports(1)[0]), json.dumps({"client_id": given["client_id"]})
+            given["command"] += [port, "--static-oauth-client-info", known]
         given["env"] = env
     return [sys.executable, str(HERE / ("portway_client.py" if client == "portway" else "python_client.py"))]
