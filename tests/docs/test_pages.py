@@ -137,8 +137,8 @@ def test_every_link_between_pages_leads_somewhere() -> None:
 
 
 def test_each_test_that_a_page_names_is_there() -> None:
-    files = [path for path in (ROOT / "tests").rglob("test_*.py") if "node_modules" not in path.parts]
-    there = set(re.findall(r"def (test_\w+)\(", "".join(path.read_text() for path in files)))
+    files = "".join(path.read_text() for path in (ROOT / "tests").glob("*/test_*.py"))
+    there = set(re.findall(r"def (test_\w+)\(", files))
     named = set(re.findall(r"`(test_\w+)`", "".join(page.read_text() for page in PAGES)))
     assert len(named) > 12
     assert named - there == set()
