@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -9,6 +10,10 @@ from typing import Any
 
 import pytest
 
+from portway.diagnosis.endpoint import Endpoint
+from portway.diagnosis.login import diagnose_login
+from portway.diagnosis.login_walk import Stop, Walk
+from portway.diagnosis.report import Report
 from tests.conftest import RunCli
 from tests.diagnosis.broken_proxy import Reply, Request, broken
 
@@ -61,29 +66,37 @@ def _at(value: object, origin: str) -> object:
     return value.replace("{origin}", origin) if isinstance(value, str) else value
 
 
-def walk(run_cli: RunCli, answer: Callable[[Request], Reply], path: str = "/mcp") -> tuple[int, dict[str, Any], str]:
-    """Return the exit code of a check, its report, and where the login is."""
+def walk(answer: Callable[[Request], Reply]) -> tuple[list[Walk], Report, str]:
+    """Return how far each client comes, what is reported of it, and where the login is."""
     with broken(answer) as place:
-        done = run_cli("check", f"http://{place}{path}", "--auth", "-o", "json")
-        assert done.stderr == ""
-        report = json.loads(done.stdout)
-        assert done.returncode == (1 if report["findings"] else 0)
-        return done.returncode, report, f"http://{place}"
+        report = Report()
+        walks = asyncio.run(diagnose_login(Endpoint(f"http://{place}/mcp", None), report))
+        return walks, report, f"http://{place}"
 
 
-def stops(report: dict[str, Any]) -> dict[str, dict[str, str]]:
+def stops(walks: list[Walk]) -> dict[str, Stop]:
     """Return the clients that do not come to the browser, each with its stop."""
-    return {each["client"]: each["stop"] for each in report["clients"] if each["stop"]}
+    return {each.client: each.stop for each in walks if each.stop}
 
 
 def test_at_a_login_that_is_right_every_client_comes_to_the_browser(run_cli: RunCli) -> None:
-    code, report, origin = walk(run_cli, Login().answer)
-    assert (code, report["findings"]) == (0, [])
+    with broken(Login().answer) as place:
+        done = run_cli("check", f"http://{place}/mcp", "--auth", "-o", "json")
+    report = json.loads(done.stdout)
+    assert (done.returncode, done.stderr, report["findings"]) == (0, "", [])
     ways = {each["client"]: each["way"] for each in report["clients"]}
     assert ways == dict.fromkeys({*ALL, PAGE}, "document") | {"Cursor": "registration"}
-    assert {each["authorization_endpoint"] for each in report["clients"]} == {f"{origin}/authorize"}
+    assert {each["authorization_endpoint"] for each in report["clients"]} == {f"http://{place}/authorize"}
     facts = [f"{fact['subject']}: {fact['text']}" for fact in report["facts"]]
-    assert f"login: Cursor reach the browser at {origin}/authorize, by registration" in facts
+    assert f"login: Cursor reaches the browser at http://{place}/authorize, by registration" in facts
+
+
+def test_a_login_at_which_clients_stop_is_a_finding_with_its_mend_and_exit_code_1(run_cli: RunCli) -> None:
+    with broken(Login(resource={"resource": "{origin}/mcp/"}).answer) as place:
+        done = run_cli("check", f"http://{place}/mcp", "--auth")
+    assert done.returncode == 1
+    assert "wrong  login: VS Code stops at the resource metadata (RFC 9728 section 3.3): http://" in done.stdout
+    assert "       mend: let `resource` be the exact address that users give to their clients\n" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -224,21 +237,21 @@ def test_at_a_login_that_is_right_every_client_comes_to_the_browser(run_cli: Run
     ],
 )
 def test_a_broken_login_is_told_by_client_step_rule_and_mend(
-    run_cli: RunCli, login: Login, clients: set[str], step: str, rule: str, text: str
+    login: Login, clients: set[str], step: str, rule: str, text: str
 ) -> None:
-    _, report, origin = walk(run_cli, login.answer)
-    found = stops(report)
+    walks, report, origin = walk(login.answer)
+    found = stops(walks)
     said = text.format(origin=origin)
-    assert {name for name, stop in found.items() if stop["text"].startswith(said)} == clients
+    assert {name for name, stop in found.items() if stop.text.startswith(said)} == clients
     assert {*found} - clients <= {"Cursor"}  # which knows no metadata documents
     stop = found[min(clients)]
-    assert (stop["step"], stop["rule"]) == (step, rule)
-    assert stop["mend"] in {finding["mend"] for finding in report["findings"]}
-    told = next(finding["text"] for finding in report["findings"] if finding["mend"] == stop["mend"])
-    assert f"stop at the {step} ({rule}): {stop['text']}" in told
+    assert (stop.step, stop.rule) == (step, rule)
+    assert stop.mend in [
+        each.mend for each in report.findings if each.text.endswith(f" at the {step} ({rule}): {stop.text}")
+    ]
 
 
-def test_metadata_that_web_pages_may_not_read_stops_those_alone(run_cli: RunCli) -> None:
+def test_metadata_that_web_pages_may_not_read_stops_those_alone() -> None:
     login = Login()
 
     def answer(request: Request) -> Reply:
@@ -246,17 +259,17 @@ def test_metadata_that_web_pages_may_not_read_stops_those_alone(run_cli: RunCli)
         is_provider = request.path == PROVIDER
         return Reply(reply.status, {"content-type": "application/json"}, reply.body) if is_provider else reply
 
-    _, report, origin = walk(run_cli, answer)
-    assert {name: stop["text"] for name, stop in stops(report).items()} == {
+    walks, _, origin = walk(answer)
+    assert {name: stop.text for name, stop in stops(walks).items()} == {
         PAGE: f"{origin}{PROVIDER} may not be read by web pages: it has no Access-Control-Allow-Origin: *"
     }
 
 
-def test_the_well_known_places_and_a_server_that_is_its_own_provider_are_found_without_a_hint(run_cli: RunCli) -> None:
-    code, report, _ = walk(run_cli, Login(challenge="Bearer").answer)
-    assert code == 0
+def test_the_well_known_places_and_a_server_that_is_its_own_provider_are_found_without_a_hint() -> None:
+    walks, report, _ = walk(Login(challenge="Bearer").answer)
+    assert (stops(walks), len(walks)) == ({}, len(ALL) + 1)
     hint = "the 401 names no resource_metadata, so clients look at the well-known places"
-    assert hint in [fact["text"] for fact in report["facts"]]
+    assert hint in [fact.text for fact in report.facts]
 
     def own(request: Request) -> Reply:
         if request.path == RESOURCE:
@@ -265,18 +278,19 @@ def test_the_well_known_places_and_a_server_that_is_its_own_provider_are_found_w
             return Login(provider={"issuer": "{origin}"}).answer(Request("GET", PROVIDER, request.headers, ""))
         return Login(challenge="Bearer").answer(request)
 
-    assert walk(run_cli, own)[0] == 0
+    walks, _, origin = walk(own)
+    assert {each.issuer for each in walks} == {origin}
+    assert stops(walks) == {}
 
 
-def test_only_a_401_starts_a_login(run_cli: RunCli) -> None:
-    code, report, _ = walk(run_cli, lambda _: Reply(403))
-    assert code == 1
-    assert report["clients"] == []
-    assert report["findings"][0]["text"].startswith("a request without a token is answered with status 403, not 401")
+def test_only_a_401_starts_a_login() -> None:
+    walks, report, _ = walk(lambda _: Reply(403))
+    assert walks == []
+    assert report.findings[0].text.startswith("a request without a token is answered with status 403, not 401")
 
-    def open_to_all(request: Request) -> Reply:
+    def open_to_all(_: Request) -> Reply:
         return Reply(200, READABLE, json.dumps({"jsonrpc": "2.0", "id": 1, "result": {}}))
 
-    code, report, _ = walk(run_cli, open_to_all)
-    assert code == 0
-    assert "anybody may call it, so no client logs in" in [fact["text"] for fact in report["facts"]]
+    walks, report, _ = walk(open_to_all)
+    assert (walks, report.findings) == ([], [])
+    assert "anybody may call it, so no client logs in" in [fact.text for fact in report.facts]

@@ -11,7 +11,7 @@ from portway.diagnosis.reach import look_at_reach
 from portway.diagnosis.report import Report, Stopped
 from portway.diagnosis.web_pages import PAGE
 
-_WAYS = {"document": "by their metadata documents", "registration": "by registration"}
+_WAYS = {"document": "by metadata document", "registration": "by registration"}
 
 
 async def diagnose_login(endpoint: Endpoint, report: Report) -> list[Walk]:
@@ -48,9 +48,10 @@ async def walk_all(
             assert walk.way is not None
             reached.setdefault((walk.authorization_endpoint, _WAYS[walk.way]), []).append(walk.client)
     for (place, way), names in reached.items():
-        report.fact("login", f"{_all(names)} reach the browser at {place[:200]}, {way}")
+        report.fact("login", f"{_all(names, 'reach', 'reaches')} the browser at {place[:200]}, {way}")
     for stop, names in stopped.items():
-        report.finding("login", f"{_all(names)} stop at the {stop.step} ({stop.rule}): {stop.text}", stop.mend)
+        text = f"{_all(names, 'stop', 'stops')} at the {stop.step} ({stop.rule}): {stop.text}"
+        report.finding("login", text, stop.mend)
     return walks
 
 
@@ -78,6 +79,6 @@ async def _challenge(endpoint: Endpoint, report: Report) -> Answer | None:
     return answer
 
 
-def _all(names: Sequence[str]) -> str:
-    """Return names as a sentence lists them."""
-    return " and ".join((", ".join(names[:-1]), names[-1])) if len(names) > 1 else names[0]
+def _all(names: Sequence[str], several: str, one: str) -> str:
+    """Return names as a sentence lists them, and the form of its verb."""
+    return f"{', '.join(names[:-1])} and {names[-1]} {several}" if len(names) > 1 else f"{names[0]} {one}"
