@@ -105,6 +105,18 @@ def judge(content: bytes) -> None:
         assert (again.apps, again.warnings) == (found.apps, [])
 
 
+def test_policies_are_written_as_they_are_read() -> None:
+    policies = [
+        {"tool": "x*", "destructiveHint": True, "readOnlyHint": False, "scopes": ["a"]},
+        {"tool": "y", "rate": "10/minute", "arguments": {"path": {"under": "/data", "minLength": 3}}},
+        {"resource": "a://{b}", "scopes": ["a"]},
+    ]
+    portway = {"policies": policies, "groups": {"ops": ["a"]}, "groupsClaim": "roles"}
+    service = {"type": "web", "name": "app", "x-portway": portway}
+    assert read(json.dumps({"services": [service]}).encode()) is not None
+    judge(json.dumps({"services": [service]}).encode())
+
+
 @fuzz
 @given(st.binary(max_size=200))
 def test_any_bytes_are_read_or_refused(content: bytes) -> None:

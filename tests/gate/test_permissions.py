@@ -19,6 +19,7 @@ from portway.policy.rules import PolicyRule, ToolHints
 from tests.docs.test_host_errors import matches
 from tests.gate.running_gate import META, STREAM, Rig, Seen, Upstream, chunk, event, prepare, reply, result, running
 from tests.gate.test_login import URL, Login, run
+from tests.gate.test_sessions import initialize, minting
 from tests.oauth.key_publisher import publishing
 
 if TYPE_CHECKING:
@@ -303,6 +304,31 @@ def test_a_tool_that_is_switched_off_is_unknown_to_everybody(tmp_path: Path) -> 
                 assert names == [name for name in (*TOOLS, "unknown") if name != "wild"]
                 assert answer["result"]["cacheScope"] == "public", "it is the same for everybody"
             assert not [seen for seen in upstream.requests if b"tools/call" in seen.body]
+
+    asyncio.run(asyncio.wait_for(test(), 20))
+
+
+def test_a_list_that_comes_on_a_resumed_stream_is_filtered_too(tmp_path: Path) -> None:
+    asked: list[Any] = []
+
+    async def later(seen: Seen, writer: Any) -> None:
+        if seen.body:
+            asked.append(seen.message["id"])
+            writer.write(STREAM + chunk(b"id: c-1\ndata: \n\n") + b"0\r\n\r\n")
+        else:
+            answer = {"jsonrpc": "2.0", "id": asked[0], "result": {"tools": LISTED["tools/list"][1]}}
+            writer.write(STREAM + event(answer) + b"0\r\n\r\n")
+
+    async def test() -> None:
+        async with guarded(tmp_path, Upstream(minting(b"own", later))) as gate:
+            for token, expected in (("none", ["open"]), ("all", [*TOOLS, "unknown"])):
+                asked.clear()
+                client = await initialize(gate, token)
+                left = await (await client.post(message("tools/list", {}, LEGACY[2])[0])).read(1000)
+                place = left.partition(b"id: ")[2].split(b"\n")[0]
+                resumed = await (await client.ask("GET", (b"last-event-id", place))).read(9999)
+                reply = json.loads(resumed.partition(b"data: ")[2].split(b"\n")[0])
+                assert (reply["id"], [tool["name"] for tool in reply["result"]["tools"]]) == (1, expected)
 
     asyncio.run(asyncio.wait_for(test(), 20))
 

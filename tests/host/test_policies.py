@@ -78,6 +78,8 @@ def test_each_caller_sees_and_uses_what_its_scopes_open(running: Host, tmp_path:
             "the resource 'order://*' is for nothing that this release lists",
         )
     ]
+    told = running.portway("config", "orders").stdout
+    assert "- destructiveHint: true\n" in told, "as the blueprint has it"
     url = f"{running.ready['url']}/orders/mcp"
 
     async def sees(secret: str, era: str) -> dict[str, object]:

@@ -5,7 +5,7 @@ from io import StringIO
 import msgspec
 
 from portway.host.app_config import AppConfig
-from portway.host.blueprint.fields import ENV_VARS, PORTWAY, SERVICE, Section
+from portway.host.blueprint.fields import ENV_VARS, PORTWAY, SERVICE, List, Section
 from portway.host.blueprint.problems import no_yaml
 
 Document = dict[str, object]
@@ -46,6 +46,8 @@ def _written(section: Section, values: dict[str, object]) -> Document:
             value = values[field.target]
             if isinstance(field.kind, Section) and isinstance(value, dict):
                 written[field.name] = _written(field.kind, value | {"type": "web"})  # `fromService` has one
+            elif isinstance(field.kind, List) and isinstance(value, list):
+                written[field.name] = [_written(field.kind.section, item) for item in value]
             else:
                 written[field.name] = value
     return written
