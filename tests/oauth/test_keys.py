@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import itertools
-import time
 from typing import Any
 
 import pytest
-from joserfc import jwk
+from joserfc import jwk, jwt
 
 from portway.http.http_client import HttpClient
 from portway.oauth import signing_keys
+from portway.oauth.signing_key import ALGORITHMS
 from tests.oauth.key_publisher import KeyPublisher
-from tests.oauth.vault import RESOURCE, call, make_server, scenario
+from tests.oauth.vault import RESOURCE, call, in_seconds, make_server, scenario
 
 
 def small_rsa() -> Any:
@@ -105,7 +105,7 @@ def test_hundreds_of_bad_tokens_cost_no_fetch_and_no_signature_unless_only_that_
 
     monkeypatch.setattr(signing_keys.SigningKey, "has_signed", counting)
     kinds: list[dict[str, Any]] = [
-        {"exp": int(time.time()) - 60},
+        {"exp": in_seconds(-60)},
         {"iss": "https://evil.example"},
         {"aud": "https://other.example"},
         {"header": {"kid": "' OR 1=1 --"}},
@@ -202,3 +202,52 @@ def test_keys_that_could_not_be_renewed_for_a_day_are_used_no_longer(
         assert (await call(client, token))[0] == 200
 
     scenario(make_server(provider), steps)
+
+
+@pytest.mark.filterwarnings("ignore:EdDSA is deprecated")  # its name is, not what it does
+def test_every_algorithm_that_is_taken_is_taken_with_a_key_of_its_own_and_with_no_other(provider: KeyPublisher) -> None:
+    rsa = jwk.RSAKey.generate_key(2048, {"kid": "rsa"})
+    curves = {"ES256": "P-256", "ES384": "P-384", "ES512": "P-521"}
+    keys: dict[str, Any] = {name: jwk.ECKey.generate_key(curve, {"kid": curve}) for name, curve in curves.items()}
+    keys |= dict.fromkeys(("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"), rsa)
+    keys |= dict.fromkeys(("EdDSA", "Ed25519"), jwk.OKPKey.generate_key("Ed25519", {"kid": "ed"}))
+    assert set(keys) == set(ALGORITHMS)
+    provider.instead["/keys"] = (
+        200,
+        {"keys": [published(key) for key in {id(key): key for key in keys.values()}.values()]},
+    )
+    claims = {"iss": provider.url, "aud": RESOURCE, "sub": "ada", "exp": in_seconds(600)}
+
+    async def steps(client: HttpClient) -> None:
+        for name, key in keys.items():
+            token = jwt.encode({"alg": name, "kid": key.kid}, claims, key, algorithms=[name])
+            assert (await call(client, token))[0] == 200, name
+            other = jwt.encode(
+                {"alg": name, "kid": "P-256" if name != "ES256" else "ed"}, claims, key, algorithms=[name]
+            )
+            assert (await call(client, other))[0] == 401, name
+
+    scenario(make_server(provider), steps)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ((302, {}), "/keys answers with status 302"),
+        (
+            (200, {"keys": [], "filler": "x" * 600_000}),
+            "/keys could not be read: the reply is longer than 524288 bytes",
+        ),
+        ((200, {"keys": {"kid": "one"}}), "/keys does not answer with the JSON that is expected there"),
+    ],
+)
+def test_keys_elsewhere_too_many_or_no_keys_are_not_read(
+    provider: KeyPublisher, caplog: pytest.LogCaptureFixture, answer: tuple[int, object], said: str
+) -> None:
+    provider.instead["/keys"] = answer
+
+    async def steps(client: HttpClient) -> None:
+        assert (await call(client, provider.token(RESOURCE)))[0] == 503
+
+    scenario(make_server(provider), steps)
+    assert said in caplog.text
