@@ -21,6 +21,7 @@ from tests.oauth.key_publisher import KeyPublisher, publishing
 
 pytestmark = pytest.mark.slow
 
+OF_APPS = "https://apps.example.com"
 METADATA = "/.well-known/oauth-protected-resource/_portway/mcp"
 
 
@@ -32,7 +33,7 @@ def provider() -> Iterator[KeyPublisher]:
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory, provider: KeyPublisher) -> Iterator[Host]:
-    options = ("--auth-issuer", provider.url, "--auth-scopes", "groups")
+    options = ("--auth-issuer", provider.url, "--auth-scopes", "groups", "--auth-audience", OF_APPS)
     with host(tmp_path_factory.mktemp("operators") / "data", options=options) as running:
         yield running
 
@@ -104,7 +105,7 @@ def test_only_a_token_for_the_management_api_and_of_a_mapped_group_is_taken(
         status, _, body = refusal(running, (b"authorization", f"Bearer {token}".encode()))
         return status, json.loads(body)["error"]["message"]
 
-    for audience in (url, f"{url}/weather/mcp", provider.url, None):
+    for audience in (OF_APPS, url, f"{url}/weather/mcp", provider.url, None):
         assert answer(provider.token(audience, groups=["ops"]))[0] == 401
     assert answer(token_of(running, provider, groups=["ops"], exp=1))[0] == 401
     no_role = "You have logged in as ada, but no group of yours has a role on this host: its operator gives one by"
