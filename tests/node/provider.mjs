@@ -6,7 +6,8 @@ import { createLocalJWKSet, importJWK, jwtVerify, SignJWT } from "jose";
 import { errors, Provider } from "oidc-provider";
 import { controlled } from "./control.mjs";
 
-const settings = { seconds: 300, behind: 0 }; // how long access tokens are valid; by how much their `exp` is too early
+// How long access tokens are valid; by how much their `exp` is too early; "opaque" for tokens that are no JWTs.
+const settings = { seconds: 300, behind: 0, format: "jwt" };
 const seen = [];
 const EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange";
 const keys = [newKey()];
@@ -77,7 +78,7 @@ function newProvider() {
         useGrantedResource: () => true,
         getResourceServerInfo(_, asked) {
           if (!/^(localhost|127\.0\.0\.1|.*\.localhost)$/.test(new URL(asked).hostname)) throw new Error(`unknown resource ${asked}`);
-          return { scope: "read write", audience: asked, accessTokenTTL: settings.seconds, accessTokenFormat: "jwt" };
+          return { scope: "read write", audience: asked, accessTokenTTL: settings.seconds, accessTokenFormat: settings.format };
         },
       },
     },

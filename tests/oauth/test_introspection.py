@@ -7,6 +7,7 @@ import base64
 import time
 from typing import Any
 
+import httpx2
 import pytest
 
 from portway import OAuth, Server
@@ -15,6 +16,7 @@ from portway.http.http_client import HttpClient
 from portway.oauth import introspection
 from portway.oauth.settings import from_environment
 from tests.oauth.key_publisher import KeyPublisher, publishing
+from tests.oauth.providers import provider as real_provider
 from tests.oauth.vault import RESOURCE, call, make_server, scenario
 from tests.support import eventually
 
@@ -166,6 +168,25 @@ def test_a_flood_of_unknown_tokens_has_sixteen_questions_open_and_leaves_known_o
 
 def _done(task: asyncio.Task[Any]) -> bool:
     return task.done()
+
+
+@pytest.mark.slow
+def test_a_real_provider_is_asked_about_the_opaque_tokens_that_it_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    resource, machine = "http://localhost/mcp", ("machine", "machine-secret")
+    with real_provider() as real:
+        real.tell("set", format="opaque")
+        token = real.machine_token(resource, "read")
+        client_of_it: dict[str, Any] = {"client_id": machine[0], "client_secret": machine[1], "opaque": True}
+
+        async def steps(client: HttpClient) -> None:
+            assert (await call(client, token))[:2] == (200, "machine machine read")
+            revoked = {"data": {"token": token}, "auth": machine}
+            answer = await asyncio.to_thread(httpx2.post, f"{real.issuer}/token/revocation", **revoked)
+            answer.raise_for_status()
+            monkeypatch.setattr(introspection, "_SECONDS", 0.0)
+            assert (await call(client, token))[0] == 401
+
+        scenario(make_server(real.issuer, audience=resource, **client_of_it), steps)
 
 
 def test_opaque_tokens_need_credentials_of_the_server() -> None:

@@ -21,10 +21,11 @@ def in_seconds(seconds: int) -> int:
     return int(time.time()) + seconds
 
 
-def make_server(*providers: KeyPublisher, **settings: Any) -> Server:
+def make_server(*providers: KeyPublisher | str, **settings: Any) -> Server:
     audience = settings.pop("audience", RESOURCE)
     page_size = settings.pop("page_size", None)
-    server = Server("vault", page_size=page_size, auth=[OAuth(each.url, audience, **settings) for each in providers])
+    issuers = [each if isinstance(each, str) else each.url for each in providers]
+    server = Server("vault", page_size=page_size, auth=[OAuth(each, audience, **settings) for each in issuers])
 
     @server.tool
     async def whoami(ctx: Context) -> str:
