@@ -88,12 +88,17 @@ def test_a_token_of_the_provider_for_the_app_names_its_caller(tmp_path: Path, pr
         for _ in range(3):
             assert (await at.call(token))[0] == 200
         assert (await at.call("secret"))[0] == 200  # a named token is taken, too
+        assert (await at.call(provider.token(f"{URL}/a/mcp", sub="x" * 5000)))[0] == 200
         assert provider.asked["/keys"] == 1
         assert token not in str([seen.head for seen in upstream.requests])
         lines: list[dict[str, Any]] = []
-        while len(lines) < 4:
+        while len(lines) < 5:
             lines = [line for line in await asyncio.to_thread(at.gate.lines) if "principal" in line]
-        assert [line["principal"] for line in lines] == [f"{provider.url}|ada"] * 3 + ["alice"]
+        assert [line["principal"] for line in lines] == [
+            *[f"{provider.url}|ada"] * 3,
+            "alice",
+            f"{provider.url}|{'x' * 255}",
+        ]
         assert token not in str(lines)
 
     run(tmp_path, provider, steps, upstream)
