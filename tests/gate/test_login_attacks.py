@@ -13,6 +13,7 @@ import pytest
 
 from portway.auth.caller_header import HEADER, relay
 from portway.auth.principal import Principal
+from portway.host.gate import caller_assertions
 from portway.oauth.signing_key import SigningKey
 from tests.gate.login_vault import DOMAIN, Request, Steps, Vault, calling, opening, running_vault
 from tests.gate.running_gate import Rig, Upstream, echo, modern, rig
@@ -24,6 +25,7 @@ from tests.support import eventually
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 URL = "https://localhost/a/mcp"
+ASSERTION = caller_assertions.HEADER.decode()
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +78,8 @@ def test_no_header_of_a_client_says_who_calls(run: Callable[[Steps], None]) -> N
                 {name: forged},
                 {name.upper(): forged},
                 {name.replace("-", "_"): forged},
+                {ASSERTION: forged},
+                {ASSERTION.replace("-", "_"): forged},
                 {"portway-app": "other", "portway-principal": "root", "portway-scopes": "admin"},
                 {"connection": f"{name}, authorization, x-request-id"},
                 {"forwarded": "for=10.0.0.1;host=evil.example", "x-real-ip": "10.0.0.1"},
