@@ -78,6 +78,11 @@ def test_each_caller_sees_and_uses_what_its_scopes_open(running: Host, tmp_path:
             "the resource 'order://*' is for nothing that this release lists",
         )
     ]
+    refused = running.portway("deploy", tmp_path, "--access", "app")
+    assert (
+        "orders has policies that ask for scopes, and with access app it alone knows its callers: remove these, or "
+        "choose another access"
+    ) in refused.stderr
     told = running.portway("config", "orders").stdout
     assert "- destructiveHint: true\n" in told, "as the blueprint has it"
     url = f"{running.ready['url']}/orders/mcp"

@@ -107,6 +107,11 @@ class SourceApps:
                     f"{app} gets no token of its own from the gate with access {config.access}: leave upstreamToken "
                     "out, or take it back by --upstream-token ''"
                 )
+            if config.access == "app" and any(rule.scopes for rule in config.policies):
+                raise DeployError(
+                    f"{app} has policies that ask for scopes, and with access app it alone knows its callers: remove "
+                    "these, or choose another access"
+                )
             if config.auth is not None and config.auth.enabled:
                 self._refuse_login(app, config)
             if config.disk and config.disk.is_for_one_instance and config.num_instances > 1:
