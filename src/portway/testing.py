@@ -49,9 +49,10 @@ _ERROR_ID = re.compile(r"error id [0-9a-f]+")
 class Client(lean.Client):
     """A client of `server` in the same process: no sockets, the bytes of a real connection.
 
-    `answers` says what the user, the model and the client answer: keys are a question's key or its message ("roots" for
-    the roots), values what a form is to be filled in with, `Answer("decline")`, the model's text, a list of URIs. The
-    handlers of `portway.client.Client` work as well. `principal` is who calls. The lifespan runs once for each client.
+    `answers` says what the user, the model and the client answer: keys are a question's key, its message or the first
+    line of that ("roots" for the roots), values what a form is to be filled in with, `Answer("decline")`, the model's
+    text, a list of URIs. The handlers of `portway.client.Client` work as well. `principal` is who calls. The lifespan
+    runs once for each client.
     """
 
     def __init__(
@@ -149,7 +150,7 @@ class Answers:
 
     def _find(self, says: str, field: str = "") -> object:
         self.asked[says] += 1
-        for name in (self._keys.get(says, says), says, field):
+        for name in (self._keys.get(says, says), says, says.partition("\n")[0], field):
             if name in self._given:
                 return self._given[name]
         raise self._failed(f"the server asks {says!r}, and answers= has nothing for it")

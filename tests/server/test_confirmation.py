@@ -10,7 +10,7 @@ import pytest
 from mcp import Client
 from mcp.types import ElicitRequestParams, ElicitResult
 
-from portway import Context, Server
+from portway import Context, Server, testing
 from portway.auth.tokens import NamedTokens
 from portway.exceptions import RegistrationError
 from portway.http.http_client import HttpClient
@@ -103,6 +103,18 @@ def test_a_client_that_cannot_ask_is_refused_and_told_why(mode: str) -> None:
     text = result if isinstance(result, str) else result.content[0].text
     assert "This call must ask the client, which does not declare: elicitation." in text
     assert deleted == []
+
+
+@pytest.mark.parametrize("era", ["modern", "legacy"])
+def test_an_authors_test_answers_by_the_first_line_also_over_stdio(era: Any) -> None:
+    server, deleted = deleting()
+
+    async def run() -> None:
+        async with testing.Client(server, era=era, answers={"Delete ada?": {}}) as client:
+            assert (await client.call_tool("delete", {"name": "ada"})).text == "ada is gone"
+
+    asyncio.run(run())
+    assert deleted == ["ada"]
 
 
 @pytest.mark.parametrize("mode", ERAS)
