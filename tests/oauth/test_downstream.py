@@ -17,6 +17,7 @@ from portway.exceptions import SettingError
 from portway.http.http_client import HttpClient
 from portway.oauth import downstream
 from portway.transport.http_app import app
+from tests.host.running_host import host
 from tests.oauth.key_publisher import KeyPublisher, publishing
 from tests.support import eventually
 from tests.transport.http_client import MODERN, envelope, post, served
@@ -333,3 +334,32 @@ def test_behind_a_gate_a_server_asks_as_itself_only(
         assert await call("", audience=ORDERS) == "given-1"
 
     scenario(make_server(provider.url, "client_credentials"), steps)
+
+
+HOSTED = """
+from portway import Context, Server
+
+server = Server("shop")
+
+@server.tool
+async def token(ctx: Context) -> str:
+    return await ctx.token_for("orders", ["read"])
+"""
+
+
+@pytest.mark.slow
+def test_a_hosted_app_gets_tokens_as_itself_by_its_own_variables(provider: KeyPublisher, tmp_path: Path) -> None:
+    (folder := tmp_path / "shop").mkdir()
+    (folder / "server.py").write_text(HOSTED)
+    given = {"ISSUER": provider.url, "AUDIENCE": RESOURCE, "DOWNSTREAM": "client_credentials"}
+    given |= {"CLIENT_ID": "shop", "CLIENT_SECRET": "planted-secret"}
+    words = [f"PORTWAY_AUTH_{name}={value}" for name, value in given.items()]
+    with host(tmp_path / "data", [folder], walls=False, options=["--trust-all-apps"]) as running:
+        assert running.portway("env", "set", "shop", *words).returncode == 0
+        assert running.call("shop", "token", running.ready["token"]) == {"result": "given-1"}
+        assert "planted-secret" not in running.portway("logs", "shop").stdout
+        exchanged = running.portway("env", "set", "shop", "PORTWAY_AUTH_DOWNSTREAM=exchange")
+        assert "needs the caller's token, which ends at the host's gate" in exchanged.stderr
+        assert running.call("shop", "token", running.ready["token"]) == {"result": "given-1"}
+    (form,) = provider.forms
+    assert (form["grant_type"], form["audience"], form["scope"]) == ("client_credentials", "orders", "read")
