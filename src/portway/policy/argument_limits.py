@@ -59,7 +59,7 @@ class ArgumentLimits:
         None stands for no arguments. What is no object is left to the schema.
         """
         try:
-            values = {} if arguments is None else read_arguments(bytes(arguments))
+            values = {} if arguments is None else read_arguments(memoryview(arguments))
             problems = list(self._problems(values)) if isinstance(values, dict | None) else []
         except (ValueError, RecursionError) as error:
             problems = [str(error) if isinstance(error, TwoMembers) else "they cannot be read as JSON"]
@@ -205,7 +205,7 @@ def _compiled(name: str, pattern: str) -> Callable[[str], bool]:
             f"pattern of {name}: matching needs google-re2; install it by pip install 'portway[patterns]'"
         ) from None
     options = re2.Options()
-    options.max_mem, options.log_errors = _PATTERN_BYTES, False
+    options.max_mem, options.log_errors, options.never_capture = _PATTERN_BYTES, False, True
     try:
         if len(pattern) > _LONGEST_PATTERN:
             raise ValueError(f"pattern of {name}: it is longer than {_LONGEST_PATTERN} characters")
@@ -216,7 +216,7 @@ def _compiled(name: str, pattern: str) -> Callable[[str], bool]:
 
     def matches(text: str) -> bool:
         try:
-            return fullmatch(text) is not None
+            return fullmatch(text.encode()) is not None  # of bytes, it does not find out which characters matched
         except UnicodeEncodeError:  # half a surrogate pair
             return False
 

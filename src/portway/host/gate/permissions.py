@@ -4,8 +4,6 @@ What is judged is what the instance gets: the message is written anew, with each
 would take for one of the protocol's, because they do not look at its letter case, is refused.
 """
 
-from collections.abc import Collection
-
 import msgspec
 from msgspec import UNSET, Raw
 
@@ -51,7 +49,7 @@ def permit(call: GateCall, policies: Policies, message: Message, body: bytes) ->
         if policy.is_off:
             text = f"Unknown tool: {name[:200]}. It is switched off on this host."
             raise RpcError(INVALID_PARAMS, text, status=400 if call.line.era == "modern" else 200)
-    needed = frozenset(scope for _, policy in found for scope in policy.scopes)
+    needed = found[0][1].scopes if len(found) == 1 else frozenset[str]().union(*(policy.scopes for _, policy in found))
     _authorize(call, needed)
     if found and message.method == "tools/call" and found[0][1].limits:
         call.policy = found[0][1]
@@ -73,16 +71,15 @@ def permit_batch(call: GateCall, policies: Policies, body: bytes) -> None:
             except RpcError:
                 continue
             needed.update(*(policies.of(kind, name).scopes for kind, name in names))
-    _authorize(call, needed)
+    _authorize(call, frozenset(needed))
 
 
-def _authorize(call: GateCall, needed: Collection[str]) -> None:
+def _authorize(call: GateCall, needed: frozenset[str]) -> None:
     """Raise RpcError if the caller lacks one of the scopes: 403, or 401 where it has no token."""
-    scopes = frozenset(needed)
-    if not scopes <= call.caller.scopes:
-        told = str(Forbidden(scopes, scopes - call.caller.scopes))
+    if not needed <= call.caller.scopes:
+        told = str(Forbidden(needed, needed - call.caller.scopes))
         status = 403 if call.caller.app else 401
-        raise RpcError(REFUSED, told, {"requiredScopes": sorted(scopes)}, status=status)
+        raise RpcError(REFUSED, told, {"requiredScopes": sorted(needed)}, status=status)
 
 
 def _read(message: Message, body: bytes) -> tuple[bytes, Names]:
