@@ -269,7 +269,12 @@ SERVICE = Section(
         Field("preDeployCommand", TEXT, "runs after the build, before the start", "pre_deploy_command"),
         Field("startCommand", TEXT, "for a shell; serves MCP over HTTP on `PORT`", "start_command"),
         Field("healthCheckPath", URL_PATH, "must answer with 2xx or 3xx before calls come", "health_check_path"),
-        Field("maxShutdownDelaySeconds", number(1, 300), "for calls to end after a deploy, and again to end by SIGTERM", "max_shutdown_delay_seconds"),
+        Field(
+            "maxShutdownDelaySeconds",
+            number(1, 300),
+            "for calls to end after a deploy, and again to end by SIGTERM",
+            "max_shutdown_delay_seconds",
+        ),
         Field("numInstances", number(1, 100), "how many instances run", "num_instances"),
         Field("scaling", _SCALING, "its `minInstances` takes the place of `numInstances`", "scaling"),
         Field("disk", _DISK, "a folder that outlives releases", "disk"),
