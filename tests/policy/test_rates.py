@@ -48,6 +48,12 @@ def test_callers_who_come_and_go_take_bounded_memory(monkeypatch: pytest.MonkeyP
         assert flooded.take(number, 0.0) == 0
         assert len(flooded._used_up) <= 100
     assert flooded.take(999, 0.0) > 0
+    few = Rate("1/day")
+    for number in range(20):  # these have their calls back when the others come
+        few.take(number, -90_000.0)
+    for number in range(20, 101):
+        few.take(number, 0.0)
+    assert all(few.take(number, 0.0) > 0 for number in range(20, 101)), "nobody is forgotten while there is room"
     places = Concurrency(2)
     assert [places.enter("ada"), places.enter("ada"), places.enter("ada"), places.enter("bob")] == [
         True,

@@ -36,13 +36,13 @@ class Rate:
             return wait
         if caller not in used_up and len(used_up) >= _MOST_CALLERS:
             self._forget(now)
-        used_up[caller] = until
+        self._used_up[caller] = until
         return 0.0
 
     def _forget(self, now: float) -> None:
         """Forget the callers who have all their calls back; if those are few, some of the first ones, too."""
         kept = {caller: until for caller, until in self._used_up.items() if until > now}
-        for caller in list(kept)[: len(kept) - _MOST_CALLERS * 9 // 10]:
+        for caller in list(kept)[: max(len(kept) - _MOST_CALLERS * 9 // 10, 0)]:
             del kept[caller]
         self._used_up = kept
 
