@@ -84,6 +84,13 @@ def test_another_spelling_of_a_name_does_not_escape_its_rule_or_its_switch(name:
     assert policies.of_tool(name).is_off
 
 
+def test_a_rule_that_is_given_twice_counts_a_call_once_also_when_the_rules_change() -> None:
+    rules = [PolicyRule(tool="get_order", rate="2/hour")] * 2
+    before = Policies(rules, TOOLS)
+    (limits,) = Policies(rules, TOOLS, before=before).of_tool("get_order").limits
+    assert limits in before.of_tool("get_order").limits
+
+
 def test_a_name_that_is_too_long_to_be_compared_needs_what_every_rule_needs() -> None:
     rules = [PolicyRule(tool="a", scopes=["a"]), PolicyRule(tool="b", scopes=["b"])]
     assert Policies(rules, TOOLS).of_tool("c" * 5000).scopes == {"a", "b"}

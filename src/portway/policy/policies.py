@@ -130,7 +130,7 @@ class Policies:
         if not rules and not is_off:
             return NO_POLICY
         scopes = frozenset(scope for rule in rules for scope in rule.scopes)
-        limits = tuple(each.limits for each in found if each.limits is not None)
+        limits = tuple(dict.fromkeys(each.limits for each in found if each.limits is not None))
         counted_as = next((form for form in forms if form in self._folded_tools), "") if limits else ""
         return Policy(rules, scopes, is_off, limits, counted_as)
 
