@@ -1,6 +1,11 @@
-"""The JSON of a call's arguments, read so that there is one meaning of it."""
+"""The JSON of a call's arguments, read so that there is one meaning of it, and the refusal of arguments."""
 
 import json
+from collections.abc import Sequence
+
+import msgspec
+
+from portway.exceptions import ArgumentError
 
 
 class TwoMembers(ValueError):
@@ -14,9 +19,20 @@ def _members(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return members
 
 
-_decode = json.JSONDecoder(object_pairs_hook=_members).decode
+read_json = json.JSONDecoder(object_pairs_hook=_members).decode
+"""Decodes JSON. Raises ValueError, TwoMembers among them, and RecursionError."""
 
 
-def read_arguments(text: bytes | memoryview | str) -> object:
-    """Decode JSON in UTF-8. Raises ValueError, TwoMembers among them, and RecursionError."""
-    return _decode(text if isinstance(text, str) else str(text, "utf-8"))
+def read_arguments(arguments: bytes | memoryview | msgspec.Raw | None) -> object:
+    """Decode the arguments of a call, JSON in UTF-8; None stands for no arguments. Raises as `read_json`."""
+    return {} if arguments is None else read_json(str(memoryview(arguments), "utf-8"))
+
+
+def unreadable(tool: str, error: Exception) -> ArgumentError:
+    """Return the refusal of a call of `tool` for an error of `read_json`."""
+    return refused(tool, [str(error) if isinstance(error, TwoMembers) else "they cannot be read as JSON"])
+
+
+def refused(tool: str, problems: Sequence[str]) -> ArgumentError:
+    """Return the refusal of a call of `tool` for what is wrong with its arguments."""
+    return ArgumentError(f"{tool} may not be called with these arguments", problems)

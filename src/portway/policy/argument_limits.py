@@ -12,9 +12,8 @@ from typing import Any
 
 import msgspec
 
-from portway.exceptions import ArgumentError
 from portway.http.web_url import HostList, read_url
-from portway.policy.argument_json import TwoMembers, read_arguments
+from portway.policy.argument_json import TwoMembers, read_arguments, read_json, refused, unreadable
 from portway.policy.rules import Limit
 
 _MOST_PROBLEMS = 10
@@ -59,15 +58,15 @@ class ArgumentLimits:
         None stands for no arguments. What is no object is left to the schema.
         """
         try:
-            values = {} if arguments is None else read_arguments(memoryview(arguments))
+            values = read_arguments(arguments)
             problems = list(self._problems(values)) if isinstance(values, dict | None) else []
         except (ValueError, RecursionError) as error:
-            problems = [str(error) if isinstance(error, TwoMembers) else "they cannot be read as JSON"]
+            raise unreadable(tool, error) from None
         if problems:
             shown = problems[:_MOST_PROBLEMS]
             if len(problems) > len(shown):
                 shown.append(f"and {len(problems) - len(shown)} more")
-            raise ArgumentError(f"{tool} may not be called with these arguments", shown)
+            raise refused(tool, shown)
 
     def _problems(self, values: dict[str, object] | None) -> Iterator[str]:
         for argument in self._arguments:
@@ -105,7 +104,7 @@ def _leaves(value: object, path: Sequence[str], looked_into: bool = False) -> It
 
 def _in_text(text: str) -> object:
     try:
-        return read_arguments(text)
+        return read_json(text)
     except TwoMembers:
         raise
     except ValueError:

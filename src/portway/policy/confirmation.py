@@ -10,8 +10,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from portway.exceptions import ArgumentError
-from portway.policy.argument_json import TwoMembers, read_arguments
+from portway.policy.argument_json import read_arguments, refused, unreadable
 
 MAX_AGE = 600
 """Seconds in which a confirmation must be used."""
@@ -40,10 +39,9 @@ class Confirmation:
     def message(self, tool: str, arguments: bytes | memoryview | msgspec.Raw | None) -> str:
         """Return what the user is shown. Raises ArgumentError for arguments that cannot be shown as they are."""
         try:
-            values = {} if arguments is None else read_arguments(bytes(arguments))
+            values = read_arguments(arguments)
         except (ValueError, RecursionError) as error:
-            said = str(error) if isinstance(error, TwoMembers) else "they cannot be read as JSON"
-            raise ArgumentError(f"{tool} may not be called with these arguments", [said]) from None
+            raise unreadable(tool, error) from None
         members = values if isinstance(values, dict) else {}
         asked = "".join(
             literal + ("" if name is None else _shown(members.get(name)).strip('"')) for literal, name in self._parts
@@ -51,7 +49,7 @@ class Confirmation:
         message = f"{asked}\n\nTool: {_visible(tool)}\nArguments: {_shown(values or {})}"
         if len(message) > _MOST_SHOWN:
             problem = f"they are too long to be confirmed by the user, who is shown at most {_MOST_SHOWN} characters"
-            raise ArgumentError(f"{tool} may not be called with these arguments", [problem])
+            raise refused(tool, [problem])
         return message
 
 
