@@ -18,6 +18,7 @@ from tests.gate.running_gate import JSON, Rig, Seen, Upstream, call, echo, moder
 from tests.gate.test_revoked import Instance, ends
 from tests.gate.test_sessions import Client, initialize, message, minting
 from tests.oauth.key_publisher import KeyPublisher, publishing
+from tests.support import eventually
 
 WELL_KNOWN = "/.well-known/oauth-protected-resource"
 URL = "https://example.com"
@@ -91,9 +92,12 @@ def test_a_token_of_the_provider_for_the_app_names_its_caller(tmp_path: Path, pr
         assert (await at.call(provider.token(f"{URL}/a/mcp", sub="x" * 5000)))[0] == 200
         assert provider.asked["/keys"] == 1
         assert token not in str([seen.head for seen in upstream.requests])
-        lines: list[dict[str, Any]] = []
-        while len(lines) < 5:
-            lines = [line for line in await asyncio.to_thread(at.gate.lines) if "principal" in line]
+
+        def calls() -> list[dict[str, Any]]:
+            return [line for line in at.gate.lines() if "principal" in line]
+
+        await asyncio.to_thread(eventually, lambda: len(calls()) == 5)
+        lines = calls()
         assert [line["principal"] for line in lines] == [
             *[f"{provider.url}|ada"] * 3,
             "alice",

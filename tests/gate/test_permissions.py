@@ -89,9 +89,8 @@ async def guarded(
     TokenWriter(paths.tokens).write(
         Token(digest(name), "a", name, number, scopes) for number, (name, scopes) in enumerate(tokens)
     )
-    async with running(paths) as gate:
+    async with server, running(paths) as gate:
         yield gate
-    server.close()
 
 
 def message(method: str, params: dict[str, Any], version: str, request_id: int = 1) -> tuple[bytes, list[Any]]:

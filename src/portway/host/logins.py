@@ -13,7 +13,6 @@ from portway.host.routing_table import Auth
 from portway.oauth.resource_server import ResourceServer, resource_server
 from portway.oauth.settings import OAuth, is_loopback, same_resource, with_audiences
 
-_CLIENT = ("ID", "SECRET")
 _log = logging.getLogger("portway.host")
 
 
@@ -88,13 +87,16 @@ class Logins:
 def providers_at(auth: Auth, url: str) -> tuple[OAuth, ...]:
     """Return the providers of an app whose endpoint is at a URL. Raises SettingError.
 
-    The host is known to the provider of opaque tokens by PORTWAY_AUTH_CLIENT_ID and _CLIENT_SECRET.
+    The host is known to the provider of opaque tokens by PORTWAY_AUTH_CLIENT_ID and PORTWAY_AUTH_CLIENT_SECRET.
     """
     if auth.opaque and len(auth.issuers) != 1:
         raise SettingError("PORTWAY_AUTH_OPAQUE is for a host with one issuer: give one, or leave it out")
-    known_as, secret = (os.environ.get(f"PORTWAY_AUTH_CLIENT_{name}", "") if auth.opaque else "" for name in _CLIENT)
+    client, secret = "", ""
+    if auth.opaque:
+        client = os.environ.get("PORTWAY_AUTH_CLIENT_ID", "")
+        secret = os.environ.get("PORTWAY_AUTH_CLIENT_SECRET", "")
     return same_resource(
-        OAuth(issuer, audience, url, tuple(auth.scopes), auth.private, known_as, secret, opaque=auth.opaque)
+        OAuth(issuer, audience, url, tuple(auth.scopes), auth.private, client, secret, opaque=auth.opaque)
         for issuer, audience in with_audiences(auth.issuers, auth.audiences, url)
     )
 

@@ -106,29 +106,23 @@ class ControlSocket:
                 fresh = None
             if fresh is not None:
                 callers.replace(fresh)
-            callers.end_expired()
-            self._await_expiry()
-            if callers.revoked > revoked:
-                self._app.review()
+            self._end(revoked)
 
-    def _await_expiry(self) -> None:
-        """Set the timer for the next token that expires."""
-        if self._expiry is not None:
-            self._expiry.cancel()
-        end = self._routes.callers.next_end
-        self._expiry = None
-        if end is not None:
-            seconds = min(max(end - time.time(), 0), _EXPIRY_SECONDS)
-            self._expiry = asyncio.get_running_loop().call_later(seconds, self._end_expired)
+    def _end(self, revoked: int) -> None:
+        """End the tokens that have expired, now and whenever the next one does.
 
-    def _end_expired(self) -> None:
-        """End the tokens that have expired, and what is open with them."""
+        What is open is looked at if more than `revoked` callers have had to end.
+        """
         callers = self._routes.callers
-        revoked = callers.revoked
         callers.end_expired()
         if callers.revoked > revoked:
             self._app.review()
-        self._await_expiry()
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+        if callers.next_end is not None:
+            seconds = min(max(callers.next_end - time.time(), 0), _EXPIRY_SECONDS)
+            self._expiry = asyncio.get_running_loop().call_later(seconds, self._end, callers.revoked)
 
     async def _listen_again(self) -> None:
         """Listen on a new socket whenever someone removes it; control restores its directory."""

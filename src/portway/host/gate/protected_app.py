@@ -31,13 +31,13 @@ class ProtectedApp:
         self.name = name
         self._made_of = (auth, dict(urls))
         self._resources: dict[bytes, Resource] = {}
+        providers = providers_at(auth, next(iter(urls.values())))
         safe = {host: url for host, url in urls.items() if is_safe_url(url, is_own=True)}
         for host, url in safe.items():
-            providers = providers_at(auth, url)
-            challenge = Challenge(metadata_url(providers[0]), auth.scopes)
-            self._resources[host.encode()] = Resource(resource_metadata(providers, name), challenge)
+            there = providers_at(auth, url)
+            challenge = Challenge(metadata_url(there[0]), auth.scopes)
+            self._resources[host.encode()] = Resource(resource_metadata(there, name), challenge)
         self._shared = next(iter(self._resources.values()))  # also for a name that has no TLS
-        providers = providers_at(auth, next(iter(urls.values())))
         self.keys = {each.issuer: keys(each) for each in providers}
         self.tokens = AccessTokens(*providers, keys=keys, audiences=safe.values())
 
