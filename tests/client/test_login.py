@@ -27,7 +27,6 @@ from portway.client import (
     MemoryStorage,
     OAuthLogin,
 )
-from portway.client.oauth.challenge import BearerChallenge, read_challenge
 from portway.client.oauth.explicit import log_in
 from portway.client.oauth.login import RegisteredClient
 from portway.client.oauth.new_login import new_login
@@ -468,21 +467,3 @@ def test_settings_that_make_no_sense_are_refused() -> None:
                 pass
 
     asyncio.run(main())
-
-
-@pytest.mark.parametrize(
-    ("header", "read"),
-    [
-        ("", None),
-        ("Basic realm=x", None),
-        ("Bearer", BearerChallenge()),
-        ('bearer scope="a b", error=insufficient_scope', BearerChallenge(scope="a b", error="insufficient_scope")),
-        ('Basic realm="Bearer x", Bearer scope=a', BearerChallenge(scope="a")),
-        ('Bearer resource_metadata="https://a/?b=\\"c,d", Digest scope="x"', BearerChallenge('https://a/?b="c,d')),
-        ('Negotiate abc==, Bearer scope="s"', BearerChallenge(scope="s")),
-        ('Bearer scope="first", scope="second"', BearerChallenge(scope="first")),
-        ("Bearer " + "x" * 100_000, BearerChallenge()),
-    ],
-)
-def test_a_challenge_is_found_among_others(header: str, read: BearerChallenge | None) -> None:
-    assert read_challenge(header) == read

@@ -8,6 +8,7 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 
 from msgspec import UNSET
 
+from portway.auth.challenge import read_challenge
 from portway.client.channel import (
     MESSAGE_BYTES,
     Handler,
@@ -19,7 +20,6 @@ from portway.client.channel import (
     read_reply,
 )
 from portway.client.errors import ClientError, Refused, SessionLost
-from portway.client.oauth.challenge import read_challenge
 from portway.http.event_stream import EventParser
 from portway.http.http_client import HttpClient, Response, UpstreamError
 from portway.protocol.headers import SESSION, VERSION, request_headers

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from portway.client.oauth.challenge import BearerChallenge, read_challenge
+from portway.auth.challenge import BearerChallenge, read_challenge
 from portway.client.oauth.provider_web import web_of
 from portway.diagnosis.endpoint import Answer, Endpoint, NoAnswer, initialize
 from portway.diagnosis.login_clients import LOGIN_CLIENTS, LoginClient

@@ -10,8 +10,8 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
+from portway.auth.challenge import BearerChallenge
 from portway.client.errors import Step
-from portway.client.oauth.challenge import BearerChallenge
 from portway.client.oauth.discovery import ProtectedResource, Provider, covers, resource_addresses
 from portway.client.oauth.provider_web import ForbiddenAddress
 from portway.diagnosis.known_providers import KNOWN_PROVIDERS

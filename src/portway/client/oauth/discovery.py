@@ -14,8 +14,8 @@ from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
+from portway.auth.challenge import BearerChallenge
 from portway.client.errors import LoginError, Step, not_now
-from portway.client.oauth.challenge import BearerChallenge
 from portway.client.oauth.provider_web import ForbiddenAddress, ProviderWeb
 from portway.oauth.claims import normalised
 from portway.oauth.guarded_fetch import FetchError

@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
+from portway.auth.challenge import BearerChallenge, read_challenge
 from portway.client.client import Client
 from portway.client.errors import ClientError, LoginError, LoginNeeded, Refused, Step
-from portway.client.oauth.challenge import BearerChallenge, read_challenge
 from portway.client.oauth.discovery import find_resource
 from portway.client.oauth.login import Login
 from portway.client.oauth.new_login import in_vain, new_login

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from portway.auth.challenge import BearerChallenge
 from portway.client.errors import LoginError, Step
 from portway.client.oauth.authorization import AuthorizationRequest
-from portway.client.oauth.challenge import BearerChallenge
 from portway.client.oauth.discovery import Discovery, discover
 from portway.client.oauth.login import Login, RegisteredClient
 from portway.client.oauth.loopback import Loopback, can_listen, loopback

@@ -14,8 +14,8 @@ from typing import TypeVar
 
 import msgspec
 
+from portway.auth.challenge import read_challenge
 from portway.client.errors import LoginNeeded, Refused
-from portway.client.oauth.challenge import read_challenge
 from portway.client.oauth.login import Login
 from portway.client.oauth.settings import OAuthLogin
 from portway.oauth.claims import normalised
