@@ -8,8 +8,8 @@ A server without metadata is one of the revision 2025-03-26: it is its own provi
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from dataclasses import dataclass
+from typing import TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 import msgspec
@@ -53,134 +53,95 @@ class Provider(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
-    """One address that was asked. `problem` says why its answer is not used, "" if it is."""
-
-    step: Step
-    url: str
-    problem: str = ""
-
-
-@dataclass(slots=True)
-class Search(Generic[T]):
-    """The attempts of one step in their order, and what they found; `error` ended them before that."""
-
-    attempts: list[Attempt] = field(default_factory=list)
-    found: T | None = None
-    error: LoginError | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Discovery:
     """Where to log in for which resource. `scopes` are those that the server's metadata names."""
 
     resource: str
     scopes: tuple[str, ...]
     provider: Provider
-    attempts: tuple[Attempt, ...]
 
 
 async def discover(
     web: ProviderWeb, url: str, challenge: BearerChallenge | None, preferred: Sequence[str] = ()
 ) -> Discovery:
     """Return where to log in for the server at `url`; of several providers, a `preferred` issuer. Raises LoginError."""
-    named = challenge.resource_metadata if challenge is not None else ""
-    resource = await find_resource(web, url, named)
-    if resource.error is not None:
-        raise resource.error
-    if resource.found is None:
-        search = await find_own_provider(web, url)
-    else:
-        search = await _find_any(web, resource.found.authorization_servers or (), preferred)
-    if search.error is not None:
-        raise search.error
-    assert search.found is not None
-    found = resource.found or ProtectedResource(url)
-    return Discovery(found.resource, found.scopes_supported or (), search.found, (*resource.attempts, *search.attempts))
+    resource = await find_resource(web, url, challenge.resource_metadata if challenge is not None else "")
+    if resource is None:
+        return Discovery(url, (), await _find_own_provider(web, url))
+    provider = await _find_any(web, resource.authorization_servers or (), preferred)
+    return Discovery(resource.resource, resource.scopes_supported or (), provider)
 
 
-async def _find_any(web: ProviderWeb, issuers: Sequence[str], preferred: Sequence[str]) -> Search[Provider]:
-    """Find the first provider of a list that answers; the preferred ones come first."""
-    attempts: list[Attempt] = []
-    error: LoginError | None = None
+async def _find_any(web: ProviderWeb, issuers: Sequence[str], preferred: Sequence[str]) -> Provider:
+    """Return the first provider of a list that answers; the preferred ones come first. Raises LoginError."""
+    first: LoginError | None = None
     for issuer in sorted(issuers, key=lambda each: each not in preferred)[:_MOST_PROVIDERS]:
-        search = await find_provider(web, issuer)
-        attempts += search.attempts
-        if search.error is None:
-            return Search(attempts, search.found)
-        error = error or search.error
-    return Search(attempts, None, error)
+        try:
+            return await _find_provider(web, issuer)
+        except LoginError as error:
+            first = first or error
+    assert first is not None
+    raise first
 
 
-async def find_resource(web: ProviderWeb, url: str, named: str) -> Search[ProtectedResource]:
-    """Look for the metadata of the server at `url`; `named` is its place by the challenge, "" for none.
+async def find_resource(web: ProviderWeb, url: str, named: str) -> ProtectedResource | None:
+    """Return the metadata of the server at `url`; `named` is its place by the challenge, "" for none.
 
-    Nothing is found without an error for a server of the revision 2025-03-26.
+    Return None for a server of the revision 2025-03-26. Raises LoginError.
     """
-    search: Search[ProtectedResource] = Search()
+    problems = []
     for address in resource_addresses(url, named):
-        await _attempt(search, web, Step.RESOURCE, address, ProtectedResource)
-        if search.error is not None:
-            return search
-        if search.found is not None:
-            search.error = _unfit(search.found, url, address)
-            return search
+        found, problem = await _read(web, Step.RESOURCE, address, ProtectedResource)
+        if found is not None:
+            _require_fit(found, url, address)
+            return found
+        problems.append(problem)
     if named:
-        search.error = LoginError(
+        raise LoginError(
             Step.RESOURCE,
-            f"the server names its metadata, but {search.attempts[0].problem} (RFC 9728 section 5.1): ask who runs it "
-            "to publish that",
+            f"the server names its metadata, but {problems[0]} (RFC 9728 section 5.1): ask who runs it to publish that",
         )
-    return search
+    return None
 
 
-async def find_provider(web: ProviderWeb, issuer: str) -> Search[Provider]:
-    """Look for the metadata of an issuer."""
-    search: Search[Provider] = Search()
+async def _find_provider(web: ProviderWeb, issuer: str) -> Provider:
+    """Return the metadata of an issuer. Raises LoginError."""
     try:
         web.check(issuer)
     except ForbiddenAddress as error:
-        search.error = _not_asked(Step.PROVIDER, error)
-        return search
-    foreign = ""
+        raise _not_asked(Step.PROVIDER, error) from None
+    foreign = problem = ""
     for address in metadata_addresses(issuer):
-        await _attempt(search, web, Step.PROVIDER, address, Provider)
-        if search.error is not None:
-            return search
-        if search.found is not None and search.found.issuer == issuer:
-            search.error = _unusable(web, search.found)
-            return search
-        foreign = _reject_other_issuer(search) or foreign
-    problem = f"{foreign} (RFC 8414 section 3.3)" if foreign else f"{search.attempts[-1].problem} (RFC 8414 section 3)"
-    search.error = LoginError(
+        found, problem = await _read(web, Step.PROVIDER, address, Provider)
+        if found is not None and found.issuer == issuer:
+            _require_usable(web, found)
+            return found
+        if found is not None:
+            foreign = f"{address} is of the issuer {found.issuer[:200]!r} (RFC 8414 section 3.3)"
+    raise LoginError(
         Step.PROVIDER,
-        f"{issuer[:200]} has no metadata: {problem}; ask who runs the server whether it names the right provider",
+        f"{issuer[:200]} has no metadata: {foreign or f'{problem} (RFC 8414 section 3)'}; ask who runs the server "
+        "whether it names the right provider",
     )
-    return search
 
 
-async def find_own_provider(web: ProviderWeb, url: str) -> Search[Provider]:
-    """Find where a server without metadata logs users in itself (2025-03-26, basic/authorization)."""
+async def _find_own_provider(web: ProviderWeb, url: str) -> Provider:
+    """Return where a server without metadata logs users in itself (2025-03-26, basic/authorization)."""
     parts = urlsplit(url)
     origin = f"{parts.scheme}://{parts.netloc}"
-    search: Search[Provider] = Search()
     for address in metadata_addresses(origin):
-        await _attempt(search, web, Step.PROVIDER, address, Provider)
-        if search.error is not None:
-            return search
+        found, _ = await _read(web, Step.PROVIDER, address, Provider)
         # Both identifiers give this address (RFC 8414 section 3.1).
-        if search.found is not None and search.found.issuer in (origin, f"{origin}/"):
-            search.error = _unusable(web, search.found)
-            return search
-        _reject_other_issuer(search)
-    search.found = Provider(
+        if found is not None and found.issuer in (origin, f"{origin}/"):
+            _require_usable(web, found)
+            return found
+    return Provider(
         origin,
         f"{origin}/authorize",
         f"{origin}/token",
         f"{origin}/register",
         code_challenge_methods_supported=("S256",),
     )
-    return search
 
 
 def resource_addresses(url: str, named: str) -> list[str]:
@@ -191,48 +152,34 @@ def resource_addresses(url: str, named: str) -> list[str]:
     return list(dict.fromkeys(each for each in (named, root + path, root) if each))
 
 
-async def _attempt(search: Search[T], web: ProviderWeb, step: Step, url: str, kind: type[T]) -> None:
-    """Ask one address. What cannot be asked now, or must not be, is the end of the search."""
+async def _read(web: ProviderWeb, step: Step, url: str, kind: type[T]) -> tuple[T | None, str]:
+    """Return what is at an address, and why that is not used.
+
+    Raises LoginError for what cannot be asked now, or must not be: it ends the search.
+    """
     try:
         answer = await web.get(url)
+    except ForbiddenAddress as error:
+        raise _not_asked(step, error) from None
     except FetchError as error:
-        search.attempts.append(Attempt(step, url, str(error)))
-        if isinstance(error, ForbiddenAddress):
-            search.error = _not_asked(step, error)
-        else:
-            search.error = not_now(step, _RULES[step], error)
-        return
-    problem = ""
+        raise not_now(step, _RULES[step], error) from None
+    problem = f"{url} answers with status {answer.status}"
     if answer.status >= 500 or answer.status == 429:
-        problem = f"{url} answers with status {answer.status}"
-        search.error = not_now(step, _RULES[step], problem)
-    elif answer.status != 200:
-        problem = f"{url} answers with status {answer.status}"
-    else:
+        raise not_now(step, _RULES[step], problem)
+    if answer.status == 200:
         try:
-            search.found = msgspec.json.decode(answer.body, type=kind)
+            return msgspec.json.decode(answer.body, type=kind), ""
         except UNREADABLE:
             problem = f"{url} does not answer with such metadata"
-    search.attempts.append(Attempt(step, url, problem))
+    return None, problem
 
 
 def _not_asked(step: Step, error: ForbiddenAddress) -> LoginError:
     return LoginError(step, f"{error} ({_RULES[step]}); ask who runs the server")
 
 
-def _reject_other_issuer(search: Search[Provider]) -> str:
-    """Drop what was found, which is of another issuer (RFC 8414 section 3.3). Return the problem, "" if nothing was."""
-    if search.found is None:
-        return ""
-    url = search.attempts[-1].url
-    problem = f"{url} is of the issuer {search.found.issuer[:200]!r}"
-    search.attempts[-1] = Attempt(Step.PROVIDER, url, problem)
-    search.found = None
-    return problem
-
-
-def _unfit(resource: ProtectedResource, url: str, address: str) -> LoginError | None:
-    """Return what is wrong with a server's metadata, found at `address`; None if it can be used.
+def _require_fit(resource: ProtectedResource, url: str, address: str) -> None:
+    """Raise LoginError for a server's metadata, found at `address`, that cannot be used.
 
     Only the place that belongs to a path above the server's own may say that its tokens are for that path: other
     servers are there, too.
@@ -241,17 +188,16 @@ def _unfit(resource: ProtectedResource, url: str, address: str) -> LoginError | 
     if not is_its_own and not (
         covers(resource.resource, url) and address == resource_addresses(resource.resource, "")[0]
     ):
-        return LoginError(
+        raise LoginError(
             Step.RESOURCE,
             f"{address} is of the resource {resource.resource[:200]!r}, which is not {url} (RFC 9728 section 3.3): "
             "connect to that URL if it is the server you mean",
         )
     if not resource.authorization_servers:
-        return LoginError(
+        raise LoginError(
             Step.RESOURCE,
             f"{address} names no provider (RFC 9728 section 2): ask who runs the server, or pass a token",
         )
-    return None
 
 
 def covers(resource: str, url: str) -> bool:
@@ -270,10 +216,10 @@ def _origin(parts: SplitResult) -> tuple[str, str | None, int | None]:
     return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
 
 
-def _unusable(web: ProviderWeb, provider: Provider) -> LoginError | None:
-    """Return why this client cannot log in at a provider; None if it can."""
+def _require_usable(web: ProviderWeb, provider: Provider) -> None:
+    """Raise LoginError for a provider at which this client cannot log in."""
     if "S256" not in (provider.code_challenge_methods_supported or ()):
-        return LoginError(
+        raise LoginError(
             Step.PROVIDER,
             f"{provider.issuer} does not say that it supports PKCE, as MCP requires (RFC 7636): ask who runs the "
             "provider to add S256 to code_challenge_methods_supported",
@@ -282,8 +228,7 @@ def _unusable(web: ProviderWeb, provider: Provider) -> LoginError | None:
         web.check(provider.authorization_endpoint)
         web.check(provider.token_endpoint)
     except ForbiddenAddress as error:
-        return LoginError(
+        raise LoginError(
             Step.PROVIDER,
             f"{provider.issuer} names an endpoint that is not used: {error} (RFC 8414 section 2); ask who runs it",
-        )
-    return None
+        ) from None

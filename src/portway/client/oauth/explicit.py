@@ -20,12 +20,8 @@ async def log_in(url: str, settings: OAuthLogin) -> Login:
     """Log in at the server at `url`, try that, and store it. Raises ClientError, RpcError."""
     name = normalised(url)
     challenge = await _challenge(url)
-    if challenge is None:
-        search = await find_resource(await web_of(name), name, "")
-        if search.error is not None:
-            raise search.error
-        if search.found is None:
-            raise LoginError(Step.RESOURCE, f"{url} asks nobody to log in (RFC 9728): call it without a login")
+    if challenge is None and await find_resource(await web_of(name), name, "") is None:
+        raise LoginError(Step.RESOURCE, f"{url} asks nobody to log in (RFC 9728): call it without a login")
     login = await new_login(settings, name, await settings.storage.load(name), challenge)
     try:
         async with Client(url, auth=replace(settings, visit=None)) as client:
