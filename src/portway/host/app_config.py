@@ -121,9 +121,9 @@ class AppConfig(msgspec.Struct, frozen=True, omit_defaults=True):
     with the token that the server itself checks. With `assertion`, the gate says in a signed JWT who calls. A GET of
     `health_check_path` must get a status from 200 to 399. `num_instances` (1 to 100) run at once; each has
     `max_shutdown_delay_seconds` (1 to 300) to end its calls, and as long again to end. `drain` says where the sessions
-    of the release before go on. `policies` say what of it needs which scopes; a caller also has those of its `groups`,
-    which the claim `groups_claim` of its token lists. `env` are its variables by name, which come before those of
-    `env_groups`.
+    of the release before go on. `policies` say what of it needs which scopes, and limit calls of its tools. A caller
+    also has the scopes of its `groups`, which the claim `groups_claim` of its token lists. `env` are its variables by
+    name, which come before those of `env_groups`.
     """
 
     runtime: RuntimeName | None = None

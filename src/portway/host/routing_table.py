@@ -32,7 +32,7 @@ class AppLimits(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class AppPolicies(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What of an app needs which scopes: its `rules`, and what they need to know of the `tools` in its contract.
+    """The policies of an app: its `rules`, and the annotations of the `tools` in its contract, which they look at.
 
     `off` are the tools that are switched off. `groups` are the scopes of callers by a value in `groups_claim`.
     """

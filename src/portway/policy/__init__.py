@@ -1,1 +1,1 @@
-"""Which tools, resources and prompts are open to whom: rules by name, annotation and URI, compiled for look-up."""
+"""Which tools, resources and prompts are open to whom, and the limits and confirmations of tools, by compiled rules."""

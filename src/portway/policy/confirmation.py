@@ -12,8 +12,6 @@ import msgspec
 
 from portway.policy.argument_json import read_arguments, refused, unreadable
 
-MAX_AGE = 600
-"""Seconds in which a confirmation must be used."""
 _MOST_SHOWN = 4000  # characters; what is longer is not confirmed, because nobody would read it
 _MOST_USED = 10_000
 _fields = string.Formatter().parse
@@ -63,15 +61,19 @@ def _visible(text: str) -> str:
 
 
 class UsedConfirmations:
-    """Remembers which confirmations have been used, each by a number used once, as long as they would be good."""
+    """Remembers which confirmations have been used, each by a number used once.
 
-    def __init__(self) -> None:
+    `seconds` is how long a confirmation is good, and so how long it is remembered.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
         self._used: dict[bytes, float] = {}  # the oldest first
 
     def use(self, nonce: bytes) -> bool:
         """Mark a confirmation as used. Return False for one that is."""
         now, used = time.monotonic(), self._used
-        while used and (len(used) >= _MOST_USED or now - next(iter(used.values())) > MAX_AGE):
+        while used and (len(used) >= _MOST_USED or now - next(iter(used.values())) > self._seconds):
             del used[next(iter(used))]
         if nonce in used:
             return False

@@ -124,9 +124,10 @@ class Runner:
 
     def _used(self) -> UsedConfirmations:
         if self._confirmations is None:
+            from portway.asking.request_state import MAX_AGE
             from portway.policy.confirmation import UsedConfirmations
 
-            self._confirmations = UsedConfirmations()
+            self._confirmations = UsedConfirmations(MAX_AGE)
         return self._confirmations
 
     async def _check_arguments(self, tool: Tool, limits: ToolLimits, arguments: Raw | UnsetType) -> None:

@@ -92,7 +92,7 @@ class AccessTokenCallers:
 
     def _watch(self, caller: Caller, keys: SigningKeys) -> None:
         self._open.add(caller)
-        self._next_end = min(self._next_end, _end(caller))
+        self._next_end = min(self._next_end, _expiry(caller))
         self._editions.setdefault(keys, keys.edition)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_TICK, self._look)
@@ -105,9 +105,9 @@ class AccessTokenCallers:
         """End who has expired, and doubt whom the provider's keys may not vouch for any more."""
         now = time.time()
         if now >= self._next_end:
-            ended = [caller for caller in self._open if now >= _end(caller)]
+            ended = [caller for caller in self._open if now >= _expiry(caller)]
             self._end(ended, "The access token has expired: log in again, or refresh it.")
-            self._next_end = min(map(_end, self._open), default=math.inf)
+            self._next_end = min(map(_expiry, self._open), default=math.inf)
         for keys, edition in list(self._editions.items()):
             keys.refresh()
             if keys.edition != edition:
@@ -155,5 +155,6 @@ class AccessTokenCallers:
             self.review()
 
 
-def _end(caller: Caller) -> float:
+def _expiry(caller: Caller) -> float:
+    """Return when the token of a caller expires, in seconds since the epoch."""
     return math.inf if caller.principal.expires is None else caller.principal.expires

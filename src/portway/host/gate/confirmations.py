@@ -16,13 +16,13 @@ from collections.abc import Mapping
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from portway.asking.request_state import call_digest
+from portway.asking.request_state import MAX_AGE, call_digest
 from portway.exceptions import ToolError
 from portway.host.gate.gate_call import GateCall
 from portway.host.gate.reply_stream import RelayedStream
 from portway.host.gate.session_ids import Session
 from portway.http.asgi import Send
-from portway.policy.confirmation import MAX_AGE, Confirmation, UsedConfirmations
+from portway.policy.confirmation import Confirmation, UsedConfirmations
 from portway.protocol.capabilities import Capability, declared, read, required
 from portway.protocol.errors import INVALID_PARAMS, MISSING_CAPABILITY, RpcError
 from portway.protocol.jsonrpc import UNREADABLE, Message, decode_params, encode_request, encode_result
@@ -84,7 +84,7 @@ class Confirmations:
 
     def __init__(self) -> None:
         self._keys = Keys.random()
-        self._used = UsedConfirmations()
+        self._used = UsedConfirmations(MAX_AGE)
         self._waiting: dict[tuple[bytes, str], asyncio.Future[bytes]] = {}  # by session and id of the question
 
     def confirmed(self, call: GateCall, confirmation: Confirmation, message: Message, body: bytes) -> bytes:
