@@ -26,6 +26,14 @@ class TokenVerifier(Protocol):
         """
 
 
+LONGEST_TOKEN = 16_384  # characters, of one that a provider made
+
+
+def is_sendable(text: str) -> bool:
+    """Return whether HTTP can carry a text where it takes one without spaces, such as a token."""
+    return text.isascii() and text.isprintable() and " " not in text
+
+
 def digest(token: str) -> str:
     """Return the hex SHA-256 under which a token is kept; tokens are random, so it needs no salt or stretching."""
     return hashlib.sha256(token.encode()).hexdigest()
@@ -51,7 +59,7 @@ class NamedTokens:
             token, _, scopes = rest.partition(":")
             if not name or not token:
                 raise SettingError(f"PORTWAY_TOKENS entry {position} is not name:token[:scope+scope].")
-            if not token.isascii() or not token.isprintable() or " " in token:
+            if not is_sendable(token):
                 raise SettingError(f"PORTWAY_TOKENS entry {position} has a token no header can carry: use ASCII.")
             principal = Principal("portway", name, name, frozenset(filter(None, scopes.split("+"))))
             if self._by_digest.setdefault(digest(token), principal) is not principal:

@@ -258,10 +258,10 @@ class Client:
         except ValueError as error:
             raise ClientError(str(error)) from None
         if self._auth is not None:
-            await self._begin_login(self._target, channel)
+            self._begin_login(self._target, channel)
         return channel
 
-    async def _begin_login(self, url: str, channel: HttpChannel) -> None:
+    def _begin_login(self, url: str, channel: HttpChannel) -> None:
         """Give the channel the tokens of a login, which begins with the stored one."""
         from portway.client.oauth.session import LoginSession
         from portway.client.oauth.settings import OAuthLogin

@@ -9,6 +9,7 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 from msgspec import UNSET
 
 from portway.auth.challenge import read_challenge
+from portway.auth.tokens import is_sendable
 from portway.client.channel import (
     MESSAGE_BYTES,
     Handler,
@@ -175,7 +176,7 @@ class HttpChannel:
             parts = urlsplit(urljoin(f"{here}{self._target}", location))
         except ValueError:
             parts = None
-        if parts is None or f"{parts.scheme}://{parts.netloc}" != here or not _fits_header(location):
+        if parts is None or f"{parts.scheme}://{parts.netloc}" != here or not is_sendable(location):
             raise ClientError(f"{self._url} redirects to {location[:100]}: give that address instead")
         self._target = _target(parts)
 
@@ -285,16 +286,12 @@ def _target(url: SplitResult) -> str:
 
 def require_sendable(url: str, target: str, token: str | None) -> None:
     """Raise ValueError for a URL, with its path and query as `target`, or a token that HTTP cannot send."""
-    if not _fits_header(target):
+    if not is_sendable(target):
         raise ValueError(f"{url!r} is not a usable URL: percent-encode spaces and non-ASCII characters")
-    if token and not _fits_header(token):
+    if token and not is_sendable(token):
         raise ValueError(
             "the token has a space, a line break or a non-ASCII character: pass it exactly as it was shown"
         )
-
-
-def _fits_header(text: str) -> bool:
-    return text.isascii() and text.isprintable() and " " not in text
 
 
 async def _drain(response: Response) -> None:

@@ -6,14 +6,15 @@ from urllib.parse import urljoin, urlsplit
 
 import msgspec
 
+from portway.auth.challenge import read_challenge
 from portway.diagnosis.endpoint import Answer, Endpoint, Header, NoAnswer, initialize, modern_request
 from portway.diagnosis.report import Report, Stopped
+from portway.oauth.resource_metadata import WELL_KNOWN
 from portway.protocol.jsonrpc import UNREADABLE
 
 _LIKELY_PATHS = ("/mcp", "/mcp/", "/", "/sse", "/api/mcp", "/v1/mcp", "/mcp/mcp")
 _BROWSER = (b"user-agent", b"Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/130.0 Safari/537.36")
 _ACCEPTS = (b"*/*", b"application/json", b"text/event-stream")
-_WELL_KNOWN = "/.well-known/oauth-protected-resource"
 _ASKED = (400, 401, 405, 406, 415)  # how an MCP server may answer a request that it does not take
 
 
@@ -212,10 +213,10 @@ async def _look_at_login(endpoint: Endpoint, report: Report) -> None:
 
 async def _has_metadata(endpoint: Endpoint, answer: Answer, report: Report) -> bool:
     """Return whether a 401 leads to protected resource metadata; say what is wrong with it."""
-    challenge = answer.headers.get(b"www-authenticate", b"").decode("latin-1")
-    named = challenge.partition('resource_metadata="')[2].partition('"')[0]
+    challenge = read_challenge(answer.headers.get(b"www-authenticate", b"").decode("latin-1"))
+    named = challenge.resource_metadata if challenge is not None else ""
     here = (endpoint.parts.scheme, endpoint.parts.netloc)
-    places = [urlsplit(urljoin(endpoint.url, f"{_WELL_KNOWN}{endpoint.parts.path}"))]
+    places = [urlsplit(urljoin(endpoint.url, f"{WELL_KNOWN}{endpoint.parts.path}"))]
     with contextlib.suppress(ValueError):  # an open bracket
         if named:
             places.insert(0, urlsplit(named))

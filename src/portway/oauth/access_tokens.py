@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from portway.auth.principal import Principal
-from portway.auth.tokens import VerifierUnavailable
+from portway.auth.tokens import LONGEST_TOKEN, VerifierUnavailable
 from portway.oauth.claims import ClaimRules
 from portway.oauth.introspection import Introspection
 from portway.oauth.jwt import Jwt, read_jwt
@@ -14,7 +14,6 @@ from portway.oauth.settings import OAuth
 from portway.oauth.signing_key import ALGORITHMS
 from portway.oauth.signing_keys import SigningKeys
 
-_LONGEST = 16_384  # characters of a token
 _MOST_KNOWN = 4096
 _MOST_TRIED = 4  # keys, for a token that names none
 
@@ -63,7 +62,7 @@ class AccessTokens:
 
     async def verify(self, token: str) -> Principal | None:
         """Return the caller of a token; None for one that is not valid here. Raises `VerifierUnavailable`."""
-        if len(token) > _LONGEST:
+        if len(token) > LONGEST_TOKEN:
             return None
         digest = hashlib.sha256(token.encode()).digest()
         known = self._known.get(digest)

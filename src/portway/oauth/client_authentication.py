@@ -8,7 +8,7 @@ from portway.http.http_client import Headers
 from portway.oauth.settings import OAuth
 
 FORM = (b"content-type", b"application/x-www-form-urlencoded")
-"""The header of what is sent to a token or introspection endpoint."""
+"""The header of what is sent to an endpoint of a provider as a form."""
 
 
 def authentication(settings: OAuth, methods: Collection[str]) -> tuple[Headers, dict[str, str]]:

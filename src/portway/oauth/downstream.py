@@ -19,17 +19,17 @@ from urllib.parse import urlencode
 import msgspec
 
 from portway.auth.principal import Principal
+from portway.auth.tokens import LONGEST_TOKEN, is_sendable
 from portway.exceptions import DownstreamError, SettingError
 from portway.oauth.client_authentication import FORM, authentication
 from portway.oauth.guarded_fetch import Answer, FetchError, fetch
-from portway.oauth.provider_metadata import ProviderMetadata, provider_metadata
+from portway.oauth.provider_metadata import KeptMetadata
 from portway.oauth.settings import OAuth, check_scopes, reaches_private
 from portway.protocol.jsonrpc import UNREADABLE
 
 _MOST_HELD = 1024
+_LONGEST_AUDIENCE = 16_384  # characters
 _MOST_OBTAINED = 64  # at a time
-_LONGEST = 16_384  # characters of a token, and of an audience
-_METADATA_SECONDS = 600.0
 _UNSTATED_SECONDS = 60.0  # how long a token is kept whose lifetime the provider does not state
 _MARGIN_SECONDS = 10.0  # before it expires, a token is not handed out any more: the service must still take it
 _RENEW_SECONDS, _RENEW_SHARE = 60.0, 0.5
@@ -92,8 +92,7 @@ class DownstreamTokens:
         self.exchanges = settings.downstream == "exchange"
         self._held: OrderedDict[_Key, _Held] = OrderedDict()  # the one unused for longest first
         self._obtaining: dict[_Key, asyncio.Task[str]] = {}
-        self._metadata = ProviderMetadata()
-        self._metadata_until = 0.0
+        self._metadata = KeptMetadata(settings)
 
     async def token(self, caller: Principal, own: str, audience: str, scopes: Sequence[str]) -> str:
         """Return a token for `audience` with `scopes`. `own` is the caller's access token. Raises DownstreamError."""
@@ -114,7 +113,7 @@ class DownstreamTokens:
             check_scopes(scopes)
         except SettingError as error:
             raise DownstreamError(str(error)) from None
-        if not audience.isascii() or not audience.isprintable() or not 0 < len(audience) <= _LONGEST:
+        if not audience.isascii() or not audience.isprintable() or not 0 < len(audience) <= _LONGEST_AUDIENCE:
             raise DownstreamError(
                 f"{audience[:100]!r} is no audience: give the URL of the service, or its name at the provider"
             )
@@ -167,10 +166,8 @@ class DownstreamTokens:
         """Ask the token endpoint (RFC 8693 section 2.1, RFC 6749 section 4.4.2)."""
         settings = self._settings
         try:
-            if time.time() >= self._metadata_until:
-                self._metadata = await provider_metadata(settings)
-                self._metadata_until = time.time() + _METADATA_SECONDS
-            headers, form = authentication(settings, self._metadata.token_endpoint_auth_methods_supported)
+            metadata = await self._metadata.get()
+            headers, form = authentication(settings, metadata.token_endpoint_auth_methods_supported)
             form |= {"grant_type": _EXCHANGE if wish.own else "client_credentials", "audience": wish.audience}
             if "://" in wish.audience:
                 form["resource"] = wish.audience  # providers know one of the two (RFC 8707)
@@ -181,7 +178,7 @@ class DownstreamTokens:
                 form["requested_token_type"] = _ACCESS_TOKEN
             body = urlencode(form).encode()
             answer = await fetch(
-                self._metadata.token_endpoint, private=reaches_private(settings), body=body, headers=[FORM, *headers]
+                metadata.token_endpoint, private=reaches_private(settings), body=body, headers=[FORM, *headers]
             )
         except FetchError as error:
             raise DownstreamError(f"no token for {wish.audience}: {error}") from None
@@ -196,7 +193,7 @@ class DownstreamTokens:
 
     def _check(self, given: _Given, wish: _Wish) -> None:
         token = given.access_token
-        is_usable = token.isascii() and token.isprintable() and " " not in token and 0 < len(token) <= _LONGEST
+        is_usable = is_sendable(token) and 0 < len(token) <= LONGEST_TOKEN
         if given.token_type.lower() != "bearer" or given.issued_token_type not in _KINDS or not is_usable:
             raise DownstreamError(f"{self._settings.issuer} gave no bearer token for {wish.audience}")
         if token == wish.own:

@@ -20,14 +20,13 @@ from portway.auth.tokens import VerifierUnavailable
 from portway.oauth.claims import ClaimRules
 from portway.oauth.client_authentication import FORM, authentication
 from portway.oauth.guarded_fetch import FetchError, fetch_json
-from portway.oauth.provider_metadata import ProviderMetadata, provider_metadata
+from portway.oauth.provider_metadata import KeptMetadata
 from portway.oauth.settings import OAuth, reaches_private
 
 _SECONDS, _REFUSED_SECONDS = 60.0, 10.0  # for which an answer is used
 _PAUSE_SECONDS = 2.0  # after a question without an answer
 _MOST_REMEMBERED = 4096  # good ones, and as many refused ones
 _MOST_ASKED = 16  # about unknown tokens, at a time
-_METADATA_SECONDS = 600.0
 _log = logging.getLogger("portway.oauth")
 
 
@@ -51,8 +50,8 @@ class Introspection:
         self._good: OrderedDict[bytes, _Answer] = OrderedDict()  # by digest; the oldest answer first
         self._refused: OrderedDict[bytes, _Answer] = OrderedDict()
         self._asking: dict[bytes, asyncio.Task[_Answer | None]] = {}
-        self._metadata = ProviderMetadata()
-        self._metadata_at = self._failed = float("-inf")  # monotonic seconds
+        self._metadata = KeptMetadata(settings)
+        self._failed = float("-inf")  # monotonic seconds
 
     async def verify(self, token: str, digest: bytes) -> Principal | None:
         """Return the caller of a token; None for one that is not valid here. Raises `VerifierUnavailable`."""
@@ -103,10 +102,7 @@ class Introspection:
     async def _introspect(self, token: str) -> dict[str, Any]:
         """Return the answer of the introspection endpoint (section 2.2). Raises `FetchError`."""
         settings = self._settings
-        if time.monotonic() - self._metadata_at > _METADATA_SECONDS:
-            self._metadata = await provider_metadata(settings)
-            self._metadata_at = time.monotonic()
-        metadata = self._metadata
+        metadata = await self._metadata.get()
         if not metadata.introspection_endpoint:
             raise FetchError("its metadata has no introspection_endpoint: it cannot be asked, so leave opaque out")
         methods = metadata.introspection_endpoint_auth_methods_supported

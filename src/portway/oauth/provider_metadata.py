@@ -1,11 +1,14 @@
 """What an identity provider says of itself: where its keys and endpoints are (RFC 8414, OIDC Discovery)."""
 
+import time
 from urllib.parse import urlsplit
 
 import msgspec
 
 from portway.oauth.guarded_fetch import FetchError, fetch_json
 from portway.oauth.settings import OAuth, reaches_private
+
+_FRESH_SECONDS = 600.0
 
 
 class ProviderMetadata(msgspec.Struct, frozen=True):
@@ -34,6 +37,22 @@ async def provider_metadata(settings: OAuth) -> ProviderMetadata:
             return metadata
         failures.append(FetchError(f"{url} is of the issuer {metadata.issuer[:200]!r}"))
     raise failures[-1]
+
+
+class KeptMetadata:
+    """The metadata of an issuer, which is fetched again after ten minutes."""
+
+    def __init__(self, settings: OAuth) -> None:
+        self._settings = settings
+        self._metadata = ProviderMetadata()
+        self._fetched = float("-inf")  # monotonic seconds
+
+    async def get(self) -> ProviderMetadata:
+        """Return it. Raises `FetchError`."""
+        if time.monotonic() - self._fetched > _FRESH_SECONDS:
+            self._metadata = await provider_metadata(self._settings)
+            self._fetched = time.monotonic()
+        return self._metadata
 
 
 def metadata_addresses(issuer: str) -> list[str]:

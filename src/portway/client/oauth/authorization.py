@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from portway.client.errors import LoginError, Step
 from portway.client.oauth.discovery import Discovery
 from portway.client.oauth.login import RegisteredClient
+from portway.client.oauth.problem import problem_words
 
 _STEP = Step.AUTHORIZATION
 _MOST_CHARACTERS = 16_384  # of a response
@@ -61,10 +62,9 @@ class AuthorizationRequest:
             )
         self._check_issuer(fields.get("iss"))
         if "error" in fields:
-            told = f"{fields['error']}: {fields.get('error_description', '')}".removesuffix(": ")
-            plain = "".join(each if each.isprintable() else " " for each in told)[:200]
+            words = problem_words(fields["error"], fields.get("error_description", ""))
             mend = _MENDS.get(fields["error"], "ask who runs the provider")
-            raise LoginError(_STEP, f"the provider refuses: {plain} (RFC 6749 section 4.1.2.1): {mend}")
+            raise LoginError(_STEP, f"the provider refuses: {words} (RFC 6749 section 4.1.2.1): {mend}")
         if not fields.get("code"):
             raise _incomplete()
         return fields["code"]

@@ -13,10 +13,10 @@ from portway.http.http_client import Headers
 from portway.http.public_addresses import is_public
 from portway.http.safe_fetch import look_up
 from portway.http.web_url import read_url
+from portway.oauth.client_authentication import FORM
 from portway.oauth.guarded_fetch import Answer, FetchError, PrivateAddress, fetch
 from portway.oauth.settings import is_loopback
 
-_FORM = (b"content-type", b"application/x-www-form-urlencoded")
 _JSON = (b"content-type", b"application/json")
 
 
@@ -36,7 +36,7 @@ class ProviderWeb:
 
     async def post_form(self, url: str, fields: Mapping[str, str], headers: Headers = ()) -> Answer:
         """POST a form. Raises `FetchError`."""
-        return await self._fetch(url, urlencode(fields).encode(), (_FORM, *headers))
+        return await self._fetch(url, urlencode(fields).encode(), (FORM, *headers))
 
     async def post_json(self, url: str, value: Mapping[str, object]) -> Answer:
         """POST JSON. Raises `FetchError`."""

@@ -1,6 +1,5 @@
 """By which client id a login is asked for (MCP 2026-07-28, basic/authorization/client-registration)."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import msgspec
@@ -8,6 +7,7 @@ import msgspec
 from portway.client.errors import LoginError, Step, not_now
 from portway.client.oauth.discovery import Provider
 from portway.client.oauth.login import Login, RegisteredClient
+from portway.client.oauth.problem import read_problem
 from portway.client.oauth.provider_web import ProviderWeb
 from portway.client.oauth.settings import OAuthLogin
 from portway.oauth.guarded_fetch import FetchError
@@ -24,11 +24,6 @@ class _Registered(msgspec.Struct):
     client_secret: str | None = None
     client_secret_expires_at: float | None = None
     token_endpoint_auth_method: str | None = None
-
-
-class _Problem(msgspec.Struct):
-    error: str = ""
-    error_description: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,19 +123,3 @@ def _refusal(endpoint: str, status: int, body: bytes) -> LoginError:
         f"{endpoint} answers with status {status}{problem} (RFC 7591 section 3.2.2): register a client there, and give "
         "its client id",
     )
-
-
-def read_problem(body: bytes, secrets: Iterable[str] = ()) -> str:
-    """Return the words of a provider's error (RFC 6749 section 5.2) for a message, "" if there are none.
-
-    A provider may repeat what it was sent: the `secrets` are taken out.
-    """
-    try:
-        found = msgspec.json.decode(body, type=_Problem)
-    except UNREADABLE:
-        return ""
-    told = f"{found.error}: {found.error_description}" if found.error_description else found.error
-    for secret in filter(None, secrets):
-        told = told.replace(secret, "…")
-    plain = "".join(each if each.isprintable() else " " for each in told)
-    return f" ({plain[:200]})" if plain else ""

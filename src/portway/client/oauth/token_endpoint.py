@@ -4,16 +4,16 @@ import time
 
 import msgspec
 
+from portway.auth.tokens import LONGEST_TOKEN, is_sendable
 from portway.client.errors import LoginError, Step, not_now
 from portway.client.oauth.authorization import AuthorizationRequest
 from portway.client.oauth.login import Login, RegisteredClient
+from portway.client.oauth.problem import read_problem
 from portway.client.oauth.provider_web import ProviderWeb
-from portway.client.oauth.registration import read_problem
 from portway.oauth.client_authentication import client_authentication
 from portway.oauth.guarded_fetch import Answer, FetchError
 from portway.protocol.jsonrpc import UNREADABLE
 
-_LONGEST = 16_384  # characters of a token
 _LONGEST_LIFE = 10 * 365 * 86_400.0  # seconds
 
 
@@ -107,8 +107,7 @@ def _tokens(answer: Answer, endpoint: str, secrets: tuple[str, ...]) -> _Tokens:
         tokens = msgspec.json.decode(answer.body, type=_Tokens, strict=False)  # some send "3600"
     except UNREADABLE:
         tokens = _Tokens("")
-    token = tokens.access_token
-    is_usable = token.isascii() and token.isprintable() and " " not in token and 0 < len(token) <= _LONGEST
+    is_usable = is_sendable(tokens.access_token) and 0 < len(tokens.access_token) <= LONGEST_TOKEN
     if not is_usable or tokens.token_type.lower() != "bearer":
         raise LoginError(
             Step.TOKEN, f"{endpoint} gives no bearer token (RFC 6749 section 5.1): ask who runs the provider"
