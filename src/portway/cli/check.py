@@ -35,13 +35,13 @@ def command(target: str, skip: bool, token: str | None, idle: float, auth: bool,
     over, each with its mend. The exit code is 1 when there is an error or a finding.
     """
     if "://" in target:
-        _diagnose(target, token, None if auth else idle, output)
+        _diagnose(target, token, idle, output, auth=auth)
     else:
         _validate(Path(target), skip, output)
 
 
-def _diagnose(url: str, token: str | None, idle: float | None, output: str) -> None:
-    """Diagnose the endpoint at a URL; with `idle=None`, the login at it."""
+def _diagnose(url: str, token: str | None, idle: float, output: str, *, auth: bool) -> None:
+    """Diagnose the endpoint at a URL, or, with `auth`, the login at it."""
     import asyncio
     from dataclasses import asdict
 
@@ -51,12 +51,12 @@ def _diagnose(url: str, token: str | None, idle: float | None, output: str) -> N
     from portway.diagnosis.report import Report
 
     try:
-        endpoint = Endpoint(url, token or (None if idle is None else stored_token_of(url)))
+        endpoint = Endpoint(url, token or (None if auth else stored_token_of(url)))
     except ValueError as error:
         raise click.ClickException(str(error)) from None
     report = Report(_show) if output == "text" else Report()
     clients = []
-    if idle is None:
+    if auth:
         clients = [asdict(walk) for walk in asyncio.run(diagnose_login(endpoint, report))]
     else:
         asyncio.run(diagnose(endpoint, idle, report))
@@ -66,7 +66,7 @@ def _diagnose(url: str, token: str | None, idle: float | None, output: str) -> N
             "facts": [asdict(fact) for fact in report.facts],
             "findings": [asdict(finding) for finding in report.findings],
         }
-        print_json(found | ({"clients": clients} if idle is None else {}))
+        print_json(found | ({"clients": clients} if auth else {}))
     elif not report.findings:
         click.echo("nothing is wrong")
     raise SystemExit(1 if report.findings else 0)

@@ -1,4 +1,4 @@
-"""`portway user`: add, rotate, list and revoke those who push to apps and clone them."""
+"""`portway user`: say who may use the host, by a token or as one of a group at its identity provider."""
 
 import click
 
@@ -11,7 +11,7 @@ from portway.cli.table import print_table, shown_time
 
 @click.group(no_args_is_help=True)
 def command() -> None:
-    """Add, rotate, list and revoke the users of the host: who pushes to its apps, and clones them."""
+    """Add, rotate, list and revoke the users of the host; give roles to groups of its identity provider."""
 
 
 _role_option = click.option(
