@@ -32,7 +32,7 @@ from portway.client.oauth.login import RegisteredClient
 from portway.client.oauth.new_login import new_login
 from portway.client.oauth.provider_web import ProviderWeb, web_of
 from portway.client.oauth.settings import open_browser
-from portway.oauth.guarded_fetch import FetchError
+from portway.oauth.guarded_fetch import GuardedFetchError
 from tests.client.protected_server import CODE, METADATA, PROVIDER, SECRET, Protected, protected
 from tests.client.scripted_server import Reply
 from tests.http.connect_proxy import connect_proxy
@@ -376,7 +376,7 @@ def test_a_server_elsewhere_cannot_lead_the_client_into_this_network() -> None:
         assert not (await web_of("https://93.184.216.34/mcp")).private
         inside = "is in the network of this machine, where a server elsewhere may not lead"
         for url in (server.url, "https://127.0.0.1/", "https://10.1.2.3/", "https://[::ffff:10.1.2.3]/"):
-            with pytest.raises(FetchError, match=inside):
+            with pytest.raises(GuardedFetchError, match=inside):
                 await ProviderWeb(private=False).get(url)
         for url in (
             "http://example.com/",
@@ -386,7 +386,7 @@ def test_a_server_elsewhere_cannot_lead_the_client_into_this_network() -> None:
             r"https://a.example\@b.example/",
             "x",
         ):
-            with pytest.raises(FetchError, match="is no"):
+            with pytest.raises(GuardedFetchError, match="is no"):
                 await ProviderWeb(private=True).get(url)
         assert not server.requests
 
@@ -395,10 +395,12 @@ def test_a_server_elsewhere_cannot_lead_the_client_into_this_network() -> None:
 
 def test_the_provider_is_reached_through_the_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
-        with pytest.raises(FetchError, match="the proxy of HTTPS_PROXY answers with status 407"):
+        with pytest.raises(GuardedFetchError, match="the proxy of HTTPS_PROXY answers with status 407"):
             await ProviderWeb(private=False).get("https://login.example/")
         for url in ("https://10.1.2.3/", "https://login.internal/", "https://login/"):
-            with pytest.raises(FetchError, match="is in the network of this machine, where a server elsewhere may not"):
+            with pytest.raises(
+                GuardedFetchError, match="is in the network of this machine, where a server elsewhere may not"
+            ):
                 await ProviderWeb(private=False).get(url)
 
     with connect_proxy("another") as proxy:

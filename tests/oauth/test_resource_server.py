@@ -13,7 +13,7 @@ from portway import OAuth, Server
 from portway.exceptions import SettingError
 from portway.http.http_client import HttpClient
 from portway.oauth import signing_keys
-from portway.oauth.guarded_fetch import FetchError, fetch_json
+from portway.oauth.guarded_fetch import GuardedFetchError, fetch_json
 from portway.oauth.settings import from_environment
 from tests.conftest import RunCli
 from tests.oauth.bad_tokens import bad_tokens, signed
@@ -309,7 +309,7 @@ def test_a_provider_in_the_network_of_the_server_is_not_asked_unless_that_is_mea
 
 
 def test_a_provider_elsewhere_may_not_have_this_machine_ask_itself(provider: KeyPublisher) -> None:
-    with pytest.raises(FetchError, match="localhost is in the network of this machine"):
+    with pytest.raises(GuardedFetchError, match="localhost is in the network of this machine"):
         asyncio.run(fetch_json(f"{provider.url}/keys", dict, private=False))
     assert not provider.asked
 

@@ -17,7 +17,7 @@ from portway.client.oauth.provider_web import ForbiddenAddress
 from portway.diagnosis.known_providers import KNOWN_PROVIDERS
 from portway.diagnosis.login_clients import LoginClient, Way
 from portway.http.web_url import read_url
-from portway.oauth.guarded_fetch import Answer, FetchError
+from portway.oauth.guarded_fetch import Answer, GuardedFetchError
 from portway.oauth.provider_metadata import metadata_addresses
 from portway.protocol.jsonrpc import UNREADABLE
 
@@ -31,7 +31,7 @@ class Web(Protocol):
     """The part of the web that an endpoint may lead to."""
 
     async def get(self, url: str) -> Answer:
-        """GET a URL; no redirect is followed. Raises `FetchError`."""
+        """GET a URL; no redirect is followed. Raises `GuardedFetchError`."""
         ...
 
     def check(self, url: str) -> None:
@@ -74,7 +74,7 @@ class LoginWalk:
     web: Web
     url: str
     challenge: BearerChallenge | None
-    _answers: dict[str, Answer | FetchError] = field(default_factory=dict)
+    _answers: dict[str, Answer | GuardedFetchError] = field(default_factory=dict)
 
     async def walk(self, client: LoginClient) -> Walk:
         """Go as far as a client does."""
@@ -203,7 +203,7 @@ class LoginWalk:
         answer = await self._answer(url)
         if isinstance(answer, ForbiddenAddress):
             raise _Stopped(step, rule, str(answer), "publish an https address that clients on the internet reach")
-        if isinstance(answer, FetchError):
+        if isinstance(answer, GuardedFetchError):
             raise _Stopped(step, rule, str(answer), "let it answer: clients give up here")
         headers = dict(answer.headers)
         if answer.status >= 500 or answer.status == 429:
@@ -222,11 +222,11 @@ class LoginWalk:
             raise _Stopped(step, _FETCH, text, "add that header: the metadata is public")
         return found, ""
 
-    async def _answer(self, url: str) -> Answer | FetchError:
+    async def _answer(self, url: str) -> Answer | GuardedFetchError:
         if url not in self._answers:
             try:
                 self._answers[url] = await self.web.get(url)
-            except FetchError as error:
+            except GuardedFetchError as error:
                 self._answers[url] = error
         return self._answers[url]
 

@@ -22,7 +22,7 @@ from portway.auth.principal import Principal
 from portway.auth.tokens import LONGEST_TOKEN, is_sendable
 from portway.exceptions import DownstreamError, SettingError
 from portway.oauth.client_authentication import FORM, authentication
-from portway.oauth.guarded_fetch import Answer, FetchError, fetch
+from portway.oauth.guarded_fetch import Answer, GuardedFetchError, fetch
 from portway.oauth.provider_metadata import KeptMetadata
 from portway.oauth.settings import OAuth, check_scopes, reaches_private
 from portway.protocol.jsonrpc import UNREADABLE
@@ -180,7 +180,7 @@ class DownstreamTokens:
             answer = await fetch(
                 metadata.token_endpoint, private=reaches_private(settings), body=body, headers=[FORM, *headers]
             )
-        except FetchError as error:
+        except GuardedFetchError as error:
             raise DownstreamError(f"no token for {wish.audience}: {error}") from None
         if answer.status != 200:
             raise DownstreamError(f"no token for {wish.audience}: {_reason(answer)}")

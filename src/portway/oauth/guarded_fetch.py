@@ -19,7 +19,7 @@ _MOST_BYTES = 512 * 1024
 _OUTSIDE = HostList("*")
 
 
-class FetchError(Exception):
+class GuardedFetchError(Exception):
     """It could not be fetched; the message is one sentence for the operator. `status` is the answer's, 0 for none."""
 
     def __init__(self, message: str, status: int = 0) -> None:
@@ -27,7 +27,7 @@ class FetchError(Exception):
         self.status = status
 
 
-class PrivateAddress(FetchError):
+class PrivateAddress(GuardedFetchError):
     """The host is in this machine's network, and that was not allowed."""
 
 
@@ -40,20 +40,20 @@ class Answer(NamedTuple):
 
 
 async def fetch_json(url: str, kind: type[T], *, private: bool, body: bytes | None = None, headers: Headers = ()) -> T:
-    """Return the JSON that a URL answers with. Raises `FetchError`, and what `fetch` raises."""
+    """Return the JSON that a URL answers with. Raises `GuardedFetchError`, and what `fetch` raises."""
     answer = await fetch(url, private=private, body=body, headers=headers)
     if answer.status != 200:
-        raise FetchError(f"{url} answers with status {answer.status}", answer.status)
+        raise GuardedFetchError(f"{url} answers with status {answer.status}", answer.status)
     try:
         return msgspec.json.decode(answer.body, type=kind)
     except UNREADABLE:
-        raise FetchError(f"{url} does not answer with the JSON that is expected there") from None
+        raise GuardedFetchError(f"{url} does not answer with the JSON that is expected there") from None
 
 
 async def fetch(
     url: str, *, private: bool, body: bytes | None = None, headers: Headers = (), for_user: bool = False
 ) -> Answer:
-    """GET a URL, or POST a body to it. Redirects are not followed. Raises `FetchError`.
+    """GET a URL, or POST a body to it. Redirects are not followed. Raises `GuardedFetchError`.
 
     Only https, and plain http to this machine, if the URL says localhost. With `private`, the host may be in this
     machine's network. What a person runs (`for_user`) also goes to names below localhost, and through the proxy that
@@ -63,7 +63,7 @@ async def fetch(
         async with asyncio.timeout(_SECONDS):
             return await _fetch(url, body, headers, private=private, for_user=for_user)
     except TimeoutError:
-        raise FetchError(f"{url} did not answer within {_SECONDS:g} s") from None
+        raise GuardedFetchError(f"{url} did not answer within {_SECONDS:g} s") from None
 
 
 async def _fetch(url: str, body: bytes | None, headers: Headers, *, private: bool, for_user: bool) -> Answer:
@@ -71,9 +71,9 @@ async def _fetch(url: str, body: bytes | None, headers: Headers, *, private: boo
         parts = read_url(url)
         is_by_proxy = for_user and parts.scheme == "https" and proxy_to(parts.host) is not None
     except ValueError:
-        raise FetchError(f"{url[:200]} is no URL") from None
+        raise GuardedFetchError(f"{url[:200]} is no URL") from None
     except OSError as error:
-        raise FetchError(f"{url} could not be read: {error}") from None
+        raise GuardedFetchError(f"{url} could not be read: {error}") from None
     if is_by_proxy and not private and not _OUTSIDE.admits(parts):
         raise _is_private(parts)
     addresses = [] if is_by_proxy else await _addresses(parts, url, private=private, for_user=for_user)
@@ -81,7 +81,7 @@ async def _fetch(url: str, body: bytes | None, headers: Headers, *, private: boo
     try:
         response, content = await request_at(parts, addresses, method, fields, body or b"", _MOST_BYTES)
     except (UpstreamError, ValueError) as error:
-        raise FetchError(f"{url} could not be read: {error}") from None
+        raise GuardedFetchError(f"{url} could not be read: {error}") from None
     return Answer(response.status, content, response.headers)
 
 
@@ -89,11 +89,11 @@ async def _addresses(parts: WebUrl, url: str, *, private: bool, for_user: bool) 
     """Return the addresses that may be connected to, so that the name is not looked up again."""
     is_here = is_loopback(parts.origin) or (for_user and parts.host.endswith(".localhost"))
     if parts.scheme != "https" and not is_here:
-        raise FetchError(f"{url[:200]} is no https URL")
+        raise GuardedFetchError(f"{url[:200]} is no https URL")
     try:
         addresses = await look_up(parts)
     except (OSError, UnicodeError):
-        raise FetchError(f"the host {parts.host[:100]} is not found") from None
+        raise GuardedFetchError(f"the host {parts.host[:100]} is not found") from None
     if not private and not all(map(is_public, addresses)):
         raise _is_private(parts)
     return addresses

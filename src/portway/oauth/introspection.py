@@ -19,7 +19,7 @@ from portway.auth.principal import Principal
 from portway.auth.tokens import VerifierUnavailable
 from portway.oauth.claims import ClaimRules
 from portway.oauth.client_authentication import FORM, authentication
-from portway.oauth.guarded_fetch import FetchError, fetch_json
+from portway.oauth.guarded_fetch import GuardedFetchError, fetch_json
 from portway.oauth.provider_metadata import KeptMetadata
 from portway.oauth.settings import OAuth, reaches_private
 
@@ -77,7 +77,7 @@ class Introspection:
         """Return what the provider says, None if it does not answer."""
         try:
             claims = await self._introspect(token)
-        except FetchError as error:
+        except GuardedFetchError as error:
             _log.warning("%s could not be asked about a token: %s", self._settings.issuer, error)
             if error.status == 400:  # it is no token to the provider; others may be
                 return self._remember(digest, None)
@@ -100,11 +100,13 @@ class Introspection:
         return answer
 
     async def _introspect(self, token: str) -> dict[str, Any]:
-        """Return the answer of the introspection endpoint (section 2.2). Raises `FetchError`."""
+        """Return the answer of the introspection endpoint (section 2.2). Raises `GuardedFetchError`."""
         settings = self._settings
         metadata = await self._metadata.get()
         if not metadata.introspection_endpoint:
-            raise FetchError("its metadata has no introspection_endpoint: it cannot be asked, so leave opaque out")
+            raise GuardedFetchError(
+                "its metadata has no introspection_endpoint: it cannot be asked, so leave opaque out"
+            )
         methods = metadata.introspection_endpoint_auth_methods_supported
         headers, form = authentication(settings, methods or metadata.token_endpoint_auth_methods_supported)
         body = urlencode(form | {"token": token, "token_type_hint": "access_token"}).encode()

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from portway.oauth.guarded_fetch import FetchError, fetch_json
+from portway.oauth.guarded_fetch import GuardedFetchError, fetch_json
 from portway.oauth.settings import OAuth, reaches_private
 
 _FRESH_SECONDS = 600.0
@@ -23,19 +23,19 @@ class ProviderMetadata(msgspec.Struct, frozen=True):
 
 
 async def provider_metadata(settings: OAuth) -> ProviderMetadata:
-    """Fetch the metadata of an issuer. Raises `FetchError`."""
+    """Fetch the metadata of an issuer. Raises `GuardedFetchError`."""
     failures = []
     for url in metadata_addresses(settings.issuer):
         try:
             metadata = await fetch_json(url, ProviderMetadata, private=reaches_private(settings))
-        except FetchError as error:
+        except GuardedFetchError as error:
             if error.status >= 500 or error.status == 0:
                 raise
             failures.append(error)
             continue
         if metadata.issuer == settings.issuer:
             return metadata
-        failures.append(FetchError(f"{url} is of the issuer {metadata.issuer[:200]!r}"))
+        failures.append(GuardedFetchError(f"{url} is of the issuer {metadata.issuer[:200]!r}"))
     raise failures[-1]
 
 
@@ -48,7 +48,7 @@ class KeptMetadata:
         self._fetched = float("-inf")  # monotonic seconds
 
     async def get(self) -> ProviderMetadata:
-        """Return it. Raises `FetchError`."""
+        """Return it. Raises `GuardedFetchError`."""
         if time.monotonic() - self._fetched > _FRESH_SECONDS:
             self._metadata = await provider_metadata(self._settings)
             self._fetched = time.monotonic()

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from portway.auth.tokens import VerifierUnavailable
-from portway.oauth.guarded_fetch import FetchError, fetch_json
+from portway.oauth.guarded_fetch import GuardedFetchError, fetch_json
 from portway.oauth.provider_metadata import provider_metadata
 from portway.oauth.settings import OAuth, reaches_private
 from portway.oauth.signing_key import SigningKey
@@ -94,7 +94,7 @@ class SigningKeys:
         try:
             metadata = await provider_metadata(self._settings)
             found = await fetch_json(metadata.jwks_uri, _KeySet, private=reaches_private(self._settings))
-        except FetchError as error:
+        except GuardedFetchError as error:
             self._failed = True
             _log.warning("the keys of %s could not be fetched: %s", self._settings.issuer, error)
         else:

@@ -18,7 +18,7 @@ from portway.auth.challenge import BearerChallenge
 from portway.client.errors import LoginError, Step, not_now
 from portway.client.oauth.provider_web import ForbiddenAddress, ProviderWeb
 from portway.oauth.claims import normalised
-from portway.oauth.guarded_fetch import FetchError
+from portway.oauth.guarded_fetch import GuardedFetchError
 from portway.oauth.provider_metadata import metadata_addresses
 from portway.oauth.resource_metadata import WELL_KNOWN
 from portway.protocol.jsonrpc import UNREADABLE
@@ -161,7 +161,7 @@ async def _read(web: ProviderWeb, step: Step, url: str, kind: type[T]) -> tuple[
         answer = await web.get(url)
     except ForbiddenAddress as error:
         raise _not_asked(step, error) from None
-    except FetchError as error:
+    except GuardedFetchError as error:
         raise not_now(step, _RULES[step], error) from None
     problem = f"{url} answers with status {answer.status}"
     if answer.status >= 500 or answer.status == 429:

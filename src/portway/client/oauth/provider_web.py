@@ -14,13 +14,13 @@ from portway.http.public_addresses import is_public
 from portway.http.safe_fetch import look_up
 from portway.http.web_url import read_url
 from portway.oauth.client_authentication import FORM
-from portway.oauth.guarded_fetch import Answer, FetchError, PrivateAddress, fetch
+from portway.oauth.guarded_fetch import Answer, GuardedFetchError, PrivateAddress, fetch
 from portway.oauth.settings import is_loopback
 
 _JSON = (b"content-type", b"application/json")
 
 
-class ForbiddenAddress(FetchError):
+class ForbiddenAddress(GuardedFetchError):
     """The address is none that this server may lead to."""
 
 
@@ -31,15 +31,15 @@ class ProviderWeb:
     private: bool
 
     async def get(self, url: str) -> Answer:
-        """GET a URL. Raises `FetchError`."""
+        """GET a URL. Raises `GuardedFetchError`."""
         return await self._fetch(url)
 
     async def post_form(self, url: str, fields: Mapping[str, str], headers: Headers = ()) -> Answer:
-        """POST a form. Raises `FetchError`."""
+        """POST a form. Raises `GuardedFetchError`."""
         return await self._fetch(url, urlencode(fields).encode(), (FORM, *headers))
 
     async def post_json(self, url: str, value: Mapping[str, object]) -> Answer:
-        """POST JSON. Raises `FetchError`."""
+        """POST JSON. Raises `GuardedFetchError`."""
         return await self._fetch(url, json.dumps(value).encode(), (_JSON,))
 
     def check(self, url: str) -> None:

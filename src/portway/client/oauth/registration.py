@@ -10,7 +10,7 @@ from portway.client.oauth.login import Login, RegisteredClient
 from portway.client.oauth.problem import read_problem
 from portway.client.oauth.provider_web import ProviderWeb
 from portway.client.oauth.settings import OAuthLogin
-from portway.oauth.guarded_fetch import FetchError
+from portway.oauth.guarded_fetch import GuardedFetchError
 from portway.protocol.jsonrpc import UNREADABLE
 
 _STEP = Step.REGISTRATION
@@ -75,7 +75,7 @@ class Registrar:
         }
         try:
             answer = await self.web.post_json(endpoint, wanted)
-        except FetchError as error:
+        except GuardedFetchError as error:
             raise not_now(_STEP, "RFC 7591 section 3", error) from None
         if answer.status not in (200, 201):
             raise _refusal(endpoint, answer.status, answer.body)

@@ -11,7 +11,7 @@ from portway.client.oauth.login import Login, RegisteredClient
 from portway.client.oauth.problem import read_problem
 from portway.client.oauth.provider_web import ProviderWeb
 from portway.oauth.client_authentication import client_authentication
-from portway.oauth.guarded_fetch import Answer, FetchError
+from portway.oauth.guarded_fetch import Answer, GuardedFetchError
 from portway.protocol.jsonrpc import UNREADABLE
 
 _LONGEST_LIFE = 10 * 365 * 86_400.0  # seconds
@@ -90,7 +90,7 @@ async def _ask(web: ProviderWeb, endpoint: str, client: RegisteredClient, fields
     headers, named = client_authentication(client.client_id, client.secret, client.method)
     try:
         return await web.post_form(endpoint, fields | named, headers)
-    except FetchError as error:
+    except GuardedFetchError as error:
         raise not_now(Step.TOKEN, "RFC 6749 section 3.2", error) from None
 
 
