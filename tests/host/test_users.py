@@ -6,13 +6,19 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from portway import Server
 from portway.auth.principal import Principal
+from portway.host.management.user_door import UserDoor
 from portway.host.store import Store, StoreError
 from portway.host.users import User, UserError, Users
+from portway.http.http_client import HttpClient, Response
+from portway.transport import token_watch
 from tests.host.running_host import host
+from tests.transport.http_client import MODERN, Events, envelope, post, served
 
 ISSUER = "https://login.example.com"
 
@@ -70,6 +76,28 @@ def test_a_users_token_expires_and_a_rotated_one_is_valid_for_its_overlap(store:
     users.revoke("dora")
     assert users.find(second) is users.find(third) is None
     assert len(changes) == 3
+
+
+def test_each_request_from_afar_is_watched_once_until_it_ends(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(token_watch, "LOOK_SECONDS", 0.0)
+    users = Users(store)
+    door, bearer = UserDoor(Server("host"), users), f"Bearer {users.add('dora', 'viewer', [])}"
+
+    async def steps(_: str, client: HttpClient) -> None:
+        async def ask(method: str, params: dict[str, Any]) -> Response:
+            headers = {"mcp_protocol_version": MODERN, "mcp_method": method, "authorization": bearer}
+            return await post(client, envelope(method, params), **headers)
+
+        stream = Events(await ask("subscriptions/listen", {"notifications": {"toolsListChanged": True}}))
+        assert "acknowledged" in (await stream.message())["method"]
+        for _number in range(20):
+            assert b"result" in await (await ask("tools/list", {})).read(9999)
+        assert len(door._open) == 1
+        users.revoke("dora")
+        assert await stream.next() is None
+
+    served(steps, door)
+    assert not door._open
 
 
 def test_of_several_groups_the_strongest_role_counts_with_the_apps_of_all_that_give_it(store: Store) -> None:

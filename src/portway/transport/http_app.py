@@ -68,7 +68,8 @@ class HttpApp:
     `verifier` None asks for no token; `oauth` has a verifier of its own. `behind_gate` takes the caller from the gate's
     header: only for a server that nobody but the gate can reach. `keys` seal what clients carry; without them this
     process makes its own. `downstream` obtains tokens for other services. With `sessions`, legacy clients get sessions
-    also if no function of the server needs one.
+    also if no function of the server needs one. Without `watches_tokens`, the verifier itself ends the streams whose
+    tokens are good no longer.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class HttpApp:
         oauth: "ResourceServer | None" = None,
         downstream: "DownstreamTokens | None" = None,
         sessions: bool = False,
+        watches_tokens: bool = True,
     ) -> None:
         keys = keys or Keys.random()
         self._server = server
@@ -92,6 +94,7 @@ class HttpApp:
         self._sessions = Sessions(keys, lambda: self._loop_state().bus) if self._dispatcher.keeps_sessions else None
         self._endpoint = Endpoint(self._dispatcher, self._sessions)
         self._verifier = verifier = oauth.verifier if oauth else verifier
+        self._stream_verifier = verifier if watches_tokens else None
         self._oauth = oauth
         self._challenge = oauth.challenge if oauth else Challenge()
         self._cors = cors or Cors()
@@ -256,7 +259,7 @@ class HttpApp:
         for loop in [loop for loop in self._by_loop if loop.is_closed()]:
             del self._by_loop[loop]
         state = self._by_loop[asyncio.get_running_loop()] = LoopState(
-            self._limits, self._server.changes, self._verifier
+            self._limits, self._server.changes, self._stream_verifier
         )
         return state
 

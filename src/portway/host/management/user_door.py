@@ -58,9 +58,8 @@ class UserDoor:
         self._users = users
         self._login = login
         self._challenge: Challenge = login.challenge if login else NO_METADATA
-        self._app = HttpApp(
-            server, verifier=self, limits=_LIMITS, oauth=replace(login, verifier=self) if login else None
-        )
+        oauth = replace(login, verifier=self) if login else None
+        self._app = HttpApp(server, verifier=self, limits=_LIMITS, oauth=oauth, watches_tokens=False)
         self._open: dict[asyncio.Task[object], _Open] = {}
         self._ended: set[asyncio.Task[object]] = set()
         self._looks: set[asyncio.Task[None]] = set()
