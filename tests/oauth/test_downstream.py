@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +18,13 @@ from portway.http.http_client import HttpClient
 from portway.oauth import downstream
 from portway.transport.http_app import app
 from tests.host.running_host import host
-from tests.oauth.key_publisher import KeyPublisher, publishing
+from tests.oauth.key_publisher import KeyPublisher
+from tests.oauth.vault import RESOURCE
 from tests.support import eventually
 from tests.transport.http_client import MODERN, envelope, post, served
 
-RESOURCE = "https://mcp.example.com/mcp"
 ORDERS = "https://orders.example.com"
 Call = Callable[..., Awaitable[str]]
-
-
-@pytest.fixture
-def provider() -> Iterator[KeyPublisher]:
-    with publishing() as publisher:
-        yield publisher
 
 
 def make_server(issuer: str, grant: str = "exchange") -> Server:
