@@ -52,8 +52,8 @@ def test_what_a_backup_of_an_earlier_format_holds_is_restored(backup: Path, tmp_
     ]
     assert Variables(store, KeyFile(paths.key)).values(Owner("app", "greeter")) == {"GREETING": "Hello"}
     assert [token.name for token in store.tokens("greeter")] == ["ci", "default"]
-    user = Users(store).find(USER)
-    assert (user and user.name) == "bob"
+    token = Users(store).find(USER)
+    assert (token and token.user.name) == "bob"
     store.close()
     repository = Repository(paths.repository("greeter"))
     assert repository.head() == repository.of_release(3) != ""
