@@ -59,9 +59,11 @@ class Login:
         self, method: str, path: str, host: str = "example.com", *headers: tuple[bytes, bytes], body: bytes = b""
     ) -> tuple[Response, Any]:
         client = HttpClient(self.gate.url, host)
-        response = await client.request(method, path, [*headers], body)
-        said = await response.read(99_999)
-        await client.close()
+        try:
+            response = await client.request(method, path, [*headers], body)
+            said = await response.read(99_999)
+        finally:
+            await client.close()
         return response, json.loads(said) if said else None
 
 

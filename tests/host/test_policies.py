@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from portway.client import Client, Elicitation
+from portway.host.app_config import AppConfig, Start
+from portway.host.app_policies import PolicySource
+from portway.host.releases.release import Release
+from portway.host.store import FinishedRelease, Store
+from portway.policy.rules import PolicyRule, ToolHints
 from portway.protocol.errors import RpcError
 from tests.host.running_host import Host, host
 from tests.support import eventually
@@ -161,6 +168,20 @@ def test_a_tool_is_switched_off_without_a_deploy_and_stays_off_in_later_releases
     near = running.portway("tool", "disable", "switched", "delet")
     assert "note: switched lists no tool 'delet' now; did you mean 'delete'?" in near.stderr
     assert any("switched: the tool delete is switched off by" in line for line in running.child.lines)
+
+
+def test_an_app_that_was_destroyed_and_made_anew_has_the_tools_of_its_own_contract(tmp_path: Path) -> None:
+    with contextlib.closing(Store(tmp_path / "portway.db")) as store:
+        source, config = PolicySource(store), AppConfig(policies=[PolicyRule(destructive=True, scopes=["admin"])])
+        for hints in (ToolHints(read_only=True, destructive=False), ToolHints()):
+            number = store.begin_release("a", "source")
+            assert number == 1
+            annotations = {"readOnlyHint": hints.read_only, "destructiveHint": hints.destructive}
+            contract = json.dumps({"modern": {"tools": [{"name": "t", "annotations": annotations}]}})
+            store.finish_releases([FinishedRelease("a", number, config, Start([], ""), contract)])
+            release = Release("a", number, tmp_path, config)
+            assert source.of(release, ()).tools == source.tools(release) == {"t": hints}
+            store.destroy("a")
 
 
 OF_TEMPLATES = """

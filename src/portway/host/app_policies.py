@@ -16,7 +16,7 @@ class PolicySource:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._hints: dict[str, tuple[int, dict[str, ToolHints]]] = {}  # by app: a release, and the tools it lists
+        self._hints: dict[str, tuple[Release, dict[str, ToolHints]]] = {}  # by app: a release, and the tools it lists
 
     def off(self) -> dict[str, list[str]]:
         """Return the tools that are switched off, by app."""
@@ -35,8 +35,8 @@ class PolicySource:
 
     def tools(self, release: Release) -> dict[str, ToolHints]:
         """Return the tools that a release lists, by name."""
-        number, tools = self._hints.get(release.app, (0, {}))
-        if number != release.number:
+        known, tools = self._hints.get(release.app, (None, {}))
+        if known is not release:  # an app that was destroyed and made anew has the same numbers again
             tools = tool_hints(self._store.contract(release.app, release.number))
-            self._hints[release.app] = release.number, tools
+            self._hints[release.app] = release, tools
         return tools
