@@ -165,7 +165,7 @@ def test_an_admin_elsewhere_has_the_host_back_itself_up(app: Path, tmp_path: Pat
                 made = [await back_up(client) for _ in range(3)]
                 both = await asyncio.gather(*(client.call_tool("backup", {}) for _ in range(2)))
                 refused = [done.text for done in both if done.is_error]
-                assert refused == ["another backup of  is being made: wait for its end"], "no path of the host is told"
+                assert refused == ["another backup of this host is being made: wait for its end"]
                 return made
 
         made = asyncio.run(use())

@@ -43,7 +43,7 @@ def test_a_backup_is_made_whole_and_alone_or_not_at_all(host_data: Path, backup:
     (host_data / "backup").mkdir(exist_ok=True)
     descriptor = os.open(host_data / "backup", os.O_RDONLY)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
-    assert "another backup of" in back_up(host_data, backup).output
+    assert "another backup of this host is being made" in back_up(host_data, backup).output
     os.close(descriptor)
     assert backup.read_bytes() == before
     assert "there is no host in" in back_up(backup.parent, backup).output

@@ -168,7 +168,7 @@ def command(
     require_linux()
     bind = Bind(host=_host(host, domain, proxies), port=port)
     _refuse_without_effect(context)
-    rules = _login(issuer, audience, scopes, private=auth_private) + ["--allow-private-sources"] * private_sources
+    rules = _auth_words(issuer, audience, scopes, private=auth_private) + ["--allow-private-sources"] * private_sources
     if install or system:
         _install(context, bind.host, _https(domain, proxies, **https), for_system=system)
         return
@@ -250,8 +250,8 @@ def _network(value: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
         raise click.BadParameter(f"{value!r} is not a network; give the proxy's, as in 10.0.0.0/8") from None
 
 
-def _login(issuer: str, audience: str, scopes: str, *, private: bool) -> list[str]:
-    """Return the arguments that tell control where callers log in."""
+def _auth_words(issuer: str, audience: str, scopes: str, *, private: bool) -> list[str]:
+    """Return the options that tell control where the callers of apps log in. Raises UsageError."""
     from portway.exceptions import SettingError
     from portway.host.logins import providers_at
     from portway.host.routing_table import Auth

@@ -82,7 +82,7 @@ def _scratch(paths: Paths) -> Iterator[Path]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise BackupError(f"another backup of {paths.data} is being made: wait for its end") from None
+            raise BackupError("another backup of this host is being made: wait for its end") from None
         for left in folder.iterdir():  # of a backup that was killed
             left.unlink()
         yield folder

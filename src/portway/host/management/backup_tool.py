@@ -49,7 +49,7 @@ class BackupTool:
         that is not in it. The operator makes a host of such a file by `portway restore`, on the machine.
         """
         if self._under_way.locked():
-            raise ToolError(f"another backup of {self._paths.data} is being made: wait for its end")
+            raise ToolError("another backup of this host is being made: wait for its end")
         async with self._under_way:
             try:
                 return await self._make(report_to(ctx, self._paths))

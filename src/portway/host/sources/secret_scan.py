@@ -21,9 +21,8 @@ _KEY_FILES = {"id_rsa", "id_dsa", "id_ecdsa", "id_ed25519"}
 _PRIVATE_KEY = re.compile(
     rb"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----(?:\\n|\\r|\s)+[A-Za-z0-9+/=:-]{16}"
 )
-
-
 _ALLOWING = {"push": ("push", "-o allow-file="), "link": ("link it again", "--allow-file ")}
+"""What its owner does again to allow a file, and the option that says so, by the kind of a deploy."""
 
 
 def refuse_secrets(source: Path, secrets: Mapping[str, str], allowed: Collection[str], *, kind: str) -> None:
