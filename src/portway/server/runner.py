@@ -89,7 +89,7 @@ class Runner:
                 args, kwargs = await pool.run(_bind, plan, params.arguments, context)
             else:
                 args, kwargs = _bind(plan, params.arguments, context)
-            if tool.confirmation is not None and context is not None:
+            if tool.confirmation is not None:
                 nonce = await self._confirm(tool, tool.confirmation, params.arguments, context)
             if limits is not None:
                 limits.enter(tool.key, exchange.holder)
@@ -110,7 +110,7 @@ class Runner:
                 limits.leave(exchange.holder)
 
     async def _confirm(
-        self, tool: Tool, confirmation: Confirmation, arguments: Raw | UnsetType, context: Context
+        self, tool: Tool, confirmation: Confirmation, arguments: Raw | UnsetType, context: Context | None
     ) -> bytes:
         """Have the user confirm a call; return the number used once of the confirmation. Raises as `Interview.confirm`.
 
@@ -118,6 +118,7 @@ class Runner:
         """
         from portway.asking.questions import elicit
 
+        assert context is not None
         assert context.interview is not None
         message = confirmation.message(tool.key, None if arguments is UNSET else arguments)
         return await context.interview.confirm(tool.key, elicit(message))
