@@ -223,8 +223,9 @@ def test_an_app_may_have_several_providers_each_with_its_own_audience(tmp_path: 
     run(tmp_path, provider, steps, Upstream(minting(b"own")))
 
 
-def test_an_opaque_token_is_asked_about_and_what_is_open_ends_when_it_is_revoked(
-    tmp_path: Path, provider: KeyPublisher, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("how", ["revoked", "narrowed"])
+def test_an_opaque_token_is_asked_about_and_what_is_open_ends_when_it_is_revoked_or_narrowed(
+    tmp_path: Path, provider: KeyPublisher, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     monkeypatch.setenv("PORTWAY_AUTH_CLIENT_ID", "gate")
     monkeypatch.setenv("PORTWAY_AUTH_CLIENT_SECRET", "planted")
@@ -232,7 +233,7 @@ def test_an_opaque_token_is_asked_about_and_what_is_open_ends_when_it_is_revoked
     instance = Instance()
 
     async def steps(at: Login) -> None:
-        ada = await initialize(at.gate, provider.open("opaque-1", aud=f"{URL}/a/mcp"))
+        ada = await initialize(at.gate, provider.open("opaque-1", aud=f"{URL}/a/mcp", scope="read write"))
         assert (await at.call("opaque-2"))[0] == 401
         assert (await at.call("pw_revoked"))[0] == 401
         assert "pw_revoked" not in str(provider.forms)
@@ -244,6 +245,8 @@ def test_an_opaque_token_is_asked_about_and_what_is_open_ends_when_it_is_revoked
 
         async def end() -> None:
             provider.opaque.clear()
+            if how == "narrowed":
+                provider.open("opaque-1", aud=f"{URL}/a/mcp", scope="read")
             monkeypatch.setattr(introspection, "_SECONDS", 0.0)
             monkeypatch.setattr(access_token_callers, "_QUESTION_SECONDS", 0.02)
             monkeypatch.setattr(time, "time", lambda: 3_000_000_000.0)

@@ -5,7 +5,7 @@ A caller is in one of these states:
     (none) → known    its token was verified; the next calls with it are a look-up
     known  → doubted  the provider's keys, or the app's login, have changed: the token is verified again
     doubted → known   it is still good
-    known, doubted → ended    it has expired, or is not good any more: what is open ends
+    known, doubted → ended    it has expired, is not good any more or has lost a scope: what is open ends
 
 The caller of an opaque token is doubted by each call, for the provider may revoke it; the answer is kept for a minute
 (`oauth/introspection.py`). What it has open is looked at as often.
@@ -138,7 +138,8 @@ class AccessTokenCallers:
         for caller in doubted:
             app, token = self._apps.get(caller.app), bearer(caller.authorization)
             try:
-                if app is None or token is None or await app.tokens.verify(token) is None:
+                principal = None if app is None or token is None else await app.tokens.verify(token)
+                if principal is None or not caller.principal.scopes <= principal.scopes:
                     bad.append(caller)
             except VerifierUnavailable:
                 continue  # a call is told so; what is open goes on until it expires
