@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
-import sys
-import tempfile
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 import click
 import msgspec
 
-from portway.client.oauth.storage import config_folder
-
-_MOST_BYTES = 1_000_000
+from portway.client.errors import ClientError
+from portway.client.private_file import config_folder, read_private, write_private
 
 
 class Login(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -37,38 +33,19 @@ def login_file() -> str:
 
 def read_logins() -> dict[str, Login]:
     """Return the logins by name. Raises `ClickException` for a file that others can read, or that is damaged."""
-    path = login_file()
     try:
-        with open(path, "rb") as file:
-            mode, content = os.fstat(file.fileno()).st_mode, file.read(_MOST_BYTES)
-        if sys.platform != "win32" and stat.S_IMODE(mode) & 0o077:
-            raise click.ClickException(f"{path} holds tokens and others may read it: run `chmod 600 {path}`")
-        return msgspec.json.decode(content, type=_File).hosts
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise click.ClickException(f"{path} cannot be read: {error.strerror}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        raise click.ClickException(f"{path} is damaged: remove it, and log in again by `portway login URL`") from None
+        found = read_private(login_file(), _File)
+    except ClientError as error:
+        raise click.ClickException(str(error)) from None
+    return {} if found is None else found.hosts
 
 
 def write_logins(logins: dict[str, Login]) -> None:
     """Replace the file. Raises `ClickException`."""
-    path = login_file()
-    folder = os.path.dirname(path)
     try:
-        os.makedirs(folder, mode=0o700, exist_ok=True)
-        descriptor, draft = tempfile.mkstemp(dir=folder, prefix="hosts-")  # mode 0600
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(msgspec.json.format(msgspec.json.encode(_File(logins))) + b"\n")
-            os.replace(draft, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(draft)
-            raise
-    except OSError as error:
-        raise click.ClickException(f"{path} cannot be written: {error.strerror}") from None
+        write_private(login_file(), _File(logins))
+    except ClientError as error:
+        raise click.ClickException(str(error)) from None
 
 
 def host_url(text: str) -> str:

@@ -10,13 +10,14 @@ A server without metadata is one of the revision 2025-03-26: it is its own provi
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 import msgspec
 
 from portway.auth.challenge import BearerChallenge
 from portway.client.errors import LoginError, Step, not_now
 from portway.client.oauth.provider_web import ForbiddenAddress, ProviderWeb
+from portway.http.web_url import read_url
 from portway.oauth.claims import normalised
 from portway.oauth.guarded_fetch import GuardedFetchError
 from portway.oauth.provider_metadata import metadata_addresses
@@ -203,17 +204,13 @@ def _require_fit(resource: ProtectedResource, url: str, address: str) -> None:
 def covers(resource: str, url: str) -> bool:
     """Return whether a resource is the server at `url`, or a path above it at the same origin."""
     try:
-        its, ours = urlsplit(resource), urlsplit(url)
-        same = _origin(its) == _origin(ours)
+        same = read_url(resource).origin == read_url(url).origin
     except ValueError:
         return False
+    its, ours = urlsplit(resource), urlsplit(url)
     above = its.path.rstrip("/")
     is_above = ours.path.rstrip("/") == above or ours.path.startswith(f"{above}/")
     return same and is_above and not its.fragment and (not its.query or its.query == ours.query)
-
-
-def _origin(parts: SplitResult) -> tuple[str, str | None, int | None]:
-    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
 
 
 def _require_usable(web: ProviderWeb, provider: Provider) -> None:

@@ -5,7 +5,6 @@ import contextlib
 import hashlib
 import os
 import re
-import stat
 import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator
@@ -17,9 +16,8 @@ import msgspec
 
 from portway.client.errors import ClientError
 from portway.client.oauth.login import Login
-from portway.protocol.jsonrpc import UNREADABLE
+from portway.client.private_file import config_folder, read_private, write_private
 
-_MOST_BYTES = 256 * 1024
 _LOCK_SECONDS, _POLL_SECONDS = 30.0, 0.05
 
 
@@ -78,21 +76,8 @@ class FileStorage:
         return await asyncio.to_thread(self._read, url)
 
     def _read(self, url: str) -> Login | None:
-        path = self._path(url)
-        try:
-            with open(path, "rb") as file:
-                mode, content = os.fstat(file.fileno()).st_mode, file.read(_MOST_BYTES)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise ClientError(f"{path} cannot be read: {error.strerror}") from None
-        if sys.platform != "win32" and stat.S_IMODE(mode) & 0o077:
-            raise ClientError(f"{path} holds tokens and others may read it: run `chmod 600 {path}`")
-        try:
-            found = msgspec.json.decode(content, type=_File)
-        except UNREADABLE:
-            raise ClientError(f"{path} is damaged: remove it, and log in again by `portway login URL`") from None
-        return found.login if found.url == url else None
+        found = read_private(self._path(url), _File)
+        return found.login if found is not None and found.url == url else None
 
     async def save(self, url: str, login: Login | None) -> None:
         """Replace the file of a login, or remove it. Raises ClientError."""
@@ -100,12 +85,12 @@ class FileStorage:
 
     def _write(self, url: str, login: Login | None) -> None:
         path = self._path(url)
+        if login is not None:
+            write_private(path, _File(url, login))
+            return
         try:
-            if login is None:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(path)
-            else:
-                self._replace(path, msgspec.json.format(msgspec.json.encode(_File(url, login))))
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
         except OSError as error:
             raise ClientError(f"{path} cannot be written: {error.strerror}") from None
 
@@ -128,30 +113,6 @@ class FileStorage:
         """Return the file of a server: its host for people, and a digest of the whole URL."""
         host = re.sub(r"[^A-Za-z0-9.-]", "_", urlsplit(url).netloc)[:60]
         return os.path.join(self._folder, f"{host}-{hashlib.sha256(url.encode()).hexdigest()[:16]}.json")
-
-    def _replace(self, path: str, content: bytes) -> None:
-        import tempfile
-
-        os.makedirs(self._folder, mode=0o700, exist_ok=True)
-        descriptor, draft = tempfile.mkstemp(dir=self._folder, prefix="draft-")  # mode 0600
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content + b"\n")
-            os.replace(draft, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(draft)
-            raise
-
-
-def config_folder() -> str:
-    """Return the folder of what this user's programs remember of Portway."""
-    home = os.path.expanduser("~")
-    if sys.platform == "win32":
-        return os.path.join(os.environ.get("LOCALAPPDATA", home), "portway")
-    if sys.platform == "darwin":
-        return os.path.join(home, "Library", "Application Support", "portway")
-    return os.path.join(os.environ.get("XDG_CONFIG_HOME") or os.path.join(home, ".config"), "portway")
 
 
 async def _lock(descriptor: int) -> None:
