@@ -221,6 +221,15 @@ def test_gate_and_instance_read_the_same_name(tmp_path: Path, spelling: str) -> 
         (b'{"jsonrpc":"2.0","id":1,"method":"ping","param\xc5\xbf":{"name":"named"}}', 400),
         (b'{"jsonrpc":"2.0","id":1,"method":"completion/complete","params":{"ref":["plan"]}}', 400),
         (b'{"jsonrpc":"2.0","id":1,"method":"resources/subscribe","params":{"uri":["secret://one"]}}', 400),
+        # What would take long to compare is not compared.
+        (b'{"jsonrpc":"2.0","id":1,"method":"%b"}' % (b"x" * 300), 404),
+        (b'{"jsonrpc":"2.0","id":1,"method":"ping","%b":1}' % (b"x" * 300), 400),
+        (b'{"jsonrpc":"2.0","id":1,"method":"ping",%b}' % b",".join(b'"%d":1' % each for each in range(70)), 400),
+        (
+            b'{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{"notifications":{'
+            b'"resourceSubscriptions":["%b"]}}}' % (b"x" * 70_000),
+            400,
+        ),
     ],
 )
 def test_a_message_that_another_reader_could_take_for_a_call_is_refused(

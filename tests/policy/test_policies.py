@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 
+from portway.policy import policies
 from portway.policy.patterns import Pattern
 from portway.policy.policies import Kind, Policies
 from portway.policy.rules import PolicyRule, ToolHints
@@ -91,9 +92,19 @@ def test_a_rule_that_is_given_twice_counts_a_call_once_also_when_the_rules_chang
     assert limits in before.of_tool("get_order").limits
 
 
-def test_a_name_that_is_too_long_to_be_compared_needs_what_every_rule_needs() -> None:
-    rules = [PolicyRule(tool="a", scopes=["a"]), PolicyRule(tool="b", scopes=["b"])]
-    assert Policies(rules, TOOLS).of_tool("c" * 5000).scopes == {"a", "b"}
+def test_a_name_that_is_too_long_needs_what_every_rule_needs_and_no_form_of_it_is_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[str] = []
+    for name in ("folded", "uri_forms"):
+        form = getattr(policies, name)
+        monkeypatch.setattr(policies, name, lambda text, form=form: made.append(text) or form(text))
+    rules = [PolicyRule(tool="a", scopes=["a"]), PolicyRule(tool="b", scopes=["b"]), PolicyRule(resource="r", rate="")]
+    found = Policies(rules, TOOLS, off=["a"])
+    assert found.of_tool("a" + " " * 5000).scopes == {"a", "b"}
+    assert found.of_tool("c" * 5000).is_off
+    assert found.of("resource", "c" * 5000).rules == (rules[2],)
+    assert max(map(len, made)) < 100
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["tool", "prompt", "resource"]
 
-_LONGEST = 4096  # characters of a name that is compared; every rule is for a longer one
+_LONGEST = 4096  # characters of a name that is compared; every rule, and every switch, is for a longer one
 _KNOWN, _LONGEST_KNOWN = 256, 256  # prompts and resources whose policy is remembered, and characters of their names
 
 
@@ -102,7 +102,7 @@ class Policies:
         """Return the policy of a tool."""
         policy = self._known_tools.get(name)
         if policy is None:
-            policy = self._policy("tool", name, (folded(name),), self._tools.get(name))
+            policy = self._policy("tool", name, self._tools.get(name))
             if name in self._tools:
                 self._known_tools[name] = policy
         return policy
@@ -117,16 +117,18 @@ class Policies:
             return NO_POLICY
         policy = self._known_others.get((kind, name))
         if policy is None:
-            policy = self._policy(kind, name, uri_forms(name) if kind == "resource" else (folded(name),))
+            policy = self._policy(kind, name)
             if len(self._known_others) < _KNOWN and len(name) <= _LONGEST_KNOWN:
                 self._known_others[kind, name] = policy
         return policy
 
-    def _policy(self, kind: Kind, name: str, forms: Collection[str], hints: ToolHints | None = None) -> Policy:
-        every = len(name) > _LONGEST
+    def _policy(self, kind: Kind, name: str, hints: ToolHints | None = None) -> Policy:
+        every, forms = len(name) > _LONGEST, set[str]()
+        if not every:
+            forms = uri_forms(name) if kind == "resource" else {folded(name)}
         found = [each for each in self._compiled[kind] if every or each.is_for(forms, hints)]
         rules = tuple(each.rule for each in found)
-        is_off = kind == "tool" and not self._off.isdisjoint(forms)
+        is_off = kind == "tool" and (bool(self._off) if every else not self._off.isdisjoint(forms))
         if not rules and not is_off:
             return NO_POLICY
         scopes = frozenset(scope for rule in rules for scope in rule.scopes)

@@ -32,6 +32,9 @@ _METHODS = _NAMED.keys() | _HOLDERS.keys()
 _ENVELOPE = frozenset(("jsonrpc", "id", "method", "params", "result", "error"))
 _PARAMS = frozenset(("_meta", "name", "uri", "arguments", "ref", "notifications"))
 _INNER = frozenset(("type", "name", "uri", "resourceSubscriptions"))
+_LONGEST = 256  # characters of a method, or of a member that is not the protocol's
+_MOST = 64  # members that are not the protocol's
+_MOST_WATCHED = 65_536  # characters of the URIs that one stream is for
 _object = msgspec.json.Decoder(dict[str, Raw]).decode
 _text = msgspec.json.Decoder(str).decode
 _texts = msgspec.json.Decoder(list[str] | None).decode
@@ -87,7 +90,7 @@ def _read(message: Message, body: bytes) -> tuple[bytes, Names]:
     members = _members(Raw(body), _ENVELOPE, "message", INVALID_REQUEST)
     method = message.method
     if method is UNSET or method not in _METHODS:
-        if method is not UNSET and folded(method) in _METHODS:
+        if method is not UNSET and (len(method) > _LONGEST or folded(method) in _METHODS):
             raise RpcError(METHOD_NOT_FOUND, f"Method not found: {method[:200]}", status=404)
         return _encode(members), []
     params = _members(members.get("params", Raw(b"{}")), _PARAMS, "params")
@@ -111,9 +114,12 @@ def _held(params: dict[str, Raw], holder: str) -> Names:
         names.append(("resource", _name(inner, "uri")))
     if "resourceSubscriptions" in inner:
         try:
-            names += [("resource", uri) for uri in _texts(inner["resourceSubscriptions"]) or ()]
+            uris = _texts(inner["resourceSubscriptions"]) or []
         except UNREADABLE:
             raise _malformed("resourceSubscriptions") from None
+        if sum(map(len, uris)) > _MOST_WATCHED:
+            raise _malformed("resourceSubscriptions")
+        names += [("resource", uri) for uri in uris]
     return names
 
 
@@ -123,7 +129,10 @@ def _members(text: Raw, known: frozenset[str], holder: str, code: int = INVALID_
         members = _object(text)
     except UNREADABLE:
         raise _malformed(holder) from None
-    for name in members.keys() - known:
+    others = members.keys() - known
+    if len(others) > _MOST or any(len(name) > _LONGEST for name in others):
+        raise _malformed(holder)
+    for name in others:
         if like := _plain_names[known].get(_plain(name)):
             raise RpcError(code, f"The member {name[:40]!r} is not {like!r}, for which it might be taken.")
     return members
