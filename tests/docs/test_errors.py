@@ -18,7 +18,7 @@ PARTS = {
     "it sent no reply": "The app … did not answer properly: ….",
     "its stream ended without the reply": "The app … did not answer properly: ….",
     "a server-sent event is larger than … bytes": "the server's answer to …: …",
-    "HTTPS_PROXY is no URL": "cannot connect to …: …",
+    "HTTPS_PROXY is no URL as in http://proxy.example.com:3128": "cannot connect to …: …",
     "HTTPS_PROXY is no http:// URL, and other proxies are not supported": "cannot connect to …: …",
     "the proxy of HTTPS_PROXY answers with status …": "cannot connect to …: …",
     "the proxy of HTTPS_PROXY cannot be reached: …": "cannot connect to …: …",

@@ -399,7 +399,7 @@ def test_a_host_is_reached_through_the_proxy_of_ones_network(tmp_path: Path) -> 
                 "HTTPS_PROXY is no http:// URL, and other proxies are not supported",
             ),
             ({"HTTPS_PROXY": "http://127.0.0.1:1"}, "the proxy of HTTPS_PROXY cannot be reached: "),
-            ({"HTTPS_PROXY": "http://[x"}, "HTTPS_PROXY is no URL"),
+            ({"HTTPS_PROXY": "http://[x"}, "HTTPS_PROXY is no URL as in http://proxy"),
             ({"NO_PROXY": ".example.com"}, "cannot connect to"),
         ):
             refused = replace(dora, environment=dora.environment | changed).portway("ps")

@@ -222,7 +222,7 @@ def test_a_named_token_is_never_sent_to_the_provider(provider: KeyPublisher, mon
     monkeypatch.setenv("PORTWAY_TOKENS", "carl:named-secret")
 
     async def steps(call: Call) -> None:
-        text = f"only a token of {provider.url} is exchanged, and carl came without"
+        text = f"only a token of {provider.url} is exchanged, and carl came without: log in there"
         assert await call("named-secret", audience=ORDERS) == text
 
     scenario(make_server(provider.url), steps)
@@ -253,7 +253,7 @@ def test_the_right_to_other_tokens_ends_with_the_callers(
         assert await call(own, audience=ORDERS) == "given-1"
         now = downstream.time.time
         monkeypatch.setattr(downstream.time, "time", lambda: now() + 700)
-        text = "the caller's token has expired during the call, and so has the right to others"
+        text = "the caller's token has expired during the call, and so has the right to others: call again"
         monkeypatch.setattr("portway.oauth.access_tokens._Known.is_good", lambda _: True)
         assert await call(own, audience=ORDERS) == text
 

@@ -37,7 +37,7 @@ def proxy_to(host: str) -> Proxy | None:
         parts = urlsplit(value if "://" in value else f"http://{value}")
         port = parts.port or _USUAL_PORT
     except ValueError:
-        raise OSError("HTTPS_PROXY is no URL") from None
+        raise OSError("HTTPS_PROXY is no URL as in http://proxy.example.com:3128") from None
     if parts.scheme != "http" or not parts.hostname:
         raise OSError("HTTPS_PROXY is no http:// URL, and other proxies are not supported")
     credential = ""

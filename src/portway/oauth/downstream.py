@@ -118,12 +118,14 @@ class DownstreamTokens:
                 f"{audience[:100]!r} is no audience: give the URL of the service, or its name at the provider"
             )
         if caller.expires is not None and time.time() >= caller.expires:
-            raise DownstreamError("the caller's token has expired during the call, and so has the right to others")
+            raise DownstreamError(
+                "the caller's token has expired during the call, and so has the right to others: call again"
+            )
         if not self.exchanges:
             return _Wish("", audience, frozenset(scopes))
         if caller.issuer != self._settings.issuer or not own:
             raise DownstreamError(
-                f"only a token of {self._settings.issuer} is exchanged, and {caller.subject} came without"
+                f"only a token of {self._settings.issuer} is exchanged, and {caller.subject} came without: log in there"
             )
         return _Wish(own, audience, frozenset(scopes))
 
