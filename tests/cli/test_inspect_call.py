@@ -103,6 +103,27 @@ def test_a_wrong_call_is_refused_with_the_mend(
     assert (done.returncode, told in done.stderr) == (status, True), done.stderr
 
 
+SCOPED = """
+from portway import Server
+server = Server()
+
+@server.tool(scopes=["write"])
+def delete(key: str) -> str:
+    return key
+"""
+
+
+def test_a_tool_that_the_list_leaves_out_is_called_for_the_reason_of_the_server(
+    run_cli: RunCli, tmp_path: Path
+) -> None:
+    (tmp_path / "scoped.py").write_text(SCOPED)
+    with served(tmp_path / "scoped.py", env={"PORTWAY_TOKENS": "ada:opensesame"}) as address:
+        done = run_cli("call", address, "delete", "key=2", "--token", "opensesame")
+    assert (done.returncode, done.stderr) == (1, "Error: The token lacks a scope this needs: write.\n")
+    done = run_cli("call", shlex.join(OFFICIAL), "no_such_tool", "a=1")
+    assert "Error: the server has no tool no_such_tool; it has: add, " in done.stderr, "it answers with a result"
+
+
 SCHEMA: dict[str, Any] = {
     "properties": {
         "s": {"type": "string"},

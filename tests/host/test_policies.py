@@ -147,6 +147,8 @@ def test_a_tool_is_switched_off_without_a_deploy_and_stays_off_in_later_releases
     assert tools() == ["find"], "at once"
     with pytest.raises(RpcError, match=r"^Unknown tool: delete\. It is switched off on this host\.$"):
         running.call("switched", "delete", secret)
+    called = running.portway("call", f"{running.ready['url']}/switched/mcp", "delete", "number=7", "--token", secret)
+    assert called.stderr == "Error: Unknown tool: delete. It is switched off on this host.\n"
     running.deploy(tmp_path, "switched", num_instances=2)
     assert tools() == ["find"], "after a deploy"
     assert running.portway("rollback", "switched").returncode == 0

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from portway.cli.options import output_option, token_option
 from portway.cli.target import connect
-from portway.cli.tool_arguments import ArgumentProblem, read_arguments
+from portway.cli.tool_arguments import ArgumentProblem, Schema, read_arguments
 
 if TYPE_CHECKING:
     from portway.client import CallResult, Client, Content, Progress
@@ -33,8 +35,12 @@ def command(target: str, tool: str, pairs: tuple[str, ...], text: str | None, to
         raise click.UsageError("give the arguments as --json or as KEY=VALUE, not both")
 
     async def call(client: Client) -> CallResult:
-        arguments = given if given is not None else await _arguments(client, tool, list(pairs))
-        return await client.call_tool(tool, arguments, on_progress=_show if sys.stderr.isatty() else None)
+        if given is not None or not pairs:
+            return await _call(client, tool, given or {})
+        tools = {each.name: each for each in await client.list_tools()}
+        if tool in tools:
+            return await _call(client, tool, _read(pairs, tools[tool].input_schema))
+        return await _call_unlisted(client, tool, _read(pairs, {}), tools)
 
     result = connect([target], token, call)
     if output == "json":
@@ -57,16 +63,34 @@ def _object(text: str) -> dict[str, Any]:
     return value
 
 
-async def _arguments(client: Client, name: str, pairs: list[str]) -> dict[str, Any]:
-    if not pairs:
-        return {}
-    tools = {tool.name: tool for tool in await client.list_tools()}
-    if name not in tools:
-        raise click.ClickException(f"the server has no tool {name}; it has: {', '.join(tools) or 'none'}")
+async def _call(client: Client, name: str, arguments: Mapping[str, Any]) -> CallResult:
+    return await client.call_tool(name, arguments, on_progress=_show if sys.stderr.isatty() else None)
+
+
+def _read(pairs: Iterable[str], schema: Schema) -> dict[str, Any]:
     try:
-        return read_arguments(pairs, tools[name].input_schema)
+        return read_arguments(pairs, schema)
     except ArgumentProblem as problem:
         raise click.ClickException(str(problem)) from None
+
+
+async def _call_unlisted(client: Client, name: str, arguments: Mapping[str, Any], listed: Iterable[str]) -> CallResult:
+    """Call a tool that is not in the server's list: it may be for other callers, or switched off, and the server says.
+
+    Raises ClickException if the server does not know it.
+    """
+    from portway.protocol.errors import RpcError
+
+    word = re.escape(name)
+    is_unknown = re.compile(rf"unknown tool\W*{word}\W*$|tool\W*{word}\W*not found\W*$", re.IGNORECASE)
+    unknown = click.ClickException(f"the server has no tool {name}; it has: {', '.join(listed) or 'none'}")
+    try:
+        result = await _call(client, name, arguments)
+    except RpcError as error:
+        raise (unknown if is_unknown.search(error.message) else error) from None
+    if result.is_error and is_unknown.search(result.text):
+        raise unknown
+    return result
 
 
 def _show(progress: Progress) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 Schema = Mapping[str, Any]
@@ -51,7 +51,7 @@ def describe(schema: Schema, root: Schema) -> str:
     return " | ".join(sorted(_types(schema, root))) or "any"
 
 
-def read_arguments(pairs: list[str], schema: Schema) -> dict[str, Any]:
+def read_arguments(pairs: Iterable[str], schema: Schema) -> dict[str, Any]:
     """Return the arguments of `key=value` words, each read as its property's type. Raises ArgumentProblem."""
     properties = schema.get("properties", {})
     arguments: dict[str, Any] = {}
