@@ -130,7 +130,7 @@ def _members(text: Raw, known: frozenset[str], holder: str, code: int = INVALID_
     except UNREADABLE:
         raise _malformed(holder) from None
     others = members.keys() - known
-    if len(others) > _MOST or any(len(name) > _LONGEST for name in others):
+    if others and (len(others) > _MOST or max(map(len, others)) > _LONGEST):
         raise _malformed(holder)
     for name in others:
         if like := _plain_names[known].get(_plain(name)):
