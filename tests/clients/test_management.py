@@ -31,7 +31,15 @@ def managed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
 def check(seen: dict[str, Any], version: str | None) -> None:
     assert seen["version"] == version
     assert (seen["instructions"] or "Operates").startswith("Operates")  # the Python client of 2026-07-28 asks for none
-    lists = ["list_apps", "list_domains", "list_releases", "list_tokens", "list_users", "list_variables"]
+    lists = [
+        "list_app_tools",
+        "list_apps",
+        "list_domains",
+        "list_releases",
+        "list_tokens",
+        "list_users",
+        "list_variables",
+    ]
     assert seen["reads"] == ["config", *lists, "logs", "whoami"]
     assert seen["who"]["name"] == "ada"
     assert seen["restarted"]["app"] == "weather"
