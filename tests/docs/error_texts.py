@@ -23,6 +23,7 @@ PAGES = [ROOT / "docs" / "troubleshooting.md", *sorted((ROOT / "docs").glob("err
 OTHER_PAGES = sorted(set((ROOT / "docs").glob("*.md")) - set(PAGES))  # whose errors stand below a heading "Errors"
 SENDERS = {
     *("refuse", "_answer", "Refusal"),  # replies of the listener and the transport
+    "TokenRefusal",  # told in the log
     *("fail", "_end", "_show", "_say", "say", "_abandon"),  # ends of connections, of servers and of instances
     *("error", "exception", "warning", "print", "write"),  # lines of a log
 }

@@ -141,6 +141,20 @@ def test_every_request_without_a_token_is_told_where_to_log_in(tmp_path: Path, p
     run(tmp_path, provider, steps, scopes=["read", "write"])
 
 
+def test_the_log_of_the_gate_says_why_a_token_was_refused(
+    tmp_path: Path, provider: KeyPublisher, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def steps(at: Login) -> None:
+        for number in range(300):
+            token = provider.token("https://other.example", sub=f"eve-{number}")
+            assert (await at.call(token))[0] == 401
+
+    run(tmp_path, provider, steps)
+    (line,) = (each.getMessage() for each in caplog.records if "was refused" in each.getMessage())
+    whose = f"a token that is claimed to be of '{provider.url}' for 'eve-0'"
+    assert line == f"{whose} was refused: its audience is 'https://other.example', not '{URL}/a/mcp'"
+
+
 @pytest.mark.parametrize("state", ["up", "stopped", "crashed"])
 def test_the_metadata_of_an_app_names_the_url_that_was_used_for_every_page(
     tmp_path: Path, provider: KeyPublisher, state: str

@@ -10,6 +10,7 @@ from portway.auth.tokens import LONGEST_TOKEN, VerifierUnavailable
 from portway.oauth.claims import ClaimRules
 from portway.oauth.introspection import Introspection
 from portway.oauth.jwt import Jwt, read_jwt
+from portway.oauth.refused_tokens import RefusedTokens, TokenRefusal
 from portway.oauth.settings import OAuth
 from portway.oauth.signing_key import ALGORITHMS
 from portway.oauth.signing_keys import SigningKeys
@@ -55,14 +56,16 @@ class AccessTokens:
     ) -> None:
         names = tuple(audiences)
         self._providers = {each.issuer: _Provider(ClaimRules(each, names), keys(each)) for each in providers}
-        self._introspections = [
-            Introspection(each, self._providers[each.issuer].rules) for each in providers if each.opaque
-        ]
+        self._introspections = {
+            each.issuer: Introspection(each, self._providers[each.issuer].rules) for each in providers if each.opaque
+        }
+        self._refused = RefusedTokens()
         self._known: OrderedDict[bytes, _Known] = OrderedDict()  # by digest; the one unused for longest first
 
     async def verify(self, token: str) -> Principal | None:
         """Return the caller of a token; None for one that is not valid here. Raises `VerifierUnavailable`."""
         if len(token) > LONGEST_TOKEN:
+            self._refused.tell(TokenRefusal("no token of more than %s characters is read", LONGEST_TOKEN))
             return None
         digest = hashlib.sha256(token.encode()).digest()
         known = self._known.get(digest)
@@ -70,11 +73,14 @@ class AccessTokens:
             jwt = read_jwt(token)
             if jwt is None:
                 return await self._introspect(token, digest)
-            known = await self._verify(jwt)
-            if known is None:
+            found = await self._verify(jwt)
+            if isinstance(found, TokenRefusal):
+                issuer = jwt.claims.get("iss")
+                trusted = issuer if isinstance(issuer, str) and issuer in self._providers else ""
+                self._refused.tell(found, trusted, jwt.claims)
                 self._known.pop(digest, None)
                 return None
-            self._known[digest] = known
+            known = self._known[digest] = found
             if len(self._known) > _MOST_KNOWN:
                 self._known.popitem(last=False)
         self._known.move_to_end(digest)
@@ -82,31 +88,38 @@ class AccessTokens:
 
     async def _introspect(self, token: str, digest: bytes) -> Principal | None:
         """Ask the providers that are to be asked, one after the other. Raises `VerifierUnavailable`."""
-        unavailable = None
-        for each in self._introspections:
+        unavailable, refused = None, ("", TokenRefusal("it is no signed JWT, and PORTWAY_AUTH_OPAQUE is not 1"))
+        for issuer, each in self._introspections.items():
             try:
-                principal = await each.verify(token, digest)
+                found = await each.verify(token, digest)
             except VerifierUnavailable as error:
                 unavailable = error
             else:
-                if principal is not None:
-                    return principal
+                if isinstance(found, Principal):
+                    return found
+                refused = issuer, found
         if unavailable is not None:
             raise unavailable
+        issuer, refusal = refused
+        self._refused.tell(refusal, issuer)
         return None
 
-    async def _verify(self, jwt: Jwt) -> _Known | None:
-        if not jwt.header.is_plain:
-            return None
-        issuer, algorithm = jwt.claims.get("iss"), jwt.header.alg
+    async def _verify(self, jwt: Jwt) -> _Known | TokenRefusal:
+        issuer, header = jwt.claims.get("iss"), jwt.header
         provider = self._providers.get(issuer) if isinstance(issuer, str) else None
-        if provider is None or algorithm not in ALGORITHMS:
-            return None
-        principal = provider.rules.principal(jwt.claims, is_typed=jwt.header.is_typed)
-        if principal is None:
-            return None
-        keys = await provider.keys.find(jwt.header.kid, algorithm)
+        if provider is None:
+            return TokenRefusal("its issuer is %s, not %s", issuer, list(self._providers))
+        if not header.is_plain:
+            return TokenRefusal("its header is not that of an access token: typ is %s", header.typ)
+        if header.alg not in ALGORITHMS:
+            return TokenRefusal("it is signed by %s, which is not taken", header.alg)
+        principal = provider.rules.principal(jwt.claims, is_typed=header.is_typed)
+        if isinstance(principal, TokenRefusal):
+            return principal
+        keys = await provider.keys.find(header.kid, header.alg)
         edition = provider.keys.edition
-        if any(key.has_signed(algorithm, jwt.signed, jwt.signature) for key in keys[:_MOST_TRIED]):
+        if any(key.has_signed(header.alg, jwt.signed, jwt.signature) for key in keys[:_MOST_TRIED]):
             return _Known(principal, provider.keys, edition)
-        return None
+        if not keys:
+            return TokenRefusal("its key %s for %s is not published", header.kid, header.alg)
+        return TokenRefusal("its signature is not by the key %s of the provider", header.kid)

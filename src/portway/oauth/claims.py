@@ -6,6 +6,7 @@ from typing import Any, TypeGuard
 from urllib.parse import urlsplit
 
 from portway.auth.principal import Principal
+from portway.oauth.refused_tokens import TokenRefusal
 from portway.oauth.settings import OAuth
 
 _CLIENT = ("client_id", "azp", "cid")
@@ -23,46 +24,66 @@ class ClaimRules:
 
     def __init__(self, settings: OAuth, names: Iterable[str] = ()) -> None:
         self._issuer = settings.issuer
+        self._audience = settings.audience
         self._obtainable = frozenset(settings.scopes)
         self._audiences = frozenset(map(normalised, (settings.audience, settings.resource, *names)))
 
-    def principal(self, claims: Mapping[str, Any], *, is_typed: bool, may_last: bool = False) -> Principal | None:
-        """Return the caller; None for claims of another issuer, audience, time or kind of token.
+    def principal(
+        self, claims: Mapping[str, Any], *, is_typed: bool, may_last: bool = False
+    ) -> Principal | TokenRefusal:
+        """Return the caller; or why not, for claims of another issuer, audience, time or kind of token.
 
         `is_typed`: it is known to be an access token. Otherwise, one that looks like an ID token is refused: it has no
         scopes, and its audience may be the client itself. With `may_last`, claims need no end.
         """
-        now = time.time()
         expires, begins = claims.get("exp"), claims.get("nbf", 0)
         if expires is None and may_last:
             expires = _LAST_SECOND
         subject = claims.get("sub") or claims.get("client_id")
         client = next((each for name in _CLIENT if isinstance(each := claims.get(name), str)), None)
         scopes = frozenset((*_words(claims.get("scope")), *_words(claims.get("scp"))))
-        if (
-            claims.get("iss") != self._issuer
-            or not isinstance(subject, str)
-            or not _is_time(expires)
-            or not _is_time(begins)
-            or now >= expires + _SKEW_SECONDS
-            or now < begins - _SKEW_SECONDS
-            or any(name in claims for name in _OF_OTHER_TOKENS)
-            or any(str(claims[name]).lower() not in kinds for name, kinds in _KINDS.items() if name in claims)
-            or (audience := self._audience(claims.get("aud"))) is None
-        ):
-            return None
+        audience = self._audience_among(claims.get("aud"))
+        if claims.get("iss") != self._issuer:
+            return TokenRefusal("its issuer is %s, not %s", claims.get("iss"), self._issuer)
+        if audience is None:
+            return TokenRefusal("its audience is %s, not %s", claims.get("aud"), self._audience)
+        if not isinstance(subject, str):
+            return TokenRefusal("it names nobody: it has no sub")
+        if not _is_time(expires) or not _is_time(begins):
+            return TokenRefusal("its exp is %s and its nbf %s, which are no times", expires, begins)
+        if (refusal := _untimely(expires, begins) or _of_another_kind(claims)) is not None:
+            return refusal
         is_own_client = client == audience or (client is None and "://" not in audience)
         if is_own_client and not (is_typed or scopes):
-            return None
+            return TokenRefusal("it may be an ID token: its audience %s is its client, and it has no scope", audience)
         until = None if expires == _LAST_SECOND else expires + _SKEW_SECONDS
         return Principal(self._issuer, subject, client, scopes, claims, until, self._obtainable)
 
-    def _audience(self, claim: object) -> str | None:
+    def _audience_among(self, claim: object) -> str | None:
         """Return which audience of a token is this server."""
         for each in claim if isinstance(claim, list) else (claim,):
             if isinstance(each, str) and (each in self._audiences or normalised(each) in self._audiences):
                 return each
         return None
+
+
+def _untimely(expires: float, begins: float) -> TokenRefusal | None:
+    now = time.time()
+    if now >= expires + _SKEW_SECONDS:
+        return TokenRefusal("it expired %s s ago", int(now - expires))
+    if now < begins - _SKEW_SECONDS:
+        return TokenRefusal("it is good only in %s s: compare the clocks", int(begins - now))
+    return None
+
+
+def _of_another_kind(claims: Mapping[str, Any]) -> TokenRefusal | None:
+    for name in _OF_OTHER_TOKENS:
+        if name in claims:
+            return TokenRefusal("it is no access token, or needs a proof: it has the claim %s", name)
+    for name, kinds in _KINDS.items():
+        if name in claims and str(claims[name]).lower() not in kinds:
+            return TokenRefusal("it is no access token: its %s is %s", name, claims[name])
+    return None
 
 
 def normalised(identifier: str) -> str:

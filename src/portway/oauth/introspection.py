@@ -21,6 +21,7 @@ from portway.oauth.claims import ClaimRules
 from portway.oauth.client_authentication import FORM, authentication
 from portway.oauth.guarded_fetch import GuardedFetchError, fetch_json
 from portway.oauth.provider_metadata import KeptMetadata
+from portway.oauth.refused_tokens import TokenRefusal
 from portway.oauth.settings import OAuth, reaches_private
 
 _SECONDS, _REFUSED_SECONDS = 60.0, 10.0  # for which an answer is used
@@ -31,14 +32,14 @@ _log = logging.getLogger("portway.oauth")
 
 
 class _Answer(msgspec.Struct, frozen=True):
-    """The caller of a token, None for one that is refused, and when that was said in monotonic seconds."""
+    """The caller of a token, or why it is refused, and when that was said in monotonic seconds."""
 
-    principal: Principal | None
+    caller: Principal | TokenRefusal
     at: float
 
     def is_fresh(self) -> bool:
         """Return whether it is used still."""
-        return time.monotonic() - self.at < (_REFUSED_SECONDS if self.principal is None else _SECONDS)
+        return time.monotonic() - self.at < (_SECONDS if isinstance(self.caller, Principal) else _REFUSED_SECONDS)
 
 
 class Introspection:
@@ -53,15 +54,16 @@ class Introspection:
         self._metadata = KeptMetadata(settings)
         self._failed = float("-inf")  # monotonic seconds
 
-    async def verify(self, token: str, digest: bytes) -> Principal | None:
-        """Return the caller of a token; None for one that is not valid here. Raises `VerifierUnavailable`."""
+    async def verify(self, token: str, digest: bytes) -> Principal | TokenRefusal:
+        """Return the caller of a token, or why it is not valid here. Raises `VerifierUnavailable`."""
         answer = self._good.get(digest) or self._refused.get(digest)
         if answer is None or not answer.is_fresh():
             answer = await asyncio.shield(self._ask(token, digest))
         if answer is None:
             raise VerifierUnavailable
-        principal = answer.principal
-        return None if principal is None or principal.is_over() else principal
+        if isinstance(answer.caller, Principal) and answer.caller.is_over():
+            return TokenRefusal("it has expired since the provider was asked")
+        return answer.caller
 
     def _ask(self, token: str, digest: bytes) -> asyncio.Task[_Answer | None]:
         loop = asyncio.get_running_loop()
@@ -80,20 +82,20 @@ class Introspection:
         except GuardedFetchError as error:
             _log.warning("%s could not be asked about a token: %s", self._settings.issuer, error)
             if error.status == 400:  # it is no token to the provider; others may be
-                return self._remember(digest, None)
+                return self._remember(digest, TokenRefusal("to the provider it is no token"))
             self._failed = time.monotonic()
             return None
         finally:
             self._asking.pop(digest, None)
-        principal = None
+        caller: Principal | TokenRefusal = TokenRefusal("the provider says that it is not active")
         if claims.get("active") is True:
-            principal = self._rules.principal({"iss": self._settings.issuer} | claims, is_typed=True, may_last=True)
-        return self._remember(digest, principal)
+            caller = self._rules.principal({"iss": self._settings.issuer} | claims, is_typed=True, may_last=True)
+        return self._remember(digest, caller)
 
-    def _remember(self, digest: bytes, principal: Principal | None) -> _Answer:
+    def _remember(self, digest: bytes, caller: Principal | TokenRefusal) -> _Answer:
         self._good.pop(digest, None)
-        answers = self._refused if principal is None else self._good
-        answer = answers[digest] = _Answer(principal, time.monotonic())
+        answers = self._good if isinstance(caller, Principal) else self._refused
+        answer = answers[digest] = _Answer(caller, time.monotonic())
         answers.move_to_end(digest)
         if len(answers) > _MOST_REMEMBERED:
             answers.popitem(last=False)
