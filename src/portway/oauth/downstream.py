@@ -137,9 +137,7 @@ class DownstreamTokens:
         if len(self._obtaining) >= _MOST_OBTAINED:
             raise DownstreamError("too many tokens are being obtained at this moment: try again")
         task = self._obtaining[key] = loop.create_task(self._obtain(key, wish, ends))
-        task.add_done_callback(
-            lambda done: done.cancelled() or done.exception()
-        )  # a failure without waiters is no news
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())  # without waiters, it is no news
         return task
 
     def _renew(self, key: _Key, wish: _Wish, ends: float | None, held: _Held) -> None:

@@ -71,6 +71,7 @@ class SigningKeys:
         return found
 
     def _note_missing(self, key_id: str) -> None:
+        self._missing.pop(key_id, None)
         self._missing[key_id] = time.monotonic()
         if len(self._missing) > _MOST_MISSING:
             del self._missing[next(iter(self._missing))]
