@@ -13,7 +13,10 @@ import pytest
 from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
 
+from portway.client.oauth.login import Login, RegisteredClient
+from portway.client.oauth.storage import FileStorage
 from portway.http.http_client import HttpClient
+from tests.conftest import RunCli
 from tests.host.running_host import Host, host
 from tests.host.test_management import ask, call, refusal, user
 from tests.oauth.bad_tokens import in_seconds
@@ -111,6 +114,29 @@ def test_only_a_token_for_the_management_api_and_of_a_mapped_group_is_taken(
     no_role = "You have logged in as ada, but no group of yours has a role on this host: its operator gives one by"
     assert answer(token_of(running, provider, groups=["staff"], ops=["ops"])) == (403, f"{no_role} `portway user map`.")
     assert call(running, user(running, "tina", "viewer"), "whoami").structured["name"] == "tina"
+
+
+def test_verbs_use_the_login_at_the_provider(
+    running: Host, provider: KeyPublisher, tmp_path: Path, run_cli: RunCli
+) -> None:
+    mapped(running, "map", "ops", "--role", "admin")
+    home, url = {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)}, running.ready["url"]
+    on = ("--on", url)
+    assert f"there is no token for {url}: `portway login {url}`" in run_cli("ps", *on, env=home).stderr
+    storage = FileStorage(str(tmp_path / "portway" / "logins"))
+
+    def logged_in(**claims: Any) -> None:
+        token = token_of(running, provider, groups=["ops"], **claims)
+        client = RegisteredClient("mine")
+        login = Login(provider.url, f"{provider.url}/token", endpoint(running), client, token)
+        asyncio.run(storage.save(endpoint(running), login))
+
+    logged_in()
+    assert json.loads(run_cli("ps", *on, "-o", "json", env=home).stdout)["apps"] == []
+    pushed = run_cli("deploy", str(tmp_path), *on, env=home)
+    assert "a folder is sent by git, which takes only the token of a user: log in by `portway login" in pushed.stderr
+    logged_in(exp=1)
+    assert f"; `portway login {endpoint(running)}` takes another" in run_cli("ps", *on, env=home).stderr
 
 
 @pytest.mark.parametrize("end", ["unmapped", "narrowed"])

@@ -18,9 +18,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from portway.cli.server_login import stored_token_of
+
 if TYPE_CHECKING:
     from portway.host.paths import Paths
 
+MANAGEMENT_PATH = "/_portway/mcp"
 USER_TOKEN = "pwu_"  # noqa: S105  # how a user's token begins
 
 
@@ -52,7 +55,7 @@ class LocalHost:
 
 @dataclass(frozen=True, slots=True)
 class RemoteHost:
-    """A host elsewhere, by the address that its users see, and the token of one of them."""
+    """A host elsewhere, by the address that its users see, and the token of one of them, or of its provider."""
 
     name: str
     url: str
@@ -108,12 +111,17 @@ def require_user_token(token: str) -> None:
 
 
 def _named(text: str) -> RemoteHost:
-    """Return a host by its name or its address; PORTWAY_TOKEN is for one that is given by its address."""
+    """Return a host by its name or its address; PORTWAY_TOKEN is for one that is given by its address.
+
+    Where there is no token of a user, a login at the host's provider is used.
+    """
     from portway.cli.login_file import host_url, read_logins, refuse_clear_text
 
     logins = read_logins()
     if "://" not in text:
         if (login := logins.get(text)) is None:
+            if _provider_token(f"https://{text}"):
+                return _named(f"https://{text}")
             known = f"; there are: {', '.join(sorted(logins))}" if logins else ""
             raise click.ClickException(f"you are not logged in to {text!r}: `portway login URL` does that{known}")
         if not login.insecure:
@@ -129,12 +137,17 @@ def _named(text: str) -> RemoteHost:
         raise _several(there)  # of other users, who may do more
     name = there[0] if there else url
     login = logins.get(name)
-    token = login.token if login and not is_given else given
+    token = (login.token if login and not is_given else given) or _provider_token(url)
     if not token:
         raise click.ClickException(f"there is no token for {url}: `portway login {url}`, or set PORTWAY_TOKEN")
     if login is None or not login.insecure:
         refuse_clear_text(url)
     return RemoteHost(name, url, token)
+
+
+def _provider_token(url: str) -> str:
+    """Return the token of a login at the provider of the host at `url`, "" for none. Raises `ClickException`."""
+    return stored_token_of(url + MANAGEMENT_PATH) or ""
 
 
 def place_of(host: Host) -> str:

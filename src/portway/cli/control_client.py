@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from portway.cli.chosen_host import LOG_IN, Host, LocalHost, RemoteHost, answers
+from portway.cli.chosen_host import LOG_IN, MANAGEMENT_PATH, USER_TOKEN, Host, LocalHost, RemoteHost, answers
 
 if TYPE_CHECKING:
     from portway.client import CallResult, Client, ClientError
     from portway.host.paths import Paths
 
 T = TypeVar("T")
-MANAGEMENT_PATH = "/_portway/mcp"
 _START_SECONDS, _RESTART_SECONDS = 2.0, 10.0
 _ANSWER_SECONDS = 4.0  # for control to show that it runs, before the actual request
 _PROBE_SECONDS, _PROBES = 10.0, 2  # while it is at work
@@ -132,8 +131,9 @@ def _listening(paths: Paths) -> Paths:
 def _refused(host: RemoteHost, error: ClientError) -> click.ClickException:
     """Return what to say when a host elsewhere cannot be reached, or does not let this user in."""
     if error.status == 401:
+        place = host.url if host.token.startswith(USER_TOKEN) else host.url + MANAGEMENT_PATH
         return click.ClickException(
-            f"{host} does not know the token: it is mistyped, or was revoked; `portway login {host.url}` takes another"
+            f"{host} does not know the token: it is mistyped, or was revoked; `portway login {place}` takes another"
         )
     if error.status in (404, 405):
         return click.ClickException(

@@ -22,7 +22,7 @@ from typing import IO
 import click
 import msgspec
 
-from portway.cli.chosen_host import RemoteHost
+from portway.cli.chosen_host import USER_TOKEN, RemoteHost
 from portway.cli.control_client import HostUnreachable, unreachable
 from portway.cli.terminal_text import plain_line
 from portway.host.git.push_options import PushOutcome
@@ -57,6 +57,10 @@ _SETTINGS = _FAST | {
 
 def push_folder(folder: Path, app: str, host: RemoteHost, options: Sequence[str]) -> PushOutcome:
     """Deploy a folder as the app, and print the steps. Raises `ClickException` when the host does not get it."""
+    if not host.token.startswith(USER_TOKEN):
+        raise click.ClickException(
+            f"a folder is sent by git, which takes only the token of a user: log in by `portway login {host.url}`"
+        )
     _require_git()
     address, branch = f"{host.url}/{app}.git", asyncio.run(_branch(host, app))
     with _stopped_by_signals(), tempfile.TemporaryDirectory(prefix="portway-") as scratch:
