@@ -215,6 +215,11 @@ WRONG = [
         "a prompt has no annotations: remove them",
     ),
     (
+        "x-portway: {policies: [{resource: 'http://bücher.example/{x}', scopes: [b]}]}",
+        (4, 29),
+        "no URI is of this `resource`: its host is not plain ASCII: write it so, as in xn--bcher-kva.example",
+    ),
+    (
         "x-portway: {policies: [{destructiveHint: true}]}",
         (4, 28),
         "a policy that asks for nothing has no effect: add `scopes` or a limit",

@@ -250,6 +250,45 @@ def test_a_message_that_another_reader_could_take_for_a_call_is_refused(
     asyncio.run(asyncio.wait_for(test(), 20))
 
 
+@pytest.mark.parametrize(
+    ("rule", "uri"),
+    [
+        ("orders://{n}", "or\tders://1"),
+        ("orders://{n}", "\x01orders://1"),
+        ("orders://{n}", "orders:/\n/1"),
+        ("orders://{n}", "orders://@1"),
+        ("file:///data/{x}", "file:/data/x"),
+        ("file:///data/{x}", "file:data/x"),
+        ("file:///data/{x}", "file://localhost/data/x"),
+        ("file:///c:/{x}", "file://C|/x"),
+        ("http://example.com/secret/{x}", "http:/example.com/secret/1"),
+        ("http://example.com/secret/{x}", "http:example.com/secret/1"),
+        ("http://example.com/secret/{x}", "http:///example.com/secret/1"),
+        ("http://example.com/secret/{x}", "http://example.com:80/secret/1"),
+        ("http://example.com/secret/{x}", "http://@example.com/secret/1"),
+        ("http://example.com/secret/{x}", "http://u:p@example.com/secret/1"),
+        ("http://example.com/secret/{x}", "http://example.com./secret/1"),
+        ("http://example.com/secret/{x}", "http://exam\xadple.com/secret/1"),
+        ("http://example.com/secret/{x}", "http://exam%C2%ADple.com/secret/1"),
+        ("http://127.0.0.1/{x}", "http://0x7f.1/secret"),
+        ("http://[::1]/{x}", "http://[0:0::1]/secret"),
+    ],
+)
+def test_a_uri_that_an_sdk_normalises_does_not_escape_its_rule_on_any_way(tmp_path: Path, rule: str, uri: str) -> None:
+    upstream = Upstream(lists)
+
+    async def test() -> None:
+        async with guarded(tmp_path, upstream, rules=[PolicyRule(resource=rule, scopes=["read"])]) as gate:
+            for method, params in ways("resource", uri).items():
+                body, headers = message(method, params, "2025-11-25")
+                status, answer = await gate.answer(body, *headers, token="none")
+                told = answer["error"]["message"]
+                assert status == 403 or matches("The URI … is malformed: ….", told), (method, told)
+            assert not upstream.requests
+
+    asyncio.run(asyncio.wait_for(test(), 20))
+
+
 @pytest.mark.parametrize("accept", [b"application/json", b"text/event-stream"])
 def test_lists_leave_out_what_the_caller_can_never_use_and_are_private(tmp_path: Path, accept: bytes) -> None:
     upstream = Upstream(lists)

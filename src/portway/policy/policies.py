@@ -6,8 +6,9 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from portway.policy.patterns import Pattern, folded, name_pattern, uri_forms, uri_pattern
+from portway.policy.patterns import Pattern, folded, name_pattern
 from portway.policy.rules import PolicyRule, ToolHints
+from portway.policy.uris import uri_fault, uri_forms, uri_patterns
 
 if TYPE_CHECKING:
     from portway.policy.tool_limits import ToolLimits
@@ -39,7 +40,7 @@ NO_POLICY = Policy()
 @dataclass(frozen=True, slots=True)
 class _Compiled:
     rule: PolicyRule
-    pattern: Pattern
+    patterns: tuple[Pattern, ...]
     limits: ToolLimits | None = None
 
     def is_for(self, forms: Iterable[str], hints: ToolHints | None) -> bool:
@@ -49,7 +50,7 @@ class _Compiled:
             rule.read_only not in (None, hints.read_only) or rule.destructive not in (None, hints.destructive)
         ):
             return False
-        return any(self.pattern.matches(form) for form in forms)
+        return any(pattern.matches(form) for pattern in self.patterns for form in forms)
 
 
 class Policies:
@@ -73,12 +74,12 @@ class Policies:
         self._compiled: dict[Kind, list[_Compiled]] = {"tool": [], "prompt": [], "resource": []}
         for rule in self.rules:
             if rule.prompt:
-                self._compiled["prompt"].append(_Compiled(rule, name_pattern(rule.prompt)))
+                self._compiled["prompt"].append(_Compiled(rule, (name_pattern(rule.prompt),)))
             elif rule.resource:
-                self._compiled["resource"].append(_Compiled(rule, uri_pattern(rule.resource)))
+                self._compiled["resource"].append(_Compiled(rule, uri_patterns(rule.resource)))
             else:
                 limits = _limits_of(rule, before) if rule.limits_calls else None
-                self._compiled["tool"].append(_Compiled(rule, name_pattern(rule.tool or "*"), limits))
+                self._compiled["tool"].append(_Compiled(rule, (name_pattern(rule.tool or "*"),), limits))
         self.scopes: dict[Kind, frozenset[str]] = {
             kind: frozenset(scope for each in compiled for scope in each.rule.scopes)
             for kind, compiled in self._compiled.items()
@@ -93,6 +94,10 @@ class Policies:
     def hide_nothing(self, scopes: frozenset[str]) -> bool:
         """Whether everything is open to a caller with these scopes."""
         return not self._off and all(needed <= scopes for needed in self.scopes.values())
+
+    def fault(self, uri: str) -> str:
+        """Return why no rule can be found for a URI, so that it is refused; "" for most, and if there are no rules."""
+        return uri_fault(uri) if self._compiled["resource"] else ""
 
     def of(self, kind: Kind, name: str) -> Policy:
         """Return the policy of what is of a kind and a name: of a resource the URI, of a template its text."""

@@ -14,6 +14,7 @@ from portway.host.sources.source import SourceError, app_name
 from portway.host.variable_names import is_hosts_own
 from portway.policy.rules import PolicyRule
 from portway.policy.tool_limits import ToolLimits
+from portway.policy.uris import uri_fault
 
 FILES = ("render.yaml", "portway.yaml")
 _NO_SOURCE = {"generate_value": False, "sync": True}  # these values of a field say nothing of where a value comes from
@@ -142,6 +143,8 @@ class _Reading:
                 self._problems.error(policy.place, f"a policy is for one thing, {listed}: write one")
             elif hints and kinds and kinds != {"tool"}:
                 self._problems.error(policy.place, f"a {kinds.pop()} has no annotations: remove them")
+            if fault := uri_fault(policy.text("resource")):
+                self._problems.error(policy.found["resource"].place, f"no URI is of this `resource`: {fault}")
             self._check_limits(policy, kinds)
             if not any(map(policy.get, ("scopes", *_LIMITS))):
                 text = "a policy that asks for nothing has no effect: add `scopes` or a limit"

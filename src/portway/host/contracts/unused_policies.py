@@ -7,9 +7,10 @@ import msgspec
 
 from portway.host.contracts.read_contract import CLOSED, LISTS
 from portway.host.contracts.tool_hints import tool_hints
-from portway.policy.patterns import Pattern, folded, uri_pattern
+from portway.policy.patterns import Pattern, folded
 from portway.policy.policies import Kind, Policies
 from portway.policy.rules import PolicyRule
+from portway.policy.uris import uri_patterns
 
 _KINDS: dict[str, Kind] = {
     "tools": "tool",
@@ -30,7 +31,8 @@ def unused_policies(contract: bytes, rules: Sequence[PolicyRule]) -> list[str]:
             listed = msgspec.convert(era.get(member, []), list[dict[str, object]])
             found = [str(entry[LISTS[member][1]]) for entry in listed]
             names[kind] += found
-            templates += map(uri_pattern, found if member == "resourceTemplates" else ())
+            if member == "resourceTemplates":
+                templates += [pattern for template in found for pattern in uri_patterns(template)]
     unused = Policies(rules, tool_hints(contract.decode())).unused(names)
     return [
         _warning(rule, names)

@@ -167,7 +167,11 @@ class MovedSessions:
             upstream = opened
         policies, scopes = call.route.policies, call.caller.scopes
         for uri, body in [*record.settings.items()]:
-            if policies is not None and uri and not policies.of("resource", uri).scopes <= scopes:
+            if (
+                policies is not None
+                and uri
+                and (policies.fault(uri) or not policies.of("resource", uri).scopes <= scopes)
+            ):
                 continue  # the caller may not watch it any more
             response, _ = await _ask(call, backend, headers, body.encode())
             if response.status in (401, 403):

@@ -46,7 +46,7 @@ def permit(call: GateCall, policies: Policies, message: Message, body: bytes) ->
 
     Notes the limits of a tool, or the view of a list, in the call.
     """
-    body, names = _read(message, body)
+    body, names = _read(message, body, policies)
     found = [(name, policies.of(kind, name)) for kind, name in names]
     for name, policy in found:
         if policy.is_off:
@@ -70,7 +70,7 @@ def permit_batch(call: GateCall, policies: Policies, body: bytes) -> None:
     for part, message in split(body):
         if not isinstance(message, UnreadableMessage):
             try:
-                names = _read(message, part)[1]
+                names = _read(message, part, policies)[1]
             except RpcError:
                 continue
             needed.update(*(policies.of(kind, name).scopes for kind, name in names))
@@ -85,7 +85,7 @@ def _authorize(call: GateCall, needed: frozenset[str]) -> None:
         raise RpcError(REFUSED, told, {"requiredScopes": sorted(needed)}, status=status)
 
 
-def _read(message: Message, body: bytes) -> tuple[bytes, Names]:
+def _read(message: Message, body: bytes, policies: Policies) -> tuple[bytes, Names]:
     """Return a message with each member once, and what it is for. Raises RpcError."""
     members = _members(Raw(body), _ENVELOPE, "message", INVALID_REQUEST)
     method = message.method
@@ -99,6 +99,9 @@ def _read(message: Message, body: bytes) -> tuple[bytes, Names]:
         names: Names = [(kind, _name(params, member))] if member in params else []
     else:
         names = _held(params, _HOLDERS[method])
+    for kind, name in names:
+        if kind == "resource" and (fault := policies.fault(name)):
+            raise RpcError(INVALID_PARAMS, f"The URI {name[:200]!a} is malformed: {fault}.")
     members["params"] = Raw(_encode(params))
     return _encode(members), names
 
