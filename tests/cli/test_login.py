@@ -80,6 +80,8 @@ def test_hosts_are_listed_without_their_tokens_and_forgotten(home: dict[str, str
     assert run_cli("logout", "prod", env=home).stderr == "logged out of prod\n"
     assert "*" in run_cli("hosts", env=home).stdout, "it is the only one"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert run_cli("logout", "https://B.example/", env=home).stderr == "logged out of https://B.example/\n"
+    assert '"hosts": {}' in path.read_text()
     again = run_cli("logout", "prod", env=home)
     assert (again.returncode, again.stderr) == (1, "Error: you are not logged in to 'prod': see `portway hosts`\n")
 

@@ -91,7 +91,10 @@ def test_the_address_at_which_a_browser_elsewhere_ends_is_pasted_into_the_termin
         assert login.stderr
         page = next(line.strip() for line in login.stderr if "/authorize?" in line)
         os.write(ours, f"what?\n{asyncio.run(server.visit(page))}\n".encode())
-        assert f"logged in at {server.url}" in login.stderr.read()
+        told = login.stderr.read()
+        assert f"logged in at {server.url}" in told
+        assert told.count("That is not the address the browser ends at, which has `state=` in it: paste the") == 1
+        assert f"run `portway logout {server.url}`, and log in again." in told
     os.close(ours)
     assert login.returncode == 0
 
@@ -108,6 +111,7 @@ def test_the_address_at_which_a_browser_elsewhere_ends_is_pasted_into_the_termin
             "--name, --token-file and --insecure are for a host: give its address, without a path",
         ),
         (["ORIGIN", "--scope", "x"], "that option is for an MCP server: give its URL with its path, or --server"),
+        (["ORIGIN"], "there is no Portway host at ORIGIN: for an MCP server give its path, too, as in `portway login"),
         (["URL", "--client-metadata-url", "x"], "client_metadata_url must be an https URL with a path"),
     ],
 )
@@ -118,5 +122,5 @@ def test_a_login_that_cannot_be_is_refused_at_once(
     given = [each.replace("URL", server.url).replace("ORIGIN", server.origin) for each in arguments]
     refused = run_cli("login", *given, env=home | browser)
     assert refused.returncode in (1, 2)
-    assert told in refused.stderr
+    assert told.replace("ORIGIN", server.origin) in refused.stderr
     assert not server.count("/register")

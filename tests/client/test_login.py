@@ -144,6 +144,43 @@ def test_a_client_that_the_provider_has_forgotten_registers_again() -> None:
     run(scenario)
 
 
+@pytest.mark.parametrize("where", ["redirect", "token endpoint"])
+def test_a_registration_that_the_provider_has_lost_is_made_anew_in_the_same_login(where: str) -> None:
+    async def scenario(server: Protected) -> None:
+        storage, pages = MemoryStorage(), 0
+
+        async def visit(page: str) -> str:
+            nonlocal pages
+            pages += 1
+            if pages == 2:
+                if where == "redirect":
+                    server.response = {"error": "unauthorized_client"}
+                else:
+                    server.answers["/token"] = Reply({"error": "invalid_client"}, 401)
+            else:
+                server.response = {}
+                server.answers.pop("/token", None)
+            return await server.visit(page)
+
+        settings = OAuthLogin(storage=storage, visit=visit)
+        await log_in(server.url, settings)
+        login = await log_in(server.url, settings)
+        assert (login.client.client_id, server.count("/register"), pages) == ("client-2", 2, 3)
+
+    run(scenario)
+
+
+def test_a_server_without_a_provider_is_said_to_have_none() -> None:
+    async def scenario(server: Protected) -> None:
+        server.challenge = ""
+        server.answers = {path: Reply({}, 404) for path in (METADATA, ROOT, PROVIDER, "/register")}
+        told = rf"the server at {server.origin} names no identity provider \(RFC 9728 section 5.1\): pass a token"
+        with pytest.raises(LoginError, match=told):
+            await listed(server)
+
+    run(scenario)
+
+
 def test_more_scopes_are_asked_for_with_those_from_before_and_kept() -> None:
     async def scenario(server: Protected) -> None:
         storage = MemoryStorage()

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from portway.cli.chosen_host import RemoteHost, require_user_token
+from portway.cli.chosen_host import MANAGEMENT_PATH, RemoteHost, require_user_token
 from portway.cli.control_client import ask_control
 from portway.cli.options import output_option, print_json
 from portway.cli.server_login import Asked, log_in_to_server
@@ -95,6 +95,7 @@ def _log_in_to_host(url: str, name: str, token_file: TextIO | None, insecure: bo
     name = name or urlsplit(url).netloc.strip("[]")
     if not _NAME.fullmatch(name):
         raise click.UsageError("--name takes letters, digits and any of . : _ -, with a letter or a digit first")
+    _require_host(url)
     token = _token(token_file)
     logins = read_logins()
     host = RemoteHost(name, url, token)
@@ -105,6 +106,27 @@ def _log_in_to_host(url: str, name: str, token_file: TextIO | None, insecure: bo
     else:
         role = f"{'an' if user.role == 'admin' else 'a'} {user.role}"
         click.echo(f"logged in to {host} as {user.name}, {role}", err=True)
+
+
+def _require_host(url: str) -> None:
+    """Raise `ClickException` if what answers at `url` is no host, before anybody looks for a token."""
+    import asyncio
+
+    from portway.client import Client, ClientError
+    from portway.protocol.errors import RpcError
+
+    async def ask() -> None:
+        async with Client(url + MANAGEMENT_PATH, era="modern", timeout=10):
+            pass
+
+    try:
+        asyncio.run(ask())
+    except (ClientError, RpcError) as error:
+        if error.status in (404, 405):
+            raise click.ClickException(
+                f"there is no Portway host at {url}: for an MCP server give its path, too, as in "
+                f"`portway login {url}/mcp`"
+            ) from None
 
 
 def _token(file: TextIO | None) -> str:

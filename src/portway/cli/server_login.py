@@ -46,6 +46,10 @@ def log_in_to_server(url: str, asked: Asked) -> Login:
 
     async def visit(page: str) -> str | None:
         click.echo(f"Log in on this page:\n\n  {page}\n", err=True)
+        click.echo(
+            f"If it says that it does not know the client, end this, run `portway logout {url}`, and log in again.",
+            err=True,
+        )
         if opens:
             import webbrowser
 
@@ -117,7 +121,7 @@ def _has_browser() -> bool:
 
 
 async def _pasted() -> str:
-    """Return the first line from the terminal that is a URL."""
+    """Return the first line from the terminal that is the address of a response; tell of each that is none."""
     import asyncio
     import threading
 
@@ -129,12 +133,17 @@ async def _pasted() -> str:
             pasted.set_result(text)
 
     def read() -> None:
-        text = ""
-        while "://" not in text:
+        while True:
             # Not by sys.stdin: its lock, held by a thread that waits, would keep the process from ending.
             if not (data := os.read(0, _MOST_PASTED)):  # the terminal is gone
                 return
             text = data.decode(errors="replace").strip()
+            if "://" in text and "state=" in text:
+                break
+            click.echo(
+                "That is not the address the browser ends at, which has `state=` in it: paste the whole of it here.",
+                err=True,
+            )
         loop.call_soon_threadsafe(give, text)
 
     threading.Thread(target=read, daemon=True).start()

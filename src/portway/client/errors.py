@@ -51,6 +51,9 @@ class LoginNeeded(ClientError):
 class LoginError(ClientError):
     """A login did not succeed: the step, what happened, the rule that says so, and the mend."""
 
+    client_is_unknown = False
+    """Whether the provider says so of the client, or that it may not log in: another one must be registered."""
+
     def __init__(self, step: Step, message: str) -> None:
         super().__init__(f"login failed at {step}: {message}")
         self.step = step

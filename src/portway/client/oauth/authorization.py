@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from portway.client.errors import LoginError, Step
 from portway.client.oauth.discovery import Discovery
 from portway.client.oauth.login import RegisteredClient
-from portway.client.oauth.problem import problem_words
+from portway.client.oauth.problem import is_of_client, problem_words
 
 _STEP = Step.AUTHORIZATION
 _MOST_CHARACTERS = 16_384  # of a response
@@ -64,7 +64,9 @@ class AuthorizationRequest:
         if "error" in fields:
             words = problem_words(fields["error"], fields.get("error_description", ""))
             mend = _MENDS.get(fields["error"], "ask who runs the provider")
-            raise LoginError(_STEP, f"the provider refuses: {words} (RFC 6749 section 4.1.2.1): {mend}")
+            refused = LoginError(_STEP, f"the provider refuses: {words} (RFC 6749 section 4.1.2.1): {mend}")
+            refused.client_is_unknown = is_of_client(words)
+            raise refused
         if not fields.get("code"):
             raise _incomplete()
         return fields["code"]

@@ -53,6 +53,10 @@ class Provider(msgspec.Struct, frozen=True):
     authorization_response_iss_parameter_supported: bool | None = None
 
 
+class AssumedProvider(Provider, frozen=True):
+    """The endpoints of a server that names no provider, if it is one itself (2025-03-26, basic/authorization)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Discovery:
     """Where to log in for which resource. `scopes` are those that the server's metadata names."""
@@ -136,7 +140,7 @@ async def _find_own_provider(web: ProviderWeb, url: str) -> Provider:
         if found is not None and found.issuer in (origin, f"{origin}/"):
             _require_usable(web, found)
             return found
-    return Provider(
+    return AssumedProvider(
         origin,
         f"{origin}/authorize",
         f"{origin}/token",

@@ -39,8 +39,14 @@ async def new_login(
     if scopes in asked or len(asked) == _MOST_LOGINS:
         needed = challenge.scope if challenge is not None and challenge.asks_for_scopes else ""
         raise in_vain(discovery.provider.issuer, discovery.resource, needed)
-    request, response = await _NewLogin(settings, web, discovery, last).authorize(scopes)
-    login = await redeem(web, request, request.code(response))
+    asking = _NewLogin(settings, web, discovery, last)
+    try:
+        login = await asking.log_in(scopes)
+    except LoginError as error:
+        if not error.client_is_unknown or settings.client_id or asking.registered() is None:
+            raise
+        await settings.storage.save(url, None)
+        login = await _NewLogin(settings, web, discovery, None).log_in(scopes)  # as a client that is registered anew
     await settings.storage.save(url, login)
     return login
 
@@ -65,10 +71,15 @@ class _NewLogin:
     discovery: Discovery
     last: Login | None
 
-    async def authorize(self, scopes: tuple[str, ...]) -> tuple[AuthorizationRequest, str]:
+    async def log_in(self, scopes: tuple[str, ...]) -> Login:
+        """Return the login of a user who agrees. Raises LoginError."""
+        request, response = await self._authorize(scopes)
+        return await redeem(self.web, request, request.code(response))
+
+    async def _authorize(self, scopes: tuple[str, ...]) -> tuple[AuthorizationRequest, str]:
         """Take the user to the provider. Return the request, and the URL that the browser came back to."""
         registrar = Registrar(self.settings, self.discovery.provider, self.web)
-        client = registrar.known_client(self.last) or self._registered()
+        client = registrar.known_client(self.last) or self.registered()
         port = self.settings.callback_port
         if client is not None and client.redirect_uri:
             if can_listen(registered := urlsplit(client.redirect_uri).port or 0):
@@ -82,7 +93,7 @@ class _NewLogin:
             listener.is_expected = request.has_state
             return request, await self._visit(request, listener)
 
-    def _registered(self) -> RegisteredClient | None:
+    def registered(self) -> RegisteredClient | None:
         """Return the client that was registered at this provider before, and at no other."""
         last = self.last
         if last is None or last.issuer != self.discovery.provider.issuer or not last.client.registered:

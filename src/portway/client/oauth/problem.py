@@ -24,6 +24,11 @@ def read_problem(body: bytes, secrets: Iterable[str] = ()) -> str:
     return f" ({words})" if words else ""
 
 
+def is_of_client(words: str) -> bool:
+    """Return whether an error says that the provider does not know the client, or does not let it log in."""
+    return words.lstrip(" (").startswith(("invalid_client", "unauthorized_client"))
+
+
 def problem_words(error: str, description: str, secrets: Iterable[str] = ()) -> str:
     """Return an error with its description, without the `secrets` that the provider was sent and may repeat."""
     words = f"{error}: {description}" if description else error

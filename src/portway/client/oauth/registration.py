@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import msgspec
 
 from portway.client.errors import LoginError, Step, not_now
-from portway.client.oauth.discovery import Provider
+from portway.client.oauth.discovery import AssumedProvider, Provider
 from portway.client.oauth.login import Login, RegisteredClient
 from portway.client.oauth.problem import read_problem
 from portway.client.oauth.provider_web import ProviderWeb
@@ -77,6 +77,12 @@ class Registrar:
             answer = await self.web.post_json(endpoint, wanted)
         except GuardedFetchError as error:
             raise not_now(_STEP, "RFC 7591 section 3", error) from None
+        if answer.status in (401, 404, 405) and isinstance(self.provider, AssumedProvider):
+            raise LoginError(
+                Step.RESOURCE,
+                f"the server at {self.provider.issuer} names no identity provider (RFC 9728 section 5.1): pass a "
+                "token, by --token or PORTWAY_TOKEN",
+            )
         if answer.status not in (200, 201):
             raise _refusal(endpoint, answer.status, answer.body)
         return self._registered(answer.body, asked, redirect_uri)

@@ -8,7 +8,7 @@ from portway.auth.tokens import LONGEST_TOKEN, is_sendable
 from portway.client.errors import LoginError, Step, not_now
 from portway.client.oauth.authorization import AuthorizationRequest
 from portway.client.oauth.login import Login, RegisteredClient
-from portway.client.oauth.problem import read_problem
+from portway.client.oauth.problem import is_of_client, read_problem
 from portway.client.oauth.provider_web import ProviderWeb
 from portway.oauth.client_authentication import client_authentication
 from portway.oauth.guarded_fetch import Answer, GuardedFetchError
@@ -19,8 +19,6 @@ _LONGEST_LIFE = 10 * 365 * 86_400.0  # seconds
 
 class LoginOver(LoginError):
     """The provider does not take the refresh token any more, or does not know the client: only a new login helps."""
-
-    client_is_unknown = False
 
 
 class _Tokens(msgspec.Struct):
@@ -63,7 +61,7 @@ async def refresh(web: ProviderWeb, login: Login) -> Login:
     if answer.status in (400, 401):
         told = read_problem(answer.body, secrets)
         over = LoginOver(Step.TOKEN, f"{login.issuer} ends the login{told} (RFC 6749 section 5.2): log in again")
-        over.client_is_unknown = "invalid_client" in told
+        over.client_is_unknown = is_of_client(told)
         raise over
     tokens = _tokens(answer, login.token_endpoint, secrets)
     return msgspec.structs.replace(
@@ -98,11 +96,12 @@ def _tokens(answer: Answer, endpoint: str, secrets: tuple[str, ...]) -> _Tokens:
     """Return the tokens of an answer (RFC 6749 section 5.1). Raises LoginError without the `secrets` sent."""
     if answer.status != 200:
         mend = "log in again" if answer.status < 500 else "try again later"
-        raise LoginError(
-            Step.TOKEN,
-            f"{endpoint} answers with status {answer.status}{read_problem(answer.body, secrets)} "
-            f"(RFC 6749 section 5.2): {mend}",
+        told = read_problem(answer.body, secrets)
+        refused = LoginError(
+            Step.TOKEN, f"{endpoint} answers with status {answer.status}{told} (RFC 6749 section 5.2): {mend}"
         )
+        refused.client_is_unknown = is_of_client(told)
+        raise refused
     try:
         tokens = msgspec.json.decode(answer.body, type=_Tokens, strict=False)  # some send "3600"
     except UNREADABLE:
