@@ -68,6 +68,7 @@ INTERNAL = {
     "portway: caddy: … more errors": "passes other errors on",
     "HTTP/1.1 100 Continue\r\n\r\n": "no error",
     "portway: … on … (…: …)": "says where a server listens",
+    "portway: callers log in at …": "says where callers log in",
 }
 FAULTS = {
     # Exceptions for programmers, not for users; a page may list them nevertheless.

@@ -99,6 +99,7 @@ def test_callers_of_a_hosted_app_log_in_at_the_hosts_provider(tmp_path: Path, pr
             )
 
         asyncio.run(asyncio.wait_for(steps(), 40))
+        assert "nobody can log in now" not in "".join(running.child.lines)
         record = next(running.paths.calls.glob("*.jsonl")).read_text()
         assert json.dumps(f"{provider.url}|ada") in record
 
@@ -121,11 +122,24 @@ def test_callers_of_a_hosted_app_log_in_at_the_hosts_provider(tmp_path: Path, pr
         ):
             refused = running.portway("deploy", folder(source, portway))
             assert (refused.returncode, said in refused.stderr) == (1, True), refused.stderr
+        other = folder(source, "auth: {issuer: 'https://none.invalid', audience: a}")
+        deployed = running.portway("deploy", other)
+        said = "warning  nobody can log in now at https://none.invalid: the host none.invalid is not found"
+        assert (deployed.returncode, said in deployed.stderr) == (0, True), deployed.stderr
         assert running.portway("deploy", folder(source, "auth: {audience: 'api://vault'}")).returncode == 0
         (source / "render.yaml").unlink()
         assert running.portway("deploy", source, "--name", "vault").returncode == 0
         assert running.call("vault", "whoami", provider.token("api://vault"))["result"].startswith(provider.url), "kept"
     without_provider(tmp_path / "data", source)
+
+
+@pytest.mark.slow
+def test_a_host_says_at_its_start_that_nobody_can_log_in_at_its_provider(
+    tmp_path: Path, provider: KeyPublisher
+) -> None:
+    with host(tmp_path / "data", options=["--auth-issuer", f"{provider.url}/"]) as running:
+        said = f"is of the issuer '{provider.url}', not of '{provider.url}/': give it exactly so"
+        running.child.wait_for(f"nobody can log in now at {provider.url}/: .* {said}", within=20)
 
 
 def without_provider(data: Path, source: Path) -> None:

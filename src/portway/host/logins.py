@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from msgspec.structs import replace
@@ -10,6 +11,7 @@ from portway.exceptions import SettingError
 from portway.host.app_config import AppConfig
 from portway.host.public_address import PublicAddress
 from portway.host.routing_table import Auth
+from portway.oauth.provider_metadata import objections
 from portway.oauth.resource_server import ResourceServer, resource_server
 from portway.oauth.settings import OAuth, is_loopback, same_resource, with_audiences
 
@@ -79,6 +81,14 @@ class Logins:
         except SettingError as error:
             _log.warning("nobody can log in at %s: %s", app, error)
             return None
+
+    async def objections(self, configs: Mapping[str, AppConfig]) -> list[str]:
+        """Return why nobody could log in now at the providers that apps name themselves, a sentence for each."""
+        found: dict[str, OAuth] = {}
+        for app, config in configs.items():
+            if config.auth is not None and config.auth.issuers and (auth := self.of(app, config)) is not None:
+                found |= {each.issuer: each for each in providers_at(auth, self._address.endpoint(app))}
+        return await objections(found.values())
 
     def _check(self, app: str, auth: Auth) -> None:
         providers_at(auth, self._address.endpoint(app))

@@ -1,6 +1,8 @@
 """What an identity provider says of itself: where its keys and endpoints are (RFC 8414, OIDC Discovery)."""
 
+import asyncio
 import time
+from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 import msgspec
@@ -35,8 +37,26 @@ async def provider_metadata(settings: OAuth) -> ProviderMetadata:
             continue
         if metadata.issuer == settings.issuer:
             return metadata
-        failures.append(GuardedFetchError(f"{url} is of the issuer {metadata.issuer[:200]!r}"))
-    raise failures[-1]
+        failures.append(
+            GuardedFetchError(
+                f"{url} is of the issuer {metadata.issuer[:200]!r}, not of {settings.issuer!r}: give it exactly so"
+            )
+        )
+    raise next((each for each in failures if not each.status), failures[-1])
+
+
+async def objections(providers: Iterable[OAuth]) -> list[str]:
+    """Return why nobody could log in at some of these providers now, a sentence for each."""
+    found = await asyncio.gather(*map(_objection, providers))
+    return [each for each in found if each]
+
+
+async def _objection(settings: OAuth) -> str:
+    try:
+        await provider_metadata(settings)
+    except GuardedFetchError as error:
+        return f"nobody can log in now at {settings.issuer}: {error}"
+    return ""
 
 
 class KeptMetadata:

@@ -20,6 +20,7 @@ class ResourceServer:
     own path, or none: below another path, the name may have other servers.
     """
 
+    providers: Sequence[OAuth]
     verifier: TokenVerifier
     challenge: Challenge
     metadata: bytes
@@ -36,9 +37,8 @@ def resource_server(providers: Sequence[OAuth], name: str, path: str, others: To
     public = metadata_url(providers[0])
     own, whole = urlsplit(public).path, frozenset((WELL_KNOWN, WELL_KNOWN + path))
     challenge = Challenge(public, scopes_of(providers))
-    return ResourceServer(
-        verifier, challenge, resource_metadata(providers, name), whole if own in whole else frozenset((own,))
-    )
+    paths = whole if own in whole else frozenset((own,))
+    return ResourceServer(providers, verifier, challenge, resource_metadata(providers, name), paths)
 
 
 class _EitherOf:

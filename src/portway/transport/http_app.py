@@ -116,16 +116,25 @@ class HttpApp:
         """Whether legacy clients are given sessions; then one process must serve them."""
         return self._sessions is not None
 
+    @property
+    def issuers(self) -> list[str]:
+        """The identity providers at which callers log in."""
+        return [each.issuer for each in self._oauth.providers] if self._oauth else []
+
     @contextlib.asynccontextmanager
     async def lifespan(self, _parent: object = None) -> AsyncIterator[None]:
-        """Enter the server's lifespans, and leave them at the end.
+        """Enter the server's lifespans, and leave them at the end. Meanwhile, look once at the identity providers.
 
         An application that mounts this one must run it: Starlette and FastAPI take it as `lifespan=`.
         """
         await self._step(self._dispatcher.open)
+        look = asyncio.create_task(_look_at(self._oauth.providers)) if self._oauth else None
         try:
             yield
         finally:
+            if look is not None:
+                look.cancel()
+                await asyncio.wait([look])
             await self._step(self._stop)
 
     def end_streams(self) -> None:
@@ -324,6 +333,14 @@ def app(server: BaseServer) -> HttpApp:
         downstream=_downstream(providers, behind_gate=behind_gate),
         sessions=os.environ.get("PORTWAY_SESSIONS") == "1",
     )
+
+
+async def _look_at(providers: Sequence["OAuth"]) -> None:
+    """Warn of providers at which nobody can log in, such as one with a wrong URL."""
+    from portway.oauth.provider_metadata import objections
+
+    for objection in await objections(providers):
+        _log.warning("%s", objection)
 
 
 def _oauth(providers: Sequence["OAuth"], server: BaseServer, tokens: TokenVerifier | None) -> "ResourceServer":

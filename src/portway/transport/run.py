@@ -6,7 +6,7 @@ import logging
 import os
 import stat
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from portway.exceptions import SettingError
@@ -108,7 +108,7 @@ def serve_http(
     from portway.transport.http_app import PATH, app
 
     def announce(url: str) -> None:
-        _announce(server, url + PATH, choice)
+        _announce(server, url + PATH, choice, application.issuers)
         on_ready(url + PATH)
 
     _configure_logs()
@@ -159,7 +159,9 @@ def _configure_logs() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")  # a print() fails no call, whatever the locale
 
 
-def _announce(server: BaseServer, where: str, choice: Choice) -> None:
+def _announce(server: BaseServer, where: str, choice: Choice, issuers: Sequence[str] = ()) -> None:
     if sys.stderr is None or not logging.getLogger("portway").isEnabledFor(logging.INFO):
         return  # print() would write to standard output where standard error is closed
     print(f"portway: {server.name} on {where} ({choice.transport}: {choice.reason})", file=sys.stderr, flush=True)
+    if issuers:
+        print(f"portway: callers log in at {', '.join(issuers)}", file=sys.stderr, flush=True)

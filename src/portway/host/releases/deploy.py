@@ -168,6 +168,7 @@ class Deployer:
         configs = self._apps.configs(found, copy, options)
         self._domains.refuse(configs)
         self._apps.refuse_foreign(found, configs, options.user)
+        await self._apps.warn_of_logins(configs, steps)
         environments = self._apps.resolve(configs, found.groups, options.variables)
         for environment in environments.values():
             for note in environment.notes:

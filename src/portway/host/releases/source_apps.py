@@ -121,6 +121,10 @@ class SourceApps:
                 )
         return configs
 
+    async def warn_of_logins(self, configs: Mapping[str, AppConfig], steps: Steps) -> None:
+        """Tell the deploy's asker of identity providers at which nobody can log in now."""
+        await steps.warn(await self._logins.objections(configs))
+
     def refuse_revoked(self, user: User | None) -> None:
         """Raise `DeployError` when the user of a push has lost its rights by now."""
         if user is not None and not Users(self._store).are(user):
