@@ -210,6 +210,8 @@ def test_what_is_too_large_is_refused_in_few_words(running: Host) -> None:
     assert refusal(running, (b"authorization", f"Bearer {token}".encode()), body=b" " * 5_000_000)[0] == 413
     many = call(running, token, "create_token", app="mine", name="many", scopes=["a"] * 51)
     assert many.is_error
+    wrong = running.portway("token", "create", "mine", "wrong", "--scopes", 'a"b')
+    assert (wrong.returncode, "'a\"b' is no scope: it has no spaces, quotes and" in wrong.stderr) == (1, True)
     assert refusal(running, (b"authorization", b"Bearer " + b"x" * 60_000))[0] in (401, 431)
 
 

@@ -71,6 +71,8 @@ REFUSED: list[tuple[Any, str]] = [
     (lambda s: s.prompt(title=HALF)(f), "what describes 'f' holds what JSON cannot express: "),
     (lambda s: s.resource("a://{b, c}")(f), "The template 'a://{b, c}' has the expression {b, c}; use {name}"),
     (lambda s: s.resource(5), '@server.resource needs its URI: @server.resource("config://settings").'),
+    (lambda s: s.tool(scopes=["a b"])(f), "f: 'a b' is no scope: it has no spaces, quotes and backslashes"),
+    (lambda s: s.resource("a://b", scopes=['"'])(f), "f: '\"' is no scope: it has no spaces, quotes and backslashes"),
     (lambda s: s.mount(Server("b"), prefix="a b"), "'a b' cannot be a prefix: use letters, digits, '_', '-' or '.'."),
     (lambda s: s.mount(s, prefix="again"), "shop cannot be mounted in itself."),
     (lambda _: Server(5), "The metadata of 5 is wrong: Expected str, got int - at $.name."),  # type: ignore[arg-type]

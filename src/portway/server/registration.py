@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
 
 import msgspec
 
-from portway.exceptions import OutputError, RegistrationError
+from portway.exceptions import OutputError, RegistrationError, SettingError
+from portway.oauth.settings import check_scopes
 from portway.plans import faults
 from portway.plans.content import Annotations, JsonObject
 from portway.plans.output import encode_json
@@ -238,9 +239,14 @@ def _component(
         questions = questions_of(plan.asked)
     if isinstance(scopes, str):
         raise RegistrationError(f"scopes must be a list, as in scopes=[{scopes!r}].")
+    scopes = frozenset(scopes)
+    try:
+        check_scopes(scopes)
+    except SettingError as error:
+        raise RegistrationError(f"{plan.name}: {error}") from None
     return kind(
         key=key,
-        scopes=frozenset(scopes),
+        scopes=scopes,
         listing=listing,
         homes=(home,),
         asks=asks or bool(questions) or own.get("confirmation") is not None,

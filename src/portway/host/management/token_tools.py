@@ -6,7 +6,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from portway.auth.tokens import digest
-from portway.exceptions import ToolError
+from portway.exceptions import SettingError, ToolError
 from portway.host.instances.running_apps import RunningApps, as_tokens
 from portway.host.management.arguments import AppName, Lifetime, Overlap, expiry
 from portway.host.management.find_app import find_app
@@ -16,6 +16,7 @@ from portway.host.new_token import new_token
 from portway.host.public_address import PublicAddress
 from portway.host.store import Store, StoreError, TokenRecord
 from portway.host.token_table import TokenChange
+from portway.oauth.settings import check_scopes
 
 TokenName = Annotated[str, Meta(description="Its name, as `list_tokens` tells it.")]
 
@@ -51,9 +52,10 @@ class TokenTools:
             raise ToolError("give the token a name of 1 to 100 printable characters")
         token = new_token()
         try:
+            check_scopes(scopes or [])
             added = self._store.add_token(app, name, digest(token), scopes or [], expiry(expires_in))
             await self._running.publish_tokens(*map(TokenChange, as_tokens(added)))
-        except (StoreError, OSError) as error:
+        except (SettingError, StoreError, OSError) as error:
             raise ToolError(str(error)) from None
         return self._told(added, token)
 
