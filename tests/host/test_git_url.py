@@ -4,6 +4,7 @@ is refused."""
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import json
 import re
 from pathlib import Path
@@ -169,8 +170,41 @@ def test_an_inner_address_is_not_public(address: str) -> None:
     assert not is_public(address)
 
 
+RESERVED = (
+    "0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.0.0.0/24 192.0.2.0/24 "
+    "192.88.99.0/24 192.168.0.0/16 198.18.0.0/15 198.51.100.0/24 203.0.113.0/24 224.0.0.0/4 240.0.0.0/4 "
+    "168.63.129.16/32 ::/128 ::1/128 100::/64 100:0:0:1::/64 2001::/32 2001:2::/48 2001:10::/28 2001:db8::/32 "
+    "2002::/16 3fff::/20 5f00::/16 fc00::/7 fe80::/10 fec0::/10 ff00::/8"
+)
+
+
+@pytest.mark.parametrize("network", RESERVED.split())
+def test_no_network_that_iana_reserves_is_public_also_when_it_is_translated(network: str) -> None:
+    reserved = ipaddress.ip_network(network)
+    for address in (reserved[0], reserved[reserved.num_addresses // 2], reserved[-1]):
+        assert not is_public(str(address))
+        if address.version == 4:
+            for prefix in ("::ffff:", "64:ff9b::"):
+                assert not is_public(f"{prefix}{address}")
+
+
+@pytest.mark.parametrize(
+    "address", ["192.0.0.192", "192.0.0.9", "100.100.100.200", "169.254.169.254", "fd00:ec2::254", "fd20:ce::254"]
+)
+def test_no_address_where_a_cloud_tells_secrets_is_public(address: str) -> None:
+    assert not is_public(address)
+
+
 def test_an_address_of_the_internet_is_public() -> None:
-    for address in ("8.8.8.8", "2606:4700::1111", "64:ff9b::808:808", "::ffff:8.8.8.8"):
+    for address in (
+        "8.8.8.8",
+        "168.63.129.17",
+        "192.0.1.1",
+        "2001:4860:4860::8888",
+        "2606:4700::1111",
+        "64:ff9b::808:808",
+        "::ffff:8.8.8.8",
+    ):
         assert is_public(address)
 
 

@@ -2,15 +2,28 @@
 
 import ipaddress
 import socket
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
 _TRANSLATED = tuple(  # an IPv4 address in the last 32 bits is meant
-    map(ipaddress.IPv6Network, ("64:ff9b::/96", "64:ff9b:1::/48", "::ffff:0:0:0/96"))  # RFC 6052, RFC 8215, RFC 2765
+    map(IPv6Network, ("64:ff9b::/96", "64:ff9b:1::/48", "::ffff:0:0/96", "::ffff:0:0:0/96"))
 )
+"""RFC 6052, RFC 8215, RFC 4291, RFC 2765."""
 
-_RESERVED = tuple(  # which Python calls global: site-local, documentation, segment routing, and the relays of 6to4
-    map(ipaddress.ip_network, ("fec0::/10", "3fff::/20", "5f00::/16", "2002::/16", "192.88.99.0/24"))
+_GLOBAL_UNICAST = IPv6Network("2000::/3")
+_RESERVED = tuple(
+    map(
+        ipaddress.ip_network,
+        (
+            *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12"),
+            *("192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15"),
+            *("198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4"),
+            "168.63.129.16/32",  # what Azure tells its machines; other clouds do that from networks above and below
+            *("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20"),
+        ),
+    )
 )
+"""The special-purpose networks that IANA lists for both families, of IPv6 those within global unicast. They are here
+since what Python's `is_global` says differs with its patch level."""
 
 
 def is_public(text: str) -> bool:
@@ -19,24 +32,10 @@ def is_public(text: str) -> bool:
         address = ipaddress.ip_address(text)
     except ValueError:  # with the zone of a link
         return False
-    return all(map(_is_global, _meant(address))) and not is_of_this_machine(text)
-
-
-def _is_global(address: IPv4Address | IPv6Address) -> bool:
-    is_reserved = address.is_multicast or any(address in network for network in _RESERVED)
-    return address.is_global and not is_reserved
-
-
-def _meant(address: IPv4Address | IPv6Address) -> list[IPv4Address | IPv6Address]:
-    """Return an address with those inside of it, which a translator or a tunnel would connect to."""
-    if isinstance(address, IPv4Address):
-        return [address]
-    inner = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
-    is_translated = any(address in network for network in _TRANSLATED)
-    if is_translated or int(address) >> 32 == 0:
-        inner.append(IPv4Address(int(address) & 0xFFFFFFFF))
-    found: list[IPv4Address | IPv6Address] = [each for each in inner if each is not None]
-    return found if address.ipv4_mapped or is_translated else [address, *found]
+    if isinstance(address, IPv6Address) and any(address in network for network in _TRANSLATED):
+        address = IPv4Address(int(address) & 0xFFFFFFFF)
+    is_reserved = any(address in network for network in _RESERVED)
+    return (address.version == 4 or address in _GLOBAL_UNICAST) and not is_reserved and not is_of_this_machine(text)
 
 
 def is_of_this_machine(address: str) -> bool:
