@@ -21,7 +21,7 @@ ODD = [
     *("[64:ff9b::10.0.0.1]", "[2002:7f00:1::]", "[2002:a9fe:a9fe::1]", "[fc00::1]", "[fd12:3456::1]", "[ff02::1]"),
     *("[2001:0:7f00:1::]", "[fe80::1%25eth0]", "[fe80::1%eth0]", "[127.0.0.1]", "[::ffff:0:127.0.0.1]"),
     *("localhost", "LOCALHOST", "localhost.", "a.localhost", "printer.local", "metadata.google.internal", "intranet"),
-    *("router.lan", "nas.home.arpa", "wiki.intranet"),
+    *("router.lan", "nas.home.arpa", "wiki.intranet", "localhost.localdomain", "x.home", "x.corp", "x.private"),
     # Texts that are no URL of one certain host.
     *("good.example@evil.example", "good.example:80@127.0.0.1", "good.example\\@127.0.0.1", "127.0.0.1\\.good.example"),
     *(

@@ -22,7 +22,11 @@ _NO_HOST = "no URL with the name or the address of a host"
 _LONGEST = 8192  # characters
 _NUMBER = re.compile(r"(?:[0-9]+|0x[0-9a-f]*)", re.IGNORECASE)
 _USUAL = {"http": 80, "https": 443}
-_INNER = (".localhost", ".local", ".internal", ".intranet", ".lan", ".home.arpa")
+_INNER = (
+    *(".localhost", ".localdomain", ".local", ".internal", ".intranet", ".private"),
+    *(".corp", ".lan", ".home", ".home.arpa"),
+)
+"""Names within a network (RFC 6761, RFC 6762 appendix G, RFC 8375)."""
 _UNQUOTED = "/?%!$&'()*+,;=:@~-._[]"
 
 
