@@ -18,7 +18,7 @@ ROUTING = (VERSION, METHOD, NAME)
 _SPELLING = {VERSION: "MCP-Protocol-Version", METHOD: "Mcp-Method", NAME: "Mcp-Name"}
 
 NAMED_BY = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
-_NOT_REPEATED = frozenset((b"host", b"authorization", b"content-type", b"content-length"))
+_NOT_REPEATED = frozenset((b"host", b"authorization", b"content-type", b"content-length", b"content-encoding"))
 _SENTINEL_START, _SENTINEL_END = "=?base64?", "?="
 
 

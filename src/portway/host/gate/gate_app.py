@@ -27,6 +27,7 @@ from portway.host.gate.instance_ids import answer, asked_by, decode_place, names
 from portway.host.gate.list_view import ListView
 from portway.host.gate.metrics import Metrics
 from portway.host.gate.moved_sessions import SETTINGS, MovedSessions
+from portway.host.gate.other_paths import refuse_mcp
 from portway.host.gate.path_access import ENDPOINT
 from portway.host.gate.permissions import permit, permit_batch
 from portway.host.gate.refusals import Refusals, refuse_call
@@ -130,6 +131,8 @@ class GateApp:
             path = "/mcp"
         elif path not in ENDPOINT and await self._refusals.tell(scope, send, route, fields):
             return
+        elif route is not None and path in route.own_paths:
+            path = "/mcp"
         access: Access = "gate" if route is None else route.access
         if by_name and route is not None and route.path_access is not None and path not in ENDPOINT:
             access = route.access_of(scope["raw_path"])
@@ -236,8 +239,8 @@ class GateApp:
             if line.method == _LISTEN:
                 _count_as_stream(call)
         else:
-            line.era, line.method, line.name = "http", method, path
-            call.raw_path = scope["raw_path"]
+            line.era, line.method, line.name, call.raw_path = "http", method, path, scope["raw_path"]
+            await refuse_mcp(call, fields, body)
         self._check_capacity(call)
         if call.policy is not None and message is not None:
             body = await limit(call, call.policy, message, body, self._confirmations)

@@ -47,5 +47,13 @@ class PathAccess:
         return self._default
 
 
+def may_be_at(endpoint: str, raw_path: bytes) -> bool:
+    """Whether some server may take a path, as it was sent, for one at or below the app's MCP endpoint."""
+    raw = raw_path.decode("latin-1")
+    path = _plain(unquote(raw))
+    ends = [_plain(each) for each in (ENDPOINT[0], endpoint)]
+    return _ODD.search(raw) is not None or path in ends or path.startswith(tuple(f"{end}/" for end in ends))
+
+
 def _plain(path: str) -> str:
     return path.lower().rstrip("/") or "/"

@@ -61,6 +61,7 @@ class Route:
         self.guards: dict[Access, Guard] = {}
         self.state = "stopped"
         self.endpoint = "/mcp"  # of its instances
+        self.own_paths: tuple[str, ...] = ()  # of that endpoint, where it is no other's: MCP is there, too
         self.limits = AppLimits()
         self.calls, self.streams, self.detached = Places(), Places(), Places()
         self.reply_memory = ReplyMemory()
@@ -89,6 +90,8 @@ class Route:
             self.policies = Policies(given.rules, given.tools, given.off, self.policies) or None
             self.groups = Groups(given.groups_claim, given.groups) if given.groups else None
         self.endpoint, self.foreign = app.path, app.foreign
+        own = app.path.rstrip("/")
+        self.own_paths = (own, f"{own}/") if own and own not in ENDPOINT else ()
         self.backends = [backends[instance.id] for instance in app.instances]
         self.pinned = [backends[instance.id] for instance in app.pinned]
         current = {backend.instance.id: backend for backend in (*self.backends, *self.pinned)}
@@ -203,7 +206,7 @@ class Routes:
             return self._for_any_page  # metadata is for everybody
         if route is None:
             return self.guard
-        if not by_name or scope["path"] in ENDPOINT:
+        if not by_name or scope["path"] in ENDPOINT or scope["path"] in route.own_paths:
             return route.guards[route.access]
         access = route.access_of(scope["raw_path"])
         return self._for_any_page if access == "app" else route.guards[access]
