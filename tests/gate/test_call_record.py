@@ -66,6 +66,29 @@ def test_each_call_is_one_line_that_tells_what_happened_and_holds_no_secret(tmp_
     asyncio.run(asyncio.wait_for(test(), 20))
 
 
+def test_what_a_client_names_is_cut_in_the_record_and_the_metrics(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with rig(tmp_path, Upstream(echo)) as gate:
+            status, answer = await gate.answer(call().replace(b"tools/call", b"m" * 200_000), path="/p/mcp", token="")
+            assert (status, answer["error"]["code"]) == (404, -32601)
+            assert len(answer["error"]["message"]) < 200
+            name = "t" * 200_000
+            _, answer = await gate.answer(call(name=name), path="/p/mcp", token="")
+            assert answer["result"]["echo"]["name"] == name, "the instance gets all of it"
+            gate.client._host_header = b"host: p.localhost"
+            page = await gate.client.request("GET", "/" + "p" * 5000)
+            await page.read(1000)
+            text = (await gate.op(op="metrics"))["text"]
+        labels = re.findall('(?:method|name)="([^"]*)"', text)
+        assert {"tools/call", "t" * 256, "m" * 256} < {*labels}
+        assert max(map(len, labels)) == 256
+        assert [len(line["name"]) for line in gate.lines()[2:]] == [256, 256]
+        files = list(gate.paths.calls.glob("*.jsonl"))
+        assert sum(file.stat().st_size for file in files) < 4096
+
+    asyncio.run(test())
+
+
 class GateProcess:
     """`python -m portway.host.gate` on a listening socket that outlives it."""
 

@@ -45,7 +45,7 @@ from portway.policy.confirmation import Confirmation
 from portway.protocol.batch import is_batch
 from portway.protocol.change_messages import listen_result
 from portway.protocol.era import classify
-from portway.protocol.errors import REFUSED, REQUEST_CANCELLED, RpcError
+from portway.protocol.errors import METHOD_NOT_FOUND, REFUSED, REQUEST_CANCELLED, RpcError
 from portway.protocol.headers import SESSION, VERSION, refuse_repeated, routed_name, verify
 from portway.protocol.jsonrpc import Message, UnreadableMessage, decode, encode_error
 from portway.protocol.versions import Era
@@ -56,6 +56,8 @@ ASSERTION_KEYS = "/_portway/jwks.json"
 _TEXT = (b"content-type", b"text/plain")
 _WRONG_METHOD = encode_error(None, RpcError(REFUSED, "The MCP endpoint takes POST, GET and DELETE."))
 _LISTEN = "subscriptions/listen"
+_LONGEST_METHOD = 128  # characters
+_LONGEST_TEXT = 256  # characters of a method or a name in the record and the metrics
 
 
 class GateApp:
@@ -129,10 +131,10 @@ class GateApp:
             if route is None and await self._refusals.no_such_path(scope, send, fields):
                 return
             path = "/mcp"
-        elif path not in ENDPOINT and await self._refusals.tell(scope, send, route, fields):
-            return
         elif route is not None and path in route.own_paths:
             path = "/mcp"
+        elif path not in ENDPOINT and await self._refusals.tell(scope, send, route, fields):
+            return
         access: Access = "gate" if route is None else route.access
         if by_name and route is not None and route.path_access is not None and path not in ENDPOINT:
             access = route.access_of(scope["raw_path"])
@@ -359,6 +361,9 @@ class GateApp:
             line.method = "response"
             return
         line.method = message.method
+        if len(line.method) > _LONGEST_METHOD:
+            text = f"Method not found: {line.method[:_LONGEST_METHOD]}"
+            raise RpcError(METHOD_NOT_FOUND, text, status=404)
         if message.params is not UNSET and message.params.arguments is not UNSET:
             line.arguments = self._record.digest(message.params.arguments)
         if era is Era.MODERN and call.request_id is not None:
@@ -437,6 +442,7 @@ class GateApp:
     def _finish(self, call: GateCall) -> None:
         """Complete the line of the call, count it and record it."""
         line, seconds = call.line, perf_counter() - call.started
+        line.method, line.name = line.method[:_LONGEST_TEXT], line.name[:_LONGEST_TEXT]  # the client has chosen them
         self._metrics.observe(line.app, line.method, line.name, seconds, failed=line.outcome not in SUCCESSES)
         line.time = now()
         line.ms = round(seconds * 1000, 3)
