@@ -67,6 +67,7 @@ def provider() -> Iterator[KeyPublisher]:
         yield publisher
 
 
+@pytest.mark.timeout(150)
 @pytest.mark.slow
 def test_callers_of_a_hosted_app_log_in_at_the_hosts_provider(tmp_path: Path, provider: KeyPublisher) -> None:
     source = folder(tmp_path / "source", "auth: {scopes: [read]}")
