@@ -324,7 +324,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"response": {"iss": "https://evil.example", "error": "planted"}}, f"the response is not from {{origin}} {ISS}"),
     (
         {"response": {"error": "access_denied", "error_description": "no\nway"}},
-        "the provider refuses: access_denied",
+        "the provider refuses: access_denied: no way (RFC 6749 section 4.1.2.1): log in again and agree, or ask for",
     ),
     (
         {"response": {"code": None}},

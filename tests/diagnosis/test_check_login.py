@@ -91,6 +91,15 @@ def test_at_a_login_that_is_right_every_client_comes_to_the_browser(run_cli: Run
     assert f"login: Cursor reaches the browser at http://{place}/authorize, by registration" in facts
 
 
+def test_a_login_that_announces_no_scope_is_noted() -> None:
+    note = "no scope is announced, so clients ask for none, and some providers refuse that (access_denied): name those"
+    quiet = walk(Login().answer)[1]
+    in_metadata = walk(Login(resource={"scopes_supported": ["read"]}).answer)[1]
+    in_challenge = walk(Login(challenge='Bearer scope="read", resource_metadata="{origin}{path}"').answer)[1]
+    noted = [any(fact.text.startswith(note) for fact in each.facts) for each in (quiet, in_metadata, in_challenge)]
+    assert noted == [True, False, False]
+
+
 def test_a_login_at_which_clients_stop_is_a_finding_with_its_mend_and_exit_code_1(run_cli: RunCli) -> None:
     with broken(Login(resource={"resource": "{origin}/mcp/"}).answer) as place:
         done = run_cli("check", f"http://{place}/mcp", "--auth")

@@ -127,7 +127,9 @@ def test_callers_of_a_hosted_app_log_in_at_the_hosts_provider(tmp_path: Path, pr
         deployed = running.portway("deploy", other)
         said = "warning  nobody can log in now at https://none.invalid: the host none.invalid is not found"
         assert (deployed.returncode, said in deployed.stderr) == (0, True), deployed.stderr
-        assert running.portway("deploy", folder(source, "auth: {audience: 'api://vault'}")).returncode == 0
+        ops = "policies: [{tool: put, scopes: [write, read, ops]}], groups: {sre: [ops]}"
+        assert running.portway("deploy", folder(source, f"auth: {{audience: 'api://vault'}}, {ops}")).returncode == 0
+        assert announced(url) == ["read", "write"], "those of the policies, which the provider gives"
         (source / "render.yaml").unlink()
         assert running.portway("deploy", source, "--name", "vault").returncode == 0
         assert running.call("vault", "whoami", provider.token("api://vault"))["result"].startswith(provider.url), "kept"
@@ -141,6 +143,14 @@ def test_a_host_says_at_its_start_that_nobody_can_log_in_at_its_provider(
     with host(tmp_path / "data", options=["--auth-issuer", f"{provider.url}/"]) as running:
         said = f"is of the issuer '{provider.url}', not of '{provider.url}/': give it exactly so"
         running.child.wait_for(f"nobody can log in now at {provider.url}/: .* {said}", within=20)
+
+
+def announced(url: str) -> list[str]:
+    """Return the scopes in the metadata of an app, which its 401 names, too."""
+    told = httpx2.post(url, content=b"{}").headers["www-authenticate"]
+    metadata = httpx2.get(told.partition('resource_metadata="')[2].rstrip('"')).json()
+    assert told.startswith(f'Bearer scope="{" ".join(metadata["scopes_supported"])}"'), told
+    return list(metadata["scopes_supported"])
 
 
 def without_provider(data: Path, source: Path) -> None:

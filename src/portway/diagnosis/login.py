@@ -11,6 +11,10 @@ from portway.diagnosis.reach import look_at_reach
 from portway.diagnosis.report import Report, Stopped
 from portway.diagnosis.web_pages import PAGE
 
+_NO_SCOPE = (
+    "no scope is announced, so clients ask for none, and some providers refuse that (access_denied): name those that "
+    "tools need by --auth-scopes, or by auth.scopes of the app"
+)
 _WAYS = {"document": "by metadata document", "registration": "by registration"}
 
 
@@ -39,6 +43,8 @@ async def walk_all(
     """Walk the login of each client, and report which of them come how far."""
     login = LoginWalk(web, url, challenge)
     walks = [await login.walk(client) for client in clients]
+    if login.names_no_scope:
+        report.fact("login", _NO_SCOPE)
     reached: dict[tuple[str, str], list[str]] = {}
     stopped: dict[Stop, list[str]] = {}
     for walk in walks:

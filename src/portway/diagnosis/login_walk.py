@@ -69,11 +69,15 @@ class _Stopped(Exception):  # it carries a result, and is no error of the progra
 
 @dataclass(slots=True)
 class LoginWalk:
-    """The login at the endpoint `url`, whose `challenge` is known. Each address is asked once, for all clients."""
+    """The login at the endpoint `url`, whose `challenge` is known. Each address is asked once, for all clients.
+
+    `names_no_scope`: neither the challenge nor the server's metadata says which scopes to ask for.
+    """
 
     web: Web
     url: str
     challenge: BearerChallenge | None
+    names_no_scope: bool = False
     _answers: dict[str, Answer | GuardedFetchError] = field(default_factory=dict)
 
     async def walk(self, client: LoginClient) -> Walk:
@@ -112,6 +116,7 @@ class LoginWalk:
                     f"{address} names no provider",
                     "name it in `authorization_servers`",
                 )
+            self.names_no_scope = not (found.scopes_supported or (self.challenge is not None and self.challenge.scope))
             return found.authorization_servers[: _MOST_PROVIDERS if client.every_provider else 1]
         if not named and (own := await self._own_issuer(client)):
             return (own,)

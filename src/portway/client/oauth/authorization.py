@@ -112,7 +112,9 @@ def _incomplete() -> LoginError:
 
 
 _MENDS = {
-    "access_denied": "log in again and agree, or ask for the right to do so",
+    "access_denied": (
+        "log in again and agree, or ask for the right to do so; where the server names no scope, give one by --scope"
+    ),
     "invalid_scope": "ask for other scopes",
     "invalid_target": "ask who runs the provider to register the server's URL as a resource (RFC 8707)",
     "unauthorized_client": "register the client for the grant authorization_code",

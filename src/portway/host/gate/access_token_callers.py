@@ -17,7 +17,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from weakref import WeakSet
 
 from portway.auth.tokens import VerifierUnavailable, bearer
@@ -52,15 +52,17 @@ class AccessTokenCallers:
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def protect(self, app: str, auth: Auth | None, urls: Mapping[str, str]) -> ProtectedApp | None:
+    def protect(
+        self, app: str, auth: Auth | None, urls: Mapping[str, str], announced: Sequence[str] = ()
+    ) -> ProtectedApp | None:
         """Return an app as a protected resource at its `urls`, None where nobody logs in."""
         former = self._apps.get(app)
-        if former is not None and auth is not None and former.is_made_of(auth, urls):
+        if former is not None and auth is not None and former.is_made_of(auth, announced, urls):
             return former
         made = None
         if auth is not None:
             try:
-                made = self._apps[app] = ProtectedApp(app, auth, urls, self._keys_of)
+                made = self._apps[app] = ProtectedApp(app, auth, announced, urls, self._keys_of)
             except SettingError as error:  # of a control of another version
                 _log.error("nobody can log in at %s: %s", app, error)
         if made is None:

@@ -1,11 +1,13 @@
 """An app as an OAuth 2.1 protected resource: whose tokens it takes, and what its clients are told (RFC 9728)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from portway.auth.challenge import Challenge
 from portway.host.logins import providers_at
-from portway.host.routing_table import Auth
+from portway.host.routing_table import App, Auth
 from portway.oauth.access_tokens import AccessTokens
 from portway.oauth.resource_metadata import metadata_url, resource_metadata
 from portway.oauth.settings import OAuth, is_safe_url
@@ -23,27 +25,45 @@ class Resource:
 class ProtectedApp:
     """The protected resource of an app, at each of its URLs. A client compares the one in the metadata with its own."""
 
-    def __init__(self, name: str, auth: Auth, urls: Mapping[str, str], keys: Callable[[OAuth], SigningKeys]) -> None:
-        """`urls` are those of the endpoint by host name, the host's own first. `keys` returns those of a provider.
+    def __init__(
+        self,
+        name: str,
+        auth: Auth,
+        announced: Sequence[str],
+        urls: Mapping[str, str],
+        keys: Callable[[OAuth], SigningKeys],
+    ) -> None:
+        """Clients are told to ask for the scopes `announced`. `keys` returns those of a provider.
 
-        Raises SettingError.
+        `urls` are those of the endpoint by host name, the host's own first. Raises SettingError.
         """
         self.name = name
-        self._made_of = (auth, dict(urls))
+        self._made_of = (auth, announced, dict(urls))
         self._resources: dict[bytes, Resource] = {}
         providers = providers_at(auth, next(iter(urls.values())))
         safe = {host: url for host, url in urls.items() if is_safe_url(url, is_own=True)}
         for host, url in safe.items():
-            there = providers_at(auth, url)
-            challenge = Challenge(metadata_url(there[0]), auth.scopes)
+            there = providers_at(replace(auth, scopes=announced), url)
+            challenge = Challenge(metadata_url(there[0]), announced)
             self._resources[host.encode()] = Resource(resource_metadata(there, name), challenge)
         self._shared = next(iter(self._resources.values()))  # also for a name that has no TLS
         self.keys = {each.issuer: keys(each) for each in providers}
         self.tokens = AccessTokens(*providers, keys=keys, audiences=safe.values())
 
-    def is_made_of(self, auth: Auth, urls: Mapping[str, str]) -> bool:
-        return self._made_of == (auth, urls)
+    def is_made_of(self, auth: Auth, announced: Sequence[str], urls: Mapping[str, str]) -> bool:
+        return self._made_of == (auth, announced, urls)
 
     def at(self, host: bytes) -> Resource:
         """Return the resource under the name in a Host header."""
         return self._resources.get(host.partition(b":")[0].lower().rstrip(b"."), self._shared)
+
+
+def announced_scopes(app: App) -> list[str]:
+    """Return the scopes that clients of an app are told to ask for: those of its login, else those of its policies.
+
+    What callers have by their groups is left out: the provider may not know it, and would refuse the login.
+    """
+    if app.auth is not None and app.auth.scopes:
+        return app.auth.scopes
+    by_groups = {scope for scopes in app.policies.groups.values() for scope in scopes}
+    return sorted({scope for rule in app.policies.rules for scope in rule.scopes} - by_groups)

@@ -10,7 +10,7 @@ from portway.host.gate.access_token_callers import AccessTokenCallers
 from portway.host.gate.caller_assertions import CallerAssertions
 from portway.host.gate.callers import NOBODY, Caller, Callers
 from portway.host.gate.path_access import ENDPOINT, PathAccess
-from portway.host.gate.protected_app import ProtectedApp
+from portway.host.gate.protected_app import ProtectedApp, announced_scopes
 from portway.host.gate.reply_memory import ReplyMemory
 from portway.host.gate.upstream_tokens import Header, UpstreamTokens
 from portway.host.public_address import PublicAddress
@@ -169,7 +169,8 @@ class Routes:
         address = PublicAddress(table.url, table.domain)
         for name, route in apps.items():
             app = table.apps[name]
-            login = self.logins.protect(name, app.auth, address.endpoints(name, app.hosts) if app.auth else {})
+            urls = address.endpoints(name, app.hosts) if app.auth else {}
+            login = self.logins.protect(name, app.auth, urls, announced_scopes(app))
             route.update(app, f"{name}.{table.domain}", backends, self._tokens, login)
             meant = app.assertion
             route.assertions = None if meant is None else CallerAssertions(self.assertion_key, meant)
