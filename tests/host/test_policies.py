@@ -30,7 +30,7 @@ def find() -> str:
     return "found"
 
 @server.tool
-def delete() -> str:
+def delete(number: int = 0) -> str:
     return "deleted"
 
 @server.tool(scopes=["coded"], annotations={"readOnlyHint": True})
@@ -58,6 +58,8 @@ services:
         - {tool: delet, scopes: [gone]}
         - {resource: "order://*", scopes: [gone]}
         - {resource: "orders://7", scopes: [read]}
+        - {tool: delete, arguments: {numbr: {maximum: 5}, number: {maximum: 5}}}
+        - {tool: "*", arguments: {numbers: {maximum: 5}}}
 """
 
 
@@ -78,11 +80,13 @@ def test_each_caller_sees_and_uses_what_its_scopes_open(running: Host, tmp_path:
     (tmp_path / "render.yaml").write_text(POLICIES)
     done = running.portway("deploy", tmp_path)
     assert done.returncode == 0, done.stderr
-    assert [line for line in done.stderr.splitlines() if "is for nothing" in line] == [
+    assert [line for line in done.stderr.splitlines() if " policy for " in line] == [
         f"-----> warning  the policy for {what}"
         for what in (
             "the tool 'delet' is for nothing that this release lists; did you mean 'delete'?",
             "the resource 'order://*' is for nothing that this release lists",
+            "the tool 'delete' names the argument 'numbr', which this release does not list; did you mean 'number'?",
+            "the tool '*' names the argument 'numbers', which this release does not list; did you mean 'number'?",
         )
     ]
     refused = running.portway("deploy", tmp_path, "--access", "app")
@@ -168,7 +172,15 @@ def test_a_tool_is_switched_off_without_a_deploy_and_stays_off_in_later_releases
     again = running.portway("tool", "enable", "switched", "delete")
     assert "the tool 'delete' of switched is not switched off: see `portway tool list switched`" in again.stderr
     near = running.portway("tool", "disable", "switched", "delet")
-    assert "note: switched lists no tool 'delet' now; did you mean 'delete'?" in near.stderr
+    assert (near.returncode, near.stderr) == (1, "Error: switched lists no tool 'delet' now; did you mean 'delete'?\n")
+    far = running.portway("tool", "disable", "switched", "x")
+    assert far.stderr == "Error: switched lists no tool 'x' now: see `portway tool list switched`\n"
+    assert running.portway("tool", "disable", "switched", "delete").returncode == 0
+    (tmp_path / "server.py").write_text(SERVER.replace("def delete", "def remove"))
+    running.deploy(tmp_path, "switched")
+    for verb in ("disable", "enable"):
+        gone = running.portway("tool", verb, "switched", "delete")
+        assert (gone.returncode, "note: switched lists no tool 'delete' now" in gone.stderr) == (0, True), "it was off"
     assert any("switched: the tool delete is switched off by" in line for line in running.child.lines)
 
 

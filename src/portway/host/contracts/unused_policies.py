@@ -1,12 +1,14 @@
-"""Policies that are for nothing which a release lists: a misspelt name, or a tool that is gone."""
+"""Policies that are for nothing which a release lists: a misspelt name or argument, or a tool that is gone."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 
 import msgspec
 
 from portway.host.contracts.read_contract import CLOSED, LISTS
 from portway.host.contracts.tool_hints import tool_hints
+from portway.policy.confirmation import Confirmation
 from portway.policy.patterns import Pattern, folded
 from portway.policy.policies import Kind, Policies
 from portway.policy.rules import PolicyRule
@@ -18,33 +20,83 @@ _KINDS: dict[str, Kind] = {
     "resources": "resource",
     "resourceTemplates": "resource",
 }
+_MOST_WARNINGS, _MOST_COMPARED = 20, 1000  # of arguments, and their names
+_NOT_PLAIN = frozenset(("$ref", "allOf", "anyOf", "oneOf", "if", "patternProperties", "dependentSchemas"))
+"""Members of a schema by which it may have other properties than those in `properties`."""
 
 
 def unused_policies(contract: bytes, rules: Sequence[PolicyRule]) -> list[str]:
-    """Return a warning for each rule that is for nothing in a contract; none if the server shows nothing."""
+    """Return a warning for each rule, and each argument in one, that is for nothing in a contract.
+
+    There are none if the server shows nothing.
+    """
     if not rules or contract == CLOSED:
         return []
     names: dict[Kind, list[str]] = {"tool": [], "prompt": [], "resource": []}
     templates: list[Pattern] = []
+    schemas: dict[str, list[object]] = {}
     for era in msgspec.json.decode(contract, type=dict[str, dict[str, object]]).values():
         for member, kind in _KINDS.items():
             listed = msgspec.convert(era.get(member, []), list[dict[str, object]])
             found = [str(entry[LISTS[member][1]]) for entry in listed]
             names[kind] += found
+            for entry in listed if kind == "tool" else ():
+                schemas.setdefault(str(entry["name"]), []).append(entry.get("inputSchema"))
             if member == "resourceTemplates":
                 templates += [pattern for template in found for pattern in uri_patterns(template)]
-    unused = Policies(rules, tool_hints(contract.decode())).unused(names)
-    return [
+    policies = Policies(rules, tool_hints(contract.decode()))
+    warnings = [
         _warning(rule, names)
-        for rule in unused
+        for rule in policies.unused(names)
         if not (rule.resource and any(template.matches(folded(rule.resource)) for template in templates))
     ]
+    return [*warnings, *islice(_unused_arguments(policies, schemas), _MOST_WARNINGS)]
 
 
 def _warning(rule: PolicyRule, names: dict[Kind, list[str]]) -> str:
     given: dict[Kind, str] = {"tool": rule.tool, "prompt": rule.prompt, "resource": rule.resource}
     kind, name = next(((kind, name) for kind, name in given.items() if name), ("tool", ""))
-    what = f"the {kind} {name!r}" if name else "tools by their annotations"
     near = difflib.get_close_matches(name, names[kind], 1)
     mend = f"; did you mean {near[0]!r}?" if near and "*" not in name else ""
-    return f"the policy for {what} is for nothing that this release lists{mend}"
+    return f"the policy for {_what(kind, name)} is for nothing that this release lists{mend}"
+
+
+def _what(kind: Kind, name: str) -> str:
+    return f"the {kind} {name!r}" if name else "tools by their annotations"
+
+
+def _unused_arguments(policies: Policies, schemas: Mapping[str, Sequence[object]]) -> Iterator[str]:
+    """Yield a warning for each argument that a rule names and that none of its tools has.
+
+    `schemas` are the input schemas of each tool, one of each era.
+    """
+    tools: dict[int, list[object]] = {}
+    for name, listed in schemas.items():
+        for rule in policies.of_tool(name).rules:
+            tools.setdefault(id(rule), []).extend(listed)
+    for rule in policies.rules:
+        asked = Confirmation(rule.confirm).names if isinstance(rule.confirm, str) else ()
+        listed = tools.get(id(rule), [])
+        for name in dict.fromkeys([*rule.arguments, *asked]) if listed else ():
+            path = name.split(".")
+            if not any(_may_have(schema, path) for schema in listed):
+                known = {known for each in listed for known in _properties(each)}
+                near = difflib.get_close_matches(path[0], sorted(known)[:_MOST_COMPARED], 1)
+                mend = f"; did you mean {'.'.join([*near, *path[1:]])!r}?" if near and near[0] != path[0] else ""
+                what = f"the policy for {_what('tool', rule.tool)}"
+                yield f"{what} names the argument {name!r}, which this release does not list{mend}"
+
+
+def _may_have(schema: object, path: Sequence[str]) -> bool:
+    """Return whether an input schema allows an argument. Only what it says plainly is judged."""
+    if not path or not isinstance(schema, dict) or schema.keys() & _NOT_PLAIN:
+        return True
+    properties = _properties(schema)
+    if path[0] not in properties:
+        return schema.get("additionalProperties", "properties" not in schema) is not False
+    return _may_have(properties[path[0]], path[1:])
+
+
+def _properties(schema: object) -> dict[str, object]:
+    found = schema.get("properties") if isinstance(schema, dict) else None
+    return found if isinstance(found, dict) else {}
