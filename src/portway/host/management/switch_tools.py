@@ -52,10 +52,14 @@ class SwitchTools:
     async def disable_tool(self, app: AppName, tool: _ToolName, ctx: Context) -> SwitchedTool:
         """Switch a tool of an app off: it leaves the lists, and calls of it are refused, from now on.
 
-        It stays off in every later release of the app. Calls that run may end.
+        It stays off in every later release of the app. Calls that run may end. The live release must list it, unless
+        that lists nothing to the host.
         """
         release, off = self._release(app), self._off(app)
+        note = self._note(release, tool)
         if tool not in off:
+            if note and self._running.policies.tools(release):
+                raise ToolError(note)
             if len(off) >= _MOST:
                 raise ToolError(f"{app} has {_MOST} tools that are switched off: no more can be")
             by = caller_of(ctx.caller).user.name
@@ -65,7 +69,7 @@ class SwitchTools:
             except (StoreError, OSError) as error:
                 raise ToolError(str(error)) from None
             _log.info("%s: the tool %s is switched off by %s", app, tool, by)
-        return SwitchedTool(app, tool, self._note(release, tool))
+        return SwitchedTool(app, tool, note)
 
     async def enable_tool(self, app: AppName, tool: _ToolName, ctx: Context) -> SwitchedTool:
         """Switch a tool of an app on again."""
@@ -93,7 +97,8 @@ class SwitchTools:
         if tool in names:
             return ""
         near = difflib.get_close_matches(tool, names, 1)
-        return f"{release.app} lists no tool {tool!r} now" + (f"; did you mean {near[0]!r}?" if near else "")
+        mend = f"; did you mean {near[0]!r}?" if near else f": see `portway tool list {release.app}`"
+        return f"{release.app} lists no tool {tool!r} now{mend}"
 
 
 def _disabled(record: DisabledTool | None) -> Disabled | None:
