@@ -397,6 +397,24 @@ def test_a_blueprint_may_be_named_after_portway(check: Check) -> None:
     assert plan(check(SERVICE, "-o", "json", file="portway.yaml"))["file"] == "portway.yaml"
 
 
+@pytest.mark.parametrize(
+    ("portway", "text"),
+    [
+        (
+            "{access: public, auth: {}}",
+            "with access public, nobody logs in at the gate to call app: leave x-portway.auth out, or have access gate",
+        ),
+        (
+            "{access: public, upstreamToken: TOKEN}",
+            "app gets no token of its own from the gate with access public: leave upstreamToken out, or take it back by",
+        ),
+    ],
+)
+def test_a_configuration_that_a_deploy_refuses_is_refused(check: Check, portway: str, text: str) -> None:
+    result = check(SERVICE + f"    x-portway: {portway}\n")
+    assert (result.exit_code, text in result.output) == (1, True), result.output
+
+
 def test_with_skip_what_is_not_hosted_is_left_out_and_said(check: Check) -> None:
     more = "  - {type: cron, name: c, schedule: '* * * * *', docker: x}\ndatabases: [{name: d}]\n"
     found = plan(check(SERVICE + more, "--skip", "-o", "json"))

@@ -156,6 +156,35 @@ class AppConfig(msgspec.Struct, frozen=True, omit_defaults=True):
     groups: dict[str, list[str]] = {}
     groups_claim: str = "groups"
 
+    @property
+    def asks_for_tokens(self) -> bool:
+        """Whether the gate asks for tokens at any path of the app."""
+        return "gate" in (self.access, *(route.access for route in self.routes))
+
+    def contradiction(self, app: str) -> str:
+        """Return why no host can deploy an app that is configured so, "" if nothing in it contradicts the rest."""
+        if self.upstream_token and self.access != "gate":
+            return (
+                f"{app} gets no token of its own from the gate with access {self.access}: leave upstreamToken "
+                "out, or take it back by --upstream-token ''"
+            )
+        if self.access == "app" and any(rule.scopes for rule in self.policies):
+            return (
+                f"{app} has policies that ask for scopes, and with access app it alone knows its callers: remove "
+                "these, or choose another access"
+            )
+        if self.auth is not None and self.auth.enabled and (self.access == "app" or not self.asks_for_tokens):
+            return (
+                f"with access {self.access}, nobody logs in at the gate to call {app}: leave x-portway.auth out, or "
+                "have access gate"
+            )
+        if self.disk and self.disk.is_for_one_instance and self.num_instances > 1:
+            return (
+                f"{app} has a disk, which one instance has alone: leave --instances out, or have x-portway.storage "
+                "in place of the disk, which all instances share"
+            )
+        return ""
+
 
 DEFAULT = AppConfig()
 

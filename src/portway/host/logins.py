@@ -52,7 +52,7 @@ class Logins:
     def of(self, app: str, config: AppConfig) -> Auth | None:
         """Return the login of an app, None if it has none. Raises SettingError."""
         own, host = config.auth, self._host
-        if config.access == "app" or not asks_for_tokens(config) or (own is not None and not own.enabled):
+        if config.access == "app" or not config.asks_for_tokens or (own is not None and not own.enabled):
             return None
         if own is None:
             return host
@@ -109,8 +109,3 @@ def providers_at(auth: Auth, url: str) -> tuple[OAuth, ...]:
         OAuth(issuer, audience, url, tuple(auth.scopes), auth.private, client, secret, opaque=auth.opaque)
         for issuer, audience in with_audiences(auth.issuers, auth.audiences, url)
     )
-
-
-def asks_for_tokens(config: AppConfig) -> bool:
-    """Return whether the gate asks for tokens at any path of an app."""
-    return "gate" in (config.access, *(route.access for route in config.routes))

@@ -10,7 +10,7 @@ from portway.host.blueprint.document import Document, service_document
 from portway.host.builds.node_recipe import NodeRecipe
 from portway.host.builds.preflight import look_before
 from portway.host.builds.recipe import Recipe, read_recipe
-from portway.host.sources.source import app_folder, app_name
+from portway.host.sources.source import SourceError, app_folder, app_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,8 @@ def check_source(folder: Path, *, skip: bool) -> CheckedSource:
 
 
 def _checked(app: str, config: AppConfig, folder: Path) -> CheckedApp:
+    if contradiction := config.contradiction(app):
+        raise SourceError(contradiction)
     values = {name: source.value for name, source in config.env.items() if source.value is not None}
     recipe = read_recipe(folder, config, values)
     build = config.build_command or "what the files require is installed"

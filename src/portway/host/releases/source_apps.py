@@ -10,7 +10,7 @@ import msgspec
 from portway.exceptions import SettingError
 from portway.host.app_config import DEFAULT, AppConfig, EnvSource
 from portway.host.blueprint.blueprint import Blueprint, read_blueprint
-from portway.host.logins import Logins, asks_for_tokens
+from portway.host.logins import Logins
 from portway.host.releases.deploy_error import DeployError
 from portway.host.releases.steps import Steps
 from portway.host.sandbox.walls import Walls, WallsError
@@ -102,23 +102,13 @@ class SourceApps:
                     self._walls.require_for_secrets(f"access app, which hands callers' tokens to {app},")
                 except WallsError as error:
                     raise DeployError(str(error)) from None
-            if config.upstream_token and config.access != "gate":
-                raise DeployError(
-                    f"{app} gets no token of its own from the gate with access {config.access}: leave upstreamToken "
-                    "out, or take it back by --upstream-token ''"
-                )
-            if config.access == "app" and any(rule.scopes for rule in config.policies):
-                raise DeployError(
-                    f"{app} has policies that ask for scopes, and with access app it alone knows its callers: remove "
-                    "these, or choose another access"
-                )
+            if contradiction := config.contradiction(app):
+                raise DeployError(contradiction)
             if config.auth is not None and config.auth.enabled:
-                self._refuse_login(app, config)
-            if config.disk and config.disk.is_for_one_instance and config.num_instances > 1:
-                raise DeployError(
-                    f"{app} has a disk, which one instance has alone: leave --instances out, or have x-portway.storage "
-                    "in place of the disk, which all instances share"
-                )
+                try:
+                    self._logins.of(app, config)
+                except SettingError as error:
+                    raise DeployError(f"x-portway.auth of {app}: {error}") from None
         return configs
 
     async def warn_of_logins(self, configs: Mapping[str, AppConfig], steps: Steps) -> None:
@@ -129,18 +119,6 @@ class SourceApps:
         """Raise `DeployError` when the user of a push has lost its rights by now."""
         if user is not None and not Users(self._store).are(user):
             raise DeployError(f"{user.name} has been revoked, or given other rights, since this deploy was asked for")
-
-    def _refuse_login(self, app: str, config: AppConfig) -> None:
-        """Raise `DeployError` when nobody can log in as the app's configuration says."""
-        if config.access == "app" or not asks_for_tokens(config):
-            raise DeployError(
-                f"with access {config.access}, nobody logs in at the gate to call {app}: leave x-portway.auth out, or "
-                "have access gate"
-            )
-        try:
-            self._logins.of(app, config)
-        except SettingError as error:
-            raise DeployError(f"x-portway.auth of {app}: {error}") from None
 
     def refuse_foreign(self, found: FoundApps, configs: Mapping[str, AppConfig], user: User | None) -> None:
         """Raise `DeployError` when the user has lost its rights by now, or may not use what the apps use of others.
