@@ -58,3 +58,10 @@ def test_an_unknown_verb_is_a_usage_error(run_cli: RunCli) -> None:
     done = run_cli("launch")
     assert done.returncode == 2
     assert "No such command 'launch'" in done.stderr
+
+
+@pytest.mark.parametrize(("verb", "create"), [("token", "create"), ("user", "add")])
+def test_help_says_how_long_a_new_and_a_rotated_token_live(run_cli: RunCli, verb: str, create: str) -> None:
+    made, rotated = (" ".join(run_cli(verb, each, "--help").stdout.split()) for each in (create, "rotate"))
+    assert "24h, 90d. Default: for ever." in made
+    assert "24h, 90d. Default: as long as the one before." in rotated

@@ -1,6 +1,7 @@
 """How long tokens live: the options that say it, and the cell of a table that shows it."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -10,12 +11,20 @@ from portway.cli.table import shown_time
 if TYPE_CHECKING:
     from portway.host.management.management_types import TokenInfo, UserInfo
 
-expires_option = click.option(
-    "--expires",
-    metavar="TIME",
-    callback=duration,
-    help="How long the token is valid: 30m, 24h, 90d. Default: for ever.",
-)
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def _expires(default: str) -> Callable[[Command], Command]:
+    return click.option(
+        "--expires",
+        metavar="TIME",
+        callback=duration,
+        help=f"How long the token is valid: 30m, 24h, 90d. Default: {default}.",
+    )
+
+
+expires_option = _expires("for ever")
+renewed_expires_option = _expires("as long as the one before")
 overlap_option = click.option(
     "--overlap",
     metavar="TIME",

@@ -4,7 +4,7 @@ import click
 
 from portway.cli.chosen_host import Host, host_options, place_of
 from portway.cli.control_client import ask_control
-from portway.cli.lifetimes import expires_option, overlap_option, shown_expiry
+from portway.cli.lifetimes import expires_option, overlap_option, renewed_expires_option, shown_expiry
 from portway.cli.options import output_option, print_json
 from portway.cli.table import print_table, shown_time
 
@@ -38,7 +38,7 @@ def create(app: str, name: str, scopes: str, expires: int | None, host: Host, ou
 @click.argument("app")
 @click.argument("name")
 @overlap_option
-@expires_option
+@renewed_expires_option
 @host_options
 @output_option
 def rotate(app: str, name: str, overlap: int, expires: int | None, host: Host, output: str) -> None:

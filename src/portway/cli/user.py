@@ -4,7 +4,7 @@ import click
 
 from portway.cli.chosen_host import Host, host_options, place_of
 from portway.cli.control_client import ask_control
-from portway.cli.lifetimes import expires_option, overlap_option, shown_expiry
+from portway.cli.lifetimes import expires_option, overlap_option, renewed_expires_option, shown_expiry
 from portway.cli.options import output_option, print_json
 from portway.cli.table import print_table, shown_time
 
@@ -48,7 +48,7 @@ def add(name: str, role: str, apps: tuple[str, ...], expires: int | None, host: 
 @command.command()
 @click.argument("name")
 @overlap_option
-@expires_option
+@renewed_expires_option
 @host_options
 @output_option
 def rotate(name: str, overlap: int, expires: int | None, host: Host, output: str) -> None:
