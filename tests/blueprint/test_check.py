@@ -240,14 +240,24 @@ WRONG = [
         "under of b: '..' is no folder as in /data, docs or .",
     ),
     (
-        "x-portway: {policies: [{tool: a, arguments: {b: {maxlength: 5}}}]}",
+        "x-portway: {policies: [{tool: a, arguments: {b: {max_length: 5}}}]}",
+        (4, 49),
+        "unknown field `max_length`; did you mean `maxLength`?",
+    ),
+    (
+        "x-portway: {policies: [{tool: a, arguments: {b: {zzz: 5}}}]}",
+        (4, 49),
+        "unknown field `zzz` of the limits of `b`: remove it",
+    ),
+    (
+        "x-portway: {policies: [{tool: a, arguments: {b: 5}}]}",
         (4, 49),
         "`arguments` must be a mapping of at most 32 arguments to limits, as in `path: {under: /data}`",
     ),
     (
         "x-portway: {policies: [{tool: a, scopes: [two words]}]}",
         (4, 46),
-        "`scopes` must be a list of scopes, as in `orders:write`",
+        "`scopes` must be a list of scopes, as in `orders:write`; a scope has no spaces",
     ),
     (
         "x-portway: {access: app, policies: [{tool: a, scopes: [b]}]}",
@@ -406,7 +416,7 @@ def test_a_blueprint_may_be_named_after_portway(check: Check) -> None:
         ),
         (
             "{access: public, upstreamToken: TOKEN}",
-            "app gets no token of its own from the gate with access public: leave upstreamToken out, or take it back by",
+            "app gets no token of its own from the gate with access public: leave upstreamToken out",
         ),
     ],
 )

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import msgspec
 
 from portway.host import domain_names, variable_names
-from portway.host.blueprint.yaml_tree import Items, Members, Node, Scalar
+from portway.host.blueprint.unknown_field import unknown_field
+from portway.host.blueprint.yaml_tree import Items, Members, Node, Scalar, shortened
 from portway.http.cors import is_origin
 from portway.oauth.settings import is_safe_url
 from portway.policy.rules import Limit
@@ -15,11 +16,12 @@ from portway.policy.rules import Limit
 _LONGEST = 32 * 1024
 _SEVERAL = 10
 _MOST_LIMITS = 32
+_LIMIT_FIELDS = [field.encode_name for field in msgspec.structs.fields(Limit)]
 _TRUE, _FALSE = ("true", "yes", "on"), ("false", "no", "off")  # YAML 1.1's; 1.2 has only the first of each
 
 
 class WrongValue(Exception):
-    """The node is not of the kind."""
+    """The node is not of the kind. The message says why, where it can say more than the kind does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,10 @@ def _origin(node: Node) -> str:
 def _limits(node: Node) -> object:
     if not isinstance(node, Members) or len(node.entries) > _MOST_LIMITS:
         raise WrongValue
+    for name, (_, limit) in node.entries.items():
+        given = limit.entries if isinstance(limit, Members) else ()
+        if unknown := next((each for each in given if each not in _LIMIT_FIELDS), ""):
+            raise WrongValue(unknown_field(unknown, _LIMIT_FIELDS, f"the limits of `{shortened(name)}`"))
     try:
         limits = msgspec.convert(_json(node), dict[str, Limit])
     except msgspec.ValidationError:
@@ -207,7 +213,9 @@ NAMES = one_or_several(NAME, "a name, or a list of names")
 ISSUERS = one_or_several(
     Kind("an issuer", _issuer), "an https URL without query, as in `https://login.example.com`, or a list of them"
 )
-SCOPES = list_of(matching("a scope", r"[\x21\x23-\x5b\x5d-\x7e]{1,256}"), "scopes, as in `orders:write`")  # RFC 6749
+SCOPES = list_of(
+    matching("a scope", r"[\x21\x23-\x5b\x5d-\x7e]{1,256}"), "scopes, as in `orders:write`; a scope has no spaces"
+)  # RFC 6749
 LIMITS = Kind(
     f"a mapping of at most {_MOST_LIMITS} arguments to limits, as in `path: {{under: /data}}`",
     _limits,

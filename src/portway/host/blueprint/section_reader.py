@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass, field
 
 from portway.host.blueprint.fields import HOSTED_RUNTIMES, SERVICE, Field, List, Section
 from portway.host.blueprint.kinds import WrongValue
 from portway.host.blueprint.problems import Place, Problems
+from portway.host.blueprint.unknown_field import unknown_field
 from portway.host.blueprint.yaml_tree import Items, Members, Node, Scalar, shortened
 
 
@@ -62,7 +62,8 @@ class SectionReader:
         for name, (place, value) in node.entries.items():
             known = section.field(name)
             if known is None:
-                self._unknown(place, name, section)
+                names = [field.name for field in section.fields]
+                self._problems.error(place, unknown_field(name, names, section.says))
             elif known.instead:
                 self._problems.warning(place, f"`{name}` is an old name of `{known.instead}`: rename it")
                 newer = section.field(known.instead)
@@ -97,8 +98,8 @@ class SectionReader:
             return [self.read(item, kind.section) for item in items]
         try:
             return kind.read(node)
-        except WrongValue:
-            self._problems.error(node.place, f"`{known.name}` must be {kind.says}")
+        except WrongValue as error:
+            self._problems.error(node.place, str(error) or f"`{known.name}` must be {kind.says}")
             return None
 
     def _is_hosted(self, node: Node) -> bool:
@@ -130,19 +131,6 @@ class SectionReader:
             self._problems.warning(place, f"{text}: it is left out")
         else:
             self._problems.error(place, f"{text}: remove it, or give --skip (git push: -o skip) to leave it out")
-
-    def _unknown(self, place: Place, name: str, section: Section) -> None:
-        names = {_plain_name(known.name): known.name for known in section.fields}
-        near = difflib.get_close_matches(_plain_name(name[:80]), names, 1)
-        if near:
-            self._problems.error(place, f"unknown field `{shortened(name)}`; did you mean `{names[near[0]]}`?")
-        else:
-            self._problems.error(place, f"unknown field `{shortened(name)}` of {section.says}: remove it")
-
-
-def _plain_name(name: str) -> str:
-    """Return a name without what people spell differently: case, hyphens and underscores."""
-    return name.lower().replace("_", "").replace("-", "")
 
 
 def _plain(value: object) -> object:
