@@ -42,7 +42,8 @@ async def provider_metadata(settings: OAuth) -> ProviderMetadata:
                 f"{url} is of the issuer {metadata.issuer[:200]!r}, not of {settings.issuer!r}: give it exactly so"
             )
         )
-    raise next((each for each in failures if not each.status), failures[-1])
+    told = next((each for each in failures if not each.status), failures[-1])
+    raise told
 
 
 async def objections(providers: Iterable[OAuth]) -> list[str]:
