@@ -6,10 +6,12 @@ The official client of the other language calls them: TypeScript's those in Pyth
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import subprocess
 from collections.abc import Iterator
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
@@ -70,6 +72,37 @@ const handler = createMcpHandler(() => {
 });
 createServer(toNodeHandler(handler)).listen(process.env.PORT);
 """
+MOUNTED = (
+    """
+import contextlib, os
+import uvicorn
+from mcp.server.fastmcp import FastMCP
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+mcp = FastMCP("weather", host="0.0.0.0", streamable_http_path="/", stateless_http=True, json_response=True)
+"""
+    + TOOL
+    + """
+def application(path):
+    inner = mcp.streamable_http_app()
+    return Starlette(routes=[Mount(path, inner)], lifespan=lambda app: mcp.session_manager.run())
+
+uvicorn.run(application(os.environ["MOUNTED"]), host="0.0.0.0", port=int(os.environ["PORT"]))
+"""
+)
+GUARDED = """
+services:
+  - type: web
+    name: weather
+    runtime: {runtime}
+    startCommand: {start}
+    envVars: [{{key: MOUNTED, value: {path}}}]
+    x-portway:
+      path: {path}/
+      access: {access}
+      policies: [{{tool: get_weather, scopes: [weather:read]}}]
+"""
 PACKAGES1 = {"@modelcontextprotocol/sdk": "^1.25.3", "express": "^5.0.0", "zod": "^3.25.0"}
 PACKAGES2 = {"@modelcontextprotocol/server": "^2.4.0", "@modelcontextprotocol/node": "^2.1.0", "zod": "^4.2.0"}
 
@@ -128,3 +161,39 @@ def test_a_server_in_node_is_built_started_and_called_from_python(
     app = deployed(running, tmp_path, {"package.json": package, "server.js": server}, start_command="node server.js")
     assert from_python(app, "auto") == [newest, "21 in Oslo"]
     assert from_python(app, "legacy") == [LEGACY, "21 in Oslo"]
+
+
+@pytest.mark.parametrize(
+    ("server", "path", "access", "spellings"),
+    [
+        ("express", "/mcp", "gate", ["/MCP", "/Mcp/"]),
+        ("mount", "/mcp", "public", ["/mcp/x", "/mcp//", "/mcp/%2e"]),
+        ("mount", "/api/v1/mcp", "gate", ["/api/v1/mcp/", "/api/v1/mcp/x", "/api/v1/mcp//"]),
+    ],
+)
+def test_a_server_that_takes_mcp_at_other_paths_keeps_to_its_policies_there(
+    running: Host, tmp_path: Path, server: str, path: str, access: str, spellings: list[str]
+) -> None:
+    if server == "express":
+        package = json.dumps({"type": "module", "dependencies": PACKAGES1})
+        files, start = {"package.json": package, "server.js": SDK1}, "node server.js"
+    else:
+        files, start = {"server.py": MOUNTED, "requirements.txt": "mcp>=1.30,<2"}, "python server.py"
+    runtime = "node" if server == "express" else "python"
+    blueprint = GUARDED.format(runtime=runtime, start=start, path=path, access=access)
+    if server == "express":
+        blueprint = blueprint.replace("path: /mcp/", "path: /mcp")
+    app = deployed(running, tmp_path, files | {"render.yaml": blueprint})
+    port = int(running.ready["url"].rpartition(":")[2])
+    params = {"name": "get_weather", "arguments": {"city": "Oslo"}}
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params})
+    headers = {"Host": "weather.localhost", "Content-Type": "application/json"}
+    headers |= {"Accept": "application/json, text/event-stream"}
+    headers |= {"Authorization": f"Bearer {app['token']}"} if access == "gate" else {}
+    for spelling in ["/mcp", *spellings]:
+        with contextlib.closing(HTTPConnection("127.0.0.1", port, timeout=20)) as connection:
+            connection.request("POST", spelling, body, headers)
+            answer = connection.getresponse()
+            at_endpoint = spelling.rstrip("/") in ("/mcp", path)
+            expected = (403 if access == "gate" else 401) if at_endpoint and "//" not in spelling else 404
+            assert (answer.status, b"21 in" in answer.read()) == (expected, False), spelling
