@@ -23,7 +23,8 @@ CLAIMS: list[tuple[dict[str, Any], str]] = [
     ({"exp": in_seconds(-3600)}, "it expired 36"),
     ({"nbf": in_seconds(7200)}, "it is good only in 7"),
     ({"exp": "soon"}, "its exp is 'soon' and its nbf 0, which are no times"),
-    ({"sub": None, "client_id": None}, "it names nobody: it has no sub"),
+    ({"sub": None, "client_id": None}, "it names nobody: its sub is nothing"),
+    ({"sub": "client_id=c"}, "it names nobody: its sub is 'client_id=c'"),
     ({"nonce": "n"}, "it is no access token, or needs a proof: it has the claim 'nonce'"),
     ({"token_use": "id"}, "it is no access token: its 'token_use' is 'id'"),
     ({"header": {"typ": "JOSE"}}, "its header is not that of an access token: typ is 'JOSE'"),
@@ -46,7 +47,8 @@ def test_the_log_says_why_a_token_was_refused_and_of_whom_it_claims_to_be(
         assert (await call(client, token))[0] == 401
 
     scenario(make_server(provider), steps)
-    whose = f"a token that is claimed to be of '{provider.url}' for {'nothing' if 'sub' in claims else repr('ada')}"
+    sub = claims.get("sub", "ada")
+    whose = f"a token that is claimed to be of '{provider.url}' for {'nothing' if sub is None else repr(sub)}"
     (line,) = lines(caplog)
     assert line.startswith(f"{whose} was refused: {reason}")
     assert len(line) < 400

@@ -38,6 +38,16 @@ def test_a_token_of_the_provider_for_this_server_names_its_caller(provider: KeyP
     assert provider.asked["/keys"] == 1
 
 
+def test_a_client_that_calls_as_itself_is_nobody_whose_sub_is_the_name_of_that_client(provider: KeyPublisher) -> None:
+    async def steps(client: HttpClient) -> None:
+        itself, namesake = (provider.token(RESOURCE, sub=sub, client_id="ada") for sub in (None, "ada"))
+        assert (await call(client, itself))[:2] == (200, "client_id=ada ada")
+        assert (await call(client, namesake))[:2] == (200, "ada ada")
+        assert (await call(client, provider.token(RESOURCE, sub="client_id=ada")))[0] == 401
+
+    scenario(make_server(provider), steps)
+
+
 def test_tokens_of_several_providers_are_taken_each_by_the_keys_of_its_own(provider: KeyPublisher) -> None:
     async def steps(client: HttpClient) -> None:
         assert (await call(client, provider.token(RESOURCE)))[0] == 200

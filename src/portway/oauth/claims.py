@@ -10,6 +10,9 @@ from portway.oauth.refused_tokens import TokenRefusal
 from portway.oauth.settings import OAuth
 
 _CLIENT = ("client_id", "azp", "cid")
+_CLIENT_ITSELF = (
+    "client_id="  # begins the subject of a client that calls as itself, and no `sub` (RFC 9700 section 4.15)
+)
 _LAST_SECOND = 253_402_300_799  # of the year 9999
 _SKEW_SECONDS = 30
 _OF_OTHER_TOKENS = ("nonce", "at_hash", "c_hash", "s_hash", "cnf")
@@ -39,7 +42,7 @@ class ClaimRules:
         expires, begins = claims.get("exp"), claims.get("nbf", 0)
         if expires is None and may_last:
             expires = _LAST_SECOND
-        subject = claims.get("sub") or claims.get("client_id")
+        subject = claims.get("sub") or None
         client = next((each for name in _CLIENT if isinstance(each := claims.get(name), str)), None)
         scopes = frozenset((*_words(claims.get("scope")), *_words(claims.get("scp"))))
         audience = self._audience_among(claims.get("aud"))
@@ -47,8 +50,10 @@ class ClaimRules:
             return TokenRefusal("its issuer is %s, not %s", claims.get("iss"), self._issuer)
         if audience is None:
             return TokenRefusal("its audience is %s, not %s", claims.get("aud"), self._audience)
-        if not isinstance(subject, str):
-            return TokenRefusal("it names nobody: it has no sub")
+        if subject is None and isinstance(itself := claims.get("client_id"), str) and itself:
+            subject = _CLIENT_ITSELF + itself
+        elif not isinstance(subject, str) or subject.startswith(_CLIENT_ITSELF):
+            return TokenRefusal("it names nobody: its sub is %s", claims.get("sub"))
         if not _is_time(expires) or not _is_time(begins):
             return TokenRefusal("its exp is %s and its nbf %s, which are no times", expires, begins)
         if (refusal := _untimely(expires, begins) or _of_another_kind(claims)) is not None:
