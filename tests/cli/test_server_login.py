@@ -53,6 +53,7 @@ def test_a_login_by_the_browser_is_used_by_call_inspect_and_check_and_taken_back
 ) -> None:
     refused = run_cli("inspect", server.url, env=home)
     assert f"{server.url} asks for a login: run `portway login {server.url}`, or pass a token" in refused.stderr
+    assert f"or log in by `portway login {server.url}`" in run_cli("check", server.url, "--idle", "0", env=home).stdout
     told = run_cli("login", server.url, "--scope", "read", env=home | {"BROWSER": BROWSER})
     assert told.returncode == 0, told.stderr
     assert told.stderr.endswith(f"logged in at {server.url} by {server.origin}, with read\n")

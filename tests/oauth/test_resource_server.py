@@ -251,8 +251,13 @@ def test_named_tokens_stay_beside_it(provider: KeyPublisher, monkeypatch: pytest
     [
         ("http://login.example", RESOURCE, {}, "the issuer 'http://login.example' is no https URL without query"),
         ("https://login.example?a=b", RESOURCE, {}, "is no https URL without query: give the provider's own"),
-        ("https://login.example", "", {}, "give the audience, too: without it, tokens made for any other server"),
-        ("https://login.example", "api://vault", {}, "the audience 'api://vault' is no URL: give the public URL of"),
+        ("https://login.example", "", {}, "give the audience, too (--auth-audience or PORTWAY_AUTH_AUDIENCE), the"),
+        (
+            "https://login.example",
+            "api://vault",
+            {},
+            "is no URL: give the public URL of the endpoint as resource (PORTWAY_AUTH",
+        ),
         ("https://login.example", RESOURCE, {"scopes": ("a b",)}, "'a b' is no scope: it has no spaces, quotes and"),
     ],
 )
@@ -357,6 +362,8 @@ def test_the_log_says_why_the_keys_could_not_be_fetched(
 def test_an_audience_without_an_issuer_is_refused_and_stdio_says_that_nobody_logs_in(run_cli: RunCli) -> None:
     done = run_cli("run", WEATHER, "--transport", "http", env={"PORTWAY_AUTH_AUDIENCE": RESOURCE})
     assert "PORTWAY_AUTH_AUDIENCE needs PORTWAY_AUTH_ISSUER, the URL of the identity provider" in done.stderr
+    done = run_cli("run", WEATHER, "--auth-audience", RESOURCE)
+    assert "--auth-audience and --auth-scopes need --auth-issuer, the URL of the provider" in done.stderr
     done = run_cli(
         "run", WEATHER, "--transport", "stdio", "--auth-issuer", "https://a.example", "--auth-audience", RESOURCE
     )

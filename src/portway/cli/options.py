@@ -38,6 +38,12 @@ output_option = click.option(
 token_option = click.option("--token", envvar="PORTWAY_TOKEN", help="Bearer token for a URL. Also from PORTWAY_TOKEN.")
 
 
+def require_issuer(issuer: object, audience: object, scopes: object) -> None:
+    """Raise `UsageError` for what is told of a provider's tokens where no provider is named."""
+    if not issuer and (audience or scopes):
+        raise click.UsageError("--auth-audience and --auth-scopes need --auth-issuer, the URL of the provider")
+
+
 def require_linux() -> None:
     """Raise `ClickException` where no host can be."""
     if sys.platform != "linux":

@@ -9,7 +9,7 @@ import sys
 
 import click
 
-from portway.cli.options import output_option, print_json
+from portway.cli.options import output_option, print_json, require_issuer
 
 _LAST_SECONDS = 40.0  # calls get 30 s
 
@@ -46,6 +46,8 @@ def command(
     from portway.exceptions import SettingError
     from portway.transport.run import choose, serve_http, serve_stdio
 
+    issuer = auth["auth_issuer"] or os.environ.get("PORTWAY_AUTH_ISSUER")
+    require_issuer(issuer, auth["auth_audience"], auth["auth_scopes"])
     os.environ.update({f"PORTWAY_{name.upper()}": value for name, value in auth.items() if value is not None})
     try:
         choice = choose(transport, os.environ)

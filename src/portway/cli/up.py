@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 import click
 from click.core import ParameterSource
 
-from portway.cli.options import data_option, output_option, require_linux
+from portway.cli.options import data_option, output_option, require_issuer, require_linux
 
 if TYPE_CHECKING:
     from portway.host.paths import Paths
@@ -259,8 +259,7 @@ def _auth_words(issuer: str, audience: str, scopes: str, *, private: bool) -> li
     issuers, audiences, listed = (text.replace(",", " ").split() for text in (issuer, audience, scopes))
     opaque = os.environ.get("PORTWAY_AUTH_OPAQUE") == "1"
     auth = Auth(issuers, audiences, listed, private, opaque)
-    if not auth.issuers and (auth.audiences or auth.scopes):
-        raise click.UsageError("--auth-audience and --auth-scopes need --auth-issuer, the URL of the provider")
+    require_issuer(auth.issuers, auth.audiences, auth.scopes)
     try:
         if auth.issuers:
             providers_at(auth, "https://app.example/mcp")

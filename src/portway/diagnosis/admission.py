@@ -186,7 +186,7 @@ async def _unauthorized(endpoint: Endpoint, answer: Answer, report: Report) -> S
         return report.stop(
             "login",
             "the endpoint asks for a token, so nothing more was looked at",
-            "pass one by --token or PORTWAY_TOKEN",
+            f"pass one by --token or PORTWAY_TOKEN, or log in by `portway login {endpoint.url}`",
         )
     return report.stop(
         "login",

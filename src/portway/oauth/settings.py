@@ -44,13 +44,16 @@ class OAuth:
         if not is_safe_url(self.issuer):
             raise SettingError(f"the issuer {self.issuer!r} is no https URL without query: give the provider's own")
         if not self.audience:
-            raise SettingError("give the audience, too: without it, tokens made for any other server would be taken")
+            raise SettingError(
+                "give the audience, too (--auth-audience or PORTWAY_AUTH_AUDIENCE), the public URL of the endpoint as "
+                "in https://example.com/mcp: without it, tokens made for any other server would be taken"
+            )
         if not self.resource:
             object.__setattr__(self, "resource", self.audience)
         if not is_safe_url(self.resource, is_own=True):
             raise SettingError(
-                f"the audience {self.audience!r} is no URL: give the public URL of the endpoint as resource, as in "
-                "https://example.com/mcp"
+                f"the audience {self.audience!r} is no URL: give the public URL of the endpoint as resource "
+                "(PORTWAY_AUTH_RESOURCE), as in https://example.com/mcp"
             )
         check_scopes(self.scopes)
         if bool(self.client_id) != bool(self.client_secret):
