@@ -235,6 +235,16 @@ WRONG = [
         "'often' is no rate as in 10/minute; the units are second, minute, hour and day",
     ),
     (
+        "x-portway: {policies: [{tool: a, confirm: '{'}]}",
+        (4, 38),
+        "confirm: '{' names an argument otherwise than as in {name}",
+    ),
+    (
+        "x-portway: {policies: [{tool: a, arguments: {b: {}}}]}",
+        (4, 38),
+        "the limit of b lets every value pass, or none: correct or remove it",
+    ),
+    (
         "x-portway: {policies: [{tool: a, arguments: {b: {under: ..}}}]}",
         (4, 38),
         "under of b: '..' is no folder as in /data, docs or .",

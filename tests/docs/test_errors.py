@@ -39,6 +39,7 @@ PARTS = {
     "no URL as in https://example.com/path": "… is not fetched: it is ….",
     "no URL with the name or the address of a host": "… is not fetched: it is ….",
     "the method or the name of a header is none of HTTP": "… could not be fetched: ….",
+    "the value of a header has a character that HTTP has not: encode it, as in %D1%8B": "… could not be fetched: ….",
     "… does not answer with such metadata": "… has no metadata: …; ask who runs the server whether it names the "
     "right provider",
     "RFC 6749 section 3.2": "… (…): try again later",

@@ -146,6 +146,7 @@ def test_no_header_can_change_the_request() -> None:
     for wrong in ({"Host": "x"}, {"Transfer-Encoding": "chunked"}, {"a b": "c"}):
         assert refusal(headers=wrong) == no_token
     assert refusal(method="GET /x HTTP/1.1\r\nevil: 1\r\n\r\nGET") == no_token
+    assert "a character that HTTP has not: encode it" in refusal(headers={"X": "\u044b"})
     assert "holds a line break" in refusal(headers={"a": "b\r\nc: d"})
 
 

@@ -166,6 +166,13 @@ def test_a_pattern_takes_a_time_that_grows_with_the_text_alone() -> None:
         (Limit(pattern=r"(a)\1"), r"pattern of a: '(a)\\\\1' is no RE2 expression: invalid escape sequence: \\1"),
         (Limit(pattern="a" * 1001), "pattern of a: it is longer than 1000 characters"),
         (Limit(under="../x"), "under of a: '../x' is no folder as in /data, docs or ."),
+        *(
+            (limit, "the limit of a lets every value pass, or none: correct or remove it")
+            for limit in (
+                *(Limit(), Limit(allow=[]), Limit(hosts=[]), Limit(minimum=5, maximum=1)),
+                *(Limit(min_length=-1), Limit(min_length=5, max_length=1)),
+            )
+        ),
         (Limit(under=""), "under of a: '' is no folder as in /data, docs or ."),
         (
             Limit(hosts=["https://x"]),

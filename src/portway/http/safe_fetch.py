@@ -147,6 +147,8 @@ def _fields(method: str, headers: Mapping[str, str]) -> Headers:
     """Return headers as they are sent. Raises ValueError for those that HTTP has not, or that are set here."""
     if not _TOKEN.fullmatch(method) or not all(_TOKEN.fullmatch(name) for name in headers):
         raise ValueError("the method or the name of a header is none of HTTP")
+    if any(max(value, default="") > "ÿ" for value in headers.values()):
+        raise ValueError("the value of a header has a character that HTTP has not: encode it, as in %D1%8B")
     return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
 
 

@@ -113,6 +113,8 @@ def _in_text(text: str) -> object:
 
 def _checks(name: str, limit: Limit) -> Iterator[_Check]:
     """Yield the conditions of a limit; raise ValueError for one that cannot be."""
+    if _is_idle(limit):
+        raise ValueError(f"the limit of {name} lets every value pass, or none: correct or remove it")
     if limit.allow is not None:
         allowed = {(isinstance(value, bool), value) for value in limit.allow}
         listed = ", ".join(json.dumps(value, ensure_ascii=False) for value in limit.allow)
@@ -141,6 +143,17 @@ def _checks(name: str, limit: Limit) -> Iterator[_Check]:
         yield _Check(
             f"it must be a URL of an allowed host: {', '.join(hosts.entries)}", lambda text: _is_at(text, hosts)
         )
+
+
+def _is_idle(limit: Limit) -> bool:
+    """Whether a limit says nothing, or what no value can keep to."""
+    ranges = ((limit.minimum, limit.maximum), (limit.min_length, limit.max_length))
+    return (
+        limit == Limit()
+        or any(listed is not None and not listed for listed in (limit.allow, limit.hosts))
+        or any(low is not None and high is not None and low > high for low, high in ranges)
+        or any(length is not None and length < 0 for length in ranges[1])
+    )
 
 
 def _is_in(value: object, allowed: set[tuple[bool, str | int | float | bool]]) -> bool:

@@ -24,9 +24,14 @@ class Confirmation:
 
     def __init__(self, text: str = "") -> None:
         self._parts: list[tuple[str, str | None]] = []
-        for literal, name, spec, conversion in _fields(text or "Run this tool?"):
+        wrong = ValueError(f"confirm: {text!r} names an argument otherwise than as in {{name}}")
+        try:
+            fields = list(_fields(text or "Run this tool?"))
+        except ValueError:  # a brace alone
+            raise wrong from None
+        for literal, name, spec, conversion in fields:
             if name is not None and (not name or not name.replace("_", "a").isalnum() or spec or conversion):
-                raise ValueError(f"confirm: {text!r} names an argument otherwise than as in {{name}}")
+                raise wrong
             self._parts.append((literal, name))
 
     @property
