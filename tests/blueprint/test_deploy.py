@@ -92,6 +92,7 @@ def test_flags_stand_above_the_blueprint_and_the_blueprint_above_the_live_releas
     assert json.loads(running.portway("config", "uno", "-o", "json").stdout) == shown
 
 
+@pytest.mark.slow
 def test_a_disk_is_for_one_instance_and_storage_for_all(running: Host, folder: Path) -> None:
     disk = "services:\n- {type: web, name: kept, rootDir: app, disk: {name: d, mountPath: /d, sizeGB: 1}}"
     (folder / "render.yaml").write_text(disk)

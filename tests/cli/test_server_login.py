@@ -48,6 +48,7 @@ def home(tmp_path: Path) -> dict[str, str]:
     return {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "config"), "XDG_RUNTIME_DIR": str(tmp_path)}
 
 
+@pytest.mark.slow
 def test_a_login_by_the_browser_is_used_by_call_inspect_and_check_and_taken_back(
     server: Protected, home: dict[str, str], run_cli: RunCli
 ) -> None:

@@ -140,6 +140,7 @@ def test_of_several_services_one_that_is_stopped_stops_all(running: Host, tmp_pa
     assert [running.status(name).release for name in ("one", "two")] == [1, 1]
 
 
+@pytest.mark.slow
 def test_text_that_people_do_not_see_is_refused_with_its_place(running: Host, tmp_path: Path) -> None:
     hidden = SERVER.replace("of a city.", "of a \\u202ecity.").replace(
         "currency: str", "currency: Literal['EUR', 'U\\u200bSD']"

@@ -122,6 +122,7 @@ def test_a_cancelled_call_that_its_instance_never_answers_is_answered_by_the_gat
     run(test())
 
 
+@pytest.mark.slow
 def test_a_batch_whose_client_has_left_gives_its_place_back(tmp_path: Path) -> None:
     async def test() -> None:
         silent = Silent()
@@ -160,6 +161,7 @@ def test_two_hundred_and_sixty_two_connections_that_closed_hold_up_nobody(tmp_pa
     run(test())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("app", ["a", "p"])
 def test_a_caller_that_holds_every_place_does_not_keep_the_others_out(tmp_path: Path, app: str) -> None:
     async def test() -> None:

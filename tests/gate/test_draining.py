@@ -285,6 +285,7 @@ def test_a_reply_whose_instance_has_ended_is_an_error_under_the_calls_own_id(tmp
     run(test())
 
 
+@pytest.mark.slow
 def test_an_answer_finds_its_instance_through_a_gate_started_since(tmp_path: Path) -> None:
     async def test() -> None:
         both = Instance("zero"), Instance("one")

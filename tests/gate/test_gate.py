@@ -636,6 +636,7 @@ def test_a_host_name_leads_to_its_app_with_every_path_and_a_path_only_to_its_end
     run(test())
 
 
+@pytest.mark.slow
 def test_a_client_that_does_not_read_pauses_the_instance(tmp_path: Path) -> None:
     async def test() -> None:
         sent, size = 0, 64 * 1024 * 1024

@@ -89,6 +89,7 @@ def test_the_wheel_of_the_running_portway_is_the_same_bytes_each_time(tmp_path: 
     assert not [name for name in names if "__pycache__" in name]
 
 
+@pytest.mark.slow
 def test_no_index_can_put_another_portway_in_place_of_the_running_one(
     paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,6 +221,7 @@ def test_pip_in_a_build_command_is_uv_and_installs_into_the_app(paths: Paths) ->
         built(paths, {}, build_command="pip wheel .", start_command="true")
 
 
+@pytest.mark.slow
 def test_bytecode_is_compiled_once_for_all_apps_but_never_taken_from_changed_files(paths: Paths) -> None:
     def links(release: Release) -> int:
         (compiled,) = release.venv.glob("lib/*/site-packages/click/__pycache__/core.*.pyc")

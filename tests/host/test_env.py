@@ -198,6 +198,7 @@ def test_a_settings_class_and_a_script_of_node_that_miss_a_variable_are_told_how
     assert "a-region" not in refused.stderr
 
 
+@pytest.mark.slow
 def test_a_file_of_variables_is_imported_as_dotenv_reads_it(running: Host, tmp_path: Path) -> None:
     (tmp_path / "all.env").write_text("# all\nexport A='single ${B}'\nB=\"two\\nlines\"\nC= plain # rest\n")
     assert portway(running, "env", "import", "imported", tmp_path / "all.env").exit_code == 0

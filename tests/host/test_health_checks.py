@@ -41,6 +41,7 @@ def release(paths: Paths) -> Release:
     return made
 
 
+@pytest.mark.slow
 def test_an_instance_is_ready_when_its_health_check_passes(paths: Paths, release: Release) -> None:
     async def test() -> None:
         (release.source / "status").write_text("503")

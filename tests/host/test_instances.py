@@ -148,6 +148,7 @@ def test_a_deploy_replaces_all_instances_without_a_failed_call_or_none_of_them(r
     assert running.status("switched").wanted == 2
 
 
+@pytest.mark.slow
 def test_a_legacy_session_stays_on_its_instance_and_moves_when_that_ends(running: Host, tmp_path: Path) -> None:
     token = running.deploy(many(tmp_path / "app"), "pinned", num_instances=3).token
     assert token

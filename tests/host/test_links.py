@@ -259,6 +259,7 @@ def test_a_deploy_hook_deploys_and_a_wrong_key_is_refused(running: Host, elsewhe
     assert running.portway("unlink", "byhook").returncode == 1
 
 
+@pytest.mark.slow
 def test_an_app_that_is_destroyed_while_its_repository_is_looked_at_does_not_come_back(
     running: Host, elsewhere: Upstream
 ) -> None:
@@ -305,6 +306,7 @@ def test_a_look_at_a_branch_with_nothing_new_is_one_request(running: Host, elsew
     assert elsewhere.asked[:3] == [*looks, "/acme/quiet/.git/info/refs"]
 
 
+@pytest.mark.slow
 def test_what_is_not_deployed_is_shown_and_not_tried_again(running: Host, elsewhere: Upstream) -> None:
     linked = link(running, elsewhere, "shown")
     skipped = linked.commit("two", "Only words [render skip]")

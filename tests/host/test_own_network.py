@@ -170,6 +170,7 @@ def test_an_app_reaches_the_outside_and_its_resolver_as_the_host_does(spy: Ask) 
     assert "nameserver 198.19.255.3\n" in spy("print(open('/etc/resolv.conf').read())")
 
 
+@pytest.mark.slow
 def test_apps_use_the_same_port_and_cannot_reach_each_other(running: Host, spy: Ask, tmp_path: Path) -> None:
     other = deploy(running, tmp_path / "other")
     port = int(other("import os; print(os.environ['PORT'])"))

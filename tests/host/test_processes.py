@@ -144,6 +144,7 @@ def test_an_instance_is_adopted_by_its_token_and_no_other_process_is(paths: Path
     with_instance(paths, walls, "exec sleep 100", use)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "used"),
     [

@@ -152,6 +152,7 @@ def test_a_release_that_cannot_be_gone_back_to_is_refused_with_those_that_can(
     assert refused.stderr.startswith(f"Error: {error}")
 
 
+@pytest.mark.slow
 def test_a_group_that_changes_during_a_first_deploy_reaches_the_app(running: Host, tmp_path: Path) -> None:
     folder = version(tmp_path / "late", "first")
     (folder / "render.yaml").write_text(GROUPED)

@@ -175,6 +175,7 @@ def test_pipes_that_a_build_leaves_hold_up_nobody(running: Host, tmp_path: Path,
     assert "the server ended (exit code 1) before it answered" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("start", "path"), [("sleep 1; exec python main.py", "/mcp"), ("ONLY=/ python main.py", "/")])
 def test_a_server_may_listen_late_and_have_its_endpoint_at_the_root(
     running: Host, tmp_path: Path, start: str, path: str

@@ -140,6 +140,7 @@ def fill(release: Release, part: float) -> None:
     (release.storage / "file").write_bytes(b"x" * round(part * storage.GIGABYTE))
 
 
+@pytest.mark.slow
 def test_an_app_is_ended_while_its_storage_grows_beyond_its_size_and_else_only_told(
     paths: Paths, release: Release
 ) -> None:
