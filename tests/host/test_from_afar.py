@@ -20,7 +20,7 @@ import pytest
 from portway.cli.control_client import ask_control
 from portway.cli.main import cli
 from portway.host.management.management_types import NewUser
-from tests.cli.test_output import RUNS
+from tests.cli.test_output import OPTIONS, RUNS
 from tests.host.git_client import commit_all, git
 from tests.host.git_upstream import upstream
 from tests.host.running_host import Host, host
@@ -301,8 +301,7 @@ def acts_on_a_host(words: str) -> bool:
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("system", ["linux", "darwin", "win32"])
 def test_every_verb_acts_on_a_host_elsewhere_after_a_login(tmp_path: Path, system: str) -> None:
-    options = ["--trust-all-apps", "--allow-private-sources"]
-    with upstream(tmp_path / "elsewhere") as elsewhere, host(tmp_path / "data", options=options) as running:
+    with upstream(tmp_path / "elsewhere") as elsewhere, host(tmp_path / "data", options=OPTIONS) as running:
         elsewhere.commit("linked", {"server.py": WEATHER.read_text()})
         anna = laptop(running, tmp_path / "anna", "anna", "admin")
         if system != "linux":

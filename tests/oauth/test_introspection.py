@@ -179,7 +179,7 @@ def test_a_real_provider_is_asked_about_the_opaque_tokens_that_it_gives(monkeypa
         client_of_it: dict[str, Any] = {"client_id": machine[0], "client_secret": machine[1], "opaque": True}
 
         async def steps(client: HttpClient) -> None:
-            assert (await call(client, token))[:2] == (200, "machine machine read")
+            assert (await call(client, token))[:2] == (200, "client_id=machine machine read")
             revoked = {"data": {"token": token}, "auth": machine}
             answer = await asyncio.to_thread(httpx2.post, f"{real.issuer}/token/revocation", **revoked)
             answer.raise_for_status()
