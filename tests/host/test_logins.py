@@ -15,6 +15,7 @@ from mcp.client.streamable_http import streamable_http_client
 from tests.conftest import RunCli
 from tests.host.running_host import host
 from tests.oauth.key_publisher import KeyPublisher, publishing
+from tests.support import eventually
 
 WELL_KNOWN = "/.well-known/oauth-protected-resource"
 SERVER = """
@@ -101,8 +102,8 @@ def test_callers_of_a_hosted_app_log_in_at_the_hosts_provider(tmp_path: Path, pr
 
         asyncio.run(asyncio.wait_for(steps(), 40))
         assert "nobody can log in now" not in "".join(running.child.lines)
-        record = next(running.paths.calls.glob("*.jsonl")).read_text()
-        assert json.dumps(f"{provider.url}|ada") in record
+        record, caller = next(running.paths.calls.glob("*.jsonl")), json.dumps(f"{provider.url}|ada")
+        eventually(lambda: caller in record.read_text())
 
         port = running.ready["url"].rpartition(":")[2]
         for name, path in ((f"localhost:{port}", "/vault/mcp"), (f"vault.localhost:{port}", "/mcp")):
