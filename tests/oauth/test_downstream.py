@@ -6,13 +6,18 @@ import asyncio
 import base64
 import json
 import logging
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
+from joserfc import jwk, jwt
 
 from portway import Context, DownstreamError, OAuth, Server
+from portway.auth.caller_header import relay
+from portway.auth.principal import Principal
 from portway.exceptions import SettingError
 from portway.http.http_client import HttpClient
 from portway.oauth import downstream
@@ -169,6 +174,7 @@ MENDS = {
     "invalid_target": "register the audience at the provider, and allow it to the server's client",
     "invalid_scope": "allow the scopes to the server's client at the provider",
     "invalid_grant": "the provider does not exchange this caller's token",
+    "invalid_request": "the provider does not exchange this caller's token",
 }
 ANSWERS = [
     *((400, {"error": code}, f"the provider answers {code}: {mend}") for code, mend in MENDS.items()),
@@ -313,21 +319,62 @@ def test_settings_that_cannot_work_are_refused_at_the_start(
     assert str(refused.value) == told
 
 
-def test_behind_a_gate_a_server_asks_as_itself_only(
+def test_behind_a_gate_a_server_asks_as_itself_unless_the_gate_says_who_calls(
     provider: KeyPublisher, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PORTWAY_SOCKET", str(tmp_path / "app.sock"))
     with pytest.raises(SettingError) as refused:
         app(make_server(provider.url))
     assert str(refused.value) == (
-        "PORTWAY_AUTH_DOWNSTREAM=exchange needs the caller's token, which ends at the host's gate: "
-        "use client_credentials, or deploy with --access app"
+        "PORTWAY_AUTH_DOWNSTREAM=exchange needs the caller's token, which ends at the host's gate: set "
+        "x-portway.assertion: true to exchange the gate's assertion, or use client_credentials, or --access app"
     )
 
     async def steps(call: Call) -> None:
         assert await call("", audience=ORDERS) == "given-1"
 
     scenario(make_server(provider.url, "client_credentials"), steps)
+
+
+def test_behind_a_gate_its_assertion_is_exchanged_once_for_each_caller_and_their_rights(
+    provider: KeyPublisher, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PORTWAY_SOCKET", str(tmp_path / "app.sock"))
+    monkeypatch.setenv("PORTWAY_ASSERTION_ISSUER", "https://host.example")
+    body = envelope("tools/call", {"name": "token", "arguments": {"audience": ORDERS}})
+    named = {"mcp_protocol_version": MODERN, "mcp_method": "tools/call", "mcp_name": "token"}
+
+    async def run(_: str, client: HttpClient) -> None:
+        async def call(subject: str, *scopes: str, issuer: str = provider.url, **claims: object) -> str:
+            caller = relay(Principal(issuer, subject, "c", frozenset(scopes))).decode()
+            assertion = {
+                "x_portway_jwt_assertion": provider.token("app", sub=subject, jti=os.urandom(8).hex(), **claims)
+            }
+            asserted = {} if claims.get("iss") == "" else assertion
+            sent = {"authorization": "Bearer of-the-gate", "portway_caller": caller} | asserted
+            response = await post(client, body, **named, **sent)
+            found: str = json.loads(await response.read(99_999))["result"]["content"][0]["text"]
+            return found
+
+        assert [await call("ada", "read") for _ in range(2)] == ["given-1", "given-1"], "two assertions of one caller"
+        assert await call("ben", "read") == "given-2"
+        assert await call("ada") == "given-3", "with other rights"
+        assert await call("ada", "read", exp=1) == "given-1"
+        late = "the gate's assertion of the caller ends within a minute, which this call has outlasted"
+        assert await call("cat", exp=1) == f"{late}: ask for the token sooner"
+        foreign = f"only a token of {provider.url} is exchanged, and ada came without: log in there"
+        assert await call("ada", issuer="portway") == await call("ada", iss="") == foreign
+        for code in ("invalid_grant", "invalid_request"):
+            provider.instead["/token"] = (400, {"error": code})
+            mend = "let the provider take this host's assertions for the app as subject tokens"
+            assert await call("dan") == f"no token for {ORDERS}: the provider answers {code}: {mend}"
+
+    served(run, app(make_server(provider.url)))
+    types = {form["subject_token_type"] for form in provider.forms}
+    assert (types, len(provider.forms)) == ({"urn:ietf:params:oauth:token-type:jwt"}, 5)
+    assert [jwt.decode(form["subject_token"], provider.keys["one"]).claims["sub"] for form in provider.forms[:3]] == [
+        *("ada", "ben", "ada")
+    ]
 
 
 HOSTED = """
@@ -357,3 +404,31 @@ def test_a_hosted_app_gets_tokens_as_itself_by_its_own_variables(provider: KeyPu
         assert running.call("shop", "token", running.ready["token"]) == {"result": "given-1"}
     (form,) = provider.forms
     assert (form["grant_type"], form["audience"], form["scope"]) == ("client_credentials", "orders", "read")
+
+
+@pytest.mark.slow
+def test_a_hosted_app_exchanges_what_the_gate_says_of_its_caller(provider: KeyPublisher, tmp_path: Path) -> None:
+    (folder := tmp_path / "shop").mkdir()
+    (folder / "server.py").write_text(HOSTED)
+    (folder / "render.yaml").write_text(
+        "services: [{type: web, name: shop, runtime: python, x-portway: {assertion: true}}]"
+    )
+    given = {"ISSUER": provider.url, "AUDIENCE": RESOURCE, "DOWNSTREAM": "exchange"}
+    given |= {"CLIENT_ID": "shop", "CLIENT_SECRET": "planted-secret"}
+    options = ["--trust-all-apps", "--auth-issuer", provider.url]
+    with host(tmp_path / "data", [folder], walls=False, options=options) as running:
+        words = [f"PORTWAY_AUTH_{name}={value}" for name, value in given.items()]
+        assert running.portway("env", "set", "shop", *words).returncode == 0
+        url = running.ready["url"]
+        for subject, token in (("ada", "given-1"), ("ben", "given-2"), ("ada", "given-1")):
+            assert running.call("shop", "token", provider.token(f"{url}/shop/mcp", sub=subject)) == {"result": token}
+        told = "came without: log in there"
+        named = running.portway("token", "create", "shop", "ada").stdout.strip()
+        assert running.portway("call", f"{url}/shop/mcp", "token", "--token", named).returncode == 1
+        eventually(lambda: told in running.portway("logs", "shop").stdout)
+        keys = jwk.KeySet.import_key_set(httpx2.get(f"{url}/_portway/jwks.json").json())
+    for subject, form in zip(("ada", "ben"), provider.forms, strict=True):
+        claims = jwt.decode(form["subject_token"], keys, algorithms=["ES256"]).claims
+        assert (claims["iss"], claims["aud"], claims["exp"] - claims["iat"]) == (url, f"{url}/shop/mcp", 60)
+        assert claims["sub_id"] == {"format": "iss_sub", "iss": provider.url, "sub": subject}
+        assert form["subject_token_type"] == "urn:ietf:params:oauth:token-type:jwt"

@@ -1,4 +1,4 @@
-"""The header in which the gate tells an instance who calls, in printable ASCII.
+"""The headers in which the gate tells an instance who calls, in printable ASCII.
 
 An instance reads it only on the socket that its host alone can reach; on any other listener it is ignored.
 """
@@ -10,6 +10,8 @@ import msgspec
 from portway.auth.principal import Principal
 
 HEADER = b"portway-caller"
+ASSERTION = b"x-portway-jwt-assertion"
+"""A JWT that the gate has signed for the app, where the app wants it (`host/gate/caller_assertions.py`)."""
 
 
 class _Relayed(msgspec.Struct, omit_defaults=True):

@@ -12,17 +12,19 @@ import hashlib
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
 import msgspec
 
+from portway.auth.caller_header import ASSERTION
 from portway.auth.principal import Principal
-from portway.auth.tokens import LONGEST_TOKEN, is_sendable
+from portway.auth.tokens import LONGEST_TOKEN, bearer, is_sendable
 from portway.exceptions import DownstreamError, SettingError
 from portway.oauth.client_authentication import FORM, authentication
 from portway.oauth.guarded_fetch import Answer, GuardedFetchError, fetch
+from portway.oauth.jwt import read_jwt
 from portway.oauth.provider_metadata import KeptMetadata
 from portway.oauth.settings import OAuth, check_scopes, reaches_private
 from portway.protocol.jsonrpc import UNREADABLE
@@ -36,14 +38,18 @@ _RENEW_SECONDS, _RENEW_SHARE = 60.0, 0.5
 _PAUSE_SECONDS = 10.0  # after a renewal that failed
 _EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 _ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - the name of a kind
-_KINDS = ("", _ACCESS_TOKEN, "urn:ietf:params:oauth:token-type:jwt")
+_JWT = "urn:ietf:params:oauth:token-type:jwt"
+_KINDS = ("", _ACCESS_TOKEN, _JWT)
+_NO_EXCHANGE = "the provider does not exchange this caller's token"
+_NO_TRUST = "let the provider take this host's assertions for the app as subject tokens"
 _MENDS = {
     "invalid_client": "check PORTWAY_AUTH_CLIENT_ID and PORTWAY_AUTH_CLIENT_SECRET",
     "unauthorized_client": "allow this grant to the server's client at the provider",
     "unsupported_grant_type": "use another PORTWAY_AUTH_DOWNSTREAM, or switch the grant on at the provider",
     "invalid_target": "register the audience at the provider, and allow it to the server's client",
     "invalid_scope": "allow the scopes to the server's client at the provider",
-    "invalid_grant": "the provider does not exchange this caller's token",
+    "invalid_grant": _NO_EXCHANGE,
+    "invalid_request": _NO_EXCHANGE,
 }
 """What an operator can do about an error of the token endpoint (RFC 6749 section 5.2, RFC 8693 section 2.2.2)."""
 _log = logging.getLogger("portway.oauth")
@@ -73,30 +79,47 @@ class _Held:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class _Wish:
-    """What a call wants; `own` is the caller's token, "" where the server asks as itself."""
+    """What a call wants, and as whom.
+
+    `own` is the caller's token of type `kind`, "" where the server asks as itself. `rights` are what the answer hangs
+    on: the token, for another one of the same caller may have other rights, or what the gate's assertion says.
+    """
 
     own: str
+    kind: str
+    rights: bytes
     audience: str
     scopes: frozenset[str]
 
     def key(self) -> _Key:
-        """Return what it is kept under: another token of the same caller may have other rights."""
-        return hashlib.sha256(self.own.encode()).digest(), self.audience, self.scopes
+        """Return what the answer is kept under."""
+        return hashlib.sha256(self.rights).digest(), self.audience, self.scopes
 
 
 class DownstreamTokens:
-    """Obtains tokens from one provider, and keeps them."""
+    """Obtains tokens from one provider, and keeps them.
 
-    def __init__(self, settings: OAuth) -> None:
+    Behind a gate, it exchanges the assertion that the gate has signed about the caller, whose token ends there.
+    """
+
+    def __init__(self, settings: OAuth, *, behind_gate: bool = False) -> None:
         self._settings = settings
-        self.exchanges = settings.downstream == "exchange"
+        self._exchanges = settings.downstream == "exchange"
+        self._behind_gate = behind_gate
         self._held: OrderedDict[_Key, _Held] = OrderedDict()  # the one unused for longest first
         self._obtaining: dict[_Key, asyncio.Task[str]] = {}
         self._metadata = KeptMetadata(settings)
 
-    async def token(self, caller: Principal, own: str, audience: str, scopes: Sequence[str]) -> str:
-        """Return a token for `audience` with `scopes`. `own` is the caller's access token. Raises DownstreamError."""
-        wish = self._wish(caller, own, audience, scopes)
+    @property
+    def needs_token(self) -> bool:
+        """Whether a call must keep the token that its caller has sent."""
+        return self._exchanges and not self._behind_gate
+
+    async def token(
+        self, caller: Principal, fields: Mapping[bytes, bytes], audience: str, scopes: Sequence[str]
+    ) -> str:
+        """Return a token for `audience` with `scopes`. `fields` are the call's header. Raises DownstreamError."""
+        wish = self._wish(caller, fields, audience, scopes)
         key, now = wish.key(), time.time()
         held = self._held.get(key)
         if held is None or now >= held.until:
@@ -106,7 +129,7 @@ class DownstreamTokens:
             self._renew(key, wish, caller.expires, held)
         return held.token
 
-    def _wish(self, caller: Principal, own: str, audience: str, scopes: Sequence[str]) -> _Wish:
+    def _wish(self, caller: Principal, fields: Mapping[bytes, bytes], audience: str, scopes: Sequence[str]) -> _Wish:
         if isinstance(scopes, str):
             raise DownstreamError("scopes are a list of texts, as in token_for(audience, ['read'])")
         try:
@@ -121,13 +144,19 @@ class DownstreamTokens:
             raise DownstreamError(
                 "the caller's token has expired during the call, and so has the right to others: call again"
             )
-        if not self.exchanges:
-            return _Wish("", audience, frozenset(scopes))
+        if not self._exchanges:
+            return _Wish("", "", b"", audience, frozenset(scopes))
+        if self._behind_gate:  # a new assertion comes every half minute, and says the same
+            own = fields.get(ASSERTION, b"").decode("latin-1")
+            kind, rights = _JWT, caller.digest() + " ".join(sorted(caller.scopes)).encode()
+        else:
+            own = bearer(fields.get(b"authorization")) or ""
+            kind, rights = _ACCESS_TOKEN, own.encode()
         if caller.issuer != self._settings.issuer or not own:
             raise DownstreamError(
                 f"only a token of {self._settings.issuer} is exchanged, and {caller.subject} came without: log in there"
             )
-        return _Wish(own, audience, frozenset(scopes))
+        return _Wish(own, kind, rights, audience, frozenset(scopes))
 
     def _begin(self, key: _Key, wish: _Wish, ends: float | None) -> asyncio.Task[str]:
         loop = asyncio.get_running_loop()
@@ -165,6 +194,11 @@ class DownstreamTokens:
     async def _ask(self, wish: _Wish) -> _Given:
         """Ask the token endpoint (RFC 8693 section 2.1, RFC 6749 section 4.4.2)."""
         settings = self._settings
+        if wish.kind == _JWT and _is_over(wish.own):
+            raise DownstreamError(
+                "the gate's assertion of the caller ends within a minute, which this call has outlasted: "
+                "ask for the token sooner"
+            )
         try:
             metadata = await self._metadata.get()
             headers, form = authentication(settings, metadata.token_endpoint_auth_methods_supported)
@@ -174,7 +208,7 @@ class DownstreamTokens:
             if wish.scopes:
                 form["scope"] = " ".join(sorted(wish.scopes))
             if wish.own:
-                form |= {"subject_token": wish.own, "subject_token_type": _ACCESS_TOKEN}
+                form |= {"subject_token": wish.own, "subject_token_type": wish.kind}
                 form["requested_token_type"] = _ACCESS_TOKEN
             body = urlencode(form).encode()
             answer = await fetch(
@@ -183,7 +217,7 @@ class DownstreamTokens:
         except GuardedFetchError as error:
             raise DownstreamError(f"no token for {wish.audience}: {error}") from None
         if answer.status != 200:
-            raise DownstreamError(f"no token for {wish.audience}: {_reason(answer)}")
+            raise DownstreamError(f"no token for {wish.audience}: {_reason(answer, wish)}")
         try:
             given = msgspec.json.decode(answer.body, type=_Given)
         except UNREADABLE:
@@ -200,11 +234,19 @@ class DownstreamTokens:
             raise DownstreamError(f"{self._settings.issuer} gave the caller's own token back for {wish.audience}")
 
 
-def _reason(answer: Answer) -> str:
+def _reason(answer: Answer, wish: _Wish) -> str:
     try:
         code = msgspec.json.decode(answer.body, type=_Refusal).error
     except UNREADABLE:
         code = ""
     if code in _MENDS:
-        return f"the provider answers {code}: {_MENDS[code]}"
+        mend = _NO_TRUST if wish.kind == _JWT and _MENDS[code] == _NO_EXCHANGE else _MENDS[code]
+        return f"the provider answers {code}: {mend}"
     return f"its token endpoint answers with status {answer.status}"
+
+
+def _is_over(assertion: str) -> bool:
+    """Return whether the gate's assertion has expired. Whether it is genuine is for the provider to say."""
+    found = read_jwt(assertion)
+    ends = found.claims.get("exp") if found else None
+    return isinstance(ends, int) and time.time() >= ends

@@ -11,7 +11,6 @@ import msgspec
 from msgspec import UNSET
 
 from portway.auth.principal import Principal
-from portway.auth.tokens import bearer
 from portway.exceptions import DownstreamError
 from portway.plans.output import encode_json
 from portway.protocol.capabilities import NAMES, Capability
@@ -259,8 +258,7 @@ class Context(Generic[State]):
                 "this server obtains no tokens for other services: set PORTWAY_AUTH_DOWNSTREAM and serve HTTP; "
                 "over stdio, take credentials from the environment"
             )
-        own = bearer((self._exchange.fields or {}).get(b"authorization")) or ""
-        return await self._downstream.token(self.caller, own, audience, scopes)
+        return await self._downstream.token(self.caller, self._exchange.fields or {}, audience, scopes)
 
     async def _ask_one(self, question: "Question") -> Any:  # noqa: ANN401 - each question has its own answer
         (answer,) = (await self._asking().ask({question.key or "": question})).values()

@@ -90,7 +90,7 @@ class HttpApp:
         keys = keys or Keys.random()
         self._server = server
         self._dispatcher = Dispatcher(server, keys, downstream, sessions=sessions)
-        self._keeps_token = downstream is not None and downstream.exchanges
+        self._keeps_token = downstream is not None and downstream.needs_token
         self._sessions = Sessions(keys, lambda: self._loop_state().bus) if self._dispatcher.keeps_sessions else None
         self._endpoint = Endpoint(self._dispatcher, self._sessions)
         self._verifier = verifier = oauth.verifier if oauth else verifier
@@ -355,14 +355,15 @@ def _downstream(providers: Sequence["OAuth"], *, behind_gate: bool) -> "Downstre
     settings = next((each for each in providers if each.downstream), None)
     if settings is None:
         return None
-    if behind_gate and settings.downstream == "exchange":
+    is_asserted = "PORTWAY_ASSERTION_ISSUER" in os.environ
+    if behind_gate and settings.downstream == "exchange" and not is_asserted:
         raise SettingError(
-            "PORTWAY_AUTH_DOWNSTREAM=exchange needs the caller's token, which ends at the host's gate: "
-            "use client_credentials, or deploy with --access app"
+            "PORTWAY_AUTH_DOWNSTREAM=exchange needs the caller's token, which ends at the host's gate: set "
+            "x-portway.assertion: true to exchange the gate's assertion, or use client_credentials, or --access app"
         )
     from portway.oauth.downstream import DownstreamTokens
 
-    return DownstreamTokens(settings)
+    return DownstreamTokens(settings, behind_gate=behind_gate)
 
 
 def _caller(principal: Principal, scope: Scope, of_gate: Mapping[bytes, bytes]) -> Caller:

@@ -3,11 +3,11 @@
 import os
 import time
 
+from portway.auth.caller_header import ASSERTION
 from portway.host.assertion_key import AssertionKey
 from portway.host.gate.callers import Caller
 from portway.host.routing_table import Assertion
 
-HEADER = b"x-portway-jwt-assertion"
 _SECONDS = 60
 _REUSED_SECONDS = 30  # so that the app has half a minute to check it
 
@@ -24,7 +24,7 @@ class CallerAssertions:
         now = time.time()
         if now >= caller.asserted_until:
             value = self._sign(caller, int(now)).encode()
-            caller.assertion, caller.asserted_until = (HEADER, value), now + _REUSED_SECONDS
+            caller.assertion, caller.asserted_until = (ASSERTION, value), now + _REUSED_SECONDS
         return caller.assertion
 
     def _sign(self, caller: Caller, now: int) -> str:
