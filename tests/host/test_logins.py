@@ -43,6 +43,8 @@ services:
     ("options", "said"),
     [
         (["--auth-audience", "a"], "--auth-audience and --auth-scopes need --auth-issuer, the URL of the provider"),
+        (["--auth-issuer", ""], "--auth-issuer names no issuer: give the provider's URL, or leave it out"),
+        (["--auth-issuer", "https://a.example, https://a.example"], "the issuer 'https://a.example' is given twice: g"),
         (["--auth-issuer", "http://a.example"], "--auth-issuer: the issuer 'http://a.example' is no https URL without"),
         (["--auth-issuer", "https://a.example https://b.example"], "PORTWAY_AUTH_OPAQUE is for a host with one issuer"),
         (["--auth-issuer", "https://a.example", "--auth-scopes", 'a"b'], "--auth-issuer: 'a\"b' is no scope: it has"),
@@ -50,7 +52,7 @@ services:
 )
 def test_up_refuses_a_login_that_would_not_be_safe(run_cli: RunCli, options: list[str], said: str) -> None:
     client = {"PORTWAY_AUTH_OPAQUE": "1", "PORTWAY_AUTH_CLIENT_ID": "a", "PORTWAY_AUTH_CLIENT_SECRET": "b"}
-    done = run_cli("up", *options, env=client)
+    done = run_cli("up", *options, env=client if "OPAQUE" in said else {})
     assert done.returncode == 2
     assert said in done.stderr
 
@@ -119,7 +121,18 @@ def test_callers_of_a_hosted_app_log_in_at_the_hosts_provider(tmp_path: Path, pr
                 "is on this machine: start the host with --auth-private to",
             ),
             ("auth: {}, access: public", "with access public, nobody logs in at the gate to call vault: leave x-port"),
-            ("auth: {issuer: http://a.example}", "`issuer` must be an https URL without query, as in `https://login."),
+            (
+                "auth: {issuer: http://a.example}",
+                "`issuer` must be an https URL without query and comma, as in `https://login.",
+            ),
+            (
+                "auth: {issuer: 'https://a.example,https://b.example'}",
+                "must be an https URL without query and comma, as",
+            ),
+            (
+                "auth: {issuer: ['https://a.example', 'https://a.example']}",
+                "x-portway.auth of vault: the issuer 'https://a.example' is given twice: give each provider once",
+            ),
             ("auth: {scopes: ['a b']}", "`scopes` must be a list of scopes, as in `orders:write`"),
         ):
             refused = running.portway("deploy", folder(source, portway))

@@ -73,6 +73,27 @@ def test_units_for_a_user_run_the_host_as_it_was_called(run_cli: RunCli, tmp_pat
     assert f"{listening} exists with another content: look at it, and remove it first" in other.stderr
 
 
+def test_units_keep_the_secret_by_which_the_provider_knows_the_host(run_cli: RunCli, tmp_path: Path) -> None:
+    secret = "' a%n$HOME`id`\\" + '"'
+    client = {"PORTWAY_AUTH_OPAQUE": "1", "PORTWAY_AUTH_CLIENT_ID": "host", "PORTWAY_AUTH_CLIENT_SECRET": secret}
+    up = ["up", "--install", "--auth-issuer", "https://login.example.com"]
+    done = run_cli(*up, env=client | {"XDG_CONFIG_HOME": str(tmp_path)})
+    file, units = tmp_path / "portway" / "host.env", tmp_path / "systemd" / "user"
+    assert (done.returncode, f"wrote {file}" in done.stdout, secret in done.stdout) == (0, True, False), done.stderr
+    assert file.stat().st_mode & 0o777 == 0o600
+    service = (units / "portway.service").read_text()
+    assert f"\nEnvironmentFile={file}\n" in service
+    assert "CLIENT" not in service
+    judged = verified(units / "portway.service", units / "portway.socket", run=tmp_path / "run")
+    assert (judged.returncode, judged.stderr) == (0, "")
+    for name, value in client.items():  # systemd.exec(5): as a shell reads it
+        read = ["sh", "-c", f'. {file}; printf %s "${name}"']
+        assert subprocess.run(read, capture_output=True, text=True, check=True).stdout == value
+    refused = run_cli(*up, env=client | {"XDG_CONFIG_HOME": str(tmp_path), "PORTWAY_AUTH_CLIENT_SECRET": "a\nb"})
+    said = "PORTWAY_AUTH_CLIENT_SECRET contains a line break or another character that no unit can hold"
+    assert (refused.returncode, said in refused.stderr) == (1, True)
+
+
 def test_systemd_reads_a_quoted_word_as_it_was(tmp_path: Path) -> None:
     program = tmp_path / "a b%n{x}"  # of a program's name, systemd takes less
     program.symlink_to("/bin/true")
@@ -82,19 +103,18 @@ def test_systemd_reads_a_quoted_word_as_it_was(tmp_path: Path) -> None:
 
 
 def test_units_for_the_system_have_a_user_and_a_state_of_their_own(tmp_path: Path) -> None:
-    units = system_units(["/bin/true"], STATE, ["ListenStream=[::1]:80"], None)
+    units = system_units(["/bin/true"], STATE, ["ListenStream=[::1]:80"], None, {"A": "b"})
     files = [tmp_path / path.name for path in units.files]
     for file, text in zip(files, units.files.values(), strict=True):
         file.write_text(text)
-    users, listening, service = files
+    users, listening, service, _ = files
     judged = verified(service, listening, run=tmp_path / "run")
     assert (judged.returncode, judged.stderr) == (0, "")
-    assert {"User=portway", "StateDirectory=portway", "WantedBy=multi-user.target"} <= {
-        *service.read_text().splitlines()
-    }
+    own = {"User=portway", "StateDirectory=portway", "EnvironmentFile=/etc/portway/host.env"}
+    assert own | {"WantedBy=multi-user.target"} <= {*service.read_text().splitlines()}
     made = subprocess.run(["systemd-sysusers", "--dry-run", users], capture_output=True, text=True, check=True)
     assert re.search("user 'portway'", made.stdout + made.stderr)
-    elsewhere = system_units(["/bin/true"], Path("/srv/a b"), ["ListenStream=127.0.0.1:80"], None)
+    elsewhere = system_units(["/bin/true"], Path("/srv/a b"), ["ListenStream=127.0.0.1:80"], None, {})
     assert 'install -d -m 0700 -o portway -g portway "/srv/a b"' in elsewhere.commands
 
 

@@ -250,7 +250,8 @@ def test_named_tokens_stay_beside_it(provider: KeyPublisher, monkeypatch: pytest
     ("issuer", "audience", "more", "said"),
     [
         ("http://login.example", RESOURCE, {}, "the issuer 'http://login.example' is no https URL without query"),
-        ("https://login.example?a=b", RESOURCE, {}, "is no https URL without query: give the provider's own"),
+        ("https://login.example?a=b", RESOURCE, {}, "is no https URL without query and comma: give the provider's own"),
+        ("https://a.example,https://b.example", RESOURCE, {}, "is no https URL without query and comma: give the"),
         ("https://login.example", "", {}, "give the audience, too (--auth-audience or PORTWAY_AUTH_AUDIENCE), the"),
         (
             "https://login.example",
@@ -299,6 +300,10 @@ def test_the_environment_names_several_providers_and_their_audiences() -> None:
         OAuth("https://b.example", "api://b", RESOURCE),
     )
     assert [each.audience for each in from_environment(of | {"PORTWAY_AUTH_AUDIENCE": "api://v"})] == ["api://v"] * 2
+    assert from_environment({"PORTWAY_AUTH_ISSUER": ""}) == (), "an empty variable is as good as none"
+    with pytest.raises(SettingError) as refused:
+        from_environment({"PORTWAY_AUTH_ISSUER": " , "})
+    assert str(refused.value) == "PORTWAY_AUTH_ISSUER names no issuer: give the provider's URL, or leave it out"
     with pytest.raises(SettingError) as refused:
         from_environment(of | {"PORTWAY_AUTH_AUDIENCE": "a b c"})
     said = "there are 3 audiences for 2 issuers: give one for all, or one for each in the same order"
@@ -364,6 +369,8 @@ def test_an_audience_without_an_issuer_is_refused_and_stdio_says_that_nobody_log
     assert "PORTWAY_AUTH_AUDIENCE needs PORTWAY_AUTH_ISSUER, the URL of the identity provider" in done.stderr
     done = run_cli("run", WEATHER, "--auth-audience", RESOURCE)
     assert "--auth-audience and --auth-scopes need --auth-issuer, the URL of the provider" in done.stderr
+    done = run_cli("run", WEATHER, "--transport", "http", "--auth-issuer", "", env={"PORTWAY_AUTH_ISSUER": "https://a"})
+    assert (done.returncode, "--auth-issuer names no issuer: give the provider's URL" in done.stderr) == (2, True)
     done = run_cli(
         "run", WEATHER, "--transport", "stdio", "--auth-issuer", "https://a.example", "--auth-audience", RESOURCE
     )

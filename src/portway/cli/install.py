@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from portway.host.systemd_units import Units
     from portway.host.tls.https_settings import HttpsSettings
 
+_CLIENT = ("PORTWAY_AUTH_OPAQUE", "PORTWAY_AUTH_CLIENT_ID", "PORTWAY_AUTH_CLIENT_SECRET")  # no options, being secret
 _HERE = {"data", "install", "key_file", "output", "system"}  # what the units say otherwise
 
 
@@ -38,17 +39,18 @@ def install(context: click.Context, host: str, https: HttpsSettings | None, *, f
         raise click.ClickException(str(error)) from None
     key = None if key_file is None else os.path.abspath(key_file)
     command = [sys.executable, "-m", "portway", "up", *_words(context), "--data", str(directory)]
-    if unprintable := next((word for word in (*command, key or "") if not word.isprintable()), None):
-        raise click.ClickException(f"{unprintable!r} contains a line break or another character that no unit can hold")
+    variables = {name: os.environ[name] for name in _CLIENT if os.environ.get("PORTWAY_AUTH_OPAQUE") == "1"}
+    texts = [*((repr(word), word) for word in (*command, key or "")), *variables.items()]
+    if unprintable := next((name for name, text in texts if not text.isprintable()), None):
+        raise click.ClickException(f"{unprintable} contains a line break or another character that no unit can hold")
     listen = listen_lines(host, port, https)
     if for_system:
         _require_readable()
-        units = system_units(command, directory, listen, key)
+        units = system_units(command, directory, listen, key, variables)
     else:
         _require_port(min(ports))
         base = os.environ.get("XDG_CONFIG_HOME")
-        folder = (Path(base) if base else Path.home() / ".config") / "systemd" / "user"
-        units = user_units(folder, command, listen, key)
+        units = user_units(Path(base) if base else Path.home() / ".config", command, listen, key, variables)
     _write(units)
     if context.params["output"] == "json":
         print_json({"units": [str(path) for path in units.files], "next": units.commands})
@@ -110,8 +112,10 @@ def _write(units: Units) -> None:
             if path.exists() and path.read_text(errors="replace") != text:
                 raise click.ClickException(f"{path} exists with another content: look at it, and remove it first")
         for path, text in units.files.items():
+            mode = 0o600 if path in units.private else 0o644
             path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch(mode)  # before there is a secret in it
             path.write_text(text)
-            path.chmod(0o644)
+            path.chmod(mode)
     except OSError as error:
         raise click.ClickException(f"cannot write {error.filename}: {error.strerror}") from None

@@ -38,8 +38,10 @@ output_option = click.option(
 token_option = click.option("--token", envvar="PORTWAY_TOKEN", help="Bearer token for a URL. Also from PORTWAY_TOKEN.")
 
 
-def require_issuer(issuer: object, audience: object, scopes: object) -> None:
-    """Raise `UsageError` for what is told of a provider's tokens where no provider is named."""
+def require_issuer(issuer: str | None, audience: str | None, scopes: str | None) -> None:
+    """Raise `UsageError` for what is told of a provider's tokens where no provider is named, or where none is meant."""
+    if issuer is not None and not issuer.strip(" ,"):  # as when a script has no value for it
+        raise click.UsageError("--auth-issuer names no issuer: give the provider's URL, or leave it out")
     if not issuer and (audience or scopes):
         raise click.UsageError("--auth-audience and --auth-scopes need --auth-issuer, the URL of the provider")
 

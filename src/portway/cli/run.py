@@ -46,7 +46,9 @@ def command(
     from portway.exceptions import SettingError
     from portway.transport.run import choose, serve_http, serve_stdio
 
-    issuer = auth["auth_issuer"] or os.environ.get("PORTWAY_AUTH_ISSUER")
+    issuer = auth["auth_issuer"]
+    if issuer is None:
+        issuer = os.environ.get("PORTWAY_AUTH_ISSUER") or None
     require_issuer(issuer, auth["auth_audience"], auth["auth_scopes"])
     os.environ.update({f"PORTWAY_{name.upper()}": value for name, value in auth.items() if value is not None})
     try:

@@ -101,7 +101,6 @@ class _HttpsOptions(TypedDict):
     "issuer",
     metavar="URL",
     envvar="PORTWAY_AUTH_ISSUER",
-    default="",
     help="Callers of the apps log in at this identity provider, or at several, with spaces between.",
 )
 @click.option(
@@ -143,7 +142,7 @@ def command(
     required: list[str],
     trust_all_apps: bool,
     private_sources: bool,
-    issuer: str,
+    issuer: str | None,
     audience: str,
     scopes: str,
     auth_private: bool,
@@ -250,16 +249,16 @@ def _network(value: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
         raise click.BadParameter(f"{value!r} is not a network; give the proxy's, as in 10.0.0.0/8") from None
 
 
-def _auth_words(issuer: str, audience: str, scopes: str, *, private: bool) -> list[str]:
+def _auth_words(issuer: str | None, audience: str, scopes: str, *, private: bool) -> list[str]:
     """Return the options that tell control where the callers of apps log in. Raises UsageError."""
     from portway.exceptions import SettingError
     from portway.host.logins import providers_at
     from portway.host.routing_table import Auth
+    from portway.oauth.settings import listed
 
-    issuers, audiences, listed = (text.replace(",", " ").split() for text in (issuer, audience, scopes))
+    require_issuer(issuer, audience, scopes)
     opaque = os.environ.get("PORTWAY_AUTH_OPAQUE") == "1"
-    auth = Auth(issuers, audiences, listed, private, opaque)
-    require_issuer(auth.issuers, auth.audiences, auth.scopes)
+    auth = Auth(listed(issuer or ""), listed(audience), listed(scopes), private, opaque)
     try:
         if auth.issuers:
             providers_at(auth, "https://app.example/mcp")

@@ -7,7 +7,7 @@ ProtectControlGroups, ProtectKernelTunables and ProtectKernelLogs. Node needs me
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ restores backups as their owner while it is stopped.
 STATE = Path("/var/lib/portway")
 """The data directory of a host that starts with the machine, unless another is given."""
 
+_IN_QUOTES = str.maketrans({character: "\\" + character for character in '"\\`$'})
 _SERVICE = """\
 # Written by `portway up --install`.
 [Unit]
@@ -80,10 +81,11 @@ WantedBy=sockets.target
 
 @dataclass(frozen=True, slots=True)
 class Units:
-    """The files to write, and the commands that then start the host."""
+    """The files to write, and the commands that then start the host. Nobody else may read those in `private`."""
 
     files: dict[Path, str]
     commands: list[str]
+    private: list[Path]
 
 
 def listen_lines(address: str, port: int, https: HttpsSettings | None) -> list[str]:
@@ -94,27 +96,38 @@ def listen_lines(address: str, port: int, https: HttpsSettings | None) -> list[s
     return [f"ListenStream={ports[0]}", f"ListenDatagram={ports[0]}", f"ListenStream={ports[1]}", "BindIPv6Only=both"]
 
 
-def user_units(folder: Path, command: Sequence[str], listen: Sequence[str], key_file: str | None) -> Units:
-    """Return the units of a host of this user, to be written to `folder`. `listen` are lines of the socket unit."""
+def user_units(
+    folder: Path, command: Sequence[str], listen: Sequence[str], key_file: str | None, variables: Mapping[str, str]
+) -> Units:
+    """Return the units of a host of this user, to be written to systemd/user in `folder`.
+
+    `listen` are lines of the socket unit. `variables` are set for the host; their values are secrets.
+    """
+    private = _environment_file(folder / "portway" / "host.env", variables)
+    folder = folder / "systemd" / "user"
     files = {
         folder / "portway.socket": _SOCKET.format(listen="\n".join(listen)),
         folder / "portway.service": _SERVICE.format(
-            command=quoted(command), after="", target="default.target", more=_credential(key_file)
+            command=quoted(command), after="", target="default.target", more=_secrets(key_file, private)
         ),
+        **private,
     }
     commands = [
         "systemctl --user daemon-reload",
         "systemctl --user enable --now portway.socket portway.service",
         "loginctl enable-linger  # so that it runs without your login",
     ]
-    return Units(files, commands)
+    return Units(files, commands, list(private))
 
 
-def system_units(command: Sequence[str], data: Path, listen: Sequence[str], key_file: str | None) -> Units:
+def system_units(
+    command: Sequence[str], data: Path, listen: Sequence[str], key_file: str | None, variables: Mapping[str, str]
+) -> Units:
     """Return the units of a host that starts with the machine, with the user whose processes it has."""
     more = _OF_SYSTEM.format(user=USER)
     if data == STATE:
         more += "StateDirectory=portway\nStateDirectoryMode=0700\n"
+    private = _environment_file(Path("/etc/portway/host.env"), variables)
     folder = Path("/etc/systemd/system")
     files = {
         Path("/etc/sysusers.d/portway.conf"): f'u {USER} - "Portway" {data}\n',
@@ -123,13 +136,15 @@ def system_units(command: Sequence[str], data: Path, listen: Sequence[str], key_
             command=quoted(command),
             after=" network-online.target\nWants=network-online.target",
             target="multi-user.target",
-            more=more + _credential(key_file),
+            more=more + _secrets(key_file, private),
         ),
+        **private,
     }
     commands = ["systemd-sysusers"]
     if data != STATE:
         commands.append(f"install -d -m 0700 -o {USER} -g {USER} {quoted([str(data)])}")
-    return Units(files, [*commands, "systemctl daemon-reload", "systemctl enable --now portway.socket portway.service"])
+    commands += ["systemctl daemon-reload", "systemctl enable --now portway.socket portway.service"]
+    return Units(files, commands, list(private))
 
 
 def quoted(words: Sequence[str]) -> str:
@@ -149,6 +164,15 @@ def _quoted(word: str) -> str:
     return f'"{escaped}"'
 
 
-def _credential(key_file: str | None) -> str:
-    """Return the line that hands the key file over; the host finds the credential by its name."""
-    return "" if key_file is None else f"LoadCredential=portway-key:{key_file.replace('%', '%%')}\n"
+def _environment_file(path: Path, variables: Mapping[str, str]) -> dict[Path, str]:
+    """Return the file with the variables as EnvironmentFile= reads them (systemd.exec(5)); nothing without any."""
+    lines = [f'{name}="{value.translate(_IN_QUOTES)}"\n' for name, value in variables.items()]
+    return {path: "# Written by `portway up --install`.\n" + "".join(lines)} if lines else {}
+
+
+def _secrets(key_file: str | None, environment: Iterable[Path]) -> str:
+    """Return the lines that hand over the key file, which the host finds by its name, and the secret variables."""
+    lines = [f"EnvironmentFile={str(path).replace('%', '%%')}\n" for path in environment]
+    if key_file is not None:
+        lines.append(f"LoadCredential=portway-key:{key_file.replace('%', '%%')}\n")
+    return "".join(lines)

@@ -41,8 +41,10 @@ class OAuth:
     opaque: bool = False
 
     def __post_init__(self) -> None:
-        if not is_safe_url(self.issuer):
-            raise SettingError(f"the issuer {self.issuer!r} is no https URL without query: give the provider's own")
+        if not is_issuer(self.issuer):
+            raise SettingError(
+                f"the issuer {self.issuer!r} is no https URL without query and comma: give the provider's own"
+            )
         if not self.audience:
             raise SettingError(
                 "give the audience, too (--auth-audience or PORTWAY_AUTH_AUDIENCE), the public URL of the endpoint as "
@@ -92,11 +94,14 @@ def same_resource(providers: Iterable[OAuth]) -> tuple[OAuth, ...]:
 def from_environment(environ: Mapping[str, str]) -> tuple[OAuth, ...]:
     """Return what PORTWAY_AUTH_ISSUER and its like say; nothing without an issuer.
 
-    There may be several issuers with spaces between, and one audience for all or one for each. Raises SettingError.
+    There may be several issuers with spaces or commas between, and one audience for all or one for each. Raises
+    SettingError.
     """
     given = {name: environ.get(f"PORTWAY_AUTH_{name}", "").strip() for name in _VARIABLES}
-    issuers, audiences = (given[name].replace(",", " ").split() for name in ("ISSUER", "AUDIENCE"))
+    issuers, audiences = (listed(given[name]) for name in ("ISSUER", "AUDIENCE"))
     if not issuers:
+        if given["ISSUER"]:
+            raise SettingError("PORTWAY_AUTH_ISSUER names no issuer: give the provider's URL, or leave it out")
         if audiences:
             raise SettingError("PORTWAY_AUTH_AUDIENCE needs PORTWAY_AUTH_ISSUER, the URL of the identity provider")
         return ()
@@ -109,7 +114,7 @@ def from_environment(environ: Mapping[str, str]) -> tuple[OAuth, ...]:
             issuer,
             audience,
             given["RESOURCE"],
-            tuple(given["SCOPES"].replace(",", " ").split()),
+            tuple(listed(given["SCOPES"])),
             given["PRIVATE"] == "1",
             given["CLIENT_ID"],
             given["CLIENT_SECRET"],
@@ -118,6 +123,11 @@ def from_environment(environ: Mapping[str, str]) -> tuple[OAuth, ...]:
         )
         for issuer, audience in with_audiences(issuers, audiences)
     )
+
+
+def listed(text: str) -> list[str]:
+    """Return the names in a text with spaces or commas between them."""
+    return text.replace(",", " ").split()
 
 
 def with_audiences(issuers: Sequence[str], audiences: Sequence[str], usual: str = "") -> list[tuple[str, str]]:
@@ -144,6 +154,11 @@ def reaches_private(settings: OAuth) -> bool:
 
 def is_scope(text: str) -> bool:
     return _SCOPE.fullmatch(text) is not None
+
+
+def is_issuer(text: str) -> bool:
+    """Return whether a text can be the URL of a provider. Commas stand between several."""
+    return is_safe_url(text) and "," not in text
 
 
 def is_loopback(url: str) -> bool:

@@ -10,7 +10,7 @@ from portway.host import domain_names, variable_names
 from portway.host.blueprint.unknown_field import unknown_field
 from portway.host.blueprint.yaml_tree import Items, Members, Node, Scalar, shortened
 from portway.http.cors import is_origin
-from portway.oauth.settings import is_safe_url
+from portway.oauth.settings import is_issuer
 from portway.policy.rules import Limit
 
 _LONGEST = 32 * 1024
@@ -155,7 +155,7 @@ def _groups(node: Node) -> object:
 
 def _issuer(node: Node) -> str:
     text = _text(node)
-    if not is_safe_url(text):
+    if not is_issuer(text):
         raise WrongValue
     return text
 
@@ -211,7 +211,8 @@ TEXTS = list_of(TEXT, "texts")
 ORIGINS = list_of(Kind("an origin", _origin), "origins, as in `https://app.example.com`")
 NAMES = one_or_several(NAME, "a name, or a list of names")
 ISSUERS = one_or_several(
-    Kind("an issuer", _issuer), "an https URL without query, as in `https://login.example.com`, or a list of them"
+    Kind("an issuer", _issuer),
+    "an https URL without query and comma, as in `https://login.example.com`, or a list of them",
 )
 SCOPES = list_of(
     matching("a scope", r"[\x21\x23-\x5b\x5d-\x7e]{1,256}"), "scopes, as in `orders:write`; a scope has no spaces"
