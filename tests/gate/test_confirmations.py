@@ -23,7 +23,7 @@ from portway.http.host_and_origin import Guard
 from portway.http.limits import Limits
 from portway.policy.rules import PolicyRule, ToolHints
 from portway.transport.http_app import HttpApp
-from tests.gate.running_gate import META, Rig, Upstream, call, echo, modern, prepare, running
+from tests.gate.running_gate import META, Rig, Seen, Upstream, call, echo, modern, prepare, result, running
 from tests.http.running_listener import Listener
 from tests.support import started
 
@@ -117,17 +117,19 @@ def serving(kind: str, ran: Path) -> Iterator[str]:
 
 
 @asynccontextmanager
-async def confirming(directory: Path, address: str, *, foreign: bool) -> AsyncIterator[Rig]:
+async def confirming(
+    directory: Path, address: str, *, foreign: bool, rules: list[PolicyRule] = RULES
+) -> AsyncIterator[Rig]:
     """A gate whose apps have the rules, before the server at an address."""
     paths = prepare(directory, [address], foreign=foreign)
-    write(paths.routes, 2)
+    write(paths.routes, 2, rules=rules)
     async with running(paths) as gate:
         yield gate
 
 
-def write(routes: Path, version: int, *off: str) -> None:
-    table, hints = routing_table.load(routes), {rule.tool: ToolHints() for rule in RULES}
-    policies = routing_table.AppPolicies(RULES, hints, list(off))
+def write(routes: Path, version: int, *off: str, rules: list[PolicyRule] = RULES) -> None:
+    table, hints = routing_table.load(routes), {rule.tool: ToolHints() for rule in rules}
+    policies = routing_table.AppPolicies(rules, hints, list(off))
     apps = {name: msgspec.structs.replace(app, policies=policies) for name, app in table.apps.items()}
     routing_table.save(routes, msgspec.structs.replace(table, version=version, apps=apps))
 
@@ -260,6 +262,45 @@ def test_an_answer_is_good_once_for_the_same_caller_tool_and_arguments(tmp_path:
         server = await asyncio.start_server(upstream.serve, "127.0.0.1", 0)
         address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         async with server, confirming(tmp_path, address, foreign=False) as gate:
+            await test(gate)
+
+    asyncio.run(asyncio.wait_for(run(), 30))
+
+
+def test_a_confirmation_outlives_a_refusal_of_a_call_that_is_one_too_many(tmp_path: Path) -> None:
+    arrived, end = asyncio.Event(), asyncio.Event()
+
+    async def held(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        arrived.set()
+        await end.wait()
+        writer.write(result(seen, {}))
+
+    async def test(gate: Rig) -> None:
+        async def send(**more: object) -> tuple[int, dict[str, Any]]:
+            body, headers = modern(1, "delete", who="ada")
+            message = json.loads(body)
+            message["params"] |= {"_meta": CAPABLE} | more
+            return await gate.answer(json.dumps(message).encode(), *headers)
+
+        async def confirmed() -> dict[str, object]:
+            asked = (await send())[1]["result"]
+            return {"requestState": asked["requestState"], "inputResponses": {next(iter(asked["inputRequests"])): YES}}
+
+        first, second = await confirmed(), await confirmed()
+        running_call = asyncio.create_task(send(**first))
+        await arrived.wait()
+        refused = await send(**second)
+        assert (refused[0], "delete takes at most 1 calls of a caller at a time" in str(refused[1])) == (429, True)
+        end.set()
+        assert "result" in (await running_call)[1]
+        assert "result" in (await send(**second))[1], "the user need not confirm it again"
+        assert "This confirmation has been used" in str(await send(**second))
+
+    async def run() -> None:
+        server = await asyncio.start_server(Upstream(held).serve, "127.0.0.1", 0)
+        address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        limited = [PolicyRule(tool="delete", confirm=True, concurrency=1)]
+        async with server, confirming(tmp_path, address, foreign=False, rules=limited) as gate:
             await test(gate)
 
     asyncio.run(asyncio.wait_for(run(), 30))

@@ -84,6 +84,18 @@ def test_the_user_sees_the_tool_with_all_its_arguments_and_it_runs_when_they_agr
     assert deleted == ["ada\nTool: harmless", "rain"]
 
 
+def test_a_legacy_user_is_not_asked_about_a_call_that_is_one_too_many() -> None:
+    server, deleted = Server("deleting"), list[str]()
+
+    @server.tool(confirm=True, rate="1/day")
+    def delete(name: str) -> None:
+        deleted.append(name)
+
+    (_, second), shown = talk(server, "legacy", accept, ("delete", {"name": "ada"}), ("delete", {"name": "bob"}))
+    assert "delete takes at most 1/day calls of a caller" in str(second)
+    assert (len(shown), deleted) == (1, ["ada"])
+
+
 @pytest.mark.parametrize("mode", ERAS)
 @pytest.mark.parametrize("action", ["decline", "cancel"])
 def test_a_tool_that_the_user_does_not_confirm_does_not_run(mode: str, action: Any) -> None:

@@ -89,9 +89,12 @@ class Runner:
                 args, kwargs = await pool.run(_bind, plan, params.arguments, context)
             else:
                 args, kwargs = _bind(plan, params.arguments, context)
+            if limits is not None and exchange.era is Era.LEGACY:  # a legacy user's answer is good for this call alone
+                limits.enter(tool.key, exchange.holder)
+                entered = True
             if tool.confirmation is not None:
                 nonce = await self._confirm(tool, tool.confirmation, params.arguments, context)
-            if limits is not None:
+            if limits is not None and not entered:
                 limits.enter(tool.key, exchange.holder)
                 entered = True
             if nonce and not self._used().use(nonce):

@@ -35,18 +35,23 @@ async def limit(call: GateCall, policy: Policy, message: Message, body: bytes, c
         if call.request_id is None:
             raise RpcError(INVALID_PARAMS, str(error)) from None
         raise
-    confirmation = next((each.confirmation for each in policy.limits if each.confirmation is not None), None)
+    nonce, confirmation = (
+        b"",
+        next((each.confirmation for each in policy.limits if each.confirmation is not None), None),
+    )
     if confirmation is not None:
         if call.request_id is None:
             raise RpcError(INVALID_PARAMS, f"{name} must be confirmed by the user: call it by a request with an id.")
         if call.cancels:
-            body = confirmations.confirmed(call, confirmation, message, body)
+            body, nonce = confirmations.confirmed(call, confirmation, message, body)
         else:
             call.confirmation = confirmation
     holder = policy.counted_as, call.holder
     for each in policy.limits:
         each.enter(name, holder)
         call.limits = (*call.limits, (each, holder))
+    if nonce:  # not before, for a call that is one too many is made again
+        confirmations.use(nonce)
     return body
 
 

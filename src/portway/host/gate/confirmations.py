@@ -87,8 +87,10 @@ class Confirmations:
         self._used = UsedConfirmations(MAX_AGE)
         self._waiting: dict[tuple[bytes, str], asyncio.Future[bytes]] = {}  # by session and id of the question
 
-    def confirmed(self, call: GateCall, confirmation: Confirmation, message: Message, body: bytes) -> bytes:
-        """Return a modern call that the user has confirmed, as it goes to the instance.
+    def confirmed(
+        self, call: GateCall, confirmation: Confirmation, message: Message, body: bytes
+    ) -> tuple[bytes, bytes]:
+        """Return a modern call that the user has confirmed, as it goes to the instance, and what `use` takes.
 
         Raises Answered with the question if it is to be asked, ArgumentError for arguments that cannot be shown,
         ToolError if the user has declined, and RpcError.
@@ -113,10 +115,14 @@ class Confirmations:
             raise RpcError(INVALID_PARAMS, text)
         responses = {} if params.responses is UNSET else params.responses
         _heed(tool, responses.get(_KEY, Raw(b"null")))
-        if time.time() - state.issued > MAX_AGE or not self._used.use(state.nonce):
-            text = "This confirmation has been used, or is too old; start the call without requestState."
-            raise RpcError(INVALID_PARAMS, text)
-        return _restored(body, state)
+        if time.time() - state.issued > MAX_AGE:
+            raise _spent()
+        return _restored(body, state), state.nonce
+
+    def use(self, nonce: bytes) -> None:
+        """Use a confirmation up, for a call that nothing else keeps from the app. Raises RpcError if it is."""
+        if not self._used.use(nonce):
+            raise _spent()
 
     async def ask(self, call: GateCall, confirmation: Confirmation, body: bytes, accept: bytes, send: Send) -> None:
         """Ask the user of a legacy client on the event stream of the call, and wait for the answer.
@@ -183,6 +189,11 @@ def is_own(question_id: object) -> bool:
 def _form(shown: str) -> bytes:
     """Return the params of a question that is answered by yes or no."""
     return b'{"message":%b,"requestedSchema":{"type":"object","properties":{}}}' % _encode(shown)
+
+
+def _spent() -> RpcError:
+    text = "This confirmation has been used, or is too old; start the call without requestState."
+    return RpcError(INVALID_PARAMS, text)
 
 
 def _cannot(tool: str, lack: str) -> str:
