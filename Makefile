@@ -55,6 +55,7 @@ fix: .venv/.dev
 api: .venv/.dev .venv/.project
 	$(PY) .ci/checks/api.py --write
 	$(PY) .ci/checks/fields.py --write
+	$(PY) .ci/checks/files.py --write
 
 # Versions do not change, except with: make lock UPGRADE=--upgrade
 lock: .venv/.uv .venv/.node

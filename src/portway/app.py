@@ -1,4 +1,4 @@
-"""The `Server` that authors import: what they register, and the transports that serve it."""
+"""The public `Server` that authors import: what they register, plus `run()` and `asgi()`."""
 
 from typing import TYPE_CHECKING, Never
 

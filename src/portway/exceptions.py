@@ -1,4 +1,6 @@
-"""The exceptions of an author's functions, raised by them or about them, and of the settings of a process."""
+"""The exceptions that authors raise or see: ToolError, ArgumentError, OutputError, ResourceNotFound, RegistrationError,
+DownstreamError; SettingError of a process.
+"""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,6 @@
-"""Write log records to stderr, one line each, as text or JSON, once `configure` is called."""
+"""Log records of `portway` on stderr, one line each, as text or JSON, with errors described in a line:
+PORTWAY_LOG_FORMAT, PORTWAY_LOG_LEVEL.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Test a server: by a client in the same process, at a URL, or by a replay of a tool that asks in both eras.
+"""For an author's tests: a client in the same process, with answers given in advance; a server on a free port; a replay
+of a tool that asks in both eras.
 
 ```python
 async with portway.testing.Client(server, answers={"Your name?": "Ada"}) as client:

@@ -17,6 +17,7 @@ CHECKS = ROOT / ".ci" / "checks"
 LOCKED = "click==8.5.1 ; sys_platform != 'win32' \\\n    --hash=sha256:00ff\n"
 LOG = "src/portway/log.py"
 TEMPLATE = "src/portway/host/templates/files/a"
+FILES = "### `src/portway/`\n\n"
 TABLE = "[tool.portway.owners]\n"
 CIRCLE = "import circle of 2 files: src/p/a.py -> src/p/b.py -> src/p/a.py"
 
@@ -65,6 +66,13 @@ CASES = [
     ("locks", {f"{TEMPLATE}/package-lock.json": '"resolved": "x"'}, "package-lock.json:1: names a place"),
     ("owners", {"pyproject.toml": TABLE, f"{TEMPLATE}/server.py": "import fastmcp\n"}, None),
     ("locks", {"tests/node/package-lock.json": '{"a": {\n"resolved": "x"}}'}, "package-lock.json:2: names a place"),
+    ("files", {"src/portway/log.py": '"""Logs."""\n', "ARCHITECTURE.md": FILES + "- `log.py`: Logs.\n"}, None),
+    (
+        "files",
+        {"src/portway/log.py": '"""Log."""\n', "ARCHITECTURE.md": FILES},
+        "does not list the files of src/portway/",
+    ),
+    ("files", {"src/portway/log.py": ""}, "src/portway/log.py: the first paragraph of its docstring has 0 characters"),
     ("fields", {"docs/blueprint-fields.md": "## Fields\n"}, "docs/blueprint-fields.md does not list the fields"),
     ("testlint", {"tests/a.py": "import asyncio\nasyncio.sleep(0)\n"}, None),
     ("testlint", {"tests/a.py": "import asyncio\nasyncio.sleep(0.01)\n"}, "tests/a.py:2: sleeps"),

@@ -10,7 +10,8 @@ TEXT = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
 
 
 def test_every_file_and_folder_it_names_exists() -> None:
-    paths = [path.relative_to(ROOT).as_posix() for path in (ROOT / "src" / "portway").rglob("*")]
+    package = ROOT / "src" / "portway"
+    paths = [path.relative_to(ROOT).as_posix() for path in [package, *package.rglob("*")]]
     paths += [
         path.relative_to(ROOT).as_posix()
         for folder in ("tests", "docs", ".ci")

@@ -1,4 +1,4 @@
-"""Forms: from a Python type to the schema that a user fills in, and from the answer back to the type.
+"""Forms of elicitation: from a Python type to the schema that a user fills in, and from the answer back to the type.
 
 A form is a flat object of text, numbers, booleans and choices (specification: client/elicitation, requested schema).
 """

@@ -1,4 +1,5 @@
-"""Asking during a call: in the modern era the handler runs again with the answers, in the legacy era it waits for them.
+"""Asks the client during a call: in the modern era the handler runs again with the answers, in the legacy era it waits;
+a declined, malformed or impossible question ends the call.
 
 Modern, per run: ask → every question answered: the handler goes on; some open: `NeedInput` ends the run, and the client
 calls again with its answers and the sealed state. `Refusal` ends the call: an answer of the wrong shape, a capability

@@ -1,4 +1,5 @@
-"""The questions that a server may ask a client: forms and URLs for the user, messages for the model, the roots.
+"""The questions that a server may ask (`elicit`, `elicit_url`, `sample`, `list_roots`, `Ask`): their params on the
+wire, and how an answer is read.
 
 Specification: client/elicitation, client/sampling, client/roots.
 """

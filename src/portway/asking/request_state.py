@@ -1,4 +1,5 @@
-"""`requestState`: the state that one run of a handler leaves for the next. The client carries it, encrypted.
+"""`requestState`, the answers so far, which a modern client carries, encrypted and bound to its call: sealed, opened,
+refused; at most 32 KB, 600 s and 10 rounds.
 
 It is bound to the caller, the component and the arguments. Specification: basic/patterns/mrtr, "Request State".
 """

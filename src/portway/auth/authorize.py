@@ -1,4 +1,4 @@
-"""Authorization: the one place where a call is allowed or refused."""
+"""Authorization: the one place where a call is allowed, or refused for want of a scope."""
 
 from portway.auth.principal import Principal
 

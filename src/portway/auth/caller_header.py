@@ -1,4 +1,4 @@
-"""The headers in which the gate tells an instance who calls, in printable ASCII.
+"""The headers in which the gate tells an instance of Portway who calls, believed on its host's socket only.
 
 An instance reads it only on the socket that its host alone can reach; on any other listener it is ignored.
 """

@@ -1,4 +1,5 @@
-"""What a refused caller is told in the header WWW-Authenticate, and what a client reads of it.
+"""The header WWW-Authenticate: how a refused caller is told why and which scopes it needs (401, 403, 400), and how a
+client reads it.
 
 RFC 6750 section 3, RFC 9110 section 11.6.1, RFC 9728 section 5.1.
 """

@@ -1,4 +1,4 @@
-"""The caller of a request."""
+"""The caller of a request: issuer, subject, client, scopes, claims, expiry, and what tells callers apart."""
 
 import hashlib
 import time

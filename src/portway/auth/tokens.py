@@ -1,4 +1,6 @@
-"""Bearer tokens (RFC 6750): the `TokenVerifier` protocol, and named tokens kept as digests."""
+"""Bearer tokens (RFC 6750): the Authorization header is read, the tokens of PORTWAY_TOKENS are checked by their
+digests; the `TokenVerifier` protocol.
+"""
 
 import hashlib
 from typing import Protocol

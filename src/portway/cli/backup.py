@@ -1,4 +1,4 @@
-"""`portway backup`: write the whole host to one file."""
+"""`portway backup`: write the whole host to one file, and a copy of its key."""
 
 import contextlib
 import os

@@ -1,4 +1,6 @@
-"""`portway check`: validate a source without deploying it, or diagnose an endpoint."""
+"""`portway check`: validate a source without deploying it, or diagnose an endpoint; how findings are printed, and the
+exit code.
+"""
 
 from __future__ import annotations
 

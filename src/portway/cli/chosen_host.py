@@ -1,4 +1,5 @@
-"""The host that a verb acts on: one of this machine, or one elsewhere that this user is logged in to.
+"""Chooses the host that a verb acts on (--on, --data, PORTWAY_HOST): one of this machine, or one elsewhere that this
+user is logged in to.
 
 What is named beats the environment, and that beats what is there: --on, --data, PORTWAY_HOST, PORTWAY_DATA, the host
 that runs on this machine by default, the only host elsewhere.

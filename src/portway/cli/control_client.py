@@ -1,4 +1,5 @@
-"""The command line as a client of control: one call to a running host, with its errors as one line.
+"""Calls a tool of a host for a verb, waits for its answer, and words that it cannot be reached, hangs or is of another
+version.
 
 A host of this machine is asked over its socket, one elsewhere over its public address, with the token of a user.
 """

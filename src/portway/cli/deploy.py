@@ -1,4 +1,4 @@
-"""`portway deploy`: make a source the live release of an app."""
+"""`portway deploy`: its flags, and a folder, template or repository given to the host."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the verbs that make releases print what they do."""
+"""Prints the steps and the result of a deploy, rollback or restart."""
 
 from __future__ import annotations
 

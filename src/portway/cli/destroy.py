@@ -1,4 +1,4 @@
-"""`portway destroy`: delete an app."""
+"""`portway destroy`: delete an app, after its name was typed."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Lengths of time as they are written on the command line, such as 90d."""
+"""Reads a length of time on the command line, such as 90d."""
 
 import re
 

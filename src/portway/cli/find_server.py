@@ -1,4 +1,5 @@
-"""`python -m portway.cli.find_server FOLDER FILE…`: print which file holds the server; a build runs it in the venv.
+"""Prints which file holds the server, run by a build in the app's venv: `python -m portway.cli.find_server FOLDER
+FILE…`.
 
 It writes the source's bytecode as well, because the release is read-only from then on.
 """

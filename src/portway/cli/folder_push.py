@@ -1,4 +1,5 @@
-"""Pushes a folder of this machine to the repository of an app on a host elsewhere, as a commit on top of what is live.
+"""Sends a folder to a host elsewhere for `portway deploy`: git runs, pushes a commit, and its output becomes the steps
+of the deploy.
 
 Git works in a folder of its own: a repository in the pushed folder, its index and its hooks are left alone. The token
 is given to git in its environment only.

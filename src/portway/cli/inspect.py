@@ -1,4 +1,4 @@
-"""`portway inspect`: show what a server offers."""
+"""`portway inspect`: show the tools, resources and prompts of a server."""
 
 from __future__ import annotations
 

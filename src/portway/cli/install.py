@@ -1,4 +1,4 @@
-"""`portway up --install`: write the systemd units that run the host as it is called here."""
+"""`portway up --install`: write and check the systemd units of the host as it is called here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long tokens live: the options that say it, and the cell of a table that shows it."""
+"""`--expires` and `--overlap` of tokens, and the cell of a table that shows an expiry."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar

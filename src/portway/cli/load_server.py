@@ -1,4 +1,4 @@
-"""Imports the `portway.Server` that `FILE[:OBJECT]` names."""
+"""Imports the `portway.Server` that `FILE[:OBJECT]` names, and says why that fails."""
 
 from __future__ import annotations
 

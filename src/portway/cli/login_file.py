@@ -1,4 +1,4 @@
-"""The hosts that this user is logged in to: a file with the address of each and the token for it, mode 0600."""
+"""The hosts that this user is logged in to: their file (mode 0600), and how an address is read and refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`portway logs`: show what an app's builds and instances wrote, and its calls."""
+"""`portway logs`: its filters, following (`-f`), and how entries are printed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The root of the command line: a table of verbs, each imported only when it runs."""
+"""The root of the command line: the table of verbs, their lazy import, errors printed as text or JSON, exit codes."""
 
 from __future__ import annotations
 

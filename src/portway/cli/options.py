@@ -1,4 +1,4 @@
-"""Options that several verbs have, and JSON as they print it."""
+"""Options that several verbs have (--data, -o json, --token), and how JSON is printed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`portway ps`: list the apps of the host."""
+"""`portway ps`: list the apps of the host; its columns."""
 
 from __future__ import annotations
 

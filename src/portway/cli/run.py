@@ -1,4 +1,4 @@
-"""`portway run`: serve the server in a file."""
+"""`portway run`: serve the server in a file; end with the host that started it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The listings of a server, as `portway inspect` reads and prints them."""
+"""Reads all listings of a server, for `portway inspect` and its JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A login by the browser at an MCP server that asks for one, and where the CLI keeps it."""
+"""The browser login of `portway login URL`, `inspect` and `call` at an MCP server: browser or terminal, and the stored
+token.
+"""
 
 from __future__ import annotations
 

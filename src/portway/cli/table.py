@@ -1,4 +1,4 @@
-"""Tables as the verbs print them."""
+"""Prints tables, and times in them."""
 
 from __future__ import annotations
 

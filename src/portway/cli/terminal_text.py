@@ -1,4 +1,4 @@
-"""Texts of apps and their clients, without what a terminal would act on."""
+"""Escapes what an app wrote so that it cannot steer a terminal."""
 
 from __future__ import annotations
 

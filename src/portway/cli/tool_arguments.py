@@ -1,4 +1,4 @@
-"""Input schemas on the command line: shown as signatures, and used to read `key=value`."""
+"""Arguments of `portway call`: `key=value` read by a tool's schema, and a schema shown as a signature."""
 
 from __future__ import annotations
 

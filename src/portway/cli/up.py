@@ -1,4 +1,6 @@
-"""`portway up`: run the host in the foreground."""
+"""`portway up`: all its options, read and refused (--domain, --behind-proxy, --cert, --auth-…), then the host in the
+foreground.
+"""
 
 import importlib.util
 import ipaddress

@@ -1,4 +1,4 @@
-"""`portway upgrade`: replace the version that runs the host, while it serves."""
+"""`portway upgrade`: installs and checks another version, asks the launcher to change to it, prints its steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values of variables as words of a command line: KEY=VALUE, asked for without echo, or read from stdin."""
+"""The KEY=VALUE words of `env set` and `deploy`: given, asked for without echo, or read from stdin."""
 
 import sys
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The changes that a server announces, as an async iterator."""
+"""`Client.listen`: the changes that a server announces, as an async iterator."""
 
 from __future__ import annotations
 

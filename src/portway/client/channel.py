@@ -1,4 +1,4 @@
-"""The interface of the client's channels (HTTP, stdio, in memory), and the messages they carry."""
+"""The interface of the client's channels, the messages they carry, and the error for an answer that is no MCP."""
 
 from __future__ import annotations
 

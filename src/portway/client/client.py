@@ -1,4 +1,6 @@
-"""The client: one connection to one server, in an era that both speak."""
+"""`Client`: its era and version are agreed on, with fallback to `initialize`; lists by pages, calls, subscriptions,
+login when a server asks for one.
+"""
 
 from __future__ import annotations
 

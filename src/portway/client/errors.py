@@ -1,4 +1,6 @@
-"""What the client raises besides RpcError, the error a server answers with."""
+"""What the client raises: ClientError, NoAnswer, SessionLost, Refused, LoginNeeded, LoginError; RpcError is what a
+server answers with.
+"""
 
 from enum import StrEnum
 

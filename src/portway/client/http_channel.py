@@ -1,4 +1,6 @@
-"""The client's HTTP channel: Streamable HTTP in both eras (specification: basic/transports)."""
+"""The client over HTTP: POSTs, legacy sessions, redirects, streams that are resumed, and what a status means
+(specification: basic/transports).
+"""
 
 from __future__ import annotations
 

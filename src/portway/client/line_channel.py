@@ -1,4 +1,4 @@
-"""A channel that carries one message per line: over the pipes of a child process, or in memory."""
+"""A channel that carries one message per line, over a child's pipes or in memory: replies are matched to requests."""
 
 from __future__ import annotations
 

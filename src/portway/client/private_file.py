@@ -1,4 +1,4 @@
-"""Files in which this user's programs keep tokens: JSON that nobody else can read."""
+"""Files in which this user's programs keep tokens: where they are, mode 0600, damaged ones, files open to others."""
 
 import contextlib
 import os

@@ -1,4 +1,6 @@
-"""Results of a server, as far as a client reads them; unknown members are ignored (2026-07-28, schema)."""
+"""Results of a server as typed structs: tools, resources, prompts, CallResult and `is_error`, progress; unknown members
+are ignored (2026-07-28, schema).
+"""
 
 from __future__ import annotations
 

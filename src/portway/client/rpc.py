@@ -1,4 +1,4 @@
-"""JSON-RPC with one server: requests with progress and rounds of input, and the server's own messages."""
+"""JSON-RPC with one server: requests and their timeouts, progress, rounds of input, listening, cancellation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Messages from the server: answer elicitation, sampling and roots; pass logs and changes to the user's functions."""
+"""What the server asks and tells the client's user: elicitation, sampling and roots are answered; logs and changes go
+to the user's functions.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The client's stdio channel: a server as child process, one message per line (specification: basic/transports)."""
+"""The client over stdio: a server is started as a child process, ended, and how it ended is said (specification:
+basic/transports).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""How an endpoint takes a client's first request, and why it refuses one."""
+"""Diagnoses an endpoint's first answer: its paths, redirects, 401, 403, 404, 405 and 406, and whether a 401 leads to a
+login.
+"""
 
 import contextlib
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Diagnoses an endpoint: one look after the other, each of which adds to the report."""
+"""The order in which an endpoint is diagnosed."""
 
 from typing import Literal
 

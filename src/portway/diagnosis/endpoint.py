@@ -1,4 +1,4 @@
-"""An endpoint that is diagnosed: requests as clients send them, each on a connection of its own."""
+"""The requests of a diagnosis, as clients send them, each on its own connection, and how answers are read."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""How clients log in at an endpoint, as `portway check URL --auth` tells it."""
+"""`portway check URL --auth`: how many known clients can log in at an endpoint, and what is said of the others."""
 
 from collections.abc import Sequence
 

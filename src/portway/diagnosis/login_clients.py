@@ -1,4 +1,4 @@
-"""What the MCP clients in use do to log in, up to the browser, as data.
+"""How known MCP clients log in, up to the browser, as data.
 
 It is what their source, their documentation and their bug reports have shown by November 2026. Where nothing is known
 of a client, it does what the specification asks of clients (MCP 2026-07-28, basic/authorization).

@@ -1,4 +1,5 @@
-"""Walks the login at an endpoint as each known client does, up to the browser.
+"""Walks the login at an endpoint as one known client does, up to the browser: metadata, provider, client id; and says
+where it stops and why.
 
 The steps are those of `portway.client.errors.Step`: the metadata of the server, that of a provider, the client's id.
 What comes then is the user's: nothing is registered, as that would stay at the provider, and no browser is opened.

@@ -1,4 +1,4 @@
-"""Whether an endpoint can be reached safely: its name, its certificate, and what plain HTTP answers."""
+"""Diagnoses the name (DNS), the certificate and its expiry, and what plain HTTP answers."""
 
 import asyncio
 import ipaddress

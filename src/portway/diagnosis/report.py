@@ -1,4 +1,4 @@
-"""What a diagnosis has found out: facts, and findings with their mend."""
+"""What a diagnosis has found: facts, and findings with their mend."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Whether sessions last over connections, and whether event streams arrive at once and stay open."""
+"""Diagnoses sessions (are they known on every connection), event streams (buffered, cut when idle) and versions."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""Whether known clients take a server's tools, and how much of a model's context their list needs.
+"""Diagnoses the list of tools: names and schemas that known clients refuse, and how much of a model's context it takes.
 
 The rules are what clients and the models' providers have been seen to refuse; a request with one refused tool often
 fails whole.

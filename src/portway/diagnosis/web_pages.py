@@ -1,4 +1,4 @@
-"""Whether web pages may call an endpoint (CORS, https://fetch.spec.whatwg.org/#http-cors-protocol)."""
+"""Diagnoses whether web pages may call an endpoint (CORS)."""
 
 from portway.diagnosis.endpoint import Endpoint, NoAnswer, initialize
 from portway.diagnosis.report import Report

@@ -1,4 +1,4 @@
-"""The apps to which the gate says who calls in a signed JWT, and the variables by which they check it."""
+"""Which apps are told in a signed JWT who calls, its issuer and audience, and their variables to check it."""
 
 from portway.host.app_config import AppConfig
 from portway.host.assertion_key import AssertionKey

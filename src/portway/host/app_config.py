@@ -1,4 +1,5 @@
-"""What an app is: one struct that a blueprint, the flags of `portway deploy` and the management API all write.
+"""The settings of an app and their defaults: one struct that a blueprint, the flags of `portway deploy` and the
+management API all write; settings that contradict each other.
 
 A release keeps the one it was made with, so that going back to a release brings back how it was built and served.
 """

@@ -1,4 +1,6 @@
-"""The policies of each app for the routing table: rules, the tools of the contract, and those that are off."""
+"""Puts the policies of each app into the routing table: its rules, the tools of its contract, and those that are
+switched off.
+"""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,5 @@
-"""The key by which the gate signs for an app who calls it (ES256, RFC 7518 section 3.4).
+"""The key by which the gate signs JWTs for apps (ES256), made of the host's secret, and its public form (RFC 7518
+section 3.4).
 
 Gate and control make it of the host's secret, so it is kept nowhere else and outlives restarts.
 """

@@ -1,4 +1,4 @@
-"""Probes of the launcher's children. A probe never blocks: each look reads the last answer and sends a request."""
+"""Notices a hung gate, control or log writer: probes of the launcher's children that never block."""
 
 import abc
 import fcntl

@@ -1,4 +1,4 @@
-"""The launcher's children: for each, how it is started, probed and stopped."""
+"""How gate, control and log writer are started: their command lines, descriptors, probes and signals."""
 
 import signal
 import socket

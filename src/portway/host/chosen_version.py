@@ -1,4 +1,4 @@
-"""Which version of Portway a start of the host runs: the installed one, or the one of the last `portway upgrade`."""
+"""Which version of Portway a start of the host runs: the installed one, or that of the last `portway upgrade`."""
 
 import os
 import sys

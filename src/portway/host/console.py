@@ -1,4 +1,4 @@
-"""What the host prints. A line that cannot be printed at once is dropped, so that the host runs without a reader."""
+"""What the host prints, so that it never waits for a reader: a line that cannot be printed at once is dropped."""
 
 import contextlib
 import io

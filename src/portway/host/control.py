@@ -1,4 +1,6 @@
-"""The control process: store, builds, instances, and the management server. Started by the launcher (`portway up`)."""
+"""The control process: it opens the store, serves its sockets, deploys the folders of `portway up`, prints the ready
+line, and ends.
+"""
 
 import argparse
 import asyncio

@@ -1,4 +1,4 @@
-"""How much of the disk folders use."""
+"""Counts the bytes that folders use on the disk."""
 
 import asyncio
 import contextlib

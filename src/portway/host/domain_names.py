@@ -1,4 +1,4 @@
-"""Custom domains as people write them, read into the one form in which they are kept and compared."""
+"""Reads a custom domain as people write it, and refuses wildcards, addresses and other names that cannot be one."""
 
 import re
 import unicodedata

@@ -1,4 +1,5 @@
-"""The custom domains of all apps: those in the blueprint of what is live, and those that `portway domain add` keeps.
+"""Which app has which custom domain: from blueprints and `portway domain add`; names that another app has, or the host
+itself.
 
 A name leads to one app. A deploy sets the names of its blueprint; a rollback leaves them as they are.
 """

@@ -1,4 +1,4 @@
-"""Reads files that an app or a build has left, replaces files of the data directory durably, and removes folders."""
+"""Files replaced durably, read up to a bound, and folders removed."""
 
 import errno
 import os

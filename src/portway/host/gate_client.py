@@ -1,4 +1,5 @@
-"""The client of the gate's socket. `portway.host.gate.control_socket` lists the requests.
+"""Asks the gate over gate.sock: to read its tables again, to drain an instance, to retire.
+`host/gate/control_socket.py` lists the requests.
 
 For a while after an upgrade there are two gates: the one that serves, and the one before it, which ends its calls.
 """

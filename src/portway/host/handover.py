@@ -1,4 +1,5 @@
-"""What one launcher leaves to the one that takes its place in the same process, at an upgrade.
+"""What the launcher of one version leaves to the launcher of another: sockets, children and descriptors, in one process
+(execve).
 
 A launcher is replaced by execve(2), which keeps its process id, its children and its open descriptors. The new program
 finds the rest in a variable of its environment.

@@ -1,4 +1,4 @@
-"""Whether an HTTP server, an instance or control, still answers; whether an instance says that it is healthy."""
+"""HTTP probes of instances and control: whether one still answers, and an app's own `healthCheckPath`."""
 
 import asyncio
 

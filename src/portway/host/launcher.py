@@ -1,4 +1,5 @@
-"""The launcher, which is `portway up` itself: starts gate, control and log writer, and restarts them when they end.
+"""`portway up` itself, the launcher: starts gate, control and log writer, restarts them when they end, stops them in
+order; the lock of the data directory.
 
 A child is in one of three states:
 

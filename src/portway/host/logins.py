@@ -1,4 +1,6 @@
-"""Where the callers of apps log in: what the blueprint of an app says, over what `portway up` says for all."""
+"""The identity providers of the host and of each app: `x-portway.auth` of a blueprint over `--auth-issuer` of `portway
+up`.
+"""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""Looks names up without waiting for a resolver that does not answer, and without taking threads that others need."""
+"""Looks names up in the DNS with a time limit."""
 
 import asyncio
 import socket

@@ -1,4 +1,4 @@
-"""Makes bearer tokens."""
+"""Makes bearer tokens: 256 random bits with a prefix (`pw_`, `pwh_`, `pwu_`)."""
 
 import secrets
 

@@ -1,4 +1,6 @@
-"""Paths of the host's files and sockets, all derived from the data directory."""
+"""The paths of the host's files and sockets, all derived from the data directory, which is found, made private and
+checked here.
+"""
 
 import hashlib
 import os

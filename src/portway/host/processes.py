@@ -1,4 +1,5 @@
-"""Processes of this host as the kernel shows them: how one ended, which belong together, which were left behind.
+"""Processes as the kernel shows them: marks by which leftover ones are found and ended, exit codes in words,
+descendants.
 
 The processes of an instance or a build carry a mark twice: as a variable, from their very start, and as a resource
 limit, which stays with a daemon that leaves its session and sheds its environment. RLIMIT_RTTIME only bounds how

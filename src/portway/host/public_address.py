@@ -1,4 +1,4 @@
-"""Where clients reach the host and its apps: every URL that the host prints, signs or tells an app is made here."""
+"""Every URL that the host prints, signs or tells an app: of the host, an app's endpoint, its repository, its hook."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

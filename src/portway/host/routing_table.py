@@ -1,4 +1,6 @@
-"""The routing table, which control writes and the gate reads: one JSON file, replaced atomically."""
+"""The routing table, a JSON file that control writes and the gate reads: apps, their instances, limits, policies,
+names, logins.
+"""
 
 from pathlib import Path
 from typing import Literal

@@ -1,4 +1,4 @@
-"""Removes the directories of sockets that killed hosts have left, those of all data directories of this user."""
+"""Removes the directories of sockets that killed hosts have left."""
 
 import contextlib
 import errno

@@ -1,4 +1,6 @@
-"""What the launcher says to systemd, and the sockets it gets from it: sd_notify(3) and sd_listen_fds(3)."""
+"""What the launcher says to systemd (READY=1, STOPPING=1), and the sockets it gets from it: sd_notify(3),
+sd_listen_fds(3).
+"""
 
 import contextlib
 import os

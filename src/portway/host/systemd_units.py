@@ -1,4 +1,4 @@
-"""The systemd units of a host, for `portway up --install`.
+"""The text of the systemd units that `portway up --install` writes: hardening, restart, sockets.
 
 The service is hardened only as far as bubblewrap and slirp4netns allow, which put walls around apps without root. They
 make user, mount and network namespaces, mount /proc, open /dev/net/tun and set up control groups. So the service has

@@ -1,4 +1,4 @@
-"""The time as logs and records have it."""
+"""The time as logs and records write it (RFC 3339, UTC)."""
 
 import time
 from functools import lru_cache

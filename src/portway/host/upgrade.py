@@ -1,4 +1,5 @@
-"""An upgrade, as the launcher of the new version does it: replaces the children of the version before, one by one.
+"""The steps of an upgrade, as the launcher of the new version takes them: gate, control, log writer; how long each may
+take, and the way back when one fails.
 
     gate      the new one starts beside the old and answers on a socket of its own, while the old one serves
     control   the old one leaves when no deploy runs, without stopping the instances. The database is copied, and the

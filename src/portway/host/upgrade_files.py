@@ -1,4 +1,5 @@
-"""The files by which `portway upgrade` and the launcher speak, and the version that a host starts with.
+"""The files by which `portway upgrade` and the launcher speak; the database copied before an upgrade and put back after
+a failed one.
 
 running.json            what the launcher runs: written at its start
 version.json            the environment that the next start uses, unless the installed Portway has changed since

@@ -1,4 +1,6 @@
-"""The users of a host, and the one place that says what each of them may do to an app."""
+"""The users of a host, their tokens and roles, the roles of groups, and the one place that says what a role (viewer,
+deployer, admin) may do to an app.
+"""
 
 import re
 import time

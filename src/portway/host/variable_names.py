@@ -1,4 +1,4 @@
-"""Names of variables and of their groups: which there can be, and which the host keeps to itself."""
+"""Which names variables and groups can have, and which are the host's own (PORT, PATH …)."""
 
 VARIABLE = r"[A-Za-z_][A-Za-z0-9_]{0,127}"
 GROUP = r"[A-Za-z0-9](?:[A-Za-z0-9 ._-]{0,62}[A-Za-z0-9])?"

@@ -1,4 +1,6 @@
-"""The names of ASGI 3 (https://asgi.readthedocs.io); its messages and scopes are dicts of mixed values, hence `Any`."""
+"""The types of ASGI 3 (https://asgi.readthedocs.io), whose messages and scopes are dicts of mixed values, and what the
+HTTP server asks of an application.
+"""
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import AbstractAsyncContextManager

@@ -1,4 +1,6 @@
-"""Open the listening socket, or say in one sentence why that is not possible."""
+"""Opens the listening socket (TCP, Unix, inherited), or says in one sentence why not: a port in use, no right to it, a
+stale socket.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""One client connection: parsing by llhttp (strict), pipelining, deadlines and refusals.
+"""One client connection: parsing by llhttp (strict), pipelining, keep-alive, deadlines, and refusals of bad requests
+(400, 408, 431, 501, 503, 505).
 
 States of a connection, and what moves between them:
 

@@ -1,4 +1,5 @@
-"""Cross-origin requests of web pages (CORS, https://fetch.spec.whatwg.org/#http-cors-protocol).
+"""Which web pages may read the server's answers (CORS): origins, preflight, exposed headers
+(https://fetch.spec.whatwg.org/#http-cors-protocol).
 
 Only pages that are named may call. No credentials are allowed: a page sends its token itself, never a cookie.
 """

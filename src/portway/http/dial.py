@@ -1,4 +1,5 @@
-"""Connections into another network namespace: a process there hands out its sockets, which are connected from here.
+"""Connections to an app in a network namespace of its own: a process there hands out its sockets, which are connected
+from here.
 
 Whoever connects to that process's Unix socket is sent unconnected TCP sockets (SCM_RIGHTS, unix(7)), one for IPv4 and,
 where there is IPv6, one for IPv6. A socket stays in the namespace in which it was made.

@@ -1,4 +1,6 @@
-"""Server-sent events: parse, encode and send them (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
+"""Server-sent events: parsed, encoded, sent with a keep-alive every 15 s and headers against proxies' buffering
+(https://html.spec.whatwg.org/multipage/server-sent-events.html).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Check the Host and Origin headers: by which names this server may be called, and by which web pages.
+"""Checks the Host and Origin headers against DNS rebinding: by which names this server may be called (421), and by
+which web pages (403).
 
 MCP requires it of every HTTP transport, against DNS rebinding ("Security Warning", revisions from 2025-03-26).
 """

@@ -1,4 +1,4 @@
-"""A small HTTP/1.1 client: one `HttpClient` per peer, with pooled connections and streamed responses.
+"""A small HTTP/1.1 client: one `HttpClient` per peer, with pooled connections, uploads and streamed responses.
 
 The peer is not trusted: llhttp parses strictly (RFC 9112), everything but the body is bounded, and a connection that
 sent anything unexpected is not used again.

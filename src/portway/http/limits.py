@@ -1,4 +1,6 @@
-"""The limits of one HTTP server, for all of its clients."""
+"""The limits of one HTTP server, with their defaults: sizes of heads and bodies, numbers of connections, all time
+limits, also those of a stop.
+"""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,6 @@
-"""The places of one kind (calls, streams or detached calls), and who holds them."""
+"""Shares a number of places (for calls, streams, detached calls) among callers: counts who holds how many, and who may
+have one more.
+"""
 
 from collections.abc import Hashable
 

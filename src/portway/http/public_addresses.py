@@ -1,4 +1,4 @@
-"""Which addresses are on the internet, and which are of this machine or its network."""
+"""Decides which IP addresses are on the internet, and which are of this machine or its network."""
 
 import ipaddress
 import socket

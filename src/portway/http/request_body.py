@@ -1,4 +1,4 @@
-"""Read the body of a request, up to a limit."""
+"""Reads the body of a request, up to a limit (413)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""One request and its response, between ASGI (https://asgi.readthedocs.io) and HTTP/1.1 (RFC 9112)."""
+"""One request and its response, between ASGI and HTTP/1.1: the app is run, its body framed, a failure answered with 500
+(RFC 9112).
+"""
 
 from __future__ import annotations
 

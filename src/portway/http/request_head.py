@@ -1,4 +1,6 @@
-"""What the head of a request may be (RFC 9112 sections 2.3, 3 and 6.1), beyond what llhttp has checked."""
+"""What the head of a request may be beyond what llhttp checks: its size and number of headers (431), its target (RFC
+9112 sections 2.3, 3 and 6.1).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Send a whole response over ASGI."""
+"""Sends a whole response over ASGI, or cuts one that cannot be completed."""
 
 from __future__ import annotations
 

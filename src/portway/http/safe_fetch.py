@@ -1,4 +1,5 @@
-"""`safe_fetch`: a request to a URL that somebody else chose, which reaches no machine but those on the internet.
+"""`safe_fetch`: a request to a URL that somebody else chose, which reaches no private address: redirects, allowed
+hosts, sizes and times are bounded (SSRF).
 
 The host's name is looked up once, every address that it has is checked, and the connection is made to a checked one, so
 that a name which changes its address in between (DNS rebinding) changes nothing.

@@ -1,4 +1,4 @@
-"""Connections through the proxy that leads out of a network, as the variables HTTPS_PROXY, ALL_PROXY and NO_PROXY say.
+"""Connections through a proxy: HTTPS_PROXY, ALL_PROXY and NO_PROXY are read, CONNECT is sent.
 
 They are read as other programs read them, in lower case first. Only a proxy with an `http://` URL is known.
 """

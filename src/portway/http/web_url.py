@@ -1,4 +1,4 @@
-"""URLs of http and https, read so strictly that no other reader can find another host in them, and lists of hosts.
+"""URLs of http and https, read so strictly that no other reader can find another host in them; lists of allowed hosts.
 
 Python, browsers (WHATWG URL) and C libraries differ on backslashes, user names, percent-encoding and numbers in the
 place of a host. Whatever they differ on is refused here.

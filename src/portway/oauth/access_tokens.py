@@ -1,4 +1,6 @@
-"""Verifies the access tokens of one or more providers, and remembers those that were good (RFC 9068, RFC 8725)."""
+"""Verifies the access tokens of one or more providers: which provider is asked, by keys or introspection, and which
+good tokens are remembered (RFC 9068, RFC 8725).
+"""
 
 import hashlib
 from collections import OrderedDict

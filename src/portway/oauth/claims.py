@@ -1,4 +1,6 @@
-"""From the claims of an access token to its caller: whether they are meant for this server, now (RFC 9068)."""
+"""Judges the claims of an access token: issuer, audience, expiry with 30 s for clocks that differ, kind of token; and
+makes the caller of them (RFC 9068).
+"""
 
 import time
 from collections.abc import Iterable, Mapping

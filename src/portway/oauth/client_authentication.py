@@ -1,4 +1,4 @@
-"""How a client authenticates itself to a provider (RFC 6749 section 2.3.1)."""
+"""How this server or client authenticates itself at a provider: basic, post or none (RFC 6749 section 2.3.1)."""
 
 import base64
 from collections.abc import Collection

@@ -1,4 +1,5 @@
-"""Tokens for other services, which a tool calls for its caller (`Context.token_for`), and their cache.
+"""Tokens for other services, which a tool gets by `Context.token_for`: token exchange (RFC 8693) or client credentials,
+and their cache.
 
 missing   → obtaining  at the first call; others that want the same wait for the same answer
 obtaining → held       what the provider gave

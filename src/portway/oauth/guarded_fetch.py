@@ -1,4 +1,6 @@
-"""Fetches JSON of an identity provider, guarded: where it may be, how large it is, how long it takes."""
+"""Fetches JSON of an identity provider, guarded: https, no private address unless allowed, 512 KB and 10 s at most, no
+redirects.
+"""
 
 import asyncio
 from typing import NamedTuple, TypeVar

@@ -1,4 +1,4 @@
-"""Opaque access tokens: the provider says whose they are (RFC 7662).
+"""Opaque access tokens: the provider is asked whose they are, and its answer is kept for a minute (RFC 7662).
 
 unknown → asked    others that come with the same token meanwhile wait for the same answer
 asked   → good     taken for a minute, so that is how long one may be used that the provider has revoked

@@ -1,4 +1,4 @@
-"""JSON Web Tokens in their compact form, as they come: nothing of one is trusted (RFC 7515, RFC 7519, RFC 8725)."""
+"""Reads a JSON Web Token in its compact form, and trusts nothing of it (RFC 7515, RFC 7519, RFC 8725)."""
 
 import base64
 import re

@@ -1,4 +1,6 @@
-"""What an identity provider says of itself: where its keys and endpoints are (RFC 8414, OIDC Discovery)."""
+"""What an identity provider says of itself: where its keys and endpoints are; why nobody could log in there, noticed at
+a start and at a deploy (RFC 8414, OIDC Discovery).
+"""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""Why access tokens are refused: callers are never told, the operator's log is, in few lines however many there are."""
+"""Logs why access tokens are refused, which callers are never told, in few lines however many there are."""
 
 import logging
 import time

@@ -1,4 +1,6 @@
-"""Protected resource metadata: where clients of a server log in (RFC 9728)."""
+"""Protected resource metadata, which tells clients where to log in and which scopes to ask for, and how a request for
+it is answered (RFC 9728).
+"""
 
 from collections.abc import Iterable, Sequence
 from urllib.parse import urlsplit

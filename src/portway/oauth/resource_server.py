@@ -1,4 +1,6 @@
-"""A server as an OAuth 2.1 protected resource: who verifies its tokens, and what its clients are told."""
+"""A server as an OAuth 2.1 protected resource: its verifier, its metadata and its challenges put together; OAuth beside
+named tokens.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

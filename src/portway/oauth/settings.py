@@ -1,4 +1,4 @@
-"""How access tokens of an identity provider are verified."""
+"""`OAuth` and the variables PORTWAY_AUTH_…: the settings of a provider, read and refused."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,4 +1,6 @@
-"""One public key of an identity provider, and the signatures made with it (RFC 7517, RFC 7518, RFC 8037)."""
+"""One public key of an identity provider: which keys and algorithms are taken, and whether it made a signature (RFC
+7517, RFC 7518, RFC 8037).
+"""
 
 import base64
 from collections.abc import Mapping

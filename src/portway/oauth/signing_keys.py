@@ -1,4 +1,5 @@
-"""The keys by which an identity provider signs its tokens (RFC 7517), found by its metadata.
+"""The keys by which an identity provider signs (JWKS, RFC 7517): fetched, kept for ten minutes, replaced, used on while
+it does not answer.
 
 missing → fresh    fetched at the first token
 fresh   → fetching after ten minutes, or when a token names a key that is not there; those at hand are used meanwhile,

@@ -1,4 +1,6 @@
-"""Binding turns the arguments that a client sent into the arguments of a call."""
+"""Binds the arguments that a client sent to the parameters of a call: decoded by their engines and put in order, an
+unknown or missing one refused, JSON in a text taken for a list or an object.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

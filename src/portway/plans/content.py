@@ -1,4 +1,5 @@
-"""What a tool can return besides plain data: content blocks, `Image`, `Audio`, and an explicit `ToolResult`.
+"""What a tool can return besides plain data: content blocks, `Image`, `Audio`, links to resources, and an explicit
+`ToolResult`.
 
 The blocks have the wire's own shape (MCP 2025-06-18 and later, "Tool result").
 """

@@ -1,4 +1,5 @@
-"""The choice of engine for one type: msgspec if it understands the whole type, else pydantic.
+"""Chooses the engine for one type: msgspec if it understands the whole type, else pydantic; words the error for a type
+that neither knows.
 
 Only the annotation decides, never the other parameters, so a type is read the same everywhere.
 """

@@ -1,4 +1,6 @@
-"""Tools whose schemas an author gives: clients get them unchanged, arguments and results are validated against them."""
+"""Tools whose schemas an author gives (`input_schema=`, `output_schema=`): clients get them unchanged, arguments and
+results are validated against them.
+"""
 
 from __future__ import annotations
 

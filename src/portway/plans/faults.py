@@ -1,4 +1,4 @@
-"""Faults of arguments, and their wording, which is the same for both engines."""
+"""Words what is wrong with an argument, the same for both engines: missing, unknown, wrong type, out of range."""
 
 import functools
 from collections.abc import Iterable, Sequence

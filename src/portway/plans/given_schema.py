@@ -1,4 +1,5 @@
-"""JSON Schemas that authors write, and the `jsonschema` library that validates against them.
+"""Validates data against a JSON Schema that an author wrote, by the `jsonschema` library, within bounds of steps and
+time.
 
 The dialect is 2020-12 unless `$schema` names another that the library knows. References stay inside the schema; nothing
 is ever fetched.

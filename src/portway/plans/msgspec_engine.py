@@ -1,4 +1,6 @@
-"""The msgspec engine: decodes one parameter, checks and encodes one result."""
+"""The msgspec engine: which types it takes, how it decodes one parameter, checks and encodes one result, and reads its
+own error messages.
+"""
 
 import contextlib
 import dataclasses

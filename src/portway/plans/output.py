@@ -1,4 +1,6 @@
-"""From the result of a function to the JSON of a tool result."""
+"""From what a tool's function returned to the JSON of a tool result: content, structured content, `_meta`; NaN is
+refused.
+"""
 
 import math
 import types

@@ -1,4 +1,6 @@
-"""The plan of a function: its signature compiled once, so that a call only decodes, runs and encodes."""
+"""Compiles the plan of a function: its arguments, both listed schemas, its encoder, so that a call only decodes, runs
+and encodes.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any

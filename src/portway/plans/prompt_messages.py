@@ -1,4 +1,4 @@
-"""The messages that a prompt returns (specification: server/prompts)."""
+"""From what a prompt returned to its messages (specification: server/prompts)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

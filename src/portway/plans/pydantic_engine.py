@@ -1,4 +1,6 @@
-"""The pydantic engine: decodes one parameter, checks and encodes one result. The only module that imports pydantic."""
+"""The pydantic engine: decodes one parameter, checks and encodes one result, reads pydantic's errors. The only module
+that imports pydantic.
+"""
 
 import contextlib
 import re

@@ -1,4 +1,4 @@
-"""From what a resource returns to the JSON of its contents: text, a blob, or entries of its own."""
+"""From what a resource returned to the JSON of its contents: text, a blob, or entries of its own."""
 
 import msgspec
 

@@ -1,4 +1,6 @@
-"""JSON Schema as data: the schemas that clients are shown, and their wording in errors."""
+"""The JSON Schemas that clients are shown: built of parameters, definitions (`$defs`, `$ref`) joined, renamed and
+inlined, titles dropped; and a schema in words for errors.
+"""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping

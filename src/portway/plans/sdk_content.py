@@ -1,4 +1,5 @@
-"""Content in classes of the official SDK (1.x and 2.x), of FastMCP and of `portway.client`.
+"""Content, results and messages in classes of the official SDK (1.x and 2.x), of FastMCP and of `portway.client`,
+recognised when a function returns them.
 
 A class is recognised by its module and name, once, without an import, so that a server may return what it got from the
 client library it calls another server with.

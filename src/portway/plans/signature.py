@@ -1,4 +1,6 @@
-"""The signature of a callable: its parameters, those asked of the client, the context, its description, its result."""
+"""Reads the signature of a callable: its parameters and defaults, `Ask` and `Header` marks, the context, descriptions
+from its docstring, its result; refuses what no client could call.
+"""
 
 import functools
 import inspect

@@ -1,4 +1,5 @@
-"""Arguments that modern clients repeat as headers. `x-mcp-header` is checked when a tool is registered.
+"""`x-mcp-header` in a tool's schema: which arguments modern clients repeat as headers, checked when the tool is
+registered.
 
 Specification: basic/transports/streamable-http, 2026-07-28. A conforming client drops a tool that breaks these rules.
 """

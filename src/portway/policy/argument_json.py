@@ -1,4 +1,6 @@
-"""The JSON of a call's arguments, read so that there is one meaning of it, and the refusal of arguments."""
+"""Reads the JSON of a limited or confirmed call's arguments so that there is one meaning of it (no member twice), and
+words the refusal of arguments.
+"""
 
 import json
 from collections.abc import Sequence

@@ -1,4 +1,5 @@
-"""Limits on the arguments of a tool that a schema cannot hold, compiled once and checked on the JSON of a call.
+"""Limits on the arguments of a tool that a schema cannot hold: values, ranges, patterns, folders, allowed hosts;
+compiled once and checked on the JSON of a call.
 
 A limit is for what the server may read, not only for what the client has written: each item of a list is checked, text
 that holds a list or an object in JSON is looked into, since servers decode it, and an object that names a member twice

@@ -1,4 +1,5 @@
-"""What the user is shown before a tool runs that must be confirmed: the tool and all its arguments, or nothing.
+"""What the user is shown before a tool runs that must be confirmed: the tool and all its arguments, or nothing; and
+that each confirmation is used once.
 
 Text of the arguments cannot pass for text of the question: line breaks and characters that nobody sees are escaped.
 """

@@ -1,4 +1,4 @@
-"""The scopes that callers have by their groups."""
+"""The scopes that callers have by the groups in a claim of their tokens."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,5 @@
-"""Names compared with the patterns of rules, in a time that grows with their length alone.
+"""Names compared with the patterns of rules, whatever their letter case and Unicode form, in a time that grows with
+their length alone.
 
 A server may take several spellings for one thing. A rule only ever adds a condition, so what is compared is what all
 those spellings have in common: the rule then applies to each of them.

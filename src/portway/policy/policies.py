@@ -1,4 +1,6 @@
-"""The rules of an app, compiled: what they say together of one tool, prompt or resource."""
+"""Finds what the rules of an app say together of one tool, prompt or resource: the scopes it needs, its limits, whether
+it is switched off.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How often, and how many at a time, each caller may call a tool.
+"""How often (10/minute), and how many at a time, each caller may call a tool.
 
 A rate is kept by the generic cell rate algorithm: for each caller one number, the time at which its calls so far are
 used up. A caller who has not called for a while has no entry, and nobody waits for anybody else.

@@ -1,4 +1,6 @@
-"""Rules as a blueprint says them, and what the contract of a release says of a tool."""
+"""The structs of a rule: what it is for, its scopes and its limits, as a blueprint says them; and the annotations of a
+tool that rules look at.
+"""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,6 @@
-"""The limits of a tool together: its arguments, how often and how many at a time each caller may call it."""
+"""All limits of one tool together: its arguments, rate and concurrency for each caller, and the refusal of a call that
+is one too many (429).
+"""
 
 import logging
 import time

@@ -1,4 +1,5 @@
-"""URIs compared with the patterns of rules.
+"""URIs compared with the patterns of rules in all spellings that a server could take for the same, and those refused
+that it could take for another.
 
 A server may take several spellings for one URI: the official SDKs normalise what a client sends (WHATWG URL, which in
 Python is behind pydantic's `AnyUrl`), others compare it as it is. A rule is for each of the spellings.

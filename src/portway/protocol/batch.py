@@ -1,4 +1,6 @@
-"""JSON-RPC batches, which a server must accept in revision 2025-03-26. Every later revision forbids them."""
+"""JSON-RPC batches: split, of 100 messages at most, and joined. A server must accept them in revision 2025-03-26; every
+later one forbids them.
+"""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,6 @@
-"""The capabilities a client declares (specification: basic/lifecycle, client/*)."""
+"""The capabilities a client declares in `initialize`, with its name and version, and how errors name those it lacks
+(specification: basic/lifecycle, client/*).
+"""
 
 from enum import IntFlag
 

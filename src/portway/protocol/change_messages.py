@@ -1,4 +1,5 @@
-"""The messages about changes, in both eras: the filter of `subscriptions/listen`, the messages of its stream.
+"""The messages about changes, in both eras: the filter and the acknowledgement of `subscriptions/listen`, list_changed
+and resources/updated notifications, the end of a stream.
 
 Specification: basic/patterns/subscriptions and cancellation (2026-07-28); the list_changed notifications,
 `notifications/resources/updated` and basic/utilities/cancellation (2025-11-25).

@@ -1,4 +1,6 @@
-"""Tell the era of a request (specification: basic/versioning, 2026-07-28)."""
+"""Tell the era of a request by its `_meta` and its MCP-Protocol-Version header (specification: basic/versioning,
+2026-07-28).
+"""
 
 from msgspec import UNSET
 

@@ -1,4 +1,4 @@
-"""JSON-RPC errors: the codes of both eras, and the exception for one."""
+"""JSON-RPC errors: the codes of both eras, and the exception for one, with its HTTP status."""
 
 PARSE_ERROR = -32700
 INVALID_REQUEST = -32600

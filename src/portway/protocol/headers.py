@@ -1,4 +1,6 @@
-"""The headers of a modern request: write and verify them (basic/transports/streamable-http, 2026-07-28)."""
+"""The headers MCP-Protocol-Version, Mcp-Method and Mcp-Name and the `_meta` envelope of a modern request: write them,
+verify them against the body, refuse one that is sent twice or an unsupported version.
+"""
 
 import base64
 from collections.abc import Iterable, Mapping

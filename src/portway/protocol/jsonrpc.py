@@ -1,4 +1,5 @@
-"""JSON-RPC messages: decode them, and encode requests, notifications, results and errors.
+"""JSON-RPC messages: decode them, say what is wrong with a bad one, and encode requests, notifications, results and
+errors.
 
 A message is decoded once into `Message`. If that fails it is read again, more slowly, to say what is wrong.
 Specification: basic (2025-11-25 and 2026-07-28), JSON-RPC 2.0 §4-5.

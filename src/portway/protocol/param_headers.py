@@ -1,4 +1,4 @@
-"""The Mcp-Param-* headers, which repeat arguments of a tool call: write and verify them.
+"""The Mcp-Param-* headers, which repeat arguments of a tool call: write them, and verify them against the arguments.
 
 Specification: basic/transports/streamable-http, 2026-07-28. `x-mcp-header` in the tool's schema says which arguments.
 """

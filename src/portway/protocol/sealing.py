@@ -1,4 +1,5 @@
-"""Values that clients carry for a server and cannot forge: signed (HMAC-SHA256, RFC 2104) or encrypted (AES-256-GCM).
+"""Values that clients carry for a server and cannot forge: signed (HMAC-SHA256, RFC 2104) or encrypted (AES-256-GCM),
+with the keys of PORTWAY_KEYS.
 
 Processes with the same keys, such as replicas or a restarted server, read each other's values.
 """

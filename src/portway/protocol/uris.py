@@ -1,4 +1,6 @@
-"""URIs in their normal form, so that different spellings of one URI are equal (RFC 3986 §6.2.2, RFC 3987 §3.1)."""
+"""URIs of resources in their normal form, so that different spellings of one URI are equal (RFC 3986 §6.2.2, RFC 3987
+§3.1).
+"""
 
 import re
 from urllib.parse import quote

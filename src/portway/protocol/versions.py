@@ -1,4 +1,4 @@
-"""The revisions of the protocol, and the two eras they belong to."""
+"""The protocol revisions that are supported, the two eras they belong to, and which legacy one is agreed on."""
 
 from enum import Enum
 

@@ -1,4 +1,5 @@
-"""What a client is told of an exception that an author's code raised: the one place where it is converted.
+"""From an author's exception to what the client is told: a tool's error result, or a JSON-RPC error with its code and
+an error id.
 
 | exception           | a tool                 | a resource, prompt or completion |
 | ------------------- | ---------------------- | -------------------------------- |

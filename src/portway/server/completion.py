@@ -1,4 +1,6 @@
-"""Completion of the arguments of prompts and resource templates (specification: server/utilities/completion)."""
+"""Completion of the arguments of prompts and resource templates: the author's functions, and choices from types
+(specification: server/utilities/completion).
+"""
 
 from __future__ import annotations
 

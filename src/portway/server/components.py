@@ -1,4 +1,6 @@
-"""Tools, resources, resource templates and prompts, and the table that holds each kind."""
+"""Tools, resources, resource templates and prompts as they are kept, and the table that holds each kind: names taken
+twice, removal.
+"""
 
 from __future__ import annotations
 

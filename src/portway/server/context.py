@@ -1,4 +1,6 @@
-"""`Context`: what a handler can read of its call, and what it can send or ask before it returns."""
+"""`Context`: what a handler reads of its call (caller, headers, client), and what it sends or asks: progress, log
+messages, elicitation, sampling, tokens for other services.
+"""
 
 import asyncio
 import math

@@ -1,4 +1,5 @@
-"""From a decoded request to the bytes of its reply: the methods of both eras.
+"""From a decoded request to its reply: the methods of both eras, `initialize` and discovery, log level, subscriptions;
+an unknown method is refused.
 
 The two tables in `Dispatcher.__init__` say which method exists in which era; each method is written once.
 """

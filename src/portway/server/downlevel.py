@@ -1,4 +1,4 @@
-"""Results in the terms of older protocol revisions.
+"""Rewrites results for clients of older protocol revisions, which do not know some content or schemas.
 
 Clients ignore unknown members. Content blocks of unknown types, and structured content that is no object, break them,
 so these are replaced.

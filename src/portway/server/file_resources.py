@@ -1,4 +1,5 @@
-"""Files and folders as resources: read for every request, on a thread, and never from outside the folder.
+"""`add_file` and `add_folder`: files as resources, read for every request, on a thread, and never from outside the
+folder.
 
 Paths of the author are absolute.
 """

@@ -1,4 +1,4 @@
-"""The server that a component was registered on, as far as its calls need it."""
+"""The server that a component was registered on, as far as its calls need it: name, lifespan, middleware."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Entering and leaving the lifespans of a server and of the servers mounted in it."""
+"""Enters and leaves the lifespans of a server and of the servers mounted in it."""
 
 from __future__ import annotations
 

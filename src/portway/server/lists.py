@@ -1,4 +1,5 @@
-"""The list results of a server, in pages where it sets a size: cached bytes, made again only after a change.
+"""The list results of a server (tools/list …): pages and cursors, cached bytes, without what the caller lacks the
+scopes for.
 
 What a caller lacks the scopes for, and cannot get, is left out. A caller that nobody has identified sees everything.
 """

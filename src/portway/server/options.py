@@ -1,4 +1,4 @@
-"""The keywords of the decorators, and the replacements for keywords that other frameworks have."""
+"""The keywords of the decorators, and the error for a keyword that other frameworks have."""
 
 from __future__ import annotations
 

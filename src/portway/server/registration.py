@@ -1,4 +1,6 @@
-"""Registration: from a function and the keywords of its decorator to a component that clients can read."""
+"""From a function and the keywords of its decorator to a component and its list entry: names, icons, annotations, cache
+hints, limits, confirmation are checked.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Running the author's functions: tools, resources, prompts and completers, each to the bytes of its result."""
+"""Runs the author's functions: tools, resources, prompts and completers, with middleware, time limits, limits and
+confirmation; an unknown tool, prompt or resource is refused.
+"""
 
 from __future__ import annotations
 

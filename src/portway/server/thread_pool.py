@@ -1,4 +1,4 @@
-"""Threads for plain `def` handlers, cheaper per call than `loop.run_in_executor`.
+"""Threads for plain `def` handlers: how many run at once; cheaper per call than `loop.run_in_executor`.
 
 Calls are queued in a deque. A worker is woken only when none is awake. It works until the queue is empty and hands
 its results to the loop in one wake-up, so quick handlers share one thread and pay few switches. For slow handlers, a

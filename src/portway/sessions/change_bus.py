@@ -1,4 +1,5 @@
-"""The change bus: what a server says has changed, fanned out to the listeners of one event loop.
+"""The change bus: what a server says has changed, fanned out to the listeners of one event loop; how many changes wait
+for a slow one before it is ended.
 
 A listener is one small object in an index by what it listens to. Publishing looks only at those it concerns, and 10,000
 that wait need no tasks or queues. Specification: basic/patterns/subscriptions (2026-07-28),

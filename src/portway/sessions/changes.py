@@ -1,4 +1,4 @@
-"""Changes of a server while it runs, and those who are told of them."""
+"""Where a server publishes its changes, from any thread: a list changed, or a resource."""
 
 from collections.abc import Callable
 from typing import Literal

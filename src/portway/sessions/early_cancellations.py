@@ -1,4 +1,4 @@
-"""Cancellations that came before their calls."""
+"""Cancellations that came before their calls, kept for 5 s."""
 
 from __future__ import annotations
 

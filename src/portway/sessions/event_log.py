@@ -1,4 +1,5 @@
-"""The latest events of legacy sessions' streams, kept for clients that resume with Last-Event-ID.
+"""The latest events of a legacy session's streams, kept for clients that resume with Last-Event-ID, within bounds of
+number and bytes.
 
 Specification: basic/transports, "Resumability and Redelivery" (2025-11-25): an event id is unique in its session and
 names its stream, and only that stream's later events are sent again.

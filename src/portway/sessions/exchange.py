@@ -1,4 +1,6 @@
-"""One request being answered, as the transports, the dispatcher and handlers see it."""
+"""One request being answered: the message, its era, the caller, and the channel back, as transports, dispatcher and
+handlers see it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Legacy sessions over HTTP: an id any process with the keys can read, and what one process remembers beside it.
+"""Legacy sessions over HTTP: ids that any process with the keys can read, how long they live, when an idle one is
+forgotten, and what a process remembers beside them.
 
 The id holds what every call needs, so a session goes on after a restart and on another replica. Log level,
 subscriptions, questions and event log are remembered where they were made, bounded, and forgotten when idle.

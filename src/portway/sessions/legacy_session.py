@@ -1,4 +1,6 @@
-"""The session of a legacy client, as handlers, the dispatcher and every transport see it."""
+"""The session of a legacy client, whatever the transport: what `initialize` agreed on, its subscriptions, its open
+questions.
+"""
 
 from __future__ import annotations
 

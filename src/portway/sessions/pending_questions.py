@@ -1,4 +1,4 @@
-"""Questions to a legacy client: JSON-RPC requests of the server that wait for answers.
+"""Questions to a legacy client that wait for its answer: how many, how long (600 s), what ends them.
 
 Specification: client/elicitation, client/sampling, client/roots, basic/utilities/cancellation (2025-11-25).
 """

@@ -1,4 +1,4 @@
-"""One `subscriptions/listen`: what it listens to, and the frames of its stream.
+"""One `subscriptions/listen` of a modern client: what it listens to, and the messages of its stream.
 
 A transport sends them in this order (2026-07-28, basic/patterns/subscriptions): `ack`, then `frames()` until there are
 none, then `result` (over stdio `cancelled` before it). It calls `close()` however the stream ends.

@@ -1,4 +1,5 @@
-"""How many calls and event streams callers may have at a time, counted for each event loop.
+"""How many calls, event streams and detached calls callers may have at a server at a time (429, 503), counted for each
+event loop.
 
 A call has a place among the calls in flight until it ends or its client leaves. Then it is detached, and has a place
 among the detached calls (see `http_reply`).

@@ -1,4 +1,5 @@
-"""MCP over HTTP: one endpoint for both eras, as an ASGI application.
+"""MCP over HTTP, the ASGI application: paths, authentication, GET and DELETE of a session, checks of Accept and
+Content-Type, and the PORTWAY_… settings that configure it.
 
 Specification: basic/transports, 2025-11-25 (Streamable HTTP) and 2026-07-28.
 """

@@ -1,4 +1,6 @@
-"""Answer a POST to the MCP endpoint: a call, a notification, an answer or a batch, in either era."""
+"""Answers a POST to the MCP endpoint: a call, `initialize`, a notification, an answer or a batch, in either era; a
+missing or unknown session id is refused.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The reply to one POST: JSON, or an event stream if a message has to be sent before the result.
+"""The reply to one POST: JSON or an event stream; keep-alive, cancellation, a client that leaves, a stream that goes on
+without it.
 
 While its call runs, a reply is *silent* until its handler waits; *watched* from WATCH_AFTER seconds later; *streaming*
 from the first message before the result, at the latest KEEP_ALIVE seconds after that. It is *finished* when its last

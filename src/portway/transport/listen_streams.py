@@ -1,4 +1,5 @@
-"""Event streams without a call: a legacy client's GET, and the modern `subscriptions/listen`.
+"""Event streams without a call, held open and fed: a legacy client's GET, also a resumed one, and the modern
+`subscriptions/listen`.
 
 A stream is open, and fed whenever it is woken, until no more can come, the server ends it or the client leaves.
 """

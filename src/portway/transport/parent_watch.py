@@ -1,4 +1,4 @@
-"""End a stdio server when its client is gone, even while a handler blocks the loop."""
+"""Ends a stdio server when its client is gone, even while a handler blocks the loop."""
 
 from __future__ import annotations
 

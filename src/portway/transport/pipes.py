@@ -1,4 +1,5 @@
-"""Reading and writing the two pipes of a stdio connection without blocking the loop.
+"""The two pipes of stdio, read and written without blocking the loop: lines that are too long, a slow reader, print()
+kept from the protocol.
 
 O_NONBLOCK belongs to the open file, which the parent and a terminal's other users may share, so it is never set.
 Reading waits for readiness instead. Writing asks `poll` before each PIPE_BUF bytes, which then do not block

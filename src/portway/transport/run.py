@@ -1,4 +1,6 @@
-"""Choose a transport for a server and serve it, for `Server.run()` and `portway run`."""
+"""Chooses the transport for `Server.run()` and `portway run` (stdio or HTTP; PORT, PORTWAY_TRANSPORT, workers), serves,
+and says on stderr which and why.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MCP over standard input and output: one client, both eras, each message in the era it is written in.
+"""Serves MCP over standard input and output: its start, signals, and what is still answered after the client closes.
 
 Specification: basic/transports (stdio).
 """

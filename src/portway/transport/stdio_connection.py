@@ -1,4 +1,5 @@
-"""The one client of a stdio connection: its legacy session and its calls, whatever carries the lines.
+"""The one client of stdio, or of a test in memory: its messages in either era, its legacy session, its calls,
+cancellation and subscriptions.
 
 The connection has no legacy session until `initialize`; another `initialize` begins a new session and cancels the old
 one's calls. A call is in flight from its request until it is answered or cancelled; a cancelled one gets no reply.

@@ -1,4 +1,4 @@
-"""Ends event streams whose callers' tokens are good no longer: they have expired, or were taken back."""
+"""Ends event streams whose callers' tokens have expired or were taken back."""
 
 from __future__ import annotations
 

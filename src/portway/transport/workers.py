@@ -1,4 +1,4 @@
-"""Several processes that serve one address: each is started again when it crashes, and all end together.
+"""`--workers`: several processes that serve one address, each started again when it crashes.
 
 The parent is starting until a worker is ready, then serving, then stopping from the first signal on, or from the end of
 a worker before any was ready.

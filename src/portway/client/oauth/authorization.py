@@ -1,4 +1,5 @@
-"""The authorization request that a browser takes to the provider, and the response that it brings back.
+"""The authorization request that a browser takes to the provider (PKCE, state), and the judgement of the response:
+state, issuer, error.
 
 RFC 6749 section 4.1, RFC 7636 (PKCE), RFC 8707 (resource), RFC 9207 (issuer).
 """

@@ -1,4 +1,5 @@
-"""Finds where users of a protected server log in (MCP 2026-07-28, basic/authorization; RFC 9728, RFC 8414, OIDC).
+"""Finds where users of a protected server log in, by its metadata and the provider's, and refuses those that do not fit
+(RFC 9728, RFC 8414, OIDC).
 
 1. The server's metadata: at the URL that its challenge names, then at the well-known path with the server's own path,
    then at the root. It names the server and its providers.

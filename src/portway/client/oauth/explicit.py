@@ -1,4 +1,6 @@
-"""Logging in and out by a program's own wish, and not because a server refused a call."""
+"""`portway login URL` and `logout URL` at a server: log in, log out and the stored token, by a program's wish and not
+because a call was refused.
+"""
 
 from dataclasses import replace
 

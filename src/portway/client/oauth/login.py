@@ -1,4 +1,4 @@
-"""What came of a login: the client that was used, and its tokens, for one server and one provider."""
+"""A login as it is kept: the registered client, its tokens, and how long before its end one is refreshed."""
 
 import time
 

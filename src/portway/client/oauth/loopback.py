@@ -1,4 +1,6 @@
-"""The address of this machine to which the provider sends the browser back (RFC 8252 section 7.3)."""
+"""The address of this machine to which the provider sends the browser back, and the page it shows (RFC 8252 section
+7.3).
+"""
 
 import asyncio
 import contextlib

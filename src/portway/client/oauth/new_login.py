@@ -1,4 +1,4 @@
-"""A new login at the provider of a server: from the server's challenge to stored tokens."""
+"""The steps of a new login, from a challenge to stored tokens: provider, client id, scopes, browser, code."""
 
 import asyncio
 import time

@@ -1,4 +1,6 @@
-"""A provider's words for what is wrong, on one line (RFC 6749 sections 4.1.2.1 and 5.2, RFC 7591 section 3.2.2)."""
+"""A provider's own words for an error, on one line, without secrets (RFC 6749 sections 4.1.2.1 and 5.2, RFC 7591
+section 3.2.2).
+"""
 
 from collections.abc import Iterable
 

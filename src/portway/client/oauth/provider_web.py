@@ -1,4 +1,4 @@
-"""What a login asks of the web: JSON of the server and of its provider, guarded.
+"""Which addresses a server may lead the client to: https, and no private network unless the server is in one.
 
 Addresses in a private network are asked only if the server itself, whose URL the user gave, is in one: a server on the
 internet cannot lead the client to this machine or its network.

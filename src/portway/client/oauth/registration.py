@@ -1,4 +1,6 @@
-"""By which client id a login is asked for (MCP 2026-07-28, basic/authorization/client-registration)."""
+"""The client id of a login: the user's own, a metadata document, or by dynamic registration (RFC 7591; MCP 2026-07-28,
+basic/authorization/client-registration).
+"""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""The login of one connection: from a server's refusal to a token that it takes.
+"""The login of one connection: what follows a 401 (log in, refresh), a 403 (more scopes), and when it stops trying.
 
 none → held    a stored login, or a new one after the first 401
 held → held    refreshed, when its token expires or the server refuses it (401); other processes wait for the new token

@@ -1,4 +1,4 @@
-"""How a client logs in at a protected server."""
+"""`OAuthLogin`: the settings of a client's login, and how the browser is opened."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Where logins are kept between runs: a file for each server, mode 0600."""
+"""Where logins are kept between runs (a file for each server, mode 0600, or in memory), and locked among processes."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,6 @@
-"""Tokens from the provider's token endpoint: for a code, or for a refresh token (RFC 6749 sections 4.1.3 and 6)."""
+"""The provider's token endpoint: tokens for a code or a refresh token, and a login taken back (RFC 6749 sections 4.1.3
+and 6, RFC 7009).
+"""
 
 import time
 

@@ -1,4 +1,4 @@
-"""Reads the members of a backup in their order, and believes nothing of what it reads."""
+"""Reads a backup and believes nothing of it: damaged, cut, or of an unknown format."""
 
 import gzip
 import tarfile

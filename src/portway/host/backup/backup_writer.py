@@ -1,4 +1,4 @@
-"""Writes the members of a backup, one after the other, without holding one in memory."""
+"""Writes the file of a backup, member by member."""
 
 import gzip
 import io

@@ -1,4 +1,4 @@
-"""What a backup is: a tar compressed by gzip. Its members stand in this order, with the paths of a data directory:
+"""What a backup is, and bounds: a tar compressed by gzip whose members have names and sizes that are known.
 
     portway-backup.json                   the manifest
     portway.db                            the database, without what belongs to the machine

@@ -1,4 +1,4 @@
-"""Makes a backup of a host, running or not, from a process of its own.
+"""Makes a backup of a host, running or not: what goes into it, app by app.
 
 What is promised of it: the database is as it was at one moment. The commits of every release in it are there. A file of
 an app's storage holds what it held while it was read, which is not the same moment for all. An SQLite database there is

@@ -1,4 +1,4 @@
-"""Where a restored host comes from, until it takes over.
+"""A restored host that has not taken over: it leaves links and pushes to the host that was backed up.
 
 Two hosts of one origin would follow the same links and take the same pushes. So the restored one has the file
 `Paths.restored`, and does neither while the file is there.

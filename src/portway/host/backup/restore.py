@@ -1,4 +1,4 @@
-"""Makes the data directory of a host from a backup, beside its place; it is moved there when all of it is whole.
+"""Restores a backup to a data directory: its key, room on the disk, files, links; nothing is left of one that failed.
 
 States of the place DATA:
 

@@ -1,4 +1,4 @@
-"""Reads an SQLite database of an app while nothing is written to it.
+"""Reads an app's SQLite database as of one moment, while the app writes to it.
 
 It is read as plain files: opened as a database, an app could make it lead to files of the host. A database and its
 write-ahead log or journal, read while none of them changes, are what SQLite finds after a power cut: one moment.

@@ -1,4 +1,6 @@
-"""A blueprint in a source, read into the configuration of each app."""
+"""Reads `render.yaml` into the configuration of each app: services, groups, variables; what contradicts or is there
+twice is refused.
+"""
 
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a deploy of a source would do, found without deploying it."""
+"""`portway check FOLDER`: what a deploy of a source would do, found without deploying it."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

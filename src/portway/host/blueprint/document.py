@@ -1,4 +1,4 @@
-"""The configuration of an app, written with the names that a blueprint has."""
+"""`portway config`: the configuration of an app, written as a blueprint."""
 
 from io import StringIO
 

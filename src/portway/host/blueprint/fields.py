@@ -1,4 +1,5 @@
-"""Every field of a blueprint that Portway knows, as Render names it, with what it does here.
+"""Every field of a blueprint: its name, kind of value, default, what it does here, or why it has no effect;
+docs/blueprint-fields.md lists them.
 
 This table alone decides how a file is read, what the messages say, and what docs/blueprint-fields.md lists.
 """

@@ -1,4 +1,6 @@
-"""The kinds of value that a field of the blueprint can have, and how a node of the file is read as one."""
+"""The kinds of value of a blueprint's fields (texts, numbers, choices, origins, limits …), how each is read, and the
+words "it must be …".
+"""
 
 import re
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What is wrong with a blueprint, and what in it has no effect, each with its place in the file."""
+"""The errors and warnings of a blueprint, each with its line and column; twenty at most."""
 
 from dataclasses import dataclass
 from typing import NoReturn

@@ -1,4 +1,6 @@
-"""Reads the nodes of a file by the table of fields, and says what is wrong with them."""
+"""Reads the mappings of a blueprint by the table of fields: old names, fields without effect, what is not hosted here
+(`--skip`).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said of a field that nothing knows."""
+"""The error for a field that nothing knows, with the one that was meant."""
 
 import difflib
 from collections.abc import Iterable

@@ -1,4 +1,5 @@
-"""A YAML file as a tree of nodes, each with its place in the file.
+"""Parses YAML into a tree with the place of each node, within bounds; refuses what is no YAML, two documents, a key
+that is given twice.
 
 No object is constructed from it: a scalar stays the text that is written, and whoever reads a field decides what it
 means. So `off`, `1.10` and `010` mean the same under YAML 1.1 and 1.2. What a file can cost is bounded.

@@ -1,4 +1,6 @@
-"""Turns a copied source into a release: its runtime's environment, its requirements, all of it read-only."""
+"""Builds a copied source into a release: runtime's environment, requirements, the author's build command; its size is
+bounded, its files made read-only.
+"""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Runs the commands of a build."""
+"""Runs the commands of a build: into its log, within 15 minutes and its limits, quoted when one fails."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,6 @@
-"""The environment of a build: of the host's variables, only those that say where packages come from."""
+"""The environment variables of a build: package indexes, proxies, npm registries (.npmrc), and nothing else of the
+host's.
+"""
 
 import os
 import re

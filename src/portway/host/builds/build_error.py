@@ -1,4 +1,4 @@
-"""The one exception of a build."""
+"""`BuildError`, the one exception of a build."""
 
 
 class BuildError(Exception):

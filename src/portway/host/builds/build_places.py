@@ -1,4 +1,4 @@
-"""Where the commands of a build run: those that run code of the app or of a package, and those that do not."""
+"""In which sandbox a command of a build runs: those that run code of the app or of a package, and those that do not."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,5 @@
-"""Bytecode of installed packages: compiled once on a host, then linked into every environment that has the same files.
+"""Bytecode (.pyc) of installed packages, compiled once on a host, then linked into every environment that has the same
+files.
 
 A package's bytecode is kept under the digests of its Python files, as its RECORD (of a wheel) lists them, and the
 version of Python. It is kept only if the files have these digests, and no code of an app takes part in compiling them:

@@ -1,4 +1,4 @@
-"""Keeps what builds share within a size: uv's and npm's caches, and the programs that were fetched once for all apps.
+"""Keeps what builds share within a size (8 GB): uv's and npm's caches, fetched Pythons and Nodes.
 
 The caches of npm tarballs and of bytecode bound themselves. A cache that the operator has named by UV_CACHE_DIR is
 left alone. What is removed here is fetched again when it is needed; a running uv is waited for.

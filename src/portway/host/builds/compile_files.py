@@ -1,4 +1,4 @@
-"""Compiles Python files beside them, on all cores: `python -I -S compile_files.py LIST`; prints the Python it ran on.
+"""The script that compiles Python files to bytecode, on all cores: `python -I -S compile_files.py LIST`.
 
 LIST has one path a line. The bytecode is taken as it is from then on, whatever the times of the files: they are
 read-only. A file that cannot be compiled is left out.

@@ -1,4 +1,4 @@
-"""Installs the packages of a Node app, and says how its server is started."""
+"""Builds a Node app: Node, npm, pnpm or yarn are chosen and fetched, packages installed, its start found."""
 
 import asyncio
 import shutil

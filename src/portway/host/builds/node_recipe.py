@@ -1,4 +1,6 @@
-"""How a Node app is built and started: the version, the package manager, the scripts of its package.json."""
+"""Reads how a Node app is built and started: the versions of Node that it admits, its package manager, the scripts of
+its package.json.
+"""
 
 import re
 from collections.abc import Mapping

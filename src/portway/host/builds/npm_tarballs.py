@@ -1,4 +1,5 @@
-"""Tarballs of npm packages that apps share, each in a file that is named by the SHA-512 of its content.
+"""Shares the tarballs of npm packages among apps: what npm has fetched for one serves another, by the digest in the
+lock file.
 
 npm takes a package from its cache by the digest in the lock file, and needs no index for it. It must be able to write
 to its cache, so each app has its own, and the host copies: only the host reads and writes the shared files. What an

@@ -1,4 +1,4 @@
-"""Runs uv's pip in place of pip, as `pip` and `python -m pip` in a build command; a script without other imports.
+"""`pip` and `python -m pip` in a build command: a script that runs uv's pip in place of pip.
 
 uv installs many times as fast, into the environment of the app. What pip has and uv has not is left out where that
 changes nothing of what is installed.

@@ -1,4 +1,4 @@
-"""Requirements whose install runs none of the app's code: names of packages, with versions, markers and hashes."""
+"""Decides which Python requirements install without running any of the app's code, so outside of the sandbox."""
 
 import re
 import tomllib

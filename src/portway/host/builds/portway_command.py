@@ -1,4 +1,4 @@
-"""Tells whether a start command runs a Portway server, which listens on a Unix socket that only the gate reaches."""
+"""Tells whether a start command runs a Portway server, which then listens on a Unix socket."""
 
 import ast
 import re

@@ -1,4 +1,5 @@
-"""Known traps of servers, named with their mend: before a build from the source, after it from what was installed.
+"""Warns of common mistakes of servers (stdio only, SSE, a fixed port, packages that are unpinned or have a known
+weakness), before and after the install.
 
 A trap is a warning in the deploy's transcript, and an error only where the server cannot work.
 """

@@ -1,4 +1,4 @@
-"""Makes the environment of a Python app with uv, and says how its server is started."""
+"""Builds a Python app with uv: the virtual environment, requirements, lock files; and how its server is started."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""What a Python file does with MCP servers, read from its syntax tree: nothing of an app is imported by the host."""
+"""Reads from the syntax tree of a Python file which servers it makes and calls, importing nothing."""
 
 import ast
 import contextlib

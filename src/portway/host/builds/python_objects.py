@@ -1,4 +1,6 @@
-"""Finds the server object of a Python app without importing it, or says what was found instead."""
+"""Finds the server object of a Python app without importing it (`--server FILE:OBJECT`), or says what was found
+instead.
+"""
 
 import ast
 from itertools import islice

@@ -1,4 +1,6 @@
-"""How a Python app is built and started: the interpreter, the file with its requirements, its server object."""
+"""Reads how a Python app is built and started: the version of Python, the file with its requirements, its server
+object, script metadata.
+"""
 
 import platform
 import sys

@@ -1,4 +1,6 @@
-"""How a source is built and started, found by reading its files, before anything is built."""
+"""Finds the runtime of an app, Python or Node, by its files and commands, and refuses programs that the host does not
+have.
+"""
 
 import re
 import shutil

@@ -1,4 +1,4 @@
-"""Serves the FastMCP or MCPServer object of a file at /mcp, on 127.0.0.1 and the port PORT.
+"""The script that serves a FastMCP or MCPServer object of an app at /mcp, on 127.0.0.1 and the port PORT.
 
 `python serve_object.py FILE OBJECT [ORIGIN…]` runs in the app's own environment, so it imports nothing but the standard
 library and what the app has. It knows FastMCP 2 to 4, and `mcp` 1 and 2. Web pages of the ORIGINs may call it.

@@ -1,4 +1,4 @@
-"""Where uv is."""
+"""Finds uv."""
 
 from portway.host.builds.build_error import BuildError
 

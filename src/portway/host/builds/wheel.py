@@ -1,4 +1,4 @@
-"""A wheel of the running Portway, so that apps are built with the version that hosts them."""
+"""Makes a wheel of the running Portway, so that apps are built with the version that hosts them."""
 
 import base64
 import hashlib

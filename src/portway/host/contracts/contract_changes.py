@@ -1,4 +1,6 @@
-"""What has changed between the contracts of two releases, and how it is printed."""
+"""The changes between two contracts in words: lines for people, the report of a deploy, the id of exactly these
+changes.
+"""
 
 import hashlib
 import json

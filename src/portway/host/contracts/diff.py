@@ -1,4 +1,6 @@
-"""Compares the contracts of two releases."""
+"""Compares the contracts of two releases: tools, prompts, resources, annotations, capabilities; and which change breaks
+callers.
+"""
 
 import json
 from collections import Counter

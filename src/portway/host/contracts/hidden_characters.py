@@ -1,4 +1,4 @@
-"""Characters that a reader does not see and a model does: where they hide text, and where a script needs them.
+"""Which characters hide text from people (bidirectional, invisible, tags, control), and where a script needs them.
 
 Refused everywhere: control characters but tab and newline (with ESC and CSI, which begin the escape sequences of
 terminals), bidirectional embeddings, overrides and isolates, tag characters, and characters that are invisible by

@@ -1,4 +1,4 @@
-"""Refuses a contract with characters that people do not see, in anything that people or models read."""
+"""Refuses a contract with characters that people do not see, and says where they are."""
 
 import itertools
 import json

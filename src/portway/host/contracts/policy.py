@@ -1,4 +1,6 @@
-"""Whether the changes of a contract stop a deploy, and how they are accepted."""
+"""Whether the changes of a contract stop a deploy (`contract: breaking`, `locked`), and how they are accepted
+(`--accept`).
+"""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Reads the contract of a release from its first instance: JSON, by era, with every entry as the server lists it.
+"""Reads the contract of a release from its first instance: all lists, pages and eras, within bounds.
 
 {"modern": {"version": …, "capabilities": {…}, "server": {"name": …, "title": …}, "instructions": …,
 "tools": […], "resources": […], "resourceTemplates": […], "prompts": […]}, "legacy": {…}}

@@ -1,4 +1,4 @@
-"""What has changed between two JSON Schemas, in words, and what of it breaks those who know the old one."""
+"""The changes between two JSON Schemas in words, and which of them break callers."""
 
 import time
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Whether what one JSON Schema accepts is accepted by another, too, and where it is not.
+"""Decides whether all that one JSON Schema accepts is accepted by another, and where not.
 
 The answer is on the safe side: nothing is passed over that the target may refuse, and what cannot be decided counts as
 refused. An object has only the members that the source names, unless `additionalProperties` or `patternProperties` of

@@ -1,4 +1,4 @@
-"""JSON Schemas as they are compared: only what they assert, with references resolved inside the document.
+"""JSON Schemas prepared for comparison: references resolved, annotations dropped.
 
 Everything here takes what a server sent, so any keyword may have any value.
 """

@@ -1,4 +1,4 @@
-"""The tools of a contract with their annotations, as rules look at them."""
+"""The annotations of a contract's tools (read-only, destructive …), as policies look at them."""
 
 import msgspec
 from msgspec import UNSET, UnsetType

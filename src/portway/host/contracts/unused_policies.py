@@ -1,4 +1,4 @@
-"""Policies that are for nothing which a release lists: a misspelt name or argument, or a tool that is gone."""
+"""Warns of policies that are for nothing: a misspelt name or argument, a tool that is gone."""
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,4 +1,5 @@
-"""The gate process: `python -m portway.host.gate --data DIR (--fd N | --port P)`, with `--key-file`, `--behind-proxy`.
+"""The gate process: its options, open files, start and stop: `python -m portway.host.gate --data DIR (--fd N | --port
+P)`.
 
 `portway up` starts it.
 

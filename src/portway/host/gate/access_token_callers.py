@@ -1,4 +1,5 @@
-"""The callers of the gate who have logged in at an identity provider, by their access tokens.
+"""Callers of the gate who log in: their access tokens are verified, remembered, doubted again, and what is open ends
+with them.
 
 A caller is in one of these states:
 

@@ -1,4 +1,4 @@
-"""Answers Caddy, which asks whether the host has a name before it gets a certificate for it.
+"""Answers Caddy, which asks whether the host has a name before it gets a certificate for it (on-demand TLS).
 
 GET /?domain=NAME on a loopback port: 200 for the host's domain and for the name of an app, 404 for any other. The gate
 answers, because it goes on while control is away. At a path that only Caddy knows it gives the operator's certificate.

@@ -1,4 +1,4 @@
-"""JSON-RPC batches, which only revision 2025-03-26 has: each element is handled as a call of its own."""
+"""Answers JSON-RPC batches at the gate: each element is handled as a call of its own."""
 
 from collections.abc import Awaitable, Callable
 

@@ -1,4 +1,4 @@
-"""The limits of a tool, kept at the gate before its app hears of a call."""
+"""Keeps the limits of a tool at the gate, before its app hears of a call, and words the refusal."""
 
 import asyncio
 

@@ -1,4 +1,5 @@
-"""The call record: one JSON line per call, append-only, numbered without gaps, on disk within 100 ms of the call.
+"""The call record: one JSON line per call, numbered, on disk within 100 ms; calls are refused while the disk takes
+none.
 
 One thread writes and syncs lines in batches, and deletes the oldest files (`record_files.py`).
 States: writing; failing, when the disk refuses a batch. While failing, the batch is kept and retried, and the gate

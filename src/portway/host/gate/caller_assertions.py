@@ -1,4 +1,4 @@
-"""What the gate signs for an app about a caller: a JWT of a minute, in a header (RFC 7519, RFC 9493)."""
+"""Signs a JWT of a minute that tells an app who calls, and sends it in a header (RFC 7519, RFC 9493)."""
 
 import os
 import time

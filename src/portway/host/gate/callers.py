@@ -1,4 +1,4 @@
-"""The callers of the gate, by their tokens."""
+"""The callers of the gate by their tokens: found, changed, expired, revoked."""
 
 import heapq
 import time

@@ -1,4 +1,5 @@
-"""Confirmation of calls by the user, for any server: the gate asks, before the app hears of the call.
+"""Asks the user to confirm a call at the gate, in either era, before the app hears of it; waits 240 s for a legacy
+client's answer.
 
 A modern call is answered with a question and a state. The client calls again with the state and the user's answer, and
 that call is passed on, once, without them. What the client sent for questions of the app itself is kept in the state.

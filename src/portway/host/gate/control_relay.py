@@ -1,4 +1,5 @@
-"""Passes on to control what it answers itself: git, hooks of linked apps, and the management API of users.
+"""Passes requests on to control: git at /APP.git, hooks of linked apps, the management API; how many at once, which
+headers.
 
 The gate runs no git, and checks no user's token. The management API has places of its own, so that its long calls keep
 nobody from pushing.

@@ -1,4 +1,6 @@
-"""The headers the gate forwards, in both directions."""
+"""Which headers the gate forwards to an instance and back to the client, and which it drops, adds or rewrites (cookies,
+X-Forwarded-*, Origin).
+"""
 
 from portway.auth.challenge import needed_scopes
 from portway.host.gate.gate_call import GateCall

@@ -1,4 +1,5 @@
-"""The ASGI application of the gate, which handles every request of every client.
+"""The ASGI application of the gate, in the order of its checks: app, caller, body, message, policies, numbers of calls
+and streams (429, 503), record.
 
 It finds the app by host or path and the caller by token, checks the limits, the message and its headers, and passes the
 request to an instance. A refusal is a JSON-RPC error. Without a valid token, an app that exists and one that does not

@@ -1,4 +1,4 @@
-"""One request on its way through the gate."""
+"""The state of one request on its way through the gate."""
 
 from __future__ import annotations
 

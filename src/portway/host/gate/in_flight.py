@@ -1,4 +1,5 @@
-"""The requests that wait for an instance, from their start to their end.
+"""The requests that wait for an instance: how long one may be silent (300 s), cancellation, calls that go on without
+their client, their end when a token is revoked.
 
 States of a call: attached, while its client waits on the request; detached, when a legacy client has left or the
 instance has ended the stream early (2025-11-25, basic/transports: a disconnect is no cancellation, and the client may

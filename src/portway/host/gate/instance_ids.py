@@ -1,4 +1,5 @@
-"""Ids of an instance's questions and of its streams' events, with the name of the instance added for the client.
+"""Ids of an instance's questions and events, with the instance's name added, so that an answer or a resumed stream
+finds it.
 
 A later answer, progress or Last-Event-ID of the client is sent to that instance, even if the session's new calls go to
 another one or the gate was restarted: the gate keeps no table of these ids.

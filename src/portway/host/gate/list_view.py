@@ -1,4 +1,4 @@
-"""Lists as a caller may see them: without what the policies of the app deny to it for good."""
+"""Decides what a list leaves out for a caller, by the app's policies."""
 
 import msgspec
 from msgspec import Raw

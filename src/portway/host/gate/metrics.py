@@ -1,4 +1,4 @@
-"""The gate's counters, and their export to Prometheus. Counting costs a dict look-up and a few additions."""
+"""The gate's counters: calls, errors and durations, and their export to Prometheus."""
 
 from bisect import bisect_left
 from collections.abc import Iterator

@@ -1,4 +1,5 @@
-"""Brings a session to the instance that serves it next: the session is the client's, and outlives an instance.
+"""Opens a session again at the instance that serves it next, after a deploy or a crash: `initialize`, log level and
+subscriptions.
 
 At an instance, a session is in one of two states:
 

@@ -1,4 +1,4 @@
-"""What may not be sent to the other paths of the host name of an app with policies: what is MCP.
+"""Refuses MCP that is sent to other paths of an app with policies.
 
 A policy is kept at the endpoint. The app's server may take another spelling of that path for its endpoint, or any path.
 """

@@ -1,4 +1,4 @@
-"""Who may ask for the paths of an app's own host name: what the app's routes say of them, else what its access says."""
+"""Who may ask for which path of an app's own host name: open, with a token, or the app's own (`routes`, `access`)."""
 
 import re
 from urllib.parse import unquote

@@ -1,4 +1,4 @@
-"""Whether a caller may send a message to an app with policies. It is decided before the message has any effect.
+"""Whether an app's policies let a caller send a message (403), decided on the message as the instance will read it.
 
 What is judged is what the instance gets: the message is written anew, with each member once. A member that some servers
 would take for one of the protocol's, because they do not look at its letter case, is refused.

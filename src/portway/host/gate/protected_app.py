@@ -1,4 +1,6 @@
-"""An app as an OAuth 2.1 protected resource: whose tokens it takes, and what its clients are told (RFC 9728)."""
+"""An app as an OAuth 2.1 protected resource: whose tokens it takes, and which metadata and scopes its clients are told
+(RFC 9728).
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

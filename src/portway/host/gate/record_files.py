@@ -1,4 +1,4 @@
-"""The files of the call record, each named after the first number in it. The oldest go by age and by size.
+"""The files of the call record: deleted by age and size, and counted.
 
 Numbers have no gaps and begin with 1, so the oldest file says how many lines are gone, also after a crash.
 """

@@ -1,4 +1,5 @@
-"""Refusals of requests that belong to no app or to no caller, and what is told to all: where to log in.
+"""The gate's refusals of requests without an app or a caller (401, 404, Host, Origin), with their texts and headers
+such as Retry-After; where to log in.
 
 Without a valid token, an app that exists and one that does not are refused with the same bytes, unless callers of the
 app log in: then its metadata is public, and a refusal leads to it.

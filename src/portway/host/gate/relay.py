@@ -1,4 +1,6 @@
-"""Sends requests to instances and streams their replies back, with the ids replaced and restored."""
+"""Sends requests to an instance and streams its replies back: retries, 503 when none can be reached, ids restored,
+lists filtered.
+"""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""The memory that one app's long replies may take in the gate at once, for all its callers together."""
+"""Bounds the memory that long replies of one app may take in the gate."""
 
 import asyncio
 from collections import deque

@@ -1,4 +1,4 @@
-"""The event stream the gate writes to a client: an instance's events with their ids, so that it can be resumed."""
+"""Writes an instance's events to the client, and waits for a slow one."""
 
 from portway.http.event_stream import Event, EventStream
 

@@ -1,4 +1,6 @@
-"""The routing table in use: finds the app of a request, its caller and the instance that answers."""
+"""Finds the app of a request by host name or path, its caller, and the least busy instance; sessions that stay with
+theirs.
+"""
 
 import asyncio
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,5 @@
-"""The session ids the gate gives to clients: the instance's own id and the instance's name, under a keyed MAC.
+"""The session ids that the gate gives to clients: the instance's id and name, sealed; one that is unknown or has ended
+is refused.
 
 The gate keeps no table of sessions, which a flood could fill or a restart lose: the id itself names the instance, and
 is valid only for the caller and the app it was given for. Where the instance's server is not Portway's, the id also

@@ -1,4 +1,4 @@
-"""What the gate knows of sessions beyond their ids: what their clients have set, and the instances where they are open.
+"""What the gate remembers of sessions: log level, subscriptions, where they are open; in a file that outlives it.
 
 A change appends a line to a file, which a gate that is started after a kill reads. The file is replaced by one with a
 line a session when the gate starts, and when most of its lines are outdated.

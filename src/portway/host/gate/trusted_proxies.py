@@ -1,4 +1,5 @@
-"""Believes the X-Forwarded headers of the proxies in front of the gate, and of nobody else.
+"""Believes X-Forwarded-For, -Proto and -Host of the proxies in front of the gate (`--behind-proxy`), and of nobody
+else.
 
 A proxy that is believed says by X-Forwarded-For whose request it passes on, by X-Forwarded-Proto whether that came over
 TLS, and by X-Forwarded-Host by which name the host was called. RFC 7239's Forwarded is not read.

@@ -1,4 +1,4 @@
-"""The apps' own tokens, which the gate sends to their instances in place of the callers' tokens."""
+"""The Authorization header with an app's own token, which the gate sends in place of the caller's."""
 
 import contextlib
 import logging

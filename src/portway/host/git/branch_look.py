@@ -1,4 +1,4 @@
-"""Asks a repository elsewhere which commit a branch has, in one HTTP request: `ls-refs` of git's protocol version 2.
+"""Asks a repository elsewhere which commit a branch has, by one HTTP request (git's protocol version 2).
 
 `git ls-remote` says the same, in two processes and three requests. A host that looks at many repositories each minute
 would spend most of its idle time on that.

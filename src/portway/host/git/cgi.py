@@ -1,4 +1,4 @@
-"""Runs git's HTTP server as a CGI program (RFC 3875), and streams both bodies between it and ASGI."""
+"""Runs `git http-backend` as a CGI program, and streams both bodies between it and ASGI (RFC 3875)."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""A commit of an app's repository, as the source of a release."""
+"""A commit as the source of a release: its files written to a folder; submodules, Git LFS and odd paths are refused."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""Runs git on a repository of the host, apart from what a user, the system or a client has configured."""
+"""Runs git, apart from any configuration, within limits of time and memory; a git that is missing or too old."""
 
 import errno
 import functools

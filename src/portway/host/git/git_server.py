@@ -1,4 +1,5 @@
-"""Serves the repositories of the apps to git over HTTP: a clone gets what is live, and a push is a deploy.
+"""Serves `/APP.git` over HTTP: user, rights, places; a clone gets what is live, a push is a deploy whose steps git
+prints.
 
 The gate passes on what it gets for /APP.git; see `host/gate/control_relay.py`. Git itself runs as `git http-backend`.
 """

@@ -1,4 +1,4 @@
-"""The two hooks of every repository, by which control decides what becomes of a push.
+"""The two git hooks of every repository, by which control decides what becomes of a push.
 
 `pre-receive` hands the push to control, prints what control says, and lets the push pass when control has made it live.
 It runs while git still keeps the objects of the push in quarantine. `proc-receive` takes the place of git's own move of

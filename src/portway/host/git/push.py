@@ -1,4 +1,5 @@
-"""What a push brings, and the pipes between its hook and control. `git_server` deploys it and prints how that goes.
+"""Reads and refuses what is pushed (other branches, deletions, lost commits), over the pipes between the hook and
+control.
 
 received   the hook has passed on what is pushed; `read_pushed` and `source_of` refuse what cannot be deployed
 deploying  the deploys before it end, then it is deployed; each step is printed

@@ -1,4 +1,4 @@
-"""The options of a push (`git push -o`): the flags of `portway deploy` under the same names, and two of their own.
+"""The options of a push (`git push -o`): the flags of `portway deploy` under the same names, read and written.
 
 `force` replaces the history of the app's repository. `deploy` is said by `portway deploy`, which pushes a folder: the
 push takes the place of whatever is live by then, and its outcome is told as one line of JSON, a `PushOutcome`.

@@ -1,4 +1,4 @@
-"""The commit of each release: recorded before the release is live, and the branch follows what is live.
+"""Records the commit of each release and lets the branch follow what is live; mends what an interrupted push has left.
 
 A commit is held by a ref of the release that was built from it, which is written before that release goes live. So
 what the store calls live has its commit whenever the host ends, and the branch is moved there at the latest when it

@@ -1,4 +1,6 @@
-"""A git repository elsewhere: which refs it has, and its commits fetched, bounded in time and size."""
+"""Fetches commits of a git repository elsewhere (https, ssh), bounded in time and size, and says why one cannot be
+fetched.
+"""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""Where a repository elsewhere may be: not on this machine or in its network, unless the operator says so."""
+"""Refuses a repository elsewhere that is on this machine or in its network, unless the operator allows it."""
 
 import asyncio
 import socket

@@ -1,4 +1,4 @@
-"""The address of a git repository elsewhere, as a user gives it, checked so that no part of it can be an option."""
+"""Reads the address and the ref of a git repository elsewhere, and refuses what could be an option or no address."""
 
 import ipaddress
 import re

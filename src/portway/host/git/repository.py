@@ -1,4 +1,5 @@
-"""The git repository of an app: bare, on the host's disk, with the commit of each release.
+"""The git repository of an app on the host's disk: made, its branch, commits made of folders, bundles; how large a push
+may be.
 
 Its branch points at the commit of the live release. The commits of the other releases that are kept are held by refs
 under refs/releases, which no client sees.

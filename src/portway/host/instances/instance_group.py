@@ -1,4 +1,4 @@
-"""The instances of one release of an app: a keeper for each that the app wants."""
+"""The instances of one release (`numInstances`): a keeper for each, and their state together."""
 
 from collections.abc import Callable, Sequence
 

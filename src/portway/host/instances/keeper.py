@@ -1,4 +1,4 @@
-"""Keeps one instance of a release running: starts it, watches it, restarts it when it ended or hangs.
+"""Keeps one instance running: starts it, probes it, restarts it when it has ended, hangs or fails its health check.
 
 States, as `portway ps` and the gate show them:
 

@@ -1,4 +1,4 @@
-"""On which TCP ports processes listen, as the kernel shows it in /proc (proc(5))."""
+"""On which TCP ports processes listen (/proc, proc(5))."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""The instances of releases before the live ones, kept for the legacy sessions that are open there (`drain: pin`).
+"""`drain: pin`: instances of the release before, kept for the legacy sessions that are open there, and until when.
 
 An app has at most one such release. Control writes the time until which it is kept into the routing table, where the
 next control finds it. It is let go earlier when all the sessions that were opened there have ended.

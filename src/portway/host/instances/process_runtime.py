@@ -1,4 +1,5 @@
-"""The runtime of processes under the host's user: an instance is a session of its own, in a sandbox where there is one.
+"""Starts and stops instances as processes: sandbox, address, PORT, limits, signals from SIGTERM to SIGKILL, adoption by
+a new control.
 
 In a sandbox, the process that is watched is bubblewrap's, or `sandbox.own_network`, the parent of bubblewrap's and of
 slirp4netns. Bubblewrap's has one child, the first process of a PID namespace; when that one ends, the kernel ends all

@@ -1,4 +1,6 @@
-"""Whether an instance is ready."""
+"""Waits until an instance is ready: its MCP endpoint is found, its health check passes; or says what a silent server
+does (another port, stdio, SSE).
+"""
 
 import asyncio
 import contextlib

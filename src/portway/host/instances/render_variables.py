@@ -1,4 +1,4 @@
-"""The environment variables by which an app knows what it is: Render's, with Render's meaning, and the allow-lists.
+"""Tells an app what it is: Render's variables (RENDER_EXTERNAL_URL …) and the lists of allowed hosts and origins.
 
 What Render sets and is not true here is left out: RENDER_DISCOVERY_SERVICE, and gunicorn's arguments with a port.
 """

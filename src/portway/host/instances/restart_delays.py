@@ -1,4 +1,4 @@
-"""The delay before a crashed instance is restarted: none at first, then longer, a minute in a crash loop."""
+"""How soon a crashed instance is restarted: at once, then later and later, a minute in a crash loop."""
 
 from collections import deque
 

@@ -1,4 +1,6 @@
-"""The running side of all apps: their instances, and the routing table that tells the gate where they are."""
+"""The instances of all apps: switched at a deploy, old ones drained and stopped, taken over at a start of control; and
+the routing table written for the gate.
+"""
 
 import asyncio
 import contextlib

@@ -1,4 +1,6 @@
-"""What runs releases: the extension point for kinds of isolation. Nothing above it sees a process id or a pipe."""
+"""The protocol of what runs releases, the extension point for kinds of isolation; the time limits of an instance:
+start, stop, probes.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""The calls with which a new release is tried before it serves."""
+"""Makes the smoke calls that a new release must answer before it serves."""
 
 import asyncio
 import json

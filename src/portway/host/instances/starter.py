@@ -1,4 +1,4 @@
-"""Starts and stops instances, with their rows in the store."""
+"""Starts instances with their variables and limits, a few at a time, and records them in the store."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""How much of their storage apps use.
+"""Measures the storage of apps, warns of a full one, and ends an app that exceeds its size.
 
 Without a quota of the file system, nothing keeps an app from using more than its size. What is done instead:
 

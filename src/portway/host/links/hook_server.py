@@ -1,4 +1,4 @@
-"""Answers the hooks of linked apps at /_portway/hooks/APP, which the gate passes on to control.
+"""Answers webhooks and deploy hooks of linked apps at /_portway/hooks/APP, or says why one is ignored.
 
 A webhook is signed with the secret of the link; a deploy hook has the secret as `key`. What the headers or the key give
 away is refused before any of the body is read. A body with a signature has to be read to verify it, and nothing else is

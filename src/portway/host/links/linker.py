@@ -1,4 +1,4 @@
-"""The linked apps: each is watched by one task, which deploys what is new on its branch.
+"""Watches the linked apps: polls each branch every minute, less often while that fails, and deploys a new commit.
 
 A watch is in one of these states:
 

@@ -1,4 +1,4 @@
-"""Whether a new commit of a linked branch is deployed: what its message, the blueprint and its files say."""
+"""Whether a new commit of a linked branch is deployed: `[skip deploy]`, `autoDeployTrigger`, `buildFilter`."""
 
 import re
 from collections.abc import Iterable

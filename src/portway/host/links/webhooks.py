@@ -1,4 +1,4 @@
-"""Webhooks as GitHub, GitLab and Bitbucket send them: whether one is genuine, and what it tells of a branch."""
+"""Verifies and reads the webhooks of GitHub, GitLab and Bitbucket: signature, event, branch."""
 
 import hashlib
 import hmac

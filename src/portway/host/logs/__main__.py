@@ -1,4 +1,5 @@
-"""`python -m portway.host.logs --data DIR`: the log writer, as `portway up` starts it.
+"""The log writer, a process that reads the pipes of builds and instances into their logs: `python -m portway.host.logs
+--data DIR`.
 
 It reads the pipes of builds and instances and appends the data to their logs. At SIGTERM it ends when no pipe is open.
 At SIGINT it writes what is in the pipes and ends.

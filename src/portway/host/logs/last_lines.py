@@ -1,4 +1,4 @@
-"""The last lines of a log, as errors quote them."""
+"""The last 20 lines of a log, as errors quote them."""
 
 import os
 from pathlib import Path

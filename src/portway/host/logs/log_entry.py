@@ -1,4 +1,4 @@
-"""What `portway logs` shows: a line of a build or of an app, or a call."""
+"""The entries that `portway logs` shows, and which of them are wanted (`--since`, `--tool`, `--failed` …)."""
 
 from dataclasses import dataclass
 from typing import Literal

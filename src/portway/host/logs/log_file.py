@@ -1,4 +1,4 @@
-"""A log of bounded size: at most 10 MiB, and as much of what came before in `<name>.1`.
+"""Writes a log of bounded size: at most 10 MiB, rotated to `<name>.1`, each line with its stamp.
 
 Each line begins with a stamp (`stamp.py`). A line of more than 128 KiB is kept in pieces, each a line of its own.
 """

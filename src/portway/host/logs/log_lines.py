@@ -1,4 +1,4 @@
-"""Reads the lines of a log's files, forward or backward, a block at a time. Only a newline ends a line."""
+"""Reads lines of log files forward and backward, also of a rotated one, and finds where a time (`--since`) begins."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""Reads the logs of an app, joined by time: the last entries, and what was written after a cursor."""
+"""`portway logs`: the logs of an app joined by time, the last entries, and what came after a cursor."""
 
 from collections.abc import Iterator, Sequence
 from heapq import heapify, heappop, heapreplace, merge

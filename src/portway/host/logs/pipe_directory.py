@@ -1,4 +1,4 @@
-"""The directory of the pipes, with their links and the bell: a FIFO that tells the log writer of a new pipe."""
+"""The directory of the log pipes, and how the log writer learns of a new one."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""The stamp that begins each line of a log: when the line was written, and by which instance."""
+"""The stamp that begins each line of a log: its time and instance."""
 
 import re
 

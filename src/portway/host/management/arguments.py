@@ -1,4 +1,4 @@
-"""Arguments that many tools of the management API have, as they are described to clients."""
+"""The arguments that many tools of the management API share, with their descriptions."""
 
 import time
 from typing import Annotated

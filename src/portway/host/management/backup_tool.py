@@ -1,4 +1,6 @@
-"""The tool of the management API that backs the host up to a file in its data directory."""
+"""The tool `backup` of the management API: a backup of the running host into its data directory; the newest three are
+kept.
+"""
 
 import asyncio
 import os

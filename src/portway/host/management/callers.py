@@ -1,4 +1,4 @@
-"""Who calls the management API: the operator, over the local socket, or a user with a token."""
+"""Who calls the management API: the operator over the local socket, or a user with a token."""
 
 from dataclasses import dataclass
 

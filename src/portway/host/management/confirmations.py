@@ -1,4 +1,4 @@
-"""Values by which a caller confirms a plan that it was shown. Nothing is remembered: a value names its plan."""
+"""The value by which a caller confirms a plan that it was shown (destroy), good for five minutes."""
 
 import hashlib
 import time

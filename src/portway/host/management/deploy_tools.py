@@ -1,4 +1,4 @@
-"""The tool of the management API that deploys."""
+"""The tool `deploy` of the management API: a source with the rights of its caller."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The tool of the management API that destroys an app, after its caller has seen and confirmed what goes."""
+"""The tool `destroy` of the management API: what goes with an app, its confirmation, the deletion."""
 
 import asyncio
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""The tools of the management API for custom domains: add, list, remove."""
+"""The tools for custom domains: add (with the DNS records to set), list (where each leads), remove."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""Finds an app that a tool of the management API names."""
+"""Finds the app that a tool names, or says that there is none."""
 
 from portway.exceptions import ToolError
 from portway.host.store import AppRecord, Store

@@ -1,4 +1,4 @@
-"""The tools of the management API for links: link an app to a branch elsewhere, end that."""
+"""The tools `link` and `unlink` of the management API."""
 
 from collections.abc import Callable
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""The tool of the management API for logs."""
+"""The tool `logs` of the management API: it selects, waits for new entries (`-f`), takes secrets out."""
 
 import asyncio
 from contextlib import ExitStack

@@ -1,4 +1,5 @@
-"""The management API: an MCP server, whose clients are the command line, programs and models. There is no other API.
+"""The management API, an MCP server with all its tools; `list_apps` (`portway ps`), which shows the apps that a user
+may see, and `config`.
 
 The operator reaches it by a local socket, users with tokens at /_portway/mcp of the gate.
 """

@@ -1,4 +1,4 @@
-"""The steps of a deploy, as progress of the tool that does it."""
+"""Sends the steps of a deploy as MCP progress."""
 
 from portway.host.management.callers import caller_of
 from portway.host.paths import Paths

@@ -1,4 +1,4 @@
-"""The tools of the management API for releases: the history of an app, ways back, restarts."""
+"""The tools for releases: the history of an app (`list_releases`), rollback, restart."""
 
 from collections.abc import Callable
 from pathlib import PurePath

@@ -1,4 +1,4 @@
-"""The tools of the management API for the tools of an app: list them, switch one off and on."""
+"""The tools that list an app's tools and switch one off and on."""
 
 import difflib
 import logging

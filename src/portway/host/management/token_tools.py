@@ -1,4 +1,4 @@
-"""The tools of the management API for the tokens of apps: create, rotate, list, revoke."""
+"""The tools for the tokens of apps: create, rotate, list, revoke."""
 
 import time
 from typing import Annotated

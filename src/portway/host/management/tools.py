@@ -1,4 +1,4 @@
-"""Registers the tools of the management API, and is the one place where their callers are allowed or refused."""
+"""Registers the tools of the management API with the right that each needs, and allows or refuses their callers."""
 
 import functools
 import inspect

@@ -1,4 +1,4 @@
-"""The tools of the management API for users: add, rotate, list, revoke."""
+"""The tools for users: whoami, add, rotate, list, revoke, and roles for groups of the identity provider."""
 
 from collections.abc import Sequence
 from typing import Annotated

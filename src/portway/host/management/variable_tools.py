@@ -1,4 +1,6 @@
-"""The tools of the management API for variables: set, unset, list, import, rekey. No answer of theirs holds a value."""
+"""The tools for variables: set, unset, list, import, rekey, and the restart of the apps that use them. No answer holds
+a value.
+"""
 
 from collections.abc import Callable
 from typing import Annotated

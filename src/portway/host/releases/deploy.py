@@ -1,4 +1,5 @@
-"""Deploys: a source becomes the live release of an app, or nothing changes.
+"""Deploys, rollbacks, restarts and changes of variables, step by step: a source becomes the live release of an app, or
+nothing changes.
 
 A release is in one of three states, which the store keeps:
 

@@ -1,4 +1,4 @@
-"""The errors of a deploy that changed nothing."""
+"""`DeployError` and `Superseded`, the errors of a deploy that changed nothing."""
 
 
 class DeployError(Exception):

@@ -1,4 +1,4 @@
-"""The last line of a deploy: the URL, the release, and the way back."""
+"""Words the last line of a deploy: the URL, the release, and the way back."""
 
 from portway.host.counted import counted
 

@@ -1,4 +1,6 @@
-"""How releases are made, started, and made live together, or not at all."""
+"""Makes releases: numbered, built, started, their contracts reviewed, switched live together, or undone together when
+one fails.
+"""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""Deletes the old releases of an app, and apps.
+"""Deletes old releases (the newest five are kept) and the files of destroyed apps.
 
 A release goes in two steps, so that a host that is killed between them leaves nothing: its row, then its folder.
 `prune_orphans` deletes the folders of such releases at the next start. An app that is to go is marked first;

@@ -1,4 +1,4 @@
-"""Builds the releases of a restored host, whose files were not in the backup, from their commits.
+"""Builds the releases of a restored host again, from their commits.
 
 A release without files is in one of two states: `Paths.unbuilt` exists, or it was built again and the file is gone. A
 build that fails or is interrupted leaves the file, so it is tried again.

@@ -1,4 +1,4 @@
-"""A release on disk: its files, and the environment of its processes."""
+"""A release on disk: its folders, and the environment variables of its processes."""
 
 from dataclasses import dataclass
 from pathlib import Path

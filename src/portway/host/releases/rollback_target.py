@@ -1,4 +1,4 @@
-"""Which release a rollback goes back to."""
+"""Finds the release that a rollback goes back to, or refuses."""
 
 from collections.abc import Callable, Sequence
 

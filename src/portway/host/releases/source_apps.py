@@ -1,4 +1,6 @@
-"""What a copied source is to become: its apps, with their configurations and their variables."""
+"""Finds the apps of a copied source, their configurations (blueprint, flags, live release) and variables; the rights of
+who deploys.
+"""
 
 import asyncio
 from collections.abc import Mapping, Sequence

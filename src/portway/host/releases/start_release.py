@@ -1,4 +1,4 @@
-"""Starts the instances of a new release and tries them, before any call goes to them."""
+"""Starts a new release and tries it before any call goes to it: pre-deploy command, instances, endpoint, warnings."""
 
 import asyncio
 from dataclasses import dataclass, replace

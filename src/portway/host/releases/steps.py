@@ -1,4 +1,4 @@
-"""The steps of a deploy, as the person who asked for it reads them."""
+"""The lines of a deploy's transcript: each step with its seconds, notes, warnings."""
 
 import asyncio
 import logging

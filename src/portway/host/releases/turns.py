@@ -1,4 +1,5 @@
-"""The turns of an app: one deploy, rollback or change of it at a time; others wait.
+"""The queue of deploys: one deploy, rollback or change of an app at a time; others wait, or are superseded by a newer
+one.
 
 A turn is in one of these states:
 

@@ -1,4 +1,4 @@
-"""Commands of builds and instances under bubblewrap: which of the host's files they see, in namespaces of their own.
+"""The sandbox of builds and instances by bubblewrap: which of the host's files they see, which namespaces they have.
 
 Inside, the root is read-only and holds the system's programs, libraries and public settings. Of anybody's home, of the
 data directory and of the run directory, it holds only what is bound here. Paths are the same inside and outside.

@@ -1,4 +1,4 @@
-"""Where the control groups of a process are, as /proc/PID/mountinfo (proc(5)) and /proc/PID/cgroup tell it."""
+"""Finds the control groups of a process (proc(5))."""
 
 from pathlib import Path, PurePosixPath
 

@@ -1,4 +1,5 @@
-"""Control groups (cgroups(7)), of version 2 or 1: the kernel's own bounds on memory, processes and processor time.
+"""Control groups (cgroups(7), version 2 or 1): the kernel's bounds on memory, processes and processor time of each
+instance and build.
 
 A host's group is named after it and stands below the group that it was started in. In it, each instance has
 `apps/APP/INSTANCE`, and each command of a build `builds/BUILD`. All apps get equal shares of the processors, however

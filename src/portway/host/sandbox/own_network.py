@@ -1,4 +1,5 @@
-"""Runs bubblewrap in a network namespace of its own, with traffic to the outside by slirp4netns.
+"""The network of a sandbox: a namespace of its own with traffic to the outside by slirp4netns, and addresses that are
+closed.
 
 A program of its own: the parent of both, which ends with either of them and exits as bubblewrap does; when it is
 killed, they end. Before the sandboxed command starts, the outside is reached, and what must not be reached is closed.

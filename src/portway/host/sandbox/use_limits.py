@@ -1,4 +1,5 @@
-"""Watches how much memory, processes and disk an app or a build uses. The caller ends what exceeds a limit.
+"""Watches how much memory, processes and disk an app or a build uses, with the limits of builds; the caller ends what
+exceeds one.
 
 Where the kernel bounds memory and processes (`cgroups`), only what it has done is looked for.
 """

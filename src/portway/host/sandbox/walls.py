@@ -1,4 +1,6 @@
-"""Which walls this machine can put around apps: three facts, each found by a try when control starts."""
+"""Tries which walls this machine can put around apps (files, network, limits) when control starts; `--require`, and
+what `portway ps` shows of them.
+"""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""Files in the .env format, as python-dotenv reads them, but for `${…}`, which stays as it is."""
+"""Reads .env files as python-dotenv does, but for `${…}`, which stays as it is."""
 
 import io
 

@@ -1,4 +1,6 @@
-"""Makes the environment of an app: the variables of a release, from its configuration and from the stored values."""
+"""Makes the variables of a release from blueprint, `portway env set`, groups, other apps and generated values; which
+wins, and which are missing.
+"""
 
 import base64
 import os

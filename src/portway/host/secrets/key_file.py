@@ -1,4 +1,4 @@
-"""The file with the key that encrypts variables, and how the key is replaced.
+"""The file with the key that encrypts variables: found, made, refused, replaced (rekey).
 
 It holds keys of 32 bytes in base64, one a line. The first encrypts, all decrypt. States:
 

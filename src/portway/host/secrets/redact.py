@@ -1,4 +1,4 @@
-"""Takes secrets out of the output of apps and builds before it is quoted, and finds the variables it misses."""
+"""Takes secrets out of what an error quotes of an app's output, and finds the variables that a failed start misses."""
 
 import contextlib
 import re

@@ -1,4 +1,4 @@
-"""Takes the values of variables out of log entries, also one that the pieces of a long line have in parts."""
+"""Takes secrets out of `portway logs`, also one that the pieces of a long line have in parts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

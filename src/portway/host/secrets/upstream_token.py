@@ -1,4 +1,4 @@
-"""An app's own token in the routing table, encrypted with the key of the variables.
+"""An app's own token in the routing table, encrypted for the gate.
 
 Control writes it there for the gate, which gives it to the app with each call. It can be decrypted for that app only.
 """

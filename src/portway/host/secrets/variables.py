@@ -1,4 +1,4 @@
-"""The variables of apps and groups. Their values are encrypted in the store, and given to processes of apps only."""
+"""Sets, unsets and encrypts the variables of apps and groups: names, sizes and numbers that are refused; rekeying."""
 
 import re
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""A folder on the host's machine, as the source of a release."""
+"""A folder on the host's machine as a source: how it is copied, and what of it is left out or refused."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""What git knows of a source, in the environment variables that Render gives an app."""
+"""RENDER_GIT_COMMIT and the like: what git knows of a source, as variables of the app."""
 
 import asyncio
 import re

@@ -1,4 +1,4 @@
-"""The source that a text names, as `portway deploy` is given it: a folder, a git repository elsewhere, or KIND:NAME."""
+"""Tells what the argument of `portway deploy` is: a folder, template:NAME or a git repository elsewhere."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Looks through a copied source for secrets that do not belong there: .env files, private keys, stored variables."""
+"""Refuses a source with a secret in it: .env files, private keys, values of stored variables; `--allow-file`."""
 
 import fnmatch
 import os

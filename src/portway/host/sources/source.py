@@ -1,4 +1,6 @@
-"""Where the files of a release come from: the extension point for kinds of source."""
+"""The protocol of a source, the extension point for kinds of source; how an app is named after its source, and which
+folder of it holds the app (`rootDir`).
+"""
 
 import re
 from pathlib import Path

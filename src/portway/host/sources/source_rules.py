@@ -1,4 +1,6 @@
-"""What every kind of source is held to: its size, what is left out of it, and where its links lead."""
+"""What every kind of source is held to: its size (512 MB) and number of files, what is left out of it (.git, .venv …),
+where its links lead.
+"""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Reads a small file of a source, whatever its author has put there."""
+"""Reads a small text file of a source."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A template, as the source of a release."""
+"""A template as a source (`portway deploy template:NAME`)."""
 
 from dataclasses import dataclass
 from pathlib import Path

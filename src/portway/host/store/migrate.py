@@ -1,4 +1,4 @@
-"""Migrations: brings a database to the schema of this version. Alembic is imported only when there is one to run."""
+"""Runs the migrations that a database lacks (Alembic), and refuses that of a newer Portway."""
 
 from pathlib import Path
 

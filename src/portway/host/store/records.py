@@ -1,4 +1,4 @@
-"""Rows of the store, as the rest of the host sees them."""
+"""The rows of the store as structs: apps, releases, variables, instances, tokens, users, links."""
 
 from dataclasses import dataclass
 from typing import Literal

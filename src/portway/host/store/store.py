@@ -1,4 +1,4 @@
-"""The store: every query of the host's database. Queries are short, so they run on the loop's own thread."""
+"""Every query of the host's database; each is its own transaction, on the loop's own thread."""
 
 import contextlib
 import os

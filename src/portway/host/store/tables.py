@@ -1,4 +1,4 @@
-"""The tables. A change here needs a migration beside it, and its revision as `HEAD`."""
+"""The tables of the database. A change here needs a migration beside it, and its revision as `HEAD`."""
 
 from sqlalchemy import JSON, Column, ForeignKey, Integer, MetaData, String, Table, Text, UniqueConstraint
 

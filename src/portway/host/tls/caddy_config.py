@@ -1,4 +1,6 @@
-"""The configuration of Caddy, in its own JSON (https://caddyserver.com/docs/json/)."""
+"""The configuration of Caddy: TLS, HSTS, redirects, ACME, time limits, the answer while the gate is away
+(https://caddyserver.com/docs/json/).
+"""
 
 import json
 from pathlib import Path

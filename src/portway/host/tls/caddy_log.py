@@ -1,4 +1,4 @@
-"""What Caddy writes, as lines of the host's own log."""
+"""Passes errors of Caddy on to the host's own log."""
 
 import json
 import os

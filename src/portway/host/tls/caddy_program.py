@@ -1,4 +1,4 @@
-"""Where Caddy is."""
+"""Finds Caddy, or says that it is missing or too old."""
 
 import re
 import shutil

@@ -1,4 +1,4 @@
-"""Takes the operator's own certificate into use again when its files change, without a dropped call."""
+"""Takes a changed certificate of the operator's (`--cert`) into use without a dropped call."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""Caddy in front of the gate, as the launcher starts it: its ports, its configuration, and what it writes."""
+"""Caddy in front of the gate as a child of the launcher: its sockets, start and stop."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""How a host is reached over HTTPS: its domain, its public ports, and where its certificates come from."""
+"""The HTTPS settings of `portway up`: domain, ports, where certificates come from."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Visits the host's names over HTTPS, so that Caddy gets or renews a certificate before a client waits for it.
+"""Has Caddy get or renew the certificates of the host's names, by visiting each name every hour.
 
 The names are the domain, and those that operators gave to apps. Names below the domain get theirs when a client comes:
 an authority limits how many a domain may have, and most apps are reached by the domain itself.

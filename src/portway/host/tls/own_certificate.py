@@ -1,4 +1,4 @@
-"""The operator's own certificate and key: two files, read and checked before Caddy gets them."""
+"""Reads and checks the operator's own certificate and key (`--cert`, `--key`) before Caddy gets them."""
 
 import hmac
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""The sockets of the public ports, which the launcher opens and Caddy inherits, so that they outlive a Caddy."""
+"""Opens the public ports (443, 80, QUIC), which Caddy inherits."""
 
 import errno
 import socket
