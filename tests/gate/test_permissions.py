@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from portway.auth.caller_header import relayed
 from portway.auth.tokens import digest
 from portway.host import routing_table
+from portway.host.gate.callers import NOBODY
+from portway.host.gate.gate_call import GateCall
+from portway.host.gate.permissions import permit
+from portway.host.gate.routing import Route
 from portway.host.token_table import Token, TokenWriter
+from portway.policy.policies import Policies
 from portway.policy.rules import PolicyRule, ToolHints
+from portway.protocol.errors import RpcError
+from portway.protocol.jsonrpc import decode
 from tests.docs.test_host_errors import matches
 from tests.gate.running_gate import META, STREAM, Rig, Seen, Upstream, chunk, event, prepare, reply, result, running
 from tests.gate.test_login import URL, Login, run
@@ -73,7 +82,7 @@ async def lists(seen: Seen, writer: Any) -> None:
         writer.write(result(seen, shown))
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def guarded(
     directory: Path, upstream: Upstream, *, rules: list[PolicyRule] | None = None, off: tuple[str, ...] = ()
 ) -> AsyncIterator[Rig]:
@@ -248,6 +257,32 @@ def test_a_message_that_another_reader_could_take_for_a_call_is_refused(
             assert not upstream.requests
 
     asyncio.run(asyncio.wait_for(test(), 20))
+
+
+SPELLED = ['"name"', '"na\\u006de"', '"arguments"', '"_meta"', '"other"', '"é"', '"id"', '"method"', '"params"']
+MEMBERS = st.lists(st.tuples(st.sampled_from(SPELLED), st.sampled_from(["1", '"open"', '"\\u006f"', "{}"])), max_size=3)
+SPACES = st.sampled_from(["", "", "", " ", "\n", "\t "])
+
+
+@given(MEMBERS, MEMBERS, st.lists(SPACES, min_size=7, max_size=7), st.sampled_from(["", "", " ", "\0", "{}"]))
+def test_the_instance_gets_a_call_with_each_member_once_however_it_is_written(
+    before: list[tuple[str, str]], after: list[tuple[str, str]], spaces: list[str], rest: str
+) -> None:
+    def written(*members: tuple[str, str]) -> str:
+        return "{" + ",".join(f"{spaces[0]}{name}{spaces[1]}:{spaces[2]}{value}" for name, value in members) + "}"
+
+    params = written(*before, ('"name"', '"named"'), *after)
+    known = [('"jsonrpc"', '"2.0"'), ('"id"', "7"), ('"method"', '"tools/call"'), ('"params"', params)]
+    whole = (written(*known, *before[:1]) if spaces[3] else written(*known)) + spaces[4] + rest
+    with contextlib.suppress(RpcError):
+        message = decode(whole.encode())
+        call = GateCall(Route("a"), NOBODY, "gate", "", "", asyncio.Queue().get)
+        got = permit(call, Policies([PolicyRule(prompt="x")]), message, whole.encode())
+        members = msgspec.json.decode(whole, type=dict[str, msgspec.Raw])
+        if members["method"] == msgspec.Raw(b'"tools/call"'):
+            inner = msgspec.json.decode(members["params"], type=dict[str, msgspec.Raw])
+            members["params"] = msgspec.Raw(msgspec.json.encode(inner))
+        assert got == msgspec.json.encode(members)
 
 
 @pytest.mark.parametrize(

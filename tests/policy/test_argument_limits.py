@@ -16,10 +16,13 @@ from portway.policy.argument_limits import ArgumentLimits
 
 
 def problems(limits: dict[str, Limit], arguments: object) -> list[str]:
-    """Return what is said of a call with these arguments: JSON text, or what is written as JSON."""
-    raw = arguments if isinstance(arguments, str) else json.dumps(arguments)
+    """Return what is said of a call with these arguments: JSON text, or what is written as JSON, in short or not."""
+    if not isinstance(arguments, str):
+        said = problems(limits, json.dumps(arguments))
+        assert problems(limits, json.dumps(arguments, separators=(",", ":"))) == said
+        return said
     try:
-        ArgumentLimits(limits).check("t", raw.encode(errors="surrogatepass"))
+        ArgumentLimits(limits).check("t", arguments.encode(errors="surrogatepass"))
     except ArgumentError as error:
         return error.problems
     return []
@@ -132,6 +135,8 @@ def test_an_object_with_a_member_twice_is_refused_whichever_counts() -> None:
     for twice in (
         '{"a": 1, "a": 9}',
         '{"a": 9, "a": 1}',
+        '{"a":9,"a":1}',
+        '{"b":1,"a":[{"c":1,"c":1}]}',
         '{"b": {"c": 1, "c": 2}}',
         '{"a": "[{\\"x\\":1,\\"x\\":2}]"}',
     ):

@@ -17,16 +17,17 @@ class Places:
     def take(self, holder: Hashable) -> int:
         """Take one place more, and return how many `holder` has now."""
         self.taken += 1
-        held = self._held[holder] = self._held[holder] + 1 if holder in self._held else 1
+        held = self._held[holder] = self._held.get(holder, 0) + 1
         return held
 
     def give(self, holder: Hashable) -> None:
         """Give one place back."""
         self.taken -= 1
-        if self._held[holder] == 1:
+        held = self._held[holder]
+        if held == 1:
             del self._held[holder]
         else:
-            self._held[holder] -= 1
+            self._held[holder] = held - 1
 
     def admits(self, holder: Hashable, limit: int) -> bool:
         """Whether `holder` may keep the place it took last.

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import msgspec
 
 from portway.exceptions import ArgumentError
+from portway.protocol.jsonrpc import UNREADABLE
 
 
 class TwoMembers(ValueError):
@@ -26,8 +27,21 @@ read_json = json.JSONDecoder(object_pairs_hook=_members).decode
 
 
 def read_arguments(arguments: bytes | memoryview | msgspec.Raw | None) -> object:
-    """Decode the arguments of a call, JSON in UTF-8; None stands for no arguments. Raises as `read_json`."""
-    return {} if arguments is None else read_json(str(memoryview(arguments), "utf-8"))
+    """Decode the arguments of a call, JSON in UTF-8; None stands for no arguments. Raises as `read_json`.
+
+    What an encoder makes of a dict has each member once. So arguments that it would write as they are, byte for byte,
+    have one meaning, and need not be read by `read_json`, which is slower.
+    """
+    if arguments is None:
+        return {}
+    given = bytes(arguments)
+    try:
+        value: object = msgspec.json.decode(given)
+        if msgspec.json.encode(value) == given:
+            return value
+    except UNREADABLE:
+        pass
+    return read_json(given.decode())
 
 
 def unreadable(tool: str, error: Exception) -> ArgumentError:

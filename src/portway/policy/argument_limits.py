@@ -60,7 +60,7 @@ class ArgumentLimits:
         """
         try:
             values = read_arguments(arguments)
-            problems = list(self._problems(values)) if isinstance(values, dict | None) else []
+            problems = self._problems(values or {}) if isinstance(values, dict | None) else []
         except (ValueError, RecursionError) as error:
             raise unreadable(tool, error) from None
         if problems:
@@ -69,22 +69,28 @@ class ArgumentLimits:
                 shown.append(f"and {len(problems) - len(shown)} more")
             raise refused(tool, shown)
 
-    def _problems(self, values: dict[str, object] | None) -> Iterator[str]:
+    def _problems(self, values: dict[str, object]) -> list[str]:
+        problems = []
         for argument in self._arguments:
-            found = list(_leaves(values or {}, argument.path))
+            found = _found(values, argument.path)
             if argument.required and not found:
-                yield f"{argument.name}: it must be given"
+                problems.append(f"{argument.name}: it must be given")
             for check in argument.checks:
-                if not all(_holds(check, value, looked_into) for value, looked_into in found):
-                    yield f"{argument.name}: {check.said}"
+                for value, looked_into in found:
+                    if looked_into and not check.looks_into:
+                        continue
+                    if (check.is_for_text and not isinstance(value, str)) or not check.holds(value):
+                        problems.append(f"{argument.name}: {check.said}")
+                        break
+        return problems
 
 
-def _holds(check: _Check, value: object, looked_into: bool) -> bool:
-    if looked_into and not check.looks_into:
-        return True
-    if check.is_for_text and not isinstance(value, str):
-        return False
-    return check.holds(value)
+def _found(values: dict[str, object], path: Sequence[str]) -> Sequence[tuple[object, bool]]:
+    """Return the values that a path leads to; most are one text of the arguments, and hold no list."""
+    value = values.get(path[0]) if len(path) == 1 else None
+    if type(value) is str and value.lstrip()[:1] != "[":
+        return ((value, False),)
+    return list(_leaves(values, path))
 
 
 def _leaves(value: object, path: Sequence[str], looked_into: bool = False) -> Iterator[tuple[object, bool]]:  # noqa: FBT002 - it calls itself

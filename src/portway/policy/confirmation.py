@@ -44,13 +44,14 @@ class Confirmation:
         """Return what the user is shown. Raises ArgumentError for arguments that cannot be shown as they are."""
         try:
             values = read_arguments(arguments)
+            members = values if isinstance(values, dict) else {}
+            asked = "".join(
+                literal + ("" if name is None else _shown(members.get(name)).strip('"'))
+                for literal, name in self._parts
+            )
+            message = f"{asked}\n\nTool: {_visible(tool)}\nArguments: {_shown(values or {})}"
         except (ValueError, RecursionError) as error:
             raise unreadable(tool, error) from None
-        members = values if isinstance(values, dict) else {}
-        asked = "".join(
-            literal + ("" if name is None else _shown(members.get(name)).strip('"')) for literal, name in self._parts
-        )
-        message = f"{asked}\n\nTool: {_visible(tool)}\nArguments: {_shown(values or {})}"
         if len(message) > _MOST_SHOWN:
             problem = f"they are too long to be confirmed by the user, who is shown at most {_MOST_SHOWN} characters"
             raise refused(tool, [problem])

@@ -29,12 +29,12 @@ class Rate:
 
     def take(self, caller: Hashable, now: float) -> float:
         """Count a call and return 0; or count none and return the seconds until there may be one."""
-        used_up = self._used_up
-        until = max(used_up.get(caller, now), now) + self._interval
+        used_up = self._used_up.get(caller)
+        until = (now if used_up is None or used_up < now else used_up) + self._interval
         wait = until - self._period - now
         if wait > 1e-6:
             return wait
-        if caller not in used_up and len(used_up) >= _MOST_CALLERS:
+        if used_up is None and len(self._used_up) >= _MOST_CALLERS:
             self._forget(now)
         self._used_up[caller] = until
         return 0.0
@@ -58,10 +58,12 @@ class Concurrency(Places):
 
     def enter(self, caller: Hashable) -> bool:
         """Count a call that begins, and return True; or count none."""
-        if self.take(caller) <= self.most:
-            return True
-        self.give(caller)
-        return False
+        held = self._held.get(caller, 0)
+        if held >= self.most:
+            return False
+        self._held[caller] = held + 1
+        self.taken += 1
+        return True
 
 
 def whole_seconds(seconds: float) -> int:

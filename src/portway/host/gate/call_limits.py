@@ -23,11 +23,13 @@ async def limit(call: GateCall, policy: Policy, message: Message, body: bytes, c
     """
     params, name = message.params, call.line.name[:_LONGEST_NAME]
     arguments = None if params is UNSET or params.arguments is UNSET else params.arguments
+    nonce, confirmation = b"", None
     try:
         for each in policy.limits:
+            confirmation = confirmation or each.confirmation
             if each.arguments is None:
                 continue
-            if arguments is not None and memoryview(arguments).nbytes > _LARGE:
+            if arguments is not None and len(arguments) > _LARGE:
                 await asyncio.to_thread(each.arguments.check, name, arguments)
             else:
                 each.arguments.check(name, arguments)
@@ -35,10 +37,6 @@ async def limit(call: GateCall, policy: Policy, message: Message, body: bytes, c
         if call.request_id is None:
             raise RpcError(INVALID_PARAMS, str(error)) from None
         raise
-    nonce, confirmation = (
-        b"",
-        next((each.confirmation for each in policy.limits if each.confirmation is not None), None),
-    )
     if confirmation is not None:
         if call.request_id is None:
             raise RpcError(INVALID_PARAMS, f"{name} must be confirmed by the user: call it by a request with an id.")

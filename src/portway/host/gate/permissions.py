@@ -5,13 +5,13 @@ would take for one of the protocol's, because they do not look at its letter cas
 """
 
 import msgspec
-from msgspec import UNSET, Raw
+from msgspec import UNSET, Raw, UnsetType, field
 
 from portway.auth.authorize import Forbidden
 from portway.host.gate.gate_call import GateCall
 from portway.host.gate.list_view import LISTS, ListView
 from portway.policy.patterns import folded
-from portway.policy.policies import Kind, Policies
+from portway.policy.policies import NO_POLICY, Kind, Policies
 from portway.protocol.batch import split
 from portway.protocol.errors import INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, REFUSED, RpcError
 from portway.protocol.jsonrpc import UNREADABLE, Message, UnreadableMessage
@@ -35,6 +35,24 @@ _INNER = frozenset(("type", "name", "uri", "resourceSubscriptions"))
 _LONGEST = 256  # characters of a method, or of a member that is not the protocol's
 _MOST = 64  # members that are not the protocol's
 _MOST_WATCHED = 65_536  # characters of the URIs that one stream is for
+
+
+class _CompactParams(msgspec.Struct):
+    name: Raw
+    arguments: Raw | UnsetType = UNSET
+    meta: Raw | UnsetType = field(name="_meta", default=UNSET)
+
+
+class _CompactCall(msgspec.Struct):
+    jsonrpc: Raw
+    id: Raw
+    method: Raw
+    params: _CompactParams
+
+
+_FRAME = len('{"jsonrpc":,"id":,"method":,"params":{"name":}}')
+_ARGUMENTS, _META = len(',"arguments":'), len(',"_meta":')
+_compact_call = msgspec.json.Decoder(_CompactCall).decode
 _object = msgspec.json.Decoder(dict[str, Raw]).decode
 _text = msgspec.json.Decoder(str).decode
 _texts = msgspec.json.Decoder(list[str] | None).decode
@@ -47,15 +65,16 @@ def permit(call: GateCall, policies: Policies, message: Message, body: bytes) ->
     Notes the limits of a tool, or the view of a list, in the call.
     """
     body, names = _read(message, body, policies)
-    found = [(name, policies.of(kind, name)) for kind, name in names]
-    for name, policy in found:
+    policy, needed = NO_POLICY, frozenset[str]()
+    for kind, name in names:
+        policy = policies.of(kind, name)
         if policy.is_off:
             text = f"Unknown tool: {name[:200]}. It is switched off on this host."
             raise RpcError(INVALID_PARAMS, text, status=400 if call.line.era == "modern" else 200)
-    needed = found[0][1].scopes if len(found) == 1 else frozenset[str]().union(*(policy.scopes for _, policy in found))
+        needed = needed | policy.scopes if needed else policy.scopes
     _authorize(call, needed)
-    if found and message.method == "tools/call" and found[0][1].limits:
-        call.policy = found[0][1]
+    if policy.limits and message.method == "tools/call":  # of which there is one name at most
+        call.policy = policy
     if message.method in LISTS or (needed and message.method == "resources/read"):
         call.view = ListView(policies, call.caller.visible, is_private=bool(needed))
     return body
@@ -87,8 +106,10 @@ def _authorize(call: GateCall, needed: frozenset[str]) -> None:
 
 def _read(message: Message, body: bytes, policies: Policies) -> tuple[bytes, Names]:
     """Return a message with each member once, and what it is for. Raises RpcError."""
+    method, params_read = message.method, message.params
+    if method == "tools/call" and params_read is not UNSET and params_read.name is not UNSET and _is_compact(body):
+        return body, [("tool", params_read.name)]
     members = _members(Raw(body), _ENVELOPE, "message", INVALID_REQUEST)
-    method = message.method
     if method is UNSET or method not in _METHODS:
         if method is not UNSET and (len(method) > _LONGEST or folded(method) in _METHODS):
             raise RpcError(METHOD_NOT_FOUND, f"Method not found: {method[:200]}", status=404)
@@ -104,6 +125,25 @@ def _read(message: Message, body: bytes, policies: Policies) -> tuple[bytes, Nam
             raise RpcError(INVALID_PARAMS, f"The URI {name[:200]!a} is malformed: {fault}.")
     members["params"] = Raw(_encode(params))
     return _encode(members), names
+
+
+def _is_compact(body: bytes) -> bool:
+    """Whether a call of a tool is written with the protocol's members alone, each once, and as short as it can be.
+
+    A member more, twice or with an escape in its name, and white space between them, would each make the message longer
+    than its known members are together. So one of just that length has one meaning, and need not be written anew.
+    """
+    try:
+        call = _compact_call(body)
+    except UNREADABLE:
+        return False
+    params = call.params
+    length = _FRAME + len(call.jsonrpc) + len(call.id) + len(call.method) + len(params.name)
+    if params.arguments is not UNSET:
+        length += _ARGUMENTS + len(params.arguments)
+    if params.meta is not UNSET:
+        length += _META + len(params.meta)
+    return length == len(body)
 
 
 def _held(params: dict[str, Raw], holder: str) -> Names:
