@@ -284,6 +284,36 @@ def test_while_the_provider_is_down_nobody_is_told_that_a_token_is_invalid(
     run(tmp_path, provider, steps)
 
 
+def test_an_outage_of_the_provider_ends_nothing_that_is_open(
+    tmp_path: Path, provider: KeyPublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PORTWAY_AUTH_CLIENT_ID", "gate")
+    monkeypatch.setenv("PORTWAY_AUTH_CLIENT_SECRET", "planted")
+    for module, name in (
+        *((access_token_callers, "_TICK"), (access_token_callers, "_QUESTION_SECONDS")),
+        *((introspection, "_SECONDS"), (introspection, "_PAUSE_SECONDS")),
+    ):
+        monkeypatch.setattr(module, name, 0.01)
+    arrived, end = asyncio.Event(), asyncio.Event()
+
+    async def held(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        arrived.set()
+        await end.wait()
+        await echo(seen, writer)
+
+    async def steps(at: Login) -> None:
+        open_call = asyncio.create_task(at.call(provider.open("opaque", aud=f"{URL}/a/mcp")))
+        await arrived.wait()
+        provider.is_down = True
+        asked = len(provider.forms)
+        await asyncio.to_thread(eventually, lambda: len(provider.forms) > asked + 3)
+        assert (await at.call("opaque"))[0] == 503
+        end.set()
+        assert (await open_call)[0] == 200
+
+    run(tmp_path, provider, steps, Upstream(held), opaque=True)
+
+
 def test_a_session_is_of_the_subject_that_opened_it_not_of_its_token(tmp_path: Path, provider: KeyPublisher) -> None:
     async def steps(at: Login) -> None:
         audience = f"{URL}/a/mcp"

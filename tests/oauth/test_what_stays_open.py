@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from portway.oauth import introspection, signing_keys
 from portway.transport import token_watch
 from tests.oauth.key_publisher import KeyPublisher
 from tests.oauth.vault import RESOURCE, call, in_seconds, make_server, scenario
+from tests.support import eventually
 from tests.transport.http_client import MODERN, Events, Legacy, envelope, post, reply
 
 
@@ -99,6 +101,37 @@ def test_streams_end_with_the_token_that_opened_them(
 
     opaque = {"client_id": "vault", "client_secret": "s", "opaque": True} if is_opaque else {}
     scenario(vault(provider, **opaque), steps)
+
+
+@pytest.mark.parametrize("ends", ["the provider revokes it", "it expires"])
+def test_an_outage_of_the_provider_ends_no_stream_before_its_token_does(
+    provider: KeyPublisher, monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    for module, name in (
+        *((token_watch, "LOOK_SECONDS"), (introspection, "_SECONDS")),
+        *((introspection, "_PAUSE_SECONDS"), (introspection, "_REFUSED_SECONDS")),
+    ):
+        monkeypatch.setattr(module, name, 0.01)
+    token = provider.open("opaque", aud=RESOURCE, exp=in_seconds(600))
+
+    async def steps(client: HttpClient) -> None:
+        modern = await listen(client, token)
+        legacy = await follow(client, token)
+        provider.is_down = True
+        asked = len(provider.forms)
+        await asyncio.to_thread(eventually, lambda: len(provider.forms) > asked + 5)
+        assert (await call(client, token))[0] == 503
+        waiting = asyncio.ensure_future(modern.next())
+        assert (await asyncio.wait((waiting,), timeout=0.1))[0] == set()
+        if ends == "it expires":
+            monkeypatch.setattr(time, "time", lambda: 3_000_000_000.0)
+        else:
+            provider.opaque.clear()
+            provider.is_down = False
+        assert await waiting is not None, "its result"
+        await legacy.rest()
+
+    scenario(vault(provider, client_id="vault", client_secret="s", opaque=True), steps)
 
 
 def test_a_session_is_of_one_subject_of_one_issuer_whichever_of_its_tokens_come(provider: KeyPublisher) -> None:

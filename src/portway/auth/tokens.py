@@ -28,6 +28,18 @@ class TokenVerifier(Protocol):
         """
 
 
+async def is_still_good(verifier: TokenVerifier, token: str, principal: Principal) -> bool:
+    """Return whether a token that was good may keep open what it has opened: not expired, taken back or narrowed.
+
+    While that cannot be told, it may until it expires: an outage of the provider takes nobody's right away.
+    """
+    try:
+        found = await verifier.verify(token)
+    except VerifierUnavailable:
+        return not principal.is_over()
+    return found is not None and principal.scopes <= found.scopes
+
+
 LONGEST_TOKEN = 16_384  # characters, of one that a provider made
 
 

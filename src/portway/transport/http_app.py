@@ -258,7 +258,7 @@ class HttpApp:
             await send_bytes(send, 204, b"", [])
             return
         with self._loop_state().streams.held(_caller(principal, scope, fields if self._behind_gate else {})):
-            watched = partial(self._loop_state().tokens.watched, bearer(fields.get(b"authorization")))
+            watched = partial(self._loop_state().tokens.watched, bearer(fields.get(b"authorization")), principal)
             await follow(session, fields.get(b"last-event-id"), receive, send, watched)
 
     def _loop_state(self) -> LoopState:

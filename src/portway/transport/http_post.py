@@ -117,7 +117,7 @@ class Endpoint:
                 text = "The Accept header must allow text/event-stream: subscriptions/listen is answered by one."
                 raise RpcError(REFUSED, text, status=406)
             subscription = self._dispatcher.subscribe(post.loop.bus, exchange)
-            with post.loop.tokens.watched(post.token, subscription.close):
+            with post.loop.tokens.watched(post.token, post.principal, subscription.close):
                 await listen(subscription, post.reply)
 
     async def _answer_legacy(self, post: Post, message: Message, version: str | None) -> None:

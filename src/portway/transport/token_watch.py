@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
-from portway.auth.tokens import VerifierUnavailable
+from portway.auth.tokens import is_still_good
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from portway.auth.principal import Principal
     from portway.auth.tokens import TokenVerifier
 
 LOOK_SECONDS = 15.0
@@ -23,17 +24,17 @@ class TokenWatch:
 
     def __init__(self, verifier: TokenVerifier | None) -> None:
         self._verifier = verifier
-        self._streams: dict[Callable[[], None], str] = {}  # the token of each, by what ends it
+        self._streams: dict[Callable[[], None], tuple[str, Principal]] = {}  # the caller of each, by what ends it
         self._timer: asyncio.TimerHandle | None = None
         self._looking: asyncio.Task[None] | None = None
 
     @contextlib.contextmanager
-    def watched(self, token: str | None, end: Callable[[], None]) -> Iterator[None]:
-        """Call `end`, once, if the token is good no longer while the block lasts."""
+    def watched(self, token: str | None, principal: Principal, end: Callable[[], None]) -> Iterator[None]:
+        """Call `end`, once, if the token of a caller is good no longer while the block lasts."""
         if token is None or self._verifier is None:
             yield
             return
-        self._streams[end] = token
+        self._streams[end] = token, principal
         if self._timer is None and self._looking is None:
             self._look_later()
         try:
@@ -52,11 +53,12 @@ class TokenWatch:
         self._looking = asyncio.get_running_loop().create_task(self._look())
 
     async def _look(self) -> None:
+        assert self._verifier is not None
         streams = list(self._streams.items())
         try:
             for first in range(0, len(streams), _AT_A_TIME):
                 part = streams[first : first + _AT_A_TIME]
-                good = await asyncio.gather(*(self._is_good(token) for _, token in part))
+                good = await asyncio.gather(*(is_still_good(self._verifier, *caller) for _, caller in part))
                 for (end, _), is_good in zip(part, good, strict=True):
                     if not is_good and self._streams.pop(end, None) is not None:
                         end()
@@ -64,10 +66,3 @@ class TokenWatch:
             self._looking = None
             if self._streams:
                 self._look_later()
-
-    async def _is_good(self, token: str) -> bool:
-        assert self._verifier is not None
-        try:
-            return await self._verifier.verify(token) is not None
-        except VerifierUnavailable:  # new calls with it are refused, too
-            return False

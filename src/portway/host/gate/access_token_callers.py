@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Container, Mapping, Sequence
 from weakref import WeakSet
 
-from portway.auth.tokens import VerifierUnavailable, bearer
+from portway.auth.tokens import bearer, is_still_good
 from portway.exceptions import SettingError
 from portway.host.gate.callers import Caller
 from portway.host.gate.protected_app import ProtectedApp
@@ -140,12 +140,8 @@ class AccessTokenCallers:
         bad = []
         for caller in doubted:
             app, token = self._apps.get(caller.app), bearer(caller.authorization)
-            try:
-                principal = None if app is None or token is None else await app.tokens.verify(token)
-                if principal is None or not caller.principal.scopes <= principal.scopes:
-                    bad.append(caller)
-            except VerifierUnavailable:
-                continue  # a call is told so; what is open goes on until it expires
+            if app is None or token is None or not await is_still_good(app.tokens, token, caller.principal):
+                bad.append(caller)
             await asyncio.sleep(0)  # so that many do not keep the calls waiting
         self._end(bad, "The access token is not valid any more: log in again.")
 

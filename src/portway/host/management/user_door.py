@@ -22,7 +22,7 @@ from portway.auth.tokens import VerifierUnavailable
 from portway.host.management.callers import principal_of
 from portway.host.new_token import is_of_a_host
 from portway.host.store import StoreError
-from portway.host.users import User, Users, UserToken
+from portway.host.users import Users, UserToken
 from portway.http.asgi import Message, Receive, Scope, Send
 from portway.http.limits import Limits
 from portway.http.response import JSON, cut_short, send_bytes
@@ -44,10 +44,10 @@ _ENDED = encode_error(
 
 @dataclass(slots=True)
 class _Open:
-    """A request under way: its token, whose that was, and when it is looked at again."""
+    """A request under way: its token, whose that was until when, and when it is looked at again."""
 
     token: str = field(repr=False)
-    user: User
+    found: UserToken
     timer: asyncio.TimerHandle
 
 
@@ -77,7 +77,7 @@ class UserDoor:
             return None
         task = asyncio.current_task()
         assert task is not None
-        self._open[task] = _Open(token, found.user, self._timer(task, found.expires))
+        self._open[task] = _Open(token, found, self._timer(task, found.expires))
         return principal_of(found.user, found.expires)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -150,12 +150,13 @@ class UserDoor:
         except (RpcError, StoreError):
             found = None
         except VerifierUnavailable:
-            found = UserToken(request.user, None)  # it goes on until that can be told
+            until = request.found.expires  # an outage of the provider takes nobody's right away
+            found = None if until is not None and time.time() >= until else request.found
         if self._open.get(task) is not request:
             return
         request.timer.cancel()
-        if found is not None and found.user == request.user:
-            request.timer = self._timer(task, found.expires)
+        if found is not None and found.user == request.found.user:
+            request.found, request.timer = found, self._timer(task, found.expires)
         else:
             self._ended.add(task)
             task.cancel()
