@@ -27,11 +27,11 @@ from portway.client import (
     MemoryStorage,
     OAuthLogin,
 )
-from portway.client.oauth.explicit import log_in
-from portway.client.oauth.login import RegisteredClient
-from portway.client.oauth.new_login import new_login
+from portway.client.oauth.login_flow import new_login
+from portway.client.oauth.login_logout import log_in
 from portway.client.oauth.provider_web import ProviderWeb, web_of
 from portway.client.oauth.settings import open_browser
+from portway.client.oauth.stored_login import RegisteredClient
 from portway.oauth.guarded_fetch import GuardedFetchError
 from tests.client.protected_server import CODE, METADATA, PROVIDER, SECRET, Protected, protected
 from tests.client.scripted_server import Reply

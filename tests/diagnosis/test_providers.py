@@ -16,8 +16,8 @@ import msgspec
 import pytest
 
 from portway.client.oauth.provider_web import ProviderWeb
+from portway.diagnosis.known_clients import LOGIN_CLIENTS
 from portway.diagnosis.login import walk_all
-from portway.diagnosis.login_clients import LOGIN_CLIENTS
 from portway.diagnosis.report import Report
 from portway.oauth.guarded_fetch import Answer
 from tests.support import ROOT

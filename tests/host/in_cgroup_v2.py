@@ -11,7 +11,7 @@ from pathlib import Path
 from portway.host.app_config import UseLimits
 from portway.host.processes import descendants
 from portway.host.sandbox.cgroups import find_cgroups
-from portway.host.sandbox.use_limits import killed_for_memory, until_over
+from portway.host.sandbox.resource_limits import killed_for_memory, until_over
 from tests.support import eventually
 
 LIMITS = UseLimits(memory_mb=48, processes=20, cpu=0.2)

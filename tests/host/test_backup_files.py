@@ -15,7 +15,7 @@ from typing import IO
 
 import pytest
 
-from portway.host.backup import settled_database
+from portway.host.backup import sqlite_snapshot
 from portway.host.backup.file_tree import read_tree
 from tests.host.backup_verbs import back_up, restore
 from tests.support import SCRIPTS, clean_env, eventually
@@ -109,12 +109,12 @@ def test_a_database_that_is_written_meanwhile_is_backed_up_as_of_one_moment(host
         )
 
 
-@pytest.mark.parametrize("most", [settled_database.LARGEST, 1000])
+@pytest.mark.parametrize("most", [sqlite_snapshot.LARGEST, 1000])
 def test_a_database_that_is_written_without_a_pause_is_warned_of(
     host_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
-    monkeypatch.setattr(settled_database, "_SECONDS", 0.1)
-    monkeypatch.setattr(settled_database, "_TICK_NS", 10**13)  # no pause is long enough
+    monkeypatch.setattr(sqlite_snapshot, "_SECONDS", 0.1)
+    monkeypatch.setattr(sqlite_snapshot, "_TICK_NS", 10**13)  # no pause is long enough
     monkeypatch.setattr("portway.host.backup.make_backup.LARGEST", most)
     with writing(host_data / "apps/app/storage/notes.db", 0.01):
         made = back_up(host_data, tmp_path / "host.backup")

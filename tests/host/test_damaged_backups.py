@@ -14,8 +14,8 @@ import pytest
 from click.testing import CliRunner
 
 from portway.cli.main import cli
+from portway.host.backup.backup_format import FORMAT, Manifest
 from portway.host.backup.backup_writer import BackupWriter
-from portway.host.backup.layout import FORMAT, Manifest
 from portway.host.files import remove_tree
 from portway.host.paths import Paths
 from portway.host.store import Store

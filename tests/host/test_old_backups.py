@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from portway.host.backup.layout import FORMAT
+from portway.host.backup.backup_format import FORMAT
 from portway.host.git.repository import Repository
 from portway.host.paths import Paths
 from portway.host.secrets.key_file import KeyFile

@@ -13,8 +13,8 @@ import pytest
 from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
 
-from portway.client.oauth.login import Login, RegisteredClient
 from portway.client.oauth.storage import FileStorage
+from portway.client.oauth.stored_login import Login, RegisteredClient
 from portway.http.http_client import HttpClient
 from tests.conftest import RunCli
 from tests.host.running_host import Host, host

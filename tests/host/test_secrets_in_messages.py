@@ -8,7 +8,7 @@ import pytest
 
 from portway.host.logs.log_entry import LogEntry
 from portway.host.secrets.redact import hide, missing_variables
-from portway.host.secrets.redacted_entries import without_secrets
+from portway.host.secrets.redacted_logs import without_secrets
 
 KEY_ERROR = """
   File "/app/server.py", line 3, in <module>

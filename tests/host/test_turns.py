@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from portway.host.releases.deploy_error import DeployError, Superseded
-from portway.host.releases.turns import Turns
+from portway.host.releases.deploy_queue import Turns
 
 
 @dataclass

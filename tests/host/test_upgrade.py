@@ -234,7 +234,7 @@ BROKEN = {
     ),
     "its gate dies as it takes over": (
         {
-            "portway/host/gate/succession.py": (
+            "portway/host/gate/gate_handover.py": (
                 "        await GateClient(self._paths).retire()",
                 "        await GateClient(self._paths).retire()\n        os._exit(3)",
             )

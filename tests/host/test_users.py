@@ -12,7 +12,7 @@ import pytest
 
 from portway import Server
 from portway.auth.principal import Principal
-from portway.host.management.user_door import UserDoor
+from portway.host.management.remote_access import UserDoor
 from portway.host.store import Store, StoreError
 from portway.host.users import User, UserError, Users
 from portway.http.http_client import HttpClient, Response

@@ -212,8 +212,8 @@ def test_results_whose_types_leave_nothing_to_chance_are_not_held_to_the_schema_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     held: list[object] = []
-    given_schema = importlib.import_module("portway.plans.given_schema")
-    monkeypatch.setattr(given_schema.GivenSchema, "problems", lambda schema, value: held.append(value) or [])
+    jsonschema_validation = importlib.import_module("portway.plans.jsonschema_validation")
+    monkeypatch.setattr(jsonschema_validation.GivenSchema, "problems", lambda schema, value: held.append(value) or [])
 
     async def talk(kind: Any, value: object) -> None:
         async with testing.Client(serving(kind, value)) as client:

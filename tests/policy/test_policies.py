@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from portway.policy import policies
-from portway.policy.patterns import Pattern
+from portway.policy.name_patterns import Pattern
 from portway.policy.policies import Kind, Policies
 from portway.policy.rules import PolicyRule, ToolHints
 

@@ -11,7 +11,7 @@ import pydantic
 import pytest
 
 from portway import Server, testing
-from portway.plans import given_schema
+from portway.plans import jsonschema_validation
 from portway.protocol.errors import PARSE_ERROR, RpcError
 from tests.server.test_composition import in_client
 
@@ -128,15 +128,15 @@ WORK = {
 def test_holding_arguments_to_a_schema_leaves_the_event_loop_and_is_bounded(
     schema: dict[str, Any], value: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(given_schema, "MAX_STEPS", 10_000)
+    monkeypatch.setattr(jsonschema_validation, "MAX_STEPS", 10_000)
     threads: list[threading.Thread] = []
-    original = given_schema.GivenSchema.problems
+    original = jsonschema_validation.GivenSchema.problems
 
-    def noted(given: given_schema.GivenSchema, value: object) -> list[str]:
+    def noted(given: jsonschema_validation.GivenSchema, value: object) -> list[str]:
         threads.append(threading.current_thread())
         return original(given, value)
 
-    monkeypatch.setattr(given_schema.GivenSchema, "problems", noted)
+    monkeypatch.setattr(jsonschema_validation.GivenSchema, "problems", noted)
     server = Server("s")
 
     @server.tool(input_schema={"type": "object", "properties": {"value": schema}})

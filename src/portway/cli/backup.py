@@ -30,7 +30,7 @@ def command(file: str, key_to: str | None, key_file: str | None, data: str | Non
     """
     require_linux()
     os.nice(_LOW_PRIORITY)
-    from portway.host.backup.layout import BackupError
+    from portway.host.backup.backup_format import BackupError
     from portway.host.backup.make_backup import make_backup
     from portway.host.paths import PathError, locate
     from portway.host.secrets.key_file import KeyFile, KeyFileError, find_key_file

@@ -89,7 +89,7 @@ def choose(on: str | None, data: str | None) -> Host:
     local = LocalHost(os.environ.get("PORTWAY_DATA") or None)
     if local.data or local.runs():
         return local
-    from portway.cli.login_file import read_logins
+    from portway.cli.host_logins import read_logins
 
     logins = read_logins()
     if len(logins) > 1:
@@ -116,7 +116,7 @@ def _named(text: str) -> RemoteHost:
 
     Where there is no token of a user, a login at the host's provider is used.
     """
-    from portway.cli.login_file import host_url, read_logins, refuse_clear_text
+    from portway.cli.host_logins import host_url, read_logins, refuse_clear_text
 
     logins = read_logins()
     if "://" not in text:

@@ -10,7 +10,7 @@ import click
 
 from portway.cli.chosen_host import Host, RemoteHost, host_options
 from portway.cli.control_client import ask_control
-from portway.cli.deployment import SupersededError, print_deployment, print_step
+from portway.cli.deploy_output import SupersededError, print_deployment, print_step
 from portway.cli.options import output_option, print_json
 from portway.cli.variable_arguments import read_values
 

@@ -7,7 +7,7 @@ import click
 
 from portway.cli.chosen_host import Host, host_options
 from portway.cli.control_client import ask_control
-from portway.cli.deployment import print_step
+from portway.cli.deploy_output import print_step
 from portway.cli.options import output_option, print_json
 from portway.cli.variable_arguments import read_values
 

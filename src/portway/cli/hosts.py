@@ -11,7 +11,7 @@ from portway.cli.table import print_table
 @output_option
 def command(output: str) -> None:
     """List the hosts that you are logged in to; a star is at the one that verbs act on now."""
-    from portway.cli.login_file import read_logins
+    from portway.cli.host_logins import read_logins
 
     try:
         chosen = choose(None, None)

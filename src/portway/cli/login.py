@@ -86,7 +86,7 @@ def _log_in_to_server(url: str, asked: Asked, output: str) -> None:
 
 
 def _log_in_to_host(url: str, name: str, token_file: TextIO | None, insecure: bool, output: str) -> None:
-    from portway.cli.login_file import Login, host_url, login_file, read_logins, refuse_clear_text, write_logins
+    from portway.cli.host_logins import Login, host_url, login_file, read_logins, refuse_clear_text, write_logins
     from portway.host.management.management_types import Identity
 
     url = host_url(url)

@@ -16,7 +16,7 @@ def command(name: str, output: str) -> None:
     The token of a host's user stays valid until `portway user revoke`. A login is also taken back at its provider, if
     that offers it.
     """
-    from portway.cli.login_file import host_url, read_logins, write_logins
+    from portway.cli.host_logins import host_url, read_logins, write_logins
     from portway.cli.server_login import log_out_of_server
 
     logins, address = read_logins(), ""

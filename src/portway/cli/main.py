@@ -114,6 +114,6 @@ def main() -> None:
         cli(prog_name="portway")
     finally:
         if "PORTWAY_HANDOVER" in os.environ:  # a launcher that could not take the place of another
-            from portway.host.handover import give_back
+            from portway.host.launcher_handover import give_back
 
             give_back()

@@ -4,7 +4,7 @@ import click
 
 from portway.cli.chosen_host import Host, host_options
 from portway.cli.control_client import ask_control
-from portway.cli.deployment import print_deployment, print_step
+from portway.cli.deploy_output import print_deployment, print_step
 from portway.cli.options import output_option, print_json
 
 _SECONDS = 1800.0

@@ -24,8 +24,8 @@ def command(file: str | None, key_from: str | None, take_over: bool, data: str |
     not followed, and hooks and pushes are refused: the host that was backed up may still do all this.
     """
     require_linux()
+    from portway.host.backup.backup_format import BackupError
     from portway.host.backup.backup_reader import BackupReader
-    from portway.host.backup.layout import BackupError
     from portway.host.backup.restore import restore_backup
     from portway.host.paths import PathError, locate
     from portway.host.secrets.key_file import KeyFile

@@ -35,7 +35,7 @@ def log_in_to_server(url: str, asked: Asked) -> Login:
     import asyncio
 
     from portway.client import ClientError, OAuthLogin
-    from portway.client.oauth.explicit import log_in
+    from portway.client.oauth.login_logout import log_in
     from portway.protocol.errors import RpcError
 
     opens = asked.browser and _has_browser()
@@ -93,7 +93,7 @@ def stored_token_of(url: str) -> str | None:
     import asyncio
 
     from portway.client import ClientError
-    from portway.client.oauth.explicit import stored_token
+    from portway.client.oauth.login_logout import stored_token
 
     try:
         return asyncio.run(stored_token(url)) or None
@@ -106,7 +106,7 @@ def log_out_of_server(url: str) -> bool:
     import asyncio
 
     from portway.client import ClientError
-    from portway.client.oauth.explicit import log_out
+    from portway.client.oauth.login_logout import log_out
 
     try:
         return asyncio.run(log_out(url))

@@ -160,8 +160,8 @@ def command(
     """
     from portway.host.chosen_version import start_chosen_version
     from portway.host.console import open_standard_descriptors, say
-    from portway.host.handover import read_handover
     from portway.host.launcher import Launcher, LaunchError
+    from portway.host.launcher_handover import read_handover
     from portway.host.paths import PathError, claim
     from portway.host.secrets.key_file import find_key_file
     from portway.http.bind import Bind
@@ -254,7 +254,7 @@ def _network(value: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
 def _auth_words(issuer: str | None, audience: str, scopes: str, *, private: bool) -> list[str]:
     """Return the options that tell control where the callers of apps log in. Raises UsageError."""
     from portway.exceptions import SettingError
-    from portway.host.logins import providers_at
+    from portway.host.identity_providers import providers_at
     from portway.host.routing_table import Auth
     from portway.oauth.settings import listed
 

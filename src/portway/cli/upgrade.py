@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from portway.cli.deployment import print_step
+from portway.cli.deploy_output import print_step
 from portway.cli.options import data_option, output_option, print_json
 
 if TYPE_CHECKING:

@@ -4,9 +4,9 @@ import click
 
 from portway.cli.chosen_host import Host, host_options, place_of
 from portway.cli.control_client import ask_control
-from portway.cli.lifetimes import expires_option, overlap_option, renewed_expires_option, shown_expiry
 from portway.cli.options import output_option, print_json
 from portway.cli.table import print_table, shown_time
+from portway.cli.token_lifetimes import expires_option, overlap_option, renewed_expires_option, shown_expiry
 
 
 @click.group(no_args_is_help=True)

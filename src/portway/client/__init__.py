@@ -3,9 +3,9 @@
 from portway.client.change_iterator import Changes
 from portway.client.client import Client
 from portway.client.errors import ClientError, LoginError, LoginNeeded
-from portway.client.oauth.login import Login
 from portway.client.oauth.settings import OAuthLogin
 from portway.client.oauth.storage import FileStorage, LoginStorage, MemoryStorage
+from portway.client.oauth.stored_login import Login
 from portway.client.results import (
     CallResult,
     Completion,

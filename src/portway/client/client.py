@@ -41,7 +41,7 @@ from portway.protocol.versions import LATEST_LEGACY, LATEST_MODERN, LEGACY_VERSI
 
 if TYPE_CHECKING:
     from portway.client.http_channel import HttpChannel
-    from portway.client.oauth.session import LoginSession
+    from portway.client.oauth.connection_login import LoginSession
     from portway.client.oauth.settings import OAuthLogin
 
 T = TypeVar("T")
@@ -265,7 +265,7 @@ class Client:
 
     def _begin_login(self, url: str, channel: HttpChannel) -> None:
         """Give the channel the tokens of a login, which begins with the stored one."""
-        from portway.client.oauth.session import LoginSession
+        from portway.client.oauth.connection_login import LoginSession
         from portway.client.oauth.settings import OAuthLogin
 
         settings = OAuthLogin() if isinstance(self._auth, str) else self._auth

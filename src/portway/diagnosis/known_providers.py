@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 
 from portway.client.errors import Step
-from portway.diagnosis.login_clients import Way
+from portway.diagnosis.known_clients import Way
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from portway.auth.challenge import BearerChallenge, read_challenge
 from portway.client.oauth.provider_web import web_of
 from portway.diagnosis.endpoint import Answer, Endpoint, NoAnswer, initialize
-from portway.diagnosis.login_clients import LOGIN_CLIENTS, LoginClient
+from portway.diagnosis.known_clients import LOGIN_CLIENTS, LoginClient
 from portway.diagnosis.login_walk import LoginWalk, Stop, Walk, Web
 from portway.diagnosis.reach import look_at_reach
 from portway.diagnosis.report import Report, Stopped

@@ -15,8 +15,8 @@ from portway.auth.challenge import BearerChallenge
 from portway.client.errors import Step
 from portway.client.oauth.discovery import ProtectedResource, Provider, covers, resource_addresses
 from portway.client.oauth.provider_web import ForbiddenAddress
+from portway.diagnosis.known_clients import LoginClient, Way
 from portway.diagnosis.known_providers import KNOWN_PROVIDERS
-from portway.diagnosis.login_clients import LoginClient, Way
 from portway.http.web_url import read_url
 from portway.oauth.guarded_fetch import Answer, GuardedFetchError
 from portway.oauth.provider_metadata import metadata_addresses

@@ -26,6 +26,7 @@ from portway.host.console import never_wait_for_stderr, say
 from portway.host.gate_client import GateClient
 from portway.host.git.git_command import MISSING
 from portway.host.git.git_server import GitServer
+from portway.host.identity_providers import Logins
 from portway.host.instances.process_runtime import ProcessRuntime
 from portway.host.instances.running_apps import RunningApps
 from portway.host.instances.runtime import InstanceLimits
@@ -33,7 +34,6 @@ from portway.host.instances.starter import Starter
 from portway.host.launcher import FAILED
 from portway.host.links.hook_server import HookServer
 from portway.host.links.linker import Linker
-from portway.host.logins import Logins
 from portway.host.management.management_server import ManagementServer
 from portway.host.paths import PathError, Paths, locate
 from portway.host.processes import end_strays
@@ -48,8 +48,8 @@ from portway.host.secrets.key_file import KeyFile, KeyFileError
 from portway.host.secrets.variables import Variables
 from portway.host.sources.folder_source import FolderSource
 from portway.host.store import Store, StoreError
+from portway.host.tls.certificate_renewal import NameVisits
 from portway.host.tls.certificate_watch import CertificateWatch
-from portway.host.tls.name_visits import NameVisits
 from portway.http.asgi import Application
 from portway.http.serve import Bind, Limits, ListenError, serve
 from portway.log_config import configure

@@ -15,7 +15,7 @@ The launcher as a whole:
     stopping → stopping  a later signal, not within a second of the first: all but the log writer end at once
     stopping → ended     all are gone
     running → upgrading  `portway upgrade` asks for it: the launcher of another version takes the place of this one
-                         (`handover.py`) and replaces the children (`upgrade.py`)
+                         (`launcher_handover.py`) and replaces the children (`upgrade.py`)
     upgrading → running  they are replaced; or this launcher has its place back
 """
 
@@ -35,7 +35,7 @@ from pathlib import Path
 from portway.host.child_probes import Probe
 from portway.host.children import Child, control, gate, log_writer
 from portway.host.console import say
-from portway.host.handover import Handover, forget_handover
+from portway.host.launcher_handover import Handover, forget_handover
 from portway.host.paths import Paths
 from portway.host.processes import children, end_strays, exit_in_words
 from portway.host.public_address import public_url

@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 import httptools
 
-from portway.http.dial import dial
+from portway.http.namespace_dial import dial
 
 if TYPE_CHECKING:
     import ssl

@@ -75,7 +75,7 @@ def compile_plan(
         input_json = msgspec.json.encode(shape.input_schema(argument.name for argument in listed if argument.required))
         binder: Any = Binder(signature, chosen, shape, name)
     else:
-        from portway.plans.explicit_schemas import SchemaBinder
+        from portway.plans.author_schemas import SchemaBinder
 
         binder = SchemaBinder(input_schema, signature, name)
         input_json = binder.json
@@ -117,7 +117,7 @@ def _output(
 ) -> tuple[bytes | None, Callable[[object], Encoded]]:
     """Return the JSON Schema of the results, None if the function declares none, and the function that encodes them."""
     if given is not None:
-        from portway.plans.explicit_schemas import checked_encoder
+        from portway.plans.author_schemas import checked_encoder
 
         schema_json, to_json = checked_encoder(given, name)
         return schema_json, Output(name, to_json).encode

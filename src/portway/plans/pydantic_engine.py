@@ -15,7 +15,7 @@ from typing_extensions import TypedDict
 
 from portway.exceptions import OutputError
 from portway.plans.faults import Fault, Lost, Refused, step_into
-from portway.plans.given_schema import GivenSchema
+from portway.plans.jsonschema_validation import GivenSchema
 from portway.plans.output import check_finite
 from portway.plans.schema import REF_PREFIX, Schema, without_class_titles
 from portway.plans.signature import Parameter

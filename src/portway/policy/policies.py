@@ -8,9 +8,9 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from portway.policy.patterns import Pattern, folded, name_pattern
+from portway.policy.name_patterns import Pattern, folded, name_pattern
 from portway.policy.rules import PolicyRule, ToolHints
-from portway.policy.uris import uri_fault, uri_forms, uri_patterns
+from portway.policy.uri_patterns import uri_fault, uri_forms, uri_patterns
 
 if TYPE_CHECKING:
     from portway.policy.tool_limits import ToolLimits

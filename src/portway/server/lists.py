@@ -99,9 +99,9 @@ class Lister:
         end = len(items) if self._size is None else start + self._size
         entries = [item.listing for item in items[start:end]]
         if era is Era.LEGACY and isinstance(items[0] if items else None, Tool):
-            from portway.server import downlevel
+            from portway.server import older_revisions
 
-            entries = [downlevel.listing(entry) for entry in entries]
+            entries = [older_revisions.listing(entry) for entry in entries]
         tail = private(self._tails[era]) if self._scopes else self._tails[era]
         body = b'{"%b":[%b]%b' % (self._table.member.encode(), b",".join(entries), tail)
         return _Page(body, items[end - 1].key, end - 1) if end < len(items) else _Page(body + b"}", "", -1)

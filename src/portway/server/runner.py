@@ -180,9 +180,9 @@ class Runner:
         try:
             messages = encode_messages(await self._render(prompt, values, exchange), prompt.key)
             if exchange.era is Era.LEGACY and exchange.version < LATEST_LEGACY:
-                from portway.server import downlevel
+                from portway.server import older_revisions
 
-                messages = downlevel.messages(messages, exchange.version)
+                messages = older_revisions.messages(messages, exchange.version)
         except BaseException as error:  # noqa: BLE001 - whatever an author's code raises
             return result_of(error, "prompt", prompt, tail)
         return b'{"messages":%b%b}' % (messages, tail)
@@ -337,9 +337,9 @@ def _bind(plan: Plan, arguments: Raw | UnsetType, context: Context | None) -> Bo
 
 def _tool_result(encoded: Encoded, exchange: Exchange, tail: bytes) -> bytes:
     if exchange.era is Era.LEGACY and (exchange.version < LATEST_LEGACY or (encoded.structured or b"{")[:1] != b"{"):
-        from portway.server import downlevel
+        from portway.server import older_revisions
 
-        encoded = downlevel.content(encoded, exchange.version)
+        encoded = older_revisions.content(encoded, exchange.version)
     structured = b"" if encoded.structured is None else b',"structuredContent":' + encoded.structured
     if encoded.meta is not None and encoded.meta != b"{}":
         tail = tail[:-1] + b"," + encoded.meta[1:] if tail else b',"_meta":' + encoded.meta

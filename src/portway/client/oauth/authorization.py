@@ -13,8 +13,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from portway.client.errors import LoginError, Step
 from portway.client.oauth.discovery import Discovery
-from portway.client.oauth.login import RegisteredClient
 from portway.client.oauth.problem import is_of_client, problem_words
+from portway.client.oauth.stored_login import RegisteredClient
 
 _STEP = Step.AUTHORIZATION
 _MOST_CHARACTERS = 16_384  # of a response

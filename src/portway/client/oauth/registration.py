@@ -8,10 +8,10 @@ import msgspec
 
 from portway.client.errors import LoginError, Step, not_now
 from portway.client.oauth.discovery import AssumedProvider, Provider
-from portway.client.oauth.login import Login, RegisteredClient
 from portway.client.oauth.problem import read_problem
 from portway.client.oauth.provider_web import ProviderWeb
 from portway.client.oauth.settings import OAuthLogin
+from portway.client.oauth.stored_login import Login, RegisteredClient
 from portway.oauth.guarded_fetch import GuardedFetchError
 from portway.protocol.jsonrpc import UNREADABLE
 

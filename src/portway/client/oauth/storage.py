@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from portway.client.errors import ClientError
-from portway.client.oauth.login import Login
+from portway.client.oauth.stored_login import Login
 from portway.client.private_file import config_folder, read_private, write_private
 
 _LOCK_SECONDS, _POLL_SECONDS = 30.0, 0.05

@@ -9,9 +9,9 @@ import msgspec
 from portway.auth.tokens import LONGEST_TOKEN, is_sendable
 from portway.client.errors import LoginError, Step, not_now
 from portway.client.oauth.authorization import AuthorizationRequest
-from portway.client.oauth.login import Login, RegisteredClient
 from portway.client.oauth.problem import is_of_client, read_problem
 from portway.client.oauth.provider_web import ProviderWeb
+from portway.client.oauth.stored_login import Login, RegisteredClient
 from portway.oauth.client_authentication import client_authentication
 from portway.oauth.guarded_fetch import Answer, GuardedFetchError
 from portway.protocol.jsonrpc import UNREADABLE

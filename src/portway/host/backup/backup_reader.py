@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from portway.host.backup.layout import (
+from portway.host.backup.backup_format import (
     END,
     FORMAT,
     LARGEST_TEXT,

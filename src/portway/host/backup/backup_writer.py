@@ -9,8 +9,8 @@ from typing import BinaryIO, Self
 
 import msgspec
 
+from portway.host.backup.backup_format import END, LATEST, Tally
 from portway.host.backup.file_tree import Found
-from portway.host.backup.layout import END, LATEST, Tally
 
 _FAST = 1  # the level of gzip: calls need the processor more than the backup needs the last tenth
 

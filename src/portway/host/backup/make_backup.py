@@ -20,9 +20,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from portway.host.backup.backup_writer import BackupWriter
-from portway.host.backup.file_tree import Found, open_plain, read_tree
-from portway.host.backup.layout import (
+from portway.host.backup.backup_format import (
     BUNDLE,
     DATABASE,
     FORMAT,
@@ -33,7 +31,9 @@ from portway.host.backup.layout import (
     Warnings,
     place_in_tree,
 )
-from portway.host.backup.settled_database import LARGEST, is_settled, read_settled, state_of
+from portway.host.backup.backup_writer import BackupWriter
+from portway.host.backup.file_tree import Found, open_plain, read_tree
+from portway.host.backup.sqlite_snapshot import LARGEST, is_settled, read_settled, state_of
 from portway.host.files import remove_tree
 from portway.host.gate.record_files import record_files
 from portway.host.git.git_command import GitError

@@ -16,8 +16,8 @@ import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from portway.host.backup.backup_format import BUNDLE, PROBE, BackupError, Manifest, Warnings, largest, place_in_tree
 from portway.host.backup.backup_reader import BackupReader
-from portway.host.backup.layout import BUNDLE, PROBE, BackupError, Manifest, Warnings, largest, place_in_tree
 from portway.host.backup.origin import Origin, keep_origin
 from portway.host.files import remove_tree, write_durably
 from portway.host.git.git_command import GitError

@@ -16,7 +16,7 @@ from portway.host.sources.source import SourceError, app_name
 from portway.host.variable_names import is_hosts_own
 from portway.policy.rules import PolicyRule
 from portway.policy.tool_limits import ToolLimits
-from portway.policy.uris import uri_fault
+from portway.policy.uri_patterns import uri_fault
 
 FILES = ("render.yaml", "portway.yaml")
 _NO_SOURCE = {"generate_value": False, "sync": True}  # these values of a field say nothing of where a value comes from

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from portway.host.app_config import Start
 from portway.host.builds.build_error import BuildError
-from portway.host.builds.build_places import BuildPlaces
+from portway.host.builds.build_sandboxes import BuildPlaces
 from portway.host.builds.node_build import build_node
 from portway.host.builds.node_recipe import NodeRecipe
 from portway.host.builds.python_build import build_python
@@ -17,7 +17,7 @@ from portway.host.builds.recipe import Recipe
 from portway.host.files import remove_tree
 from portway.host.paths import Paths
 from portway.host.releases.release import Release
-from portway.host.sandbox.use_limits import BUILD_LIMITS, stored
+from portway.host.sandbox.resource_limits import BUILD_LIMITS, stored
 from portway.host.sandbox.walls import Walls
 
 _LARGEST_CACHE = 2**30  # of the packages that one app has fetched

@@ -19,7 +19,7 @@ from portway.host.processes import build_mark, descendants, end_marked
 from portway.host.releases.release import Release
 from portway.host.sandbox.bubblewrap import Sandbox, wrapped
 from portway.host.sandbox.cgroups import Cgroups, Group
-from portway.host.sandbox.use_limits import BUILD_LIMITS, killed_for_memory, until_over
+from portway.host.sandbox.resource_limits import BUILD_LIMITS, killed_for_memory, until_over
 
 _SECONDS = 900.0
 _ANSWER_BYTES = 64 * 1024

@@ -9,7 +9,7 @@ from pathlib import Path
 from portway.host.app_config import Start
 from portway.host.builds.build_commands import BuildCommands
 from portway.host.builds.build_error import BuildError
-from portway.host.builds.build_places import BuildPlaces
+from portway.host.builds.build_sandboxes import BuildPlaces
 from portway.host.builds.node_recipe import NodeRecipe
 from portway.host.builds.npm_tarballs import lend_tarballs, locked_digests, share_tarballs
 from portway.host.builds.uv_program import find_uv

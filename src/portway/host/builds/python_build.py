@@ -11,7 +11,7 @@ from portway.host.app_config import Start
 from portway.host.builds import pip_shim, serve_object
 from portway.host.builds.build_commands import BuildCommands
 from portway.host.builds.build_error import BuildError
-from portway.host.builds.build_places import BuildPlaces
+from portway.host.builds.build_sandboxes import BuildPlaces
 from portway.host.builds.bytecode import add_bytecode
 from portway.host.builds.plain_requirements import plain_requirements
 from portway.host.builds.portway_command import runs_portway_server

@@ -9,10 +9,10 @@ import msgspec
 from portway.host.contracts.read_contract import CLOSED, LISTS
 from portway.host.contracts.tool_hints import tool_hints
 from portway.policy.confirmation import Confirmation
-from portway.policy.patterns import Pattern, folded
+from portway.policy.name_patterns import Pattern, folded
 from portway.policy.policies import Kind, Policies
 from portway.policy.rules import PolicyRule
-from portway.policy.uris import uri_patterns
+from portway.policy.uri_patterns import uri_patterns
 
 _KINDS: dict[str, Kind] = {
     "tools": "tool",

@@ -4,7 +4,7 @@ P)`.
 `portway up` starts it.
 
 On SIGTERM it takes no new connections, finishes the calls in flight and writes the call record out. With --standby it
-takes the place of the gate that serves, as `succession.py` says.
+takes the place of the gate that serves, as `gate_handover.py` says.
 """
 
 import argparse
@@ -19,15 +19,15 @@ from pathlib import Path
 from portway import log_config
 from portway.host.assertion_key import AssertionKey
 from portway.host.console import never_wait_for_stderr
-from portway.host.gate.ask_endpoint import AskEndpoint
+from portway.host.gate.caddy_ask import AskEndpoint
 from portway.host.gate.call_record import CallRecord
 from portway.host.gate.control_relay import ControlRelay
 from portway.host.gate.control_socket import ControlSocket
 from portway.host.gate.gate_app import GateApp
+from portway.host.gate.gate_handover import RETIRED, Succession
 from portway.host.gate.metrics import Metrics
 from portway.host.gate.routing import Routes
 from portway.host.gate.session_records import SessionRecords
-from portway.host.gate.succession import RETIRED, Succession
 from portway.host.gate.trusted_proxies import TrustedProxies
 from portway.host.gate.upstream_tokens import UpstreamTokens
 from portway.host.paths import Paths, locate

@@ -8,7 +8,7 @@ answer.
 {"op": "stats"}    {"ok": true, "version": N, "apps": {NAME: {"in_flight", "streams", "calls", "errors"}},
                     "unauthorized": n}
 {"op": "metrics"}  {"ok": true, "text": Prometheus' text format}
-{"op": "retire"}   leave the place to the gate that asks (`succession.py`)    {"ok": true} once the records are closed
+{"op": "retire"}   leave the place to the gate that asks (`gate_handover.py`)   {"ok": true} once the records are closed
 {"op": "late", "calls": [LINE…], "sessions": [LINE…]}    record what a retired gate tells; {"ok": true}
 Anything else, or a failure: {"ok": false, "error": SENTENCE}
 """
@@ -21,10 +21,10 @@ import msgspec
 
 from portway.host.gate.call_record import Line
 from portway.host.gate.gate_app import GateApp
+from portway.host.gate.gate_handover import Succession
 from portway.host.gate.metrics import Metrics
 from portway.host.gate.routing import Routes
 from portway.host.gate.session_records import SessionLine
-from portway.host.gate.succession import Succession
 from portway.host.paths import Paths
 from portway.host.routing_table import read
 from portway.host.token_table import Token, TokenReader, apply

@@ -8,7 +8,7 @@ import re
 
 from portway.host.gate.gate_call import GateCall
 from portway.host.gate.path_access import may_be_at
-from portway.policy.patterns import folded
+from portway.policy.name_patterns import folded
 from portway.protocol.errors import REFUSED, RpcError
 
 _LARGE = 65_536  # bytes of a body that is looked through on a thread

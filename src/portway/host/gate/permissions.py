@@ -10,7 +10,7 @@ from msgspec import UNSET, Raw, UnsetType, field
 from portway.auth.authorize import Forbidden
 from portway.host.gate.gate_call import GateCall
 from portway.host.gate.list_view import LISTS, ListView
-from portway.policy.patterns import folded
+from portway.policy.name_patterns import folded
 from portway.policy.policies import NO_POLICY, Kind, Policies
 from portway.protocol.batch import split
 from portway.protocol.errors import INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, REFUSED, RpcError

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from portway.auth.challenge import Challenge
-from portway.host.logins import providers_at
+from portway.host.identity_providers import providers_at
 from portway.host.routing_table import App, Auth
 from portway.oauth.access_tokens import AccessTokens
 from portway.oauth.resource_metadata import metadata_url, resource_metadata

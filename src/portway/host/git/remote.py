@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from portway.host.git.branch_look import look_at_branch
 from portway.host.git.commit_source import CommitSource
 from portway.host.git.git_command import GitError, git_environment, git_program, run_git
 from portway.host.git.remote_address import resolve
+from portway.host.git.remote_branch import look_at_branch
 from portway.host.git.remote_url import GitUrl, read_git_url, read_ref
 from portway.host.git.repository import LARGEST_PUSH, Repository
 from portway.host.sources.source import SourceError

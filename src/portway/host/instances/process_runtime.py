@@ -21,7 +21,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
 from portway.host.files import remove_tree
-from portway.host.instances.listening import listening
+from portway.host.instances.listening_ports import listening
 from portway.host.instances.runtime import Instance, InstanceLimits, Stats
 from portway.host.logs.log_pipe import LogPipe
 from portway.host.paths import Paths
@@ -39,7 +39,7 @@ from portway.host.processes import (
 from portway.host.releases.release import Release
 from portway.host.sandbox.bubblewrap import wrapped
 from portway.host.sandbox.cgroups import Group
-from portway.host.sandbox.use_limits import killed_for_memory, until_over
+from portway.host.sandbox.resource_limits import killed_for_memory, until_over
 from portway.host.sandbox.walls import Walls
 
 _SANDBOX_SOCKET = "/run/portway/app.sock"

@@ -22,7 +22,7 @@ from portway.host.gate_client import GateClient
 from portway.host.instances.drain_report import Draining
 from portway.host.instances.instance_group import InstanceGroup
 from portway.host.instances.keeper import Keeper
-from portway.host.instances.pinned import Pinned
+from portway.host.instances.pinned_instances import Pinned
 from portway.host.instances.readiness import NotReady, until_answers
 from portway.host.instances.runtime import Instance, Runtime
 from portway.host.instances.starter import Starter

@@ -8,10 +8,10 @@ from dataclasses import replace
 
 from portway.host.app_assertions import AppAssertions
 from portway.host.assertion_key import AssertionKey
+from portway.host.identity_providers import Logins
 from portway.host.instances.readiness import Approach, until_ready
 from portway.host.instances.render_variables import render_variables
 from portway.host.instances.runtime import Instance, InstanceLimits, Runtime
-from portway.host.logins import Logins
 from portway.host.public_address import PublicAddress
 from portway.host.releases.release import Release
 from portway.host.sandbox.walls import Walls

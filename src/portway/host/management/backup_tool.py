@@ -14,7 +14,7 @@ import msgspec
 from portway.exceptions import ToolError
 from portway.host.management.management_types import BackupFile
 from portway.host.management.progress import report_to
-from portway.host.management.tools import Rule, Tools
+from portway.host.management.tool_rights import Rule, Tools
 from portway.host.paths import Paths
 from portway.host.processes import exit_in_words
 from portway.host.releases.steps import Report

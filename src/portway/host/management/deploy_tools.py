@@ -12,7 +12,7 @@ from portway.host.git.remote import RemoteSource
 from portway.host.management.callers import Caller, caller_of
 from portway.host.management.management_types import Deployment, Deployments
 from portway.host.management.progress import report_to
-from portway.host.management.tools import Rule, Tools
+from portway.host.management.tool_rights import Rule, Tools
 from portway.host.paths import Paths
 from portway.host.releases.deploy import Deployer
 from portway.host.releases.deploy_error import DeployError, Superseded

@@ -14,7 +14,7 @@ from portway.host.management.callers import caller_of
 from portway.host.management.confirmations import Confirmations
 from portway.host.management.find_app import find_app
 from portway.host.management.management_types import Destruction
-from portway.host.management.tools import Rule, Tools
+from portway.host.management.tool_rights import Rule, Tools
 from portway.host.paths import Paths
 from portway.host.public_address import PublicAddress
 from portway.host.releases.deploy import Deployer

@@ -10,7 +10,7 @@ from portway.host.instances.running_apps import RunningApps
 from portway.host.management.arguments import AppName
 from portway.host.management.find_app import find_app
 from portway.host.management.management_types import DnsRecord, DomainInfo, DomainList, NewDomain
-from portway.host.management.tools import Rule, Tools
+from portway.host.management.tool_rights import Rule, Tools
 from portway.host.name_lookup import NameLookup
 from portway.host.public_address import PublicAddress, is_local
 from portway.host.store import Store, StoreError

@@ -11,7 +11,7 @@ from portway.host.management.arguments import AppName
 from portway.host.management.callers import caller_of
 from portway.host.management.management_types import Deployment, EndedLink, NewLink
 from portway.host.management.progress import report_to
-from portway.host.management.tools import Rule, Tools
+from portway.host.management.tool_rights import Rule, Tools
 from portway.host.paths import Paths
 from portway.host.public_address import PublicAddress
 from portway.host.releases.make_releases import Deployed

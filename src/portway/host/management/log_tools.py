@@ -13,10 +13,10 @@ from portway.host.logs.log_reader import read_page
 from portway.host.logs.log_sources import AppLogs, open_sources
 from portway.host.management.arguments import AppName
 from portway.host.management.find_app import find_app
-from portway.host.management.tools import Rule, Tools
+from portway.host.management.tool_rights import Rule, Tools
 from portway.host.paths import Paths
 from portway.host.releases.release import Release
-from portway.host.secrets.redacted_entries import without_secrets
+from portway.host.secrets.redacted_logs import without_secrets
 from portway.host.secrets.variables import Variables
 from portway.host.store import Store
 from portway.host.timestamps import to_the_second

@@ -10,11 +10,11 @@ from pathlib import Path
 from portway.app import Server
 from portway.exceptions import ToolError
 from portway.host.blueprint.document import service_document
+from portway.host.identity_providers import Logins
 from portway.host.instances.instance_group import InstanceGroup
 from portway.host.instances.running_apps import RunningApps
 from portway.host.instances.storage import GIGABYTE
 from portway.host.links.linker import Linker
-from portway.host.logins import Logins
 from portway.host.logs.last_lines import last_lines
 from portway.host.management.arguments import AppName
 from portway.host.management.backup_tool import BackupTool
@@ -32,10 +32,10 @@ from portway.host.management.management_types import (
     Deployment,
 )
 from portway.host.management.release_tools import ReleaseTools
+from portway.host.management.remote_access import UserDoor
 from portway.host.management.switch_tools import SwitchTools
 from portway.host.management.token_tools import TokenTools
-from portway.host.management.tools import Rule, Tools
-from portway.host.management.user_door import UserDoor
+from portway.host.management.tool_rights import Rule, Tools
 from portway.host.management.user_tools import UserTools
 from portway.host.management.variable_tools import VariableTools
 from portway.host.paths import Paths

@@ -13,7 +13,7 @@ from portway.host.management.arguments import AppName
 from portway.host.management.callers import caller_of
 from portway.host.management.find_app import find_app
 from portway.host.management.management_types import AppTool, AppToolList, Disabled, SwitchedTool
-from portway.host.management.tools import Rule, Tools
+from portway.host.management.tool_rights import Rule, Tools
 from portway.host.releases.release import Release
 from portway.host.store import DisabledTool, Store, StoreError
 from portway.policy.policies import Policies

@@ -11,7 +11,7 @@ from portway.host.instances.running_apps import RunningApps, as_tokens
 from portway.host.management.arguments import AppName, Lifetime, Overlap, expiry
 from portway.host.management.find_app import find_app
 from portway.host.management.management_types import NewToken, TokenInfo, TokenList
-from portway.host.management.tools import Rule, Tools
+from portway.host.management.tool_rights import Rule, Tools
 from portway.host.new_token import new_token
 from portway.host.public_address import PublicAddress
 from portway.host.store import Store, StoreError, TokenRecord

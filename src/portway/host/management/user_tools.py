@@ -9,7 +9,7 @@ from portway.exceptions import ToolError
 from portway.host.management.arguments import Lifetime, Overlap, expiry
 from portway.host.management.callers import caller_of
 from portway.host.management.management_types import GroupInfo, Identity, NewUser, UserInfo, UserList
-from portway.host.management.tools import Rule, Tools
+from portway.host.management.tool_rights import Rule, Tools
 from portway.host.public_address import PublicAddress
 from portway.host.store import GroupRecord, StoreError
 from portway.host.users import Role, UserError, Users

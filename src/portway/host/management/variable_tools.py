@@ -19,7 +19,7 @@ from portway.host.management.management_types import (
     VariableList,
 )
 from portway.host.management.progress import report_to
-from portway.host.management.tools import Rule, Tools
+from portway.host.management.tool_rights import Rule, Tools
 from portway.host.paths import Paths
 from portway.host.releases.deploy import Deployer
 from portway.host.releases.deploy_error import DeployError

@@ -37,13 +37,13 @@ from portway.host.instances.running_apps import RunningApps
 from portway.host.instances.starter import Starter
 from portway.host.paths import Paths
 from portway.host.releases.deploy_error import DeployError
+from portway.host.releases.deploy_queue import Turns
 from portway.host.releases.make_releases import Deployed, ReleaseMaker, ReleasePlan, SourceCopy
 from portway.host.releases.rebuild import Rebuilder
 from portway.host.releases.release import Release
 from portway.host.releases.rollback_target import rollback_target
 from portway.host.releases.source_apps import DeployOptions, FoundApps, SourceApps
 from portway.host.releases.steps import Report, Steps
-from portway.host.releases.turns import Turns
 from portway.host.secrets.environments import Environment, Environments
 from portway.host.secrets.variables import Owner, VariableError
 from portway.host.sources.secret_scan import refuse_secrets

@@ -20,9 +20,9 @@ from portway.host.builds.build_error import BuildError
 from portway.host.builds.preflight import look_after, look_before
 from portway.host.builds.recipe import read_recipe
 from portway.host.contracts.contract_changes import ContractReport
+from portway.host.contracts.contract_review import refusal, review
 from portway.host.contracts.diff import diff
 from portway.host.contracts.hidden_text import HiddenText
-from portway.host.contracts.policy import refusal, review
 from portway.host.contracts.read_contract import tool_count
 from portway.host.git.git_command import GitError
 from portway.host.git.release_commits import NewCommit, ReleaseCommits

@@ -12,7 +12,7 @@ import msgspec
 from portway.exceptions import SettingError
 from portway.host.app_config import DEFAULT, AppConfig, EnvSource
 from portway.host.blueprint.blueprint import Blueprint, read_blueprint
-from portway.host.logins import Logins
+from portway.host.identity_providers import Logins
 from portway.host.releases.deploy_error import DeployError
 from portway.host.releases.steps import Steps
 from portway.host.sandbox.walls import Walls, WallsError

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from portway.host.builds.build_places import BuildPlaces
+from portway.host.builds.build_sandboxes import BuildPlaces
 from portway.host.contracts.contract_changes import ContractChanges, ContractReport
 from portway.host.contracts.hidden_text import refuse_hidden_text
 from portway.host.contracts.read_contract import CLOSED, read_contract, tool_count

@@ -4,7 +4,7 @@ closed.
 A program of its own: the parent of both, which ends with either of them and exits as bubblewrap does; when it is
 killed, they end. Before the sandboxed command starts, the outside is reached, and what must not be reached is closed.
 Then this process joins the namespace, and hands out sockets of the namespace to those who connect to its own
-(`portway.http.dial`). No process of the sandbox sees it: it is in neither its PID nor its mount namespace.
+(`portway.http.namespace_dial`). No process of the sandbox sees it: it is in neither its PID nor its mount namespace.
 
 Every start waits for this program, so it does without `socket` and `signal`, whose imports take longer than the rest.
 """

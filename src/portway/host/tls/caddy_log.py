@@ -4,7 +4,7 @@ import json
 import os
 
 from portway.host.console import say
-from portway.host.handover import Handover
+from portway.host.launcher_handover import Handover
 
 _READ_BYTES = 65_536  # what a pipe holds
 _MOST_LINES = 20  # printed at once; the rest is counted

@@ -8,7 +8,7 @@ import socket
 from portway.host.child_probes import HttpProbe
 from portway.host.children import Child
 from portway.host.files import write_durably
-from portway.host.handover import Handover
+from portway.host.launcher_handover import Handover
 from portway.host.paths import Paths
 from portway.host.tls.caddy_config import caddy_config
 from portway.host.tls.caddy_log import CaddyLog

@@ -4,7 +4,7 @@ import errno
 import socket
 from dataclasses import dataclass
 
-from portway.host.handover import Handover
+from portway.host.launcher_handover import Handover
 from portway.host.systemd import take_sockets
 from portway.host.tls.https_settings import HttpsError
 from portway.http.bind import BACKLOG

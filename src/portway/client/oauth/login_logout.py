@@ -7,13 +7,13 @@ from dataclasses import replace
 from portway.auth.challenge import BearerChallenge, read_challenge
 from portway.client.client import Client
 from portway.client.errors import ClientError, LoginError, LoginNeeded, Refused, Step
+from portway.client.oauth.connection_login import LoginSession
 from portway.client.oauth.discovery import find_resource
-from portway.client.oauth.login import Login
-from portway.client.oauth.new_login import in_vain, new_login
+from portway.client.oauth.login_flow import in_vain, new_login
 from portway.client.oauth.provider_web import web_of
-from portway.client.oauth.session import LoginSession
 from portway.client.oauth.settings import OAuthLogin
 from portway.client.oauth.storage import FileStorage
+from portway.client.oauth.stored_login import Login
 from portway.client.oauth.token_endpoint import revoke
 from portway.oauth.claims import normalised
 

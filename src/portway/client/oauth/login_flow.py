@@ -10,11 +10,11 @@ from portway.auth.challenge import BearerChallenge
 from portway.client.errors import LoginError, Step
 from portway.client.oauth.authorization import AuthorizationRequest
 from portway.client.oauth.discovery import Discovery, discover
-from portway.client.oauth.login import Login, RegisteredClient
 from portway.client.oauth.loopback import Loopback, can_listen, loopback
 from portway.client.oauth.provider_web import ForbiddenAddress, ProviderWeb, web_of
 from portway.client.oauth.registration import Registrar
 from portway.client.oauth.settings import OAuthLogin
+from portway.client.oauth.stored_login import Login, RegisteredClient
 from portway.client.oauth.token_endpoint import redeem
 
 _MOST_LOGINS = 3  # of one call

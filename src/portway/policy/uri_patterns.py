@@ -9,7 +9,7 @@ import ipaddress
 import re
 from urllib.parse import unquote
 
-from portway.policy.patterns import Pattern, folded
+from portway.policy.name_patterns import Pattern, folded
 
 _EXPRESSION = re.compile(r"\{[^{}]*\}")  # of a URI template (RFC 6570)
 _SLASHES = re.compile(r"/+")

@@ -16,8 +16,8 @@ import msgspec
 
 from portway.auth.challenge import read_challenge
 from portway.client.errors import LoginNeeded, Refused
-from portway.client.oauth.login import Login
 from portway.client.oauth.settings import OAuthLogin
+from portway.client.oauth.stored_login import Login
 from portway.oauth.claims import normalised
 
 T = TypeVar("T")
@@ -73,7 +73,7 @@ class LoginSession:
                 raise refused
             needed = challenge.scope.split() if challenge is not None and refused.status == 403 else ()
             raise LoginNeeded(self._url, tuple(needed))
-        from portway.client.oauth.new_login import new_login
+        from portway.client.oauth.login_flow import new_login
 
         login = await new_login(self._settings, self._url, self._login, challenge, asked)
         self._hold(login)

@@ -12,7 +12,7 @@ import msgspec
 from portway.exceptions import ArgumentError, OutputError, RegistrationError
 from portway.plans import faults
 from portway.plans.binding import BoundArguments, JsonBytes, read_object
-from portway.plans.given_schema import GivenSchema
+from portway.plans.jsonschema_validation import GivenSchema
 from portway.plans.output import encode_json
 from portway.plans.signature import Signature
 
