@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from portway.auth import caller_header
 from portway.auth.caller_header import HEADER, relay
 from portway.auth.principal import Principal
-from portway.host.gate import caller_assertions
 from portway.oauth.signing_key import SigningKey
 from tests.gate.login_vault import DOMAIN, Request, Steps, Vault, calling, opening, running_vault
 from tests.gate.running_gate import Rig, Upstream, echo, modern, rig
@@ -25,7 +25,7 @@ from tests.support import eventually
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 URL = "https://localhost/a/mcp"
-ASSERTION = caller_assertions.HEADER.decode()
+ASSERTION = caller_header.ASSERTION.decode()
 
 
 @pytest.fixture(scope="module")
