@@ -34,7 +34,11 @@ def clean_env(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     return env | dict(extra or {})
 
 
-def eventually(probe: Callable[[], T], *, within: float = 10) -> T:
+PATIENCE = 120.0
+"""Seconds after which a test no longer waits for what must come: many times what the slowest machine takes."""
+
+
+def eventually(probe: Callable[[], T], *, within: float = PATIENCE) -> T:
     """Call `probe` every 10 ms and return its first truthy answer; fail the test after `within` seconds.
 
     Only for what must be polled (another process's files, a pid that must go); await everything else.
@@ -69,7 +73,7 @@ class Started:
             self._closed = True
             self._written.notify_all()
 
-    def wait_for(self, pattern: str, within: float) -> re.Match[str]:
+    def wait_for(self, pattern: str, within: float = PATIENCE) -> re.Match[str]:
         """Return the first match of `pattern` in the child's output; fail the test if it ends or stays silent."""
 
         def found() -> re.Match[str] | bool | None:
@@ -84,9 +88,9 @@ class Started:
 
 @contextlib.contextmanager
 def started(
-    *command: str | Path, ready: str, within: float = 30, env: Mapping[str, str] | None = None, cwd: Path = ROOT
+    *command: str | Path, ready: str, within: float = PATIENCE, env: Mapping[str, str] | None = None, cwd: Path = ROOT
 ) -> Iterator[Started]:
-    """Run `command` while the block lasts, entered when a line matches `ready`; then SIGTERM, after 15 s SIGKILL."""
+    """Run `command` while the block lasts, entered when a line matches `ready`; then SIGTERM, in the end SIGKILL."""
     with subprocess.Popen(
         list(map(str, command)),
         stdin=subprocess.DEVNULL,
@@ -103,7 +107,7 @@ def started(
         finally:
             process.terminate()
             try:
-                process.wait(15)
+                process.wait(120)
             except subprocess.TimeoutExpired:
                 process.kill()
 

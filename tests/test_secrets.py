@@ -54,7 +54,7 @@ class Visitor:
     def send(self, body: bytes, *, token: str = "", verb: str = "POST", target: str = "", **headers: str) -> int:
         parts = urlsplit(self.url)
         assert parts.hostname
-        connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=20)
+        connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=120)
         sent = {"Content-Type": "application/json", "Authorization": f"Bearer {token or self.token}"}
         more = {name.replace("_", "-"): value for name, value in headers.items()}
         connection.request(verb, target or parts.path, body, sent | {"Cookie": COOKIE, "X-Other": HEADER} | more)

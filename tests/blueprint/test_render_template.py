@@ -74,7 +74,6 @@ services:
 
 
 @pytest.mark.install
-@pytest.mark.timeout(180)
 def test_a_repository_made_for_render_deploys_without_an_edit(tmp_path: Path) -> None:
     folder = tmp_path / "template"
     folder.mkdir()

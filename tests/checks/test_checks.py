@@ -93,7 +93,7 @@ CASES = [
 
 def run_check(name: str, root: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(CHECKS / f"{name}.py"), str(root)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
 
 
 @pytest.mark.parametrize(("check", "files", "printed"), CASES)
@@ -151,7 +151,7 @@ def test_a_layer_that_imports_upwards_breaks_the_contract(tmp_path: Path) -> Non
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
+        timeout=120,
     )
     assert "portway.protocol is not allowed to import portway.server" in done.stdout
     assert "portway.protocol is not allowed to import asyncio" in done.stdout

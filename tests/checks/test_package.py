@@ -31,7 +31,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder,
         ROOT,
     ]
-    subprocess.run(command, check=True, timeout=60)
+    subprocess.run(command, check=True, timeout=120)
     return next(folder.glob("portway-*.whl"))
 
 
@@ -54,12 +54,11 @@ def test_the_management_api_needs_no_pydantic_which_the_host_does_not_bring() ->
         "from unittest.mock import Mock\n"
         "ManagementServer(*(Mock() for _ in inspect.signature(ManagementServer).parameters)).server()"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.install
-@pytest.mark.timeout(300)
 def test_the_wheel_alone_runs_the_host_in_its_own_environment(wheel: Path, tmp_path: Path) -> None:
     uvx = (UV, "tool", "run", "--isolated", "--python", sys.executable, "--from", f"{wheel}[host]")
     up = ("portway", "up", WEATHER.parent, "--port", "0", "--data", tmp_path / "data")

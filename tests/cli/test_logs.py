@@ -30,7 +30,7 @@ except ValueError:
 
 def lines(**env: str) -> list[str]:
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, env=clean_env(env), timeout=20, check=True
+        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, env=clean_env(env), timeout=120, check=True
     )
     return done.stderr.splitlines()
 

@@ -27,7 +27,7 @@ finally:
 @pytest.mark.parametrize("flag", ["--help", "--version"])
 def test_help_and_version_import_no_loop_no_codec_no_server_and_no_verb(flag: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", PROBE, flag], capture_output=True, text=True, env=clean_env(), timeout=30, check=True
+        [sys.executable, "-c", PROBE, flag], capture_output=True, text=True, env=clean_env(), timeout=120, check=True
     )
     modules = json.loads(done.stderr)
     assert not {"asyncio", "msgspec", "uvicorn", "sqlalchemy", "logging"} & set(modules)
@@ -38,7 +38,7 @@ def test_help_and_version_import_no_loop_no_codec_no_server_and_no_verb(flag: st
 @pytest.mark.parametrize("verb", VERBS)
 def test_the_help_of_a_verb_imports_no_loop_no_codec_and_no_server(verb: str) -> None:
     command = (sys.executable, "-c", PROBE, verb, "--help")
-    done = subprocess.run(command, capture_output=True, text=True, env=clean_env(), timeout=30, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, env=clean_env(), timeout=120, check=True)
     assert not {"asyncio", "msgspec", "uvicorn", "sqlalchemy", "portway.server"} & set(json.loads(done.stderr))
 
 

@@ -25,7 +25,7 @@ def run(system: str, home: Path, *arguments: str | Path, **more: str) -> subproc
         input="",
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=120,
         check=False,
     )
 

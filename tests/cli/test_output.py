@@ -97,7 +97,6 @@ def elsewhere(tmp_path: Path) -> Iterator[Upstream]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
 def test_every_verb_prints_only_json_when_it_is_asked_to(running: Host, elsewhere: Upstream, tmp_path: Path) -> None:
     elsewhere.commit("linked", {"server.py": WEATHER.read_text()})
     assert {*RUNS} | SERVE | AFAR == {*VERBS}, "say above how a new verb is run"
@@ -125,7 +124,7 @@ def test_what_serves_prints_its_address_as_json(verb: str, more: list[str], tmp_
         env=clean_env({"XDG_RUNTIME_DIR": str(tmp_path)}),
     ) as process:
         child = Started(process)
-        found = child.wait_for(r"^\{.*\}$", within=30)
+        found = child.wait_for(r"^\{.*\}$")
         process.terminate()
     assert json.loads(found[0])["url"].startswith("http://127.0.0.1:")
     assert child.lines == [f"{found[0]}\n"]

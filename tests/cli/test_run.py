@@ -170,7 +170,7 @@ def test_workers_share_the_port_are_replaced_and_end_together(file: Path) -> Non
         second = eventually(both)
         assert victim not in second
         child.process.send_signal(signal.SIGINT)
-        assert child.process.wait(10) == 0
+        assert child.process.wait(120) == 0
         assert all(ended(pid) for pid in second)
 
 

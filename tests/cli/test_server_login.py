@@ -36,7 +36,7 @@ def server() -> Iterator[Protected]:
 
     thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
     thread.start()
-    assert is_ready.wait(20)
+    assert is_ready.wait(120)
     yield started[0]
     loop.call_soon_threadsafe(end.set)
     thread.join()

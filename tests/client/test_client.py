@@ -170,7 +170,7 @@ def test_cancelling_a_legacy_call_tells_the_server() -> None:
         task = asyncio.create_task(client.call_tool("t"))
         await called.wait()
         task.cancel()
-        await asyncio.wait_for(told.wait(), 5)
+        await asyncio.wait_for(told.wait(), 120)
 
     use(Legacy(tools_call=call, notifications_cancelled=cancelled), scenario)
 

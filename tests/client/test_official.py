@@ -97,7 +97,7 @@ async def be_asked_and_told(client: Client, person: Person) -> None:
 
 async def connect(target: str | Sequence[str], era: Literal["auto", "legacy", "modern"], spoken: Era) -> None:
     person = Person()
-    async with Client(target, era=era, timeout=20, **person.handlers) as client:
+    async with Client(target, era=era, timeout=120, **person.handlers) as client:
         assert client.era is spoken
         await use_everything(client)
         await be_asked_and_told(client, person)
@@ -119,7 +119,7 @@ def test_the_client_uses_every_feature_of_an_official_stdio_server(
 
 def test_a_stream_that_an_official_server_closes_early_is_resumed(url: str) -> None:
     async def main() -> None:
-        async with Client(url, era="legacy", timeout=20) as client:
+        async with Client(url, era="legacy", timeout=120) as client:
             assert (await client.call_tool("leave")).text == "resumed"
 
     asyncio.run(main())

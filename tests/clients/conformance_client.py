@@ -49,7 +49,7 @@ async def main() -> None:
     context = json.loads(os.environ.get("MCP_CONFORMANCE_CONTEXT", "{}"))
     auth = login(context) if os.environ["MCP_CONFORMANCE_SCENARIO"].startswith("auth/") else None
     handlers = {"on_elicit": answer, "on_sample": lambda asked: "x", "roots": ["file:///x"]}
-    async with Client(sys.argv[-1], auth=auth, era=era, timeout=20, **handlers) as client:
+    async with Client(sys.argv[-1], auth=auth, era=era, timeout=120, **handlers) as client:
         tools = {tool.name: tool.input_schema for tool in await client.list_tools()}
         calls = context.get("toolCalls", [{"name": name, "arguments": filled(name, tools)} for name in tools])
         for call in calls:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support import ROOT, clean_env
 
-pytestmark = [pytest.mark.conformance, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.conformance
 
 NODE = ROOT / "tests" / "node"
 CLIENT = Path(__file__).with_name("conformance_client.py")

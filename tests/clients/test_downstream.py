@@ -14,7 +14,7 @@ from tests.conftest import RunCli
 from tests.oauth.providers import Provider, provider
 from tests.support import SCRIPTS, started
 
-pytestmark = [pytest.mark.clients, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.clients
 
 SHOP = """
 from portway import Context, DownstreamError, Server

@@ -13,7 +13,7 @@ import pytest
 from tests.clients.conftest import FEATURES
 from tests.support import ROOT, clean_env, served
 
-pytestmark = [pytest.mark.clients, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.clients
 
 TOKEN = "family-secret"
 

@@ -20,7 +20,7 @@ from mcp.client.streamable_http import streamable_http_client
 from tests.host.running_host import host
 from tests.support import ROOT, clean_env, eventually
 
-pytestmark = [pytest.mark.clients, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.clients
 
 SERVER = Path(__file__).with_name("foreign_server.py")
 OWN_SERVER = Path(__file__).with_name("own_sessions_server.py")

@@ -17,7 +17,7 @@ from tests.clients.test_typescript import CLIENTS, run_client
 from tests.host.running_host import host
 from tests.support import WEATHER
 
-pytestmark = [pytest.mark.clients, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.clients
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_the_official_python_client_manages_a_host(mode: str, version: str, mana
     async def test() -> dict[str, Any]:
         headers = {"Authorization": f"Bearer {managed['token']}"}
         async with (
-            httpx2.AsyncClient(headers=headers, timeout=60) as http,
+            httpx2.AsyncClient(headers=headers, timeout=120) as http,
             Client(streamable_http_client(managed["url"], http_client=http), mode=mode) as client,
         ):
             tools = (await client.list_tools()).tools

@@ -72,7 +72,7 @@ class User:
 @asynccontextmanager
 async def through_the_gate(app: dict[str, str]) -> AsyncIterator[Transport]:
     """Give the transport of the official client to a hosted app."""
-    async with httpx2.AsyncClient(headers={"Authorization": f"Bearer {app['token']}"}, timeout=20) as http:
+    async with httpx2.AsyncClient(headers={"Authorization": f"Bearer {app['token']}"}, timeout=120) as http:
         yield streamable_http_client(app["url"], http_client=http)
 
 

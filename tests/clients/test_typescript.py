@@ -14,7 +14,7 @@ import pytest
 from tests.clients.conftest import FEATURES
 from tests.support import ROOT, WEATHER, clean_env, served
 
-pytestmark = [pytest.mark.clients, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.clients
 
 NODE = ROOT / "tests" / "node"
 TOKEN = "typescript-secret"

@@ -14,7 +14,7 @@ from tests.conformance.token_proxy import token_proxy
 from tests.host.running_host import host
 from tests.support import clean_env
 
-pytestmark = [pytest.mark.conformance, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.conformance
 
 SCENARIOS = {
     "2025-11-25": ("server-initialize", "ping", "tools-list", "dns-rebinding-protection"),
@@ -50,7 +50,7 @@ def test_every_check_of_the_generic_scenarios_succeeds(url: str, revision: str, 
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=120,
         )
         found = [check for path in into.rglob("checks.json") for check in json.loads(path.read_text(encoding="utf-8"))]
         assert any(check["status"] == "SUCCESS" for check in found), done.stdout[-2000:] + done.stderr

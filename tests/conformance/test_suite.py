@@ -19,7 +19,7 @@ from tests.support import ROOT, SCRIPTS, clean_env, served, started
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = [pytest.mark.conformance, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.conformance
 
 SUITE = ROOT / "tests" / "node" / "node_modules" / "@modelcontextprotocol" / "conformance"
 EVERYTHING = ROOT / "examples" / "everything" / "server.py"

@@ -80,7 +80,6 @@ def test_what_an_old_input_schema_accepts_and_a_new_one_refuses_breaks(seeds: li
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 @settings(deadline=None, max_examples=1000)
 @given(SEEDS)
 def test_what_many_old_input_schemas_accept_and_a_new_one_refuses_breaks(seeds: list[int]) -> None:

@@ -56,7 +56,7 @@ def broken(
             request = Request(self.command, self.path, headers, self.rfile.read(size).decode())
             reply = rule(request) or forwarded(request, upstream)
             if reply.held and not reply.status:
-                over.wait(60)
+                over.wait(120)
                 return
             self.send_response(reply.status)
             for name, value in reply.headers.items():
@@ -67,7 +67,7 @@ def broken(
             self.wfile.write(reply.body.encode())
             if reply.held:
                 self.wfile.flush()
-                over.wait(60)
+                over.wait(120)
 
         do_GET = do_POST = do_DELETE = do_OPTIONS = answer  # the names that http.server wants
 
@@ -92,7 +92,7 @@ def broken(
 
 def forwarded(request: Request, upstream: str) -> Reply:
     kept = {name: value for name, value in request.headers.items() if name != "host"}
-    with contextlib.closing(http.client.HTTPConnection(urlsplit(upstream).netloc, timeout=20)) as connection:
+    with contextlib.closing(http.client.HTTPConnection(urlsplit(upstream).netloc, timeout=120)) as connection:
         connection.request(request.method, request.path, request.body.encode(), kept)
         reply = connection.getresponse()
         dropped = ("content-length", "transfer-encoding", "connection")

@@ -115,7 +115,7 @@ def test_stdio_without_standard_output_prints_the_documented_text(tmp_path: Path
         stdin=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
     assert "stdio needs standard input and output, and one of them is closed" in done.stderr

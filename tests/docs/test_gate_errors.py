@@ -151,7 +151,7 @@ def test_a_gate_without_its_data_prints_the_documented_text(tmp_path: Path) -> N
         env=clean_env(),
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 1

@@ -94,7 +94,7 @@ def test_a_folder_that_up_cannot_deploy_is_reported_with_the_documented_text(run
 
 def test_a_killed_gate_is_announced_with_the_documented_text(running: Host) -> None:
     running.kill("gate")
-    running.child.wait_for(pattern("… ended (…) and is started again"), within=10)
+    running.child.wait_for(pattern("… ended (…) and is started again"))
 
 
 @pytest.mark.parametrize(

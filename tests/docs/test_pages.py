@@ -53,7 +53,7 @@ class Page:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=60,
+            timeout=120,
             check=False,
         )
         assert matches(done.stdout, expected), f"$ {command}\n{done.stdout}\n--- is not ---\n{expected}"
@@ -80,7 +80,7 @@ class Page:
                 yield
             finally:
                 process.send_signal(signal.SIGTERM)
-                process.communicate(timeout=30)
+                process.communicate(timeout=120)
 
     def env(self) -> dict[str, str]:
         """Return the environment of a reader, whom git knows."""
@@ -104,7 +104,7 @@ def matches(output: str, expected: str) -> bool:
     return re.fullmatch(pattern, output.strip(), re.DOTALL) is not None
 
 
-INSTALLS = [pytest.mark.install, pytest.mark.timeout(400)]  # from the registries, as its readers do
+INSTALLS = [pytest.mark.install]  # from the registries, as its readers do
 
 
 def marks(page: Path) -> list[pytest.MarkDecorator]:

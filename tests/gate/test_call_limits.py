@@ -53,7 +53,7 @@ def run(directory: Path, upstream: Upstream, steps: Any) -> None:
         async with limiting(directory, upstream) as gate:
             await steps(gate)
 
-    asyncio.run(asyncio.wait_for(main(), 30))
+    asyncio.run(main())
 
 
 def test_arguments_out_of_the_limits_are_a_result_that_the_model_reads_and_reach_no_instance(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_each_call_is_one_line_that_tells_what_happened_and_holds_no_secret(tmp_
         assert "portway_gate_unauthorized_total 1.0" in text
         assert "portway_gate_calls_dropped_total 0.0" in text
 
-    asyncio.run(asyncio.wait_for(test(), 20))
+    asyncio.run(test())
 
 
 def test_what_a_client_names_is_cut_in_the_record_and_the_metrics(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ class GateProcess:
 
     def end(self, number: signal.Signals) -> tuple[int, str]:
         self.process.send_signal(number)
-        _, log = self.process.communicate(timeout=20)
+        _, log = self.process.communicate(timeout=120)
         return self.process.returncode, log
 
 
@@ -136,7 +136,7 @@ def test_numbers_go_on_without_a_gap_after_a_kill_and_no_connection_is_refused_m
         assert [line["seq"] for line in lines] == list(range(1, 9))
         assert [number for number, line in enumerate(lines) if line.get("event") == "gate-started"] == [0, 6]
 
-    asyncio.run(asyncio.wait_for(test(), 30))
+    asyncio.run(test())
 
 
 def test_sigterm_lets_a_call_in_flight_end(tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_sigterm_lets_a_call_in_flight_end(tmp_path: Path) -> None:
         server.close()
         assert record(paths)[-1]["outcome"] == "ok"
 
-    asyncio.run(asyncio.wait_for(test(), 30))
+    asyncio.run(test())
 
 
 def test_control_has_a_new_table_put_in_force_and_an_instance_drained(tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ def test_control_has_a_new_table_put_in_force_and_an_instance_drained(tmp_path: 
             assert (await gate.answer(call("new")))[0] == 200  # the last good table stays in force
             server.close()
 
-    asyncio.run(asyncio.wait_for(test(), 20))
+    asyncio.run(test())
 
 
 def test_a_gate_without_a_table_asks_callers_to_wait_and_serves_the_next_one(tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_a_gate_without_a_table_asks_callers_to_wait_and_serves_the_next_one(tmp
                 await again.op(op="table")
                 assert (await again.answer(call(), token="wrong"))[0] == 401
 
-    asyncio.run(asyncio.wait_for(test(), 20))
+    asyncio.run(test())
 
 
 def test_no_call_is_taken_while_the_record_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,7 +257,7 @@ def test_no_call_is_taken_while_the_record_cannot_be_written(tmp_path: Path, mon
         assert sum(line.get("count", 1) for line in lines if line.get("status") == 503) == refused, "none is forgotten"
         assert sum(line.get("event") == "omitted" for line in lines) == 1
 
-    asyncio.run(asyncio.wait_for(test(), 20))
+    asyncio.run(test())
 
 
 def test_files_follow_one_another_by_size_and_are_named_for_their_first_number(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ HEAD = (
 
 
 def run(test: Coroutine[object, object, None]) -> None:
-    asyncio.run(asyncio.wait_for(test, 20))
+    asyncio.run(test)
 
 
 class Control:

@@ -70,4 +70,4 @@ def test_a_proxied_call_makes_a_bounded_number_of_function_calls(tmp_path: Path,
         return min(counts)  # the first fills caches; in another a timer may have ticked
 
     with publishing() as provider:
-        assert asyncio.run(asyncio.wait_for(test(provider), 20)) <= most
+        assert asyncio.run(test(provider)) <= most

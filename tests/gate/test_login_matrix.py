@@ -26,7 +26,7 @@ from tests.gate.login_vault import (
 )
 from tests.oauth.bad_tokens import bad_tokens
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.slow
 
 CALLS = {
     "look": ("tools/call", {"name": "look", "arguments": {}}, "read"),

@@ -54,4 +54,4 @@ def test_an_answer_finds_the_instance_that_asked_while_calls_are_spread_over_bot
             child = instances.enter_context(started(*command, ready=r"(http://127\.0\.0\.1:\d+)", env=KEYS))
             assert child.match
             urls.append(child.match[1])
-        asyncio.run(asyncio.wait_for(test(*urls), 40))
+        asyncio.run(test(*urls))

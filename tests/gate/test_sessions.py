@@ -21,7 +21,7 @@ SESSION = b"mcp-session-id"
 
 
 def run(test: Coroutine[object, object, None]) -> None:
-    asyncio.run(asyncio.wait_for(test, 20))
+    asyncio.run(test)
 
 
 def message(method: str, request_id: object = None, **params: object) -> bytes:

@@ -55,7 +55,7 @@ def upstream(root: Path, tls: ssl.SSLContext | None = None) -> Iterator[Upstream
         def do_POST(self) -> None:
             path, _, query = self.path.partition("?")
             serving.asked.append(path)
-            serving.answers.wait(30)
+            serving.answers.wait(120)
             if path.startswith(("/moved/", "/private/")):
                 self.send_response(301 if path.startswith("/moved/") else 401)
                 self.send_header("location", self.path.replace("/moved/", "/"))

@@ -60,7 +60,9 @@ class Host:
         """The host, as verbs on its own machine choose it."""
         return LocalHost(self.ready["data"])
 
-    def portway(self, *arguments: str | Path, stdin: str = "", timeout: float = 50) -> subprocess.CompletedProcess[str]:
+    def portway(
+        self, *arguments: str | Path, stdin: str = "", timeout: float = 120
+    ) -> subprocess.CompletedProcess[str]:
         """Run one `portway` command to its end."""
         return subprocess.run(
             [SCRIPTS / "portway", *arguments],
@@ -85,7 +87,7 @@ class Host:
         """Call a tool through the gate and return its structured result."""
 
         async def use() -> Any:
-            async with Client(f"{self.ready['url']}/{app}/mcp", token=token, timeout=30) as client:
+            async with Client(f"{self.ready['url']}/{app}/mcp", token=token, timeout=120) as client:
                 return (await client.call_tool(tool, arguments)).structured
 
         return asyncio.run(use())
@@ -158,11 +160,11 @@ def host(
         ) as process:
             child = Started(process)
             try:
-                match = child.wait_for(r"^ready (\{.*\})$", within=50)
+                match = child.wait_for(r"^ready (\{.*\})$")
                 yield Host(child, json.loads(match[1]), environment)
             finally:
                 process.terminate()
                 try:
-                    process.wait(20)
+                    process.wait(120)
                 finally:
                     process.kill()

@@ -65,7 +65,6 @@ def push(running: Host, user: str, clone: Path) -> subprocess.CompletedProcess[s
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
 def test_a_host_is_backed_up_while_it_runs_and_restored_elsewhere_with_all_it_had(app: Path, tmp_path: Path) -> None:
     backup, key, data = tmp_path / "host.backup", tmp_path / "host.key", tmp_path / "elsewhere" / "data"
     with host(tmp_path / "data") as running:
@@ -93,7 +92,7 @@ def test_a_host_is_backed_up_while_it_runs_and_restored_elsewhere_with_all_it_ha
     kept.rename(tmp_path / "kept")
     with host(data) as running:
         assert any("turn that host off" in line for line in running.child.lines)
-        eventually(lambda: running.status("notes").state == "up", within=40)
+        eventually(lambda: running.status("notes").state == "up")
         assert running.call("notes", "greet", token)["result"] == "two Hello"
         assert running.call("notes", "add", token, text="second")["result"] == ["first", "second"]
         assert running.status("weather").reason == (
@@ -125,7 +124,6 @@ def test_a_host_is_backed_up_while_it_runs_and_restored_elsewhere_with_all_it_ha
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
 def test_a_restored_host_follows_the_links_of_the_first_once_it_takes_over(elsewhere: Upstream, tmp_path: Path) -> None:
     backup, data, options = tmp_path / "host.backup", tmp_path / "restored", ["--allow-private-sources"]
     with host(tmp_path / "data", options=options) as running:
@@ -135,7 +133,7 @@ def test_a_restored_host_follows_the_links_of_the_first_once_it_takes_over(elsew
     linked.commit("two")
     with host(data, options=options) as running:
         linked = replace(linked, running=running)
-        eventually(lambda: running.status("linked").state == "up", within=60)
+        eventually(lambda: running.status("linked").state == "up")
         hook = linked.made["deploy_hook"].partition("/_portway/")[2]
         address = f"{running.ready['url']}/_portway/{hook}"
         assert linked.send({}, b"", address)[0] == 503
@@ -146,7 +144,6 @@ def test_a_restored_host_follows_the_links_of_the_first_once_it_takes_over(elsew
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
 def test_an_admin_elsewhere_has_the_host_back_itself_up(app: Path, tmp_path: Path) -> None:
     key = tmp_path / "host.key"
     with host(tmp_path / "data", options=["--key-file", str(key)]) as running:
@@ -161,7 +158,7 @@ def test_an_admin_elsewhere_has_the_host_back_itself_up(app: Path, tmp_path: Pat
             return dict(done.structured)
 
         async def use() -> list[dict[str, Any]]:
-            async with Client(f"{running.ready['url']}/_portway/mcp", token=token, timeout=60) as client:
+            async with Client(f"{running.ready['url']}/_portway/mcp", token=token, timeout=120) as client:
                 made = [await back_up(client) for _ in range(3)]
                 both = await asyncio.gather(*(client.call_tool("backup", {}) for _ in range(2)))
                 refused = [done.text for done in both if done.is_error]

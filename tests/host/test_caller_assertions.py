@@ -58,7 +58,7 @@ def check(folder: Path, name: str, told: dict[str, str]) -> subprocess.Completed
         input=json.dumps({"x-portway-jwt-assertion": told["assertion"]}),
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
 

@@ -30,7 +30,6 @@ sleep 10
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
 @pytest.mark.skipif(KERNEL is None, reason="User-mode Linux is not installed (apt install user-mode-linux)")
 def test_version_2_bounds_memory_processes_and_processors(tmp_path: Path) -> None:
     assert KERNEL is not None

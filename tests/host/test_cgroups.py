@@ -78,7 +78,7 @@ def test_what_uses_more_memory_than_its_group_has_is_ended_with_the_figures(
 ) -> None:
     async def use(instances: list[Instance], made: Release) -> None:
         [instance] = instances
-        how = await asyncio.wait_for(instance.wait(), 20)
+        how = await asyncio.wait_for(instance.wait(), 120)
         assert re.fullmatch(r"the app used 6\d MB of 64 MB of memory and was ended", how)
         await until(lambda: f"portway: {how}\n" in made.log.read_text())
 
@@ -129,7 +129,7 @@ def test_an_instance_that_outlives_control_keeps_its_group_and_other_groups_are_
         await later.sweep({instance.id})
         assert not [place for group in (left, build) for place in group.directories.values() if place.exists()]
         (made.home / "go").touch()
-        assert await asyncio.wait_for(adopted.wait(), 20) == await asyncio.wait_for(instance.wait(), 20)
+        assert await asyncio.wait_for(adopted.wait(), 120) == await asyncio.wait_for(instance.wait(), 120)
         assert "MB of 64 MB of memory" in await instance.wait()
 
     started(paths, walls, {"app": f"while ! test -e ~/go; do sleep 0.01; done; {LEAK}"}, use)

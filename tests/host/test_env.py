@@ -178,7 +178,6 @@ Settings()
 
 
 @pytest.mark.install
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("start", "files"),
     [
@@ -257,7 +256,7 @@ def test_a_rotated_key_that_is_kept_elsewhere_opens_the_variables(tmp_path: Path
     second = key.read_text()
     key.write_text(OLD_KEY)
     command = [SCRIPTS / "portway", "up", "--data", data, "--port", "0", "--key-file", key]
-    refused = subprocess.run(command, env=clean_env(), capture_output=True, text=True, timeout=50, check=False)
+    refused = subprocess.run(command, env=clean_env(), capture_output=True, text=True, timeout=120, check=False)
     assert refused.returncode == 1
     assert f"portway: the key in {key} does not decrypt the variables in {data}/portway.db: give" in refused.stderr
 

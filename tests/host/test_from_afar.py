@@ -51,7 +51,7 @@ class Laptop:
         """Run one `portway` command to its end."""
         words, environment = self.command(*arguments)
         return subprocess.run(
-            words, env=environment, input=stdin, cwd=cwd, capture_output=True, text=True, timeout=50, check=False
+            words, env=environment, input=stdin, cwd=cwd, capture_output=True, text=True, timeout=120, check=False
         )
 
 
@@ -165,9 +165,9 @@ def test_deploys_from_afar_wait_for_their_turn_and_only_the_newest_of_them_is_do
                 go = held_build(running, "turns", 1)
             else:
                 assert deploys[-1].stderr.readline() == "-----> waiting  for another deploy or change of turns\n"
-        assert deploys[1].wait(20) == 3
+        assert deploys[1].wait(120) == 3
         go.touch()
-        made = [json.loads(deploy.communicate(timeout=40)[0])["release"] for deploy in deploys[::2]]
+        made = [json.loads(deploy.communicate(timeout=120)[0])["release"] for deploy in deploys[::2]]
     assert made == [1, 2]
     assert statuses(running, "turns") == ["live", "ready"]
 
@@ -183,8 +183,8 @@ def test_a_deploy_from_afar_that_is_cut_in_its_middle_leaves_nothing(
     with subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         held_build(running, app, 1)
         os.kill(process.pid, number)
-        assert process.wait(20) != 0
-    eventually(lambda: statuses(running, app) == ["failed"], within=20)
+        assert process.wait(120) != 0
+    eventually(lambda: statuses(running, app) == ["failed"])
     eventually(lambda: git_processes(running) == {})
     assert git(running.paths.repository(app), "for-each-ref") == ""
     eventually(lambda: [*dora.home.glob("portway-*")] == [])
@@ -212,7 +212,7 @@ def test_the_token_is_in_no_argument_and_no_file_whatever_git_is_told(running: H
                 continue
         files = [path.read_bytes() for path in dora.home.rglob("*") if path.is_file()]
         go.touch()
-        assert process.wait(30) == 0
+        assert process.wait(120) == 0
     assert any(b"push" in line and b"quiet.git" in line for line in arguments)
     assert not any(dora.token.encode() in content for content in [*arguments, *files])
     assert files, "git's repository was there"
@@ -265,7 +265,7 @@ def test_a_git_of_the_laptop_that_cannot_push_is_told(running: Host, dora: Lapto
     says = tmp_path / "says.txt"
     says.write_text("remote: fatal: pack exceeds maximum allowed size (256.00 MiB)\nerror: remote unpack failed: \n")
     environment |= {"PATH": str(tmp_path / "bin"), "GIT": shutil.which("git") or "", "SAYS": str(says)}
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=50, check=False)
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stderr) == (1, f"Error: {told.format(url=running.ready['url'])}\n")
 
 
@@ -298,7 +298,6 @@ def acts_on_a_host(words: str) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("system", ["linux", "darwin", "win32"])
 def test_every_verb_acts_on_a_host_elsewhere_after_a_login(tmp_path: Path, system: str) -> None:
     with upstream(tmp_path / "elsewhere") as elsewhere, host(tmp_path / "data", options=OPTIONS) as running:
@@ -348,7 +347,7 @@ def test_logs_are_followed_from_afar_and_a_revoked_user_is_let_in_no_more(
         line = following.stdout.readline()
         denied = vera.portway("env", "set", "logged", "A=b")
         revoked = running.portway("user", "revoke", "viola")
-        following.communicate(timeout=30)
+        following.communicate(timeout=120)
     assert "tools/call seen ok" in line
     assert denied.stderr == ("Error: viola is a viewer, and may not deploy: ask for a user with the role deployer\n")
     assert (revoked.returncode, following.returncode) == (0, 1)
@@ -374,7 +373,6 @@ def test_a_host_is_managed_over_https_when_its_authority_is_trusted(tmp_path: Pa
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 def test_a_host_is_reached_through_the_proxy_of_ones_network(tmp_path: Path) -> None:
     certificate, key = write_pair(tmp_path / "pair", "mcp.example.com")
     options = ["--domain", "mcp.example.com", "--cert", str(certificate), "--key", str(key)]

@@ -144,7 +144,7 @@ def git_processes(running: Host) -> dict[int, str]:
 def held_build(running: Host, app: str, release: int) -> Path:
     """Return the file that lets a held build go on, once it waits for it."""
     source = running.paths.release(app, release) / "src"
-    eventually(source.exists, within=20)
+    eventually(source.exists)
     return source / "go"
 
 
@@ -253,7 +253,7 @@ def test_a_refused_push_does_not_take_its_repository_from_the_first_deploy_of_a_
     commit_all(write(tmp_path / "other", "two"))
     with ThreadPoolExecutor(1) as pool:
         deploying = pool.submit(running.deploy, folder, "contested")
-        eventually(lambda: list(running.paths.drafts.glob("*.objects")), within=20)
+        eventually(lambda: list(running.paths.drafts.glob("*.objects")))
         assert push(tmp_path / "other", remote, "HEAD:other").returncode == 1
         assert deploying.result().release == 1
     git(tmp_path, "clone", "--quiet", remote, "clone")
@@ -501,26 +501,26 @@ def test_a_push_that_waits_is_refused_when_its_user_is_revoked(running: Host, to
             next(line for line in next_.stderr if "waiting " in line)
             assert running.portway("user", "revoke", "leo").returncode == 0
             go.touch()
-            assert first.wait(30) == 0
+            assert first.wait(120) == 0
             refused = next_.stderr.read()
-            assert next_.wait(30) == 1
+            assert next_.wait(120) == 1
     assert "portway: leo has been revoked, or given other rights, since this deploy was asked for" in refused
 
 
 @pytest.mark.slow
 def test_a_push_does_not_go_live_when_its_user_is_revoked_while_it_builds(running: Host, tmp_path: Path) -> None:
-    leaver = address(running, "left-alone", add_user(running, "lea", "deployer"))
+    leaver = address(running, "never-live", add_user(running, "lea", "deployer"))
     folder = write(tmp_path / "app", "one", build=HELD)
     commit_all(folder)
     with git_process(folder, "push", leaver, "HEAD:main") as pushing:
         assert pushing.stderr
-        go = held_build(running, "left-alone", 1)
+        go = held_build(running, "never-live", 1)
         assert running.portway("user", "revoke", "lea").returncode == 0
         go.touch()
         refused = pushing.stderr.read()
-        assert pushing.wait(30) == 1
+        assert pushing.wait(120) == 1
     assert "portway: lea has been revoked, or given other rights, since this deploy was asked for" in refused
-    assert "left-alone" not in routing_table.load(running.paths.routes).apps
+    assert "never-live" not in routing_table.load(running.paths.routes).apps
 
 
 @pytest.mark.slow
@@ -553,8 +553,8 @@ def test_pushes_wait_for_their_turn_and_one_that_lacks_what_went_live_is_refused
             assert next_.stderr
             next(line for line in next_.stderr if "waiting  for another deploy or change of queue" in line)
             go.touch()
-            assert first.wait(30) == 0
-            assert next_.wait(30) == 0, "its history holds the first"
+            assert first.wait(120) == 0
+            assert next_.wait(120) == 0, "its history holds the first"
     assert head(running, "queue", token) == last
 
     write(folder, "four", build=HELD)
@@ -567,9 +567,9 @@ def test_pushes_wait_for_their_turn_and_one_that_lacks_what_went_live_is_refused
             assert next_.stderr
             next(line for line in next_.stderr if "waiting " in line)
             go.touch()
-            assert first.wait(30) == 0
+            assert first.wait(120) == 0
             refused = next_.stderr.read()
-            assert next_.wait(30) == 1
+            assert next_.wait(120) == 1
     sentence = f"{live[:7]} is live and not in the history of {forked[:7]}: pull it, or replace it by"
     assert sentence in refused
     assert head(running, "queue", token) == live
@@ -680,7 +680,7 @@ def test_an_app_that_was_deployed_without_git_says_so_until_the_host_has_started
     source.chmod(0o700)
     (source / ".env").write_text("SECRET=1")  # as a build may leave it
     running.kill("control")
-    eventually(lambda: listed(running, "older"), within=30)
+    eventually(lambda: listed(running, "older"))
     clone = ("clone", "--quiet", address(running, "older", token), "clone")
     eventually(lambda: run_git(tmp_path, *clone, check=False).returncode == 0)
     assert sorted(git(tmp_path / "clone", "ls-files").split()) == ["main.py", "render.yaml"]
@@ -710,9 +710,9 @@ def test_a_killed_control_leaves_the_old_release_and_its_commit(tmp_path: Path) 
         with git_process(folder, "push", remote, "HEAD:main") as client:
             held_build(running, "app", 2)
             running.kill("control")
-            assert client.wait(30) != 0
+            assert client.wait(120) != 0
         eventually(lambda: git_processes(running) == {})
-        eventually(lambda: "failed" in listed(running, "app"), within=30)
+        eventually(lambda: "failed" in listed(running, "app"))
         assert head(running, "app", token) == commit
         assert seen(running, "app", caller[1])["version"] == "one"
         assert push(folder, remote, "HEAD~1:main").returncode == 0
@@ -732,7 +732,6 @@ def test_a_host_without_git_says_how_to_install_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(200)  # it packs 300 MB
 def test_an_object_of_300_mb_is_refused_with_the_limit(running: Host, token: str, shared: Path, tmp_path: Path) -> None:
     git(tmp_path, "clone", "--quiet", shared, "clone")
     folder = tmp_path / "clone"

@@ -12,7 +12,6 @@ from tests.host.running_host import host
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
 def test_a_host_stops_although_control_hangs(tmp_path: Path) -> None:
     with host(tmp_path / "data") as running:
         os.kill(running.process("control"), signal.SIGSTOP)

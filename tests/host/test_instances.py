@@ -77,7 +77,7 @@ def whole(running: Host, app: str) -> bool:
 def busy(running: Host, app: str, token: str, mark: Path, callers: ThreadPoolExecutor) -> list[Any]:
     """Hold a call on each of three instances; it ends when `mark` exists."""
     held = [callers.submit(running.call, app, "hold", token, until=str(mark)) for _ in range(3)]
-    eventually(lambda: len(list(mark.parent.glob(f"{mark.name}.*"))) == 3, within=20)
+    eventually(lambda: len(list(mark.parent.glob(f"{mark.name}.*"))) == 3)
     return held
 
 
@@ -108,7 +108,7 @@ def test_calls_are_spread_over_all_instances_and_a_crash_costs_only_its_own(runn
     assert (status.state, status.instances) == ("up", 2)
     assert status.reason.startswith("1 of 3 instances: it ended (")
     (tmp_path / "app" / "mark").unlink()
-    eventually(lambda: whole(running, "spread"), within=30)
+    eventually(lambda: whole(running, "spread"))
 
 
 @pytest.mark.slow
@@ -120,7 +120,7 @@ def test_a_deploy_replaces_all_instances_without_a_failed_call_or_none_of_them(r
 
     async def versions() -> list[str]:
         seen = []
-        async with Client(f"{running.ready['url']}/switched/mcp", token=token, timeout=30) as client:
+        async with Client(f"{running.ready['url']}/switched/mcp", token=token, timeout=120) as client:
             while not over.is_set():
                 seen.append((await client.call_tool("who", {})).structured["version"])
         return seen
@@ -144,7 +144,7 @@ def test_a_deploy_replaces_all_instances_without_a_failed_call_or_none_of_them(r
         assert seen == sorted(seen), "one, then two, and never one again"
         old = [call.result(30) for call in held]
     assert {each["version"] for each in old} == {"one"}, "old instances end their calls"
-    eventually(lambda: not any(Path(f"/proc/{each['pid']}").exists() for each in old), within=30)
+    eventually(lambda: not any(Path(f"/proc/{each['pid']}").exists() for each in old))
     assert running.status("switched").wanted == 2
 
 
@@ -154,7 +154,7 @@ def test_a_legacy_session_stays_on_its_instance_and_moves_when_that_ends(running
     assert token
 
     async def use() -> None:
-        async with Client(f"{running.ready['url']}/pinned/mcp", token=token, era="legacy", timeout=30) as client:
+        async with Client(f"{running.ready['url']}/pinned/mcp", token=token, era="legacy", timeout=120) as client:
 
             async def who() -> Any:
                 return (await client.call_tool("who", {})).structured
@@ -181,10 +181,10 @@ def test_a_new_control_takes_over_all_instances_and_one_without_its_socket_is_re
     running.deploy(many(tmp_path / "app"), "adopted", num_instances=3)
     before = ids(running, "adopted")
     control = running.kill("control")
-    eventually(lambda: running.process("control") != control and whole(running, "adopted"), within=30)
+    eventually(lambda: running.process("control") != control and whole(running, "adopted"))
     assert ids(running, "adopted") == before
 
     lost = running.instances("adopted")[1]
     Path(lost.address.removeprefix("unix:")).unlink()
-    eventually(lambda: whole(running, "adopted") and lost.id not in ids(running, "adopted"), within=30)
+    eventually(lambda: whole(running, "adopted") and lost.id not in ids(running, "adopted"))
     assert before - {lost.id} < ids(running, "adopted")

@@ -19,7 +19,7 @@ from portway.host.management.management_types import ReleaseInfo, ReleaseList
 from tests.host.running_host import Host, host
 from tests.support import SCRIPTS, clean_env, eventually
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 
 SERVER = """
 import os
@@ -99,7 +99,7 @@ def served(running: Host) -> str:
             return str(running.call("killed", "version", running.ready["token"])["result"])
         return ""
 
-    return eventually(ask, within=30)
+    return eventually(ask)
 
 
 def faults(running: Host) -> list[str]:
@@ -146,7 +146,7 @@ def whole(running: Host) -> None:
         return not seen
 
     with contextlib.suppress(pytest.fail.Exception):  # `seen` says more
-        eventually(is_whole, within=40)
+        eventually(is_whole)
     assert seen == [], "".join(running.child.lines[-30:])
 
 
@@ -199,7 +199,7 @@ def test_a_build_or_a_command_before_the_start_that_is_killed_leaves_the_old_rel
         (folder / "render.yaml").write_text(held)
         with ThreadPoolExecutor(1) as asker:
             deploy = asker.submit(running.portway, "deploy", folder)
-            builder = eventually(lambda: sleepers("471"), within=30)
+            builder = eventually(lambda: sleepers("471"))
             os.kill(builder[0], signal.SIGKILL)
             failed = deploy.result(60)
         assert failed.returncode == 1

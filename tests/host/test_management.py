@@ -50,7 +50,7 @@ def call(running: Host, token: str, tool: str, **arguments: object) -> CallResul
     """Call a tool of the management API as the user of a token."""
 
     async def use() -> CallResult:
-        async with Client(running.ready["url"] + PATH, token=token, timeout=30) as client:
+        async with Client(running.ready["url"] + PATH, token=token, timeout=120) as client:
             return await client.call_tool(tool, arguments)
 
     return asyncio.run(use())
@@ -237,7 +237,7 @@ def test_an_app_is_destroyed_by_the_plan_that_was_shown_and_once(running: Host) 
     plan = call(running, ada, "destroy", app="doomed").structured
 
     async def at_once() -> list[CallResult]:
-        async with Client(running.ready["url"] + PATH, token=ada, timeout=60) as client:
+        async with Client(running.ready["url"] + PATH, token=ada, timeout=120) as client:
             confirmed = {"app": "doomed", "confirm": plan["confirm"]}
             return await asyncio.gather(*(client.call_tool("destroy", confirmed) for _ in range(4)))
 

@@ -140,7 +140,7 @@ def test_each_role_may_call_each_tool_on_each_app_as_the_docs_say(
             wrong.append(f"{user.name}: {tool.name} {app or group}: {done.text}")
 
     async def test(user: User) -> None:
-        async with Client(running.ready["url"] + "/_portway/mcp", token=user.token, timeout=50) as client:
+        async with Client(running.ready["url"] + "/_portway/mcp", token=user.token, timeout=120) as client:
             for tool in tools:
                 properties = tool.input_schema["properties"]
                 if "app" not in properties or tool.name == "deploy":

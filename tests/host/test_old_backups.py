@@ -64,11 +64,10 @@ def test_what_a_backup_of_an_earlier_format_holds_is_restored(backup: Path, tmp_
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 @every_backup
 def test_a_host_restored_from_an_earlier_format_serves_its_apps(backup: Path, tmp_path: Path) -> None:
     with host(restored(backup, tmp_path / "data").data) as running:
-        eventually(lambda: running.status("greeter").state == "up", within=60)
+        eventually(lambda: running.status("greeter").state == "up")
         assert running.call("greeter", "greet", TOKEN) == {"result": "Hello"}
         assert running.portway("rollback", "greeter", "1").returncode == 0
         assert running.call("greeter", "greet", TOKEN) == {"result": "not set"}

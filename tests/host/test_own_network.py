@@ -73,7 +73,7 @@ class Handler(BaseHTTPRequestHandler):
         event = json.dumps({"jsonrpc": "2.0", "method": "notifications/progress", "params": params})
         self.wfile.write(f"data: {event}\\n\\n".encode())
         self.wfile.flush()
-        cancelled.wait(60)
+        cancelled.wait(120)
         Path.home().joinpath("cancelled").touch()
         self.close_connection = True
 
@@ -197,7 +197,7 @@ def test_a_stream_passes_and_its_cancellation_too(running: Host, spy: Ask) -> No
         async with Client(f"{running.ready['url']}/spy/mcp", token=token) as client:
             begun = asyncio.Event()
             call = asyncio.create_task(client.call_tool("wait", {}, on_progress=lambda _: begun.set()))
-            await asyncio.wait_for(begun.wait(), 10)
+            await asyncio.wait_for(begun.wait(), 120)
             call.cancel()
             await asyncio.gather(call, return_exceptions=True)
 

@@ -76,7 +76,7 @@ def test_sessions_stay_with_the_release_before_until_its_time_is_over_or_another
         async with AsyncExitStack() as stack:
 
             async def connect(era: str) -> Client:
-                return await stack.enter_async_context(Client(url, era=era, timeout=30))  # type: ignore[arg-type]
+                return await stack.enter_async_context(Client(url, era=era, timeout=120))  # type: ignore[arg-type]
 
             deploy(running, tmp_path, "pin")
             first, modern = await connect("legacy"), await connect("modern")
@@ -100,9 +100,9 @@ def test_sessions_stay_with_the_release_before_until_its_time_is_over_or_another
             assert not table().apps["kept"].pinned
             deploy(running, tmp_path, "move")
             assert [await who(each) for each in (first, second, modern)] == ["4"] * 3
-            eventually(lambda: len(list(running.paths.instances.iterdir())) == 1, within=20)
+            eventually(lambda: len(list(running.paths.instances.iterdir())) == 1)
 
-    asyncio.run(asyncio.wait_for(test(), 60))
+    asyncio.run(test())
 
 
 @pytest.mark.slow
@@ -112,18 +112,18 @@ def test_a_pinned_release_is_shown_and_goes_with_its_last_session(running: Host,
     live = running.status("kept").release
 
     async def test() -> None:
-        async with Client(f"{running.ready['url']}/kept/mcp", era="legacy", timeout=30) as client:
+        async with Client(f"{running.ready['url']}/kept/mcp", era="legacy", timeout=120) as client:
             await client.call_tool("who")
             deploy(running, tmp_path, "pin")
             shown = running.portway("ps").stderr
             assert f"kept keeps release {live} while it has sessions, until 2" in shown
             assert (await client.call_tool("who")).structured["release"] == str(live)
 
-    asyncio.run(asyncio.wait_for(test(), 60))
+    asyncio.run(test())
     eventually(lambda: running.status("kept").pinned is None)
     deploy(running, tmp_path, "pin")
     eventually(lambda: running.status("kept").pinned is None)
-    eventually(lambda: len(list(running.paths.instances.iterdir())) == 1, within=20)
+    eventually(lambda: len(list(running.paths.instances.iterdir())) == 1)
 
 
 def test_a_pinned_release_is_stopped_when_its_time_is_over(paths: Paths) -> None:
@@ -151,4 +151,4 @@ def test_a_pinned_release_is_stopped_when_its_time_is_over(paths: Paths) -> None
         await running.close()
         store.close()
 
-    asyncio.run(asyncio.wait_for(test(), 30))
+    asyncio.run(test())

@@ -45,7 +45,7 @@ def refused(data: str | Path, *, cwd: Path, environment: dict[str, str] | None =
         cwd=cwd,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 1
@@ -163,11 +163,11 @@ def test_a_host_starts_with_standard_descriptors_closed_and_ends_with_none_of_th
     environment = clean_env(build_environment() | {"XDG_RUNTIME_DIR": "/tmp"})
     with subprocess.Popen(["sh", "-c", f'exec "$@" {shut}', "sh", *command], env=environment) as process:
         try:
-            eventually((tmp_path / "data" / "announced").exists, within=30)
+            eventually((tmp_path / "data" / "announced").exists)
             assert process.poll() is None
         finally:
             process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(120) == 0
 
 
 def kill_children_and_wait(running: Host) -> None:
@@ -242,7 +242,7 @@ def test_what_is_removed_while_a_host_runs_is_made_again(placed: Host, what: str
     assert ping(placed) == {"result": "pong"}
     eventually(lambda: paths.gate_socket.exists() and paths.control_socket.exists())
     if before.id in str(removed) or removed == paths.run:
-        placed.child.wait_for("the socket of placed was removed: another instance takes its calls", within=10)
+        placed.child.wait_for("the socket of placed was removed: another instance takes its calls")
         eventually(lambda: placed.instance("placed") not in (before, None))
     assert placed.portway("token", "create", "placed", what).returncode == 0
     assert placed.portway("token", "revoke", "placed", what).returncode == 0
@@ -284,7 +284,7 @@ def test_nothing_is_left_when_launcher_gate_control_and_log_writer_are_killed_to
         assert ping(running) == {"result": "pong"}
         for pid in (running.child.process.pid, *map(running.process, ("gate", "control", "logs"))):
             os.kill(pid, signal.SIGKILL)
-        eventually(lambda: running.processes() == {}, within=20)
+        eventually(lambda: running.processes() == {})
 
 
 @pytest.mark.slow
@@ -296,14 +296,13 @@ def test_a_process_of_the_host_that_hangs_is_replaced(placed: Host, module: str)
         told = placed.portway("ps")
         assert told.returncode == 1, told
         assert "does not answer: try again in half a minute, or look at `portway up`" in told.stderr
-    eventually(lambda: placed.process(module) != hung, within=50)
-    placed.child.wait_for(f"portway: {module} no longer answers", within=10)
+    eventually(lambda: placed.process(module) != hung)
+    placed.child.wait_for(f"portway: {module} no longer answers")
     assert ping(placed) == {"result": "pong"}
     assert placed.portway("ps").returncode == 0
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 def test_processes_of_the_host_that_hang_before_they_listen_are_replaced(placed: Host) -> None:
     modules = ("gate", "control", "logs")
     killed = {module: placed.kill(module) for module in modules}
@@ -312,7 +311,7 @@ def test_processes_of_the_host_that_hang_before_they_listen_are_replaced(placed:
         hung[module] = eventually(lambda: (pid := placed.process(module)) != killed[module] and pid)  # noqa: B023
         os.kill(hung[module], signal.SIGSTOP)
     for module in modules:
-        eventually(lambda: placed.process(module) != hung[module], within=50)  # noqa: B023
+        eventually(lambda: placed.process(module) != hung[module])  # noqa: B023
     assert ping(placed) == {"result": "pong"}
     assert placed.portway("ps").returncode == 0
 
@@ -361,14 +360,14 @@ def test_a_moved_and_a_copied_data_directory_are_whole_hosts_of_their_own(tmp_pa
     shutil.copytree(tmp_path / "moved", tmp_path / "copy", symlinks=True)
     with host(tmp_path / "moved") as moved, host(tmp_path / "copy") as copy:
         for running in (moved, copy):
-            eventually(lambda: running.status("placed").state == "up", within=20)  # noqa: B023
+            eventually(lambda: running.status("placed").state == "up")  # noqa: B023
             venv = str(running.paths.release("placed", 1) / "venv")
             found = running.call("placed", "places", token)["result"]
             assert found == [venv, f"{venv}/bin/python", venv, "1"]
             assert running.deploy(folder, "placed").release == 2
         pid = moved.instance("placed")
         copy.child.process.terminate()
-        assert copy.child.process.wait(20) == 0
+        assert copy.child.process.wait(120) == 0
         assert moved.instance("placed") == pid
         assert moved.call("placed", "ping", token) == {"result": "pong"}
 
@@ -381,15 +380,15 @@ def test_a_host_waits_for_the_processes_of_a_launcher_that_was_killed(tmp_path: 
         holder = killed.process("gate")
         os.kill(holder, signal.SIGSTOP)  # it ends late, and has the port until then
         killed.child.process.kill()
-        killed.child.process.wait(20)
+        killed.child.process.wait(120)
         command = [SCRIPTS / "portway", "up", "--data", data, "--port", port]
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=clean_env(killed.environment)
         ) as process:
             child = Started(process)
             try:
-                child.wait_for(f"portway: the `portway up` on {data} was killed: waiting until", within=20)
+                child.wait_for(f"portway: the `portway up` on {data} was killed: waiting until")
                 os.kill(holder, signal.SIGCONT)
-                child.wait_for("^ready ", within=50)
+                child.wait_for("^ready ")
             finally:
                 process.terminate()

@@ -209,7 +209,6 @@ OF_TEMPLATES = """
 
 
 @pytest.mark.clients
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("template", ["fastmcp", "node"])
 def test_policies_are_kept_for_servers_of_other_frameworks(running: Host, tmp_path: Path, template: str) -> None:
     folder = tmp_path / f"my-{template}"

@@ -158,7 +158,7 @@ def test_what_exceeds_a_limit_is_ended_with_the_figures_in_its_log(
     paths: Paths, walls: Walls, script: str, used: str
 ) -> None:
     async def use(_: ProcessRuntime, instance: Instance, made: Release) -> None:
-        how = await asyncio.wait_for(instance.wait(), 20)
+        how = await asyncio.wait_for(instance.wait(), 120)
         assert re.fullmatch(f"the app used {used} and was ended", how)
         line = f"portway: {how}\n"
         await asyncio.to_thread(eventually, lambda: made.log.exists() and line in made.log.read_text())

@@ -76,7 +76,7 @@ def plain(folder: Path) -> Path:
 
 def listening(running: Host) -> str:
     """Return where the gate itself listens, for who is on this machine."""
-    return running.child.wait_for(r"the gate listens on (http://\S+)", within=10)[1]
+    return running.child.wait_for(r"the gate listens on (http://\S+)")[1]
 
 
 def through_a_proxy(running: Host, path: str, token: str, *sent: tuple[str, str], named: str = DOMAIN) -> Any:

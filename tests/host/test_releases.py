@@ -160,7 +160,7 @@ def test_a_group_that_changes_during_a_first_deploy_reaches_the_app(running: Hos
     with ThreadPoolExecutor(1) as asker:
         deploy = asker.submit(running.deploy, folder, "late")
         source = running.paths.release("late", 1) / "src"
-        eventually(source.is_dir, within=20)
+        eventually(source.is_dir)
         changed = portway(running, "env", "set", "--group", "shared", "KEY=new")
         (source / "go").touch()
         assert changed.exit_code == 0, changed.output

@@ -303,7 +303,7 @@ def test_a_full_disk_is_called_that(repository: Repository, folder: Path, tmp_pa
         [*mount, tmp_path / "disk", sys.executable, "-c", FULL_DISK, *places],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert done.stdout == "the disk of the host is full: ask its operator for room\n" * 2, done.stderr

@@ -222,7 +222,6 @@ createServer(async (request, response) => {
 
 
 @pytest.mark.install
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("files", "config"),
     [
@@ -254,7 +253,6 @@ def test_a_python_project_of_any_tool_is_built(
 
 
 @pytest.mark.install
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("package", "lock"),
     [

@@ -207,7 +207,7 @@ def test_a_slow_reader_pauses_the_peer() -> None:
             while sent < size:
                 writer.write(b"x" * 65536)
                 sent += 65536
-                await asyncio.wait_for(writer.drain(), 5)
+                await asyncio.wait_for(writer.drain(), 120)
 
         async with peer(script) as client:
             response = await client.request("GET", "/")
@@ -241,12 +241,12 @@ def test_closing_an_unfinished_response_closes_the_connection() -> None:
             task = asyncio.create_task(client.request("GET", "/never"))
             await asked.wait()
             task.cancel()
-            await asyncio.wait_for(gone.wait(), 5)
+            await asyncio.wait_for(gone.wait(), 120)
             gone.clear()
             response = await client.request("GET", "/begin")
             assert await anext(response.chunks()) == b"a"
             await response.close()
-            await asyncio.wait_for(gone.wait(), 5)
+            await asyncio.wait_for(gone.wait(), 120)
             with pytest.raises(BrokenResponse):
                 await response.read(10)
 

@@ -68,14 +68,14 @@ class KeyPublisher:
     def say(self, form: dict[str, str]) -> tuple[int, object]:
         """Say whose an opaque token is."""
         self.forms.append(form)
-        self.gives.wait(10)
+        self.gives.wait(120)
         if self.is_down:
             return 503, {}
         return self.instead.get("/introspect", (200, {"active": False} | self.opaque.get(form["token"], {})))
 
     def give(self, form: dict[str, str]) -> tuple[int, object]:
         self.forms.append(form)
-        self.gives.wait(10)
+        self.gives.wait(120)
         if self.is_down:
             return 503, {}
         given = {"access_token": f"given-{len(self.forms)}", "token_type": "Bearer", "expires_in": self.lifetime}

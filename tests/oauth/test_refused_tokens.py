@@ -20,8 +20,8 @@ CLAIMS: list[tuple[dict[str, Any], str]] = [
     ({"aud": [OTHER, "b", "c", "d"]}, f"its audience is '{OTHER}', 'b', 'c', …, not '{RESOURCE}'"),
     ({"aud": None}, f"its audience is nothing, not '{RESOURCE}'"),
     ({"aud": "x\n" * 2000}, "its audience is '" + r"x\n" * 50 + f"'…, not '{RESOURCE}'"),
-    ({"exp": in_seconds(-3600)}, "it expired 3"),
-    ({"nbf": in_seconds(7200)}, "it is good only in 7"),
+    ({"exp": in_seconds(-3_500_000)}, "it expired 35"),
+    ({"nbf": in_seconds(7_050_000)}, "it is good only in 70"),
     ({"exp": "soon"}, "its exp is 'soon' and its nbf 0, which are no times"),
     ({"sub": None, "client_id": None}, "it names nobody: its sub is nothing"),
     ({"sub": "client_id=c"}, "it names nobody: its sub is 'client_id=c'"),
@@ -95,7 +95,7 @@ def test_the_log_says_what_the_provider_says_of_an_opaque_token(
             assert lines(caplog)[-1] == f"a token of {provider.url} was refused: {reason}"
         short = provider.open("short-lived", aud=RESOURCE, exp=in_seconds(-28))
         assert (await call(client, short))[0] == 200
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while (await call(client, short))[0] == 200:
                 pass
         assert lines(caplog)[-1].endswith("it has expired since the provider was asked")

@@ -87,9 +87,9 @@ def test_streams_end_with_the_token_that_opened_them(
         )
         provider.keys.pop("one", None)
         provider.opaque.clear()
-        rest = await asyncio.wait_for(legacy.rest(), 40)
+        rest = await asyncio.wait_for(legacy.rest(), 120)
         assert not any(event.data for event in rest)
-        result = await asyncio.wait_for(modern.message(), 40)
+        result = await asyncio.wait_for(modern.message(), 120)
         assert result["id"] == "l"
         assert result["result"]["resultType"] == "complete"
         assert await modern.next() is None

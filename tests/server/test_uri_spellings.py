@@ -95,7 +95,7 @@ def test_a_subscriber_hears_of_a_resource_by_the_spelling_it_subscribed_with(era
         uris = []
         for spelling in ("menu://café", "MENU://caf%c3%a9"):
             server.resource_updated(spelling)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(120):
                 uris.append((await heard.get()).uri)
         return uris
 

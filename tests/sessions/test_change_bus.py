@@ -25,7 +25,7 @@ def on_a_loop(test: Callable[[Bus, Changes], Coroutine[Any, Any, None]]) -> Call
         changes = Changes()
         bus = Bus(changes)
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(120):
                 await test(bus, changes)
         finally:
             bus.close()

@@ -23,7 +23,7 @@ class NamedConnection(http.client.HTTPSConnection):
     """A connection to 127.0.0.1 that asks for `name`."""
 
     def __init__(self, name: str, port: int, ca: Path) -> None:
-        super().__init__(name, port, timeout=30)
+        super().__init__(name, port, timeout=120)
         self._ca = ca
 
     def connect(self) -> None:

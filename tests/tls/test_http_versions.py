@@ -21,7 +21,7 @@ from tests.tls.http3_client import http3
 from tests.tls.https_client import HEADERS, META, NamedConnection
 from tests.tls.test_own_certificate import https_host
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.slow
 SERVER = """
 import asyncio
 import os

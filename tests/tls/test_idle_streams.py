@@ -13,7 +13,7 @@ from tests.tls.certificates import write_pair
 from tests.tls.https_client import HEADERS, META
 from tests.tls.test_own_certificate import NAMES, https_host
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 STREAMS, AT_ONCE = 1000, 50
 SERVER = """
 from portway import Server

@@ -23,7 +23,7 @@ from tests.support import ROOT, started
 from tests.tls.certificates import write_pair
 from tests.tls.https_client import HEADERS, META
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.slow
 DOMAIN, CLIENT = "mcp.example.com", "127.0.0.2"
 SERVER = """
 import asyncio
@@ -104,7 +104,7 @@ def express(folder: Path, upstream: str, certificate: Path, key: Path) -> Iterat
 
 def post(port: int, ca: Path, token: str, tool: str) -> tuple[HTTPSConnection, HTTPResponse]:
     """Call a tool at the proxy, from another address than the proxy's, with claims of another one still."""
-    connection = HTTPSConnection("127.0.0.1", port, timeout=30)
+    connection = HTTPSConnection("127.0.0.1", port, timeout=120)
     plain = socket.create_connection(("127.0.0.1", port), 30, source_address=(CLIENT, 0))
     connection.sock = ssl.create_default_context(cafile=str(ca)).wrap_socket(plain, server_hostname=DOMAIN)
     params = {"name": tool, "arguments": {}, "_meta": META | {"progressToken": 1}}

@@ -25,7 +25,7 @@ def refusal(folder: Path, *options: str, path: str = "/nowhere") -> str:
         capture_output=True,
         text=True,
         cwd=folder,
-        timeout=30,
+        timeout=120,
         check=False,
     )
     assert done.returncode in (1, 2)

@@ -14,7 +14,6 @@ from tests.tls.test_own_certificate import caddy, https_host
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
 def test_an_upgrade_behind_caddy_loses_no_call_and_keeps_caddy(tmp_path: Path) -> None:
     certificate, key = write_pair(tmp_path / "pair", "localhost")
     with https_host(tmp_path / "data", certificate, key, ROOT / "examples" / "weather") as (running, port):

@@ -72,7 +72,7 @@ class Pipes:
         """Close the pipe as a client does, and return the server's exit status."""
         assert self.process.stdin
         self.process.stdin.close()
-        return self.process.wait(10)
+        return self.process.wait(120)
 
 
 def request(method: str, params: dict[str, Any] | None = None, *, id: int | str = 1) -> dict[str, Any]:  # noqa: A002

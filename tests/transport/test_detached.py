@@ -58,7 +58,7 @@ async def ping(client: Legacy) -> int:
 
 async def placed(client: Legacy) -> None:
     """Return once there is a place for a call."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         while await ping(client) == 503:
             pass
 

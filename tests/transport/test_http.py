@@ -268,7 +268,7 @@ def test_tools_run_on_threads_at_the_same_time() -> None:
 
     @server.tool
     def meet() -> int:
-        return barrier.wait(10)
+        return barrier.wait(120)
 
     async def scenario(_: str, client: HttpClient) -> None:
         calls = await asyncio.gather(*(post_modern(client, "meet", {}) for _ in range(4)))

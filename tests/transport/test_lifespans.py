@@ -143,7 +143,7 @@ def test_a_signal_over_stdio_leaves_the_lifespan(script: Path, number: signal.Si
         said = "open called " if moment == "calling" else "open "
         eventually(lambda: notes.exists() and notes.read_text() == said)
         pipes.process.send_signal(number)
-        assert pipes.process.wait(10) == (1 if moment == "starting" else 0)
+        assert pipes.process.wait(120) == (1 if moment == "starting" else 0)
     assert notes.read_text() == f"{said}closing closed"
 
 
@@ -154,5 +154,5 @@ def test_a_second_signal_over_stdio_ends_the_process_at_once(script: Path) -> No
         pipes.process.send_signal(signal.SIGTERM)
         eventually(lambda: "closing" in notes.read_text())
         pipes.process.send_signal(signal.SIGTERM)
-        assert pipes.process.wait(10) == -signal.SIGTERM
+        assert pipes.process.wait(120) == -signal.SIGTERM
     assert "closed" not in notes.read_text()

@@ -192,7 +192,7 @@ def test_input_from_a_file_is_served_to_its_end(tmp_path: Path) -> None:
     file = tmp_path / "requests"
     file.write_text("".join(json.dumps(call("echo", id=i, text="x")) + "\n" for i in range(3)))
     with file.open() as stdin:
-        done = subprocess.run(COMMAND, stdin=stdin, capture_output=True, env=clean_env(), timeout=20, check=True)
+        done = subprocess.run(COMMAND, stdin=stdin, capture_output=True, env=clean_env(), timeout=120, check=True)
     assert [json.loads(line)["id"] for line in done.stdout.splitlines()] == [0, 1, 2]
 
 

@@ -329,7 +329,7 @@ def test_a_signal_ends_streams_with_their_result_and_then_the_process(tmp_path: 
             await client.close()
 
         asyncio.run(scenario())
-        assert child.process.wait(20) == 0
+        assert child.process.wait(120) == 0
 
 
 def test_what_a_client_does_not_read_is_not_kept_twice() -> None:

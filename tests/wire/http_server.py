@@ -134,7 +134,7 @@ class Client:
         self._connection.close()
 
     def _connect(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection(self.authority, timeout=20)
+        return http.client.HTTPConnection(self.authority, timeout=120)
 
     def _validate(self, body: bytes, headers: Mapping[str, str], method: str = "") -> Validate:
         version, asked = revision(body, headers.get("MCP-Protocol-Version"))
@@ -224,7 +224,7 @@ def served(app: Any) -> Iterator[str]:
     loops: list[asyncio.AbstractEventLoop] = []
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
-    ready.wait(20)
+    ready.wait(120)
     if failures:
         raise failures[0]
     try:

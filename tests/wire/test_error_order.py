@@ -46,7 +46,7 @@ def test_scopes_come_before_arguments_and_arguments_last(client):
 def test_a_routing_header_sent_twice_is_refused(client, name):
     message, headers = request(MODERN, "tools/call", {"name": "nothing"}, token=ADMIN_TOKEN)
     body = json.dumps(message).encode()
-    connection = http.client.HTTPConnection(client.authority, timeout=20)
+    connection = http.client.HTTPConnection(client.authority, timeout=120)
     connection.putrequest("POST", "/mcp")
     for key, value in [*headers.items(), (name, headers[name]), ("Content-Length", str(len(body)))]:
         connection.putheader(key, value)

@@ -141,7 +141,7 @@ def test_a_legacy_client_can_be_asked_if_its_requests_are_routed_by_their_sessio
 def test_an_answer_to_the_wrong_replica_has_no_effect_and_the_question_stays_open() -> None:
     async def scenario() -> None:
         with replica() as (home, _), replica() as (other, _):
-            async with httpx2.AsyncClient(timeout=20) as http:
+            async with httpx2.AsyncClient(timeout=120) as http:
                 capable = {"protocolVersion": LEGACY, "capabilities": {"elicitation": {}}}
                 opening, headers = request(
                     LEGACY, "initialize", capable | {"clientInfo": {"name": "t", "version": "1"}}

@@ -22,7 +22,7 @@ async def main(url: str, token: str, **mode: str) -> dict[str, object]:
         return {"sure": True}
 
     transport = StreamableHttpTransport(url, headers={"Authorization": f"Bearer {token}"})
-    async with Client(transport, elicitation_handler=answer, timeout=20, **mode) as client:
+    async with Client(transport, elicitation_handler=answer, timeout=120, **mode) as client:
         tools = await client.list_tools()
         wrong = await client.call_tool("add", {"a": 1, "c": 2}, raise_on_error=False)
         return {

@@ -40,7 +40,7 @@ async def main(url: str, token: str) -> dict[str, object]:
         return ElicitResult(action="accept", content={"sure": True})
 
     async with (
-        httpx.AsyncClient(headers={"Authorization": f"Bearer {token}"}, timeout=20) as http,
+        httpx.AsyncClient(headers={"Authorization": f"Bearer {token}"}, timeout=120) as http,
         streamable_http_client(url, http_client=http) as (read, write, _),
         ClientSession(read, write, elicitation_callback=answer) as session,
     ):

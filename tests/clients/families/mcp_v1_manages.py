@@ -16,7 +16,7 @@ async def main(url: str, token: str) -> dict[str, object]:
         steps.append(message or "")
 
     async with (
-        httpx.AsyncClient(headers={"Authorization": f"Bearer {token}"}, timeout=60) as http,
+        httpx.AsyncClient(headers={"Authorization": f"Bearer {token}"}, timeout=120) as http,
         streamable_http_client(url, http_client=http) as (read, write, _),
         ClientSession(read, write) as session,
     ):

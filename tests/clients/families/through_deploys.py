@@ -43,7 +43,7 @@ class Mcp1:
             return ElicitResult(action="accept", content=await answer(params.message))
 
         async with (
-            httpx.AsyncClient(headers={"Authorization": f"Bearer {token}"}, timeout=40) as http,
+            httpx.AsyncClient(headers={"Authorization": f"Bearer {token}"}, timeout=120) as http,
             streamable_http_client(url, http_client=http) as (read, write, _),
             ClientSession(read, write, elicitation_callback=elicit, message_handler=heard) as session,
         ):
@@ -93,7 +93,7 @@ class Mcp2:
             return ElicitResult(action="accept", content=await answer(params.message))
 
         async with (
-            httpx2.AsyncClient(headers={"Authorization": f"Bearer {token}"}, timeout=40) as http,
+            httpx2.AsyncClient(headers={"Authorization": f"Bearer {token}"}, timeout=120) as http,
             Client(
                 streamable_http_client(url, http_client=http),
                 mode=cls.MODE,
@@ -143,7 +143,7 @@ class FastMcp(Mcp2):
 
         transport = StreamableHttpTransport(url, headers={"Authorization": f"Bearer {token}"})
         mode = {"mode": "legacy"} if KIND == "fastmcp4" else {}
-        async with Client(transport, elicitation_handler=elicit, message_handler=heard, timeout=40, **mode) as client:
+        async with Client(transport, elicitation_handler=elicit, message_handler=heard, timeout=120, **mode) as client:
             yield cls(client)
 
     async def cancelled(self) -> str:

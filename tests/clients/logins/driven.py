@@ -62,7 +62,7 @@ def logging_in(client: str, browser: str = BROWSER, **given: Any) -> Iterator[Lo
                 with contextlib.suppress(BrokenPipeError):
                     process.stdin.close()
                 try:
-                    process.wait(10)
+                    process.wait(120)
                 except subprocess.TimeoutExpired:
                     process.kill()
 

@@ -19,7 +19,7 @@ async def main(given: dict[str, Any]) -> None:
     warnings.simplefilter("ignore")  # tokens are kept in memory
     names = {"document": "client_metadata_url", "client_id": "client_id"}
     known = {names[key]: value for key, value in given.items() if key in names}
-    async with Client(given["url"], auth=OAuth(**known), timeout=30) as client:
+    async with Client(given["url"], auth=OAuth(**known), timeout=120) as client:
 
         async def call(tool: str) -> str:
             return (await client.call_tool(tool)).content[0].text

@@ -16,7 +16,7 @@ from lines import answer_lines
 async def main(given: dict[str, Any]) -> None:
     names = {"document": "client_metadata_url", "client_id": "client_id", "issuer": "issuer"}
     known = {names[key]: value for key, value in given.items() if key in names}
-    async with Client(given["url"], auth=OAuthLogin(storage=MemoryStorage(), **known), timeout=30) as client:
+    async with Client(given["url"], auth=OAuthLogin(storage=MemoryStorage(), **known), timeout=120) as client:
 
         async def call(tool: str) -> str:
             return (await client.call_tool(tool)).text

@@ -102,7 +102,7 @@ async def main(given: dict[str, Any]) -> None:
             await drive(client)
         return
     async with (
-        httpx2.AsyncClient(auth=login(**given), timeout=20) as http,
+        httpx2.AsyncClient(auth=login(**given), timeout=120) as http,
         Client(streamable_http_client(given["url"], http_client=http)) as client,
     ):
         await drive(client)
