@@ -1,5 +1,5 @@
-"""Calls a tool of a host for a verb, waits for its answer, and words that it cannot be reached, hangs or is of another
-version.
+"""Calls a tool of a host for a verb: how long it waits, and the words for a host that cannot be reached, hangs or is of
+another version.
 
 A host of this machine is asked over its socket, one elsewhere over its public address, with the token of a user.
 """

@@ -1,5 +1,5 @@
-"""`Client`: its era and version are agreed on, with fallback to `initialize`; lists by pages, calls, subscriptions,
-login when a server asks for one.
+"""`Client`: era and version are agreed on, with fallback to `initialize`; lists by pages, calls, subscriptions, login
+when a server asks for one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Notices a hung gate, control or log writer: probes of the launcher's children that never block."""
+"""Notices a hung gate, control or log writer: probes that never block, and when one counts as hung."""
 
 import abc
 import fcntl

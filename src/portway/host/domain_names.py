@@ -1,4 +1,6 @@
-"""Reads a custom domain as people write it, and refuses wildcards, addresses and other names that cannot be one."""
+"""Reads a custom domain as people write it, and refuses wildcards, addresses and other names that cannot be one; how
+many an app may have (50).
+"""
 
 import re
 import unicodedata

@@ -1,5 +1,5 @@
-"""`portway up` itself, the launcher: starts gate, control and log writer, restarts them when they end, stops them in
-order; the lock of the data directory.
+"""`portway up` itself, the launcher: starts gate, control and log writer, restarts them when they end (and how soon),
+stops them in order; the lock of the data directory.
 
 A child is in one of three states:
 

@@ -1,5 +1,5 @@
-"""The routing table, a JSON file that control writes and the gate reads: apps, their instances, limits, policies,
-names, logins.
+"""The routing table, a JSON file that control writes and the gate reads: apps, their instances, policies, names,
+logins, and their limits at the gate (256 calls, 1024 streams, size of a body).
 """
 
 from pathlib import Path

@@ -1,5 +1,5 @@
 """`Context`: what a handler reads of its call (caller, headers, client), and what it sends or asks: progress, log
-messages, elicitation, sampling, tokens for other services.
+messages, elicitation, sampling, `token_for`.
 """
 
 import asyncio

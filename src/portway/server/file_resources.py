@@ -1,5 +1,5 @@
-"""`add_file` and `add_folder`: files as resources, read for every request, on a thread, and never from outside the
-folder.
+"""`add_file` and `add_folder`: files as resources, read for every request (16 MiB at most), on a thread, and never from
+outside the folder; their media types.
 
 Paths of the author are absolute.
 """

@@ -1,5 +1,5 @@
-"""The change bus: what a server says has changed, fanned out to the listeners of one event loop; how many changes wait
-for a slow one before it is ended.
+"""The change bus: what a server says has changed, fanned out to the listeners of one event loop; how many URIs one may
+have, how many changes wait before a slow one is ended.
 
 A listener is one small object in an index by what it listens to. Publishing looks only at those it concerns, and 10,000
 that wait need no tasks or queues. Specification: basic/patterns/subscriptions (2026-07-28),

@@ -1,5 +1,5 @@
-"""The reply to one POST: JSON or an event stream; keep-alive, cancellation, a client that leaves, a stream that goes on
-without it.
+"""The reply to one POST: JSON or an event stream; keep-alive, cancellation, a client that leaves, a call that goes on
+without it (300 s).
 
 While its call runs, a reply is *silent* until its handler waits; *watched* from WATCH_AFTER seconds later; *streaming*
 from the first message before the result, at the latest KEEP_ALIVE seconds after that. It is *finished* when its last

@@ -1,4 +1,4 @@
-"""The two pipes of stdio, read and written without blocking the loop: lines that are too long, a slow reader, print()
+"""The two pipes of stdio, read and written without blocking the loop: a line that is too long, a slow reader, print()
 kept from the protocol.
 
 O_NONBLOCK belongs to the open file, which the parent and a terminal's other users may share, so it is never set.

@@ -1,4 +1,5 @@
-"""Serves MCP over standard input and output: its start, signals, and what is still answered after the client closes.
+"""Serves MCP over standard input and output: its start, signals, the longest line (16 MiB), and what is still answered
+after the client closes.
 
 Specification: basic/transports (stdio).
 """

@@ -1,4 +1,4 @@
-"""Ends event streams whose callers' tokens have expired or were taken back."""
+"""Ends event streams whose callers' tokens have expired or were taken back, as looked at every 15 s."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Builds a Python app with uv: the virtual environment, requirements, lock files; and how its server is started."""
+"""Builds a Python app with uv: the virtual environment, requirements, lock files; finds a Portway server by importing
+it, and says how it is started.
+"""
 
 import asyncio
 import os

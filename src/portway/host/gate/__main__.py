@@ -1,5 +1,5 @@
-"""The gate process: its options, open files, start and stop: `python -m portway.host.gate --data DIR (--fd N | --port
-P)`.
+"""The gate process: its options, how many connections it takes, start and stop: `python -m portway.host.gate --data DIR
+(--fd N | --port P)`.
 
 `portway up` starts it.
 

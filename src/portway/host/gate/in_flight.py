@@ -1,5 +1,5 @@
 """The requests that wait for an instance: how long one may be silent (300 s), cancellation, calls that go on without
-their client, their end when a token is revoked.
+their client (300 s), their end when a token is revoked.
 
 States of a call: attached, while its client waits on the request; detached, when a legacy client has left or the
 instance has ended the stream early (2025-11-25, basic/transports: a disconnect is no cancellation, and the client may

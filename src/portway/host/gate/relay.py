@@ -1,5 +1,5 @@
-"""Sends requests to an instance and streams its replies back: retries, 503 when none can be reached, ids restored,
-lists filtered.
+"""Sends requests to an instance and streams its replies back: waits for one that starts, retries, 503 when none can be
+reached, ids restored, lists filtered.
 """
 
 import asyncio

@@ -1,4 +1,5 @@
-"""What the gate remembers of sessions: log level, subscriptions, where they are open; in a file that outlives it.
+"""What the gate remembers of sessions: log level, subscriptions, where they are open; of how many, for a day without
+use, in a file that outlives it.
 
 A change appends a line to a file, which a gate that is started after a kill reads. The file is replaced by one with a
 line a session when the gate starts, and when most of its lines are outdated.

@@ -1,4 +1,6 @@
-"""Runs `git http-backend` as a CGI program, and streams both bodies between it and ASGI (RFC 3875)."""
+"""Runs `git http-backend` as a CGI program, for an hour at most, and streams both bodies between it and ASGI (RFC
+3875).
+"""
 
 import asyncio
 import contextlib

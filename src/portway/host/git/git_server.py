@@ -1,5 +1,5 @@
-"""Serves `/APP.git` over HTTP: user, rights, places; a clone gets what is live, a push is a deploy whose steps git
-prints.
+"""Serves `/APP.git` over HTTP: user, rights, how many pushes and clones at once; a clone gets what is live, a push is a
+deploy whose steps git prints.
 
 The gate passes on what it gets for /APP.git; see `host/gate/control_relay.py`. Git itself runs as `git http-backend`.
 """

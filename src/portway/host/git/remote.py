@@ -1,5 +1,5 @@
-"""Fetches commits of a git repository elsewhere (https, ssh), bounded in time and size, and says why one cannot be
-fetched.
+"""Fetches commits of a git repository elsewhere (https, ssh with a key), within bounds of time and size, and says why
+one cannot be fetched.
 """
 
 import asyncio

@@ -1,5 +1,5 @@
-"""Waits until an instance is ready: its MCP endpoint is found, its health check passes; or says what a silent server
-does (another port, stdio, SSE).
+"""Waits, 60 s at most, until an instance is ready: its MCP endpoint is found, its health check passes; or says what a
+silent server does (another port, SSE).
 """
 
 import asyncio

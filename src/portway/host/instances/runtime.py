@@ -1,5 +1,5 @@
-"""The protocol of what runs releases, the extension point for kinds of isolation; the time limits of an instance:
-start, stop, probes.
+"""The protocol of what runs releases, the extension point for kinds of isolation; and the times of an instance: from
+SIGTERM to SIGKILL, of its probes and health checks, of a pin.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,5 @@
-"""Answers webhooks and deploy hooks of linked apps at /_portway/hooks/APP, or says why one is ignored.
+"""Answers webhooks and deploy hooks of linked apps at /_portway/hooks/APP, or says why one is ignored (another branch,
+no push, sent again); how large, how many at once.
 
 A webhook is signed with the secret of the link; a deploy hook has the secret as `key`. What the headers or the key give
 away is refused before any of the body is read. A body with a signature has to be read to verify it, and nothing else is

@@ -11,9 +11,9 @@ from portway.host.instances.running_apps import RunningApps, as_tokens
 from portway.host.links.linker import Linker
 from portway.host.management.arguments import AppName
 from portway.host.management.callers import caller_of
-from portway.host.management.confirmations import Confirmations
 from portway.host.management.find_app import find_app
 from portway.host.management.management_types import Destruction
+from portway.host.management.plan_confirmation import Confirmations
 from portway.host.management.tool_rights import Rule, Tools
 from portway.host.paths import Paths
 from portway.host.public_address import PublicAddress

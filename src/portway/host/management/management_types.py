@@ -1,4 +1,4 @@
-"""Results of the management tools: control makes them, the command line reads them."""
+"""The structs of the management tools' results: control makes them, the command line reads them."""
 
 from dataclasses import dataclass, field
 from typing import Any

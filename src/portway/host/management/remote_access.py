@@ -1,5 +1,5 @@
-"""The management API from afar (/_portway/mcp): users by token or login, and the end of what is open when their rights
-end.
+"""The management API from afar (/_portway/mcp): users by token or login, how many calls at once, and the end of what is
+open, within a minute, when their rights end.
 
 A caller has the token of a user, or has logged in at the host's identity provider, where a group of theirs has a role.
 

@@ -1,4 +1,6 @@
-"""Starts a new release and tries it before any call goes to it: pre-deploy command, instances, endpoint, warnings."""
+"""Starts a new release and tries it before any call goes to it: its pre-deploy command (30 minutes), instances,
+endpoint, warnings.
+"""
 
 import asyncio
 from dataclasses import dataclass, replace

@@ -1,4 +1,6 @@
-"""Sets, unsets and encrypts the variables of apps and groups: names, sizes and numbers that are refused; rekeying."""
+"""Sets, unsets and encrypts the variables of apps and groups; which names, sizes (64 KB) and numbers (500) are refused;
+rekeying.
+"""
 
 import re
 from collections.abc import Iterable, Mapping
