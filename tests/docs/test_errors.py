@@ -44,6 +44,11 @@ PARTS = {
     "right provider",
     "RFC 6749 section 3.2": "… (…): try again later",
     "RFC 7591 section 3": "… (…): try again later",
+    "the form is malformed: …": "not answered: …",
+    "the question is longer than the … characters that are shown": "not answered: …",
+    "a question of the kind … is not known": "not answered: …",
+    "the page to visit has no http URL": "not answered: …",
+    "--yes only agrees to confirmations: run this on a terminal, where you are asked": "not answered: …",
     "no room for all of it": "the call record cannot be written (…); calls are refused until it can",
 }
 INTERNAL = {

@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from portway.cli.options import output_option, token_option
+from portway.cli.questions import Questions
 from portway.cli.target import connect
 from portway.cli.tool_arguments import ArgumentProblem, Schema, read_arguments
 
 if TYPE_CHECKING:
     from portway.client import CallResult, Client, Content, Progress
+
+_ASKS = re.compile("elicit", re.IGNORECASE)
+_NOBODY = "Run this on a terminal, where you are asked, or agree to a confirmation by --yes."
 
 
 @click.command(short_help="Call one tool and print its result.")
@@ -23,18 +27,32 @@ if TYPE_CHECKING:
 @click.argument("tool")
 @click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]…")
 @click.option("--json", "text", metavar="OBJECT", help="All arguments as one JSON object, instead of KEY=VALUE.")
+@click.option("--yes", is_flag=True, help="Agree to what the server asks to have confirmed; to nothing else.")
 @token_option
 @output_option
-def command(target: str, tool: str, pairs: tuple[str, ...], text: str | None, token: str | None, output: str) -> None:
+def command(
+    target: str, tool: str, pairs: tuple[str, ...], text: str | None, yes: bool, token: str | None, output: str
+) -> None:
     """Call TOOL of TARGET: a Python file, a URL, or a quoted command.
 
-    Values are read as the types the tool's input schema names. Exit status 1 when the tool reports an error.
+    Values are read as the types the tool's input schema names. On a terminal, you are asked what the server wants to
+    know. Exit status 1 when the tool reports an error.
     """
     given = _object(text) if text is not None else None
     if given is not None and pairs:
         raise click.UsageError("give the arguments as --json or as KEY=VALUE, not both")
 
     async def call(client: Client) -> CallResult:
+        from portway.protocol.errors import RpcError
+
+        try:
+            return await call_listed(client)
+        except RpcError as error:
+            if not questions.can_answer and _ASKS.search(error.message):
+                raise click.ClickException(f"{error} {_NOBODY}") from None
+            raise
+
+    async def call_listed(client: Client) -> CallResult:
         if given is not None or not pairs:
             return await _call(client, tool, given or {})
         tools = {each.name: each for each in await client.list_tools()}
@@ -42,7 +60,8 @@ def command(target: str, tool: str, pairs: tuple[str, ...], text: str | None, to
             return await _call(client, tool, _read(pairs, tools[tool].input_schema))
         return await _call_unlisted(client, tool, _read(pairs, {}), tools)
 
-    result = connect([target], token, call)
+    questions = Questions(target, agrees=yes)
+    result = connect([target], token, call, questions.answer if questions.can_answer else None)
     if output == "json":
         import msgspec
 
@@ -50,6 +69,8 @@ def command(target: str, tool: str, pairs: tuple[str, ...], text: str | None, to
     else:
         click.echo(_text(result), err=result.is_error)
     if result.is_error:
+        if not questions.can_answer and _ASKS.search(result.text):
+            click.echo(_NOBODY, err=True)
         raise SystemExit(1)
 
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from portway.cli.typed_lines import TypedLines
+
 if TYPE_CHECKING:
     from portway.client import Login, OAuthLogin
-
-_MOST_PASTED = 16_384
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ def log_in_to_server(url: str, asked: Asked) -> Login:
     from portway.client.oauth.login_logout import log_in
     from portway.protocol.errors import RpcError
 
-    opens = asked.browser and _has_browser()
+    opens = asked.browser and has_browser()
     pastes = sys.stdin is not None and sys.stdin.isatty()
     if not opens and not pastes:
         raise click.ClickException(
@@ -114,7 +114,7 @@ def log_out_of_server(url: str) -> bool:
         raise click.ClickException(str(error)) from None
 
 
-def _has_browser() -> bool:
+def has_browser() -> bool:
     """Return whether a browser can be shown to the user."""
     if os.environ.get("BROWSER"):
         return True
@@ -122,31 +122,17 @@ def _has_browser() -> bool:
     return is_seen and sys.stderr.isatty()
 
 
-async def _pasted() -> str:
-    """Return the first line from the terminal that is the address of a response; tell of each that is none."""
-    import asyncio
-    import threading
+async def _pasted() -> str | None:
+    """Return the first line from the terminal that is the address of a response; tell of each that is none.
 
-    loop = asyncio.get_running_loop()
-    pasted: asyncio.Future[str] = loop.create_future()
-
-    def give(text: str) -> None:
-        if not pasted.done():
-            pasted.set_result(text)
-
-    def read() -> None:
-        while True:
-            # Not by sys.stdin: its lock, held by a thread that waits, would keep the process from ending.
-            if not (data := os.read(0, _MOST_PASTED)):  # the terminal is gone
-                return
-            text = data.decode(errors="replace").strip()
-            if "://" in text and "state=" in text:
-                break
-            click.echo(
-                "That is not the address the browser ends at, which has `state=` in it: paste the whole of it here.",
-                err=True,
-            )
-        loop.call_soon_threadsafe(give, text)
-
-    threading.Thread(target=read, daemon=True).start()
-    return await pasted
+    None if the terminal is gone.
+    """
+    lines = TypedLines()
+    while (text := await lines.next()) is not None:
+        if "://" in text and "state=" in text:
+            break
+        click.echo(
+            "That is not the address the browser ends at, which has `state=` in it: paste the whole of it here.",
+            err=True,
+        )
+    return text

@@ -15,14 +15,17 @@ from portway.cli.server_login import stored_login
 
 if TYPE_CHECKING:
     from portway.client import Client
+    from portway.client.server_requests import OnElicit
 
 T = TypeVar("T")
 
 
-def connect(target: list[str], token: str | None, use: Callable[[Client], Awaitable[T]]) -> T:
+def connect(
+    target: list[str], token: str | None, use: Callable[[Client], Awaitable[T]], on_elicit: OnElicit | None = None
+) -> T:
     """Connect to `target` (one FILE, URL or quoted command, or a command's words) and return the result of `use`.
 
-    At a URL, the stored login is used unless there is a token.
+    At a URL, the stored login is used unless there is a token. `on_elicit` answers what the server asks the user.
     Raises ClickException with one sentence for every failure.
     """
     import asyncio
@@ -34,7 +37,7 @@ def connect(target: list[str], token: str | None, use: Callable[[Client], Awaita
     login = stored_login(resolved) if isinstance(resolved, str) and not token else None
 
     async def session() -> T:
-        async with Client(resolved, token=token, auth=login) as client:
+        async with Client(resolved, token=token, auth=login, on_elicit=on_elicit) as client:
             return await use(client)
 
     try:

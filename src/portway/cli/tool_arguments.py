@@ -62,11 +62,12 @@ def read_arguments(pairs: Iterable[str], schema: Schema) -> dict[str, Any]:
         if name not in properties and schema.get("additionalProperties") is False:
             known = ", ".join(properties) or "none"
             raise ArgumentProblem(f"the tool takes no argument {name}; it takes: {known}")
-        arguments[name] = _read(name, text, properties.get(name, {}), schema)
+        arguments[name] = read_value(name, text, properties.get(name, {}), schema)
     return arguments
 
 
-def _read(name: str, text: str, schema: Schema, root: Schema) -> object:
+def read_value(name: str, text: str, schema: Schema, root: Schema) -> object:
+    """Return the value of an argument that is given as text. Raises ArgumentProblem."""
     allowed = _types(_resolved(schema, root), root)
     if allowed == {"string"}:
         return text
