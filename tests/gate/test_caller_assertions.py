@@ -101,7 +101,7 @@ def test_nobody_else_gets_one_and_a_forged_one_never_passes(tmp_path: Path) -> N
 def test_it_is_signed_once_for_the_calls_of_a_caller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     signed = list[object]()
     sign = AssertionKey.sign
-    monkeypatch.setattr(AssertionKey, "sign", lambda key, told: signed.append(told["sub"]) or sign(key, told))
+    monkeypatch.setattr(AssertionKey, "sign", lambda key, told: signed.append(told.get("sub")) or sign(key, told))
 
     async def test() -> None:
         upstream = Upstream(echo)
@@ -109,12 +109,23 @@ def test_it_is_signed_once_for_the_calls_of_a_caller(tmp_path: Path, monkeypatch
             await wanted(gate, "a")
             for token in ("secret", "other") * 5:
                 await gate.answer(call(), token=token)
-            assert signed == ["alice", "bob"]
+            assert signed == [None, "alice", "bob"], "and once before any call"
             monkeypatch.setattr(caller_assertions, "_REUSED_SECONDS", -1)
             gate.routes.callers.find(b"Bearer secret").asserted_until = 0  # type: ignore[union-attr]
             for _ in range(2):
                 await gate.answer(call())
-            assert signed == ["alice", "bob", "alice", "alice"]
+            assert signed == [None, "alice", "bob", "alice", "alice"]
+
+    run(test())
+
+
+def test_what_signs_is_loaded_when_the_first_app_wants_it_and_before_its_first_call(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with rig(tmp_path, Upstream(echo)) as gate:
+            assert not gate.routes.assertion_key.is_ready
+            await wanted(gate, "a")
+            assert gate.routes.assertion_key.is_ready
+            assert gate.routes.apps["a"].assertions is not None
 
     run(test())
 

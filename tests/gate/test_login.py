@@ -110,6 +110,45 @@ def test_a_token_of_the_provider_for_the_app_names_its_caller(tmp_path: Path, pr
     run(tmp_path, provider, steps, upstream)
 
 
+def test_a_long_issuer_is_cut_in_the_call_record(tmp_path: Path, provider: KeyPublisher) -> None:
+    issuer = f"{provider.url}/{'x' * 300}"
+    says = {"issuer": issuer, "jwks_uri": f"{provider.url}/keys"}
+    provider.instead[f"/.well-known/oauth-authorization-server/{'x' * 300}"] = (200, says)
+
+    async def steps(at: Login) -> None:
+        assert (await at.call(provider.token(f"{URL}/a/mcp", iss=issuer)))[0] == 200
+        cut = f"{issuer[:255]}|ada"
+        await asyncio.to_thread(eventually, lambda: cut in [line.get("principal") for line in at.gate.lines()])
+
+    run(tmp_path, provider, steps, issuers=[issuer])
+
+
+def test_the_metrics_count_the_checks_of_tokens_by_issuer_and_outcome(
+    tmp_path: Path, provider: KeyPublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signing_keys, "_PAUSE_SECONDS", 0.0)
+
+    async def steps(at: Login) -> None:
+        audience = f"{URL}/a/mcp"
+        unknown = provider.token(audience, iss="https://unknown.example")
+        provider.is_down = True
+        assert (await at.call(provider.token(audience)))[0] == 503
+        provider.is_down = False
+        for token in [provider.token(audience)] * 3:
+            assert (await at.call(token))[0] == 200
+        for token in (provider.token(audience, exp=1), provider.token("https://b.example"), unknown, "mistyped"):
+            assert (await at.call(token))[0] == 401
+        text = (await at.gate.op(op="metrics"))["text"]
+        for issuer, outcome, count in (
+            *((provider.url, "ok", 1), (provider.url, "expired", 1), (provider.url, "refused", 1)),
+            *((provider.url, "unavailable", 1), ("", "refused", 2)),
+        ):
+            assert f'portway_gate_access_tokens_total{{issuer="{issuer}",outcome="{outcome}"}} {count}.0' in text, text
+        assert "unknown.example" not in text
+
+    run(tmp_path, provider, steps)
+
+
 def test_every_request_without_a_token_is_told_where_to_log_in(tmp_path: Path, provider: KeyPublisher) -> None:
     told = f'Bearer scope="read write", resource_metadata="{URL}{WELL_KNOWN}/a/mcp"'
     own = (

@@ -170,6 +170,9 @@ def without_provider(data: Path, source: Path) -> None:
     """Start the host again without a provider: an app that relies on the host's has no login any more."""
     with host(data) as running:
         running.child.wait_for("nobody can log in at vault: it has no issuer, and the host has none")
+        for verb in ("disable", "enable"):  # which writes the gate's table
+            assert running.portway("tool", verb, "vault", "put").returncode == 0
+        assert "".join(running.child.lines).count("nobody can log in at vault") == 1, "the log says it once"
         refused = running.portway("deploy", folder(source, "auth: {scopes: [read]}"))
         assert "it has no issuer, and the host has none: add issuer, or start the host with" in refused.stderr
         assert running.portway("deploy", folder(source, "auth: {enabled: false}")).returncode == 0

@@ -19,10 +19,16 @@ _ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551  # o
 
 
 class AssertionKey:
-    """The key of a host; it is made when it is first used."""
+    """The key of a host; it is made when it is first used. `prepare` makes it before, where that may take its time."""
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
+        self.is_ready = False
+
+    def prepare(self) -> None:
+        """Import what signs, and make the key; call it on a thread, for it takes about 100 ms."""
+        self.sign({})
+        self.is_ready = True
 
     def sign(self, claims: dict[str, object]) -> str:
         """Return a JWT with the claims."""

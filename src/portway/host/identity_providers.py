@@ -31,6 +31,7 @@ class Logins:
         self._address = address
         self._host = host
         self._private = private
+        self._objections: dict[str, str] = {}  # those of the log, by app
         if host is not None:
             self._check("app", host)
 
@@ -79,10 +80,14 @@ class Logins:
     def in_use(self, app: str, config: AppConfig) -> Auth | None:
         """Return the login of an app that serves; None, as the log says, where the host does not allow it any more."""
         try:
-            return self.of(app, config)
+            found = self.of(app, config)
         except SettingError as error:
-            _log.warning("nobody can log in at %s: %s", app, error)
+            if self._objections.get(app) != str(error):
+                self._objections[app] = str(error)
+                _log.warning("nobody can log in at %s: %s", app, error)
             return None
+        self._objections.pop(app, None)
+        return found
 
     async def objections(self, configs: Mapping[str, AppConfig]) -> list[str]:
         """Return why nobody could log in now at the providers that apps name themselves, a sentence for each."""

@@ -4,19 +4,22 @@ good tokens are remembered (RFC 9068, RFC 8725).
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from portway.auth.principal import Principal
 from portway.auth.tokens import LONGEST_TOKEN, VerifierUnavailable
 from portway.oauth.claims import ClaimRules
 from portway.oauth.introspection import Introspection
 from portway.oauth.jwt import Jwt, read_jwt
-from portway.oauth.refused_tokens import RefusedTokens, TokenRefusal
+from portway.oauth.refused_tokens import ExpiredToken, RefusedTokens, TokenRefusal
 from portway.oauth.settings import OAuth
 from portway.oauth.signing_key import ALGORITHMS
 from portway.oauth.signing_keys import SigningKeys
 
+Outcome = Literal["ok", "expired", "refused", "unavailable"]
+"""How the check of a token ended; `unavailable`: the provider does not answer."""
 _MOST_KNOWN = 4096
 _MOST_TRIED = 4  # keys, for a token that names none
 
@@ -47,7 +50,8 @@ class AccessTokens:
     that most bad tokens cost little: at most four signatures are checked for one, and no key is fetched for each.
 
     `keys` returns the keys of a provider, which several servers of a process may share. `audiences` are further names
-    of this server.
+    of this server. `count` is told how each check ended, with the issuer if it is one of these: of a JWT that is good,
+    once.
     """
 
     def __init__(
@@ -55,6 +59,7 @@ class AccessTokens:
         *providers: OAuth,
         keys: Callable[[OAuth], SigningKeys] = SigningKeys,
         audiences: Iterable[str] = (),
+        count: Callable[[str, Outcome], None] = lambda _issuer, _outcome: None,
     ) -> None:
         names = tuple(audiences)
         self._providers = {each.issuer: _Provider(ClaimRules(each, names), keys(each)) for each in providers}
@@ -62,12 +67,13 @@ class AccessTokens:
             each.issuer: Introspection(each, self._providers[each.issuer].rules) for each in providers if each.opaque
         }
         self._refused = RefusedTokens()
+        self._count = count
         self._known: OrderedDict[bytes, _Known] = OrderedDict()  # by digest; the one unused for longest first
 
     async def verify(self, token: str) -> Principal | None:
         """Return the caller of a token; None for one that is not valid here. Raises `VerifierUnavailable`."""
         if len(token) > LONGEST_TOKEN:
-            self._refused.tell(TokenRefusal("no token of more than %s characters is read", LONGEST_TOKEN))
+            self._refuse(TokenRefusal("no token of more than %s characters is read", LONGEST_TOKEN))
             return None
         digest = hashlib.sha256(token.encode()).digest()
         known = self._known.get(digest)
@@ -75,13 +81,18 @@ class AccessTokens:
             jwt = read_jwt(token)
             if jwt is None:
                 return await self._introspect(token, digest)
-            found = await self._verify(jwt)
+            issuer = jwt.claims.get("iss")
+            trusted = issuer if isinstance(issuer, str) and issuer in self._providers else ""
+            try:
+                found = await self._verify(jwt)
+            except VerifierUnavailable:
+                self._count(trusted, "unavailable")
+                raise
             if isinstance(found, TokenRefusal):
-                issuer = jwt.claims.get("iss")
-                trusted = issuer if isinstance(issuer, str) and issuer in self._providers else ""
-                self._refused.tell(found, trusted, jwt.claims)
+                self._refuse(found, trusted, jwt.claims)
                 self._known.pop(digest, None)
                 return None
+            self._count(trusted, "ok")
             known = self._known[digest] = found
             if len(self._known) > _MOST_KNOWN:
                 self._known.popitem(last=False)
@@ -96,15 +107,21 @@ class AccessTokens:
                 found = await each.verify(token, digest)
             except VerifierUnavailable as error:
                 unavailable = error
+                self._count(issuer, "unavailable")
             else:
                 if isinstance(found, Principal):
+                    self._count(issuer, "ok")
                     return found
                 refused = issuer, found
         if unavailable is not None:
             raise unavailable
         issuer, refusal = refused
-        self._refused.tell(refusal, issuer)
+        self._refuse(refusal, issuer)
         return None
+
+    def _refuse(self, refusal: TokenRefusal, issuer: str = "", claims: Mapping[str, object] | None = None) -> None:
+        self._refused.tell(refusal, issuer, claims)
+        self._count(issuer, "expired" if isinstance(refusal, ExpiredToken) else "refused")
 
     async def _verify(self, jwt: Jwt) -> _Known | TokenRefusal:
         issuer, header = jwt.claims.get("iss"), jwt.header

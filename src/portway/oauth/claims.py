@@ -8,7 +8,7 @@ from typing import Any, TypeGuard
 from urllib.parse import urlsplit
 
 from portway.auth.principal import Principal
-from portway.oauth.refused_tokens import TokenRefusal
+from portway.oauth.refused_tokens import ExpiredToken, TokenRefusal
 from portway.oauth.settings import OAuth
 
 _CLIENT = ("client_id", "azp", "cid")
@@ -77,7 +77,7 @@ class ClaimRules:
 def _untimely(expires: float, begins: float) -> TokenRefusal | None:
     now = time.time()
     if now >= expires + _SKEW_SECONDS:
-        return TokenRefusal("it expired %s s ago", int(now - expires))
+        return ExpiredToken("it expired %s s ago", int(now - expires))
     if now < begins - _SKEW_SECONDS:
         return TokenRefusal("it is good only in %s s: compare the clocks", int(begins - now))
     return None

@@ -21,7 +21,7 @@ from portway.oauth.claims import ClaimRules
 from portway.oauth.client_authentication import FORM, authentication
 from portway.oauth.guarded_fetch import GuardedFetchError, fetch_json
 from portway.oauth.provider_metadata import KeptMetadata
-from portway.oauth.refused_tokens import TokenRefusal
+from portway.oauth.refused_tokens import ExpiredToken, TokenRefusal
 from portway.oauth.settings import OAuth, reaches_private
 
 _SECONDS, _REFUSED_SECONDS = 60.0, 10.0  # for which an answer is used
@@ -62,7 +62,7 @@ class Introspection:
         if answer is None:
             raise VerifierUnavailable
         if isinstance(answer.caller, Principal) and answer.caller.is_over():
-            return TokenRefusal("it has expired since the provider was asked")
+            return ExpiredToken("it has expired since the provider was asked")
         return answer.caller
 
     def _ask(self, token: str, digest: bytes) -> asyncio.Task[_Answer | None]:

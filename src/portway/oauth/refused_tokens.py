@@ -24,6 +24,12 @@ class TokenRefusal:
         return self.text % tuple(map(_shown, self.parts))
 
 
+class ExpiredToken(TokenRefusal):
+    """A token is not taken, because its time is over."""
+
+    __slots__ = ()
+
+
 @dataclass(slots=True)
 class _Told:
     """When a reason was last told, in monotonic seconds, and how many tokens were refused for it since."""

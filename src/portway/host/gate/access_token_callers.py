@@ -27,6 +27,7 @@ from portway.host.gate.callers import Caller
 from portway.host.gate.protected_app import ProtectedApp
 from portway.host.new_token import is_of_a_host
 from portway.host.routing_table import Auth
+from portway.oauth.access_tokens import Outcome
 from portway.oauth.jwt import read_jwt
 from portway.oauth.settings import OAuth
 from portway.oauth.signing_keys import SigningKeys
@@ -39,10 +40,14 @@ _log = logging.getLogger("portway.gate")
 
 
 class AccessTokenCallers:
-    """The protected apps, and the callers of each. `review` is called when a caller has ended."""
+    """The protected apps, and the callers of each.
+
+    `review` is called when a caller has ended, `count` with the issuer and the outcome of each check of a token.
+    """
 
     def __init__(self) -> None:
         self.review: Callable[[], None] = lambda: None
+        self.count: Callable[[str, Outcome], None] = lambda _issuer, _outcome: None
         self.known: dict[tuple[str, bytes], Caller] = {}  # by app and Authorization value; the oldest first
         self._apps: dict[str, ProtectedApp] = {}
         self._keys: dict[tuple[str, bool], SigningKeys] = {}
@@ -63,7 +68,7 @@ class AccessTokenCallers:
         made = None
         if auth is not None:
             try:
-                made = self._apps[app] = ProtectedApp(app, auth, announced, urls, self._keys_of)
+                made = self._apps[app] = ProtectedApp(app, auth, announced, urls, self._keys_of, self.count)
             except SettingError as error:  # of a control of another version
                 _log.error("nobody can log in at %s: %s", app, error)
         if made is None:

@@ -15,7 +15,7 @@ from portway.policy.groups import Groups
 from portway.protocol.errors import REFUSED, RpcError
 
 _KNOWN_HEADERS = 1024
-_LONGEST_SUBJECT = 255  # characters of it in the call record (OIDC Core section 2)
+_LONGEST = 255  # characters of a subject (OIDC Core section 2), and of its issuer, in the call record
 
 
 class Caller:
@@ -36,7 +36,7 @@ class Caller:
         self.principal = principal
         self.authorization = authorization
         if authorization:
-            self.name = f"{principal.issuer}|{principal.subject[:_LONGEST_SUBJECT]}"  # no named token has that name
+            self.name = f"{principal.issuer[:_LONGEST]}|{principal.subject[:_LONGEST]}"  # no named token has that name
             self.identity = msgspec.json.encode((principal.issuer, principal.subject)).decode()  # has no NUL
         else:
             self.name = principal.subject

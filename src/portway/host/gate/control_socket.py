@@ -85,8 +85,19 @@ class ControlSocket:
     async def read(self) -> None:
         """Read the tokens and the table. Raises OSError."""
         await self._read_tokens()
-        if (table := read(self._table_file)) is not None:
-            self._app.use(table)
+        await self._read_table()
+
+    async def _read_table(self) -> bool:
+        """Use the table; return False if it is missing or damaged."""
+        table = read(self._table_file)
+        key = self._routes.assertion_key
+        if table is not None and not key.is_ready and any(app.assertion for app in table.apps.values()):
+            await asyncio.to_thread(key.prepare)
+            table = read(self._table_file)  # it may be another one now
+        if table is None:
+            return False
+        self._app.use(table)
+        return True
 
     async def _read_tokens(self) -> None:
         """Read the changes of the tokens, or all of a replaced file, in batches, so that calls go on."""
@@ -151,9 +162,8 @@ class ControlSocket:
             request = msgspec.json.decode(line, type=_Request)
             if request.op == "table":
                 await self._read_tokens()
-                if (table := read(self._table_file)) is None:
+                if not await self._read_table():
                     return {"ok": False, "error": "The routing table is missing or damaged; the last one stays in use."}
-                self._app.use(table)
                 return {"ok": True, "version": self._routes.version}
             if request.op == "tokens":
                 await self._read_tokens()

@@ -84,7 +84,7 @@ class GateApp:
         self._relay = Relay(self._session_ids, self._moved, self._in_flight)
         self._prefix, self._numbers = os.urandom(6).hex() + "-", itertools.count(1)  # for request ids
         self._refusals = Refusals(routes, metrics, self._prefix, self._numbers)
-        routes.logins.review = self.review
+        routes.logins.review, routes.logins.count = self.review, metrics.observe_login
 
     def end_streams(self) -> None:
         """End the streams that would go on, because the HTTP server stops."""

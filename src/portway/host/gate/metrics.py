@@ -1,6 +1,7 @@
-"""The gate's counters: calls, errors and durations, and their export to Prometheus."""
+"""The gate's counters: calls, errors, durations and checks of access tokens, and their export to Prometheus."""
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
 
 _BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)  # seconds
 _SERIES_PER_APP = 300  # clients can send any number of names
+_MOST_ISSUERS = 100
 _OTHER = "(other)"
 
 
@@ -31,6 +33,7 @@ class Metrics:
         self._record = record
         self.refused = 0  # requests without a valid token; not per app, since the app may not exist
         self._apps: dict[str, dict[tuple[str, str], _Series]] = {}
+        self._logins: dict[str, Counter[str]] = {}  # by issuer, outcomes of checks
 
     def observe(self, app: str, method: str, name: str, seconds: float, *, failed: bool) -> None:
         of_app = self._apps.get(app)
@@ -44,6 +47,12 @@ class Metrics:
         series.errors += failed
         series.seconds += seconds
         series.buckets[bisect_left(_BOUNDS, seconds)] += 1
+
+    def observe_login(self, issuer: str, outcome: str) -> None:
+        """Count the check of an access token. `issuer` is one that an app trusts, or ""."""
+        if issuer not in self._logins and len(self._logins) >= _MOST_ISSUERS:
+            issuer = _OTHER
+        self._logins.setdefault(issuer, Counter())[outcome] += 1
 
     def totals(self, app: str) -> tuple[int, int]:
         """Return the numbers of calls and errors of an app since this gate started."""
@@ -75,6 +84,12 @@ class Metrics:
                 seconds.add_metric([app, method, name], buckets, series.seconds)
         yield errors
         yield seconds
+        text = "Checks of access tokens: of a JWT that is good, one; of an opaque token, one a request."
+        logins = CounterMetricFamily("portway_gate_access_tokens", text, labels=["issuer", "outcome"])
+        for issuer, outcomes in self._logins.items():
+            for outcome, count in outcomes.items():
+                logins.add_metric([issuer, outcome], count)
+        yield logins
         yield CounterMetricFamily("portway_gate_unauthorized", "Requests refused for their token.", value=self.refused)
         yield CounterMetricFamily(
             "portway_gate_calls_dropped",

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from portway.auth.challenge import Challenge
 from portway.host.identity_providers import providers_at
 from portway.host.routing_table import App, Auth
-from portway.oauth.access_tokens import AccessTokens
+from portway.oauth.access_tokens import AccessTokens, Outcome
 from portway.oauth.resource_metadata import metadata_url, resource_metadata
 from portway.oauth.settings import OAuth, is_safe_url
 from portway.oauth.signing_keys import SigningKeys
@@ -34,10 +34,12 @@ class ProtectedApp:
         announced: Sequence[str],
         urls: Mapping[str, str],
         keys: Callable[[OAuth], SigningKeys],
+        count: Callable[[str, Outcome], None],
     ) -> None:
         """Clients are told to ask for the scopes `announced`. `keys` returns those of a provider.
 
-        `urls` are those of the endpoint by host name, the host's own first. Raises SettingError.
+        `urls` are those of the endpoint by host name, the host's own first. `count` is as in `AccessTokens`. Raises
+        SettingError.
         """
         self.name = name
         self._made_of = (auth, announced, dict(urls))
@@ -50,7 +52,7 @@ class ProtectedApp:
             self._resources[host.encode()] = Resource(resource_metadata(there, name), challenge)
         self._shared = next(iter(self._resources.values()))  # also for a name that has no TLS
         self.keys = {each.issuer: keys(each) for each in providers}
-        self.tokens = AccessTokens(*providers, keys=keys, audiences=safe.values())
+        self.tokens = AccessTokens(*providers, keys=keys, audiences=safe.values(), count=count)
 
     def is_made_of(self, auth: Auth, announced: Sequence[str], urls: Mapping[str, str]) -> bool:
         return self._made_of == (auth, announced, urls)
