@@ -23,9 +23,9 @@ class Server(BaseServer):
 
     def asgi(self) -> "HttpApp":
         """Return this server as an ASGI application, to mount in another one or to run by any ASGI server."""
-        from portway.transport.http_app import app
+        from portway.transport.configured_app import configured_app
 
-        return app(self)
+        return configured_app(self)
 
     def run(
         self,

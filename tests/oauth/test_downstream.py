@@ -21,7 +21,7 @@ from portway.auth.principal import Principal
 from portway.exceptions import SettingError
 from portway.http.http_client import HttpClient
 from portway.oauth import downstream
-from portway.transport.http_app import app
+from portway.transport.configured_app import configured_app
 from tests.host.running_host import host
 from tests.oauth.key_publisher import KeyPublisher
 from tests.oauth.vault import RESOURCE
@@ -63,7 +63,7 @@ def scenario(server: Server, steps: Callable[[Call], Awaitable[None]]) -> None:
 
         await steps(call)
 
-    served(run, app(server))
+    served(run, configured_app(server))
 
 
 def test_the_callers_token_is_exchanged_for_one_of_the_audience_and_scopes(provider: KeyPublisher) -> None:
@@ -315,7 +315,7 @@ def test_settings_that_cannot_work_are_refused_at_the_start(
     for name, value in ({"ISSUER": "https://login.example.com", "AUDIENCE": RESOURCE} | given).items():
         monkeypatch.setenv(f"PORTWAY_AUTH_{name}", value)
     with pytest.raises(SettingError) as refused:
-        app(Server("shop"))
+        configured_app(Server("shop"))
     assert str(refused.value) == told
 
 
@@ -324,7 +324,7 @@ def test_behind_a_gate_a_server_asks_as_itself_unless_the_gate_says_who_calls(
 ) -> None:
     monkeypatch.setenv("PORTWAY_SOCKET", str(tmp_path / "app.sock"))
     with pytest.raises(SettingError) as refused:
-        app(make_server(provider.url))
+        configured_app(make_server(provider.url))
     assert str(refused.value) == (
         "PORTWAY_AUTH_DOWNSTREAM=exchange needs the caller's token, which ends at the host's gate: set "
         "x-portway.assertion: true to exchange the gate's assertion, or use client_credentials, or --access app"
@@ -369,7 +369,7 @@ def test_behind_a_gate_its_assertion_is_exchanged_once_for_each_caller_and_their
             mend = "let the provider take this host's assertions for the app as subject tokens"
             assert await call("dan") == f"no token for {ORDERS}: the provider answers {code}: {mend}"
 
-    served(run, app(make_server(provider.url)))
+    served(run, configured_app(make_server(provider.url)))
     types = {form["subject_token_type"] for form in provider.forms}
     assert (types, len(provider.forms)) == ({"urn:ietf:params:oauth:token-type:jwt"}, 5)
     assert [jwt.decode(form["subject_token"], provider.keys["one"]).claims["sub"] for form in provider.forms[:3]] == [

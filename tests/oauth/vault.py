@@ -9,7 +9,7 @@ from typing import Any
 
 from portway import Context, OAuth, Server
 from portway.http.http_client import HttpClient
-from portway.transport.http_app import app
+from portway.transport.configured_app import configured_app
 from tests.oauth.key_publisher import KeyPublisher
 from tests.transport.http_client import MODERN, envelope, post, served
 
@@ -52,4 +52,4 @@ def scenario(server: Server, steps: Callable[[HttpClient], Awaitable[None]]) -> 
     async def run(_: str, client: HttpClient) -> None:
         await steps(client)
 
-    served(run, app(server))
+    served(run, configured_app(server))

@@ -17,7 +17,8 @@ from portway.auth.caller_header import relay
 from portway.auth.principal import ANONYMOUS, Principal
 from portway.auth.tokens import NamedTokens
 from portway.http.serve import Bind, LifespanError, serve
-from portway.transport.http_app import HttpApp, app
+from portway.transport.configured_app import configured_app
+from portway.transport.http_app import HttpApp
 from tests.transport.http_client import MODERN, envelope, post
 from tests.transport.http_client import served as serve_app
 
@@ -405,7 +406,7 @@ def test_tokens_from_the_environment_guard_the_server_and_its_scoped_tools(monke
             assert (response.status, said in reply, "planted" in reply) == (status, True, False), reply
             assert dict(response.headers).get(b"www-authenticate", b"").decode() == challenge
 
-    served(scenario, app(make_server()))
+    served(scenario, configured_app(make_server()))
 
 
 @pytest.mark.parametrize(

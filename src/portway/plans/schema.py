@@ -1,5 +1,5 @@
 """The JSON Schemas that clients are shown: built of parameters, definitions (`$defs`, `$ref`) joined, renamed and
-inlined, titles dropped; and a schema in words for errors.
+inlined, titles dropped; and a schema or a value in words for errors.
 """
 
 import re

@@ -107,7 +107,8 @@ def serve_http(
     from portway.http.bind import ListenError
     from portway.http.serve import LifespanError
     from portway.http.serve import run as listen
-    from portway.transport.http_app import PATH, app
+    from portway.transport.configured_app import configured_app
+    from portway.transport.http_app import PATH
 
     def announce(url: str) -> None:
         _announce(server, url + PATH, choice, application.issuers)
@@ -115,7 +116,7 @@ def serve_http(
 
     _configure_logs()
     try:
-        application = app(server)
+        application = configured_app(server)
         bind = _bind(os.environ, host, port)
         if not (application.asks_for_tokens or bind.uds or bind.host in _LOCAL):
             _log.warning("no PORTWAY_TOKENS is set: anyone who reaches %s:%d may call every tool", bind.host, bind.port)
@@ -139,7 +140,7 @@ def _bind(environ: Mapping[str, str], host: str | None, port: int | None) -> Bin
     from portway.http.bind import Bind
 
     if path := environ.get("PORTWAY_SOCKET"):
-        # Whatever the author passed: `app` leaves authentication to the gate, so no port may be opened.
+        # Whatever the author passed: the application leaves authentication to the gate, so no port may be opened.
         return Bind(uds=path)
     given = environ.get("PORT", "")
     if given and not (given.isdecimal() and int(given) <= _LAST_PORT):

@@ -1,5 +1,5 @@
-"""Sets, unsets and encrypts the variables of apps and groups; which names, sizes (64 KB) and numbers (500) are refused;
-rekeying.
+"""Sets, unsets and encrypts the variables of apps and groups: which names, sizes (64 KB) and numbers (500) are refused;
+a key that does not decrypt them; rekeying.
 """
 
 import re

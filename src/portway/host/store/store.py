@@ -1,4 +1,6 @@
-"""Every query of the host's database; each is its own transaction, on the loop's own thread."""
+"""Every query of the host's database, each its own transaction on the loop's own thread; and the errors for a name that
+is taken or a database that cannot be used.
+"""
 
 import contextlib
 import os
