@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from portway.client import Change, Client, ClientError, Elicitation, Root
-from portway.protocol.errors import RpcError
+from portway.protocol.errors import PeerError, RpcError
 from tests.client.scripted_server import Reply, Request
 from tests.client.test_client import Legacy, result, use
 
@@ -140,14 +140,20 @@ def test_a_handler_that_fails_is_an_error_without_details_to_a_legacy_server() -
     def elicit(asked: Elicitation) -> dict[str, Any]:
         if asked.message == "fail":
             raise ValueError("secret")
+        if asked.message == "peer":
+            raise PeerError(-32050, "secret", {"of": "another server"})
         return {"name": "Ada"}
 
-    server = Asking(question("fail"), question("name"), question("odd", requestedSchema=1))
+    server = Asking(question("fail"), question("peer"), question("name"), question("odd", requestedSchema=1))
 
     async def scenario(client: Client) -> None:
         await client.call_tool("t")
-        failed, named, odd = [await server.answer(name) for name in ("fail", "name", "odd")]
-        assert failed["error"] == {"code": -32603, "message": "The client failed to serve elicitation/create."}
+        failed, peer, named, odd = [await server.answer(name) for name in ("fail", "peer", "name", "odd")]
+        assert (
+            failed["error"]
+            == peer["error"]
+            == {"code": -32603, "message": "The client failed to serve elicitation/create."}
+        )
         assert named["result"] == {"action": "accept", "content": {"name": "Ada"}}
         assert odd["error"]["code"] == -32602
 

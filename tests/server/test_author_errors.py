@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 import pytest
@@ -82,6 +83,44 @@ def test_tells_covers_subclasses_and_middleware_but_no_other_exception() -> None
     guarded, missing, other = in_client(server, talk)
     assert (guarded, missing) == ("closed", "'pen'")
     assert "secret" not in other
+
+
+@ERAS
+def test_the_error_of_a_server_that_a_function_calls_is_a_failure_of_that_function(
+    era: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    inner, outer = Server("inner"), Server("outer")
+
+    @inner.tool
+    def refuse() -> None:
+        raise RpcError(-32050, "planted text", {"planted": "data"}, status=403)
+
+    async def call_inner(*, in_group: bool = False) -> str:
+        async with testing.Client(inner) as client:
+            if not in_group:
+                return (await client.call_tool("refuse")).text
+            async with asyncio.TaskGroup() as group:
+                group.create_task(client.call_tool("refuse"))
+        return ""
+
+    outer.tool(call_inner, name="alone")
+    outer.tool(call_inner, name="told", tells=(RpcError,))
+    outer.resource("inner://x")(call_inner)
+
+    async def talk(client: testing.Client) -> None:
+        about = r"failed: a server that it calls answered with error -32050; the server's log has the cause under error"
+        for arguments in ({}, {"in_group": True}):
+            failed = await client.call_tool("alone", arguments)
+            assert failed.is_error
+            assert re.fullmatch(rf"The tool alone {about} id \w+\.", failed.text)
+        told = await client.call_tool("told")
+        assert (told.is_error, told.text) == (True, "planted text")
+        with pytest.raises(RpcError, match=about) as refused:
+            await client.read_resource("inner://x")
+        assert (refused.value.code, refused.value.data, "planted" in str(refused.value)) == (-32603, None, False)
+
+    in_client(outer, talk, era=era)
+    assert "planted text" in caplog.text
 
 
 def test_a_result_that_breaks_its_type_stays_masked_whatever_tells_names() -> None:

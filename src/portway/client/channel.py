@@ -10,7 +10,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from portway.client.errors import ClientError
-from portway.protocol.errors import RpcError
+from portway.protocol.errors import PeerError
 from portway.protocol.jsonrpc import UNREADABLE, ErrorBody, encode_cancelled
 
 T = TypeVar("T")
@@ -104,5 +104,5 @@ def is_reply(message: Incoming, call: OutgoingCall) -> bool:
 
 
 def raise_error(error: ErrorBody, status: int = 200) -> None:
-    """Raise the JSON-RPC error of a server as RpcError."""
-    raise RpcError(error.code, error.message, error.data, status=status)
+    """Raise the JSON-RPC error of a server as PeerError."""
+    raise PeerError(error.code, error.message, error.data, status=status)

@@ -18,7 +18,7 @@ from portway.client.channel import ClientChannel, Incoming, OutgoingCall, decode
 from portway.client.errors import ClientError, NoAnswer
 from portway.client.results import Outcome, Progress, ProgressParams
 from portway.client.server_requests import Handlers, change_in, tell
-from portway.protocol.errors import INTERNAL_ERROR, RpcError
+from portway.protocol.errors import INTERNAL_ERROR, PeerError, RpcError
 from portway.protocol.headers import NAMED_BY
 from portway.protocol.jsonrpc import (
     PREFIX,
@@ -281,11 +281,11 @@ class Rpc:
         try:
             answer = b"{}" if method == "ping" else await self.handlers.answer(method, params)
             body = encode_result(request_id, answer)
-        except RpcError as error:
+        except Exception as error:  # noqa: BLE001 - whatever the user's function raises; the server must not wait
+            if not isinstance(error, RpcError) or isinstance(error, PeerError):  # of another server, which is no answer
+                _log.exception("the handler of %s failed", method)
+                error = RpcError(INTERNAL_ERROR, f"The client failed to serve {method}.")
             body = encode_error(request_id, error)
-        except Exception:  # noqa: BLE001 - whatever the user's function raises; the server must not wait
-            _log.exception("the handler of %s failed", method)
-            body = encode_error(request_id, RpcError(INTERNAL_ERROR, f"The client failed to serve {method}."))
         try:
             await self.channel.notify(body, self.version)
         except ClientError:

@@ -28,3 +28,7 @@ class RpcError(Exception):
         self.message = message
         self.data = data
         self.status = status
+
+
+class PeerError(RpcError):
+    """The RpcError with which a server has answered a client in this process, so never this process's own answer."""

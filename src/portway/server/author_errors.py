@@ -9,7 +9,7 @@ an error id.
 | ArgumentError       | error result, its text | INVALID_PARAMS, its text         |
 | OutputError         | INTERNAL_ERROR, an id  | INTERNAL_ERROR, an id            |
 | one of `tells=`     | error result, its text | INTERNAL_ERROR, its text         |
-| any other           | error result, an id    | INTERNAL_ERROR, an id            |
+| PeerError, others   | error result, an id    | INTERNAL_ERROR, an id            |
 
 The server's log has the id and the cause; the client sees only the id. Of an exception group, the first exception of a
 kind in `relevant` counts. The runner converts ResourceNotFound of a resource.
@@ -23,7 +23,7 @@ import secrets
 
 from portway.auth.authorize import Forbidden
 from portway.exceptions import ArgumentError, OutputError, ResourceNotFound, Suspended, ToolError, unwrapped
-from portway.protocol.errors import INTERNAL_ERROR, INVALID_PARAMS, RpcError
+from portway.protocol.errors import INTERNAL_ERROR, INVALID_PARAMS, PeerError, RpcError
 from portway.protocol.jsonrpc import encode_tool_error
 from portway.server.components import Component
 
@@ -44,7 +44,7 @@ def result_of(error: BaseException, kind: str, component: Component, tail: bytes
     error = relevant(error, component)
     if isinstance(error, Suspended):
         return error.result(tail)
-    if isinstance(error, RpcError | Forbidden):
+    if isinstance(error, RpcError | Forbidden) and not isinstance(error, PeerError):
         raise error
     code, status = INTERNAL_ERROR, 200
     if isinstance(error, (ToolError, ArgumentError, *component.tells)) and not isinstance(error, OutputError):
@@ -71,4 +71,7 @@ def _logged(error: BaseException, kind: str, component: Component) -> str:
     if isinstance(error, ValueError) and (kind, name) not in hinted:
         hinted.add((kind, name))
         log.warning("%s %s tells clients the text of a ValueError if registered with tells=(ValueError,)", kind, name)
+    if isinstance(error, PeerError):
+        what = f"a server that it calls answered with error {error.code}"
+        return f"The {kind} {name} failed: {what}; the server's log has the cause under error id {error_id}."
     return f"The {kind} {name} failed; the server's log has the cause under error id {error_id}."

@@ -16,7 +16,7 @@ from msgspec import UNSET
 
 from portway.auth.authorize import Forbidden, authorize
 from portway.auth.principal import Principal
-from portway.protocol.errors import INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, REFUSED, RpcError
+from portway.protocol.errors import INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, REFUSED, PeerError, RpcError
 from portway.protocol.jsonrpc import Message, Params, UnreadableMessage, encode_result
 from portway.protocol.log_levels import LEVELS, level_index
 from portway.protocol.sealing import Keys
@@ -133,9 +133,9 @@ class Dispatcher:
             return encode_result(message.id, await method(exchange, params))
         except Forbidden as error:
             raise _refusal(error) from None
-        except RpcError:
-            raise
-        except Exception:
+        except Exception as error:
+            if isinstance(error, RpcError) and not isinstance(error, PeerError):
+                raise
             log.exception("request failed")  # a bug of ours; the client must still get a reply
             text = "The server failed to answer; its log has the cause."
             raise RpcError(INTERNAL_ERROR, text, status=200) from None
