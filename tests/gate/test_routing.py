@@ -52,12 +52,12 @@ def test_an_app_is_found_by_its_names_in_any_case_with_or_without_a_port() -> No
         routes.by_host(b"h%d.example.com" % number)
     assert len(routes.hosts) == 1024
     for path, route in (("/Ab/mcp", ab), ("/Ab/mcp/", ab), ("/ab/mcp", None), ("/Ab", None), ("/c/mcp", c)):
-        assert routes.by_path(path) is route
+        assert routes.paths.get(path) is route
     for host, status in (("example.com", None), ("X.example.com", None), ("own.example.org", None), ("b.org", 421)):
         refusal = routes.guard.check({"path": "/", "headers": [(b"host", host.encode())]})
         assert (refusal.status if refusal else None) == status
     routes.replace(Table(2, "example.com", {"c": app("c")}))
-    assert (routes.by_host(b"ab.example.com"), routes.by_path("/Ab/mcp")) == ((True, None), None)
+    assert (routes.by_host(b"ab.example.com"), routes.paths.get("/Ab/mcp")) == ((True, None), None)
 
 
 @pytest.mark.parametrize(

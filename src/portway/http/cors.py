@@ -37,14 +37,14 @@ class Cors:
     """The pages that may call, by exact scheme, host and port. Raises SettingError for what is no origin."""
 
     def __init__(self, origins: Iterable[str] = ()) -> None:
-        self._origins = frozenset(map(_origin, origins))
+        self.origins = frozenset(map(_origin, origins))
 
     def __bool__(self) -> bool:
-        return bool(self._origins)
+        return bool(self.origins)
 
     def allows(self, origin: bytes) -> bool:
         """Tell whether the page of this Origin header is named."""
-        return origin in self._origins
+        return origin in self.origins
 
     def preflight(self, scope: Scope) -> Headers | None:
         """Return the headers of the 204 for a named page's preflight; None for any other request."""

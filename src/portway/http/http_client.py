@@ -110,7 +110,8 @@ class Response:
         """Return a future that is done when more has arrived. Raise if nothing more will."""
         if self._error is not None:
             raise self._error
-        self._connection.resume()
+        if self._connection.paused:
+            self._connection.resume()
         self._waiter = waiter = self._connection.loop.create_future()
         return waiter
 
@@ -164,7 +165,8 @@ class _Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._response: Response | None = None
         self._headers: list[tuple[bytes, bytes]] = []
-        self._ended = self._paused = self._until_eof = self._head_only = False
+        self.paused = False  # the reader is behind
+        self._ended = self._until_eof = self._head_only = False
         self._overhead = 0  # bytes that are not body since the last body: head, chunk sizes, trailers
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -199,9 +201,8 @@ class _Connection(asyncio.Protocol):
             self.upload.may_write.set()
 
     def resume(self) -> None:
-        if self._paused:
-            self._paused = False
-            self._transport.resume_reading()
+        self.paused = False
+        self._transport.resume_reading()
 
     def fail(self, reason: str) -> None:
         """Close the connection at once. `reason` becomes the error of the response."""
@@ -277,8 +278,8 @@ class _Connection(asyncio.Protocol):
         self._overhead = 0
         if self._response is not None:
             self._response.arrived(body)
-            if self._response.pending > _BUFFERED and not self._paused:
-                self._paused = True
+            if self._response.pending > _BUFFERED and not self.paused:
+                self.paused = True
                 self._transport.pause_reading()
 
     def on_message_complete(self) -> None:
@@ -293,7 +294,8 @@ class _Connection(asyncio.Protocol):
             response.complete = True
             response.wake()
         if reusable and not self._client.closed and self.upload is None:
-            self.resume()
+            if self.paused:
+                self.resume()
             self._client.release(self)
         else:
             self._ended = True

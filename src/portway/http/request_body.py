@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from portway.http.request_cycle import RequestCycle
+
 if TYPE_CHECKING:
     from portway.http.asgi import Receive
 
@@ -23,6 +25,11 @@ async def read_body(length: bytes | None, receive: Receive, limit: int) -> bytes
     """
     if length is not None and (len(length) > 18 or int(length) > limit):
         raise BodyTooLarge
+    cycle = getattr(receive, "__self__", None)
+    if type(cycle) is RequestCycle and (whole := cycle.whole_body()) is not None:  # of our HTTP server
+        if len(whole) > limit:
+            raise BodyTooLarge
+        return whole
     body, more = bytearray(), True
     while more:
         message = await receive()

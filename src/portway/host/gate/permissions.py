@@ -65,7 +65,7 @@ def permit(call: GateCall, policies: Policies, message: Message, body: bytes) ->
     Notes the limits of a tool, or the view of a list, in the call.
     """
     body, names = _read(message, body, policies)
-    policy, needed = NO_POLICY, frozenset[str]()
+    policy, needed = NO_POLICY, NO_POLICY.scopes
     for kind, name in names:
         policy = policies.of(kind, name)
         if policy.is_off:

@@ -65,7 +65,7 @@ class Refusals:
         """
         path = scope["path"]
         if path.startswith(WELL_KNOWN):
-            route = self._routes.by_path(path.removeprefix(WELL_KNOWN))
+            route = self._routes.paths.get(path.removeprefix(WELL_KNOWN))
             if route is not None and route.login is not None:
                 await send_metadata(scope, send, route.login.at(fields[b"host"]).metadata)
                 return True

@@ -300,7 +300,8 @@ class Relay:
 
         While none can be reached, wait: the table names a dead instance until control has replaced it. Raises RpcError.
         """
-        route, pinned, tried, until = call.route, call.pinned, list[Backend](), 0.0
+        tried: list[Backend] = []
+        route, pinned, until = call.route, call.pinned, 0.0
         while True:
             while (backend := pinned or route.pick(tried)) is not None:
                 pinned = None

@@ -148,7 +148,7 @@ class Routes:
         self.guard = self._for_any_page = Guard()
         self.apps: dict[str, Route] = {}
         self.backends: dict[str, Backend] = {}  # by id: those of the table, and those that are draining
-        self._paths: dict[str, Route] = {}
+        self.paths: dict[str, Route] = {}  # of the host's own name
         self._names: dict[bytes, Route] = {}
         self._suffix = b""
         self.hosts: dict[bytes, tuple[bool, Route | None]] = {}  # `by_host` of Host values that the guard let pass
@@ -187,7 +187,7 @@ class Routes:
             strict = self.guard.for_pages(route.cors, local_pages=False)
             route.guards = {"gate": self.guard.for_pages(route.cors), "public": strict, "app": strict}
         self.apps, self.version = apps, table.version
-        self._paths = {path: route for name, route in apps.items() for path in (f"/{name}/mcp", f"/{name}/mcp/")}
+        self.paths = {path: route for name, route in apps.items() for path in (f"/{name}/mcp", f"/{name}/mcp/")}
         self._suffix = b"." + domain.encode()
         self._names = {host.lower().encode(): apps[name] for name, app in table.apps.items() for host in app.hosts}
         self._names |= {name.lower().encode() + self._suffix: route for name, route in apps.items()}
@@ -204,7 +204,7 @@ class Routes:
             return self.guard
         by_name, route = self._find(fields.get(b"host", b""))
         if not by_name:
-            route = self.by_path(scope["path"])
+            route = self.paths.get(scope["path"])
         if scope["path"].startswith(WELL_KNOWN) and (not by_name or (route is not None and route.login is not None)):
             return self._for_any_page  # metadata is for everybody
         if route is None:
@@ -231,9 +231,6 @@ class Routes:
     def has_name(self, name: bytes) -> bool:
         """Return whether a host name, in lower case, is the host's or that of an app."""
         return name in self._names or name == self._suffix[1:]
-
-    def by_path(self, path: str) -> Route | None:
-        return self._paths.get(path)
 
     def caller(self, route: Route | None, authorization: bytes | None, access: Access) -> Caller | None:
         """Return who asks `route` for a path of that `access`; None when they may not, or there is no such app."""
