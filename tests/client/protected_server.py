@@ -36,6 +36,7 @@ class Protected:
         self.response: dict[str, str | None] = {}
         self.challenge: str | None = None
         self.is_open = False
+        self.ending: int | None = None  # how many streams of changes end with their token; None: there are none
 
     async def __call__(self, request: Request) -> Reply:
         self.requests.append(request)
@@ -95,13 +96,26 @@ class Protected:
             return Reply({}, 401, {"www-authenticate": f"Bearer {named}".rstrip(" ,")})
         message, result = request.message, {"resultType": "complete"}
         if message["method"] == "server/discover":
-            result |= {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}, "ttlMs": 0}
+            tools = {"listChanged": self.ending is not None}
+            result |= {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": tools}, "ttlMs": 0}
+        elif message["method"] == "subscriptions/listen":
+            return self._listen(message)
         elif missing := self.needs - self.scopes:
             scope = f'error="insufficient_scope", scope="{" ".join(missing)}", '
             return Reply({}, 403, {"www-authenticate": f"Bearer {scope}{named}"})
         else:
             result |= {"tools": [], "ttlMs": 0, "cacheScope": "private"}
         return Reply({"jsonrpc": "2.0", "id": message["id"], "result": result})
+
+    def _listen(self, message: dict[str, Any]) -> Reply:
+        meta = {"io.modelcontextprotocol/subscriptionId": message["id"]}
+        acknowledged = {"method": "notifications/subscriptions/acknowledged", "params": {"_meta": meta}}
+        if not self.ending:
+            return Reply([{"jsonrpc": "2.0", **acknowledged}, None])
+        self.ending -= 1
+        self.takes = f"refresh-{self.given}"
+        self.given += 1
+        return Reply([{"jsonrpc": "2.0", **each} for each in (acknowledged, {"id": message["id"], "result": {}})])
 
 
 def known(fields: dict[str, Any]) -> dict[str, Any]:

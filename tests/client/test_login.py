@@ -17,6 +17,7 @@ import pytest
 from msgspec.structs import replace
 
 from portway.client import (
+    Change,
     Client,
     ClientError,
     FileStorage,
@@ -70,6 +71,21 @@ def test_a_login_is_kept_for_the_next_client_and_refreshed_when_it_expires(tmp_p
     (kept,) = tmp_path.glob("*.json")
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
     assert json.loads(kept.read_text())["login"]["refresh_token"].startswith("refresh-")
+
+
+@pytest.mark.parametrize("ending", [1, 2])  # of two, the client leaves in the pause before the third
+def test_on_change_goes_on_when_its_stream_has_ended_with_a_token_that_is_refreshed(ending: int) -> None:
+    async def scenario(server: Protected) -> None:
+        server.ending = ending
+        changes: asyncio.Queue[Change] = asyncio.Queue()
+        login = OAuthLogin(storage=MemoryStorage(), visit=server.visit)
+        async with Client(server.url, auth=login, timeout=10, on_change=changes.put_nowait) as client:
+            assert await changes.get() == Change("tools"), "for what may have been missed"
+            assert server.count("/mcp", method="subscriptions/listen") == 3, "of which the second was refused"
+            assert server.count("/token", grant_type="refresh_token") == 1
+            await client.list_tools()
+
+    run(scenario)
 
 
 def test_clients_that_refresh_at_once_use_each_refresh_token_once(tmp_path: Path) -> None:

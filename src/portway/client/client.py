@@ -5,6 +5,7 @@ when a server asks for one.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 import msgspec
 
 from portway.client.change_iterator import Changes
+from portway.client.change_watcher import ChangeWatcher
 from portway.client.channel import MESSAGE_BYTES, ClientChannel
 from portway.client.errors import ClientError, NoAnswer, SessionLost
 from portway.client.results import (
@@ -38,6 +40,7 @@ from portway.client.server_requests import Handlers, OnChange, OnElicit, OnLog, 
 from portway.protocol.errors import HEADER_MISMATCH, UNSUPPORTED_VERSION, RpcError
 from portway.protocol.param_headers import HeaderParam, param_headers
 from portway.protocol.versions import LATEST_LEGACY, LATEST_MODERN, LEGACY_VERSIONS, MODERN_VERSIONS, Era
+from portway.sessions.changes import Change, Kind
 
 if TYPE_CHECKING:
     from portway.client.http_channel import HttpChannel
@@ -90,9 +93,9 @@ class Client:
         self._handshakes = 0
         self._reopening = asyncio.Lock()
         self._subscribed: Counter[str] = Counter()
-        self._watched: dict[str, Changes] = {}
+        self._watched: dict[str, ChangeWatcher] = {}
         self._param_headers: dict[str, tuple[HeaderParam, ...]] = {}
-        self._watchers: set[asyncio.Task[None]] = set()
+        self._watchers: set[ChangeWatcher] = set()
         self.server = ServerInfo()
         self.capabilities: dict[str, Any] = {}
         self.instructions: str | None = None
@@ -116,8 +119,9 @@ class Client:
             await self._logged_in(self._negotiate)
             if self._rpc.listeners:
                 if self.era is Era.MODERN and self._kinds():
-                    changes = await self._listen(self._kinds(), None)
-                self._watch(changes)
+                    await self._watch(self._kinds(), None)
+                else:
+                    self._follow(ChangeWatcher(self._rpc.handlers.changed, changes))
         except BaseException:
             await self._rpc.close()
             raise
@@ -126,8 +130,10 @@ class Client:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for watcher in self._watchers:
+            watcher.stop()
         await self._rpc.close()
-        await asyncio.gather(*self._watchers)
+        await asyncio.gather(*(watcher.task for watcher in self._watchers))
 
     async def list_tools(self) -> list[Tool]:
         """Return every tool; in the modern era over HTTP, without those whose `x-mcp-header` breaks the rules."""
@@ -220,8 +226,7 @@ class Client:
             return
         try:
             if self.era is Era.MODERN:
-                self._watched[uri] = await self._listen([], (uri,))
-                self._watch(self._watched[uri])
+                self._watched[uri] = await self._watch([], (uri,))
             else:
                 await self._request("resources/subscribe", {"uri": uri}, dict[str, Any])
         except BaseException:
@@ -237,7 +242,9 @@ class Client:
         if self.era is Era.LEGACY:
             await self._request("resources/unsubscribe", {"uri": uri}, dict[str, Any])
         elif uri in self._watched:
-            await self._rpc.drop(self._watched.pop(uri))
+            watcher = self._watched.pop(uri)
+            watcher.stop()
+            await self._rpc.drop(watcher.changes)
 
     async def request(self, method: str, params: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Send any request and return its raw result."""
@@ -282,7 +289,7 @@ class Client:
         """Return the result of `work`, after a login if the server asks for one."""
         return await (work() if self._session is None else self._session.run(work))
 
-    async def _listen(self, kinds: list[str], uris: tuple[str, ...] | None) -> Changes:
+    async def _listen(self, kinds: Sequence[Kind], uris: tuple[str, ...] | None) -> Changes:
         """Open a stream of changes of a modern server."""
 
         async def listen() -> Changes:
@@ -414,24 +421,24 @@ class Client:
 
         return await self._logged_in(request)
 
-    def _kinds(self) -> list[str]:
+    def _kinds(self) -> list[Kind]:
         """Return the lists whose changes the server announces."""
         told = {name: isinstance(given, dict) and given.get("listChanged") for name, given in self.capabilities.items()}
-        return [kind for kind in ("tools", "prompts", "resources") if told.get(kind)]
+        kinds: tuple[Kind, ...] = ("tools", "prompts", "resources")
+        return [kind for kind in kinds if told.get(kind)]
 
-    def _watch(self, changes: Changes) -> None:
-        """Start to give `changes` to `on_change`, until they end."""
+    async def _watch(self, kinds: Sequence[Kind], uris: tuple[str, ...] | None) -> ChangeWatcher:
+        """Give the changes of a modern server to `on_change` from now on."""
+        listen = functools.partial(self._listen, kinds, uris)
+        all_of_them = [*map(Change, kinds), *(Change("resource", uri) for uri in uris or ())]
+        watcher = ChangeWatcher(self._rpc.handlers.changed, await listen(), listen, all_of_them)
+        self._follow(watcher)
+        return watcher
 
-        async def forward() -> None:
-            try:
-                async for change in changes:
-                    self._rpc.handlers.changed(change)
-            except (ClientError, RpcError) as error:
-                _log.warning("on_change gets no more changes: %s", error)
-
-        watcher = asyncio.get_running_loop().create_task(forward())
+    def _follow(self, watcher: ChangeWatcher) -> None:
+        """Keep a watcher until it is over."""
         self._watchers.add(watcher)
-        watcher.add_done_callback(self._watchers.discard)
+        watcher.task.add_done_callback(lambda _: self._watchers.discard(watcher))
 
 
 def _supported(error: RpcError) -> list[object]:
