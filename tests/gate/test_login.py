@@ -163,12 +163,15 @@ def test_every_request_without_a_token_is_told_where_to_log_in(tmp_path: Path, p
         for method, path, body in (
             ("GET", "/a/mcp", b""),
             ("DELETE", "/a/mcp", b""),
-            ("POST", "/a/mcp/", note),
+            ("POST", "/a/mcp", note),
             ("POST", "/a/mcp", b"no JSON"),
             ("PUT", "/a/mcp", b""),
         ):
             response, _ = await at.ask(method, path, "example.com", JSON, body=body)
             assert (response.status, response.header(b"www-authenticate").decode()) == (401, told), method
+        slashed = told[:-1] + '/"'
+        assert await at.call("", "/a/mcp/") == (401, UNAUTHORIZED, slashed), "a client compares what it finds there"
+        assert (await at.call(provider.token(f"{URL}/a/mcp/"), "/a/mcp/"))[0] == 200
         status, _, challenge = await at.call("of-nobody")
         assert (status, challenge) == (401, told.replace("Bearer ", 'Bearer error="invalid_token", '))
         status, text, challenge = await at.call("two words")
@@ -203,7 +206,9 @@ def test_the_metadata_of_an_app_names_the_url_that_was_used_for_every_page(
         for host, path, resource in (
             ("example.com", "/a/mcp", f"{URL}/a/mcp"),
             ("127.0.0.1:8080", "/a/mcp", f"{URL}/a/mcp"),
+            ("example.com", "/a/mcp/", f"{URL}/a/mcp/"),
             ("a.example.com", "/mcp", "https://a.example.com/mcp"),
+            ("a.example.com", "/mcp/", "https://a.example.com/mcp/"),
             ("A.example.com:443", "", "https://a.example.com/mcp"),
             ("a.example.org", "/mcp", "https://a.example.org/mcp"),
         ):

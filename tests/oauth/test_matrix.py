@@ -184,7 +184,8 @@ def test_what_a_caller_is_told_depends_on_its_token_alone(
             is_refused = bool(status) and not is_public and (state != "lacking scope" or asked.guarded)
             assert response.status == (status if is_refused else asked.status), asked
             headers = dict(response.headers)
-            assert headers.get(b"www-authenticate", b"").decode() == (told if is_refused else ""), asked
+            expected = told.replace(METADATA, METADATA + "/") if asked.path == "/mcp/" else told
+            assert headers.get(b"www-authenticate", b"").decode() == (expected if is_refused else ""), asked
             assert (b"retry-after" in headers) == (response.status == 503), asked
             if is_public and ".well-known/oauth" in asked.path and response.status < 300:
                 assert headers[b"access-control-allow-origin"] == b"*"

@@ -78,6 +78,13 @@ def test_a_caller_without_a_token_is_told_where_to_log_in(provider: KeyPublisher
                 "bearer_methods_supported": ["header"],
                 "resource_name": "vault",
             }
+        # A client compares the URL in the metadata with the one that it uses.
+        slashed = await client.request("POST", "/mcp/", [(b"content-type", b"application/json")], b"{}")
+        assert (slashed.status, await slashed.read(9999) != b"") == (401, True)
+        assert slashed.header(b"www-authenticate").decode() == told[:-1] + '/"'
+        found = await client.request("GET", "/.well-known/oauth-protected-resource/mcp/", [])
+        assert json.loads(await found.read(9999))["resource"] == RESOURCE + "/"
+        assert (await call(client, provider.token(RESOURCE + "/")))[0] == 200
         other = await client.request("GET", "/.well-known/oauth-protected-resource/other", [])
         assert other.status == 404
 

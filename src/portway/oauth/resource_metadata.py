@@ -2,11 +2,13 @@
 it is answered (RFC 9728).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import msgspec
 
+from portway.auth.challenge import Challenge
 from portway.http.asgi import Scope, Send
 from portway.http.response import JSON, send_bytes
 from portway.oauth.settings import OAuth
@@ -31,21 +33,36 @@ class ResourceMetadata(msgspec.Struct, omit_defaults=True):
     resource_name: str = ""
 
 
-def resource_metadata(providers: Sequence[OAuth], name: str) -> bytes:
-    """Return the metadata of a server as JSON; `name` is what people see."""
-    issuers, scopes = [each.issuer for each in providers], scopes_of(providers)
-    return msgspec.json.encode(ResourceMetadata(providers[0].resource, issuers, scopes, ("header",), name))
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """A server under one URL: the `metadata` as JSON, and the challenges that lead there."""
+
+    metadata: bytes
+    challenge: Challenge
 
 
-def scopes_of(providers: Iterable[OAuth]) -> list[str]:
-    """Return the scopes that clients are told to ask for: those of every provider."""
-    return list(dict.fromkeys(scope for each in providers for scope in each.scopes))
+Resources = tuple[Resource, Resource]
+"""A server under its URL without a slash at the end, and with one.
+
+Clients compare the URL in the metadata with the one that they use, letter by letter (section 3.3).
+"""
 
 
-def metadata_url(settings: OAuth) -> str:
-    """Return where the metadata is: the well-known path is put before that of the resource (section 3.1)."""
-    parts = urlsplit(settings.resource)
-    return f"{parts.scheme}://{parts.netloc}{WELL_KNOWN}{parts.path.rstrip('/')}"
+def resources(providers: Sequence[OAuth], name: str) -> Resources:
+    """Return what clients of a server are told; `name` is what people see. A URL without a path has no two forms."""
+    scopes = list(dict.fromkeys(scope for each in providers for scope in each.scopes))
+    url = providers[0].resource
+    parts = urlsplit(url)
+    path = parts.path.rstrip("/")
+    urls = [url.rstrip("/"), url.rstrip("/") + "/"] if path else [url, url]
+
+    def under(url: str, end: str) -> Resource:
+        told = ResourceMetadata(url, [each.issuer for each in providers], scopes, ("header",), name)
+        # The well-known path is put before that of the resource (section 3.1).
+        address = f"{parts.scheme}://{parts.netloc}{WELL_KNOWN}{path}{end}"
+        return Resource(msgspec.json.encode(told), Challenge(address, scopes))
+
+    return under(urls[0], ""), under(urls[1], "/" if path else "")
 
 
 async def send_metadata(scope: Scope, send: Send, metadata: bytes) -> None:

@@ -6,17 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from portway.auth.challenge import Challenge
 from portway.auth.principal import Principal
 from portway.auth.tokens import TokenVerifier
 from portway.oauth.access_tokens import AccessTokens
-from portway.oauth.resource_metadata import WELL_KNOWN, metadata_url, resource_metadata, scopes_of
+from portway.oauth.resource_metadata import WELL_KNOWN, Resources, resources
 from portway.oauth.settings import OAuth
 
 
 @dataclass(frozen=True, slots=True)
 class ResourceServer:
-    """`metadata` is the JSON that clients read to find the provider: at `challenge.metadata`, and at all `paths`.
+    """What clients read to find the provider is at all `paths`, of the URL with a slash at the end at those with one.
 
     The one without a path is of the whole host name, so it is among them only where the public URL is the endpoint's
     own path, or none: below another path, the name may have other servers.
@@ -24,8 +23,7 @@ class ResourceServer:
 
     providers: Sequence[OAuth]
     verifier: TokenVerifier
-    challenge: Challenge
-    metadata: bytes
+    resources: Resources
     paths: frozenset[str]
 
 
@@ -36,11 +34,11 @@ def resource_server(providers: Sequence[OAuth], name: str, path: str, others: To
     """
     tokens = AccessTokens(*providers)
     verifier = tokens if others is None else _EitherOf(others, tokens)
-    public = metadata_url(providers[0])
-    own, whole = urlsplit(public).path, frozenset((WELL_KNOWN, WELL_KNOWN + path))
-    challenge = Challenge(public, scopes_of(providers))
-    paths = whole if own in whole else frozenset((own,))
-    return ResourceServer(providers, verifier, challenge, resource_metadata(providers, name), paths)
+    found = resources(providers, name)
+    own, slashed = (urlsplit(each.challenge.metadata).path for each in found)
+    whole = (WELL_KNOWN, WELL_KNOWN + path)
+    paths = frozenset((*(whole if own in whole else (own,)), slashed))
+    return ResourceServer(providers, verifier, found, paths)
 
 
 class _EitherOf:

@@ -94,7 +94,7 @@ class HttpApp:
         self._verifier = verifier = oauth.verifier if oauth else verifier
         self._stream_verifier = verifier if watches_tokens else None
         self._oauth = oauth
-        self._challenge = oauth.challenge if oauth else Challenge()
+        self._challenges = [each.challenge for each in oauth.resources] if oauth else [Challenge()] * 2
         self._cors = cors or Cors()
         self._guard = guard or Guard(local_pages=verifier is not None)
         self._limits = limits or Limits()
@@ -151,7 +151,7 @@ class HttpApp:
             await send_bytes(send, 200, b"ok\n", [(b"content-type", b"text/plain")])
             return
         if self._oauth is not None and path in self._oauth.paths:
-            await send_metadata(scope, send, self._oauth.metadata)
+            await send_metadata(scope, send, self._oauth.resources[path.endswith("/")].metadata)
             return
         refusal = self._guard.check(scope)
         if refusal is not None:
@@ -181,13 +181,14 @@ class HttpApp:
             # Join repeated Accept headers.
             accepted = [value for name, value in scope["headers"] if name == b"accept"]
             fields |= {b"accept": b",".join(accepted)} if accepted else {}
-        principal = await self._authenticate(fields)
+        challenge = self._challenges[path != PATH]
+        principal = await self._authenticate(fields, challenge)
         if scope["method"] == "POST":
-            await self._post(scope, receive, send, fields, principal)
+            await self._post(scope, receive, send, fields, principal, challenge)
         else:
             await self._session_itself(scope, receive, send, fields, principal)
 
-    async def _authenticate(self, fields: Mapping[bytes, bytes]) -> Principal:
+    async def _authenticate(self, fields: Mapping[bytes, bytes], challenge: Challenge) -> Principal:
         """Return the caller. Raises RpcError (401, 400, 503)."""
         if self._behind_gate:
             return relayed(fields.get(CALLER)) or ANONYMOUS
@@ -195,19 +196,25 @@ class HttpApp:
             return ANONYMOUS
         token = bearer(fields.get(b"authorization"))
         if self._oauth and token and (not token.isascii() or not token.isprintable() or " " in token):
-            raise _Refusal(400, "The token in the Authorization header is malformed.", self._challenge.malformed())
+            raise _Refusal(400, "The token in the Authorization header is malformed.", challenge.malformed())
         try:
             principal = None if token is None else await self._verifier.verify(token)
         except VerifierUnavailable as error:
             retry = (b"retry-after", str(error.retry_after).encode())
             raise _Refusal(503, "The identity provider does not answer; try again later.", retry) from None
         if principal is None:
-            challenge = self._challenge.unauthorized(had_token=token is not None)
-            raise _Refusal(401, "This server needs a valid bearer token in the Authorization header.", challenge)
+            told = challenge.unauthorized(had_token=token is not None)
+            raise _Refusal(401, "This server needs a valid bearer token in the Authorization header.", told)
         return principal
 
     async def _post(
-        self, scope: Scope, receive: Receive, send: Send, fields: dict[bytes, bytes], principal: Principal
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        fields: dict[bytes, bytes],
+        principal: Principal,
+        challenge: Challenge,
     ) -> None:
         accepts_json, accepts_events = _accepted(fields.get(b"accept", b"*/*"))
         if not (accepts_json or accepts_events):
@@ -229,7 +236,7 @@ class HttpApp:
             token = bearer(fields[b"authorization"])
             if not self._keeps_token:
                 del fields[b"authorization"]
-        reply = Reply(receive, send, accepts_json, accepts_events, self._challenge)
+        reply = Reply(receive, send, accepts_json, accepts_events, challenge)
         caller = _caller(principal, scope, fields if self._behind_gate else {})
         await self._endpoint.answer(Post(body, fields, principal, token, caller, reply, self._loop_state()))
 

@@ -147,7 +147,7 @@ class GateApp:
             send = route.cors.sender(scope, send)
         caller = routes.caller(route, fields.get(b"authorization"), access)
         if caller is None:
-            caller = await self._refusals.log_in(send, route, fields, access)
+            caller = await self._refusals.log_in(send, route, fields, access, scope["path"])
         if route is None or caller is None:
             return
         await self._admit(scope, receive, send, route, caller, fields, path, access)
@@ -169,7 +169,7 @@ class GateApp:
         client = scope["client"]
         holder = caller.identity if caller.app or client is None else client[0]
         call = GateCall(route, caller, access, holder, self._prefix + str(next(self._numbers)), receive)
-        call.host = fields[b"host"]
+        call.host, call.path = fields[b"host"], scope["path"]
         route.calls.take(holder)
         try:
             await self._serve(call, scope, send, fields, path)

@@ -30,6 +30,7 @@ class GateCall:
     request_id: int | str | None = None  # the id the client chose, of a request
     fresh: int | str | None = None  # the id the instance sees, of a request
     host = b""  # the Host header
+    path = "/mcp"  # of the URL
     raw_path = b"/mcp"  # of the app's host name, as it was sent
     session: Session | None = None
     shows_forms = False  # of an `initialize`: whether the client says so
@@ -72,9 +73,9 @@ class GateCall:
 
     @property
     def challenge(self) -> Challenge:
-        """The challenges of the app, for the name by which the client calls it."""
+        """The challenges of the app, for the URL by which the client calls it."""
         login = self.route.login
-        return NO_METADATA if login is None else login.at(self.host).challenge
+        return NO_METADATA if login is None else login.at(self.host, self.path).challenge
 
     async def hold(self, size: int) -> None:
         """Wait for reply memory for a long reply of `size` bytes."""

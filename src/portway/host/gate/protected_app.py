@@ -3,25 +3,15 @@
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from portway.auth.challenge import Challenge
 from portway.host.identity_providers import providers_at
 from portway.host.routing_table import App, Auth
 from portway.oauth.access_tokens import AccessTokens, Outcome
-from portway.oauth.resource_metadata import metadata_url, resource_metadata
+from portway.oauth.resource_metadata import Resource, Resources, resources
 from portway.oauth.settings import OAuth, is_safe_url
 from portway.oauth.signing_keys import SigningKeys
-
-
-@dataclass(frozen=True, slots=True)
-class Resource:
-    """The app under one of its URLs: the `metadata` as JSON, and the challenges that lead there."""
-
-    metadata: bytes
-    challenge: Challenge
 
 
 class ProtectedApp:
@@ -43,13 +33,11 @@ class ProtectedApp:
         """
         self.name = name
         self._made_of = (auth, announced, dict(urls))
-        self._resources: dict[bytes, Resource] = {}
+        self._resources: dict[bytes, Resources] = {}
         providers = providers_at(auth, next(iter(urls.values())))
         safe = {host: url for host, url in urls.items() if is_safe_url(url, is_own=True)}
         for host, url in safe.items():
-            there = providers_at(replace(auth, scopes=announced), url)
-            challenge = Challenge(metadata_url(there[0]), announced)
-            self._resources[host.encode()] = Resource(resource_metadata(there, name), challenge)
+            self._resources[host.encode()] = resources(providers_at(replace(auth, scopes=announced), url), name)
         self._shared = next(iter(self._resources.values()))  # also for a name that has no TLS
         self.keys = {each.issuer: keys(each) for each in providers}
         self.tokens = AccessTokens(*providers, keys=keys, audiences=safe.values(), count=count)
@@ -57,9 +45,10 @@ class ProtectedApp:
     def is_made_of(self, auth: Auth, announced: Sequence[str], urls: Mapping[str, str]) -> bool:
         return self._made_of == (auth, announced, urls)
 
-    def at(self, host: bytes) -> Resource:
-        """Return the resource under the name in a Host header."""
-        return self._resources.get(host.partition(b":")[0].lower().rstrip(b"."), self._shared)
+    def at(self, host: bytes, path: str) -> Resource:
+        """Return the resource under the name in a Host header, of a request for its endpoint or its metadata."""
+        found = self._resources.get(host.partition(b":")[0].lower().rstrip(b"."), self._shared)
+        return found[path.endswith("/mcp/")]
 
 
 def announced_scopes(app: App) -> list[str]:

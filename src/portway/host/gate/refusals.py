@@ -67,7 +67,7 @@ class Refusals:
         if path.startswith(WELL_KNOWN):
             route = self._routes.paths.get(path.removeprefix(WELL_KNOWN))
             if route is not None and route.login is not None:
-                await send_metadata(scope, send, route.login.at(fields[b"host"]).metadata)
+                await send_metadata(scope, send, route.login.at(fields[b"host"], scope["path"]).metadata)
                 return True
         elif path.rstrip("/").endswith("/mcp") and path.count("/") <= 3:
             return False
@@ -81,19 +81,19 @@ class Refusals:
         """
         if route is None or route.login is None or scope["path"].rstrip("/") not in _OF_NAME:
             return False
-        await send_metadata(scope, send, route.login.at(fields[b"host"]).metadata)
+        await send_metadata(scope, send, route.login.at(fields[b"host"], scope["path"]).metadata)
         return True
 
     async def log_in(
-        self, send: Send, route: Route | None, fields: Mapping[bytes, bytes], access: Access
+        self, send: Send, route: Route | None, fields: Mapping[bytes, bytes], access: Access, path: str
     ) -> Caller | None:
-        """Return who asks by an access token; refuse the request and return None if that is nobody."""
+        """Return who asks for a path by an access token; refuse the request and return None if that is nobody."""
         authorization = fields.get(b"authorization", b"")
         token = bearer(authorization)
         login = None if route is None or access != "gate" else route.login
         challenge = NO_METADATA
         if login is not None:
-            challenge = login.at(fields[b"host"]).challenge
+            challenge = login.at(fields[b"host"], path).challenge
             if token is not None and not (token.isascii() and token.isprintable() and " " not in token):
                 await self._refuse(send, 400, _MALFORMED, challenge.malformed())
                 return None

@@ -58,7 +58,7 @@ class UserDoor:
         """`login` is how the access tokens of the host's identity provider are taken, if it has one."""
         self._users = users
         self._login = login
-        self._challenge: Challenge = login.challenge if login else NO_METADATA
+        self._challenge: Challenge = login.resources[0].challenge if login else NO_METADATA
         oauth = replace(login, verifier=self) if login else None
         self._app = HttpApp(server, verifier=self, limits=_LIMITS, oauth=oauth, watches_tokens=False)
         self._open: dict[asyncio.Task[object], _Open] = {}
