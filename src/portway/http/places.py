@@ -17,7 +17,7 @@ class Places:
     def take(self, holder: Hashable) -> int:
         """Take one place more, and return how many `holder` has now."""
         self.taken += 1
-        held = self._held[holder] = self._held.get(holder, 0) + 1
+        held = self._held[holder] = self._held[holder] + 1 if holder in self._held else 1
         return held
 
     def give(self, holder: Hashable) -> None:
