@@ -108,6 +108,64 @@ def test_a_login_at_which_clients_stop_is_a_finding_with_its_mend_and_exit_code_
     assert "       mend: let `resource` be the exact address that users give to their clients\n" in done.stdout
 
 
+def test_clients_are_registered_when_that_is_asked_for_and_deleted_again_where_the_provider_can(
+    run_cli: RunCli,
+) -> None:
+    login = Login(provider={"client_id_metadata_document_supported": False})
+    asked: list[dict[str, Any]] = []
+    deleted: list[str] = []
+
+    def answer(request: Request) -> Reply:
+        origin = f"http://{request.headers['host']}"
+        if request.method == "DELETE":
+            assert request.headers["authorization"] == "Bearer a-planted-token"
+            deleted.append(request.path)
+            return Reply(204)
+        if request.path != "/register":
+            return login.answer(request)
+        asked.append(json.loads(request.body))
+        names, callbacks = asked[-1]["client_name"], asked[-1]["redirect_uris"]
+        if any(callback.startswith("cursor:") for callback in callbacks):
+            return Reply(400, READABLE, '{"error": "invalid_redirect_uri", "error_description": "what scheme?"}')
+        known = {
+            "client_id": f"id-{len(asked)}",
+            "redirect_uris": callbacks[: 1 if names.startswith("Claude (") else 9],
+        }
+        if names.startswith("ChatGPT"):
+            return Reply(201, READABLE, json.dumps(known | {"registration_client_uri": "https://other.example/c"}))
+        manage = {"registration_client_uri": f"{origin}/c/{len(asked)}", "registration_access_token": "a-planted-token"}
+        return Reply(201, READABLE, json.dumps(known | manage))
+
+    with broken(answer) as place:
+        assert run_cli("check", f"http://{place}/mcp", "--auth").returncode == 0
+        assert asked == [], "nothing is registered unless that is asked for"
+        done = run_cli("check", f"http://{place}/mcp", "--auth", "--register", "-o", "json")
+    report = json.loads(done.stdout)
+    kinds = [each["application_type"] for each in asked]
+    assert (kinds, len({tuple(each["redirect_uris"]) for each in asked})) == (
+        ["web", "native", "web", *["native"] * 3],
+        6,
+    )
+    assert [each["text"].removeprefix("Claude stops at the ").partition(": ")[2] for each in report["findings"]] == [
+        f"http://{place}/register registers the client without https://claude.com/api/mcp/auth_callback",
+        f"http://{place}/register answers with status 400 (invalid_redirect_uri: what scheme?)",
+    ]
+    stopped = {each["client"]: each["stop"]["step"] for each in report["clients"] if each["stop"]}
+    assert stopped == dict.fromkeys(("Claude", "Cursor"), "client registration")
+    facts = [fact["text"] for fact in report["facts"] if fact["subject"] == "registration"]
+    assert facts == [
+        f"{len(deleted)} clients were registered for this check, and deleted again",
+        "the client 'id-3' was registered for this check and stays: delete it at the provider",
+    ]
+    assert len(deleted) == 4
+    assert "a-planted-token" not in done.stdout
+
+
+def test_registering_needs_the_walk_of_the_login(run_cli: RunCli) -> None:
+    refused = run_cli("check", "http://127.0.0.1:9/mcp", "--register")
+    assert (refused.returncode, "--register belongs to --auth, which walks the login" in refused.stderr) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("login", "clients", "step", "rule", "text"),
     [

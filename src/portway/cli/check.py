@@ -29,21 +29,28 @@ if TYPE_CHECKING:
     help="Of a URL, hold an event stream open for so many seconds; 0 for none.",
 )
 @click.option("--auth", is_flag=True, help="Of a URL, walk the login as known clients do, up to the browser.")
+@click.option(
+    "--register",
+    is_flag=True,
+    help="With --auth, register at the provider what clients register, and delete it again where the provider can.",
+)
 @output_option
-def command(target: str, skip: bool, token: str | None, idle: float, auth: bool, output: str) -> None:
+def command(target: str, skip: bool, token: str | None, idle: float, auth: bool, register: bool, output: str) -> None:
     """Validate the folder PATH with its render.yaml, or diagnose the MCP endpoint at URL, whoever serves it.
 
     Of a folder, it prints what a deploy would do; no host needs to run. Of a URL, it prints what clients will stumble
     over, each with its mend. The exit code is 1 when there is an error or a finding.
     """
+    if register and not auth:
+        raise click.UsageError("--register belongs to --auth, which walks the login")
     if "://" in target:
-        _diagnose(target, token, idle, output, auth=auth)
+        _diagnose(target, token, idle, output, auth=auth, registers=register)
     else:
         _validate(Path(target), skip, output)
 
 
-def _diagnose(url: str, token: str | None, idle: float, output: str, *, auth: bool) -> None:
-    """Diagnose the endpoint at a URL, or, with `auth`, the login at it."""
+def _diagnose(url: str, token: str | None, idle: float, output: str, *, auth: bool, registers: bool) -> None:
+    """Diagnose the endpoint at a URL, or, with `auth`, the login at it, and with `registers` the registration."""
     import asyncio
     from dataclasses import asdict
 
@@ -59,7 +66,7 @@ def _diagnose(url: str, token: str | None, idle: float, output: str, *, auth: bo
     report = Report(_show) if output == "text" else Report()
     clients = []
     if auth:
-        clients = [asdict(walk) for walk in asyncio.run(diagnose_login(endpoint, report))]
+        clients = [asdict(walk) for walk in asyncio.run(diagnose_login(endpoint, report, registers=registers))]
     else:
         asyncio.run(diagnose(endpoint, idle, report))
     if output == "json":

@@ -6,9 +6,11 @@ from portway.auth.challenge import BearerChallenge, read_challenge
 from portway.client.oauth.provider_web import web_of
 from portway.diagnosis.endpoint import Answer, Endpoint, NoAnswer, initialize
 from portway.diagnosis.known_clients import LOGIN_CLIENTS, LoginClient
-from portway.diagnosis.login_walk import LoginWalk, Stop, Walk, Web
+from portway.diagnosis.login_walk import LoginWalk, Walk, Web
 from portway.diagnosis.reach import look_at_reach
 from portway.diagnosis.report import Report, Stopped
+from portway.diagnosis.stop import Stop
+from portway.diagnosis.trial_registration import TrialRegistrations
 from portway.diagnosis.web_pages import PAGE
 
 _NO_SCOPE = (
@@ -18,8 +20,11 @@ _NO_SCOPE = (
 _WAYS = {"document": "by metadata document", "registration": "by registration"}
 
 
-async def diagnose_login(endpoint: Endpoint, report: Report) -> list[Walk]:
-    """Walk the login of each known client up to the browser; return how far each comes."""
+async def diagnose_login(endpoint: Endpoint, report: Report, *, registers: bool = False) -> list[Walk]:
+    """Walk the login of each known client up to the browser; return how far each comes.
+
+    With `registers`, clients that register are registered.
+    """
     try:
         await look_at_reach(endpoint, report)
         answer = await _challenge(endpoint, report)
@@ -34,14 +39,28 @@ async def diagnose_login(endpoint: Endpoint, report: Report) -> list[Walk]:
     if answer.headers.get(b"access-control-allow-origin", b"") not in (b"*", PAGE):
         clients = tuple(client for client in LOGIN_CLIENTS if not client.is_web_page)
         report.fact("web pages", "those of other sites may not call it, so none of them logs in")
-    return await walk_all(await web_of(endpoint.url), endpoint.url, challenge, clients, report)
+    web = await web_of(endpoint.url)
+    trial = TrialRegistrations(web) if registers else None
+    walks = await walk_all(web, endpoint.url, challenge, clients, report, trial)
+    if trial is not None:
+        if trial.deleted:
+            report.fact("registration", f"{trial.deleted} clients were registered for this check, and deleted again")
+        for client_id in trial.left:
+            text = f"the client {client_id!r} was registered for this check and stays: delete it at the provider"
+            report.fact("registration", text)
+    return walks
 
 
 async def walk_all(
-    web: Web, url: str, challenge: BearerChallenge | None, clients: Sequence[LoginClient], report: Report
+    web: Web,
+    url: str,
+    challenge: BearerChallenge | None,
+    clients: Sequence[LoginClient],
+    report: Report,
+    registrations: TrialRegistrations | None = None,
 ) -> list[Walk]:
     """Walk the login of each client, and report which of them come how far."""
-    login = LoginWalk(web, url, challenge)
+    login = LoginWalk(web, url, challenge, registrations)
     walks = [await login.walk(client) for client in clients]
     if login.names_no_scope:
         report.fact("login", _NO_SCOPE)

@@ -2,7 +2,8 @@
 where it stops and why.
 
 The steps are those of `portway.client.errors.Step`: the metadata of the server, that of a provider, the client's id.
-What comes then is the user's: nothing is registered, as that would stay at the provider, and no browser is opened.
+What comes then is the user's: no browser is opened, and nothing is registered, as that may stay at the provider, unless
+it is asked for.
 """
 
 from collections.abc import Sequence
@@ -17,6 +18,8 @@ from portway.client.oauth.discovery import ProtectedResource, Provider, covers, 
 from portway.client.oauth.provider_web import ForbiddenAddress
 from portway.diagnosis.known_clients import LoginClient, Way
 from portway.diagnosis.known_providers import KNOWN_PROVIDERS
+from portway.diagnosis.stop import Stop
+from portway.diagnosis.trial_registration import TrialRegistrations
 from portway.http.web_url import read_url
 from portway.oauth.guarded_fetch import Answer, GuardedFetchError
 from portway.oauth.provider_metadata import metadata_addresses
@@ -38,16 +41,6 @@ class Web(Protocol):
     def check(self, url: str) -> None:
         """Raise `ForbiddenAddress` for a URL to which no browser should be sent."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """Why a client comes no further: the step, the rule that is broken there, what is wrong, and what mends it."""
-
-    step: Step
-    rule: str
-    text: str
-    mend: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +71,7 @@ class LoginWalk:
     web: Web
     url: str
     challenge: BearerChallenge | None
+    registrations: TrialRegistrations | None = None
     names_no_scope: bool = False
     _answers: dict[str, Answer | GuardedFetchError] = field(default_factory=dict)
 
@@ -87,6 +81,9 @@ class LoginWalk:
         try:
             provider = await self._provider(client, await self._issuers(client))
             way = _way(client, provider)
+            trial = self.registrations if way == "registration" else None
+            if trial is not None and (stop := await trial.stop_of(client, provider)) is not None:
+                return Walk(client.name, provider.issuer, stop=stop)
             for known in KNOWN_PROVIDERS:
                 if known.endpoint.match(provider.authorization_endpoint) and known.way in (None, way):
                     raise _Stopped(known.step, known.rule, known.text, known.mend)

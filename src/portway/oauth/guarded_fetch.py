@@ -53,9 +53,15 @@ async def fetch_json(url: str, kind: type[T], *, private: bool, body: bytes | No
 
 
 async def fetch(
-    url: str, *, private: bool, body: bytes | None = None, headers: Headers = (), for_user: bool = False
+    url: str,
+    *,
+    private: bool,
+    body: bytes | None = None,
+    headers: Headers = (),
+    for_user: bool = False,
+    method: str = "",
 ) -> Answer:
-    """GET a URL, or POST a body to it. Redirects are not followed. Raises `GuardedFetchError`.
+    """GET a URL, POST a body to it, or do what `method` says. Redirects are not followed. Raises `GuardedFetchError`.
 
     Only https, and plain http to this machine, if the URL says localhost. With `private`, the host may be in this
     machine's network. What a person runs (`for_user`) also goes to names below localhost, and through the proxy that
@@ -63,12 +69,15 @@ async def fetch(
     """
     try:
         async with asyncio.timeout(_SECONDS):
-            return await _fetch(url, body, headers, private=private, for_user=for_user)
+            method = method or ("GET" if body is None else "POST")
+            return await _fetch(method, url, body, headers, private=private, for_user=for_user)
     except TimeoutError:
         raise GuardedFetchError(f"{url} did not answer within {_SECONDS:g} s") from None
 
 
-async def _fetch(url: str, body: bytes | None, headers: Headers, *, private: bool, for_user: bool) -> Answer:
+async def _fetch(
+    method: str, url: str, body: bytes | None, headers: Headers, *, private: bool, for_user: bool
+) -> Answer:
     try:
         parts = read_url(url)
         is_by_proxy = for_user and parts.scheme == "https" and proxy_to(parts.host) is not None
@@ -79,7 +88,7 @@ async def _fetch(url: str, body: bytes | None, headers: Headers, *, private: boo
     if is_by_proxy and not private and not _OUTSIDE.admits(parts):
         raise _is_private(parts)
     addresses = [] if is_by_proxy else await _addresses(parts, url, private=private, for_user=for_user)
-    method, fields = "GET" if body is None else "POST", [(b"accept", b"application/json"), *headers]
+    fields = [(b"accept", b"application/json"), *headers]
     try:
         response, content = await request_at(parts, addresses, method, fields, body or b"", _MOST_BYTES)
     except (UpstreamError, ValueError) as error:

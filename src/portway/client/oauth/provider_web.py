@@ -42,6 +42,10 @@ class ProviderWeb:
         """POST JSON. Raises `GuardedFetchError`."""
         return await self._fetch(url, json.dumps(value).encode(), (_JSON,))
 
+    async def delete(self, url: str, headers: Headers) -> Answer:
+        """DELETE a URL. Raises `GuardedFetchError`."""
+        return await self._fetch(url, headers=headers, method="DELETE")
+
     def check(self, url: str) -> None:
         """Raise `ForbiddenAddress` for a URL that is not https; plain http is for this machine alone."""
         try:
@@ -54,10 +58,10 @@ class ProviderWeb:
         if is_here and not self.private:
             raise _led_inside(url)
 
-    async def _fetch(self, url: str, body: bytes | None = None, headers: Headers = ()) -> Answer:
+    async def _fetch(self, url: str, body: bytes | None = None, headers: Headers = (), method: str = "") -> Answer:
         self.check(url)
         try:
-            return await fetch(url, private=self.private, body=body, headers=headers, for_user=True)
+            return await fetch(url, private=self.private, body=body, headers=headers, for_user=True, method=method)
         except PrivateAddress:
             raise _led_inside(url) from None
 

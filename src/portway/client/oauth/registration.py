@@ -65,16 +65,7 @@ class Registrar:
                 f"{self.provider.issuer} does not let clients register themselves (RFC 7591): register one there, and "
                 "give its client id",
             )
-        grants = self.provider.grant_types_supported
-        asked = next((each for each in _METHODS if each in self._supported()), "none")
-        wanted = {
-            "client_name": self.settings.client_name,
-            "redirect_uris": [redirect_uri],
-            "grant_types": [each for each in _GRANTS if grants is None or each in grants] or [_GRANTS[0]],
-            "response_types": ["code"],
-            "token_endpoint_auth_method": asked,
-            "application_type": "native",
-        }
+        wanted = registration(self.settings.client_name, [redirect_uri], self.provider)
         try:
             answer = await self.web.post_json(endpoint, wanted)
         except GuardedFetchError as error:
@@ -87,7 +78,7 @@ class Registrar:
             )
         if answer.status not in (200, 201):
             raise _refusal(endpoint, answer.status, answer.body)
-        return self._registered(answer.body, asked, redirect_uri)
+        return self._registered(answer.body, _best_method(self.provider), redirect_uri)
 
     def _registered(self, body: bytes, asked: str, redirect_uri: str) -> RegisteredClient:
         """Return what a provider has registered, if this client can act as it (RFC 7591 section 3.2.1)."""
@@ -114,14 +105,32 @@ class Registrar:
             "section 3.2.1): register one there, and give its client id",
         )
 
-    def _supported(self) -> tuple[str, ...]:
-        return self.provider.token_endpoint_auth_methods_supported or ("none", "client_secret_basic")
-
     def _method(self, secret: str) -> str:
         """Return how to authenticate with a secret that the user gave, or without one."""
         if not secret:
             return "none"
-        return "client_secret_basic" if "client_secret_basic" in self._supported() else "client_secret_post"
+        return "client_secret_basic" if "client_secret_basic" in _supported(self.provider) else "client_secret_post"
+
+
+def registration(name: str, callbacks: list[str], provider: Provider) -> dict[str, object]:
+    """Return what a program on its user's machine sends to be registered (RFC 7591 section 2)."""
+    grants = provider.grant_types_supported
+    return {
+        "client_name": name,
+        "redirect_uris": callbacks,
+        "grant_types": [each for each in _GRANTS if grants is None or each in grants] or [_GRANTS[0]],
+        "response_types": ["code"],
+        "token_endpoint_auth_method": _best_method(provider),
+        "application_type": "native",
+    }
+
+
+def _best_method(provider: Provider) -> str:
+    return next((each for each in _METHODS if each in _supported(provider)), "none")
+
+
+def _supported(provider: Provider) -> tuple[str, ...]:
+    return provider.token_endpoint_auth_methods_supported or ("none", "client_secret_basic")
 
 
 def _refusal(endpoint: str, status: int, body: bytes) -> LoginError:
