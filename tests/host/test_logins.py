@@ -102,6 +102,8 @@ def test_callers_of_a_hosted_app_log_in_at_the_hosts_provider(tmp_path: Path, pr
             )
 
         asyncio.run(steps())
+        assert f"callers of vault log in at {provider.url}\n" in running.portway("ps").stderr
+        assert json.loads(running.portway("ps", "-o", "json").stdout)["apps"][0]["issuers"] == [provider.url]
         assert "nobody can log in now" not in "".join(running.child.lines)
         record, caller = next(running.paths.calls.glob("*.jsonl")), json.dumps(f"{provider.url}|ada")
         eventually(lambda: caller in record.read_text())

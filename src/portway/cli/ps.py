@@ -35,6 +35,12 @@ def command(host: Host, output: str) -> None:
         use = f"{app.memory / 2**20:.0f} MB", f"{app.cpu:.1f}s", _storage(app)
         rows.append((app.app, app.state, release, up, str(app.restarts), *use, app.isolation, app.url))
     print_table(rows)
+    logins: dict[str, list[str]] = {}
+    for app in found.apps:
+        if app.issuers:
+            logins.setdefault(" or ".join(app.issuers), []).append(app.app)
+    for issuers, apps in logins.items():
+        click.echo(f"\ncallers of {', '.join(apps)} log in at {issuers}", err=True)
     for app in found.apps:
         if app.domains:
             click.echo(f"\n{app.app} is also at {', '.join(app.domains)}", err=True)

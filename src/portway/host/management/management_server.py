@@ -118,7 +118,7 @@ class ManagementServer:
         return server
 
     async def list_apps(self, ctx: Context) -> AppList:
-        """List the apps that you may see: state, URL, live release, instances, memory, and why one is not up."""
+        """List the apps that you may see: state, URL, live release, instances, memory, login, and why one is not up."""
         user = caller_of(ctx.caller).user
         await self._running.storage.measure(_STORAGE_SECONDS)
         hosts = self._running.hosts()
@@ -163,6 +163,7 @@ class ManagementServer:
             state, reason, restarts = group.state, group.reason, group.restarts
             log = self._last_lines(group.release) if state == "crashed" else []
         disk = group.release.config.disk if group else None
+        login = self._logins.in_use(app.name, group.release.config) if group else None
         pinned = self._running.pinned.release_of(app.name)
         stats = [instance.stats() for instance in group.running] if group else []
         return AppStatus(
@@ -183,6 +184,7 @@ class ManagementServer:
             log=log,
             link=self._link(app.name),
             domains=domains,
+            issuers=login.issuers if login else [],
             pinned=pinned,
             pinned_until=None if pinned is None else round(self._running.pinned.until(app.name)),
         )

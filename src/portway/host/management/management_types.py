@@ -71,7 +71,7 @@ class AppStatus:
     """One app. `instances` of the `wanted` take calls; `memory` (bytes) and `cpu` (seconds) are theirs together.
 
     `link` is what it is linked to, as GIT-URL#BRANCH, and why its newest commit is not deployed. `domains` are its
-    names beside its own.
+    names beside its own, `issuers` the identity providers at which its callers log in.
     `pinned` is the release before, while it is kept for its sessions: until `pinned_until` at most, in Unix seconds.
     `log` is the last lines of a crashed one. `storage` is what its data may use, `stored` what it uses, in bytes; None
     without any.
@@ -94,6 +94,7 @@ class AppStatus:
     log: list[str]
     link: str = ""
     domains: list[str] = field(default_factory=list)
+    issuers: list[str] = field(default_factory=list)
     pinned: int | None = None
     pinned_until: int | None = None
 
