@@ -80,8 +80,10 @@ def test_a_token_without_a_name_is_refused_with_the_documented_text(running: Hos
     )
 
 
-def test_a_destroy_with_another_name_is_refused_with_the_documented_text(running: Host) -> None:
-    refused = running.portway("destroy", "app", stdin="other\n")
+def test_a_destroy_with_another_name_is_refused_with_the_documented_text(running: Host, tmp_path: Path) -> None:
+    (tmp_path / "server.py").write_text(SERVER)
+    running.deploy(tmp_path, "stays")
+    refused = running.portway("destroy", "stays", stdin="other\n")
     assert matches("that is not …: nothing was deleted", refused.stderr)
 
 
