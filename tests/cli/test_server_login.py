@@ -81,6 +81,34 @@ def test_a_client_that_is_registered_with_the_provider_logs_in_with_its_secret(
     assert SECRET not in told.stderr
 
 
+def test_logins_are_listed_without_their_tokens(
+    server: Protected, home: dict[str, str], tmp_path: Path, run_cli: RunCli
+) -> None:
+    assert run_cli("login", "--list", env=home).stdout.split() == ["URL", "KIND", "BY", "SCOPES", "ENDS"]
+    known = ["--client-id", "mine", "--issuer", server.origin, "--scope", "read"]
+    assert run_cli("login", server.url, *known, env=home | {"BROWSER": BROWSER}).returncode == 0
+    folder = tmp_path / "config" / "portway"
+    (folder / "hosts.json").write_text('{"hosts": {"prod": {"url": "https://a.example", "token": "a-planted-token"}}}')
+    (folder / "hosts.json").chmod(0o600)
+    listed = run_cli("login", "--list", env=home)
+    _, at_server, at_host = [line.split() for line in listed.stdout.splitlines()]
+    assert at_server == [server.url, "server", server.origin, "read", "is", "renewed"]
+    assert at_host == ["https://a.example", "host", "prod"]
+    as_json = run_cli("login", "--list", "-o", "json", env=home)
+    (login,), hosts = (json.loads(as_json.stdout)[name] for name in ("servers", "hosts"))
+    assert login.pop("expires_in") > 0
+    assert login == {"url": server.url, "issuer": server.origin, "scopes": ["read"], "renewed": True}
+    assert hosts == [{"url": "https://a.example", "name": "prod"}]
+    for secret in (f"access-{server.given}", f"refresh-{server.given}", "a-planted-token"):
+        assert secret not in listed.stdout + as_json.stdout
+    (kept,) = (folder / "logins").glob("*.json")
+    kept.chmod(0o644)
+    assert f"{kept} holds tokens and others may read it: run `chmod 600" in run_cli("login", "--list", env=home).stderr
+    assert "you are not logged in at http://other.example/mcp: see `portway login --list`" in (
+        run_cli("logout", "http://other.example/mcp", env=home).stderr
+    )
+
+
 def test_the_address_at_which_a_browser_elsewhere_ends_is_pasted_into_the_terminal(
     server: Protected, home: dict[str, str]
 ) -> None:
@@ -114,6 +142,8 @@ def test_the_address_at_which_a_browser_elsewhere_ends_is_pasted_into_the_termin
         ),
         (["ORIGIN", "--scope", "x"], "that option is for an MCP server: give its URL with its path, or --server"),
         (["ORIGIN"], "there is no Portway host at ORIGIN: for an MCP server give its path, too, as in `portway login"),
+        ([], "give the URL of a server or a host, or --list alone"),
+        (["URL", "--list"], "give the URL of a server or a host, or --list alone"),
         (["URL", "--client-metadata-url", "x"], "client_metadata_url must be an https URL with a path"),
     ],
 )

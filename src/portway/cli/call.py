@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from portway.cli.options import output_option, token_option
-from portway.cli.questions import Questions
 from portway.cli.target import connect
 from portway.cli.tool_arguments import ArgumentProblem, Schema, read_arguments
 
@@ -59,6 +58,8 @@ def command(
         if tool in tools:
             return await _call(client, tool, _read(pairs, tools[tool].input_schema))
         return await _call_unlisted(client, tool, _read(pairs, {}), tools)
+
+    from portway.cli.questions import Questions
 
     questions = Questions(target, agrees=yes)
     result = connect([target], token, call, questions.answer if questions.can_answer else None)

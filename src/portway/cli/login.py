@@ -19,7 +19,8 @@ _MOST = 4096
 
 
 @click.command()
-@click.argument("url")
+@click.argument("url", required=False, default="")
+@click.option("--list", "lists", is_flag=True, help="List the servers and hosts that you are logged in to.")
 @click.option("--name", default="", help="Of a host: what --on and PORTWAY_HOST call it. Default: its host name.")
 @click.option("--token-file", type=click.File(errors="replace"), help="Of a host: a file with the token; - for stdin.")
 @click.option("--insecure", is_flag=True, help="Of a host: send the token in clear text to an http:// address.")
@@ -36,6 +37,7 @@ _MOST = 4096
 @output_option
 def command(
     url: str,
+    lists: bool,
     name: str,
     token_file: TextIO | None,
     insecure: bool,
@@ -55,6 +57,13 @@ def command(
     from this machine: the token is that of a user of the host, which `portway user add` prints there. It is asked for,
     or read from --token-file, PORTWAY_TOKEN or stdin. Both are tried, and kept in files that only you can read.
     """
+    if bool(url) == lists:
+        raise click.UsageError("give the URL of a server or a host, or --list alone")
+    if lists:
+        from portway.cli.login_list import list_logins
+
+        list_logins(output)
+        return
     secret = client_secret_file.read(_MOST).strip() if client_secret_file is not None else ""
     asked = Asked(scopes, client_id, secret, issuer, client_metadata_url, callback_port, browser=not no_browser)
     is_server = server or _has_path(url)

@@ -28,7 +28,7 @@ def command(name: str, output: str) -> None:
     elif "://" not in name:
         raise click.ClickException(f"you are not logged in to {name!r}: see `portway hosts`")
     elif not log_out_of_server(name):
-        raise click.ClickException(f"you are not logged in at {name}")
+        raise click.ClickException(f"you are not logged in at {name}: see `portway login --list`")
     if output == "json":
         print_json({"name": name, "logged_out": True})
     else:

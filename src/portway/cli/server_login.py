@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from portway.cli.typed_lines import TypedLines
-
 if TYPE_CHECKING:
     from portway.client import Login, OAuthLogin
 
@@ -127,6 +125,8 @@ async def _pasted() -> str | None:
 
     None if the terminal is gone.
     """
+    from portway.cli.typed_lines import TypedLines
+
     lines = TypedLines()
     while (text := await lines.next()) is not None:
         if "://" in text and "state=" in text:

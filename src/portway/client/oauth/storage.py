@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import glob
 import hashlib
 import os
 import re
@@ -78,6 +79,14 @@ class FileStorage:
     def _read(self, url: str) -> Login | None:
         found = read_private(self._path(url), _File)
         return found.login if found is not None and found.url == url else None
+
+    async def logins(self) -> dict[str, Login]:
+        """Return every login, by the server's URL. Raises ClientError for a file that is damaged, or open to others."""
+        return await asyncio.to_thread(self._read_all)
+
+    def _read_all(self) -> dict[str, Login]:
+        found = [read_private(path, _File) for path in glob.glob(os.path.join(glob.escape(self._folder), "*.json"))]
+        return {file.url: file.login for file in found if file is not None}
 
     async def save(self, url: str, login: Login | None) -> None:
         """Replace the file of a login, or remove it. Raises ClientError."""
