@@ -1,5 +1,5 @@
-"""Validates data against a JSON Schema that an author wrote, by the `jsonschema` library, within bounds of steps and
-time.
+"""A JSON Schema that an author wrote: which are refused, and how data is validated against one by the `jsonschema`
+library, within bounds of steps and time.
 
 The dialect is 2020-12 unless `$schema` names another that the library knows. References stay inside the schema; nothing
 is ever fetched.

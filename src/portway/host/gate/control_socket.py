@@ -1,5 +1,5 @@
-"""The server of gate.sock: new tables and tokens, draining an instance, counters; one JSON object per line, one line in
-answer.
+"""The server of gate.sock: new tables and tokens are read, expired tokens ended, an instance drained, counters told;
+one JSON object per line, one line in answer.
 
 {"op": "table"}    read the table and the tokens again      {"ok": true, "version": N} once they are in use
 {"op": "tokens"}   read the changes of the tokens           {"ok": true} once they are in use

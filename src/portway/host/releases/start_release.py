@@ -1,5 +1,5 @@
 """Starts a new release and tries it before any call goes to it: its pre-deploy command (30 minutes), instances,
-endpoint, warnings.
+endpoint, a line while it is silent, warnings.
 """
 
 import asyncio
