@@ -41,13 +41,17 @@ async def look_at_admission(endpoint: Endpoint, report: Report) -> First:
         legacy = await endpoint.send("POST", *initialize())
         modern = await endpoint.send("POST", *modern_request("server/discover", {}))
     except NoAnswer as error:
-        raise report.stop(
-            "connection", f"{endpoint.url} does not answer: {error}", "start the server, and look into its log"
-        ) from None
+        raise silent(endpoint, error, report) from None
     if legacy.is_result or modern.is_result:
         await _look_at_login(endpoint, report)
         return First(legacy, modern)
     raise await _refused(endpoint, legacy, report)
+
+
+def silent(endpoint: Endpoint, error: NoAnswer, report: Report) -> Stopped:
+    return report.stop(
+        "connection", f"{endpoint.url} does not answer: {error}", "start the server, and look into its log"
+    )
 
 
 async def _refused(endpoint: Endpoint, answer: Answer, report: Report) -> Stopped:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from portway.auth.challenge import BearerChallenge, read_challenge
 from portway.client.oauth.provider_web import web_of
+from portway.diagnosis.admission import silent
 from portway.diagnosis.endpoint import Answer, Endpoint, NoAnswer, initialize
 from portway.diagnosis.known_clients import LOGIN_CLIENTS, LoginClient
 from portway.diagnosis.login_walk import LoginWalk, Walk, Web
@@ -88,9 +89,7 @@ async def _challenge(endpoint: Endpoint, report: Report) -> Answer | None:
         if answer.status == 403:  # it refuses web pages of other sites
             answer = await endpoint.send("POST", headers, body, with_token=False)
     except NoAnswer as error:
-        raise report.stop(
-            "connection", f"{endpoint.url} does not answer: {error}", "start the server, and look into its log"
-        ) from None
+        raise silent(endpoint, error, report) from None
     if answer.is_result:
         report.fact("login", "anybody may call it, so no client logs in")
         return None

@@ -4,6 +4,8 @@ import asyncio
 
 from portway.http.http_client import BrokenResponse, ConnectFailed, HttpClient, UpstreamError
 
+_HEALTH_SECONDS = 5.0  # for the answer to a health check
+
 
 async def is_alive(address: str) -> bool:
     """Wait for any answer, even an error or a closed connection; return False when nobody listens.
@@ -35,26 +37,25 @@ async def until_silent(address: str, seconds: float, probes: int) -> None:
 
 
 class HealthCheck:
-    """The health check that an app names: a GET that is answered with a status from 200 to 399, within `seconds`.
+    """The health check that an app names: a GET that is answered with a status from 200 to 399, within 5 s.
 
     `fault` says why it last failed. `host` is the Host header.
     """
 
-    def __init__(self, address: str, path: str, host: str, seconds: float = 5.0) -> None:
+    def __init__(self, address: str, path: str, host: str) -> None:
         self.path = path
         self.fault = "no answer"
         self._address = address
         self._host = host
-        self._seconds = seconds
 
     async def passes(self) -> bool:
         client = HttpClient(self._address, self._host)
         try:
-            async with asyncio.timeout(self._seconds):
+            async with asyncio.timeout(_HEALTH_SECONDS):
                 response = await client.request("GET", self.path)
                 await response.close()
         except TimeoutError:
-            self.fault = f"no answer within {self._seconds:g} s"
+            self.fault = f"no answer within {_HEALTH_SECONDS:g} s"
         except UpstreamError as error:
             self.fault = str(error)
         else:

@@ -1,4 +1,4 @@
-"""Looks names up in the DNS with a time limit."""
+"""Looks host names up by the machine's resolver, with a time limit."""
 
 import asyncio
 import socket

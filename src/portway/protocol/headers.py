@@ -16,7 +16,6 @@ SESSION = b"mcp-session-id"
 VERSION = b"mcp-protocol-version"
 METHOD = b"mcp-method"
 NAME = b"mcp-name"
-ROUTING = (VERSION, METHOD, NAME)
 _SPELLING = {VERSION: "MCP-Protocol-Version", METHOD: "Mcp-Method", NAME: "Mcp-Name"}
 
 NAMED_BY = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}

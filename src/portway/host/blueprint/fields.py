@@ -38,7 +38,6 @@ from portway.host.blueprint.kinds import (
 )
 
 PLANS = ("free", "starter", "standard", "pro", "pro plus", "pro max", "pro ultra")
-TYPES = ("web", "pserv", "worker", "cron", "keyvalue", "redis")
 HOSTED_RUNTIMES = ("python", "node")
 
 

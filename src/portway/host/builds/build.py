@@ -1,5 +1,5 @@
-"""Builds a copied source into a release: runtime's environment, requirements, the author's build command; its size is
-bounded, its files made read-only.
+"""Builds a copied source into a release by its recipe, in a Python or Node build; bounds its size, and makes its files
+read-only.
 """
 
 import asyncio

@@ -1,4 +1,6 @@
-"""Builds a Node app: Node, npm, pnpm or yarn are chosen and fetched, packages installed, its start found."""
+"""Builds a Node app: Node, npm, pnpm or yarn are chosen and fetched, packages installed or the author's build command
+run; and says how its server is started.
+"""
 
 import asyncio
 import shutil

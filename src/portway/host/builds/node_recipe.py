@@ -33,7 +33,6 @@ class _Package(msgspec.Struct, rename="camel"):
     scripts: dict[str, str] = {}
     engines: dict[str, str] = {}
     dependencies: dict[str, str] = {}
-    dev_dependencies: dict[str, str] = {}
     package_manager: str = ""
     main: str = ""
 

@@ -1,5 +1,5 @@
-"""Builds a Python app with uv: the virtual environment, requirements, lock files; finds a Portway server by importing
-it, and says how it is started.
+"""Builds a Python app with uv: virtual environment, requirements or lock file, the author's build command; finds a
+Portway server by importing it, and says how it is started.
 """
 
 import asyncio

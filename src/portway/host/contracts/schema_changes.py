@@ -13,7 +13,7 @@ View = Literal["input", "output"]
 
 _MOST_BYTES = 256 * 1024  # of one schema
 _STEPS = 20_000
-_SECONDS = 1.0  # for all schemas of a contract
+_SECONDS = 1.0  # of the processor, in the thread that compares them: for all schemas of a contract
 _ANNOTATIONS = frozenset(
     {"title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly", "$comment"}
 )
@@ -23,9 +23,8 @@ _SHOWN_VALUES = 5
 class SchemaComparison:
     """Compares the schemas of two contracts. What takes too long, one by one or all together, cannot be judged."""
 
-    def __init__(self, seconds: float = _SECONDS) -> None:
-        """`seconds` are of the processor, in the thread that calls this and `notes`."""
-        self._until = time.thread_time() + seconds
+    def __init__(self) -> None:
+        self._until = time.thread_time() + _SECONDS
         self._known: dict[tuple[str, str, View], list[Note]] = {}  # most schemas are the same in both eras
 
     def notes(self, old: object, new: object, view: View) -> list[Note]:
