@@ -1,6 +1,6 @@
 """ARCHITECTURE.md lists every file of the package, by folder, each with the first paragraph of its docstring.
 
-A folder is a heading below "## Files"; its list follows. `--write` updates the lists (`make api`).
+A folder is a heading; what its `__init__.py` says and its files follow. `--write` updates them (`make api`).
 """
 
 from __future__ import annotations
@@ -20,22 +20,23 @@ if TYPE_CHECKING:
 PAGE = "ARCHITECTURE.md"
 PACKAGE = "src/portway/"
 LONGEST = 240  # characters of the first paragraph
-LIST = re.compile(r"^### `([\w/]*)`.*\n\n((?:- `\w+\.py`: .*\n)*)", re.MULTILINE)
+LIST = re.compile(r"^### `([\w/]*)`\n\n((?:[^\n#|-].*\n\n)?(?:- `\w+\.py`: .*\n)*)", re.MULTILINE)
 
 
 def described(root: Path) -> dict[str, dict[str, str]]:
-    """Map each folder to its files and what they hold. Packages' own files and migrations are left out."""
+    """Map each folder to its files and what they hold; "" stands for the folder. Migrations are left out."""
     found: dict[str, dict[str, str]] = defaultdict(dict)
     for source in sources(root, "src"):
         folder, slash, file = source.name.removeprefix(PACKAGE).rpartition("/")
-        if file != "__init__.py" and "migrations" not in folder:
+        if "migrations" not in folder:
             paragraph = (ast.get_docstring(source.tree) or "").partition("\n\n")[0]
-            found[folder + slash or PACKAGE][file] = " ".join(paragraph.split())
+            found[folder + slash or PACKAGE]["" if file == "__init__.py" else file] = " ".join(paragraph.split())
     return found
 
 
 def listed(files: dict[str, str]) -> str:
-    return "".join(f"- `{file}`: {holds}\n" for file, holds in files.items())
+    about = f"{files['']}\n\n" if "" in files else ""
+    return about + "".join(f"- `{file}`: {holds}\n" for file, holds in files.items() if file)
 
 
 def violations(root: Path) -> Iterator[str]:
@@ -43,7 +44,8 @@ def violations(root: Path) -> Iterator[str]:
     for folder, files in folders.items():
         for file, holds in files.items():
             if not 0 < len(holds) <= LONGEST:
-                yield f"{folder}{file}: the first paragraph of its docstring has {len(holds)} characters"
+                name = file or "__init__.py"
+                yield f"{folder}{name}: the first paragraph of its docstring has {len(holds)} characters"
     if page.exists():
         lists = dict(LIST.findall(page.read_text(encoding="utf-8")))
         for folder in sorted(lists.keys() | folders.keys()):

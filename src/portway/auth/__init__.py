@@ -1,0 +1,1 @@
+"""Principals, bearer tokens, and the one place where a call is refused."""

@@ -1,1 +1,3 @@
-"""The Host half: builds and runs MCP servers. Control and gate share `paths`, `routing_table` and `token_table`."""
+"""The Host half: it builds and runs MCP servers. Here are its processes and what they share, such as `paths`,
+`routing_table` and `token_table`.
+"""

@@ -1,1 +1,1 @@
-"""MCP over stdio and over HTTP."""
+"""MCP over HTTP and over stdio: what is admitted, replied, streamed, limited and ended."""

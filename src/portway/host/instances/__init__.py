@@ -1,1 +1,1 @@
-"""Instances: the running copies of releases, started, watched, restarted and stopped."""
+"""Instances: the running copies of releases, started, probed, restarted, drained and stopped."""

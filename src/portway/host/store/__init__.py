@@ -1,4 +1,4 @@
-"""The host's database, one SQLite file. Only control imports this package."""
+"""The host's database, one SQLite file: tables, rows, queries, migrations. Only control imports this package."""
 
 from portway.host.store.records import (
     A_DEPLOY,

@@ -1,1 +1,1 @@
-"""Small complete projects to start from, and the one place that knows them. Their files are below `files/`."""
+"""Small complete projects for `portway init` and `deploy template:NAME`; their files are below `files/`."""
