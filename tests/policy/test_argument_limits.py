@@ -7,6 +7,7 @@ import posixpath
 from typing import Any
 
 import pytest
+import re2  # type: ignore[import-untyped] # it has no types
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -128,6 +129,27 @@ def test_lists_objects_and_json_in_a_text_are_looked_into() -> None:
     ):
         assert problems(inside, bad) != [], bad
     assert allows(Limit(max_length=100, min_length=20), '["a", "bcdefghijklmnop"]')  # a text that is JSON is one
+
+
+def test_a_point_in_a_name_is_no_way_around_a_limit() -> None:
+    limits = {"to.env": Limit(allow=["test"])}
+    assert problems(limits, {"to": {"env": "live"}, "to.env": "test"}) == ['to.env: it must be one of "test"']
+    assert problems(limits, {"to": {"env": "test"}, "to.env": "live"}) == []
+
+
+@given(
+    st.text("ab \n\0é\ud800", max_size=6),
+    st.sampled_from(["a*b?", "(a|ab)(b|bab)*", "[^a]+", "a.b|\\x00", "(?i)A{2,4}|b$", "\\ba", ".*", "(?s).+\\z"]),
+)
+def test_a_pattern_is_matched_as_re2_does(text: str, pattern: str) -> None:
+    matched = "\ud800" not in text and re2.fullmatch(pattern, text) is not None
+    assert allows(Limit(pattern=pattern), text) is matched
+
+
+def test_a_pattern_of_nearly_the_largest_size_is_matched_too() -> None:
+    limit = Limit(pattern="\\pL{1,55}x")
+    assert allows(limit, "é" * 55 + "x")
+    assert not allows(limit, "é" * 56 + "x")
 
 
 def test_an_object_with_a_member_twice_is_refused_whichever_counts() -> None:

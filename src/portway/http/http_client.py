@@ -73,7 +73,7 @@ class Response:
         if self.pending > limit:
             await self.close()
             raise BrokenResponse(f"the reply is longer than {limit} bytes")
-        return self._take()
+        return self.take()
 
     async def peek(self, limit: int) -> bytes:
         """Return the whole body as `read` does, and keep it for the reader."""
@@ -85,7 +85,7 @@ class Response:
         """Yield the body as it arrives. Raise BrokenResponse at the point where it is cut."""
         while self._chunks or not self.complete:
             if self._chunks:
-                yield self._take()
+                yield self.take()
             else:
                 await self.more()
 
@@ -94,7 +94,8 @@ class Response:
         if not self.complete:
             self._connection.fail("the request was given up")
 
-    def _take(self) -> bytes:
+    def take(self) -> bytes:
+        """Return what has arrived of the body and is not read."""
         chunks, self._chunks, self.pending = self._chunks, [], 0
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
@@ -175,9 +176,9 @@ class _Connection(asyncio.Protocol):
             self._poll = select.poll()
             self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
 
-    def stale(self, now: float) -> bool:
+    def stale(self) -> bool:
         """Return whether not to reuse an idle connection: it is too old, closed, or has unexpected data to read."""
-        if self._ended or now > self.keep_until:
+        if self._ended or self.loop.time() > self.keep_until:
             return True
         return sys.platform != "win32" and not self._client.is_tls and bool(self._poll.poll(0))
 
@@ -431,7 +432,7 @@ class HttpClient:
     def _pooled(self) -> _Connection | None:
         while self._idle:
             connection = self._idle.pop()  # the most recent is most likely alive
-            if not connection.stale(connection.loop.time()):
+            if not connection.stale():
                 return connection
             connection.fail("it was idle for too long")
         return None

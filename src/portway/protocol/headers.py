@@ -105,6 +105,10 @@ def verify(message: Message, fields: Mapping[bytes, bytes]) -> str | None:
     """
     version, method, name = verify_envelope(message), message.method, routed_name(message)
     assert method is not UNSET
+    is_right = fields.get(VERSION) == version.encode() and fields.get(METHOD) == method.encode()
+    if is_right and name is not None and fields.get(NAME) == name.encode():  # as in most calls
+        verify_supported(version)
+        return name
     for header, expected in ((VERSION, version), (METHOD, method), (NAME, name)):
         if expected is None or (value := fields.get(header)) == expected.encode():
             continue

@@ -50,8 +50,6 @@ class _CompactCall(msgspec.Struct):
     params: _CompactParams
 
 
-_FRAME = len('{"jsonrpc":,"id":,"method":,"params":{"name":}}')
-_ARGUMENTS, _META = len(',"arguments":'), len(',"_meta":')
 _compact_call = msgspec.json.Decoder(_CompactCall).decode
 _object = msgspec.json.Decoder(dict[str, Raw]).decode
 _text = msgspec.json.Decoder(str).decode
@@ -134,16 +132,9 @@ def _is_compact(body: bytes) -> bool:
     than its known members are together. So one of just that length has one meaning, and need not be written anew.
     """
     try:
-        call = _compact_call(body)
+        return len(_encode(_compact_call(body))) == len(body)
     except UNREADABLE:
         return False
-    params = call.params
-    length = _FRAME + len(call.jsonrpc) + len(call.id) + len(call.method) + len(params.name)
-    if params.arguments is not UNSET:
-        length += _ARGUMENTS + len(params.arguments)
-    if params.meta is not UNSET:
-        length += _META + len(params.meta)
-    return length == len(body)
 
 
 def _held(params: dict[str, Raw], holder: str) -> Names:

@@ -85,7 +85,7 @@ class Relay:
             if content_type.startswith(b"text/event-stream"):
                 await self._stream(call, response, send, kept)
                 return
-            reply = await (response.read(REPLY_BYTES) if response.complete else _whole(call, response))
+            reply = response.take() if response.complete and response.pending <= _LONG else await _whole(call, response)
             if content_type.startswith(b"application/json") and reply:
                 restored = restore(reply, call.fresh, request_id, any_error=response.status >= 400)
                 if restored is None:
