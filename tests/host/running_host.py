@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -140,13 +140,14 @@ def host(
     *,
     walls: bool = True,
     program: Path = SCRIPTS / "portway",
+    variables: Mapping[str, str] = {},
 ) -> Iterator[Host]:
-    """Run `portway up FOLDERS` on a free port while the block lasts.
+    """Run `portway up FOLDERS` on a free port while the block lasts, with more `variables` in its environment.
 
     Without `walls` it finds no bubblewrap, so its apps share files and process numbers with the test.
     """
     with tempfile.TemporaryDirectory(dir="/tmp") as run:
-        environment = build_environment() | {"XDG_RUNTIME_DIR": run}
+        environment = build_environment() | {"XDG_RUNTIME_DIR": run, **variables}
         if not walls:
             environment["PATH"] = str(SCRIPTS)
         command = [program, "up", *folders, "--data", data, "--port", "0", *options]

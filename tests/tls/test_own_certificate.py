@@ -8,7 +8,7 @@ import os
 import shutil
 import signal
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,15 +27,24 @@ NAMES = ("localhost", "x.localhost")
 
 
 @contextmanager
-def https_host(data: Path, certificate: Path, key: Path, *folders: Path) -> Iterator[tuple[Host, int]]:
+def https_host(
+    data: Path, certificate: Path, key: Path, *folders: Path, variables: Mapping[str, str] = {}
+) -> Iterator[tuple[Host, int]]:
     """Run a host with this pair on free ports; give it and its HTTPS port."""
-    ports = ("--https-port", "0", "--http-port", "0")
-    with host(data, folders, options=["--cert", str(certificate), "--key", str(key), *ports]) as running:
+    options = ["--cert", str(certificate), "--key", str(key), "--https-port", "0", "--http-port", "0"]
+    with host(data, folders, options=options, variables=variables) as running:
         yield running, int(running.ready["url"].removeprefix("https://localhost:"))
 
 
 def caddy(running: Host) -> int:
     return next((pid for pid, line in running.processes().items() if "caddy run" in line), 0)
+
+
+def threads_of_caddy(running: Host) -> str:
+    """Return how many threads of Caddy run at once, as its environment says."""
+    pid = eventually(lambda: caddy(running))
+    variables = Path(f"/proc/{pid}/environ").read_text().split("\0")
+    return dict(variable.partition("=")[::2] for variable in variables)["GOMAXPROCS"]
 
 
 def test_a_host_with_its_own_certificate_serves_https_also_after_its_caddy_is_killed(tmp_path: Path) -> None:
@@ -59,10 +68,18 @@ def test_a_host_with_its_own_certificate_serves_https_also_after_its_caddy_is_ki
         assert stat.S_IMODE(running.paths.tls.stat().st_mode) == 0o700
         assert stat.S_IMODE(running.paths.caddy_socket.stat().st_mode) == 0o600
         assert stat.S_IMODE(running.paths.web_socket.stat().st_mode) == 0o600
+        assert threads_of_caddy(running) == str(min(4, max(1, len(os.sched_getaffinity(0)) // 2)))
         os.kill(caddy(running), signal.SIGKILL)
         assert get("localhost", port, "/_portway/health", certificate)[0] == 200, (
             "a connection waits for the next Caddy"
         )
+
+
+@pytest.mark.slow
+def test_the_users_own_number_of_threads_goes_to_caddy(tmp_path: Path) -> None:
+    certificate, key = write_pair(tmp_path / "pair", *NAMES)
+    with https_host(tmp_path / "data", certificate, key, variables={"GOMAXPROCS": "7"}) as (running, _):
+        assert threads_of_caddy(running) == "7"
 
 
 @pytest.mark.slow
