@@ -1,4 +1,4 @@
-"""`portway backup`: write the whole host to one file, and a copy of its key."""
+"""`portway backup`: write the whole host to one file, which gets its name when it is whole, and a copy of its key."""
 
 import contextlib
 import os

@@ -1,5 +1,5 @@
-"""Serves an ASGI app: signals, a graceful stop in its order, the limit of open files; `run` in a process of its own,
-`serve` inside a running event loop.
+"""Serves an ASGI app: signals, a graceful stop in its order, how long its lifespan may take to end, the limit of open
+files; `run` in a process of its own, `serve` inside a running event loop.
 """
 
 from __future__ import annotations
