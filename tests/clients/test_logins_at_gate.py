@@ -51,6 +51,35 @@ mcp = FastMCP("own", auth=RemoteAuthProvider(checks, [{issuer!r}], URL))
 def look() -> str:
     return get_access_token().claims["sub"]
 """
+PROXY = """
+import os
+
+os.environ["FASTMCP_HOME"] = os.environ["PORTWAY_STORAGE"]
+
+from fastmcp import FastMCP
+from fastmcp.server.auth import JWTVerifier, OAuthProxy
+from fastmcp.server.dependencies import get_access_token
+from mcp.server.auth import routes
+
+routes.validate_issuer_url = lambda _: None  # without TLS, it takes localhost alone, and no name below
+URL = os.environ["RENDER_EXTERNAL_URL"]
+ISSUER = {issuer!r}
+checks = JWTVerifier(jwks_uri=ISSUER + "/jwks", issuer=ISSUER, audience=URL + "/mcp", required_scopes=["read"])
+proxy = OAuthProxy(
+    upstream_authorization_endpoint=ISSUER + "/auth",
+    upstream_token_endpoint=ISSUER + "/token",
+    upstream_client_id={client!r},
+    upstream_client_secret={secret!r},
+    token_verifier=checks,
+    base_url=URL,
+)
+mcp = FastMCP("proxy", auth=proxy)
+
+
+@mcp.tool
+def look() -> str:
+    return get_access_token().claims["sub"]
+"""
 EXPRESS = """
 import { McpServer } from "@modelcontextprotocol/sdk/server/mcp.js";
 import { StreamableHTTPServerTransport } from "@modelcontextprotocol/sdk/server/streamableHttp.js";
@@ -153,3 +182,26 @@ def test_a_server_with_a_login_of_its_own_logs_clients_in_through_the_gate(
     with logging_in("python", url=url) as caller:
         assert caller.call("look") == "ada"
     assert login.seen("authorization_code")[-1]["resource"] == url
+
+
+def test_a_server_that_is_an_authorization_server_logs_clients_in_through_the_gate(
+    login: Provider, tmp_path: Path
+) -> None:
+    # It asks the provider, which is on this machine, for tokens: from behind a wall it could not.
+    with host(tmp_path / "data", options=["--trust-all-apps"], walls=False) as running:
+        port = urlsplit(running.ready["url"]).port
+        asked = {"redirect_uris": [f"http://proxy.localhost:{port}/auth/callback"]}
+        asked |= {"token_endpoint_auth_method": "client_secret_basic"}
+        known = httpx2.post(f"{login.issuer}/reg", json=asked).raise_for_status().json()
+        (tmp_path / "app").mkdir()
+        text = PROXY.format(issuer=login.issuer, client=known["client_id"], secret=known["client_secret"])
+        (tmp_path / "app" / "server.py").write_text(text)
+        (tmp_path / "app" / "requirements.txt").write_text("fastmcp>=4.1")
+        deploy = ["deploy", tmp_path / "app", "--name", "proxy", "--access", "app", "--storage", "1"]
+        assert running.portway(*deploy).returncode == 0
+        for client in ("portway", "python"):
+            with logging_in(client, url=f"http://proxy.localhost:{port}/mcp") as caller:
+                assert caller.call("look") == "ada"
+                assert running.portway(*deploy).returncode == 0
+                assert caller.call("look") == "ada", "it has kept the login"
+        assert [each["client"] for each in login.seen("authorization_code")][-2:] == [known["client_id"]] * 2

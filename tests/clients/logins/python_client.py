@@ -22,18 +22,9 @@ from mcp.shared.auth import AuthorizationCodeResult, OAuthClientInformationFull,
 sys.path.insert(0, str(Path(__file__).parents[3]))
 
 from tests.clients.logins.lines import answer_lines
-from tests.oauth.browse import answer_of, logged_in
+from tests.oauth.browse import answer_of, logged_in, look_up
 
 BACK = "http://localhost:3030/callback"
-_look_up = socket.getaddrinfo
-
-
-def look_up(host: Any, *arguments: Any, **options: Any) -> Any:
-    """Look a name up. Those below localhost are this machine (RFC 6761 section 6.3), also where no resolver says so."""
-    name = host.decode() if isinstance(host, bytes) else str(host)
-    return _look_up("127.0.0.1" if name.endswith(".localhost") else host, *arguments, **options)
-
-
 socket.getaddrinfo = look_up
 
 
