@@ -25,12 +25,9 @@ def answer(question: Elicitation) -> dict[str, Any]:
 async def visit(page: str) -> str:
     """Stand for the user and the browser: the suite's provider sends everybody back at once."""
     parts = urlsplit(page)
-    client = HttpClient(page)
-    try:
+    async with HttpClient(page) as client:
         answer = await client.request("GET", f"{parts.path}?{parts.query}")
         await answer.read(10_000)
-    finally:
-        await client.close()
     return answer.header(b"location").decode()
 
 

@@ -111,23 +111,23 @@ def test_numbers_go_on_without_a_gap_after_a_kill_and_no_connection_is_refused_m
         server = await asyncio.start_server(upstream.serve, "127.0.0.1", 0)
         paths = prepare(tmp_path, [f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"])
         with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
-            client = HttpClient(f"http://127.0.0.1:{listener.getsockname()[1]}")
+            async with HttpClient(f"http://127.0.0.1:{listener.getsockname()[1]}") as client:
 
-            async def ask(number: int) -> int:
-                headers = [JSON, (b"authorization", b"Bearer secret")]
-                return (await client.request("POST", "/a/mcp", headers, call(number))).status
+                async def ask(number: int) -> int:
+                    headers = [JSON, (b"authorization", b"Bearer secret")]
+                    return (await client.request("POST", "/a/mcp", headers, call(number))).status
 
-            gate = GateProcess(paths.data, listener)
-            assert [await ask(number) for number in range(5)] == [200] * 5
-            await asyncio.to_thread(eventually, lambda: len(record(paths)) == 6)
-            gate.end(signal.SIGKILL)
-            file = next(paths.calls.glob("*.jsonl"))
-            with file.open("ab") as torn:
-                torn.write(b'{"seq":7,"time":"2026-')
-            waiting = asyncio.create_task(ask(5))  # the kernel holds it until there is a gate again
-            gate = GateProcess(paths.data, listener)
-            assert await waiting == 200
-            code, log = await asyncio.to_thread(gate.end, signal.SIGTERM)
+                gate = GateProcess(paths.data, listener)
+                assert [await ask(number) for number in range(5)] == [200] * 5
+                await asyncio.to_thread(eventually, lambda: len(record(paths)) == 6)
+                gate.end(signal.SIGKILL)
+                file = next(paths.calls.glob("*.jsonl"))
+                with file.open("ab") as torn:
+                    torn.write(b'{"seq":7,"time":"2026-')
+                waiting = asyncio.create_task(ask(5))  # the kernel holds it until there is a gate again
+                gate = GateProcess(paths.data, listener)
+                assert await waiting == 200
+                code, log = await asyncio.to_thread(gate.end, signal.SIGTERM)
         server.close()
         assert code == 0
         assert "half a line" in log
@@ -151,15 +151,15 @@ def test_sigterm_lets_a_call_in_flight_end(tmp_path: Path) -> None:
         server = await asyncio.start_server(Upstream(held).serve, "127.0.0.1", 0)
         paths = prepare(tmp_path, [f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"])
         with socket.create_server(("127.0.0.1", 0)) as listener:
-            client = HttpClient(f"http://127.0.0.1:{listener.getsockname()[1]}")
-            gate = GateProcess(paths.data, listener)
-            answer = asyncio.create_task(client.request("POST", "/p/mcp", [JSON], call()))
-            await asked.wait()
-            gate.process.terminate()
-            go.set()
-            assert (await answer).status == 200
-            await asyncio.to_thread(gate.process.communicate)
-            assert gate.process.returncode == 0
+            async with HttpClient(f"http://127.0.0.1:{listener.getsockname()[1]}") as client:
+                gate = GateProcess(paths.data, listener)
+                answer = asyncio.create_task(client.request("POST", "/p/mcp", [JSON], call()))
+                await asked.wait()
+                gate.process.terminate()
+                go.set()
+                assert (await answer).status == 200
+                await asyncio.to_thread(gate.process.communicate)
+                assert gate.process.returncode == 0
         server.close()
         assert record(paths)[-1]["outcome"] == "ok"
 

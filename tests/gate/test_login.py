@@ -58,12 +58,9 @@ class Login:
     async def ask(
         self, method: str, path: str, host: str = "example.com", *headers: tuple[bytes, bytes], body: bytes = b""
     ) -> tuple[Response, Any]:
-        client = HttpClient(self.gate.url, host)
-        try:
+        async with HttpClient(self.gate.url, host) as client:
             response = await client.request(method, path, [*headers], body)
             said = await response.read(99_999)
-        finally:
-            await client.close()
         return response, json.loads(said) if said else None
 
 

@@ -53,15 +53,14 @@ class Load:
         self.port, self.over, self.answered = port, False, 0
 
     async def one(self, number: int) -> None:
-        client = HttpClient(f"http://127.0.0.1:{self.port}")
-        while not self.over:
-            body, headers = modern(number) if number % 2 else (call(number), [])
-            sent = [JSON, (b"authorization", b"Bearer secret"), *headers]
-            response = await client.request("POST", "/a/mcp", sent, body)
-            answer = json.loads(await response.read(100_000))
-            assert (response.status, answer["id"]) == (200, number), answer
-            self.answered += 1
-        await client.close()
+        async with HttpClient(f"http://127.0.0.1:{self.port}") as client:
+            while not self.over:
+                body, headers = modern(number) if number % 2 else (call(number), [])
+                sent = [JSON, (b"authorization", b"Bearer secret"), *headers]
+                response = await client.request("POST", "/a/mcp", sent, body)
+                answer = json.loads(await response.read(100_000))
+                assert (response.status, answer["id"]) == (200, number), answer
+                self.answered += 1
 
 
 def test_a_gate_takes_over_under_load_while_the_one_before_ends_its_calls(tmp_path: Path) -> None:
@@ -80,9 +79,10 @@ def test_a_gate_takes_over_under_load_while_the_one_before_ends_its_calls(tmp_pa
         paths = prepare(tmp_path, [upstream.address])
         with Bind(port=0).open() as listening:
             port = listening.getsockname()[1]
-            async with gate_process(paths, listening) as old:
+            address = f"http://127.0.0.1:{port}"
+            async with gate_process(paths, listening) as old, HttpClient(address) as holder:
                 await until(paths.gate_socket, old.pid)
-                load, holder = Load(port), HttpClient(f"http://127.0.0.1:{port}")
+                load = Load(port)
                 callers = [asyncio.create_task(load.one(number)) for number in range(6)]
                 sent = [JSON, (b"authorization", b"Bearer secret")]
                 holding = asyncio.create_task(holder.request("POST", "/a/mcp", sent, call(99, "hold")))

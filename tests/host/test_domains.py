@@ -240,12 +240,11 @@ def status(running: Host, name: str) -> int:
     body = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
 
     async def post() -> int:
-        client = HttpClient(running.ready["url"], name)
-        response = await client.request(
-            "POST", "/mcp", [(b"content-type", b"application/json")], json.dumps(body).encode()
-        )
-        await response.read(100_000)
-        await client.close()
+        async with HttpClient(running.ready["url"], name) as client:
+            response = await client.request(
+                "POST", "/mcp", [(b"content-type", b"application/json")], json.dumps(body).encode()
+            )
+            await response.read(100_000)
         return response.status
 
     return asyncio.run(post())
@@ -351,13 +350,12 @@ def test_a_client_and_a_web_page_at_a_custom_domain_use_the_app_as_at_its_own(tm
         assert made["records"][0] == {"type": "CNAME", "name": "more.example.org", "value": "mcp.example.com"}
 
         async def use() -> None:
-            client = HttpClient(url, "tools.example.org")
-            for origin, status in ((b"https://tools.example.org", 404), (b"https://elsewhere.example", 403)):
-                response = await client.request("GET", "/page", [(b"origin", origin)])
-                assert (response.status, origin) == (status, origin), (
-                    "the app lets its own page in; it has no such path"
-                )
-                await response.read(1000)
-            await client.close()
+            async with HttpClient(url, "tools.example.org") as client:
+                for origin, status in ((b"https://tools.example.org", 404), (b"https://elsewhere.example", 403)):
+                    response = await client.request("GET", "/page", [(b"origin", origin)])
+                    assert (response.status, origin) == (status, origin), (
+                        "the app lets its own page in; it has no such path"
+                    )
+                    await response.read(1000)
 
         asyncio.run(use())

@@ -636,10 +636,9 @@ def test_git_is_served_at_its_paths_only(running: Host, token: str, shared: Path
 
     def ask(target: str, method: str = "GET", host: str | None = None, address: str = "") -> tuple[int, str]:
         async def request() -> tuple[int, str]:
-            client = HttpClient(address or running.ready["url"], host)
-            response = await client.request(method, target, [authorization])
-            body = await response.read(65536)
-            await client.close()
+            async with HttpClient(address or running.ready["url"], host) as client:
+                response = await client.request(method, target, [authorization])
+                body = await response.read(65536)
             return response.status, body.decode(errors="replace").strip()
 
         return asyncio.run(request())

@@ -71,11 +71,9 @@ def refusal(
     """Return the status of a POST, its WWW-Authenticate and its body."""
 
     async def ask() -> tuple[int, bytes, bytes]:
-        client = HttpClient(running.ready["url"])
-        response = await client.request("POST", path, [JSON, *headers], body)
-        answer = response.status, response.header(b"www-authenticate"), await response.read(10_000)
-        await client.close()
-        return answer
+        async with HttpClient(running.ready["url"]) as client:
+            response = await client.request("POST", path, [JSON, *headers], body)
+            return response.status, response.header(b"www-authenticate"), await response.read(10_000)
 
     return asyncio.run(ask())
 
@@ -101,19 +99,20 @@ def test_a_user_whose_token_ends_loses_what_it_has_open(running: Host, end: str)
     cursor = call(running, token, "logs", app="mine").structured["cursor"]
 
     async def test() -> None:
-        client = HttpClient(running.ready["url"])
-        stream = await ask(client, token, "subscriptions/listen", {"notifications": {"toolsListChanged": True}})
-        assert (stream.status, stream.header(b"content-type")) == (200, b"text/event-stream")
-        params = {"name": "logs", "arguments": {"app": "mine", "cursor": cursor, "follow": True}}
-        following = asyncio.create_task(ask(client, token, "tools/call", params))
-        await asyncio.sleep(0)
-        assert (await asyncio.to_thread(running.portway, "user", verb, name, *options)).returncode == 0
-        assert b"subscriptions/acknowledged" in await stream.read(10_000)  # to its end
-        cut = await following
-        assert (cut.status, cut.header(b"www-authenticate")) == (401, b'Bearer error="invalid_token"')
-        ended = b"This token was revoked or has expired: `portway user rotate` and `portway user add` make new ones."
-        assert ended in await cut.read(10_000)
-        await client.close()
+        async with HttpClient(running.ready["url"]) as client:
+            stream = await ask(client, token, "subscriptions/listen", {"notifications": {"toolsListChanged": True}})
+            assert (stream.status, stream.header(b"content-type")) == (200, b"text/event-stream")
+            params = {"name": "logs", "arguments": {"app": "mine", "cursor": cursor, "follow": True}}
+            following = asyncio.create_task(ask(client, token, "tools/call", params))
+            await asyncio.sleep(0)
+            assert (await asyncio.to_thread(running.portway, "user", verb, name, *options)).returncode == 0
+            assert b"subscriptions/acknowledged" in await stream.read(10_000)  # to its end
+            cut = await following
+            assert (cut.status, cut.header(b"www-authenticate")) == (401, b'Bearer error="invalid_token"')
+            ended = (
+                b"This token was revoked or has expired: `portway user rotate` and `portway user add` make new ones."
+            )
+            assert ended in await cut.read(10_000)
 
     asyncio.run(test())
 
@@ -127,12 +126,13 @@ def test_the_deploy_of_a_revoked_user_ends_and_nothing_of_it_goes_live(running: 
         return any((one.app, one.state) == ("held", "deploying") for one in found.apps)
 
     async def test() -> int:
-        client = HttpClient(running.ready["url"])
-        deploying = asyncio.create_task(ask(client, token, "tools/call", {"name": "deploy", "arguments": arguments}))
-        await asyncio.to_thread(eventually, is_held)
-        await asyncio.to_thread(running.portway, "user", "revoke", "ron")
-        ended = await deploying
-        await client.close()
+        async with HttpClient(running.ready["url"]) as client:
+            deploying = asyncio.create_task(
+                ask(client, token, "tools/call", {"name": "deploy", "arguments": arguments})
+            )
+            await asyncio.to_thread(eventually, is_held)
+            await asyncio.to_thread(running.portway, "user", "revoke", "ron")
+            ended = await deploying
         return ended.status
 
     assert asyncio.run(test()) == 401
@@ -187,16 +187,15 @@ def test_no_spelling_of_a_name_leads_a_bound_user_to_another_app(running: Host) 
     assert listed == "bert is a deployer, and may not do what an admin may: ask an admin of this host"
 
     async def twice(first: str, last: str) -> dict[str, Any]:
-        client = HttpClient(running.ready["url"])
-        body = json.dumps(
-            {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "config", "_meta": META}}
-        )
-        body = body.replace('"_meta"', f'"arguments": {{"app": "{first}", "app": "{last}"}}, "_meta"')
-        sent = [JSON, (b"authorization", b"Bearer " + token.encode()), (b"mcp-protocol-version", b"2026-07-28")]
-        sent += [(b"mcp-method", b"tools/call"), (b"mcp-name", b"config")]
-        response = await client.request("POST", PATH, sent, body.encode())
-        answer: dict[str, Any] = json.loads(await response.read(100_000))["result"]
-        await client.close()
+        async with HttpClient(running.ready["url"]) as client:
+            body = json.dumps(
+                {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "config", "_meta": META}}
+            )
+            body = body.replace('"_meta"', f'"arguments": {{"app": "{first}", "app": "{last}"}}, "_meta"')
+            sent = [JSON, (b"authorization", b"Bearer " + token.encode()), (b"mcp-protocol-version", b"2026-07-28")]
+            sent += [(b"mcp-method", b"tools/call"), (b"mcp-name", b"config")]
+            response = await client.request("POST", PATH, sent, body.encode())
+            answer: dict[str, Any] = json.loads(await response.read(100_000))["result"]
         return answer
 
     assert "may not use the app other" in asyncio.run(twice("mine", "other"))["content"][0]["text"]

@@ -145,13 +145,12 @@ def test_what_is_open_ends_when_a_group_has_other_rights(running: Host, provider
     token = token_of(running, provider, groups=["night"])
 
     async def test() -> None:
-        client = HttpClient(running.ready["url"])
-        stream = await ask(client, token, "subscriptions/listen", {"notifications": {"toolsListChanged": True}})
-        assert stream.status == 200
-        change = ("unmap", "night") if end == "unmapped" else ("map", "night", "--role", "viewer")
-        await asyncio.to_thread(mapped, running, *change)
-        assert b"subscriptions/acknowledged" in await stream.read(10_000)  # to its end
-        await client.close()
+        async with HttpClient(running.ready["url"]) as client:
+            stream = await ask(client, token, "subscriptions/listen", {"notifications": {"toolsListChanged": True}})
+            assert stream.status == 200
+            change = ("unmap", "night") if end == "unmapped" else ("map", "night", "--role", "viewer")
+            await asyncio.to_thread(mapped, running, *change)
+            assert b"subscriptions/acknowledged" in await stream.read(10_000)  # to its end
 
     asyncio.run(test())
 
@@ -180,15 +179,14 @@ def test_what_is_open_ends_when_the_token_expires(running: Host, provider: KeyPu
     of_user = running.portway("user", "add", "brief", "--role", "viewer", "--expires", "8s").stdout.strip()
 
     async def test() -> None:
-        client = HttpClient(running.ready["url"])
-        listening = {"notifications": {"toolsListChanged": True}}
-        streams = [await ask(client, token, "subscriptions/listen", listening) for token in (of_login, of_user)]
-        assert [stream.status for stream in streams] == [200, 200]
-        for stream in streams:
-            assert b"subscriptions/acknowledged" in await stream.read(10_000)  # to its end
-        again = await ask(client, of_user, "tools/list", {})
-        assert (again.status, await again.read(10_000) != b"") == (401, True)
-        await client.close()
+        async with HttpClient(running.ready["url"]) as client:
+            listening = {"notifications": {"toolsListChanged": True}}
+            streams = [await ask(client, token, "subscriptions/listen", listening) for token in (of_login, of_user)]
+            assert [stream.status for stream in streams] == [200, 200]
+            for stream in streams:
+                assert b"subscriptions/acknowledged" in await stream.read(10_000)  # to its end
+            again = await ask(client, of_user, "tools/list", {})
+            assert (again.status, await again.read(10_000) != b"") == (401, True)
 
     asyncio.run(test())
 

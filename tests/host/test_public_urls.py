@@ -85,11 +85,10 @@ def through_a_proxy(running: Host, path: str, token: str, *sent: tuple[str, str]
     headers = {"content-type": "application/json", "authorization": f"Bearer {token}"} | dict(sent)
 
     async def post() -> Any:
-        client = HttpClient(listening(running), named)
-        given = [*of_call, *((name.encode(), value.encode()) for name, value in headers.items())]
-        response = await client.request("POST", path, given, body)
-        answer = await response.read(1_000_000)
-        await client.close()
+        async with HttpClient(listening(running), named) as client:
+            given = [*of_call, *((name.encode(), value.encode()) for name, value in headers.items())]
+            response = await client.request("POST", path, given, body)
+            answer = await response.read(1_000_000)
         return json.loads(answer)["result"]["structuredContent"] if response.status == 200 else response.status
 
     return asyncio.run(post())

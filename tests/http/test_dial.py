@@ -61,11 +61,10 @@ def test_a_connection_is_dialed_once_and_kept_for_the_next_requests(host: str, t
     async def use(times: list[int]) -> None:
         server = await asyncio.start_server(serve, host, 0)
         port = server.sockets[0].getsockname()[1]
-        client = HttpClient(f"dial://{quote(str(tmp_path / 'a:%b'), safe='')}:{port}", "app.localhost")
-        for _ in range(20):
-            assert await (await client.request("GET", "/")).read(10) == b"ok"
-        assert len(times) == 1
-        await client.close()
+        async with HttpClient(f"dial://{quote(str(tmp_path / 'a:%b'), safe='')}:{port}", "app.localhost") as client:
+            for _ in range(20):
+                assert await (await client.request("GET", "/")).read(10) == b"ok"
+            assert len(times) == 1
         await ended.wait()
         server.close()
 

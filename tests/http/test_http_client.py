@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -253,6 +253,29 @@ def test_closing_an_unfinished_response_closes_the_connection() -> None:
     asyncio.run(run())
 
 
+def test_the_end_of_async_with_closes_every_connection_also_when_an_error_ends_it() -> None:
+    async def run() -> None:
+        gone = asyncio.Semaphore(0)
+
+        async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(OK if (await request_of(reader)).split()[1] == b"/whole" else OK[:-1])
+            assert await reader.read() == b""
+            gone.release()
+
+        async with peer(script) as other:
+            with suppress(LookupError):
+                async with HttpClient(f"http://{other.authority}") as client:
+                    begun = await client.request("GET", "/begun")
+                    await (await client.request("GET", "/whole")).read(10)
+                    raise LookupError
+            for _ in range(2):
+                await asyncio.wait_for(gone.acquire(), 120)
+            with pytest.raises(BrokenResponse, match="the client was closed"):
+                await begun.read(10)
+
+    asyncio.run(run())
+
+
 def test_a_response_longer_than_the_limit_is_refused_and_its_rest_not_read() -> None:
     async def run() -> None:
         async with peer(replies(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n" + b"x" * 1000)) as client:
@@ -291,8 +314,8 @@ def test_unix_sockets_work_and_dead_addresses_raise(tmp_path: Path) -> None:
             writer.close()
 
         server = await asyncio.start_unix_server(script, str(tmp_path / "s"))
-        client = HttpClient(f"unix:{tmp_path}/s")
-        assert await (await client.request("GET", "/")).read(10) == b"ok"
+        async with HttpClient(f"unix:{tmp_path}/s") as client:
+            assert await (await client.request("GET", "/")).read(10) == b"ok"
         server.close()
         for dead in (f"unix:{tmp_path}/none", "http://127.0.0.1:1"):
             with pytest.raises(ConnectFailed, match="cannot connect"):

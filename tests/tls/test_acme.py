@@ -148,13 +148,12 @@ def renew_early(running: Host) -> None:
     """
 
     async def change() -> list[int]:
-        client = HttpClient(f"unix:{running.paths.caddy_socket}")
-        found = []
-        for name, value in (("renew_interval", b"1000000000"), ("policies/0/renewal_window_ratio", b"0.95")):
-            target = f"/config/apps/tls/automation/{name}"
-            response = await client.request("POST", target, [(b"content-type", b"application/json")], value)
-            found.append(response.status)
-        await client.close()
+        async with HttpClient(f"unix:{running.paths.caddy_socket}") as client:
+            found = []
+            for name, value in (("renew_interval", b"1000000000"), ("policies/0/renewal_window_ratio", b"0.95")):
+                target = f"/config/apps/tls/automation/{name}"
+                response = await client.request("POST", target, [(b"content-type", b"application/json")], value)
+                found.append(response.status)
         return found
 
     assert asyncio.run(change()) == [200, 200]

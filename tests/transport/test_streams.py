@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import socket
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -320,13 +321,12 @@ def test_a_signal_ends_streams_with_their_result_and_then_the_process(tmp_path: 
         url = child.match[1]
 
         async def scenario() -> None:
-            client = HttpClient(url)
-            stream = Events(await listen(client, toolsListChanged=True))
-            await stream.message()
-            child.process.send_signal(signal.SIGTERM)
-            assert "result" in await stream.message()
-            assert await stream.next() is None
-            await client.close()
+            async with HttpClient(url) as client:
+                stream = Events(await listen(client, toolsListChanged=True))
+                await stream.message()
+                child.process.send_signal(signal.SIGTERM)
+                assert "result" in await stream.message()
+                assert await stream.next() is None
 
         asyncio.run(scenario())
         assert child.process.wait(120) == 0
@@ -339,6 +339,8 @@ def test_what_a_client_does_not_read_is_not_kept_twice() -> None:
     async def scenario(legacy: Legacy) -> None:
         stream = Events(await listen(legacy.client, resourceSubscriptions=many))
         assert len((await stream.message())["params"]["notifications"]["resourceSubscriptions"]) == len(many)
+        for connection in legacy.client.open:  # some systems let a socket hold it all
+            connection._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         for _ in range(8):  # more than the sockets hold
             for uri in many:
                 fixture.server.resource_updated(uri)

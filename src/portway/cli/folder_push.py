@@ -112,15 +112,13 @@ async def _branch(host: RemoteHost, app: str) -> str:
 
     Raises `ClickException` when the host cannot be reached, or does not let this user push.
     """
-    client = HttpClient(host.url, by_proxy=True)
     header = (b"authorization", _credential(host).encode())
     try:
-        response = await client.request("GET", f"/{app}.git/info/refs?service=git-receive-pack", [header])
-        body = await response.read(_MOST_REFS)
+        async with HttpClient(host.url, by_proxy=True) as client:
+            response = await client.request("GET", f"/{app}.git/info/refs?service=git-receive-pack", [header])
+            body = await response.read(_MOST_REFS)
     except UpstreamError as error:
         raise unreachable(host, error) from None
-    finally:
-        await client.close()
     if response.status != 200:
         said = body.decode(errors="replace").strip().removesuffix(".")
         is_sentence = response.header(b"content-type").startswith(b"text/plain") and "\n" not in said

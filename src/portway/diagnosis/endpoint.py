@@ -110,18 +110,16 @@ class Endpoint:
             require_sendable(self.url, target, None)
         except ValueError as error:  # a target that the server has named
             raise NoAnswer(str(error)) from None
-        client = HttpClient(self.url, named)
         try:
-            async with asyncio.timeout(SECONDS):
-                response = await client.request(method, target or self.target, [*own, *headers], body)
-            yield response
-            await response.close()
+            async with HttpClient(self.url, named) as client:
+                async with asyncio.timeout(SECONDS):
+                    response = await client.request(method, target or self.target, [*own, *headers], body)
+                yield response
+                await response.close()
         except TimeoutError:
             raise NoAnswer(f"no answer came within {SECONDS:g} s") from None
         except UpstreamError as error:
             raise NoAnswer(str(error)) from None
-        finally:
-            await client.close()
 
     async def send(
         self,

@@ -12,15 +12,13 @@ async def is_alive(address: str) -> bool:
 
     An answer shows only that the event loop runs.
     """
-    client = HttpClient(address)
     try:
-        await (await client.request("GET", "/health")).close()
+        async with HttpClient(address) as client:
+            await (await client.request("GET", "/health")).close()
     except BrokenResponse:
         pass
     except ConnectFailed:
         return False
-    finally:
-        await client.close()
     return True
 
 
@@ -49,9 +47,8 @@ class HealthCheck:
         self._host = host
 
     async def passes(self) -> bool:
-        client = HttpClient(self._address, self._host)
         try:
-            async with asyncio.timeout(_HEALTH_SECONDS):
+            async with HttpClient(self._address, self._host) as client, asyncio.timeout(_HEALTH_SECONDS):
                 response = await client.request("GET", self.path)
                 await response.close()
         except TimeoutError:
@@ -61,6 +58,4 @@ class HealthCheck:
         else:
             self.fault = f"status {response.status}"
             return 200 <= response.status < 400
-        finally:
-            await client.close()
         return False

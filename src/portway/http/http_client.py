@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from functools import lru_cache
 from itertools import chain
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Self, cast
 from urllib.parse import unquote, urlsplit
 
 import httptools
@@ -172,6 +172,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        self._client.open.add(self)
         if sys.platform != "win32":
             self._poll = select.poll()
             self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
@@ -222,6 +223,7 @@ class _Connection(asyncio.Protocol):
             self.silent, self.reset = not self._overhead and not response.status, exc is not None
             self.fail(f"the connection ended before the reply {'was whole' if response.status else 'came'}")
         self._ended = True
+        self._client.open.discard(self)
         del self._parser  # breaks a reference cycle
 
     def data_received(self, data: bytes) -> None:
@@ -342,7 +344,7 @@ def _tls_context() -> "ssl.SSLContext":
 
 
 class HttpClient:
-    """Sends requests to one peer, over pooled connections.
+    """Sends requests to one peer, over pooled connections. The end of `async with` closes all of them at once.
 
     `address` is `http://host[:port]`, `https://host[:port]`, `unix:/path`, or `dial://socket:port`: a port in another
     network namespace, whose sockets are handed out at a percent-encoded path. What follows host and port is ignored.
@@ -355,6 +357,7 @@ class HttpClient:
         self, address: str, named: str | None = None, connects_to: str | None = None, *, by_proxy: bool = False
     ) -> None:
         self.closed = False
+        self.open: set[_Connection] = set()
         self._by_proxy = by_proxy
         self._idle: deque[_Connection] = deque(maxlen=_IDLE_CONNECTIONS)
         self._path = address.removeprefix("unix:") if address.startswith("unix:/") else ""  # of a Unix socket
@@ -412,6 +415,14 @@ class HttpClient:
         connection = await self._connect()
         connection.upload = upload = Upload(connection, connection.send(head, b"", head_only=method == "HEAD"))
         return upload
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.closed = True
+        for connection in list(self.open):
+            connection.fail("the client was closed")
 
     async def close(self) -> None:
         """Close the idle connections now, and those in use after their responses."""

@@ -136,12 +136,9 @@ async def request_at(
 async def _request(
     url: WebUrl, address: str | None, method: str, headers: Headers, body: bytes, max_bytes: int
 ) -> tuple[Response, bytes]:
-    client = HttpClient(url.origin, connects_to=address, by_proxy=address is None)
-    try:
+    async with HttpClient(url.origin, connects_to=address, by_proxy=address is None) as client:
         response = await client.request(method, url.target, headers, body)
         return response, await response.read(max_bytes)
-    finally:
-        await client.close()
 
 
 def _fields(method: str, headers: Mapping[str, str]) -> Headers:

@@ -27,10 +27,10 @@ async def look_at_branch(url: GitUrl, address: str, branch: str) -> str:
     It is "" where that is not so simple: no branch of that name, another protocol, a redirect, a refusal. `git
     ls-remote` then says what it is.
     """
-    client = HttpClient(f"{url.scheme}://{url.authority}", connects_to=address)
     wanted = f"refs/heads/{branch}"
     try:
-        async with asyncio.timeout(_SECONDS):
+        client = HttpClient(f"{url.scheme}://{url.authority}", connects_to=address)
+        async with client, asyncio.timeout(_SECONDS):
             target = f"{url.path.rstrip('/')}/git-upload-pack"
             response = await client.request("POST", target, _HEADERS, _request(wanted), repeatable=True)
             try:
@@ -41,8 +41,6 @@ async def look_at_branch(url: GitUrl, address: str, branch: str) -> str:
                 await response.close()
     except (UpstreamError, TimeoutError):
         return ""
-    finally:
-        await client.close()
     found = re.search(rb"^[0-9a-f]{4}([0-9a-f]{40}) %s\n" % re.escape(wanted.encode()), answer, re.MULTILINE)
     return found[1].decode() if found else ""
 

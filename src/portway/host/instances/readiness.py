@@ -240,12 +240,9 @@ async def _find_path(endpoint: Endpoint) -> str:
                 raise
         else:
             return path
-    client = HttpClient(endpoint.instance.address, endpoint.approach.host)
-    try:
+    async with HttpClient(endpoint.instance.address, endpoint.approach.host) as client:
         response = await client.request("GET", "/sse", [(b"accept", b"text/event-stream")])
         await response.close()
-    finally:
-        await client.close()
     if response.status == 200 and response.header(b"content-type").startswith(b"text/event-stream"):
         raise ClientError("it speaks HTTP+SSE at /sse, which is too old: serve Streamable HTTP instead")
     raise ClientError(f"it has no MCP endpoint at {' or '.join(paths)}: serve it at /mcp, or name its path")
