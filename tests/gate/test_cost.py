@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 SOURCE = str(ROOT / "src")
 CALLS = 20
-MOST = 200
+MOST = 199
 
 
 RULES = [{"tool": "*", "scopes": ["read"]}, {"destructive": True, "scopes": ["write"]}] * 40
 LIMITS = {"arguments": {"city": {"maxLength": 200, "pattern": "[A-Za-z]+"}}, "rate": "1000/second", "concurrency": 9}
-CALLERS = [("named", MOST), ("logged in", MOST + 1), ("with policies", MOST + 11), ("with limits", MOST + 34)]
+CALLERS = [("named", MOST), ("logged in", MOST + 1), ("with policies", MOST + 10), ("with limits", MOST + 33)]
 
 
 @pytest.mark.parametrize(("caller", "most"), CALLERS)

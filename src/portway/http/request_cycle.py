@@ -218,7 +218,12 @@ class RequestCycle:
         if self.response_started or self.disconnected or connection.write_paused or connection.transport.is_closing():
             return False
         self._begin(status, headers)
-        self._write(body, more=False)
+        if self._has_body and self._left == len(body) <= _JOINED:  # as most are: nothing is left to find out
+            connection.transport.write(self._head + body)
+            self._head = b""
+            self._finish()
+        else:
+            self._write(body, more=False)
         return True
 
     def _begin(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
@@ -275,7 +280,10 @@ class RequestCycle:
         if body:
             transport.write(body)
         if not more:
-            self.response_complete = True
-            if self._waiters:
-                self.wake()
-            self._connection.on_response_complete()
+            self._finish()
+
+    def _finish(self) -> None:
+        self.response_complete = True
+        if self._waiters:
+            self.wake()
+        self._connection.on_response_complete()

@@ -103,7 +103,9 @@ class Policies:
 
     def of(self, kind: Kind, name: str) -> Policy:
         """Return the policy of what is of a kind and a name: of a resource the URI, of a template its text."""
-        return self.of_tool(name) if kind == "tool" else self._of_other(kind, name)
+        if kind != "tool":
+            return self._of_other(kind, name)
+        return self._known_tools.get(name) or self.of_tool(name)
 
     def of_tool(self, name: str) -> Policy:
         """Return the policy of a tool."""

@@ -61,7 +61,7 @@ class TrustedProxies:
         if told.client:
             scope["client"] = (told.client, 0)
         scope["scheme"] = told.scheme
-        if told.host:
+        if told.host and (b"host", told.host) not in scope["headers"]:
             scope["headers"] = [(name, told.host if name == b"host" else value) for name, value in scope["headers"]]
 
     def _read(self, found: Headers) -> _Told:
