@@ -32,6 +32,7 @@ IDLE_SECONDS = 3.0  # an idle connection is reused within this time, or what the
 _CONNECT_SECONDS = 5.0
 _HEAD_BYTES = 65_536  # of a response: everything but its body
 _LF, _CR, _NUL = b"\n\r\0"  # numbers: looking for bytes in bytes is five times as slow
+_OF_CONNECTION = frozenset((b"content-length", b"transfer-encoding", b"keep-alive"))
 _BUFFERED = 65_536  # bytes of body that may wait for the reader before the peer is paused
 
 
@@ -258,13 +259,15 @@ class _Connection(asyncio.Protocol):
             return response.headers.clear()  # an interim response
         framed, keep = status in (204, 304), IDLE_SECONDS
         for name, value in response.headers:
+            if name not in _OF_CONNECTION:
+                continue
             if name == b"content-length":
                 framed = True
             elif name == b"transfer-encoding":
                 framed = True
                 if value.lower() != b"chunked":
                     raise ValueError("its transfer coding is unknown")
-            elif name == b"keep-alive":
+            else:
                 stated = value.lower().partition(b"timeout=")[2].partition(b",")[0].strip()
                 keep = min(keep, int(stated) - 1) if stated.isdigit() else keep
         # A part of the body may be counted in `_overhead`.
@@ -278,10 +281,10 @@ class _Connection(asyncio.Protocol):
         return None
 
     def on_body(self, body: bytes) -> None:
-        self._overhead = 0
-        if self._response is not None:
-            self._response.arrived(body)
-            if self._response.pending > _BUFFERED and not self.paused:
+        self._overhead, response = 0, self._response
+        if response is not None:
+            response.arrived(body)
+            if response.pending > _BUFFERED and not self.paused:
                 self.paused = True
                 self._transport.pause_reading()
 

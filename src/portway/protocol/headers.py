@@ -48,10 +48,10 @@ def decode_value(value: str) -> str:
 
 def routed_name(message: Message) -> str | None:
     """Return the value that Mcp-Name must have: the tool, prompt or resource of the message, None if there is none."""
-    by = NAMED_BY.get(message.method) if message.method is not UNSET else None
-    if by is None or message.params is UNSET:
+    method, params = message.method, message.params
+    if method is UNSET or params is UNSET or method not in NAMED_BY:
         return None
-    value = message.params.name if by == "name" else message.params.uri
+    value = params.name if NAMED_BY[method] == "name" else params.uri
     return None if value is UNSET else value
 
 

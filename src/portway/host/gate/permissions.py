@@ -1,7 +1,7 @@
 """Whether an app's policies let a caller send a message (403), decided on the message as the instance will read it.
 
-What is judged is what the instance gets: the message is written anew, with each member once. A member that some servers
-would take for one of the protocol's, because they do not look at its letter case, is refused.
+What is judged is what the instance gets: a message is written anew, with each member once, unless it is so already. A
+member that some servers would take for one of the protocol's, because they do not look at its letter case, is refused.
 """
 
 import msgspec
@@ -126,10 +126,10 @@ def _read(message: Message, body: bytes, policies: Policies) -> tuple[bytes, Nam
 
 
 def _is_compact(body: bytes) -> bool:
-    """Whether a call of a tool is written with the protocol's members alone, each once, and as short as it can be.
+    """Whether a call of a tool has the protocol's members alone, each once, without an escape in a name.
 
-    A member more, twice or with an escape in its name, and white space between them, would each make the message longer
-    than its known members are together. So one of just that length has one meaning, and need not be written anew.
+    Another member, a second one of a name, an escape in a name and white space between members each make a message
+    longer than what an encoder writes of the members that were read. So one of that length has none of them.
     """
     try:
         return len(_encode(_compact_call(body))) == len(body)
