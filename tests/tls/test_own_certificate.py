@@ -40,11 +40,10 @@ def caddy(running: Host) -> int:
     return next((pid for pid, line in running.processes().items() if "caddy run" in line), 0)
 
 
-def threads_of_caddy(running: Host) -> str:
-    """Return how many threads of Caddy run at once, as its environment says."""
+def go_settings(running: Host) -> list[str]:
+    """Return what the environment of Caddy says to Go."""
     pid = eventually(lambda: caddy(running))
-    variables = Path(f"/proc/{pid}/environ").read_text().split("\0")
-    return dict(variable.partition("=")[::2] for variable in variables)["GOMAXPROCS"]
+    return sorted(each for each in Path(f"/proc/{pid}/environ").read_text().split("\0") if each.startswith("GO"))
 
 
 def test_a_host_with_its_own_certificate_serves_https_also_after_its_caddy_is_killed(tmp_path: Path) -> None:
@@ -68,7 +67,8 @@ def test_a_host_with_its_own_certificate_serves_https_also_after_its_caddy_is_ki
         assert stat.S_IMODE(running.paths.tls.stat().st_mode) == 0o700
         assert stat.S_IMODE(running.paths.caddy_socket.stat().st_mode) == 0o600
         assert stat.S_IMODE(running.paths.web_socket.stat().st_mode) == 0o600
-        assert threads_of_caddy(running) == str(min(4, max(1, len(os.sched_getaffinity(0)) // 2)))
+        threads = min(4, max(1, len(os.sched_getaffinity(0)) // 2))
+        assert go_settings(running) == ["GOGC=200", f"GOMAXPROCS={threads}"]
         os.kill(caddy(running), signal.SIGKILL)
         assert get("localhost", port, "/_portway/health", certificate)[0] == 200, (
             "a connection waits for the next Caddy"
@@ -76,10 +76,10 @@ def test_a_host_with_its_own_certificate_serves_https_also_after_its_caddy_is_ki
 
 
 @pytest.mark.slow
-def test_the_users_own_number_of_threads_goes_to_caddy(tmp_path: Path) -> None:
+def test_what_the_user_says_to_go_goes_to_caddy(tmp_path: Path) -> None:
     certificate, key = write_pair(tmp_path / "pair", *NAMES)
     with https_host(tmp_path / "data", certificate, key, variables={"GOMAXPROCS": "7"}) as (running, _):
-        assert threads_of_caddy(running) == "7"
+        assert go_settings(running) == ["GOGC=200", "GOMAXPROCS=7"]
 
 
 @pytest.mark.slow

