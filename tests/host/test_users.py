@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Iterator
@@ -10,14 +11,20 @@ from typing import Any
 
 import pytest
 
-from portway import Server
+from portway import OAuth, Server
 from portway.auth.principal import Principal
+from portway.host.management import remote_access
 from portway.host.management.remote_access import UserDoor
 from portway.host.store import Store, StoreError
 from portway.host.users import User, UserError, Users
 from portway.http.http_client import HttpClient, Response
+from portway.oauth import introspection
+from portway.oauth.resource_server import resource_server
 from portway.transport import token_watch
 from tests.host.running_host import host
+from tests.oauth.key_publisher import publishing
+from tests.oauth.vault import in_seconds
+from tests.support import eventually
 from tests.transport.http_client import MODERN, Events, envelope, post, served
 
 ISSUER = "https://login.example.com"
@@ -98,6 +105,36 @@ def test_each_request_from_afar_is_watched_once_until_it_ends(store: Store, monk
 
     served(steps, door)
     assert not door._open
+
+
+def test_what_is_open_by_a_login_ends_when_that_expires_and_not_when_the_provider_is_down(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module, name in (
+        *((introspection, "_SECONDS"), (introspection, "_PAUSE_SECONDS")),
+        (remote_access, "_LOOK_SECONDS"),
+    ):
+        monkeypatch.setattr(module, name, 0.01)
+    users, url = Users(store), "https://example.com/mcp"
+    with publishing() as provider:
+        users.map_group(provider.url, "groups", "ops", "viewer", [])
+        settings = OAuth(provider.url, url, client_id="host", client_secret="s", opaque=True)
+        door = UserDoor(Server("host"), users, resource_server([settings], "host", "/mcp", None))
+        token = provider.open("opaque", aud=url, groups=["ops"], exp=in_seconds(600))
+
+        async def steps(_: str, client: HttpClient) -> None:
+            headers = {"mcp_protocol_version": MODERN, "mcp_method": "subscriptions/listen"}
+            body = envelope("subscriptions/listen", {"notifications": {"toolsListChanged": True}})
+            stream = Events(await post(client, body, authorization=f"Bearer {token}", **headers))
+            assert "acknowledged" in (await stream.message())["method"]
+            provider.is_down = True
+            asked = len(provider.forms)
+            await asyncio.to_thread(eventually, lambda: len(provider.forms) > asked + 3)
+            assert len(door._open) == 1
+            monkeypatch.setattr(time, "time", lambda: 3_000_000_000.0)
+            assert await stream.next() is None
+
+        served(steps, door)
 
 
 def test_of_several_groups_the_strongest_role_counts_with_the_apps_of_all_that_give_it(store: Store) -> None:
