@@ -76,18 +76,6 @@ class RequestCycle:
     system call. Futures are made only when something waits.
     """
 
-    disconnected = False  # the client has gone
-    more_body = True
-    response_started = False  # by the app
-    response_complete = False
-    _has_body = False  # whether the client expects a body in the response
-    _body: bytes | bytearray = b""  # has arrived, and waits for the app
-    _news = False  # a piece of body, or its end, waits for the app
-    _head = b""  # of the response, not yet written
-    _chunked = False
-    _left: int | None = None  # bytes missing of a response with a content-length
-    _waiters: tuple[asyncio.Future[None], ...] = ()
-
     def __init__(
         self,
         connection: ClientConnection,
@@ -98,10 +86,21 @@ class RequestCycle:
         expects_continue: bool,
     ) -> None:
         self.keep_alive = keep_alive
+        self.disconnected = False  # the client has gone
+        self.more_body = True
+        self.response_started = False  # by the app
+        self.response_complete = False
         self._connection = connection
         self._expects_continue = expects_continue
         self._knows_chunks = knows_chunks  # to HTTP/1.0, a body of unknown length ends with the connection
         self._is_head = is_head
+        self._has_body = False  # whether the client expects a body in the response
+        self._body: bytes | bytearray = b""  # has arrived, and waits for the app
+        self._news = False  # a piece of body, or its end, waits for the app
+        self._head = b""  # of the response, not yet written
+        self._chunked = False
+        self._left: int | None = None  # bytes missing of a response with a content-length
+        self._waiters: tuple[asyncio.Future[None], ...] = ()
 
     # The connection's side
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Hashable
+from dataclasses import InitVar, dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -24,33 +25,45 @@ if TYPE_CHECKING:
     from portway.policy.tool_limits import ToolLimits
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class GateCall:
     """The state of one request. `line` is its line in the call record, filled in on the way."""
 
+    route: Route
+    caller: Caller
+    access: Access  # who may ask for its path
+    holder: str  # whose places it takes
+    request: InitVar[str]  # its id in the call record
+    receive: Receive
+    headers: Headers = field(init=False)  # as they are sent to the instance
+    identity: tuple[bytes, bytes] = field(init=False)  # a header of the request to the instance and of the reply
+    line: Line = field(init=False)
+    started: float = field(init=False)
+    quiet_since: float = field(init=False)
     request_id: int | str | None = None  # the id the client chose, of a request
     fresh: int | str | None = None  # the id the instance sees, of a request
-    host = b""  # the Host header
-    path = "/mcp"  # of the URL
-    raw_path = b"/mcp"  # of the app's host name, as it was sent
+    host: bytes = b""  # the Host header
+    path: str = "/mcp"  # of the URL
+    raw_path: bytes = b"/mcp"  # of the app's host name, as it was sent
     session: Session | None = None
-    shows_forms = False  # of an `initialize`: whether the client says so
-    opening = b""  # of an `initialize` to a server that is not Portway's: its params
+    shows_forms: bool = False  # of an `initialize`: whether the client says so
+    opening: bytes = b""  # of an `initialize` to a server that is not Portway's: its params
     pinned: Backend | None = None  # the instance that gets it, unless it cannot be reached
     backend: Backend | None = None
-    after = b""  # of a GET that resumes a stream: the instance's id of the last event
-    resumes_call = False  # a GET that resumes a call's stream
+    after: bytes = b""  # of a GET that resumes a stream: the instance's id of the last event
+    resumes_call: bool = False  # a GET that resumes a call's stream
     resumes: int | str | None = None  # the client's id of that call; None if it was too long to keep
-    is_stream = False  # a long-lived stream (GET or subscriptions/listen), counted apart from calls
-    resumable = False  # the instance keeps the events, and the client can fetch them on another stream
-    cancels = False  # closing the request cancels the call (modern era)
-    cancelled = False  # the client has cancelled the call by a notification
-    cancelled_at = 0.0  # when that came, while the instance may answer
-    client_left = False  # the call was ended because its client left
-    expired = False  # the call was ended because the instance was silent for too long, or the gate stops
+    is_stream: bool = False  # a long-lived stream (GET or subscriptions/listen), counted apart from calls
+    resumable: bool = False  # the instance keeps the events, and the client can fetch them on another stream
+    cancels: bool = False  # closing the request cancels the call (modern era)
+    cancelled: bool = False  # the client has cancelled the call by a notification
+    cancelled_at: float = 0.0  # when that came, while the instance may answer
+    client_left: bool = False  # the call was ended because its client left
+    expired: bool = False  # the call was ended because the instance was silent for too long, or the gate stops
     ended: RpcError | None = None  # why the gate ended it, if it did
-    detached_at = 0.0  # when it became a detached call, if it has (see `in_flight`)
+    detached_at: float = 0.0  # when it became a detached call, if it has (see `in_flight`)
     view: ListView | None = None  # of an app with policies: what of the reply the caller may see
-    held = 0  # bytes of the app's reply memory taken for a long reply
+    held: int = 0  # bytes of the app's reply memory taken for a long reply
     policy: Policy | None = None  # of a tool whose calls are limited
     limits: tuple[tuple[ToolLimits, Hashable], ...] = ()  # that count it, and for whom
     confirmation: Confirmation | None = None  # what a legacy user is asked before the call is passed on
@@ -58,18 +71,11 @@ class GateCall:
     task: asyncio.Task[None] | None = None
     watcher: asyncio.Task[None] | None = None
 
-    def __init__(
-        self, route: Route, caller: Caller, access: Access, holder: str, request: str, receive: Receive
-    ) -> None:
-        self.route = route
-        self.caller = caller
-        self.access = access  # who may ask for its path
-        self.holder = holder  # whose places it takes
-        self.receive = receive
-        self.headers: Headers = []  # as they are sent to the instance
+    def __post_init__(self, request: str) -> None:
+        self.headers = []
         self.started = self.quiet_since = perf_counter()
-        self.identity = (b"x-request-id", request.encode())  # a header of the request to the instance and of the reply
-        self.line = Line(app=route.name, release=route.release, principal=caller.name, request=request)
+        self.identity = (b"x-request-id", request.encode())
+        self.line = Line(app=self.route.name, release=self.route.release, principal=self.caller.name, request=request)
 
     @property
     def challenge(self) -> Challenge:
