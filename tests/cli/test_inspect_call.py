@@ -49,6 +49,14 @@ def test_a_command_is_inspected(run_cli: RunCli) -> None:
     assert "  greet(name)" in done.stdout
 
 
+def test_a_command_longer_than_any_path_is_a_command(run_cli: RunCli) -> None:
+    done = run_cli("inspect", f"no-such-program {'x' * 5000}")
+    assert (done.returncode, done.stderr.splitlines()[-1].startswith("Error: cannot start no-such-program")) == (
+        1,
+        True,
+    )
+
+
 @pytest.mark.parametrize(
     ("given", "told"), [(None, "asks for a token"), ("wrong", "refuses the token it was given; create one")]
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -22,9 +23,9 @@ class LoadError(Exception):
 def load(target: str) -> Server:
     """Import FILE, with its folder first on `sys.path` as under `python FILE`, and return its server."""
     path, name = split(target)
-    if path.is_dir():
+    if os.path.isdir(path):  # False, too, for what is too long for a path
         raise LoadError(f"{path} is a folder; give the file that holds the server, as in {path / 'server.py'}")
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise LoadError(f"there is no file {path}; give a Python file that holds a portway.Server, as in server.py")
     module = _import(path.resolve())
     return _named(module, path, name) if name else _found(module, path)
@@ -33,7 +34,7 @@ def load(target: str) -> Server:
 def split(target: str) -> tuple[Path, str]:
     """Split `FILE:OBJECT` into its two parts; OBJECT is empty when it is not given."""
     head, colon, tail = target.rpartition(":")
-    if colon and tail.isidentifier() and not Path(target).exists():
+    if colon and tail.isidentifier() and not os.path.exists(target):
         return Path(head), tail
     return Path(target), ""
 

@@ -55,12 +55,12 @@ def resolve(target: list[str]) -> str | list[str]:
         return text
     path, _ = split(text)
     if path.suffix == ".py" and (
-        path.exists() or " " not in text
+        os.path.exists(path) or " " not in text
     ):  # a file that does not exist may be "python server.py"
         # The server writes to our standard error, where only its warnings and errors are of interest.
         os.environ.setdefault("PORTWAY_LOG_LEVEL", "warning")
         return [sys.executable, "-m", "portway", "run", text, "--transport", "stdio"]
-    if path.is_dir():
+    if os.path.isdir(path):  # False, too, for a command that is too long for a path
         raise click.ClickException(
             f"{path} is a folder; give the file that holds the server, as in {path / 'server.py'}"
         )
