@@ -55,6 +55,8 @@ def test_a_command_longer_than_any_path_is_a_command(run_cli: RunCli) -> None:
         1,
         True,
     )
+    served = run_cli("run", "x" * 5000)
+    assert (served.returncode, "there is no file xxx" in served.stderr) == (1, True)
 
 
 @pytest.mark.parametrize(
