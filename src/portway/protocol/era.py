@@ -7,6 +7,8 @@ from msgspec import UNSET
 from portway.protocol.jsonrpc import Message
 from portway.protocol.versions import LEGACY_VERSIONS, Era
 
+_LEGACY, _MODERN = Era.LEGACY, Era.MODERN  # Python 3.11 takes long to find a member of an enumeration
+
 
 def classify(message: Message, version_header: str | None) -> Era:
     """Return the era of a message. `version_header` is MCP-Protocol-Version, None if absent or over stdio.
@@ -18,8 +20,8 @@ def classify(message: Message, version_header: str | None) -> Era:
     meta = message.meta
     if meta is not None and meta.version is not UNSET:
         if version_header in LEGACY_VERSIONS and meta.version in LEGACY_VERSIONS:
-            return Era.LEGACY
-        return Era.MODERN
+            return _LEGACY
+        return _MODERN
     if version_header is None or version_header in LEGACY_VERSIONS or message.method == "initialize":
-        return Era.LEGACY
-    return Era.MODERN
+        return _LEGACY
+    return _MODERN

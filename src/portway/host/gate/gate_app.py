@@ -57,6 +57,7 @@ ASSERTION_KEYS = "/_portway/jwks.json"
 _TEXT = (b"content-type", b"text/plain")
 _WRONG_METHOD = encode_error(None, RpcError(REFUSED, "The MCP endpoint takes POST, GET and DELETE."))
 _LISTEN = "subscriptions/listen"
+_MODERN = Era.MODERN  # Python 3.11 takes long to find a member of an enumeration
 _LONGEST_METHOD = 128  # characters
 _LONGEST_TEXT = 256  # characters of a method or a name in the record and the metrics
 
@@ -356,8 +357,8 @@ class GateApp:
         version, line = fields.get(VERSION), call.line
         if message.id is not UNSET and message.method is not UNSET:
             call.request_id = message.id
-        era = classify(message, None if version is None else version.decode("latin-1").strip(" \t"))
-        line.era = "modern" if era is Era.MODERN else "legacy"
+        is_modern = _MODERN is classify(message, None if version is None else version.decode("latin-1").strip(" \t"))
+        line.era = "modern" if is_modern else "legacy"
         if message.method is UNSET:
             line.method = "response"
             return
@@ -367,7 +368,7 @@ class GateApp:
             raise RpcError(METHOD_NOT_FOUND, text, status=404)
         if message.params is not UNSET and message.params.arguments is not UNSET:
             line.arguments = self._record.digest(message.params.arguments)
-        if era is Era.MODERN and call.request_id is not None:
+        if is_modern and call.request_id is not None:
             call.cancels = True
             line.name = verify(message, fields) or ""
         else:
