@@ -124,7 +124,7 @@ def test_a_change_is_a_new_release_of_the_same_files_and_cuts_no_call(running: H
         calls = callers.submit(call_on)
         done = portway(running, "env", "set", "changing", "LEVEL=two", "-o", "json")
         over = True
-        assert calls.result(30) <= {"one", "two"}
+        assert calls.result(120) <= {"one", "two"}
     assert json.loads(done.stdout) == {"names": ["LEVEL"], "restarts": [{"app": "changing", "release": 2, "error": ""}]}
     environment = seen(running, "changing", key)
     assert (environment["LEVEL"], environment["PORTWAY_RELEASE"]) == ("two", "2")

@@ -201,7 +201,7 @@ def test_a_build_or_a_command_before_the_start_that_is_killed_leaves_the_old_rel
             deploy = asker.submit(running.portway, "deploy", folder)
             builder = eventually(lambda: sleepers("471"))
             os.kill(builder[0], signal.SIGKILL)
-            failed = deploy.result(60)
+            failed = deploy.result(120)
         assert failed.returncode == 1
         assert f"could not {said} `sleep 471`:" in failed.stderr
         whole(running)

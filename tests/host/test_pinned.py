@@ -42,7 +42,7 @@ services:
 """
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     with host(tmp_path_factory.mktemp("pinned") / "data") as running:
         yield running

@@ -176,14 +176,17 @@ def test_pipes_that_a_build_leaves_hold_up_nobody(running: Host, tmp_path: Path,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("start", "path"), [("sleep 1; exec python main.py", "/mcp"), ("ONLY=/ python main.py", "/")])
+@pytest.mark.parametrize(
+    ("name", "start", "path"),
+    [("late", "sleep 1; exec python main.py", "/mcp"), ("root", "ONLY=/ python main.py", "/")],
+)
 def test_a_server_may_listen_late_and_have_its_endpoint_at_the_root(
-    running: Host, tmp_path: Path, start: str, path: str
+    running: Host, tmp_path: Path, name: str, start: str, path: str
 ) -> None:
     (tmp_path / "main.py").write_text(SERVER)
-    done = running.portway("deploy", tmp_path, "--name", "late", "--public", "--start", start)
+    done = running.portway("deploy", tmp_path, "--name", name, "--public", "--start", start)
     assert done.returncode == 0, done.stderr
-    assert running.call("late", "whoami", "")["path"] == path
+    assert running.call(name, "whoami", "")["path"] == path
 
 
 PROJECT = '[project]\nname = "weather"\nversion = "1"\nrequires-python = ">=3.11"\n'

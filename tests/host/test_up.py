@@ -141,11 +141,11 @@ def test_a_new_release_takes_over_without_a_failed_call_and_the_old_one_ends_its
         assert "s  1 call of release 1 may go on there for 30 s\n" in deployed.stderr
         assert running.call("successive", "version", token) == {"result": "two"}
         over.set()
-        seen = constant.result(30)
+        seen = constant.result(120)
         assert seen == sorted(seen), "one, then two, and never one again"
         assert running.pids(old), "the old instance goes when its last call has ended"
         (home / "go").touch()
-        assert held.result(30) == {"result": "one"}
+        assert held.result(120) == {"result": "one"}
 
     assert (first.release, second["release"], second["before"], second["tools"]) == (1, 2, 1, 7)
     assert "token" not in second, "an app's token is shown once"
@@ -315,7 +315,7 @@ def test_a_killed_control_ends_no_call_of_a_busy_instance_nor_of_one_that_drains
         assert running.status("taken").state == "up"
         for home in (first, second):
             (home / "go").touch()
-        assert (held.result(30), blocked.result(30)) == ({"result": "one"}, {"result": "two"})
+        assert (held.result(120), blocked.result(120)) == ({"result": "one"}, {"result": "two"})
     eventually(lambda: not running.pids(old))
 
 
@@ -517,7 +517,7 @@ def test_signals_to_all_processes_at_once_are_one_stop_in_which_calls_end(tmp_pa
             os.kill(pid, signal.SIGTERM)
         eventually(lambda: not listens(up))
         (up.home("thing") / "go").touch()
-        assert call.result(30) == {"result": "one"}
+        assert call.result(120) == {"result": "one"}
         assert up.child.process.wait(120) == 0
         assert up.processes() == {}
 

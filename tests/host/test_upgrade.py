@@ -172,7 +172,7 @@ def test_questions_and_streams_go_on_over_an_upgrade(tmp_path: Path) -> None:
         assert upgrade(running, changed_wheel(tmp_path, "0.2.0")).returncode == 0
         upgraded.set()
         for each in work:
-            each.result(60)
+            each.result(120)
     assert len(changes) == 2
 
 
@@ -325,7 +325,7 @@ def test_a_migration_is_kept_when_all_goes_well_and_undone_when_the_host_is_kill
         eventually(lambda: schema(running) == "9999")
         running.child.process.kill()
         running.kill("control")  # it does not heed the signal that its launcher's end sends
-        assert "the host has ended meanwhile: start it again, or look at its log" in asked.result(30).stderr
+        assert "the host has ended meanwhile: start it again, or look at its log" in asked.result(120).stderr
         eventually(lambda: running.processes() == {})
     with host(tmp_path / "data", walls=False) as running:
         assert any("an upgrade was cut: the database is as it was before" in line for line in running.child.lines)

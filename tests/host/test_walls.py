@@ -245,7 +245,7 @@ services:
             r"the app used \d+ MB of 96 MB of memory and was ended",
         ),
         (
-            "while sleep 0.01; do sleep 100 & done; sleep 100",
+            "while sleep 0.01; do sleep 30 & done; sleep 30",
             r"the app used \d+ processes and threads of 30 and was ended|it runs all of its 30 processes and threads",
         ),
         ("head -c 20000000 /dev/zero > ~/full; sleep 100", r"the app used \d+ MB of 8 MB of disk and was ended"),
@@ -264,8 +264,8 @@ def test_an_app_that_uses_all_it_can_costs_its_neighbours_no_call(
     with ThreadPoolExecutor(5) as callers:
         greedy = callers.submit(running.call, "greedy", "run", token, command=greed)
         calls = [callers.submit(running.call, "victim", "run", victim, command="echo here") for _ in range(40)]
-        assert [call.result(60)["result"] for call in calls] == 40 * ["here\n"]
-        greedy.exception(60)
+        assert [call.result()["result"] for call in calls] == 40 * ["here\n"]
+        greedy.exception()
     assert running.status("victim").restarts == before.restarts == 0
     if said:
         eventually(lambda: re.search(f"portway: ({said})", running.portway("logs", "greedy", "-n", "200").stdout))
