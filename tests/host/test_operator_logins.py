@@ -175,8 +175,8 @@ def test_a_host_with_no_provider_or_several_asks_which(tmp_path: Path, provider:
 def test_what_is_open_ends_when_the_token_expires(running: Host, provider: KeyPublisher) -> None:
     mapped(running, "map", "ops", "--role", "admin")
     skew = 30  # seconds that clocks may differ
-    of_login = token_of(running, provider, groups=["ops"], exp=in_seconds(8 - skew))
-    of_user = running.portway("user", "add", "brief", "--role", "viewer", "--expires", "8s").stdout.strip()
+    of_login = token_of(running, provider, groups=["ops"], exp=in_seconds(20 - skew))
+    of_user = running.portway("user", "add", "brief", "--role", "viewer", "--expires", "20s").stdout.strip()
 
     async def test() -> None:
         async with HttpClient(running.ready["url"]) as client:

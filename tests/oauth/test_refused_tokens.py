@@ -93,7 +93,7 @@ def test_the_log_says_what_the_provider_says_of_an_opaque_token(
         ):
             assert (await call(client, token))[0] == 401
             assert lines(caplog)[-1] == f"a token of {provider.url} was refused: {reason}"
-        short = provider.open("short-lived", aud=RESOURCE, exp=in_seconds(-28))
+        short = provider.open("short-lived", aud=RESOURCE, exp=in_seconds(-26))
         assert (await call(client, short))[0] == 200
         async with asyncio.timeout(120):
             while (await call(client, short))[0] == 200:

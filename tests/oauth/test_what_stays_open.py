@@ -58,7 +58,7 @@ async def follow(client: HttpClient, token: str) -> Events:
     return events
 
 
-EXPIRES = pytest.param("it expires", marks=pytest.mark.slow)  # which takes ten seconds
+EXPIRES = pytest.param("it expires", marks=pytest.mark.slow)  # which takes twenty seconds
 
 
 @pytest.mark.parametrize("ends", [EXPIRES, "its key is taken back", "the provider revokes it"])
@@ -75,7 +75,7 @@ def test_streams_end_with_the_token_that_opened_them(
     is_opaque = ends == "the provider revokes it"
     token = provider.open("opaque", aud=RESOURCE) if is_opaque else provider.token(RESOURCE)
     if ends == "it expires":
-        token = provider.token(RESOURCE, exp=in_seconds(-20))  # within the skew for ten seconds more
+        token = provider.token(RESOURCE, exp=in_seconds(-10))  # within the skew for twenty seconds more
     provider.add("two")
     lasting = provider.token(RESOURCE, "two")
 
