@@ -83,14 +83,18 @@ def test_arguments_out_of_the_limits_are_a_result_that_the_model_reads_and_reach
             b'"arguments": {}', b'"arguments":{"path":"/data/a","mode":"text"},"arguments":{"path":"/etc"}'
         )
         assert (await gate.answer(twice))[1]["result"]["isError"]
+        for member in ('"cursor":5', '"uri":5', '"requestId":{}', '"protocolVersion":1'):  # another method's, read anew
+            params = '{%s,"name":"read_file","arguments":{"path":"/etc","path":"/data/a","mode":"text"}}' % member
+            body = '{"jsonrpc":"2.0","id":null,"id":4,"method":"tools/call","params":%s}' % params
+            assert "two members of one name" in str(await gate.answer(body.encode()))
         long = call(4, "read_file", path="/" + "x" * 100_000, mode="text")
         assert (await gate.answer(long))[1]["result"]["isError"]
         assert [seen.message["params"]["name"] for seen in upstream.requests] == ["free"]
         good = call(5, "read_file", path="/data/a", mode="text")
         assert (await gate.answer(good))[1]["result"]["echo"]["arguments"] == {"path": "/data/a", "mode": "text"}
-        await asyncio.to_thread(eventually, lambda: len(gate.lines()) == 13)
+        await asyncio.to_thread(eventually, lambda: len(gate.lines()) == 17)
         refused = [line for line in gate.lines() if line.get("name") == "read_file" and line.get("outcome") is None]
-        assert len(refused) == 9  # the outcome "refused" is the default, which a line leaves out
+        assert len(refused) == 13  # the outcome "refused" is the default, which a line leaves out
         assert "s3cret" not in str(gate.lines())
 
     run(tmp_path, upstream, steps)

@@ -89,6 +89,7 @@ def decode_params(body: bytes, kind: type[T]) -> T:
 
 
 _decode = msgspec.json.Decoder(Message).decode
+_members = msgspec.json.Decoder(dict[str, Raw]).decode
 _encode = msgspec.json.encode
 
 
@@ -144,7 +145,7 @@ def _read_again(body: bytes) -> Message:
         raise UnreadableMessage(INVALID_REQUEST, "The id must be a string or an integer.")
     kinds = (method is not None) + ("result" in value) + (value.get("error") is not None)
     if kinds == 1 and "result" in value:  # beside null members, as clients of JSON-RPC 1.0 write it
-        return Message("2.0", UNSET if request_id is None else request_id, result=Raw(_encode(value["result"])))
+        return Message("2.0", UNSET if request_id is None else request_id, result=_members(body)["result"])
     if kinds != 1 or method is None:
         raise UnreadableMessage(
             INVALID_REQUEST, "The message must have exactly one of method, result and error.", request_id
@@ -153,10 +154,12 @@ def _read_again(body: bytes) -> Message:
         raise UnreadableMessage(INVALID_REQUEST, "The method must be a string.", request_id)
     if not isinstance(params, dict) and params is not None:  # some clients write null for none
         raise UnreadableMessage(INVALID_REQUEST, "The params must be a JSON object.", request_id)
-    known = {"jsonrpc": "2.0", "method": method} | ({} if request_id is None else {"id": request_id})
-    kept = {key: item for key, item in (params or {}).items() if method in _MEANT_FOR.get(key, (method,))}
+    known: dict[str, object] = {"jsonrpc": "2.0", "method": method} | ({} if request_id is None else {"id": request_id})
+    if params is not None:  # as they were sent: a host passes these bytes on, and limits judge them
+        sent = _members(_members(body)["params"]).items()
+        known["params"] = {key: item for key, item in sent if method in _MEANT_FOR.get(key, (method,))}
     try:
-        return _decode(_encode(known if params is None else known | {"params": kept}))
+        return _decode(_encode(known))
     except msgspec.ValidationError as error:
         said = str(error).replace("`$.", "`")
         raise UnreadableMessage(INVALID_PARAMS, f"Invalid params: {said}.", request_id) from None
