@@ -83,10 +83,10 @@ def test_arguments_out_of_the_limits_are_a_result_that_the_model_reads_and_reach
             b'"arguments": {}', b'"arguments":{"path":"/data/a","mode":"text"},"arguments":{"path":"/etc"}'
         )
         assert (await gate.answer(twice))[1]["result"]["isError"]
-        for member in ('"cursor":5', '"uri":5', '"requestId":{}', '"protocolVersion":1'):  # another method's, read anew
-            params = '{%s,"name":"read_file","arguments":{"path":"/etc","path":"/data/a","mode":"text"}}' % member
-            body = '{"jsonrpc":"2.0","id":null,"id":4,"method":"tools/call","params":%s}' % params
-            assert "two members of one name" in str(await gate.answer(body.encode()))
+        arguments = b'{"path":"/etc","path":"/data/a","mode":"text"}'
+        body = b'{"jsonrpc":"2.0","id":[],"id":4,"method":"tools/call","params":{%b,"name":"read_file","arguments":%b}}'
+        for member in (b'"cursor":5', b'"uri":5', b'"requestId":{}', b'"protocolVersion":1'):  # another method's
+            assert "two members of one name" in str(await gate.answer(body % (member, arguments)))
         long = call(4, "read_file", path="/" + "x" * 100_000, mode="text")
         assert (await gate.answer(long))[1]["result"]["isError"]
         assert [seen.message["params"]["name"] for seen in upstream.requests] == ["free"]

@@ -51,14 +51,14 @@ def test_a_call_outside_the_limits_is_an_error_the_model_can_act_on_and_runs_not
     assert read == ["/data/a"]
 
 
-@pytest.mark.parametrize("beside", ["", '"cursor":5,', '"requestId":{},'])
-def test_the_limits_are_for_the_arguments_as_they_were_sent_whatever_stands_beside_them(beside: str) -> None:
+@pytest.mark.parametrize("beside", [b"", b'"cursor":5,', b'"requestId":{},'])
+def test_the_limits_are_for_the_arguments_as_they_were_sent_whatever_stands_beside_them(beside: bytes) -> None:
     server, read = limited()
 
     async def steps(_: str, client: HttpClient) -> None:
-        params = '{%s"name":"open_file","arguments":{"path":"/etc","path":"/data/a"}}' % beside
-        body = '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":%s}' % params
-        assert b"two members of one name" in await (await post(client, body.encode())).read(9999)
+        params = b'{%b"name":"open_file","arguments":{"path":"/etc","path":"/data/a"}}' % beside
+        body = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":%b}' % params
+        assert b"two members of one name" in await (await post(client, body)).read(9999)
 
     served(steps, HttpApp(server))
     assert not read
