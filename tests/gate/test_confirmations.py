@@ -25,11 +25,13 @@ from portway.policy.rules import PolicyRule, ToolHints
 from portway.transport.http_app import HttpApp
 from tests.gate.running_gate import META, Rig, Seen, Upstream, call, echo, modern, prepare, result, running
 from tests.http.running_listener import Listener
-from tests.support import started
+from tests.support import eventually, started
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
+
+    from portway.http.http_client import Response
 
 RULES = [
     PolicyRule(tool="delete", confirm="Delete {who}?"),
@@ -40,6 +42,7 @@ KINDS = ["own", pytest.param("official", marks=pytest.mark.slow)]
 ERAS = ["legacy", "2026-07-28"]
 CAPABLE = META | {"io.modelcontextprotocol/clientCapabilities": {"elicitation": {}}}
 YES = {"action": "accept", "content": {}}
+ACCEPTS = (b"accept", b"application/json, text/event-stream")
 
 
 OFFICIAL = """
@@ -289,55 +292,98 @@ def test_a_confirmation_outlives_a_refusal_of_a_call_that_is_one_too_many(tmp_pa
         first, second = await confirmed(), await confirmed()
         running_call = asyncio.create_task(send(**first))
         await arrived.wait()
-        refused = await send(**second)
-        assert (refused[0], "delete takes at most 1 calls of a caller at a time" in str(refused[1])) == (429, True)
+        for refused in (await send(**second), await send()):  # this one, before the user is asked
+            assert (refused[0], "delete takes at most 1 calls of a caller at a time" in str(refused[1])) == (429, True)
         end.set()
         assert "result" in (await running_call)[1]
         assert "result" in (await send(**second))[1], "the user need not confirm it again"
-        assert "This confirmation has been used" in str(await send(**second))
+        third, fourth = await confirmed(), await confirmed()
+        assert "This confirmation has been used" in str(await send(**second)), "which uses nothing of the rate up"
+        assert "result" in (await send(**third))[1]
+        assert "delete takes at most 3/day calls" in str(await send(**fourth))
 
     async def run() -> None:
         server = await asyncio.start_server(Upstream(held).serve, "127.0.0.1", 0)
         address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        limited = [PolicyRule(tool="delete", confirm=True, concurrency=1)]
+        limited = [PolicyRule(tool="delete", confirm=True, concurrency=1, rate="3/day")]
         async with server, confirming(tmp_path, address, foreign=False, rules=limited) as gate:
             await test(gate)
 
     asyncio.run(asyncio.wait_for(run(), 30))
 
 
+async def opened(gate: Rig, token: str) -> tuple[bytes, bytes]:
+    """The header of a new legacy session whose client can be asked."""
+    info = {"name": "t", "version": "1"}
+    params = {"protocolVersion": "2025-11-25", "capabilities": {"elicitation": {}}, "clientInfo": info}
+    body = json.dumps({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params}).encode()
+    response = await gate.post(body, token=token)
+    await response.read(9999)
+    return b"mcp-session-id", response.header(b"mcp-session-id")
+
+
+async def ask(gate: Rig, session: tuple[bytes, bytes], number: int) -> tuple[Response, EventParser, str]:
+    """Make a call that is to be confirmed; return the rest of the reply and the id of the question."""
+    response = await gate.post(call(number, "delete", who="ada"), session, ACCEPTS)
+    parser = EventParser(99_999)
+    (event,) = parser.feed(await anext(response.chunks()))
+    question = json.loads(event.data)
+    assert question["method"] == "elicitation/create"
+    return response, parser, question["id"]
+
+
+async def rest(response: Response, parser: EventParser) -> list[dict[str, Any]]:
+    """The messages of a reply after the question."""
+    found = [event async for chunk in response.chunks() for event in parser.feed(chunk)]
+    return [json.loads(event.data) for event in found if event.data]
+
+
+def answer(question: str, result: object = YES) -> bytes:
+    return json.dumps({"jsonrpc": "2.0", "id": question, "result": result}).encode()
+
+
+def test_a_legacy_call_counts_when_it_is_passed_on_and_its_question_ends_with_its_client(tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+
+    async def test(gate: Rig) -> None:
+        mine = await opened(gate, "secret")
+        replies = [await ask(gate, mine, number) for number in range(1, 5)]
+        questions = [question for _, _, question in replies]
+        declined, left, accepted, late = (reply[:2] for reply in replies)
+        await gate.post(answer(questions[0], {"action": "decline"}), mine)
+        assert "did not confirm it" in str(await rest(*declined))
+        await left[0].close()
+        await asyncio.to_thread(eventually, lambda: outcomes(gate).count("cancelled") == 1)
+        await gate.post(answer(questions[1]), mine)  # too late: nothing waits for it
+        assert ran.read_text() == ""
+        await gate.post(answer(questions[2]), mine)
+        assert "ada is gone" in str(await rest(*accepted))
+        await gate.post(answer(questions[3]), mine)
+        assert "delete takes at most 1/day calls of a caller" in str(await rest(*late))
+        status, body = await gate.answer(call(6, "delete", who="ada"), mine, ACCEPTS)
+        assert (status, "delete takes at most 1/day calls" in str(body)) == (429, True), "nobody is asked"
+        assert ran.read_text() == "ada\n"
+
+    def outcomes(gate: Rig) -> list[str]:
+        return [line.get("outcome", "") for line in gate.lines()]
+
+    async def run(url: str) -> None:
+        limited = [PolicyRule(tool="delete", confirm=True, concurrency=1, rate="1/day")]
+        async with confirming(tmp_path, url, foreign=False, rules=limited) as gate:
+            await test(gate)
+
+    with serving("own", ran) as url:
+        asyncio.run(run(url))
+
+
 def test_a_legacy_answer_counts_in_its_session_alone_and_a_cancelled_call_is_not_passed_on(tmp_path: Path) -> None:
     ran = tmp_path / "ran"
 
-    async def opened(gate: Rig, token: str, version: str = "2025-11-25") -> tuple[bytes, bytes]:
-        info = {"name": "t", "version": "1"}
-        params = {"protocolVersion": version, "capabilities": {"elicitation": {}}, "clientInfo": info}
-        body = json.dumps({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params}).encode()
-        response = await gate.post(body, token=token)
-        await response.read(9999)
-        return b"mcp-session-id", response.header(b"mcp-session-id")
-
     async def test(gate: Rig) -> None:
-        accepts = (b"accept", b"application/json, text/event-stream")
         mine, others = await opened(gate, "secret"), await opened(gate, "secret")
         foreign = await opened(gate, "other")
 
-        async def ask(number: int) -> tuple[Any, EventParser, str]:
-            response = await gate.post(call(number, "delete", who="ada"), mine, accepts)
-            parser = EventParser(99_999)
-            (event,) = parser.feed(await anext(response.chunks()))
-            question = json.loads(event.data)
-            assert question["method"] == "elicitation/create"
-            return response, parser, question["id"]
-
-        async def rest(response: Any, parser: EventParser) -> list[dict[str, Any]]:
-            found = [event async for chunk in response.chunks() for event in parser.feed(chunk)]
-            return [json.loads(event.data) for event in found if event.data]
-
-        def answer(question: str) -> bytes:
-            return json.dumps({"jsonrpc": "2.0", "id": question, "result": YES}).encode()
-
-        response, parser, question = await ask(1)
+        response, parser, question = await ask(gate, mine, 1)
         assert (await gate.post(answer(question), others)).status == 202
         assert (await gate.post(answer(question), foreign, token="other")).status == 202
         assert ran.read_text() == ""
@@ -345,14 +391,14 @@ def test_a_legacy_answer_counts_in_its_session_alone_and_a_cancelled_call_is_not
         (reply,) = await rest(response, parser)
         assert (reply["id"], reply["result"]["content"][0]["text"]) == (1, "ada is gone")
         assert (await gate.post(answer(question), mine)).status == 202  # too late: nothing waits for it
-        response, parser, question = await ask(2)
+        response, parser, question = await ask(gate, mine, 2)
         cancelled = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 2}}
         assert (await gate.post(json.dumps(cancelled).encode(), mine)).status == 202
         (reply,) = await rest(response, parser)
         assert reply["error"]["message"] == "Request cancelled"
         await gate.post(answer(question), mine)
         # A policy that changes while the user thinks is kept.
-        response, parser, question = await ask(4)
+        response, parser, question = await ask(gate, mine, 4)
         write(gate.paths.routes, 3, "delete")
         await gate.op(op="table")
         assert (await gate.post(answer(question), mine)).status == 202
@@ -361,7 +407,7 @@ def test_a_legacy_answer_counts_in_its_session_alone_and_a_cancelled_call_is_not
         write(gate.paths.routes, 4)
         await gate.op(op="table")
         # An answer that is no JSON-RPC ends the wait, too.
-        response, parser, question = await ask(5)
+        response, parser, question = await ask(gate, mine, 5)
         await gate.post(b'{"jsonrpc":"2.0","id":%b}' % json.dumps(question).encode(), mine)
         (reply,) = await rest(response, parser)
         assert "did not confirm it (no answer)" in reply["result"]["content"][0]["text"]

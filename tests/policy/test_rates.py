@@ -19,6 +19,9 @@ def test_calls_come_back_one_by_one() -> None:
     assert rate.take("ada", 20.0) == 0
     assert rate.take("ada", 20.0) == pytest.approx(20)
     assert [rate.take("ada", 1000.0) for _ in range(3)] == [0, 0, 0]
+    rate.give("ada")
+    assert rate.take("ada", 1000.0) == 0
+    assert rate.take("ada", 1000.0) == pytest.approx(20)
     assert (whole_seconds(0.2), whole_seconds(20.0), whole_seconds(19.1)) == (1, 20, 20)
 
 

@@ -84,16 +84,41 @@ def test_the_user_sees_the_tool_with_all_its_arguments_and_it_runs_when_they_agr
     assert deleted == ["ada\nTool: harmless", "rain"]
 
 
-def test_a_legacy_user_is_not_asked_about_a_call_that_is_one_too_many() -> None:
-    server, deleted = Server("deleting"), list[str]()
+@pytest.mark.parametrize("mode", ERAS)
+def test_a_call_counts_when_it_runs_and_nobody_is_asked_about_one_too_many(mode: str) -> None:
+    server, deleted, shown = Server("deleting"), list[str](), list[str]()
 
-    @server.tool(confirm=True, rate="1/day")
-    def delete(name: str) -> None:
+    @server.tool(confirm="{name}?", rate="1/day", concurrency=1)
+    def delete(name: str) -> str:
         deleted.append(name)
+        return f"{name} is gone"
 
-    (_, second), shown = talk(server, "legacy", accept, ("delete", {"name": "ada"}), ("delete", {"name": "bob"}))
-    assert "delete takes at most 1/day calls of a caller" in str(second)
-    assert (len(shown), deleted) == (1, ["ada"])
+    async def elicit(_context: object, params: ElicitRequestParams) -> ElicitResult:
+        shown.append(params.message.split("?")[0])
+        if shown[-1] == "ada":  # the user thinks, and meanwhile
+            assert await call("bob") == "bob is gone"
+        return ElicitResult(action="decline" if shown[-1] == "nobody" else "accept", content={})
+
+    async def call(name: str) -> str:
+        url = f"{listener.url}/mcp"
+        async with Client(url, mode=mode, read_timeout_seconds=60, elicitation_callback=elicit) as client:
+            try:
+                return str((await client.call_tool("delete", {"name": name})).content[0].text)
+            except Exception as error:  # noqa: BLE001 - what the client raises is compared
+                return str(error)
+
+    async def run() -> list[str]:
+        return [await call(name) for name in ("nobody", "nobody", "ada", "eve")]
+
+    listener = Listener(HttpApp(server), Limits())
+    try:
+        texts = asyncio.run(run())
+    finally:
+        listener.stop()
+        listener.join()
+    assert ["did not confirm it" in text for text in texts] == [True, True, False, False]
+    assert ["delete takes at most 1/day calls of a caller" in text for text in texts] == [False, False, True, True]
+    assert (shown, deleted) == (["nobody", "nobody", "ada", "bob"], ["bob"])
 
 
 @pytest.mark.parametrize("mode", ERAS)
@@ -144,9 +169,17 @@ def test_what_cannot_be_shown_is_refused_and_wrong_arguments_are_told_before_the
 def test_an_answer_is_good_once_for_the_same_caller_tool_and_arguments() -> None:
     server, deleted = deleting()
 
-    @server.tool(confirm=True)
+    @server.tool(confirm=True, rate="2/day")
     def other(name: str) -> str:
         deleted.append("other")
+        return name
+
+    begun, end = asyncio.Event(), asyncio.Event()
+
+    @server.tool(confirm=True, concurrency=1)
+    async def hold(name: str) -> str:
+        begun.set()
+        await end.wait()
         return name
 
     async def steps(_: str, client: HttpClient) -> None:
@@ -181,6 +214,20 @@ def test_an_answer_is_good_once_for_the_same_caller_tool_and_arguments() -> None
         again = await call("a-token", "delete", "ada", state, yes)
         assert again["error"]["message"] == "This confirmation has been used; start the call without requestState."
         assert deleted == ["ada"]
+        # A replay uses nothing of the rate up.
+        first, second, third = [(await call("a-token", "other", "x"))["result"]["requestState"] for _ in range(3)]
+        assert "result" in await call("a-token", "other", "x", first, yes)
+        assert "has been used" in (await call("a-token", "other", "x", first, yes))["error"]["message"]
+        assert "result" in await call("a-token", "other", "x", second, yes)
+        assert "at most 2/day calls" in (await call("a-token", "other", "x", third, yes))["error"]["message"]
+        # A refusal of a call that is one too many does not use its confirmation up.
+        first, second = [(await call("a-token", "hold", "x"))["result"]["requestState"] for _ in range(2)]
+        held = asyncio.create_task(call("a-token", "hold", "x", first, yes))
+        await begun.wait()
+        assert "at most 1 calls" in (await call("a-token", "hold", "x", second, yes))["error"]["message"]
+        end.set()
+        assert "result" in await held
+        assert "result" in await call("a-token", "hold", "x", second, yes)
 
     served(steps, HttpApp(server, verifier=NamedTokens("ada:a-token,bob:b-token")))
 

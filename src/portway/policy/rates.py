@@ -39,6 +39,11 @@ class Rate:
         self._used_up[caller] = until
         return 0.0
 
+    def give(self, caller: Hashable) -> None:
+        """Take back a call that `take` has counted, because it does not run."""
+        if caller in self._used_up:
+            self._used_up[caller] -= self._interval
+
     def _forget(self, now: float) -> None:
         """Forget the callers who have all their calls back; if those are few, some of the first ones, too."""
         kept = {caller: until for caller, until in self._used_up.items() if until > now}

@@ -54,7 +54,7 @@ class ToolLimits:
             return broken
 
     def enter(self, tool: str, holder: Hashable) -> None:
-        """Count a call that begins; each is followed by `leave`. Raises RpcError (429) and counts none.
+        """Count a call that begins; each is followed by `leave` or `undo`. Raises RpcError (429) and counts none.
 
         `holder` is for whom it counts: the caller and, where these are the limits of several tools, the tool.
         """
@@ -75,3 +75,9 @@ class ToolLimits:
         """Count a call that has ended."""
         if self._concurrency is not None:
             self._concurrency.give(holder)
+
+    def undo(self, holder: Hashable) -> None:
+        """Count a call no longer that does not run, or not before its user has confirmed it."""
+        self.leave(holder)
+        if self._rate is not None:
+            self._rate.give(holder)

@@ -91,16 +91,13 @@ class Runner:
                 args, kwargs = await pool.run(_bind, plan, params.arguments, context)
             else:
                 args, kwargs = _bind(plan, params.arguments, context)
-            if limits is not None and exchange.era is Era.LEGACY:  # a legacy user's answer is good for this call alone
+            if limits is not None:
                 limits.enter(tool.key, exchange.holder)
                 entered = True
             if tool.confirmation is not None:
-                nonce = await self._confirm(tool, tool.confirmation, params.arguments, context)
-            if limits is not None and not entered:
-                limits.enter(tool.key, exchange.holder)
-                entered = True
-            if nonce and not self._used().use(nonce):
-                raise RpcError(INVALID_PARAMS, "This confirmation has been used; start the call without requestState.")
+                entered = False
+                nonce = await self._confirm(tool, tool.confirmation, exchange, params.arguments, context)
+                entered = limits is not None
             if context is None:
                 result = await self._invoke(plan, args, kwargs, None)
             else:
@@ -115,18 +112,34 @@ class Runner:
                 limits.leave(exchange.holder)
 
     async def _confirm(
-        self, tool: Tool, confirmation: Confirmation, arguments: Raw | UnsetType, context: Context | None
+        self,
+        tool: Tool,
+        confirmation: Confirmation,
+        exchange: Exchange,
+        arguments: Raw | UnsetType,
+        context: Context | None,
     ) -> bytes:
-        """Have the user confirm a call; return the number used once of the confirmation. Raises as `Interview.confirm`.
+        """Have the user confirm a call; return the number used once of the confirmation, used up.
 
-        Raises ArgumentError for arguments that cannot be shown.
+        The call has entered the limits of its tool. While the user is asked, and after an error, it is not counted.
+        Raises as `Interview.confirm`, ArgumentError for arguments that cannot be shown, and RpcError.
         """
         from portway.asking.questions import elicit
 
         assert context is not None
         assert context.interview is not None
+        limits = tool.limits
+        if limits is not None:
+            limits.undo(exchange.holder)
         message = confirmation.message(tool.key, None if arguments is UNSET else arguments)
-        return await context.interview.confirm(tool.key, elicit(message))
+        nonce = await context.interview.confirm(tool.key, elicit(message))
+        if limits is not None:
+            limits.enter(tool.key, exchange.holder)
+        if nonce and not self._used().use(nonce):
+            if limits is not None:
+                limits.undo(exchange.holder)
+            raise RpcError(INVALID_PARAMS, "This confirmation has been used; start the call without requestState.")
+        return nonce
 
     def _used(self) -> UsedConfirmations:
         if self._confirmations is None:

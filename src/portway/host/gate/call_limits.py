@@ -19,11 +19,11 @@ async def limit(call: GateCall, policy: Policy, message: Message, body: bytes, c
     """Count a call of a tool within its limits, until `leave`; return it as it goes to the instance.
 
     Raises ArgumentError for arguments out of them, RpcError for a call that is one too many, and what `confirmed` does.
-    A legacy call that is to be confirmed has a `confirmation` then.
+    A legacy call that is to be confirmed has a `confirmation` then, and is counted the next time, once it is confirmed.
     """
     params, name = message.params, call.line.name[:_LONGEST_NAME]
     arguments = None if params is UNSET or params.arguments is UNSET else params.arguments
-    nonce, confirmation = b"", None
+    confirmation = None
     try:
         for each in policy.limits:
             confirmation = confirmation or each.confirmation
@@ -37,19 +37,22 @@ async def limit(call: GateCall, policy: Policy, message: Message, body: bytes, c
         if call.request_id is None:
             raise RpcError(INVALID_PARAMS, str(error)) from None
         raise
-    if confirmation is not None:
-        if call.request_id is None:
-            raise RpcError(INVALID_PARAMS, f"{name} must be confirmed by the user: call it by a request with an id.")
-        if call.cancels:
-            body, nonce = confirmations.confirmed(call, confirmation, message, body)
-        else:
-            call.confirmation = confirmation
+    if confirmation is not None and call.request_id is None:
+        raise RpcError(INVALID_PARAMS, f"{name} must be confirmed by the user: call it by a request with an id.")
     holder = policy.counted_as, call.holder
-    for each in policy.limits:
-        each.enter(name, holder)
-        call.limits = (*call.limits, (each, holder))
-    if nonce:  # not before, for a call that is one too many is made again
-        confirmations.use(nonce)
+    try:
+        for each in policy.limits:
+            each.enter(name, holder)
+            call.limits = (*call.limits, (each, holder))
+        if confirmation is None or call.confirmation is not None:
+            return body
+        if call.cancels:  # after it has entered, for a call that is one too many is made again
+            return confirmations.confirmed(call, confirmation, message, body)
+    except Exception:
+        _undo(call)
+        raise
+    _undo(call)
+    call.confirmation = confirmation
     return body
 
 
@@ -57,6 +60,13 @@ def leave(call: GateCall) -> None:
     """Count a call no longer: it has ended."""
     for limits, holder in call.limits:
         limits.leave(holder)
+
+
+def _undo(call: GateCall) -> None:
+    """Count a call no longer that is not passed on, or not yet."""
+    for limits, holder in call.limits:
+        limits.undo(holder)
+    call.limits = ()
 
 
 def refusal(call: GateCall, error: ArgumentError | ToolError) -> bytes:

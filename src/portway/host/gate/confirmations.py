@@ -4,7 +4,8 @@ client's answer.
 A modern call is answered with a question and a state. The client calls again with the state and the user's answer, and
 that call is passed on, once, without them. What the client sent for questions of the app itself is kept in the state.
 A legacy call waits: the question goes out on an event stream, which then carries the reply. The answer comes as a
-message of its own to the session. A gate that is started anew knows none of its questions, and asks again.
+message of its own to the session, and the question ends when its client leaves. A gate that is started anew knows none
+of its questions, and asks again.
 Specification: client/elicitation (both eras), basic/patterns/mrtr (2026-07-28).
 """
 
@@ -88,10 +89,8 @@ class Confirmations:
         self._used = UsedConfirmations(MAX_AGE)
         self._waiting: dict[tuple[bytes, str], asyncio.Future[bytes]] = {}  # by session and id of the question
 
-    def confirmed(
-        self, call: GateCall, confirmation: Confirmation, message: Message, body: bytes
-    ) -> tuple[bytes, bytes]:
-        """Return a modern call that the user has confirmed, as it goes to the instance, and what `use` takes.
+    def confirmed(self, call: GateCall, confirmation: Confirmation, message: Message, body: bytes) -> bytes:
+        """Use a confirmation up: return a modern call that the user has confirmed, as it goes to the instance.
 
         Raises Answered with the question if it is to be asked, ArgumentError for arguments that cannot be shown,
         ToolError if the user has declined, and RpcError.
@@ -116,14 +115,10 @@ class Confirmations:
             raise RpcError(INVALID_PARAMS, text)
         responses = {} if params.responses is UNSET else params.responses
         _heed(tool, responses.get(_KEY, Raw(b"null")))
-        if time.time() - state.issued > MAX_AGE:
-            raise _spent()
-        return _restored(body, state), state.nonce
-
-    def use(self, nonce: bytes) -> None:
-        """Use a confirmation up, for a call that nothing else keeps from the app. Raises RpcError if it is."""
-        if not self._used.use(nonce):
-            raise _spent()
+        if time.time() - state.issued > MAX_AGE or not self._used.use(state.nonce):
+            text = "This confirmation has been used, or is too old; start the call without requestState."
+            raise RpcError(INVALID_PARAMS, text)
+        return _restored(body, state)
 
     async def ask(self, call: GateCall, confirmation: Confirmation, body: bytes, accept: bytes, send: Send) -> None:
         """Ask the user of a legacy client on the event stream of the call, and wait for the answer.
@@ -140,6 +135,7 @@ class Confirmations:
         identity = _MARK + os.urandom(12).hex()
         waiting = self._waiting[session.token, identity] = asyncio.get_running_loop().create_future()
         call.stream = RelayedStream(send, [call.identity])
+        call.cancels = True  # the client could not come back for the question
         try:
             await call.stream.event(encode_request(identity, "elicitation/create", _form(shown)))
             call.heard(0)
@@ -148,6 +144,7 @@ class Confirmations:
         except TimeoutError:
             raise ToolError(f"{tool} was not run: nobody confirmed it within {_WAIT_SECONDS:g} seconds.") from None
         finally:
+            call.cancels = False
             del self._waiting[session.token, identity]
         call.heard(0)
 
@@ -190,11 +187,6 @@ def is_own(question_id: object) -> bool:
 def _form(shown: str) -> bytes:
     """Return the params of a question that is answered by yes or no."""
     return b'{"message":%b,"requestedSchema":{"type":"object","properties":{}}}' % _encode(shown)
-
-
-def _spent() -> RpcError:
-    text = "This confirmation has been used, or is too old; start the call without requestState."
-    return RpcError(INVALID_PARAMS, text)
 
 
 def _cannot(tool: str, lack: str) -> str:

@@ -279,8 +279,12 @@ class GateApp:
     ) -> bytes:
         """Return a legacy call that its user has confirmed, as it goes to the instance by the policies of then."""
         await self._confirmations.ask(call, confirmation, body, fields.get(b"accept", b"*/*"), send)
-        policies = call.route.policies
-        return body if policies is None else permit(call, policies, message, body)
+        call.policy, policies = None, call.route.policies
+        if policies is not None:
+            body = permit(call, policies, message, body)
+        if call.policy is not None:
+            body = await limit(call, call.policy, message, body, self._confirmations)
+        return body
 
     async def _serve_session(self, call: GateCall, scope: Scope, send: Send, fields: dict[bytes, bytes]) -> None:
         """Serve the GET stream and the DELETE of a session; the instance may refuse either."""

@@ -55,7 +55,7 @@ class GateCall:
     resumes: int | str | None = None  # the client's id of that call; None if it was too long to keep
     is_stream: bool = False  # a long-lived stream (GET or subscriptions/listen), counted apart from calls
     resumable: bool = False  # the instance keeps the events, and the client can fetch them on another stream
-    cancels: bool = False  # closing the request cancels the call (modern era)
+    cancels: bool = False  # closing the request cancels the call (modern era, or a legacy user is being asked)
     cancelled: bool = False  # the client has cancelled the call by a notification
     cancelled_at: float = 0.0  # when that came, while the instance may answer
     client_left: bool = False  # the call was ended because its client left

@@ -5,7 +5,8 @@ States of a call: attached, while its client waits on the request; detached, whe
 instance has ended the stream early (2025-11-25, basic/transports: a disconnect is no cancellation, and the client may
 resume the stream). A detached call counts against a second limit of the same size. Over it, the caller with the most
 detached calls loses its oldest. A detached call ends with its reply, its client's cancellation, its session, a time
-limit, or its caller's token. A modern client that leaves cancels its call (2026-07-28, basic/patterns/cancellation).
+limit, or its caller's token. A modern client that leaves cancels its call (2026-07-28, basic/patterns/cancellation),
+and so does a legacy one that the gate is asking to confirm it, for it could not come back for the question.
 Long-lived streams may be silent; they end with their client, instance or gate.
 """
 
