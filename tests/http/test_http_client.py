@@ -9,12 +9,16 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pytest
+import uvloop
 
 from portway.http.http_client import BrokenResponse, ConnectFailed, HttpClient
+from tests.support import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
+
+    from tests.http.running_listener import NewLoop
 
     Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -322,6 +326,31 @@ def test_unix_sockets_work_and_dead_addresses_raise(tmp_path: Path) -> None:
                 await HttpClient(dead).request("GET", "/")
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_request_that_is_cancelled_while_it_connects_leaves_no_connection(tmp_path: Path, new_loop: NewLoop) -> None:
+    """It is cancelled at each of the first turns of the loop: in one of them the connection is made, not returned."""
+
+    async def run() -> None:
+        async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read()
+            writer.close()
+
+        unix = await asyncio.start_unix_server(script, str(tmp_path / "s"))
+        async with unix, peer(script) as tcp, HttpClient(f"unix:{tmp_path}/s") as other:
+            for client in (tcp, other):
+                for turns in [*range(12)] * 5:
+                    request = asyncio.create_task(client.request("GET", "/"))
+                    for _ in range(turns):
+                        await asyncio.sleep(0)
+                    request.cancel()
+                    with pytest.raises(asyncio.CancelledError):
+                        await request
+                await asyncio.to_thread(eventually, lambda client=client: not client.open)
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(run())
 
 
 def test_line_breaks_in_a_target_or_header_are_refused() -> None:

@@ -452,30 +452,34 @@ class HttpClient:
         return None
 
     async def _connect(self) -> _Connection:
-        loop = asyncio.get_running_loop()
-        tls, name = (_tls_context(), self._host) if self.is_tls else (None, None)
+        connection = _Connection(self)
         try:
             async with asyncio.timeout(_CONNECT_SECONDS):
-                if self._path:
-                    at = await _connected(self._path)
-                    return (await loop.create_unix_connection(lambda: _Connection(self), sock=at))[1]
-                if self._dialed:
-                    dialed = await dial(self._dialed, self._port)
-                    return (await loop.create_connection(lambda: _Connection(self), sock=dialed))[1]
-                through = await self._through_proxy() if self._by_proxy and self.is_tls else None
-                if through is not None:
-                    made = loop.create_connection(
-                        lambda: _Connection(self), sock=through, ssl=tls, server_hostname=name
-                    )
-                    return (await made)[1]
-                # Not every resolver knows that names under localhost are this machine (RFC 6761 section 6.3).
-                host = self._connects_to or ("localhost" if self._host.endswith(".localhost") else self._host)
-                connected = loop.create_connection(
-                    lambda: _Connection(self), host, self._port, ssl=tls, server_hostname=name
-                )
-                return (await connected)[1]
-        except (OSError, TimeoutError) as error:
-            raise ConnectFailed(f"cannot connect to {self._path or self.authority}: {_reason(error)}") from error
+                await self._make(connection)
+        except BaseException as error:
+            self.open.discard(connection)  # uvloop tells a connection of no end before it has handed it out
+            if isinstance(error, OSError | TimeoutError):
+                text = f"cannot connect to {self._path or self.authority}: {_reason(error)}"
+                raise ConnectFailed(text) from error
+            raise
+        return connection
+
+    async def _make(self, connection: _Connection) -> None:
+        """Connect to the peer, by the way that leads there. Raises OSError."""
+        loop = asyncio.get_running_loop()
+        tls, name = (_tls_context(), self._host) if self.is_tls else (None, None)
+        if self._path:
+            await loop.create_unix_connection(lambda: connection, sock=await _connected(self._path))
+            return
+        through = await dial(self._dialed, self._port) if self._dialed else None
+        if self._by_proxy and self.is_tls:
+            through = await self._through_proxy()
+        if through is not None:
+            await loop.create_connection(lambda: connection, sock=through, ssl=tls, server_hostname=name)
+            return
+        # Not every resolver knows that names under localhost are this machine (RFC 6761 section 6.3).
+        host = self._connects_to or ("localhost" if self._host.endswith(".localhost") else self._host)
+        await loop.create_connection(lambda: connection, host, self._port, ssl=tls, server_hostname=name)
 
     async def _through_proxy(self) -> socket.socket | None:
         """Return a connection that a proxy has made; None where the environment names none. Raises OSError."""
