@@ -228,6 +228,9 @@ def test_gate_and_instance_read_the_same_name(tmp_path: Path, spelling: str) -> 
         (b'{"jsonrpc":"2.0","method":"notifications/x","Method":"tools/call","params":{"name":"named"}}', 400),
         (b'{"jsonrpc":"2.0","id":1,"result":{},"ParamS":{"name":"named"},"Method":"tools/call"}', 400),
         (b'{"jsonrpc":"2.0","id":1,"method":"ping","param\xc5\xbf":{"name":"named"}}', 400),
+        (b'{"jsonrpc":"2.0","id":1,"method":"tools/call\\u0000","params":{"name":"named"}}', 404),
+        (b'{"jsonrpc":"2.0","method":"notifications/x","method\\u0000":"tools/call","params":{"name":"named"}}', 400),
+        (b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"open","\\u007fname\\u0000x":"named"}}', 400),
         (b'{"jsonrpc":"2.0","id":1,"method":"completion/complete","params":{"ref":["plan"]}}', 400),
         (b'{"jsonrpc":"2.0","id":1,"method":"resources/subscribe","params":{"uri":["secret://one"]}}', 400),
         # What would take long to compare is not compared.

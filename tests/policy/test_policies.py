@@ -78,7 +78,13 @@ def test_a_tool_that_the_contract_does_not_know_counts_as_having_every_annotatio
     assert not Policies(rules[:1], TOOLS).of_tool("other").scopes
 
 
-@pytest.mark.parametrize("name", ["DELETE_ORDER", " delete_order", "delete_order\n", "ｄelete_order"])  # noqa: RUF001 - the point
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("DELETE_ORDER", " delete_order", "delete_order\n", "delete_order\0x", "delete\u200b_order"),
+        "ｄelete_order",  # noqa: RUF001 - the point
+    ],
+)
 def test_another_spelling_of_a_name_does_not_escape_its_rule_or_its_switch(name: str) -> None:
     policies = Policies([PolicyRule(tool="delete_order", scopes=["write"])], TOOLS, off=["delete_order"])
     assert policies.of_tool(name).scopes == {"write"}

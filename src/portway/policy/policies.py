@@ -132,7 +132,9 @@ class Policies:
         return policy
 
     def _policy(self, kind: Kind, name: str, hints: ToolHints | None = None) -> Policy:
-        every, forms = len(name) > _LONGEST, set[str]()
+        # A server may leave out what cannot be seen, or stop at it.
+        hides = kind != "resource" and not name.isprintable() and name not in self._tools
+        every, forms = hides or len(name) > _LONGEST, set[str]()
         if not every:
             forms = uri_forms(name) if kind == "resource" else {folded(name)}
         found = [each for each in self._compiled[kind] if every or each.is_for(forms, hints)]

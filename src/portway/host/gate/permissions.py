@@ -109,7 +109,7 @@ def _read(message: Message, body: bytes, policies: Policies) -> tuple[bytes, Nam
         return body, [("tool", params_read.name)]
     members = _members(Raw(body), _ENVELOPE, "message", INVALID_REQUEST)
     if method is UNSET or method not in _METHODS:
-        if method is not UNSET and (len(method) > _LONGEST or folded(method) in _METHODS):
+        if method is not UNSET and (_is_odd(method) or folded(method) in _METHODS):
             raise RpcError(METHOD_NOT_FOUND, f"Method not found: {method[:200]}", status=404)
         return _encode(members), []
     params = _members(members.get("params", Raw(b"{}")), _PARAMS, "params")
@@ -164,12 +164,17 @@ def _members(text: Raw, known: frozenset[str], holder: str, code: int = INVALID_
     except UNREADABLE:
         raise _malformed(holder) from None
     others = members.keys() - known
-    if others and (len(others) > _MOST or max(map(len, others)) > _LONGEST):
+    if others and (len(others) > _MOST or any(map(_is_odd, others))):
         raise _malformed(holder)
     for name in others:
         if like := _plain_names[known].get(_plain(name)):
             raise RpcError(code, f"The member {name[:40]!r} is not {like!r}, for which it might be taken.")
     return members
+
+
+def _is_odd(name: str) -> bool:
+    """Whether a name is too long, or has what cannot be seen: a server may leave it out, or stop at it."""
+    return len(name) > _LONGEST or not name.isprintable()
 
 
 def _plain(name: str) -> str:
