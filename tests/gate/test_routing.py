@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from portway.auth.caller_header import relayed
@@ -222,6 +223,16 @@ def test_a_token_that_is_added_is_good_at_once_and_a_changed_one_as_changed() ->
     ]
     assert third is not None
     assert (third.app, third.name, third.identity) == ("b", "bob", "portway\0bob")
+
+
+def test_a_token_that_ends_sooner_than_before_is_of_the_same_caller_who_is_named_with_the_new_end() -> None:
+    callers = Callers()
+    callers.replace({digest("t"): token("a", "ada", "r")})
+    caller = callers.find(b"Bearer t")
+    callers.change([TokenChange(add=msgspec.structs.replace(token("a", "ada", "r"), expires=2_000_000_000))])
+    assert caller is not None
+    assert callers.find(b"Bearer t") is caller
+    assert relayed(caller.header[1]) == Principal("portway", "ada", "ada", frozenset("r"), expires=2_000_000_000)
 
 
 def test_the_authorization_values_that_are_remembered_are_bounded() -> None:

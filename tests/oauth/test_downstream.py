@@ -7,6 +7,7 @@ import base64
 import json
 import logging
 import os
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,12 @@ def test_the_callers_token_is_exchanged_for_one_of_the_audience_and_scopes(provi
     assert len(provider.forms) == 4
 
 
-def test_client_credentials_ask_as_the_server_itself_once_for_all_callers(provider: KeyPublisher) -> None:
+def test_client_credentials_ask_as_the_server_itself_once_for_all_callers(
+    provider: KeyPublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(downstream, "_MARGIN_SECONDS", 700)  # more than is left of the callers' own tokens
+    provider.lifetime = 3000
+
     async def steps(call: Call) -> None:
         for subject in ("ada", "ben"):
             assert await call(provider.token(RESOURCE, sub=subject), audience=ORDERS) == "given-1"
@@ -345,8 +351,10 @@ def test_behind_a_gate_its_assertion_is_exchanged_once_for_each_caller_and_their
     named = {"mcp_protocol_version": MODERN, "mcp_method": "tools/call", "mcp_name": "token"}
 
     async def run(_: str, client: HttpClient) -> None:
-        async def call(subject: str, *scopes: str, issuer: str = provider.url, **claims: object) -> str:
-            caller = relay(Principal(issuer, subject, "c", frozenset(scopes))).decode()
+        async def call(
+            subject: str, *scopes: str, issuer: str = provider.url, ends: float | None = None, **claims: object
+        ) -> str:
+            caller = relay(Principal(issuer, subject, "c", frozenset(scopes), expires=ends)).decode()
             assertion = {
                 "x_portway_jwt_assertion": provider.token("app", sub=subject, jti=os.urandom(8).hex(), **claims)
             }
@@ -360,6 +368,8 @@ def test_behind_a_gate_its_assertion_is_exchanged_once_for_each_caller_and_their
         assert await call("ben", "read") == "given-2"
         assert await call("ada") == "given-3", "with other rights"
         assert await call("ada", "read", exp=1) == "given-1"
+        told = "the caller's token has expired during the call, and so has the right to others: call again"
+        assert await call("ada", "read", ends=time.time() - 1) == told
         late = "the gate's assertion of the caller ends within a minute, which this call has outlasted"
         assert await call("cat", exp=1) == f"{late}: ask for the token sooner"
         foreign = f"only a token of {provider.url} is exchanged, and ada came without: log in there"
@@ -385,6 +395,10 @@ server = Server("shop")
 @server.tool
 async def token(ctx: Context) -> str:
     return await ctx.token_for("orders", ["read"])
+
+@server.tool
+def ends(ctx: Context) -> float | None:
+    return ctx.caller.expires
 """
 
 
@@ -422,6 +436,9 @@ def test_a_hosted_app_exchanges_what_the_gate_says_of_its_caller(provider: KeyPu
         url = running.ready["url"]
         for subject, token in (("ada", "given-1"), ("ben", "given-2"), ("ada", "given-1")):
             assert running.call("shop", "token", provider.token(f"{url}/shop/mcp", sub=subject)) == {"result": token}
+        end = int(time.time()) + 900
+        ends = running.call("shop", "ends", provider.token(f"{url}/shop/mcp", exp=end))["result"]
+        assert 0 <= ends - end <= 60, "when the gate takes the caller's token no longer: clocks differ a little"
         told = "came without: log in there"
         named = running.portway("token", "create", "shop", "ada").stdout.strip()
         assert running.portway("call", f"{url}/shop/mcp", "token", "--token", named).returncode == 1

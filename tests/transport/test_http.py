@@ -445,6 +445,7 @@ ADA = Principal("portway", "ad\u00e0", "her-token", frozenset({"read", "admin"})
     [
         (relay(ADA), ADA),
         (relay(Principal("i", "bob")), Principal("i", "bob")),
+        (relay(Principal("i", "bob", expires=1.5)), Principal("i", "bob", expires=1.5)),
         (b"", ANONYMOUS),
         (b"bm90IEpTT04=", ANONYMOUS),
         (b"no base64!", ANONYMOUS),

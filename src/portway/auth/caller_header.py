@@ -20,6 +20,7 @@ class _Relayed(msgspec.Struct, omit_defaults=True):
     client: str | None = None
     scopes: list[str] = []
     obtainable: list[str] = []
+    expires: float | None = None
 
 
 _decode = msgspec.json.Decoder(_Relayed).decode
@@ -28,7 +29,8 @@ _decode = msgspec.json.Decoder(_Relayed).decode
 def relay(principal: Principal) -> bytes:
     """Return the header value for `principal`, without its claims."""
     scopes, obtainable = sorted(principal.scopes), sorted(principal.obtainable)
-    relayed = _Relayed(principal.issuer, principal.subject, principal.client, scopes, obtainable)
+    who = principal.issuer, principal.subject, principal.client
+    relayed = _Relayed(*who, scopes, obtainable, principal.expires)
     return base64.urlsafe_b64encode(msgspec.json.encode(relayed))
 
 
@@ -45,5 +47,6 @@ def relayed(value: bytes | None) -> Principal | None:
         caller.subject,
         caller.client,
         frozenset(caller.scopes),
+        expires=caller.expires,
         obtainable=frozenset(caller.obtainable),
     )

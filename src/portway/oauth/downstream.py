@@ -121,13 +121,14 @@ class DownstreamTokens:
     ) -> str:
         """Return a token for `audience` with `scopes`. `fields` are the call's header. Raises DownstreamError."""
         wish = self._wish(caller, fields, audience, scopes)
+        ends = caller.expires if self._exchanges else None
         key, now = wish.key(), time.time()
         held = self._held.get(key)
         if held is None or now >= held.until:
-            return await asyncio.shield(self._begin(key, wish, caller.expires))
+            return await asyncio.shield(self._begin(key, wish, ends))
         self._held.move_to_end(key)
         if now >= held.renew:
-            self._renew(key, wish, caller.expires, held)
+            self._renew(key, wish, ends, held)
         return held.token
 
     def _wish(self, caller: Principal, fields: Mapping[bytes, bytes], audience: str, scopes: Sequence[str]) -> _Wish:

@@ -1,5 +1,6 @@
 """The callers of the gate by their tokens: found, changed, expired, revoked."""
 
+import dataclasses
 import heapq
 import time
 from collections.abc import Iterable
@@ -117,8 +118,14 @@ class Callers:
                 self._revise(key, token, None, "The token has expired.")
 
     def _revise(self, key: str, before: Token, after: Token | None, why: str = "The token has been revoked.") -> None:
-        """Forget the caller of a token that has changed, and mark one that may do less than before."""
+        """Forget the caller of a token that has changed, and mark one that may do less than before.
+
+        One whose token ends at another time than before is the same caller.
+        """
         if after is not None and replace(after, expires=before.expires) == before:
+            if (caller := self._callers.get(key)) is not None:
+                caller.principal = dataclasses.replace(caller.principal, expires=after.expires)
+                caller.join(caller.groups)
             return
         if (caller := self._callers.pop(key, None)) is None:
             return
