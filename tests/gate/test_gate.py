@@ -139,6 +139,14 @@ ENDS_HERE = (
     "x-forwarded-for",
     "x-forwarded-host",
     "x-forwarded-prefix",
+    "x_request_id",
+    "mcp_session_id",
+    "mcp-session_id",
+    "mcp_protocol_version",
+    "mcp_name",
+    "last_event_id",
+    "content_type",
+    "content_encoding",
 )
 
 

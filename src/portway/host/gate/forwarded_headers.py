@@ -19,6 +19,9 @@ _HOP = frozenset(
 # Never sent to an instance: the caller's credentials, and headers that only the gate may set.
 _ENDS_HERE = _HOP | frozenset(b"authorization cookie host expect forwarded x-real-ip x-request-id".split())
 _ENDS_HERE_TOO = (b"portway-", b"x-portway-", b"x-forwarded-")  # what a name begins with
+# What the gate has judged or sets passes on, but under its own name alone.
+_JUDGED = frozenset((LAST_EVENT_ID, b"content-type", b"content-encoding"))
+_JUDGED_TOO = b"mcp-"  # what a name begins with
 _STAYS_THERE = _HOP | frozenset((b"set-cookie", b"x-request-id", b"server", b"date"))
 _CREDENTIALS = (b"authorization", b"cookie")
 # All apps share the origin of their MCP endpoints, so only the headers of the protocol pass there.
@@ -33,6 +36,8 @@ class _Passes(dict[bytes, bool]):
     def __missing__(self, name: bytes) -> bool:
         meant = name.replace(b"_", b"-")  # WSGI, and servers like it, take one for the other
         passes = meant not in _ENDS_HERE and not meant.startswith(_ENDS_HERE_TOO)
+        if meant != name and (meant in _JUDGED or meant.startswith(_JUDGED_TOO)):
+            passes = False
         if len(self) < _KNOWN_NAMES:
             self[name] = passes
         return passes
