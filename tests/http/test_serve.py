@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import stat
+import struct
 import subprocess
 import sys
 import threading
@@ -200,6 +201,29 @@ def test_a_body_cut_by_invalid_bytes_never_reaches_the_app_as_complete(listen) -
 def test_a_client_that_stalls_is_refused_with_408(listen, piece: bytes, status: bytes) -> None:
     answer = listen(echo, header_seconds=0.1, stall_seconds=0.1).talk(piece)
     assert answer[9:12] == status
+
+
+def test_a_client_that_resets_its_connection_at_the_end_of_an_answer_is_no_fault(listen, caplog) -> None:
+    done = threading.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok", "more_body": True})
+        # At once, so that the listener has not heard of it when it closes its side after the last piece.
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+        try:
+            await send({"type": "http.response.body", "body": b""})
+        finally:
+            done.set()
+
+    listener = listen(app)
+    with listener.connect() as client:
+        client.sendall(post(b"Content-Length: 10", b"Connection: close"))
+        assert done.wait(120)
+    listener.stop()
+    listener.join()
+    assert not caplog.records
 
 
 def test_an_idle_connection_is_closed_without_an_answer(listen) -> None:

@@ -395,7 +395,11 @@ class Connection(asyncio.Protocol):
         self.server.connections.discard(self)
         self.server.leaving[self] = None
         if linger and self.transport.can_write_eof() and not self.transport.is_closing():
-            self.transport.write_eof()
+            try:
+                self.transport.write_eof()
+            except OSError:  # the client has reset the connection
+                self.transport.abort()
+                return
             self.resume_reading()
         else:
             self.transport.close()
