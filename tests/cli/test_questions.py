@@ -8,6 +8,7 @@ import os
 import pty
 import subprocess
 import sys
+import termios
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,15 +59,25 @@ import json, sys
 def send(**message):
     print(json.dumps({"jsonrpc": "2.0", **message}), flush=True)
 
+def wait():  # until what was sent is taken
+    send(id="ping", method="ping")
+    sys.stdin.readline()
+
 for line in sys.stdin:
     message = json.loads(line)
     if message.get("method") == "initialize":
         about = {"protocolVersion": "2025-11-25", "capabilities": {"tools": {}}}
         send(id=message["id"], result=about | {"serverInfo": {"name": "l", "version": "1"}})
     elif message.get("method") == "tools/call":
-        call = message["id"]
+        call, token = message["id"], message["params"].get("_meta", {}).get("progressToken")
         send(id="q", method="elicitation/create", params=json.load(open("asked.json")))
-    elif message.get("id") == "q":
+        for each in json.loads(open("said.json").read().replace('"TOKEN"', json.dumps(token))):
+            wait()
+            send(**each)
+        send(id="heard", method="ping")
+    elif message.get("id") == "heard":
+        open("heard", "w").close()
+    elif message.get("id") in ("q", "q2"):
         send(id=call, result={"content": [{"type": "text", "text": json.dumps(message["result"])}]})
     elif "id" in message:
         send(id=message["id"], error={"code": -32601, "message": "no"})
@@ -74,7 +85,7 @@ for line in sys.stdin:
 
 
 class Terminal:
-    """A terminal on which `portway call` runs; its standard output is not the terminal."""
+    """A terminal on which `portway call` runs."""
 
     def __init__(self, process: subprocess.Popen[str], ours: int) -> None:
         self._ours = ours
@@ -106,15 +117,18 @@ class Terminal:
         """Return exit status and output."""
         output, _ = self._process.communicate(timeout=60)
         self._reader.join(60)  # it has read all when nobody has the other end any more
-        return self._process.returncode, output.strip()
+        return self._process.returncode, (output or "").strip()
 
 
 @contextlib.contextmanager
-def calling(*words: str, cwd: Path) -> Iterator[Terminal]:
+def calling(*words: str, cwd: Path, columns: int = 0, prints: bool = False) -> Iterator[Terminal]:
+    """Run `portway call` on a terminal, to which it also prints the result if it `prints`."""
     ours, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (24, columns))
     command = [str(SCRIPTS / "portway"), "call", *words]
+    output = terminal if prints else subprocess.PIPE
     with subprocess.Popen(
-        command, stdin=terminal, stderr=terminal, stdout=subprocess.PIPE, text=True, cwd=cwd, env=clean_env()
+        command, stdin=terminal, stderr=terminal, stdout=output, text=True, cwd=cwd, env=clean_env()
     ) as process:
         os.close(terminal)
         try:
@@ -128,12 +142,18 @@ def calling(*words: str, cwd: Path) -> Iterator[Terminal]:
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "bakery.py").write_text(SERVER)
     (tmp_path / "legacy.py").write_text(LEGACY_SERVER)
+    (tmp_path / "said.json").write_text("[]")
     return tmp_path
 
 
 def ask(folder: Path, **question: object) -> None:
     """Have the legacy server ask this."""
     (folder / "asked.json").write_text(json.dumps(question))
+
+
+def go_on(folder: Path, *messages: object) -> None:
+    """Have the legacy server say this while its question is open."""
+    (folder / "said.json").write_text(json.dumps(messages))
 
 
 @pytest.mark.parametrize(("typed", "status", "said"), [("y\n", 0, "ada is gone"), ("\n", 1, ""), ("\x04", 1, "")])
@@ -225,3 +245,71 @@ def test_without_a_terminal_a_confirmation_needs_yes_and_a_form_is_not_answered(
     ask(folder, message="Sure?", requestedSchema={"type": "object", "properties": {}})
     legacy = run_cli("call", LEGACY, "any", "--yes", cwd=folder)
     assert legacy.stdout == '{"action": "accept", "content": {}}\n'
+
+
+def test_what_a_server_says_while_a_question_is_open_is_shown_after_the_answer_and_with_escapes(folder: Path) -> None:
+    ask(folder, message="Wipe it?", requestedSchema={})
+    said = "\r\x1b[2Jcall asks:\u200b\u200e\u2028\xad\u061c\ue000\u3164\nAgree? [y/N] \x1b[8m"
+    progress = {"progressToken": "TOKEN", "total": 2, "message": said}
+    go_on(folder, *[{"method": "notifications/progress", "params": progress | {"progress": at}} for at in range(25)])
+    with calling(LEGACY, "any", cwd=folder) as terminal:
+        eventually((folder / "heard").exists, within=60)
+        terminal.answer("  | Wipe it?\nAgree? [y/N] ", "y\n")
+        assert terminal.end() == (0, '{"action": "accept", "content": {}}')
+    asked, _, shown = terminal.shown.partition("Agree? [y/N] y\n")
+    assert asked == f"{LEGACY} asks:\n  | Wipe it?\n"
+    escaped = r"\r\x1b[2Jcall asks:\u200b\u200e\u2028\xad\u061c\ue000\u3164", r"  | Agree? [y/N] \x1b[8m"
+    newest = [row for at in range(5, 25) for row in (f"{at}/2 {escaped[0]}", escaped[1])]
+    assert shown.splitlines() == newest
+
+
+def test_a_long_line_has_the_mark_in_each_row_of_the_terminal(folder: Path) -> None:
+    field = {"type": "string", "title": "\u65e5" * 50, "description": "Agree? [y/N] " * 9}
+    form = {"properties": {"a" * 30 + " Agree? [y/N]": field}}
+    ask(folder, message=f"Hello.{' ' * 34}portway: all is well{' ' * 60}Agree? [y/N]", requestedSchema=form)
+    with calling(LEGACY, "any", cwd=folder, columns=40) as terminal:
+        terminal.answer("(string): ", "\n")
+        terminal.answer("Send this? [y/N] ", "\n")
+        assert terminal.end() == (0, '{"action": "decline"}')
+    rows = terminal.shown.partition(" asks:\n")[2].partition("Send this?")[0].splitlines()
+    assert [row for row in rows if not row.startswith(("  |", f"  {'a' * 30}")) or len(row) >= 40] == []
+    assert [row.count("\u65e5") for row in rows if "\u65e5" in row] == [17, 17, 16], "each takes two columns"
+
+
+def test_lines_that_were_typed_before_a_prompt_do_not_answer_it(folder: Path) -> None:
+    ask(folder, message="Who?", requestedSchema={"properties": {"a": {"type": "string"}, "b": {"type": "string"}}})
+    with calling(LEGACY, "any", cwd=folder) as terminal:
+        terminal.answer("  a (string): ", "one\ntwo\ny\ny\n")
+        terminal.answer("  b (string): ", "three\ny\ny\n")
+        terminal.answer("Send this? [y/N] ", "y\n")
+        assert terminal.end() == (0, '{"action": "accept", "content": {"a": "one", "b": "three"}}')
+
+
+def test_an_answer_to_a_question_that_the_server_withdrew_does_not_answer_the_next(folder: Path) -> None:
+    ask(folder, message="Harmless?", requestedSchema={})
+    dangerous = {"message": "Dangerous?", "requestedSchema": {}}
+    go_on(
+        folder,
+        {"method": "notifications/cancelled", "params": {"requestId": "q"}},
+        {"id": "q2", "method": "elicitation/create", "params": dangerous},
+    )
+    with calling(LEGACY, "any", cwd=folder) as terminal:
+        terminal.answer("the server no longer waits for an answer\nPress Enter for the next question: ", "y\n")
+        terminal.answer("  | Dangerous?\nAgree? [y/N] ", "\n")
+        assert terminal.end() == (0, '{"action": "decline"}')
+
+
+@pytest.mark.parametrize(
+    ("options", "shown"), [([], r"a\x1b[2J\x9b\u200b"), (["-o", "json"], r"a\u001b[2J\u009b\u200b")]
+)
+def test_a_result_is_escaped_on_a_terminal_and_elsewhere_as_the_tool_gave_it(
+    folder: Path, run_cli: RunCli, options: list[str], shown: str
+) -> None:
+    words = ["bakery.py", "delete", "name=a\x1b[2J\x9b\u200b", "--yes", *options]
+    with calling(*words, cwd=folder, prints=True) as terminal:
+        assert terminal.end()[0] == 0
+    assert f"{shown} is gone" in terminal.shown
+    assert "\x1b" not in terminal.shown
+    piped = run_cli("call", *words, cwd=folder).stdout
+    text = json.loads(piped)["content"][0]["text"] if options else piped.strip()
+    assert text == "a\x1b[2J\x9b\u200b is gone"

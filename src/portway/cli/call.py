@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from portway.cli.options import output_option, token_option
 from portway.cli.target import connect
+from portway.cli.terminal_text import echo_foreign, echo_foreign_json
 from portway.cli.tool_arguments import ArgumentProblem, Schema, read_arguments
 
 if TYPE_CHECKING:
-    from portway.client import CallResult, Client, Content, Progress
+    from portway.client import CallResult, Client, Content
 
 _ASKS = re.compile("elicit", re.IGNORECASE)
 _NOBODY = "Run this on a terminal, where you are asked, or agree to a confirmation by --yes."
@@ -53,11 +54,14 @@ def command(
 
     async def call_listed(client: Client) -> CallResult:
         if given is not None or not pairs:
-            return await _call(client, tool, given or {})
+            return await call_tool(client, given or {})
         tools = {each.name: each for each in await client.list_tools()}
         if tool in tools:
-            return await _call(client, tool, _read(pairs, tools[tool].input_schema))
-        return await _call_unlisted(client, tool, _read(pairs, {}), tools)
+            return await call_tool(client, _read(pairs, tools[tool].input_schema))
+        return await _result_of_unlisted(call_tool(client, _read(pairs, {})), tool, tools)
+
+    def call_tool(client: Client, arguments: Mapping[str, Any]) -> Coroutine[Any, Any, CallResult]:
+        return client.call_tool(tool, arguments, on_progress=questions.show if sys.stderr.isatty() else None)
 
     from portway.cli.questions import Questions
 
@@ -66,9 +70,9 @@ def command(
     if output == "json":
         import msgspec
 
-        click.echo(msgspec.json.encode(result))
+        echo_foreign_json(msgspec.json.encode(result))
     else:
-        click.echo(_text(result), err=result.is_error)
+        echo_foreign(_text(result), err=result.is_error)
     if result.is_error:
         if not questions.can_answer and _ASKS.search(result.text):
             click.echo(_NOBODY, err=True)
@@ -85,10 +89,6 @@ def _object(text: str) -> dict[str, Any]:
     return value
 
 
-async def _call(client: Client, name: str, arguments: Mapping[str, Any]) -> CallResult:
-    return await client.call_tool(name, arguments, on_progress=_show if sys.stderr.isatty() else None)
-
-
 def _read(pairs: Iterable[str], schema: Schema) -> dict[str, Any]:
     try:
         return read_arguments(pairs, schema)
@@ -96,8 +96,8 @@ def _read(pairs: Iterable[str], schema: Schema) -> dict[str, Any]:
         raise click.ClickException(str(problem)) from None
 
 
-async def _call_unlisted(client: Client, name: str, arguments: Mapping[str, Any], listed: Iterable[str]) -> CallResult:
-    """Call a tool that is not in the server's list: it may be for other callers, or switched off, and the server says.
+async def _result_of_unlisted(call: Awaitable[CallResult], name: str, listed: Iterable[str]) -> CallResult:
+    """Return the result of a tool that is not in the server's list: it may be for other callers, or switched off.
 
     Raises ClickException if the server does not know it.
     """
@@ -107,17 +107,12 @@ async def _call_unlisted(client: Client, name: str, arguments: Mapping[str, Any]
     is_unknown = re.compile(rf"unknown tool\W*{word}\W*$|tool\W*{word}\W*not found\W*$", re.IGNORECASE)
     unknown = click.ClickException(f"the server has no tool {name}; it has: {', '.join(listed) or 'none'}")
     try:
-        result = await _call(client, name, arguments)
+        result = await call
     except RpcError as error:
         raise (unknown if is_unknown.search(error.message) else error) from None
     if result.is_error and is_unknown.search(result.text):
         raise unknown
     return result
-
-
-def _show(progress: Progress) -> None:
-    total = "" if progress.total is None else f"/{progress.total:g}"
-    click.echo(f"{progress.progress:g}{total} {progress.message or ''}".rstrip(), err=True)
 
 
 def _text(result: CallResult) -> str:

@@ -106,6 +106,6 @@ def _validate(path: Path, skip: bool, output: str) -> None:
         print_json(checked)
         return
     for warning in checked.warnings:
-        click.echo(warning, err=True)
+        click.echo(plain_lines(warning), err=True)
     for line in checked.lines():
-        click.echo(line)
+        click.echo(plain_lines(line))

@@ -5,6 +5,7 @@ import click
 from portway.cli.chosen_host import Host, host_options
 from portway.cli.control_client import ask_control
 from portway.cli.options import output_option, print_json
+from portway.cli.terminal_text import echo_foreign
 
 
 @click.command()
@@ -25,6 +26,6 @@ def command(app: str, host: Host, output: str) -> None:
         print_json(found.service)
         return
     try:
-        click.echo(as_yaml({"services": [found.service]}), nl=False)
+        echo_foreign(as_yaml({"services": [found.service]}).removesuffix("\n"))
     except BlueprintError as error:
         raise click.ClickException(str(error)) from None

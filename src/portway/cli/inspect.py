@@ -8,7 +8,7 @@ import click
 
 from portway.cli.options import output_option, token_option
 from portway.cli.target import connect
-from portway.cli.terminal_text import plain_line, plain_lines
+from portway.cli.terminal_text import echo_foreign_json, plain_line, plain_lines
 from portway.cli.tool_arguments import describe, signature
 
 if TYPE_CHECKING:
@@ -25,7 +25,10 @@ def command(target: tuple[str, ...], token: str | None, output: str) -> None:
     from portway.cli.server_listing import ServerListing
 
     listing = connect(list(target), token, ServerListing.read)
-    click.echo(listing.json() if output == "json" else _text(listing))
+    if output == "json":
+        echo_foreign_json(listing.json())
+    else:
+        click.echo(_text(listing))
 
 
 def _text(listing: ServerListing) -> str:

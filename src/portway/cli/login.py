@@ -13,6 +13,7 @@ from portway.cli.chosen_host import MANAGEMENT_PATH, RemoteHost, require_user_to
 from portway.cli.control_client import ask_control
 from portway.cli.options import output_option, print_json
 from portway.cli.server_login import Asked, log_in_to_server
+from portway.cli.terminal_text import plain_line
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:_-]{0,99}")
 _MOST = 4096
@@ -91,7 +92,7 @@ def _log_in_to_server(url: str, asked: Asked, output: str) -> None:
         print_json({"url": url, "issuer": login.issuer, "scopes": login.scopes, **left})
     else:
         told = f", with {' '.join(login.scopes)}" if login.scopes else ""
-        click.echo(f"logged in at {url} by {login.issuer}{told}", err=True)
+        click.echo(plain_line(f"logged in at {url} by {login.issuer}{told}"), err=True)
 
 
 def _log_in_to_host(url: str, name: str, token_file: TextIO | None, insecure: bool, output: str) -> None:

@@ -9,7 +9,6 @@ import click
 
 from portway.cli.options import print_json
 from portway.cli.table import print_table, shown_time
-from portway.cli.terminal_text import plain_line
 
 if TYPE_CHECKING:
     from portway.client import Login
@@ -38,7 +37,7 @@ def list_logins(output: str) -> None:
     rows = [("URL", "KIND", "BY", "SCOPES", "ENDS")]
     rows += [(url, "server", each.issuer, " ".join(each.scopes), _end(each)) for url, each in sorted(servers.items())]
     rows += [(url, "host", name, "", "") for url, name in hosts]
-    print_table([[plain_line(cell) for cell in row] for row in rows])
+    print_table(rows)
 
 
 def _as_json(url: str, login: Login) -> dict[str, object]:

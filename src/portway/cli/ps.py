@@ -40,7 +40,7 @@ def command(host: Host, output: str) -> None:
         if app.issuers:
             logins.setdefault(" or ".join(app.issuers), []).append(app.app)
     for issuers, apps in logins.items():
-        click.echo(f"\ncallers of {', '.join(apps)} log in at {issuers}", err=True)
+        click.echo(f"\ncallers of {', '.join(apps)} log in at {plain_line(issuers)}", err=True)
     for app in found.apps:
         if app.domains:
             click.echo(f"\n{app.app} is also at {', '.join(app.domains)}", err=True)

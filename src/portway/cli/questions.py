@@ -7,6 +7,7 @@ and with escapes for what a terminal would act on, so that it cannot pass for a 
 from __future__ import annotations
 
 import asyncio
+import collections
 import itertools
 import json
 import sys
@@ -18,16 +19,18 @@ import click
 import msgspec
 
 from portway.cli.server_login import has_browser
-from portway.cli.terminal_text import plain_line
+from portway.cli.terminal_text import marked_rows, plain_line
 from portway.cli.tool_arguments import ArgumentProblem, read_value
 from portway.cli.typed_lines import TypedLines
 
 if TYPE_CHECKING:
-    from portway.client import Elicitation
+    from portway.client import Elicitation, Progress
     from portway.client.server_requests import Elicited
 
 _MOST_SHOWN = 20_000  # characters that the server says in one question
 _MOST_FIELDS = 100
+_MOST_HELD = 20  # messages that wait for an answer of the user; the newest are kept
+_LONGEST_PROGRESS = 1000  # characters of a message that are shown
 _BOOLEANS = {"y": "true", "yes": "true", "n": "false", "no": "false"}
 
 
@@ -93,6 +96,8 @@ class Questions:
         self._has_terminal = sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
         self._lines = TypedLines()
         self._turn = asyncio.Lock()
+        self._was_withdrawn = False  # the last question, before it was answered
+        self._held: collections.deque[str] = collections.deque(maxlen=_MOST_HELD)
 
     @property
     def can_answer(self) -> bool:
@@ -107,9 +112,25 @@ class Questions:
             except _NotAnswered as reason:
                 _tell(": ".join(filter(None, ("not answered", str(reason)))))
                 return "cancel"
+            except asyncio.CancelledError:
+                _tell("\nthe server no longer waits for an answer")
+                self._was_withdrawn = True
+                raise
+            finally:
+                while self._held:
+                    _tell(self._held.popleft())
+
+    def show(self, progress: Progress) -> None:
+        """Show how far the server is; while a question is open, after its answer."""
+        total = "" if progress.total is None else f"/{progress.total:g}"
+        said = (progress.message or "")[:_LONGEST_PROGRESS]
+        text = "\n".join(marked_rows(f"{progress.progress:g}{total} {said}".rstrip(), first=""))
+        if self._turn.locked():
+            self._held.append(text)
+        else:
+            _tell(text)
 
     async def _answer(self, asked: Elicitation) -> Elicited:
-        self._lines.forget()
         if asked.mode not in ("form", "url"):
             raise _NotAnswered(f"a question of the kind {plain_line(asked.mode[:40])} is not known")
         try:
@@ -119,6 +140,9 @@ class Questions:
         said = len(asked.message) + len(asked.url or "") + len(json.dumps(asked.requested_schema))
         if said > _MOST_SHOWN or len(form.properties) > _MOST_FIELDS:
             raise _NotAnswered(f"the question is longer than the {_MOST_SHOWN} characters that are shown")
+        if self._was_withdrawn and self._has_terminal:
+            await self._typed("Press Enter for the next question: ")  # what was on its way to the last one ends here
+        self._was_withdrawn = False
         _tell(f"{self._target} asks:")
         _quote(asked.message)
         if asked.mode == "form" and not form.properties and self._agrees:
@@ -140,6 +164,8 @@ class Questions:
         return (await self._typed(f"{question} [y/N] ")).lower() in ("y", "yes")
 
     async def _typed(self, prompt: str) -> str:
+        """Return a line that was begun after the prompt was there: what was typed before was not meant for it."""
+        self._lines.forget()
         click.echo(prompt, nl=False, err=True)
         line = await self._lines.next()
         if line is None:
@@ -172,18 +198,18 @@ class Questions:
         if usual is not None:
             shown += f", usually {usual if isinstance(usual, str) else json.dumps(usual, ensure_ascii=False)}"
         while True:
-            typed = await self._typed(plain_line(f"  {name} ({shown}): "))
+            typed = await self._typed(_within(f"{name} ({shown}): "))
             if not typed and usual is None and not is_required:
                 return None
             try:
                 value = _read(name, typed, field, choices) if typed else usual
             except ArgumentProblem as problem:
-                _tell(f"  {plain_line(str(problem))}")
+                _tell(_within(str(problem)))
                 continue
             problems = [f"{name} needs a value"] if value is None else _problems(name, value, field, choices)
             if not problems:
                 return value
-            _tell(f"  {plain_line('; '.join(problems))}")
+            _tell(_within("; ".join(problems)))
 
 
 def _tell(text: str) -> None:
@@ -191,10 +217,15 @@ def _tell(text: str) -> None:
 
 
 def _quote(*texts: str) -> None:
-    """Show what the server says, each line with a mark before it."""
+    """Show what the server says, each row with a mark before it."""
     for text in texts:
-        for line in text.split("\n"):
-            _tell(f"  | {plain_line(line)}".rstrip())
+        for row in marked_rows(text):
+            _tell(row.rstrip())
+
+
+def _within(text: str) -> str:
+    """Return a line of ours that has words of the server in it, with a mark before each further row."""
+    return "\n".join(marked_rows(plain_line(text), first="  "))
 
 
 def _read(name: str, typed: str, field: _Field, choices: Mapping[str, str]) -> object:

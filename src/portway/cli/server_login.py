@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from portway.cli.terminal_text import plain_line
+
 if TYPE_CHECKING:
     from portway.client import Login, OAuthLogin
 
@@ -45,7 +47,7 @@ def log_in_to_server(url: str, asked: Asked) -> Login:
         )
 
     async def visit(page: str) -> str | None:
-        click.echo(f"Log in on this page:\n\n  {page}\n", err=True)
+        click.echo(f"Log in on this page:\n\n  {plain_line(page)}\n", err=True)
         click.echo(
             f"If it says that it does not know the client, end this, run `portway logout {url}`, and log in again.",
             err=True,

@@ -6,6 +6,7 @@ from portway.cli.chosen_host import Host, host_options, place_of
 from portway.cli.control_client import ask_control
 from portway.cli.options import output_option, print_json
 from portway.cli.table import print_table, shown_time
+from portway.cli.terminal_text import plain_line
 
 
 @click.group(no_args_is_help=True)
@@ -63,4 +64,4 @@ def _switch(name: str, done: str, app: str, tool: str, host: Host, output: str) 
         return
     click.echo(done, err=True)
     if switched.note:
-        click.echo(f"note: {switched.note}", err=True)
+        click.echo(plain_line(f"note: {switched.note}"), err=True)

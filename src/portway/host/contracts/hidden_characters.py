@@ -52,9 +52,12 @@ _LINE = 200  # characters looked at on either side
 
 def hidden_characters(text: str) -> Iterator[str]:
     """Yield each character of `text` that hides something, in its order."""
-    for match in _SUSPECT.finditer(text):
-        if not _is_needed(text, match.start()):
-            yield match[0]
+    return (text[at] for at in hidden_places(text))
+
+
+def hidden_places(text: str) -> Iterator[int]:
+    """Yield the index of each character of `text` that hides something."""
+    return (at for match in _SUSPECT.finditer(text) if not _is_needed(text, at := match.start()))
 
 
 def character_name(character: str) -> str:
