@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from portway.auth.tokens import digest
 from portway.host.gate.call_record import CallRecord, Line
 from portway.host.gate.record_files import Retention, record_files
+from portway.host.token_table import Token, TokenChange
 from portway.http.http_client import HttpClient
+from portway.oauth import refused_tokens
 from tests.docs.test_wire_errors import pattern
 from tests.gate.running_gate import JSON, Seen, Upstream, call, echo, modern, prepare, record, result, rig, running
 from tests.support import clean_env, eventually
@@ -63,6 +66,41 @@ def test_each_call_is_one_line_that_tells_what_happened_and_holds_no_secret(tmp_
         assert "portway_gate_unauthorized_total 1.0" in text
         assert "portway_gate_calls_dropped_total 0.0" in text
 
+    asyncio.run(test())
+
+
+def test_the_log_says_why_requests_are_refused_for_their_token_in_a_line_for_each_app_and_reason(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told() -> list[str]:
+        return [each.getMessage() for each in caplog.records if " was refused: " in each.getMessage()]
+
+    async def test() -> None:
+        async with rig(tmp_path, Upstream(echo)) as gate:
+            gate.routes.callers.change([TokenChange(Token(digest("of-b"), "b", "ci", 9))])
+            for number in range(5):
+                for path in ("/a/mcp", f"/made-up-{number}/mcp"):
+                    for token in ("", f"mistyped-{number}", "of-b"):
+                        assert (await gate.answer(call(), path=path, token=token))[0] == 401
+            lines = [
+                f"a request for {app} was refused: {why}"
+                for app in ("a", "no app of this host")
+                for why in (
+                    "it brings no token",
+                    "its token is unknown here, has expired or was revoked",
+                    "its token is one of the app 'b'",
+                )
+            ]
+            assert (await gate.answer(call()))[0] == 200, "on the same connection, so what was before has ended"
+            assert told() == lines
+            monkeypatch.setattr(refused_tokens, "_SECONDS", 0.0)
+            assert (await gate.answer(call(), token=""))[0] == 401
+            assert (await gate.answer(call()))[0] == 200
+            assert told() == [*lines, f"{lines[0]} (4 others like it before)"]
+            assert "portway_gate_unauthorized_total 31.0" in (await gate.op(op="metrics"))["text"]
+            assert not [given for given in ("mistyped", "of-b", "made-up") if given in caplog.text]
+
+    monkeypatch.setattr(refused_tokens, "_SECONDS", 3600.0)
     asyncio.run(test())
 
 

@@ -1,4 +1,4 @@
-"""Logs why access tokens are refused, which callers are never told, in few lines however many there are."""
+"""Logs why tokens are refused, which callers are never told, in few lines however many there are."""
 
 import logging
 import time
@@ -39,31 +39,41 @@ class _Told:
 
 
 class RefusedTokens:
-    """Logs why tokens are refused, each reason at most once in ten seconds for an issuer.
+    """Logs why tokens are refused, each reason at most once in ten seconds for an issuer or an app.
 
-    What it keeps is bounded: there are as many entries as trusted issuers and texts of reasons.
+    What it keeps is bounded: there are as many entries as trusted issuers, or apps, and texts of reasons.
     """
 
     def __init__(self) -> None:
         self._told: dict[tuple[str, str], _Told] = {}
 
     def tell(self, refusal: TokenRefusal, issuer: str = "", claims: Mapping[str, object] | None = None) -> None:
-        """Log a line, unless there was one a moment ago.
+        """Log that an access token was refused, unless there was a line a moment ago.
 
         `issuer` is the trusted one that the token is of, if any. `claims` are those of a token whose signature is not
         verified.
         """
-        key, now = (issuer, refusal.text), time.monotonic()
+        of = f" of {issuer}" if issuer else ""
+        if claims is not None:
+            of = f" that is claimed to be of {_shown(claims.get('iss'))} for {_shown(claims.get('sub'))}"
+        self._log(issuer, f"a token{of}", refusal)
+
+    def tell_of_app(self, app: str, refusal: TokenRefusal) -> None:
+        """Log that a request for an app of a host was refused, unless there was a line a moment ago.
+
+        `app` is empty for a request whose path or name is no app's.
+        """
+        self._log(app, f"a request for {app or 'no app of this host'}", refusal)
+
+    def _log(self, of: str, what: str, refusal: TokenRefusal) -> None:
+        key, now = (of, refusal.text), time.monotonic()
         told = self._told.get(key)
         if told is not None and now - told.at < _SECONDS:
             told.others += 1
             return
         others = f" ({told.others} others like it before)" if told is not None and told.others else ""
         self._told[key] = _Told(now)
-        of = f" of {issuer}" if issuer else ""
-        if claims is not None:
-            of = f" that is claimed to be of {_shown(claims.get('iss'))} for {_shown(claims.get('sub'))}"
-        line = f"a token{of} was refused: {refusal}{others}"
+        line = f"{what} was refused: {refusal}{others}"
         _log.warning("%s", line)
 
 

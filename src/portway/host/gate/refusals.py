@@ -16,9 +16,11 @@ from portway.host.gate.instance_ids import reply_event_id
 from portway.host.gate.metrics import Metrics
 from portway.host.gate.path_access import ENDPOINT
 from portway.host.gate.routing import Route, Routes
+from portway.host.new_token import is_of_a_host
 from portway.http.asgi import Scope, Send
 from portway.http.host_and_origin import Refusal
 from portway.http.response import JSON, send_bytes
+from portway.oauth.refused_tokens import RefusedTokens, TokenRefusal
 from portway.oauth.resource_metadata import WELL_KNOWN, send_metadata
 from portway.protocol.errors import REFUSED, RpcError
 from portway.protocol.jsonrpc import UnreadableMessage, encode_error
@@ -41,6 +43,8 @@ _NO_OAUTH = _body(
     "There is no OAuth here: an app takes a bearer token in the Authorization header, which `portway token create` "
     "makes."
 )
+_NO_TOKEN = TokenRefusal("it brings no token")
+_UNKNOWN = TokenRefusal("its token is unknown here, has expired or was revoked")
 _OF_NAME = (WELL_KNOWN, WELL_KNOWN + ENDPOINT[0])
 
 
@@ -52,6 +56,7 @@ class Refusals:
         self._routes = routes
         self._metrics = metrics
         self._prefix, self._numbers = prefix, numbers
+        self._refused_tokens = RefusedTokens()
 
     async def guarded(self, send: Send, refusal: Refusal) -> None:
         """Refuse a request for its Host or Origin."""
@@ -109,7 +114,18 @@ class Refusals:
             return None
         self._metrics.refused += 1
         await self._refuse(send, 401, _UNAUTHORIZED, challenge.unauthorized(had_token=token is not None))
+        if login is None or token is None or is_of_a_host(token):  # else the check of access tokens has told why
+            self._tell("" if route is None else route.name, authorization, token)
         return None
+
+    def _tell(self, app: str, authorization: bytes, token: str | None) -> None:
+        """Log why a request was refused, after the answer, so that its time does not tell which apps exist."""
+        if token is None:
+            self._refused_tokens.tell_of_app(app, _NO_TOKEN)
+        elif (caller := self._routes.callers.find(authorization)) is None:
+            self._refused_tokens.tell_of_app(app, _UNKNOWN)
+        else:
+            self._refused_tokens.tell_of_app(app, TokenRefusal("its token is one of the app %s", caller.app))
 
     async def _refuse(self, send: Send, status: int, body: bytes, *headers: tuple[bytes, bytes]) -> None:
         identity = (b"x-request-id", (self._prefix + str(next(self._numbers))).encode())
