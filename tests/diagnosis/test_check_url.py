@@ -59,6 +59,11 @@ def moved(request: Request) -> Reply | None:
     return None if request.path == "/mcp" else Reply(404)
 
 
+def refuses_all(request: Request) -> Reply:
+    """Answer as a host that does not say which of its places exist."""
+    return Reply(401 if request.path.endswith("/mcp") else 404, {"www-authenticate": "Bearer"})
+
+
 def only_json(request: Request) -> Reply | None:
     return None if request.headers["accept"] == "application/json" else Reply(406)
 
@@ -312,6 +317,38 @@ def test_a_name_without_address_a_closed_port_and_a_port_without_tls_are_found(w
     assert findings[0].endswith("cannot be reached: Connection refused")
     _, findings, _ = check(run_cli, works.replace("http://", "https://"))
     assert "does not speak TLS 1.2 or later" in findings[0]
+
+
+def test_an_address_where_a_server_answers_is_told_from_one_where_all_are_refused(works: str, run_cli: RunCli) -> None:
+    def asks(request: Request) -> Reply:
+        return Reply(401 if request.path == "/notes/mcp" else 404)
+
+    def asks_here(request: Request) -> Reply:
+        named = {"www-authenticate": 'Bearer resource_metadata="http://127.0.0.1/x"'} if "notes" in request.path else {}
+        return Reply(401 if request.path.endswith("/mcp") else 404, named)
+
+    def below(request: Request) -> Reply | None:
+        return None if request.path == "/mcp" else refuses_all(request)
+
+    def mend(rule: Rule) -> str:
+        with broken(rule, works) as place:
+            done = run_cli("check", f"http://{place}/notes")
+        return done.stdout.partition("mend: ")[2].strip().replace(place, "HOST")
+
+    there = "give the address http://HOST/notes/mcp, where an MCP server answers"
+    assert [mend(asks), mend(asks_here)] == [there, there]
+    assert mend(below) == "give the address http://HOST/mcp, where an MCP server answers"
+    assert mend(refuses_all) == (
+        "try the address http://HOST/notes/mcp with a token (--token): without one, the host does not say whether an "
+        "MCP server is there"
+    )
+
+
+def test_a_name_under_localhost_is_this_machine(works: str, run_cli: RunCli) -> None:
+    with broken(lambda _: None, works) as place:
+        code, findings, facts = check(run_cli, f"http://notes.localhost:{place.rpartition(':')[2]}/mcp")
+    assert (code, findings) == (0, [])
+    assert facts[0].startswith("DNS: notes.localhost is ")
 
 
 def test_a_wrong_token_is_a_finding_and_is_sent_to_nobody_else(run_cli: RunCli) -> None:

@@ -89,15 +89,26 @@ async def _refused(endpoint: Endpoint, answer: Answer, report: Report) -> Stoppe
 
 async def _not_found(endpoint: Endpoint, report: Report) -> Stopped:
     """Look for the endpoint on other paths."""
-    for path in dict.fromkeys([endpoint.target.rstrip("/") or "/", endpoint.target + "/", *_LIKELY_PATHS]):
-        if path == endpoint.target:
+    path, unclear = endpoint.parts.path.rstrip("/"), ""
+    for other in dict.fromkeys([path + "/mcp", path or "/", endpoint.target + "/", *_LIKELY_PATHS]):
+        if other == endpoint.target:
             continue
-        if await _speaks_mcp(endpoint, path):
+        speaks = await _speaks_mcp(endpoint, other)
+        if speaks:
             return report.stop(
                 "HTTP",
                 f"there is nothing at {endpoint.target} (status 404)",
-                f"give the address {urljoin(endpoint.url, path)}, where an MCP server answers",
+                f"give the address {urljoin(endpoint.url, other)}, where an MCP server answers",
             )
+        if speaks is None:
+            unclear = unclear or other
+    if unclear:
+        return report.stop(
+            "HTTP",
+            f"there is nothing at {endpoint.target} (status 404)",
+            f"try the address {urljoin(endpoint.url, unclear)} with a token (--token): without one, the host does not "
+            "say whether an MCP server is there",
+        )
     return report.stop(
         "HTTP",
         f"there is nothing at {endpoint.target} (status 404), nor at the usual paths",
@@ -105,12 +116,25 @@ async def _not_found(endpoint: Endpoint, report: Report) -> Stopped:
     )
 
 
-async def _speaks_mcp(endpoint: Endpoint, path: str) -> bool:
+async def _speaks_mcp(endpoint: Endpoint, path: str) -> bool | None:
+    """Return whether an MCP server answers at a path; None if a path where nothing can be is refused just so."""
     try:
         answer = await endpoint.send("POST", *initialize(), target=path, with_token=False)
+        if answer.status != 401:
+            return answer.is_result or (answer.status in _ASKED and answer.message is not None)
+        if _named_metadata(answer):
+            return True
+        nowhere = "/no-such-place" + path[path.rstrip("/").rfind("/") :]
+        other = await endpoint.send("POST", *initialize(), target=nowhere, with_token=False)
     except NoAnswer:
         return False
-    return answer.is_result or (answer.status in _ASKED and (answer.status == 401 or answer.message is not None))
+    return None if other.status == 401 else True
+
+
+def _named_metadata(answer: Answer) -> str:
+    """Return the URL of the protected resource metadata that a 401 names, "" for none."""
+    challenge = read_challenge(answer.headers.get(b"www-authenticate", b"").decode("latin-1"))
+    return challenge.resource_metadata if challenge is not None else ""
 
 
 async def _forbidden(endpoint: Endpoint, answer: Answer, report: Report) -> Stopped:
@@ -219,8 +243,7 @@ async def _look_at_login(endpoint: Endpoint, report: Report) -> None:
 
 async def _has_metadata(endpoint: Endpoint, answer: Answer, report: Report) -> bool:
     """Return whether a 401 leads to protected resource metadata; say what is wrong with it."""
-    challenge = read_challenge(answer.headers.get(b"www-authenticate", b"").decode("latin-1"))
-    named = challenge.resource_metadata if challenge is not None else ""
+    named = _named_metadata(answer)
     here = (endpoint.parts.scheme, endpoint.parts.netloc)
     places = [urlsplit(urljoin(endpoint.url, f"{WELL_KNOWN}{endpoint.parts.path}"))]
     with contextlib.suppress(ValueError):  # an open bracket

@@ -11,6 +11,7 @@ from typing import cast
 
 from portway.diagnosis.endpoint import SECONDS, Endpoint, NoAnswer
 from portway.diagnosis.report import Report, Stopped
+from portway.http.localhost import name_to_look_up
 
 _DAY = 86_400.0
 _EXPIRES_SOON = 14.0  # days; of a short-lived certificate, a quarter of its life
@@ -36,7 +37,8 @@ async def look_at_reach(endpoint: Endpoint, report: Report) -> None:
 async def _resolve(endpoint: Endpoint, report: Report) -> list[str]:
     try:
         async with asyncio.timeout(SECONDS):
-            found = await asyncio.get_running_loop().getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
+            name = name_to_look_up(endpoint.host)
+            found = await asyncio.get_running_loop().getaddrinfo(name, endpoint.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError, TimeoutError):
         raise report.stop(
             "DNS",
@@ -53,7 +55,7 @@ async def _look_at_certificate(endpoint: Endpoint, report: Report) -> None:
     try:
         async with asyncio.timeout(SECONDS):
             _, writer = await asyncio.open_connection(
-                endpoint.host, endpoint.port, ssl=context, server_hostname=endpoint.host
+                name_to_look_up(endpoint.host), endpoint.port, ssl=context, server_hostname=endpoint.host
             )
     except ssl.SSLCertVerificationError as error:
         raise report.stop("TLS", *_distrusted(endpoint, error)) from None

@@ -19,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 import httptools
 
+from portway.http.localhost import name_to_look_up
 from portway.http.namespace_dial import dial
 
 if TYPE_CHECKING:
@@ -477,8 +478,7 @@ class HttpClient:
         if through is not None:
             await loop.create_connection(lambda: connection, sock=through, ssl=tls, server_hostname=name)
             return
-        # Not every resolver knows that names under localhost are this machine (RFC 6761 section 6.3).
-        host = self._connects_to or ("localhost" if self._host.endswith(".localhost") else self._host)
+        host = self._connects_to or name_to_look_up(self._host)
         await loop.create_connection(lambda: connection, host, self._port, ssl=tls, server_hostname=name)
 
     async def _through_proxy(self) -> socket.socket | None:

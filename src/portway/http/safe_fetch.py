@@ -15,6 +15,7 @@ from urllib.parse import urljoin
 
 from portway.exceptions import ToolError
 from portway.http.http_client import ConnectFailed, Headers, HttpClient, Response, UpstreamError
+from portway.http.localhost import name_to_look_up
 from portway.http.public_addresses import is_public
 from portway.http.web_url import HostList, WebUrl, read_url
 
@@ -109,8 +110,7 @@ async def _follow(
 
 async def look_up(url: WebUrl) -> list[str]:
     """Return the addresses of a URL's host. Raises OSError when there are none."""
-    # Not every resolver knows that names under localhost are this machine (RFC 6761 section 6.3).
-    host = "localhost" if url.host.endswith(".localhost") else url.host
+    host = name_to_look_up(url.host)
     found = await asyncio.get_running_loop().getaddrinfo(host, url.port, type=socket.SOCK_STREAM)
     return [str(entry[4][0]) for entry in found]
 
