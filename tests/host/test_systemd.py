@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -92,6 +93,32 @@ def test_units_keep_the_secret_by_which_the_provider_knows_the_host(run_cli: Run
     refused = run_cli(*up, env=client | {"XDG_CONFIG_HOME": str(tmp_path), "PORTWAY_AUTH_CLIENT_SECRET": "a\nb"})
     said = "PORTWAY_AUTH_CLIENT_SECRET contains a line break or another character that no unit can hold"
     assert (refused.returncode, said in refused.stderr) == (1, True)
+
+
+def test_units_are_not_written_through_a_link_and_their_folders_are_closed_to_others(tmp_path: Path) -> None:
+    client = {"PORTWAY_AUTH_OPAQUE": "1", "PORTWAY_AUTH_CLIENT_ID": "host", "PORTWAY_AUTH_CLIENT_SECRET": "s"}
+    environment = clean_env(client | {"XDG_CONFIG_HOME": str(tmp_path / "config")})
+    up = [SCRIPTS / "portway", "up", "--install", "--auth-issuer", "https://login.example.com"]
+    for umask in (0, 0o077):
+        shutil.rmtree(tmp_path / "config", ignore_errors=True)
+        done = subprocess.run(up, capture_output=True, text=True, env=environment, check=False, umask=umask)
+        assert done.returncode == 0, done.stderr
+        modes = {str(path.relative_to(tmp_path)): path.stat().st_mode & 0o777 for path in tmp_path.rglob("*")}
+        assert modes == {
+            "config": 0o755,
+            "config/portway": 0o700,
+            "config/portway/host.env": 0o600,
+            "config/systemd": 0o755,
+            "config/systemd/user": 0o755,
+            "config/systemd/user/portway.service": 0o644,
+            "config/systemd/user/portway.socket": 0o644,
+        }
+    (file := tmp_path / "config" / "portway" / "host.env").unlink()
+    file.symlink_to(tmp_path / "elsewhere")
+    refused = subprocess.run(up, capture_output=True, text=True, env=environment, check=False)
+    said = f"Error: {file} is a symbolic link: look at it, and remove it first\n"
+    assert (refused.returncode, refused.stderr) == (1, said)
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_systemd_reads_a_quoted_word_as_it_was(tmp_path: Path) -> None:

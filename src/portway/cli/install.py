@@ -106,16 +106,28 @@ def _require_readable() -> None:
 
 
 def _write(units: Units) -> None:
-    """Write the files, unless one of them exists with another content."""
+    """Write the files, unless one of them exists with another content, or is a link: who made it may read its target."""
     try:
         for path, text in units.files.items():
+            if path.is_symlink():
+                raise click.ClickException(f"{path} is a symbolic link: look at it, and remove it first")
             if path.exists() and path.read_text(errors="replace") != text:
                 raise click.ClickException(f"{path} exists with another content: look at it, and remove it first")
         for path, text in units.files.items():
-            mode = 0o600 if path in units.private else 0o644
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch(mode)  # before there is a secret in it
-            path.write_text(text)
-            path.chmod(mode)
+            is_private = path in units.private
+            _make_folder(path.parent, 0o700 if is_private else 0o755)
+            path.unlink(missing_ok=True)  # so that it is ours, with no other name
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(text)
+                os.fchmod(descriptor, 0o600 if is_private else 0o644)
     except OSError as error:
         raise click.ClickException(f"cannot write {error.filename}: {error.strerror}") from None
+
+
+def _make_folder(folder: Path, mode: int) -> None:
+    """Make a folder and those above it where they are missing, with this mode whatever the umask."""
+    if not folder.is_dir():
+        _make_folder(folder.parent, mode)
+        folder.mkdir(0o700)
+        folder.chmod(mode)
