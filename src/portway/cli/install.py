@@ -106,7 +106,7 @@ def _require_readable() -> None:
 
 
 def _write(units: Units) -> None:
-    """Write the files, unless one of them exists with another content, or is a link: who made it may read its target."""
+    """Write the files, unless one of them exists with another content, or is a link, by which others could read it."""
     try:
         for path, text in units.files.items():
             if path.is_symlink():
