@@ -116,7 +116,7 @@ def test_a_call_too_many_is_refused_with_429_for_its_caller_alone(tmp_path: Path
             status, body, headers = await send("secret", request)
             wait = int(headers[b"retry-after"])
             assert (status, 1790 <= wait <= 1800) == (429, True)
-            text = f"send takes at most 2/hour calls of a caller; call again in {wait} s."
+            text = f"send takes at most 2 calls per hour of a caller; call again in {wait} s."
             assert body == {
                 "jsonrpc": "2.0",
                 "id": 7,

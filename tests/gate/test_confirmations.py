@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 RULES = [
     PolicyRule(tool="delete", confirm="Delete {who}?"),
-    PolicyRule(tool="ask", confirm=True),
+    PolicyRule(tool="ask", confirm="Ask {whom}?"),
     PolicyRule(tool="fail", confirm=True),
 ]
 KINDS = ["own", pytest.param("official", marks=pytest.mark.slow)]
@@ -177,9 +177,10 @@ def accept(message: str) -> ElicitResult:
 def test_the_user_sees_each_call_and_it_is_passed_on_when_they_agree(kind: str, mode: str, tmp_path: Path) -> None:
     calls = [("delete", {"who": "ada\u202e"}), ("ask", {}), ("fail", {}), ("delete", {"who": "bob"})]
     texts, shown, ran = talk(tmp_path, kind, mode, accept, *calls)
-    asked = "Run this tool?\n\nTool: ask\nArguments: {}"
+    asked = "Ask {whom: not given}?\n\nTool: ask\nArguments: {}"
     assert shown[:2] == ['Delete ada\\u202e?\n\nTool: delete\nArguments: {"who": "ada\\u202e"}', asked]
     assert shown[2] == "And why?"
+    assert "Run this tool?\n\nTool: fail\nArguments: {}" in shown
     assert (texts[0], texts[1], texts[3]) == ("ada\u202e is gone", "because rain", "bob is gone")
     assert "fail" in texts[2]
     assert ran == ["ada\u202e", "bob"]
@@ -300,7 +301,7 @@ def test_a_confirmation_outlives_a_refusal_of_a_call_that_is_one_too_many(tmp_pa
         third, fourth = await confirmed(), await confirmed()
         assert "This confirmation has been used" in str(await send(**second)), "which uses nothing of the rate up"
         assert "result" in (await send(**third))[1]
-        assert "delete takes at most 3/day calls" in str(await send(**fourth))
+        assert "delete takes at most 3 calls per day" in str(await send(**fourth))
 
     async def run() -> None:
         server = await asyncio.start_server(Upstream(held).serve, "127.0.0.1", 0)
@@ -359,9 +360,9 @@ def test_a_legacy_call_counts_when_it_is_passed_on_and_its_question_ends_with_it
         await gate.post(answer(questions[2]), mine)
         assert "ada is gone" in str(await rest(*accepted))
         await gate.post(answer(questions[3]), mine)
-        assert "delete takes at most 1/day calls of a caller" in str(await rest(*late))
+        assert "delete takes at most 1 call per day of a caller" in str(await rest(*late))
         status, body = await gate.answer(call(6, "delete", who="ada"), mine, ACCEPTS)
-        assert (status, "delete takes at most 1/day calls" in str(body)) == (429, True), "nobody is asked"
+        assert (status, "delete takes at most 1 call per day" in str(body)) == (429, True), "nobody is asked"
         assert ran.read_text() == "ada\n"
 
     def outcomes(gate: Rig) -> list[str]:

@@ -304,7 +304,7 @@ def test_limits_of_a_blueprint_are_kept_at_the_gate_and_refusals_are_in_the_log(
     )
     for era in ("modern", "legacy"):
         assert asyncio.run(use(era)) == ["found", "5 more", refused, "7 cancelled"]
-    assert asyncio.run(use("modern"))[0].startswith("find takes at most 2/hour calls of a caller; call again in ")
+    assert asyncio.run(use("modern"))[0].startswith("find takes at most 2 calls per hour of a caller; call again in ")
     assert shown == ['Really 7?\n\nTool: cancel\nArguments: {"number": 7}'] * 3
     lines = running.portway("logs", "limited", "--failed", "--kind", "call").stdout
     assert lines.count("tools/call order_more refused 200") == 3

@@ -12,6 +12,8 @@ from portway.policy.rates import Concurrency, Rate, whole_seconds
 
 def test_calls_come_back_one_by_one() -> None:
     rate = Rate("3/minute")
+    spellings = [rate, *map(Rate, ("3 per minute", "3 /m", "1/d"))]
+    assert [each.says for each in spellings] == ["3 calls per minute"] * 3 + ["1 call per day"]
     assert [rate.take("ada", 0.0) for _ in range(3)] == [0, 0, 0]
     assert rate.take("ada", 0.0) == pytest.approx(20)
     assert rate.take("ada", 19.0) == pytest.approx(1)

@@ -117,7 +117,7 @@ def test_a_call_counts_when_it_runs_and_nobody_is_asked_about_one_too_many(mode:
         listener.stop()
         listener.join()
     assert ["did not confirm it" in text for text in texts] == [True, True, False, False]
-    assert ["delete takes at most 1/day calls of a caller" in text for text in texts] == [False, False, True, True]
+    assert ["delete takes at most 1 call per day of a caller" in text for text in texts] == [False, False, True, True]
     assert (shown, deleted) == (["nobody", "nobody", "ada", "bob"], ["bob"])
 
 
@@ -219,7 +219,7 @@ def test_an_answer_is_good_once_for_the_same_caller_tool_and_arguments() -> None
         assert "result" in await call("a-token", "other", "x", first, yes)
         assert "has been used" in (await call("a-token", "other", "x", first, yes))["error"]["message"]
         assert "result" in await call("a-token", "other", "x", second, yes)
-        assert "at most 2/day calls" in (await call("a-token", "other", "x", third, yes))["error"]["message"]
+        assert "at most 2 calls per day" in (await call("a-token", "other", "x", third, yes))["error"]["message"]
         # A refusal of a call that is one too many does not use its confirmation up.
         first, second = [(await call("a-token", "hold", "x"))["result"]["requestState"] for _ in range(2)]
         held = asyncio.create_task(call("a-token", "hold", "x", first, yes))

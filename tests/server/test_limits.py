@@ -95,7 +95,7 @@ def test_a_caller_who_calls_too_often_is_told_when_to_call_again_and_others_are_
         assert 1790 <= wait <= 1800
         assert body["error"] == {
             "code": 1000,
-            "message": f"send takes at most 2/hour calls of a caller; call again in {wait} s.",
+            "message": f"send takes at most 2 calls per hour of a caller; call again in {wait} s.",
             "data": {"retryAfter": wait},
         }
         assert (await call("b-token"))[0] == 200
@@ -143,7 +143,7 @@ def test_over_stdio_and_in_tests_the_one_client_is_the_caller() -> None:
     async def run() -> None:
         async with testing.Client(server) as calling:
             assert await calling.call_tool("once") is not None
-            with pytest.raises(Exception, match="once takes at most 1/day calls of a caller; call again in"):
+            with pytest.raises(Exception, match="once takes at most 1 call per day of a caller; call again in"):
                 await calling.call_tool("once")
 
     asyncio.run(run())

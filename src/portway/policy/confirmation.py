@@ -46,8 +46,7 @@ class Confirmation:
             values = read_arguments(arguments)
             members = values if isinstance(values, dict) else {}
             asked = "".join(
-                literal + ("" if name is None else _shown(members.get(name)).strip('"'))
-                for literal, name in self._parts
+                literal + ("" if name is None else _shown_argument(name, members)) for literal, name in self._parts
             )
             message = f"{asked}\n\nTool: {_visible(tool)}\nArguments: {_shown(values or {})}"
         except (ValueError, RecursionError) as error:
@@ -56,6 +55,12 @@ class Confirmation:
             problem = f"they are too long to be confirmed by the user, who is shown at most {_MOST_SHOWN} characters"
             raise refused(tool, [problem])
         return message
+
+
+def _shown_argument(name: str, arguments: dict[str, object]) -> str:
+    if name not in arguments:  # the text may have it misspelt
+        return f"{{{name}: not given}}"
+    return _shown(arguments[name]).strip('"')
 
 
 def _shown(value: object) -> str:

@@ -11,20 +11,24 @@ from collections.abc import Hashable
 from portway.http.places import Places
 
 _RATE = re.compile(r"([1-9][0-9]{0,6}) ?(?:/|per) ?(second|minute|hour|day|s|m|h|d)")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_UNITS = {"s": ("second", 1), "m": ("minute", 60), "h": ("hour", 3600), "d": ("day", 86_400)}
 _MOST_CALLERS = 10_000
 
 
 class Rate:
-    """A rate such as 10/minute: so many calls at once, which come back one by one in that time. Raises ValueError."""
+    """A rate such as 10/minute: so many calls at once, which come back one by one in that time. Raises ValueError.
+
+    `says` is the rate in words, as in "10 calls per minute".
+    """
 
     def __init__(self, text: str) -> None:
         found = _RATE.fullmatch(text)
         if found is None:
             raise ValueError(f"{text!r} is no rate as in 10/minute; the units are second, minute, hour and day")
-        self.text = text
-        self._period = float(_SECONDS[found[2][0]])
-        self._interval = self._period / int(found[1])
+        most, (unit, seconds) = int(found[1]), _UNITS[found[2][0]]
+        self.says = f"{most} {'call' if most == 1 else 'calls'} per {unit}"
+        self._period = float(seconds)
+        self._interval = self._period / most
         self._used_up: dict[Hashable, float] = {}
 
     def take(self, caller: Hashable, now: float) -> float:

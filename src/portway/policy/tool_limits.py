@@ -68,7 +68,7 @@ class ToolLimits:
         if self._rate is not None and (seconds := self._rate.take(holder, time.monotonic())):
             self.leave(holder)
             wait = whole_seconds(seconds)
-            text = f"{tool} takes at most {self._rate.text} calls of a caller; call again in {wait} s."
+            text = f"{tool} takes at most {self._rate.says} of a caller; call again in {wait} s."
             raise exceeded(text, seconds)
 
     def leave(self, holder: Hashable) -> None:
