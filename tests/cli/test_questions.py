@@ -97,7 +97,7 @@ class Terminal:
 
     @property
     def shown(self) -> str:
-        return self._read_bytes.decode().replace("\r\n", "\n")
+        return self._read_bytes.decode(errors="replace").replace("\r\n", "\n")
 
     def _read(self) -> None:
         with contextlib.suppress(OSError):  # the other end is closed

@@ -7,6 +7,7 @@ import click
 from portway.cli.chosen_host import Host, host_options, place_of
 from portway.cli.control_client import ask_control
 from portway.cli.options import output_option, print_json
+from portway.cli.terminal_text import plain_line
 
 _SECONDS = 120.0  # its calls may end first, then its instance
 
@@ -32,7 +33,8 @@ def command(app: str, yes: bool, host: Host, output: str) -> None:
 
 def _typed_name(app: str, deletes: list[str]) -> str:
     try:
-        return str(click.prompt(f"This deletes {app}: {', '.join(deletes)}. Type its name to go on", err=True))
+        told = plain_line(f"This deletes {app}: {', '.join(deletes)}. Type its name to go on")
+        return str(click.prompt(told, err=True))
     except click.Abort:
         if sys.stdin is not None and sys.stdin.isatty():
             raise
