@@ -49,12 +49,15 @@ def test_a_command_is_inspected(run_cli: RunCli) -> None:
     assert "  greet(name)" in done.stdout
 
 
-def test_a_command_longer_than_any_path_is_a_command(run_cli: RunCli) -> None:
+def test_a_command_longer_than_any_path_is_a_command_and_a_file_must_be_there(run_cli: RunCli) -> None:
     done = run_cli("inspect", f"no-such-program {'x' * 5000}")
     assert (done.returncode, done.stderr.splitlines()[-1].startswith("Error: cannot start no-such-program")) == (
         1,
         True,
     )
+    absent = run_cli("call", "absent.py", "x")
+    told = "Error: there is no file absent.py; give a Python file that holds a portway.Server, as in server.py\n"
+    assert (absent.returncode, absent.stderr) == (1, told)
     served = run_cli("run", "x" * 5000)
     assert (served.returncode, "there is no file xxx" in served.stderr) == (1, True)
 
@@ -98,7 +101,7 @@ def test_an_error_of_the_tool_goes_to_stderr_with_status_1(run_cli: RunCli, tmp_
     ("words", "status", "told"),
     [
         (("no_such_tool", "a=1"), 1, "the server has no tool no_such_tool; it has: get_weather"),
-        (("no_such_tool",), 1, "Unknown tool: no_such_tool"),
+        (("no_such_tool",), 1, "the server has no tool no_such_tool; it has: get_weather"),
         (("get_weather", "town=Paris"), 1, "the tool takes no argument town; it takes: city"),
         (("get_weather", "Paris"), 1, "'Paris' is not key=value"),
         (("get_weather", "--json", "{"), 2, "--json is not JSON"),

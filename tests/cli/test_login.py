@@ -91,19 +91,17 @@ def test_a_host_must_be_chosen_when_there_are_several(home: dict[str, str], run_
     assert "or log in to one elsewhere by `portway login URL`" in run_cli("ps", env=home).stderr
     unknown = run_cli("ps", "--on", "nowhere", env=home)
     assert unknown.stderr == "Error: you are not logged in to 'nowhere': `portway login URL` does that\n"
-    remember(
-        home, prod={"url": "http://127.0.0.1:1", "token": TOKEN}, test={"url": "http://127.0.0.1:2", "token": TOKEN}
-    )
+    remember(home, ht={"url": "http://127.0.0.1:1", "token": TOKEN}, test={"url": "http://127.0.0.1:2", "token": TOKEN})
     many = run_cli("ps", env=home)
-    assert many.stderr == "Error: there are several hosts (prod, test): name one by --on or PORTWAY_HOST\n"
-    named = run_cli("ps", "--on", "test", env=home | {"PORTWAY_HOST": "prod"})
+    assert many.stderr == "Error: there are several hosts (ht, test): name one by --on or PORTWAY_HOST\n"
+    named = run_cli("ps", "--on", "test", env=home | {"PORTWAY_HOST": "ht"})
     assert named.stderr.startswith("Error: test (http://127.0.0.1:2) is not reached")
-    assert run_cli("ps", env=home | {"PORTWAY_HOST": "prod"}).stderr.startswith("Error: prod (http://127.0.0.1:1) is")
+    assert run_cli("ps", env=home | {"PORTWAY_HOST": "ht"}).stderr.startswith("Error: ht (http://127.0.0.1:1) is")
     unknown = run_cli("ps", "--on", "nowhere", env=home)
     assert unknown.stderr == (
-        "Error: you are not logged in to 'nowhere': `portway login URL` does that; there are: prod, test\n"
+        "Error: you are not logged in to 'nowhere': `portway login URL` does that; there are: ht, test\n"
     )
-    both = run_cli("ps", "--on", "prod", "--data", "x", env=home)
+    both = run_cli("ps", "--on", "ht", "--data", "x", env=home)
     assert "--on names a host elsewhere and --data one of this machine: give one of them" in both.stderr
     here = run_cli("ps", env=home | {"PORTWAY_DATA": "x"})
     assert here.stderr.startswith("Error: no host is running on")

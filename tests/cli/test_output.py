@@ -141,6 +141,7 @@ def test_an_error_is_one_object_with_the_exit_code_of_its_kind_and_one_line_of_s
     for arguments, code, text in (
         (["deploy", tmp_path / "app"], 1, "it cannot start"),
         (["deploy", tmp_path / "none"], 2, "there is no folder"),
+        (["deploy", WEATHER], 2, "server.py' is a file: give its folder '"),
         (["token", "list", "nobody"], 1, "there is no app 'nobody'"),
         (
             ["token", "rotate", "nobody", "x", "--overlap", "soon"],

@@ -84,14 +84,16 @@ def test_a_client_that_is_registered_with_the_provider_logs_in_with_its_secret(
 def test_logins_are_listed_without_their_tokens(
     server: Protected, home: dict[str, str], tmp_path: Path, run_cli: RunCli
 ) -> None:
-    assert run_cli("login", "--list", env=home).stdout.split() == ["URL", "KIND", "BY", "SCOPES", "ENDS"]
+    assert run_cli("login", "--list", env=home).stdout.split() == ["URL", "KIND", "NAME", "BY", "SCOPES", "ENDS"]
     known = ["--client-id", "mine", "--issuer", server.origin, "--scope", "read"]
     assert run_cli("login", server.url, *known, env=home | {"BROWSER": BROWSER}).returncode == 0
     folder = tmp_path / "config" / "portway"
     (folder / "hosts.json").write_text('{"hosts": {"prod": {"url": "https://a.example", "token": "a-planted-token"}}}')
     (folder / "hosts.json").chmod(0o600)
     listed = run_cli("login", "--list", env=home)
-    _, at_server, at_host = [line.split() for line in listed.stdout.splitlines()]
+    heads, *lines = listed.stdout.splitlines()
+    at_server, at_host = [line.split() for line in lines]
+    assert lines[1].index("prod") == heads.index("NAME")
     assert at_server == [server.url, "server", server.origin, "read", "is", "renewed"]
     assert at_host == ["https://a.example", "host", "prod"]
     as_json = run_cli("login", "--list", "-o", "json", env=home)

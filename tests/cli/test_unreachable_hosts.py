@@ -122,10 +122,12 @@ def test_a_certificate_must_be_trusted_and_the_file_of_its_authority_makes_it_so
     stub.socket = context.wrap_socket(stub.socket, server_side=True)
     url = f"https://localhost:{stub.server_port}"
     with stub.serving():
-        assert ps(run_cli, tmp_path, url) == (
-            f"Error: the certificate of {url} is not trusted (self-signed certificate): correct the address, or name "
+        said = (
+            "Error: the certificate of {} is not trusted (self-signed certificate): correct the address, or name "
             "the file of its authority in SSL_CERT_FILE\n"
         )
+        assert ps(run_cli, tmp_path, url) == said.format(url)
+        assert run_cli("call", f"{url}/mcp", "x").stderr == said.format(f"{url}/mcp")
         assert "does not know the token" in ps(run_cli, tmp_path, url, SSL_CERT_FILE=str(pair[0]))
     with Stub({"*": (401, {})}).serving() as plain:
         url = plain.url.replace("http:", "https:")

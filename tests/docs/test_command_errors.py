@@ -355,6 +355,10 @@ def test_a_server_that_misbehaves_is_reported_with_the_documented_text(text: str
     [
         ("the connection ended before the reply …", b""),
         ("the reply is not valid HTTP: …", b"SSH-2.0-OpenSSH_9.7\r\n"),
+        (
+            "… speaks HTTPS only: give its https:// address",
+            b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n",
+        ),
         ("the head of the reply is too large", b"HTTP/1.1 200 OK\r\nx: " + b"x" * 70_000),
         (
             "the reply is longer than … bytes",

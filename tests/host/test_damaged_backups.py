@@ -110,7 +110,8 @@ def test_a_file_that_is_no_backup_or_of_a_newer_portway_is_refused(tmp_path: Pat
         assert told in refused.output, content[:100]
         assert nothing_is_left(file)
     assert "name the file with the backup" in CliRunner().invoke(cli, ["restore"]).output
-    assert "the backup cannot be restored: " in restore(tmp_path / "none").output
+    assert "none' does not exist." in restore(tmp_path / "none").output
+    assert "nokey' does not exist." in restore(file, "--key-from", str(tmp_path / "nokey")).output
 
 
 STORAGE = "apps/app/storage"

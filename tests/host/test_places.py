@@ -150,7 +150,7 @@ def test_a_link_gives_an_app_its_own_name_and_a_folder_with_the_data_is_refused(
         assert json.loads(deployed.stdout)["release"] == 2
         asked = running.portway("destroy", "current")
         assert asked.returncode == 1
-        assert "there is no terminal to ask on: give --yes to delete it" in asked.stderr
+        assert asked.stderr.endswith("\nError: there is no terminal to ask on: give --yes to delete it\n")
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Awaitable, Coroutine, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -55,13 +55,22 @@ def command(
     async def call_listed(client: Client) -> CallResult:
         if given is not None or not pairs:
             return await call_tool(client, given or {})
-        tools = {each.name: each for each in await client.list_tools()}
-        if tool in tools:
-            return await call_tool(client, _read(pairs, tools[tool].input_schema))
-        return await _result_of_unlisted(call_tool(client, _read(pairs, {})), tool, tools)
+        schemas = {each.name: each.input_schema for each in await client.list_tools()}
+        return await call_tool(client, _read(pairs, schemas.get(tool, {})))
 
-    def call_tool(client: Client, arguments: Mapping[str, Any]) -> Coroutine[Any, Any, CallResult]:
-        return client.call_tool(tool, arguments, on_progress=questions.show if sys.stderr.isatty() else None)
+    async def call_tool(client: Client, arguments: Mapping[str, Any]) -> CallResult:
+        """Call the tool, also where it is not in the server's list: it may be for other callers, or switched off."""
+        from portway.protocol.errors import RpcError
+
+        on_progress = questions.show if sys.stderr.isatty() else None
+        try:
+            result = await client.call_tool(tool, arguments, on_progress=on_progress)
+        except RpcError as error:
+            await _require_known(client, tool, error.message)
+            raise
+        if result.is_error:
+            await _require_known(client, tool, result.text)
+        return result
 
     from portway.cli.questions import Questions
 
@@ -96,23 +105,12 @@ def _read(pairs: Iterable[str], schema: Schema) -> dict[str, Any]:
         raise click.ClickException(str(problem)) from None
 
 
-async def _result_of_unlisted(call: Awaitable[CallResult], name: str, listed: Iterable[str]) -> CallResult:
-    """Return the result of a tool that is not in the server's list: it may be for other callers, or switched off.
-
-    Raises ClickException if the server does not know it.
-    """
-    from portway.protocol.errors import RpcError
-
+async def _require_known(client: Client, name: str, said: str) -> None:
+    """Raise ClickException if what a server says of a call is that it has no tool of this name."""
     word = re.escape(name)
-    is_unknown = re.compile(rf"unknown tool\W*{word}\W*$|tool\W*{word}\W*not found\W*$", re.IGNORECASE)
-    unknown = click.ClickException(f"the server has no tool {name}; it has: {', '.join(listed) or 'none'}")
-    try:
-        result = await call
-    except RpcError as error:
-        raise (unknown if is_unknown.search(error.message) else error) from None
-    if result.is_error and is_unknown.search(result.text):
-        raise unknown
-    return result
+    if re.search(rf"unknown tool\W*{word}\W*$|tool\W*{word}\W*not found\W*$", said, re.IGNORECASE):
+        listed = ", ".join(tool.name for tool in await client.list_tools())
+        raise click.ClickException(f"the server has no tool {name}; it has: {listed or 'none'}")
 
 
 def _text(result: CallResult) -> str:

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import click
 
@@ -63,7 +64,9 @@ class RemoteHost:
     token: str = field(repr=False)
 
     def __str__(self) -> str:
-        return self.url if self.name in self.url else f"{self.name} ({self.url})"
+        address = urlsplit(self.url)
+        is_told = self.name in (self.url, address.netloc, address.hostname)
+        return self.url if is_told else f"{self.name} ({self.url})"
 
 
 Host = LocalHost | RemoteHost

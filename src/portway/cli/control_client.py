@@ -148,14 +148,12 @@ def unreachable(host: RemoteHost, error: BaseException) -> HostUnreachable:
     """Return what to say of a host elsewhere after an `UpstreamError`, or another reason why it gave no answer."""
     import ssl
 
+    from portway.client.errors import distrusted
     from portway.http.http_client import ConnectFailed
 
     reason = error.__cause__
-    if isinstance(reason, ssl.SSLCertVerificationError):
-        return HostUnreachable(
-            f"the certificate of {host.url} is not trusted ({reason.verify_message}): correct the address, or name the "
-            "file of its authority in SSL_CERT_FILE"
-        )
+    if told := distrusted(host.url, error):
+        return HostUnreachable(told)
     if isinstance(reason, ssl.SSLError):
         return HostUnreachable(f"{host.url} does not speak TLS ({reason.reason}): is it http://, or another port?")
     if isinstance(error, ConnectFailed):

@@ -31,6 +31,8 @@ def _source(context: click.Context, argument: click.Parameter, value: str) -> st
             f"there is no folder {value!r}: give one, template:NAME, or a repository as https://HOST/PATH or "
             "git@HOST:PATH"
         )
+    if os.path.isfile(value):
+        raise click.BadParameter(f"{value!r} is a file: give its folder {os.path.dirname(value) or '.'!r}")
     click.Path(exists=True, file_okay=False).convert(value, argument, context)
     return os.path.abspath(value)
 

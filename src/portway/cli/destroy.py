@@ -38,4 +38,5 @@ def _typed_name(app: str, deletes: list[str]) -> str:
     except click.Abort:
         if sys.stdin is not None and sys.stdin.isatty():
             raise
+        click.echo(err=True)  # ends the line of the prompt
         raise click.ClickException("there is no terminal to ask on: give --yes to delete it") from None

@@ -23,12 +23,17 @@ class LoadError(Exception):
 def load(target: str) -> Server:
     """Import FILE, with its folder first on `sys.path` as under `python FILE`, and return its server."""
     path, name = split(target)
+    require_file(path)
+    module = _import(path.resolve())
+    return _named(module, path, name) if name else _found(module, path)
+
+
+def require_file(path: Path) -> None:
+    """Raise `LoadError` unless a path is that of a file."""
     if os.path.isdir(path):  # False, too, for what is too long for a path
         raise LoadError(f"{path} is a folder; give the file that holds the server, as in {path / 'server.py'}")
     if not os.path.isfile(path):
         raise LoadError(f"there is no file {path}; give a Python file that holds a portway.Server, as in server.py")
-    module = _import(path.resolve())
-    return _named(module, path, name) if name else _found(module, path)
 
 
 def split(target: str) -> tuple[Path, str]:

@@ -34,9 +34,11 @@ def list_logins(output: str) -> None:
             }
         )
         return
-    rows = [("URL", "KIND", "BY", "SCOPES", "ENDS")]
-    rows += [(url, "server", each.issuer, " ".join(each.scopes), _end(each)) for url, each in sorted(servers.items())]
-    rows += [(url, "host", name, "", "") for url, name in hosts]
+    rows = [("URL", "KIND", "NAME", "BY", "SCOPES", "ENDS")]
+    rows += [
+        (url, "server", "", each.issuer, " ".join(each.scopes), _end(each)) for url, each in sorted(servers.items())
+    ]
+    rows += [(url, "host", name, "", "", "") for url, name in hosts]
     print_table(rows)
 
 

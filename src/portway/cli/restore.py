@@ -12,8 +12,13 @@ from portway.cli.options import data_option, output_option, print_json, require_
 
 
 @click.command()
-@click.argument("file", required=False)
-@click.option("--key-from", metavar="FILE", help="The key that `portway backup` has written with --key-to.")
+@click.argument("file", required=False, type=click.Path(exists=True, dir_okay=False, allow_dash=True))
+@click.option(
+    "--key-from",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False),
+    help="The key that `portway backup` has written with --key-to.",
+)
 @click.option("--take-over", is_flag=True, help="The host that was backed up is off, and stays off.")
 @data_option
 @output_option

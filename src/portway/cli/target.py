@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from portway.cli.load_server import split
+from portway.cli.load_server import LoadError, require_file, split
 from portway.cli.server_login import stored_login
 
 if TYPE_CHECKING:
@@ -54,16 +54,15 @@ def resolve(target: list[str]) -> str | list[str]:
     if "://" in text or text.startswith("unix:"):
         return text
     path, _ = split(text)
-    if path.suffix == ".py" and (
-        os.path.exists(path) or " " not in text
-    ):  # a file that does not exist may be "python server.py"
+    # What is too long for a path is a command, and so may a .py file that does not exist be: "python server.py".
+    if os.path.isdir(path) or (path.suffix == ".py" and (os.path.exists(path) or " " not in text)):
+        try:
+            require_file(path)
+        except LoadError as error:
+            raise click.ClickException(str(error)) from None
         # The server writes to our standard error, where only its warnings and errors are of interest.
         os.environ.setdefault("PORTWAY_LOG_LEVEL", "warning")
         return [sys.executable, "-m", "portway", "run", text, "--transport", "stdio"]
-    if os.path.isdir(path):  # False, too, for a command that is too long for a path
-        raise click.ClickException(
-            f"{path} is a folder; give the file that holds the server, as in {path / 'server.py'}"
-        )
     try:
         return shlex.split(text)
     except ValueError:

@@ -61,6 +61,17 @@ class LoginError(ClientError):
         self.step = step
 
 
+def distrusted(url: str, error: BaseException) -> str:
+    """Return what to say after a certificate that is not trusted has caused an error, "" after another cause."""
+    told = getattr(error.__cause__, "verify_message", "")  # of an SSLCertVerificationError
+    if not told:
+        return ""
+    return (
+        f"the certificate of {url} is not trusted ({told}): correct the address, or name the file of its authority in "
+        "SSL_CERT_FILE"
+    )
+
+
 def not_now(step: Step, rule: str, problem: object) -> LoginError:
     """Return the error for what may work later."""
     return LoginError(step, f"{problem} ({rule}): try again later")

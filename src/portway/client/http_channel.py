@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from urllib.parse import SplitResult, urljoin, urlsplit
 
@@ -22,7 +23,7 @@ from portway.client.channel import (
     raise_error,
     read_reply,
 )
-from portway.client.errors import ClientError, Refused, SessionLost
+from portway.client.errors import ClientError, Refused, SessionLost, distrusted
 from portway.http.event_stream import EventParser
 from portway.http.http_client import HttpClient, Response, UpstreamError
 from portway.protocol.headers import SESSION, VERSION, request_headers
@@ -35,6 +36,7 @@ _SESSION_STREAM_SECONDS = 2.0  # wait for the head of the session's stream; some
 _RETRY_SECONDS = 0.5  # before a stream is resumed, unless the server states a time
 _RETRY_LEAST, _RETRY_MOST = 0.02, 3600.0  # bounds of a stated time
 _CHALLENGE = b"www-authenticate"
+_WANTS_TLS = re.compile(rb"HTTP request (?:to an HTTPS server|was sent to HTTPS port)")  # of Go and Caddy; of nginx
 _EVENTS = (b"accept", b"text/event-stream")
 _LINGER_SECONDS = 0.5  # wait for a stream to end after its reply, so that the connection can be reused
 
@@ -110,7 +112,7 @@ class HttpChannel:
                 return await self._from_stream(response, call)
             return read_reply(await response.read(self._longest), call)
         except UpstreamError as error:
-            raise ClientError(f"{self._url}: {error}") from error
+            raise ClientError(distrusted(self._url, error) or f"{self._url}: {error}") from error
         except asyncio.CancelledError:
             # Closing the connection cancels a modern call; a legacy server must be told.
             if not call.modern and call.method != "initialize":
@@ -123,7 +125,7 @@ class HttpChannel:
             response = await self._post(body, self._legacy_headers(version))
             await response.read(self._longest)
         except UpstreamError as error:
-            raise ClientError(f"{self._url}: {error}") from error
+            raise ClientError(distrusted(self._url, error) or f"{self._url}: {error}") from error
 
     async def open_session_stream(self, version: str | None) -> None:
         """Open the session's own stream (GET), if the server has sessions and offers one."""
@@ -275,6 +277,8 @@ class HttpChannel:
             message = Incoming()
         if message.error is not UNSET:
             raise_error(message.error, status)
+        if status == 400 and _WANTS_TLS.search(body):
+            raise ClientError(f"{self._url} speaks HTTPS only: give its https:// address", status)
         raise ClientError(f"{self._url} answered {call.method} with HTTP status {status}", status)
 
 
