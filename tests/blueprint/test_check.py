@@ -140,7 +140,7 @@ WRONG = [
     ('buildCommand: "\\0"', (4, 19), "`buildCommand` must be a text"),
     ('buildCommand: "\\uD800"', (4, 19), "`buildCommand` must be a text"),
     ("buildFilter: {paths: a}", (4, 26), "`paths` must be a list of texts"),
-    ("x-portway: {origins: [app]}", (4, 26), "`origins` must be a list of origins, as in `https://app.example.com`"),
+    ("x-portway: {origins: [app]}", (4, 26), "`origins` must be a list of origins, as in `[https://app.example.com]`"),
     ("disk: 5", (4, 11), "a disk must be a mapping, as in `name: value`"),
     ("disk: {name: d, mountPath: /../oldroot/d}", (4, 32), NO_MOUNT),
     ("disk: {name: d, mountPath: /tmp/link/d}", (4, 32), NO_MOUNT),
@@ -267,7 +267,7 @@ WRONG = [
     (
         "x-portway: {policies: [{tool: a, scopes: [two words]}]}",
         (4, 46),
-        "`scopes` must be a list of scopes, as in `orders:write`; a scope has no spaces",
+        "`scopes` must be a list of scopes, as in `[orders:write]`; a scope has no spaces",
     ),
     (
         "x-portway: {access: app, policies: [{tool: a, scopes: [b]}]}",

@@ -134,7 +134,7 @@ def test_callers_of_a_hosted_app_log_in_at_the_hosts_provider(tmp_path: Path, pr
                 "auth: {issuer: ['https://a.example', 'https://a.example']}",
                 "x-portway.auth of vault: the issuer 'https://a.example' is given twice: give each provider once",
             ),
-            ("auth: {scopes: ['a b']}", "`scopes` must be a list of scopes, as in `orders:write`"),
+            ("auth: {scopes: ['a b']}", "`scopes` must be a list of scopes, as in `[orders:write]`"),
         ):
             refused = running.portway("deploy", folder(source, portway))
             assert (refused.returncode, said in refused.stderr) == (1, True), refused.stderr

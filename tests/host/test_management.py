@@ -87,6 +87,9 @@ def test_without_the_token_of_a_user_nothing_is_answered(running: Host) -> None:
     assert unknown == refusal(running, (b"authorization", f"Bearer {token[:-1]}".encode()))
     assert running.portway("user", "revoke", "rita").returncode == 0
     assert unknown == refusal(running, (b"authorization", f"Bearer {token}".encode()))
+    of_app = running.portway("token", "create", "mine", "rita").stdout.strip()
+    refused = running.portway("inspect", running.ready["url"] + PATH, "--token", of_app)
+    assert "refuses the token it was given; create one for a user by `portway user add` and pass it" in refused.stderr
     assert refusal(running, path=PATH + "/") == without
     assert refusal(running, (b"origin", b"https://elsewhere.example"))[0] == 403
 

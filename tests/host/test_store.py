@@ -85,7 +85,7 @@ def test_a_token_name_is_unique_in_its_app(store: Store) -> None:
     for app in ("a", "b"):
         store.begin_release(app, "/")
         store.add_token(app, "ci", f"digest of {app}", ["read"])
-    with pytest.raises(StoreError, match="a already has a token named 'ci': revoke it first"):
+    with pytest.raises(StoreError, match="a already has a token named 'ci': rotate or revoke it, or"):
         store.add_token("a", "ci", "another", [])
     assert [(token.app, token.scopes) for token in store.tokens()] == [("a", ("read",)), ("b", ("read",))]
     assert store.drop_token("a", "ci")

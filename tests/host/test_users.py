@@ -167,7 +167,7 @@ def test_of_several_groups_the_strongest_role_counts_with_the_apps_of_all_that_g
         ("dora", "owner", [], "there is no role 'owner': give viewer, deployer or admin"),
         ("dora", "admin", ["weather"], "an admin may use every app: leave the apps out, or make a deployer"),
         ("dora", "viewer", ["../x"], "'../x' cannot name an app: give a name of up to 40"),
-        ("ada", "viewer", [], "there is a user named 'ada' already: revoke it first, or choose another name"),
+        ("ada", "viewer", [], "there is a user named 'ada' already: rotate or revoke it, or choose another name"),
     ],
 )
 def test_a_user_that_cannot_be_is_refused(store: Store, name: str, role: str, apps: list[str], told: str) -> None:

@@ -35,6 +35,7 @@ _CLOSE_SECONDS = 2.0  # for the last messages and the DELETE
 _SESSION_STREAM_SECONDS = 2.0  # wait for the head of the session's stream; some servers send it with the first event
 _RETRY_SECONDS = 0.5  # before a stream is resumed, unless the server states a time
 _RETRY_LEAST, _RETRY_MOST = 0.02, 3600.0  # bounds of a stated time
+_MANAGEMENT = "/_portway/mcp"  # of a host: it takes users, and not the tokens of apps
 _CHALLENGE = b"www-authenticate"
 _WANTS_TLS = re.compile(rb"HTTP request (?:to an HTTPS server|was sent to HTTPS port)")  # of Go and Caddy; of nginx
 _EVENTS = (b"accept", b"text/event-stream")
@@ -265,7 +266,10 @@ class HttpChannel:
         challenge = read_challenge(challenges)
         if status == 401:
             held = "refuses the token it was given" if self.token else "asks for a token"
-            mend = "create one for this app and pass it (token=, --token or PORTWAY_TOKEN)"
+            made = "one for this app"
+            if self._target == _MANAGEMENT:
+                made = "one for a user by `portway user add`"
+            mend = f"create {made} and pass it (token=, --token or PORTWAY_TOKEN)"
             if challenge is not None and challenge.resource_metadata:
                 mend += f", or log in by `portway login {self._url}`"
             raise Refused(f"{self._url} {held}; {mend}", 401, challenges)

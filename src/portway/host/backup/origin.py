@@ -4,6 +4,7 @@ Two hosts of one origin would follow the same links and take the same pushes. So
 `Paths.restored`, and does neither while the file is there.
 """
 
+import shlex
 import time
 
 import msgspec
@@ -37,5 +38,6 @@ def notice(paths: Paths) -> str:
     made = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(origin.made))
     return (
         f"this host was restored from the backup of {origin.data} on {origin.host} of {made}: turn that host off, then "
-        "run `portway restore --take-over`; until then links are not followed, and hooks and pushes are refused"
+        f"run `portway restore --take-over --data {shlex.quote(str(paths.data))}`; "
+        "until then links are not followed, and hooks and pushes are refused"
     )

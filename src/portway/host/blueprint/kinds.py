@@ -210,14 +210,14 @@ VARIABLE = matching("a name of letters, digits and `_`, no digit first", variabl
 GROUP_NAME = matching("a name of letters, digits, spaces and `.`, `_`, `-`, up to 64", variable_names.GROUP)
 DOMAINS = Kind(f"a list of at most {domain_names.MOST} domain names, as in `tools.example.com`", _domains)
 TEXTS = list_of(TEXT, "texts")
-ORIGINS = list_of(Kind("an origin", _origin), "origins, as in `https://app.example.com`")
+ORIGINS = list_of(Kind("an origin", _origin), "origins, as in `[https://app.example.com]`")
 NAMES = one_or_several(NAME, "a name, or a list of names")
 ISSUERS = one_or_several(
     Kind("an issuer", _issuer),
     "an https URL without query and comma, as in `https://login.example.com`, or a list of them",
 )
 SCOPES = list_of(
-    matching("a scope", r"[\x21\x23-\x5b\x5d-\x7e]{1,256}"), "scopes, as in `orders:write`; a scope has no spaces"
+    matching("a scope", r"[\x21\x23-\x5b\x5d-\x7e]{1,256}"), "scopes, as in `[orders:write]`; a scope has no spaces"
 )  # RFC 6749
 LIMITS = Kind(
     f"a mapping of at most {_MOST_LIMITS} arguments to limits, as in `path: {{under: /data}}`",

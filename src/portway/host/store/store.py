@@ -268,7 +268,7 @@ class Store:
         """Add a token. Raises `StoreError` when the app has one of that name."""
         row = {"app": app, "name": name, "digest": digest, "scopes": list(scopes), **_lifetime(expires)}
         if self._all(select(tokens.c.id).where(_token(app, name))):
-            raise StoreError(f"{app} already has a token named {name!r}: revoke it first, or choose another name")
+            raise StoreError(f"{app} already has a token named {name!r}: rotate or revoke it, or choose another name")
         self._run(insert(tokens).values(row))
         added = self.token(app, name)
         assert added is not None
@@ -340,7 +340,7 @@ class Store:
     def add_user(self, name: str, digest: str, role: str, bound: Sequence[str], expires: int | None = None) -> None:
         """Add a user. Raises `StoreError` when there is one of that name."""
         if self._all(select(users.c.name).where(users.c.name == name)):
-            raise StoreError(f"there is a user named {name!r} already: revoke it first, or choose another name")
+            raise StoreError(f"there is a user named {name!r} already: rotate or revoke it, or choose another name")
         row = {"name": name, "digest": digest, "role": role, "apps": list(bound), **_lifetime(expires)}
         self._run(insert(users).values(row))
 
