@@ -19,7 +19,7 @@ import pytest
 from tests.host.running_host import host
 from tests.host.test_public_urls import listening
 from tests.oauth.providers import NODE, node_program
-from tests.support import ROOT, started
+from tests.support import ROOT, eventually, started
 from tests.tls.certificates import write_pair
 from tests.tls.https_client import HEADERS, META
 
@@ -73,6 +73,11 @@ http {{
 Proxy = Callable[[Path, str, Path, Path], AbstractContextManager[int]]
 
 
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 @contextlib.contextmanager
 def nginx(folder: Path, upstream: str, certificate: Path, key: Path) -> Iterator[int]:
     """Run nginx with the lines of the docs; give its port."""
@@ -90,6 +95,7 @@ def nginx(folder: Path, upstream: str, certificate: Path, key: Path) -> Iterator
     assert program is not None, "install nginx"
     command = ("/bin/sh", "-c", 'echo starts; exec "$@"', "sh", program, "-p", folder, "-c", written)
     with started(*command, ready="starts"):
+        eventually(lambda: listens(port))
         yield port
 
 
