@@ -78,8 +78,8 @@ def test_a_host_with_its_own_certificate_serves_https_also_after_its_caddy_is_ki
 @pytest.mark.slow
 def test_what_the_user_says_to_go_goes_to_caddy(tmp_path: Path) -> None:
     certificate, key = write_pair(tmp_path / "pair", *NAMES)
-    with https_host(tmp_path / "data", certificate, key, variables={"GOMAXPROCS": "7"}) as (running, _):
-        assert go_settings(running) == ["GOGC=200", "GOMAXPROCS=7"]
+    with https_host(tmp_path / "data", certificate, key, variables={"GOMAXPROCS": "7", "GOGC": "50"}) as (running, _):
+        assert go_settings(running) == ["GOGC=50", "GOMAXPROCS=7"]
 
 
 @pytest.mark.slow

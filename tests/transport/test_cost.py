@@ -81,7 +81,7 @@ def count_calls(work: Callable[[], None]) -> int:
     return count
 
 
-@pytest.mark.parametrize(("modern", "most"), [(False, 101), (True, 125)])
+@pytest.mark.parametrize(("modern", "most"), [(False, 100), (True, 125)])
 def test_a_call_makes_a_bounded_number_of_function_calls_however_many_tools_there_are(modern: bool, most: int) -> None:
     async def counted(tools: int) -> int:
         call = make_call(make_app(tools), modern=modern)

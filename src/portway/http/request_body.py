@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MethodType
 from typing import TYPE_CHECKING
 
 from portway.http.request_cycle import RequestCycle
@@ -25,7 +26,7 @@ async def read_body(length: bytes | None, receive: Receive, limit: int) -> bytes
     """
     if length is not None and (len(length) > 18 or int(length) > limit):
         raise BodyTooLarge
-    cycle = getattr(receive, "__self__", None)
+    cycle = receive.__self__ if type(receive) is MethodType else None
     if type(cycle) is RequestCycle and (whole := cycle.whole_body()) is not None:  # of our HTTP server
         if len(whole) > limit:
             raise BodyTooLarge
