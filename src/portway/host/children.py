@@ -29,6 +29,7 @@ class Child:
     stop_seconds: float = 60.0  # the gate and control take up to 30 by themselves
     output: int | None = None
     environment: Mapping[str, str] | None = None
+    timer_slack: int = 0  # nanoseconds by which its timers may be late; 0 for the kernel's default
 
 
 def gate(

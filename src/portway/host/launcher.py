@@ -51,6 +51,7 @@ FAILED = 3
 
 _DESCRIPTORS = 8704  # the gate's connections, each with one to an instance
 _PR_SET_PDEATHSIG = 1
+_PR_SET_TIMERSLACK = 29
 _PR_SET_CHILD_SUBREAPER = 36
 _SHORT_SECONDS = 3.0  # shorter runs count as failed starts
 _SHORT_RUNS = 5  # after so many in a row the next start waits, longer each time
@@ -274,7 +275,7 @@ class Launcher:
             env=kind.environment,
             pass_fds=kind.kept,
             process_group=0,  # a terminal's Ctrl-C goes to the launcher alone, which stops them in order
-            preexec_fn=_ends_with(os.getpid()),  # noqa: PLW1509  # this process has one thread
+            preexec_fn=_in_child(os.getpid(), kind.timer_slack),  # noqa: PLW1509  # this process has one thread
         )
         self._add(name, child.pid)
         child.returncode = 0  # reaped by waitpid above, never by Popen
@@ -447,18 +448,22 @@ def _is_alive(launcher: bytes) -> bool:
     return True
 
 
-def _ends_with(parent: int) -> Callable[[], None]:
-    """Return a function for a child to run before its program: it asks the kernel for SIGTERM when its parent dies."""
+def _in_child(parent: int, timer_slack: int) -> Callable[[], None]:
+    """Return a function for a child to run before its program.
+
+    It asks the kernel for SIGTERM when the parent dies, and sets the timer slack (prctl(2)).
+    """
     libc = _libc()
 
-    def tie() -> None:
+    def prepare() -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background job ignores it, and so would a child
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        libc.prctl(_PR_SET_TIMERSLACK, timer_slack, 0, 0, 0)
         if os.getppid() != parent:
             os._exit(1)
 
-    return tie
+    return prepare
 
 
 def _libc() -> ctypes.CDLL:
