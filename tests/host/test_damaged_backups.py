@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import gzip
 import io
 import os
+import sqlite3
 import tarfile
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from click.testing import CliRunner
 from portway.cli.main import cli
 from portway.host.backup.backup_format import FORMAT, Manifest
 from portway.host.backup.backup_writer import BackupWriter
+from portway.host.backup.file_tree import Found
 from portway.host.files import remove_tree
 from portway.host.paths import Paths
 from portway.host.store import Store
@@ -144,6 +147,9 @@ STORAGE = "apps/app/storage"
         member(f"{STORAGE}/late", pax_headers={"mtime": "1e30"}),
         member(f"{STORAGE}/never", pax_headers={"mtime": "nan"}),
         member(f"{STORAGE}/link", tarfile.SYMTYPE, pax_headers={"linkpath": "a\0b"}),
+        member(STORAGE),
+        member(STORAGE, tarfile.SYMTYPE, "../../../out"),
+        member("apps/app/releases/1/source", tarfile.SYMTYPE, "../../../../../out"),
     ],
     ids=lambda hostile: f"{hostile.type!r}-{hostile.name[:40]}",
 )
@@ -174,6 +180,20 @@ def test_nothing_is_written_through_a_link_or_over_another_member(tmp_path: Path
         assert not list(out.iterdir())
 
 
+def test_no_link_is_made_below_another_link(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    file, links = tmp_path / "host.backup", (("a", "../../../../out"), ("a/made/link", "/etc"))
+    with file.open("wb") as output, BackupWriter(output) as writer:
+        writer.add_bytes("portway-backup.json", msgspec.json.encode(MANIFEST))
+        for name, target in links:
+            writer.add_found(f"{STORAGE}/{name}", Found(name, out.stat(), target=target))
+        writer.close()
+    assert "has a member that no backup has: 'apps/app/storage/a/made/link'" in restore(file).output
+    assert not list(out.iterdir())
+    assert nothing_is_left(file)
+
+
 def whole(file: Path, *members: tuple[str, bytes]) -> Path:
     """Write a backup of these files, with a right digest."""
     with file.open("wb") as output, BackupWriter(output) as writer:
@@ -192,7 +212,16 @@ def test_a_database_or_a_repository_that_is_none_is_refused(tmp_path: Path, path
         store.close()
         return paths.database.read_bytes()
 
+    def changed(*statements: str) -> bytes:
+        database("app")
+        with contextlib.closing(sqlite3.connect(paths.database)) as connection:
+            for statement in statements:
+                connection.execute(statement)
+            connection.commit()
+        return paths.database.read_bytes()
+
     good = ("portway.db", database("app"))
+    odd = "the backup cannot be restored: its database holds what no host has written"
     for members, told in (
         ([], "is damaged or cut off"),
         ([("portway.db", b"no database" * 100)], "the backup cannot be restored: the database"),
@@ -201,6 +230,9 @@ def test_a_database_or_a_repository_that_is_none_is_refused(tmp_path: Path, path
             [("portway.db", database("../../escaped"))],
             "the backup cannot be restored: '../../escaped' cannot name an app",
         ),
+        ([("portway.db", changed("UPDATE releases SET number = '../../../escaped'"))], odd),
+        ([("portway.db", changed("CREATE TRIGGER t AFTER INSERT ON apps BEGIN DELETE FROM users; END"))], odd),
+        ([("portway.db", changed("CREATE VIEW v AS SELECT 1"))], odd),
         (
             [good, ("apps/app/repository.bundle", b"# v2 git bundle\n")],
             "the backup cannot be restored: git bundle failed",

@@ -199,7 +199,8 @@ class Paths:
         return self.app(app) / "git"
 
     def release(self, app: str, number: int) -> Path:
-        return self.app(app) / "releases" / str(number)
+        """The folder of a release. Raises ValueError for a `number` that is a text."""
+        return self.app(app) / "releases" / f"{number:d}"
 
     def unbuilt(self, app: str, number: int) -> Path:
         """Exists while a release of a restored host has no files: it is built when they are needed."""

@@ -124,6 +124,7 @@ class _Restoring:
         try:
             store = Store(paths.database)
             try:
+                store.require_plain()
                 if key_file is not None:
                     write_durably(paths.key, key_file.path.read_bytes())
                 if store.encrypted():
@@ -151,6 +152,8 @@ class _Restoring:
         path, root, most = self._paths.data / member.name, place_in_tree(member.name), largest(member.name)
         if root is not None and member.isdir():
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        elif member.name == root:
+            raise _foreign(member.name)
         elif root is not None and member.isreg():
             self._write(member, path, member.mode & 0o777)
             os.utime(path, (member.mtime, member.mtime))
@@ -164,7 +167,7 @@ class _Restoring:
             if path.name == BUNDLE:
                 self._bundles.append(path)
         else:
-            raise BackupError(f"the backup has a member that no backup has: {ascii(member.name)[:200]}")
+            raise _foreign(member.name)
 
     def _write(self, member: tarfile.TarInfo, path: Path, mode: int) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -199,15 +202,23 @@ class _Restoring:
         return BackupError(f"the disk of {self._paths.data.parent} has no room for the backup: make some")
 
     def _make_links(self) -> None:
-        """Make the links, but for those that lead out of their folder."""
+        """Make the links, but for those that lead out of their folder. One below another would be made elsewhere."""
+        links = {path for path, _, _ in self._links}
         for path, target, _ in self._links:
-            with self._told(str(path.relative_to(self._paths.data))):
+            name = str(path.relative_to(self._paths.data))
+            if not links.isdisjoint(path.parents):
+                raise _foreign(name)
+            with self._told(name):
                 path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 path.symlink_to(target)
         for path, target, root in self._links:
             if not _stays(path, root):
                 path.unlink()
                 self.warnings.add(str(path.relative_to(self._paths.data)), f"is left out: it leads to {target!a}")
+
+
+def _foreign(name: str) -> BackupError:
+    return BackupError(f"the backup has a member that no backup has: {ascii(name)[:200]}")
 
 
 def _stays(link: Path, root: Path) -> bool:

@@ -20,6 +20,8 @@ from sqlalchemy import (
     Connection,
     Engine,
     Executable,
+    Integer,
+    String,
     Update,
     bindparam,
     create_engine,
@@ -27,7 +29,9 @@ from sqlalchemy import (
     event,
     func,
     insert,
+    literal_column,
     select,
+    table,
     true,
     update,
 )
@@ -56,6 +60,7 @@ from portway.host.store.tables import (
     domains,
     instances,
     links,
+    metadata,
     releases,
     tokens,
     user_groups,
@@ -82,6 +87,19 @@ class Store:
 
     def close(self) -> None:
         self._engine.dispose()
+
+    def require_plain(self) -> None:
+        """Raise `StoreError` for what SQLite allows and no host writes: a text as a number, a trigger, a view."""
+        columns = [column for each in metadata.tables.values() for column in each.columns]
+        odd = [
+            select(column).where(func.typeof(column).not_in(("integer", "null")))
+            for column in columns
+            if isinstance(column.type, Integer)
+        ]
+        kind = literal_column("type", String)
+        programs = select(kind).select_from(table("sqlite_master")).where(kind.not_in(("table", "index")))
+        if any(self._all(query) for query in (*odd, programs)):
+            raise StoreError("its database holds what no host has written")
 
     def apps(self) -> list[AppRecord]:
         query = select(apps.c.name, apps.c.live, apps.c.created, apps.c.last_release).order_by(apps.c.name)
