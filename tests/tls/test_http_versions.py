@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from aioquic.tls import SessionTicket
 
 from portway.http.limits import BODY_BYTES
 from tests.support import eventually
@@ -44,6 +45,7 @@ async def hold(mark: str) -> None:
     finally:
         open(os.path.expanduser(f"~/{mark}.left"), "w").close()
 """
+EARLY = "The request came before the TLS handshake was complete, so it may be a replay: send it again."
 Post = Callable[[Mapping[str, str], bytes], AbstractAsyncContextManager[tuple[int, AsyncIterator[bytes]]]]
 
 
@@ -123,3 +125,26 @@ def test_clients_of_each_version_of_http_call_stream_and_cancel(tmp_path: Path) 
         connection.request("POST", "/versions/mcp", b" " * (BODY_BYTES + 1), headers)
         assert connection.getresponse().status == 413, "the gate's limit of a body"
         connection.close()
+
+
+def test_a_call_sent_before_the_handshake_is_complete_which_anybody_could_replay_is_refused(tmp_path: Path) -> None:
+    certificate, key = write_pair(tmp_path / "pair", "localhost")
+    folder = tmp_path / "early"
+    folder.mkdir()
+    (folder / "server.py").write_text(SERVER)
+
+    async def use(port: int, token: str) -> None:
+        url, tickets, asked = f"https://localhost:{port}/early/mcp", list[SessionTicket](), message("count", token)
+        async with http3("localhost", port, certificate, tickets) as client:
+            async with client.post(url, *asked) as (status, _):
+                assert status == 200
+            await asyncio.to_thread(eventually, lambda: tickets)
+        async with http3("localhost", port, certificate, tickets) as client:
+            async with client.post(url, *asked, early=True) as (status, pieces):
+                assert (status, b"".join([piece async for piece in pieces]).decode()) == (425, EARLY)
+            async with client.post(url, *asked) as (status, _):
+                assert status == 200
+
+    with https_host(tmp_path / "data", certificate, key, folder) as (running, port):
+        (running.home("early") / "go").touch()
+        asyncio.run(use(port, running.ready["token"]))

@@ -21,6 +21,8 @@ _MALFORMED = (  # how Go's net/http words what is wrong with a chunked body
     "|http: suspiciously long trailer after chunked body)"
 )
 _BARE_IPV6 = {"vars_regexp": {"{http.request.host}": {"pattern": "^[0-9a-fA-F]*:"}}}  # where a port came after it
+_PLAIN = {"Content-Type": ["text/plain; charset=utf-8"]}
+_EARLY = "The request came before the TLS handshake was complete, so it may be a replay: send it again."
 _AWAY = {"jsonrpc": "2.0", "id": None, "error": {"code": -32603, "message": "The host is restarting; try again soon."}}
 
 
@@ -41,7 +43,7 @@ def caddy_config(
             "automatic_https": {"disable": True},
             "read_header_timeout": _HEAD_SECONDS * _NANOSECONDS,
             "tls_connection_policies": [{"default_sni": settings.domain}],
-            "routes": [{"handle": [_gate(paths.web_socket)]}],
+            "routes": [_early(), {"handle": [_gate(paths.web_socket)]}],
             "errors": {"routes": [_malformed(), {"handle": [_away()]}]},
         },
         "http": {
@@ -92,10 +94,15 @@ def _redirects(https_port: int) -> object:
     return routes
 
 
+def _early() -> object:
+    """Refuse what a client of HTTP/3 sends with its first packets: whoever saw those can send them again (RFC 8470)."""
+    handler = {"handler": "static_response", "status_code": 425, "headers": _PLAIN, "body": _EARLY}
+    return {"match": [{"tls": {"handshake_complete": False}}], "handle": [handler], "terminal": True}
+
+
 def _malformed() -> object:
     """Answer a client whose chunked body is no HTTP, as the gate does. Caddy takes that for a failure of the gate."""
-    headers = {"Content-Type": ["text/plain; charset=utf-8"]}
-    handler = {"handler": "static_response", "status_code": 400, "headers": headers, "body": INVALID, "close": True}
+    handler = {"handler": "static_response", "status_code": 400, "headers": _PLAIN, "body": INVALID, "close": True}
     match = {"vars_regexp": {"{http.error.message}": {"pattern": _MALFORMED}}}
     return {"match": [match], "handle": [handler], "terminal": True}
 
