@@ -58,7 +58,7 @@ services:
         - {tool: delet, scopes: [gone]}
         - {resource: "order://*", scopes: [gone]}
         - {resource: "orders://7", scopes: [read]}
-        - {tool: delete, arguments: {numbr: {maximum: 5}, number: {maximum: 5}}}
+        - {tool: delete, arguments: {number: {maximum: 5}}}
         - {tool: "*", arguments: {numbers: {maximum: 5}}}
 """
 
@@ -69,9 +69,53 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
         yield started
 
 
+RENAMING = """
+import os
+from portway import Server
+
+server = Server("removals")
+
+if "RENAMED" in os.environ:
+    @server.tool
+    def remove(identity: int) -> str:
+        return "removed"
+else:
+    @server.tool
+    def remove(number: int) -> str:
+        return "removed"
+"""
+
+
 def token(running: Host, app: str, *scopes: str) -> str:
     name = "-".join(("with", *scopes))
     return running.portway("token", "create", app, name, "--scopes", ",".join(scopes)).stdout.strip()
+
+
+@pytest.mark.slow
+def test_a_deploy_is_refused_whose_policies_name_arguments_that_their_tool_lacks_and_a_change_of_variables_warns(
+    running: Host, tmp_path: Path
+) -> None:
+    def blueprint(policy: str) -> None:
+        text = f"services: [{{type: web, name: removals, runtime: python, x-portway: {{policies: [{policy}]}}}}]"
+        (tmp_path / "render.yaml").write_text(text)
+
+    def names(argument: str, mend: str) -> str:
+        what = f"the policy for the tool 'remove' names the argument {argument!r}, which"
+        return f"{what} this release does not list{mend}\n"
+
+    (tmp_path / "server.py").write_text(RENAMING)
+    blueprint('{tool: remove, confirm: "Remove {nummer}?", arguments: {path: {under: /data}}}')
+    refused = running.portway("deploy", tmp_path)
+    assert refused.returncode == 1
+    assert f"Error: {names('path', ': correct or remove it')}" in refused.stderr
+    assert names("nummer", "; did you mean 'number'?") in refused.stderr
+    blueprint('{tool: remove, confirm: "Remove {number}?"}')
+    done = running.portway("deploy", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "-----> warning  the policy" not in done.stderr
+    changed = running.portway("env", "set", "removals", "RENAMED=1")
+    assert changed.returncode == 0, "what was right at its deploy does not stand in the way of a variable"
+    assert f"-----> warning  {names('number', ': correct or remove it')}" in changed.stderr
 
 
 @pytest.mark.slow
@@ -85,7 +129,6 @@ def test_each_caller_sees_and_uses_what_its_scopes_open(running: Host, tmp_path:
         for what in (
             "the tool 'delet' is for nothing that this release lists; did you mean 'delete'?",
             "the resource 'order://*' is for nothing that this release lists",
-            "the tool 'delete' names the argument 'numbr', which this release does not list; did you mean 'number'?",
             "the tool '*' names the argument 'numbers', which this release does not list; did you mean 'number'?",
         )
     ]

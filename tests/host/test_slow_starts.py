@@ -53,7 +53,7 @@ def test_a_deploy_says_what_a_server_does_that_has_not_answered_yet(
         store.begin_release("app", "/")
         variables = Variables(store, KeyFile(paths.key))
         starter = Starter(ProcessRuntime(paths, NO_WALLS), store, InstanceLimits(stop_seconds=1), variables)
-        await starter.stop_all((await start_release.start_release(made, starter, Steps(report))).instances)
+        await starter.stop_all((await start_release.start_release(made, starter, Steps(report), is_new=True)).instances)
         store.close()
 
     asyncio.run(deploy())

@@ -1,7 +1,8 @@
-"""Warns of policies that are for nothing: a misspelt name or argument, a tool that is gone."""
+"""Finds policies that are for nothing: a misspelt name or argument, a tool that is gone."""
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 
 import msgspec
@@ -25,13 +26,30 @@ _NOT_PLAIN = frozenset(("$ref", "allOf", "anyOf", "oneOf", "if", "patternPropert
 """Members of a schema by which it may have other properties than those in `properties`."""
 
 
-def unused_policies(contract: bytes, rules: Sequence[PolicyRule]) -> list[str]:
-    """Return a warning for each rule, and each argument in one, that is for nothing in a contract.
+@dataclass(frozen=True, slots=True)
+class UnusedPolicies:
+    """What is for nothing in the rules of a release, a sentence each.
 
-    There are none if the server shows nothing.
+    `faults` are arguments of a tool that the rule names in full, whose schema has no such argument: a limit that limits
+    nothing, or a question that cannot name what it is about. All else are `warnings`: a tool may be listed later, or
+    to other callers.
+    """
+
+    warnings: list[str]
+    faults: list[str]
+
+
+class UnknownArguments(Exception):
+    """Policies name arguments that their tools do not have; the message has a sentence for each."""
+
+
+def unused_policies(contract: bytes, rules: Sequence[PolicyRule]) -> UnusedPolicies:
+    """Return what is for nothing in a contract: rules, and arguments in them.
+
+    There is nothing if the server shows nothing.
     """
     if not rules or contract == CLOSED:
-        return []
+        return UnusedPolicies([], [])
     names: dict[Kind, list[str]] = {"tool": [], "prompt": [], "resource": []}
     templates: list[Pattern] = []
     schemas: dict[str, list[object]] = {}
@@ -50,7 +68,10 @@ def unused_policies(contract: bytes, rules: Sequence[PolicyRule]) -> list[str]:
         for rule in policies.unused(names)
         if not (rule.resource and any(template.matches(folded(rule.resource)) for template in templates))
     ]
-    return [*warnings, *islice(_unused_arguments(policies, schemas), _MOST_WARNINGS)]
+    faults: list[str] = []
+    for rule, text in islice(_unused_arguments(policies, schemas), _MOST_WARNINGS):
+        (faults if _is_of_one(rule) else warnings).append(text)
+    return UnusedPolicies(warnings, faults)
 
 
 def _warning(rule: PolicyRule, names: dict[Kind, list[str]]) -> str:
@@ -61,20 +82,24 @@ def _warning(rule: PolicyRule, names: dict[Kind, list[str]]) -> str:
     return f"the policy for {_what(kind, name)} is for nothing that this release lists{mend}"
 
 
+def _is_of_one(rule: PolicyRule) -> bool:
+    return bool(rule.tool) and "*" not in rule.tool
+
+
 def _what(kind: Kind, name: str) -> str:
     return f"the {kind} {name!r}" if name else "tools by their annotations"
 
 
-def _unused_arguments(policies: Policies, schemas: Mapping[str, Sequence[object]]) -> Iterator[str]:
-    """Yield a warning for each argument that a rule names and that none of its tools has.
+def _unused_arguments(policies: Policies, schemas: Mapping[str, Sequence[object]]) -> Iterator[tuple[PolicyRule, str]]:
+    """Yield each rule with a sentence for each argument that it names and that none of its tools has.
 
-    `schemas` are the input schemas of each tool, one of each era.
+    Rules of one tool come first. `schemas` are the input schemas of each tool, one of each era.
     """
     tools: dict[int, list[object]] = {}
     for name, listed in schemas.items():
         for rule in policies.of_tool(name).rules:
             tools.setdefault(id(rule), []).extend(listed)
-    for rule in policies.rules:
+    for rule in sorted(policies.rules, key=_is_of_one, reverse=True):
         asked = Confirmation(rule.confirm).names if isinstance(rule.confirm, str) else ()
         listed = tools.get(id(rule), [])
         for name in dict.fromkeys([*rule.arguments, *asked]) if listed else ():
@@ -82,9 +107,10 @@ def _unused_arguments(policies: Policies, schemas: Mapping[str, Sequence[object]
             if not any(_may_have(schema, path) for schema in listed):
                 known = {known for each in listed for known in _properties(each)}
                 near = difflib.get_close_matches(path[0], sorted(known)[:_MOST_COMPARED], 1)
-                mend = f"; did you mean {'.'.join([*near, *path[1:]])!r}?" if near and near[0] != path[0] else ""
+                is_near = near and near[0] != path[0]
+                mend = f"; did you mean {'.'.join([*near, *path[1:]])!r}?" if is_near else ": correct or remove it"
                 what = f"the policy for {_what('tool', rule.tool)}"
-                yield f"{what} names the argument {name!r}, which this release does not list{mend}"
+                yield rule, f"{what} names the argument {name!r}, which this release does not list{mend}"
 
 
 def _may_have(schema: object, path: Sequence[str]) -> bool:

@@ -24,6 +24,7 @@ from portway.host.contracts.contract_review import refusal, review
 from portway.host.contracts.diff import diff
 from portway.host.contracts.hidden_text import HiddenText
 from portway.host.contracts.read_contract import tool_count
+from portway.host.contracts.unused_policies import UnknownArguments
 from portway.host.git.git_command import GitError
 from portway.host.git.release_commits import NewCommit, ReleaseCommits
 from portway.host.instances.drain_report import Draining
@@ -196,8 +197,9 @@ class ReleaseMaker:
             release = replace(release, start=start)
             if plan.cause.kind not in ("rollback", "restart"):  # what was done before a release first served is done
                 await pre_deploy(release, self._starter, self._paths, steps)
-            return await start_release(release, self._starter, steps)
-        except (BuildError, NotReady, HiddenText, StoreError, OSError) as error:
+            is_new = plan.cause.kind in ("deploy", "push", "link")
+            return await start_release(release, self._starter, steps, is_new=is_new)
+        except (BuildError, NotReady, HiddenText, UnknownArguments, StoreError, OSError) as error:
             told = _told(str(error), release, plan.environment)
             await self._abandon(release, told)
             raise DeployError(told) from None

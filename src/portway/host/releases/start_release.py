@@ -11,7 +11,7 @@ from portway.host.builds.build_sandboxes import BuildPlaces
 from portway.host.contracts.contract_changes import ContractChanges, ContractReport
 from portway.host.contracts.hidden_text import refuse_hidden_text
 from portway.host.contracts.read_contract import CLOSED, read_contract, tool_count
-from portway.host.contracts.unused_policies import unused_policies
+from portway.host.contracts.unused_policies import UnknownArguments, unused_policies
 from portway.host.counted import counted
 from portway.host.instances.readiness import TokenNeeded, find_path, what_it_does
 from portway.host.instances.runtime import Instance
@@ -58,10 +58,11 @@ async def pre_deploy(release: Release, starter: Starter, paths: Paths, steps: St
         await steps.done("pre-deploy", command)
 
 
-async def start_release(release: Release, starter: Starter, steps: Steps) -> StartedRelease:
+async def start_release(release: Release, starter: Starter, steps: Steps, *, is_new: bool) -> StartedRelease:
     """Start as many instances as the release wants, and try them. The path of its endpoint is known then.
 
-    Raises `NotReady`, `HiddenText`, `StoreError` or `OSError`, and leaves no instance then.
+    Of one that `is_new`, and so repeats none that served, policies must not name arguments that their tools lack.
+    Raises `NotReady`, `HiddenText`, `UnknownArguments`, `StoreError` or `OSError`, and leaves no instance then.
     """
     first = await starter.start(release)
     instances = [first]
@@ -72,13 +73,16 @@ async def start_release(release: Release, starter: Starter, steps: Steps) -> Sta
         approach = starter.approach(release)
         contract = await read_contract(first, release, approach)
         await asyncio.to_thread(refuse_hidden_text, contract)
+        unused = await asyncio.to_thread(unused_policies, contract, release.config.policies)
+        if unused.faults and is_new:
+            raise UnknownArguments("\n".join(unused.faults))
         await run_smoke_calls(first, release, approach)
         instances += await starter.start_all_ready(release, release.config.num_instances - 1)
     except BaseException:
         telling.cancel()
         await starter.stop_all(instances)
         raise
-    await steps.warn(await asyncio.to_thread(unused_policies, contract, release.config.policies))
+    await steps.warn([*unused.warnings, *unused.faults])
     if not starter.walls.network.stands:
         await steps.warn(await asyncio.to_thread(_ways_around, first))
     more = f", {len(instances)} instances" if len(instances) > 1 else ""
