@@ -24,8 +24,9 @@ help:
 run: .venv/.project
 	$(BIN)/portway up examples/weather --port 8080 --data .cache/run
 
+# The tests of one file run in one process, so that the host they share is started once.
 test: .venv/.dev .venv/.project
-	$(PYTEST) -m 'not ($(SLOW))'
+	$(PYTEST) --dist loadfile -m 'not ($(SLOW))'
 
 test-slow: .venv/.dev .venv/.project $(NPM) $(CLIENTS)
 	$(PYTEST) -m '$(SLOW)'
