@@ -16,7 +16,7 @@ BUILD_HALF = [
         f"src/portway/{package}"
         for package in ("protocol", "auth", "http", "plans", "sessions", "asking", "server", "client", "transport")
     ),
-    *(f"src/portway/{module}.py" for module in ("__init__", "testing", "exceptions", "log_config")),
+    *(f"src/portway/{module}.py" for module in ("__init__", "testing", "counted", "exceptions", "log_config")),
     *(f"src/portway/cli/{module}.py" for module in ("main", "run", "inspect", "call")),
 ]
 

@@ -154,7 +154,7 @@ def test_clients_are_registered_when_that_is_asked_for_and_deleted_again_where_t
     assert stopped == dict.fromkeys(("Claude", "Cursor"), "client registration")
     facts = [fact["text"] for fact in report["facts"] if fact["subject"] == "registration"]
     assert facts == [
-        f"{len(deleted)} clients were registered for this check, and deleted again",
+        f"{len(deleted)} clients registered for this check, and deleted again",
         "the client 'id-3' was registered for this check and stays: delete it at the provider",
     ]
     assert len(deleted) == 4

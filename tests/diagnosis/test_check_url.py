@@ -205,7 +205,7 @@ NODE = {"type": "object", "properties": {"next": {"$ref": "#/$defs/Node"}}}
 @pytest.mark.parametrize(
     ("rule", "finding"),
     [
-        (forgets_sessions, "session: 8 of 8 calls in a session were refused (status 404)"),
+        (forgets_sessions, "session: a session was refused in 8 of 8 calls (status 404)"),
         (refuses_legacy, "protocol: `initialize` is refused: Method not found; clients of before 2026-07-28"),
         (begs_no_preflight, "web pages: pages are allowed, but the preflight is answered with status 405"),
         (allows_pages, "web pages: pages are allowed, but may not send authorization"),
@@ -264,7 +264,7 @@ def test_a_stream_that_is_held_back_or_cut_is_found(works: str, run_cli: RunCli,
     ("begins", "ends", "address", "is_trusted", "finding"),
     [
         (-2, -1, "127.0.0.1", True, "TLS: the certificate has expired"),
-        (-80, 5, "127.0.0.1", True, "TLS: the certificate expires in 5.0 days"),
+        (-80, 5, "127.0.0.1", True, "TLS: the certificate expires in 5 days"),
         (-1, 90, "127.0.0.2", True, "TLS: the certificate is for another name than 127.0.0.1"),
         (-1, 90, "127.0.0.1", False, "TLS: the certificate's chain leads to no authority that is trusted here"),
     ],
@@ -299,7 +299,7 @@ def test_https_on_the_usual_ports_wants_a_redirect_from_plain_http(
         1,
         [f"plain HTTP: http://{address} answers with status 200 in place of a redirect to HTTPS"],
     )
-    assert "TLS: TLSv1.3, the certificate is valid for 90 more days" in facts
+    assert "TLS: TLSv1.3, the certificate is valid for another 90 days" in facts
 
 
 def test_plain_http_beyond_this_machine_is_a_finding(works: str, run_cli: RunCli) -> None:

@@ -71,7 +71,7 @@ INTERNAL = {
     "PORTWAY_ALLOWED_ORIGINS: …": "passes another error on",
     "portway: …": "passes another error on",
     "portway: caddy: …": "passes another error on",
-    "portway: caddy: … more errors": "passes other errors on",
+    "portway: caddy: and … more": "passes other errors on",
     "HTTP/1.1 100 Continue\r\n\r\n": "no error",
     "portway: … on … (…: …)": "says where a server listens",
     "portway: callers log in at …": "says where callers log in",

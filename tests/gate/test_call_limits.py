@@ -156,7 +156,7 @@ def test_each_caller_has_only_so_many_calls_of_a_tool_at_a_time(tmp_path: Path) 
         await arrived.wait()
         response = await gate.post(call(2, "slow"))
         assert (response.status, response.header(b"retry-after")) == (429, b"1")
-        text = "slow takes at most 1 calls of a caller at a time; call again when one of them has ended."
+        text = "slow takes at most 1 call of a caller at a time; call again when one of them has ended."
         assert json.loads(await response.read(9999))["error"]["message"] == text
         other = asyncio.create_task(gate.answer(call(1, "slow"), token="other"))
         go.set()

@@ -294,7 +294,7 @@ def test_a_confirmation_outlives_a_refusal_of_a_call_that_is_one_too_many(tmp_pa
         running_call = asyncio.create_task(send(**first))
         await arrived.wait()
         for refused in (await send(**second), await send()):  # this one, before the user is asked
-            assert (refused[0], "delete takes at most 1 calls of a caller at a time" in str(refused[1])) == (429, True)
+            assert (refused[0], "delete takes at most 1 call of a caller at a time" in str(refused[1])) == (429, True)
         end.set()
         assert "result" in (await running_call)[1]
         assert "result" in (await send(**second))[1], "the user need not confirm it again"

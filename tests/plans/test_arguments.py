@@ -297,7 +297,7 @@ REFUSED = [
     (Tree, {"value": 1, "children": [{"value": "x"}]}, 'value.children[0].value: expected an integer, got "x"'),
     (Annotated[int, pydantic.Field(ge=1)], 0, "value: expected an integer (at least 1), got 0"),
     (Path, 3, "value: expected a string, got 3"),
-    (pydantic.HttpUrl, 3, "value: expected a string (at least 1 characters and at most 2083 characters), got 3"),
+    (pydantic.HttpUrl, 3, "value: expected a string (at least 1 character and at most 2083 characters), got 3"),
     (
         list[pydantic.HttpUrl],
         ["example.com"],

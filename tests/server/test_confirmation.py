@@ -224,7 +224,7 @@ def test_an_answer_is_good_once_for_the_same_caller_tool_and_arguments() -> None
         first, second = [(await call("a-token", "hold", "x"))["result"]["requestState"] for _ in range(2)]
         held = asyncio.create_task(call("a-token", "hold", "x", first, yes))
         await begun.wait()
-        assert "at most 1 calls" in (await call("a-token", "hold", "x", second, yes))["error"]["message"]
+        assert "at most 1 call" in (await call("a-token", "hold", "x", second, yes))["error"]["message"]
         end.set()
         assert "result" in await held
         assert "result" in await call("a-token", "hold", "x", second, yes)

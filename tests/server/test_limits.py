@@ -125,7 +125,7 @@ def test_each_caller_has_only_so_many_calls_at_a_time() -> None:
         await running.wait()
         status, text, headers = await call("a-token")
         assert (status, headers[b"retry-after"]) == (429, b"1")
-        assert "slow takes at most 1 calls of a caller at a time; call again when one of them has ended." in text
+        assert "slow takes at most 1 call of a caller at a time; call again when one of them has ended." in text
         second = asyncio.create_task(call("b-token"))
         go.set()
         assert ((await first)[0], (await second)[0], (await call("a-token"))[0]) == (200, 200, 200)

@@ -18,6 +18,7 @@ from portway.client.channel import ClientChannel, Incoming, OutgoingCall, decode
 from portway.client.errors import ClientError, NoAnswer
 from portway.client.results import Outcome, Progress, ProgressParams
 from portway.client.server_requests import Handlers, change_in, tell
+from portway.counted import counted
 from portway.protocol.errors import INTERNAL_ERROR, PeerError, RpcError
 from portway.protocol.headers import NAMED_BY
 from portway.protocol.jsonrpc import (
@@ -235,7 +236,7 @@ class Rpc:
             async with asyncio.timeout(self.timeout) as deadline:
                 yield deadline
         except TimeoutError:
-            raise NoAnswer(f"the server did not answer {method} in {self.timeout:g} seconds") from None
+            raise NoAnswer(f"the server did not answer {method} in {counted(self.timeout, 'second')}") from None
 
     async def _input(self, outcome: Outcome) -> dict[str, Any]:
         """Answer one round of questions. Return the params to add when the request is repeated."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from portway.auth.challenge import BearerChallenge, read_challenge
 from portway.client.oauth.provider_web import web_of
+from portway.counted import counted
 from portway.diagnosis.admission import silent
 from portway.diagnosis.endpoint import Answer, Endpoint, NoAnswer, initialize
 from portway.diagnosis.known_clients import LOGIN_CLIENTS, LoginClient
@@ -45,7 +46,9 @@ async def diagnose_login(endpoint: Endpoint, report: Report, *, registers: bool 
     walks = await walk_all(web, endpoint.url, challenge, clients, report, trial)
     if trial is not None:
         if trial.deleted:
-            report.fact("registration", f"{trial.deleted} clients were registered for this check, and deleted again")
+            report.fact(
+                "registration", f"{counted(trial.deleted, 'client')} registered for this check, and deleted again"
+            )
         for client_id in trial.left:
             text = f"the client {client_id!r} was registered for this check and stays: delete it at the provider"
             report.fact("registration", text)

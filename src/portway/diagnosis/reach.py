@@ -9,6 +9,7 @@ import time
 from contextlib import suppress
 from typing import cast
 
+from portway.counted import counted
 from portway.diagnosis.endpoint import SECONDS, Endpoint, NoAnswer
 from portway.diagnosis.report import Report, Stopped
 from portway.http.localhost import name_to_look_up
@@ -82,11 +83,11 @@ def _look_at_expiry(certificate: dict[str, str], version: str, report: Report) -
     if left < min(_EXPIRES_SOON, (ends - begins) / _DAY / 4):
         report.finding(
             "TLS",
-            f"the certificate expires in {left:.1f} days",
+            f"the certificate expires in {counted(round(left, 1), 'day')}",
             "renew it; if that should happen by itself, look why it has not: the log of the ACME client says so",
         )
     else:
-        report.fact("TLS", f"{version}, the certificate is valid for {left:.0f} more days")
+        report.fact("TLS", f"{version}, the certificate is valid for another {counted(round(left), 'day')}")
 
 
 def _distrusted(endpoint: Endpoint, error: ssl.SSLCertVerificationError) -> tuple[str, str]:

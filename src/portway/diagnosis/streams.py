@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from portway.counted import counted
 from portway.diagnosis.endpoint import Answer, Endpoint, NoAnswer, legacy_headers, modern_request
 from portway.diagnosis.report import Report
 from portway.http.http_client import Response, UpstreamError
@@ -58,7 +59,7 @@ async def look_at_session(endpoint: Endpoint, session: Session, report: Report) 
     if lost:
         report.finding(
             "session",
-            f"{len(lost)} of {_CALLS} calls in a session were refused (status {lost[0].status}): it is known to one "
+            f"a session was refused in {len(lost)} of {_CALLS} calls (status {lost[0].status}): it is known to one "
             "process only, and others get its calls",
             "send the calls of a session to the process that has it (by the header Mcp-Session-Id), or make the server "
             "stateless",
@@ -102,7 +103,7 @@ async def _look_at_open_stream(response: Response, idle_seconds: float, report: 
             async for _ in response.chunks():
                 events += 1
     except TimeoutError:
-        told = f", and something was sent {events} times" if events else ", in silence"
+        told = f", and something was sent {counted(events, 'time')}" if events else ", in silence"
         report.fact("streams", f"one stayed open for {idle_seconds:g} s{told}")
         return
     except UpstreamError:

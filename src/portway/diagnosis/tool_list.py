@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from portway.client.results import Tool
+from portway.counted import counted
 from portway.diagnosis.report import Report
 
 _BYTES_A_TOKEN = 4  # of English and JSON, roughly
@@ -29,7 +30,7 @@ Schema = Mapping[str, Any]
 def look_at_tools(tools: list[Tool], list_bytes: int, report: Report) -> None:
     """Report the size of a list of tools, and what of it known clients refuse."""
     tokens = list_bytes // _BYTES_A_TOKEN
-    size = f"{_count(len(tools), 'tool')}, about {tokens:,} tokens of a model's context"
+    size = f"{counted(len(tools), 'tool')}, about {tokens:,} tokens of a model's context"
     if tokens > _MANY_TOKENS:
         report.finding(
             "tools", f"{size}: as much as many conversations", "shorten descriptions and schemas, or offer fewer tools"
@@ -162,10 +163,6 @@ def _repeated(name: str, names: Counter[str]) -> list[tuple[str, str]]:
 
 def _shown(name: str) -> str:
     return name[:64] if name.isprintable() else ascii(name)[:64]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def size_of(tools: list[Tool]) -> int:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urljoin
 
+from portway.counted import counted
 from portway.exceptions import ToolError
 from portway.http.http_client import ConnectFailed, Headers, HttpClient, Response, UpstreamError
 from portway.http.localhost import name_to_look_up
@@ -66,7 +67,7 @@ async def safe_fetch(
         async with asyncio.timeout(timeout):
             return await _follow(url, method, dict(headers or {}), body, allowed, max_bytes, redirects, private=private)
     except TimeoutError:
-        raise FetchError(f"{_shown(url)} did not answer within {timeout:g} seconds.") from None
+        raise FetchError(f"{_shown(url)} did not answer within {counted(timeout, 'second')}.") from None
 
 
 async def _follow(

@@ -8,6 +8,8 @@ from typing import Any
 
 import msgspec
 
+from portway.counted import counted
+
 Schema = dict[str, Any]  # Any: JSON Schema is an open format, and authors' own keywords are kept
 Path = tuple[str | int, ...]
 
@@ -40,12 +42,13 @@ LIMITS = {
     "maximum": "at most {}",
     "exclusiveMaximum": "less than {}",
     "multipleOf": "a multiple of {}",
-    "minLength": "at least {} characters",
-    "maxLength": "at most {} characters",
+    "minLength": "at least {}",
+    "maxLength": "at most {}",
     "pattern": "matching {}",
-    "minItems": "at least {} items",
-    "maxItems": "at most {} items",
+    "minItems": "at least {}",
+    "maxItems": "at most {}",
 }
+_COUNTED = {"minLength": "character", "maxLength": "character", "minItems": "item", "maxItems": "item"}
 _LITERAL = frozenset({"const", "enum", "default", "examples"})  # their values are data, whatever they look like
 _NAMED = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas", "dependencies"})
 
@@ -114,9 +117,16 @@ class Shape(msgspec.Struct, frozen=True):
         else:
             types = schema["type"] if isinstance(schema.get("type"), list) else [schema.get("type")]
             noun = _FORMATS.get(schema.get("format", "")) or " or ".join(_NOUNS.get(str(name), "") for name in types)
-            limits = " and ".join(text.format(schema[key]) for key, text in LIMITS.items() if key in schema)
+            limits = " and ".join(
+                text.format(_limit(key, schema[key])) for key, text in LIMITS.items() if key in schema
+            )
             text = f"{noun} ({limits})" if noun and limits else noun or limits
         return text[:_MAX_WORDS]
+
+
+def _limit(keyword: str, value: object) -> object:
+    """Return the value of a keyword with the noun of what it counts, if it counts something."""
+    return counted(value, _COUNTED[keyword]) if keyword in _COUNTED and isinstance(value, int | float) else value
 
 
 def subschemas(schema: Schema) -> Iterator[Schema]:

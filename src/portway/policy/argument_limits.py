@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from portway.counted import counted
 from portway.http.web_url import HostList, read_url
 from portway.policy.argument_json import TwoMembers, read_arguments, read_json, refused, unreadable
 from portway.policy.rules import Limit
@@ -132,7 +133,7 @@ def _checks(name: str, limit: Limit) -> Iterator[_Check]:
         yield _Check(f"it must be a text that matches {limit.pattern} as a whole", matches)
     low, high = limit.min_length, limit.max_length
     if low is not None or high is not None:
-        said = f"it must be a text of {_between(low, high)} characters"
+        said = f"it must be a text of {_characters(low, high)}"
         shortest, longest = low or 0, math.inf if high is None else high
         yield _Check(said, lambda text: shortest <= len(text) <= longest, looks_into=False)
     least, most = limit.minimum, limit.maximum
@@ -171,6 +172,12 @@ def _between(low: float | None, high: float | None) -> str:
     if low is None:
         return f"at most {high:g}"
     return f"at least {low:g}" if high is None else f"from {low:g} to {high:g}"
+
+
+def _characters(low: int | None, high: int | None) -> str:
+    if high is None:
+        return f"at least {counted(low or 0, 'character')}"
+    return f"from {low} to {counted(high, 'character')}" if low is not None else f"at most {counted(high, 'character')}"
 
 
 def _is_between(value: object, low: float | None, high: float | None) -> bool:

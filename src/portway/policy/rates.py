@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Hashable
 
+from portway.counted import counted
 from portway.http.places import Places
 
 _RATE = re.compile(r"([1-9][0-9]{0,6}) ?(?:/|per) ?(second|minute|hour|day|s|m|h|d)")
@@ -26,7 +27,7 @@ class Rate:
         if found is None:
             raise ValueError(f"{text!r} is no rate as in 10/minute; the units are second, minute, hour and day")
         most, (unit, seconds) = int(found[1]), _UNITS[found[2][0]]
-        self.says = f"{most} {'call' if most == 1 else 'calls'} per {unit}"
+        self.says = f"{counted(most, 'call')} per {unit}"
         self._period = float(seconds)
         self._interval = self._period / most
         self._used_up: dict[Hashable, float] = {}

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Hashable, Mapping
 
+from portway.counted import counted
 from portway.policy.argument_limits import ArgumentLimits
 from portway.policy.confirmation import Confirmation
 from portway.policy.rates import Concurrency, Rate, whole_seconds
@@ -62,8 +63,8 @@ class ToolLimits:
             text = f"{tool} has limits that its host cannot check; the host's log says why."
             raise RpcError(REFUSED, text, status=503)
         if self._concurrency is not None and not self._concurrency.enter(holder):
-            most = self._concurrency.most
-            text = f"{tool} takes at most {most} calls of a caller at a time; call again when one of them has ended."
+            most = counted(self._concurrency.most, "call")
+            text = f"{tool} takes at most {most} of a caller at a time; call again when one of them has ended."
             raise exceeded(text)
         if self._rate is not None and (seconds := self._rate.take(holder, time.monotonic())):
             self.leave(holder)

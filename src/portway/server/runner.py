@@ -14,6 +14,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from portway.auth.authorize import authorize
+from portway.counted import counted
 from portway.exceptions import ArgumentError, ResourceNotFound, Suspended, ToolError
 from portway.plans.binding import BoundArguments
 from portway.plans.output import Encoded
@@ -290,16 +291,16 @@ class Runner:
             assert context.interview is not None
             kwargs = {**kwargs, **await context.interview.ask_parameters(plan.name, component.questions)}
         call = composed(component.middleware, context, partial(self._invoke, plan, args, kwargs, context))
+        if component.timeout is None:
+            return await call()
         limit = asyncio.timeout(component.timeout)
         try:
-            if component.timeout is None:
-                return await call()
             async with limit:
                 return await call()
         except TimeoutError:
             if not limit.expired():
                 raise
-            raise ToolError(f"{component.key} did not finish within {component.timeout:g} seconds.") from None
+            raise ToolError(f"{component.key} did not finish within {counted(component.timeout, 'second')}.") from None
 
     async def _invoke(
         self, plan: Plan, args: tuple[object, ...], kwargs: dict[str, object], context: Context | None

@@ -20,6 +20,7 @@ from typing import Annotated
 
 import msgspec
 
+from portway.counted import counted
 from portway.host.sources.source import NAME
 
 FORMAT = 1
@@ -112,7 +113,7 @@ class Warnings:
 
     def lines(self) -> list[str]:
         more = self._count - len(self._first)
-        return [*self._first, *([f"{more} more files are not as they should be"] if more else [])]
+        return [*self._first, *([f"and {counted(more, 'file')} more"] if more else [])]
 
 
 def largest(name: str) -> int | None:

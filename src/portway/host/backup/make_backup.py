@@ -20,6 +20,7 @@ from typing import BinaryIO
 
 import msgspec
 
+from portway.counted import counted
 from portway.host.backup.backup_format import (
     BUNDLE,
     DATABASE,
@@ -141,7 +142,7 @@ class _Backup:
         with BackupWriter(output) as writer:
             writer.add_bytes(MANIFEST, msgspec.json.encode(manifest))
             writer.add_file(DATABASE, self._scratch / DATABASE)
-            self._report(f"database, {len(made.apps)} apps")
+            self._report(f"database, {counted(len(made.apps), 'app')}")
             for app in made.apps:
                 self._add_commits(writer, app)
             self._report("sources")

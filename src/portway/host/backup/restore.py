@@ -16,6 +16,7 @@ import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from portway.counted import counted
 from portway.host.backup.backup_format import BUNDLE, PROBE, BackupError, Manifest, Warnings, largest, place_in_tree
 from portway.host.backup.backup_reader import BackupReader
 from portway.host.backup.origin import Origin, keep_origin
@@ -145,7 +146,7 @@ class _Restoring:
                 bundle.unlink()
         except (StoreError, KeyFileError, SourceError, GitError) as error:
             raise BackupError(f"the backup cannot be restored: {error}") from None
-        self._report(f"{len(self._bundles)} repositories")
+        self._report(f"commits of {counted(len(self._bundles), 'app')}")
 
     def _take(self, member: tarfile.TarInfo) -> None:
         """Write one member. What no backup has is refused: other names, devices, files that are too large."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from portway.host.counted import counted
+from portway.counted import counted
 
 Kind = Literal["tool", "resource", "resource template", "prompt", "server"]
 Action = Literal["added", "changed", "removed"]

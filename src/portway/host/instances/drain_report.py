@@ -2,7 +2,7 @@
 
 import asyncio
 
-from portway.host.counted import counted
+from portway.counted import counted
 
 
 class Draining:

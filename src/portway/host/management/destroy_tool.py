@@ -5,8 +5,8 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from portway.counted import counted
 from portway.exceptions import ToolError
-from portway.host.counted import counted
 from portway.host.instances.running_apps import RunningApps, as_tokens
 from portway.host.links.linker import Linker
 from portway.host.management.arguments import AppName

@@ -1,6 +1,6 @@
 """Words the last line of a deploy: the URL, the release, and the way back."""
 
-from portway.host.counted import counted
+from portway.counted import counted
 
 
 def live_line(app: str, url: str, release: int, before: int | None, tools: int, duration_ms: int) -> str:

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
+from portway.counted import counted
 from portway.host.builds.build_sandboxes import BuildPlaces
 from portway.host.contracts.contract_changes import ContractChanges, ContractReport
 from portway.host.contracts.hidden_text import refuse_hidden_text
 from portway.host.contracts.read_contract import CLOSED, read_contract, tool_count
 from portway.host.contracts.unused_policies import UnknownArguments, unused_policies
-from portway.host.counted import counted
 from portway.host.instances.readiness import TokenNeeded, find_path, what_it_does
 from portway.host.instances.runtime import Instance
 from portway.host.instances.smoke_calls import run_smoke_calls

@@ -3,6 +3,7 @@
 import json
 import os
 
+from portway.counted import counted
 from portway.host.console import say
 from portway.host.launcher_handover import Handover
 
@@ -41,7 +42,7 @@ class CaddyLog:
         for text in shown[:_MOST_LINES]:
             say(f"portway: caddy: {text[:_MOST_CHARACTERS]}")
         if len(shown) > _MOST_LINES:
-            say(f"portway: caddy: {len(shown) - _MOST_LINES} more errors")
+            say(f"portway: caddy: and {counted(len(shown) - _MOST_LINES, 'error')} more")
 
 
 def _shown(line: bytes) -> str:
