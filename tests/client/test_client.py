@@ -129,6 +129,21 @@ def test_a_list_without_an_end_is_an_error() -> None:
     use(Legacy(tools_list=tools), scenario)
 
 
+def test_the_pages_of_a_list_are_no_longer_in_all_than_one_message_may_be() -> None:
+    numbers = itertools.count()
+
+    async def tools(request: Request) -> Reply:
+        page = {"tools": [{"name": "t", "description": "x" * 4000}], "nextCursor": str(next(numbers))}
+        return Reply(result(request, page))
+
+    async def scenario(client: Client) -> None:
+        with pytest.raises(ClientError, match="the server's pages of tools/list do not end: it sent more than 10000 b"):
+            await client.list_tools()
+        assert next(numbers) == 3
+
+    use(Legacy(tools_list=tools), scenario, message_bytes=10_000)
+
+
 def test_requests_of_the_server_are_answered_during_a_call() -> None:
     answers: asyncio.Queue[Request] = asyncio.Queue()
 

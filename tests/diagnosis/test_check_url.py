@@ -198,6 +198,12 @@ def parameter(**schema: object) -> dict[str, object]:
     return {"type": "object", "properties": {"p": schema}}
 
 
+def chain(length: int) -> dict[str, object]:
+    """Return a schema of definitions each of which refers to the next, and the last to the first."""
+    nodes = {str(number): {"$ref": f"#/$defs/{(number + 1) % length}"} for number in range(length)}
+    return {**parameter(**{"$ref": "#/$defs/0"}), "$defs": nodes}
+
+
 NODE = {"type": "object", "properties": {"next": {"$ref": "#/$defs/Node"}}}
 
 
@@ -222,6 +228,7 @@ NODE = {"type": "object", "properties": {"next": {"$ref": "#/$defs/Node"}}}
             tools(tool(schema={**parameter(**{"$ref": "#/$defs/Node"}), "$defs": {"Node": NODE}})),
             "tools: t: Gemini refuses a schema that refers to itself",
         ),
+        (tools(tool(schema=chain(15_000))), "tools: t: Gemini refuses a schema that refers to itself"),
         (tools(tool(outputSchema={"type": "string"})), "tools: t: clients on the TypeScript SDK 1 lose the whole"),
         (tools(*(tool(f"t{number}") for number in range(129))), "tools: 129 tools are more than VS Code and OpenAI"),
         (tools(tool(description="long " * 20_000)), "tools: 1 tool, about 25,"),

@@ -61,8 +61,9 @@ class Client:
     `era` "auto" tries server/discover, then the handshake. `timeout` is in seconds without an answer or progress.
     `on_elicit`, `on_sample` and `roots` (URIs, or a function that returns them) answer what the server asks, and may be
     async; the server is told that this client cannot do what is left out. `on_log` and `on_change` get log messages and
-    changes. `headers` are sent with every HTTP request, and an HTTP message from the server has `message_bytes` at
-    most. With `auth`, the user logs in by the browser when the server asks for it; "oauth" stands for `OAuthLogin()`.
+    changes. `headers` are sent with every HTTP request. An HTTP message from the server has `message_bytes` at most, as
+    have the pages of a list together. With `auth`, the user logs in by the browser when the server asks for it; "oauth"
+    stands for `OAuthLogin()`.
     Calls raise `RpcError` when the server refuses, and `ClientError` when it cannot be reached or understood.
     """
 
@@ -370,6 +371,7 @@ class Client:
         if capability not in self.capabilities:
             return []
         pages: list[Page] = []
+        size = 0
         seen: set[str] = set()
         params: dict[str, Any] = {}
         while True:
@@ -379,8 +381,10 @@ class Client:
                 return pages
             if page.next_cursor in seen:
                 raise ClientError(f"the server's pages of {method} do not end: it sent one cursor twice")
-            if len(pages) == _MOST_PAGES:
-                raise ClientError(f"the server's pages of {method} do not end: it sent more than {_MOST_PAGES}")
+            size += len(msgspec.json.encode(page))
+            if size > self._message_bytes or len(pages) == _MOST_PAGES:
+                most = f"{self._message_bytes} bytes" if size > self._message_bytes else str(_MOST_PAGES)
+                raise ClientError(f"the server's pages of {method} do not end: it sent more than {most}")
             seen.add(page.next_cursor)
             params = {"cursor": page.next_cursor}
 

@@ -1,17 +1,20 @@
 """The order in which an endpoint is diagnosed."""
 
+import asyncio
 from typing import Literal
 
 from portway.client.client import Client
 from portway.client.errors import ClientError
 from portway.diagnosis.admission import First, look_at_admission
-from portway.diagnosis.endpoint import SECONDS, Endpoint, NoAnswer
+from portway.diagnosis.endpoint import ANSWER_BYTES, SECONDS, Endpoint, NoAnswer
 from portway.diagnosis.reach import look_at_reach
 from portway.diagnosis.report import Report, Stopped
 from portway.diagnosis.streams import Session, look_at_session, look_at_stream, look_at_versions, open_session
 from portway.diagnosis.tool_list import look_at_tools, size_of
 from portway.diagnosis.web_pages import look_at_web_pages
 from portway.protocol.errors import RpcError
+
+_LIST_SECONDS = 6 * SECONDS  # for all pages
 
 
 async def diagnose(endpoint: Endpoint, idle_seconds: float, report: Report) -> None:
@@ -38,8 +41,16 @@ async def diagnose(endpoint: Endpoint, idle_seconds: float, report: Report) -> N
 async def _look_at_list(endpoint: Endpoint, first: First, report: Report) -> None:
     era: Literal["modern", "legacy"] = "modern" if first.modern.is_result else "legacy"
     try:
-        async with Client(endpoint.url, token=endpoint.token, era=era, timeout=SECONDS) as client:
+        async with (
+            asyncio.timeout(_LIST_SECONDS),
+            Client(endpoint.url, token=endpoint.token, era=era, timeout=SECONDS, message_bytes=ANSWER_BYTES) as client,
+        ):
             tools = await client.list_tools()
+    except TimeoutError:
+        report.finding(
+            "tools", f"the list of tools took more than {_LIST_SECONDS:g} s", "answer with fewer pages, and sooner"
+        )
+        return
     except (ClientError, RpcError) as error:
         report.finding("tools", f"the list of tools cannot be read: {error}", "look into the log of the server")
         return

@@ -20,7 +20,8 @@ from portway.protocol.versions import LATEST_LEGACY, LATEST_MODERN
 
 SECONDS = 10.0
 """The longest wait for one answer."""
-_ANSWER_BYTES = 8 * 1024 * 1024
+ANSWER_BYTES = 8 * 1024 * 1024
+"""The longest answer, or list, that is looked at."""
 _EVENTS = b"text/event-stream"
 _SHOWN = 120  # characters that are quoted of an answer
 _ACCEPT = (b"accept", b"application/json, text/event-stream")
@@ -139,7 +140,7 @@ class Endpoint:
                     self._sessions.add(opened)
                 if held.get(b"content-type", b"").startswith(_EVENTS):
                     return Answer(response.status, held, message=await _reply(response))
-                content = await response.read(_ANSWER_BYTES)
+                content = await response.read(ANSWER_BYTES)
             return Answer(response.status, held, content, _message(content))
 
     async def call(
@@ -184,14 +185,14 @@ def modern_request(method: str, params: Mapping[str, object]) -> tuple[list[Head
 
 
 async def _reply(response: Response) -> Incoming | None:
-    parser, size = EventParser(_ANSWER_BYTES), 0
+    parser, size = EventParser(ANSWER_BYTES), 0
     async for chunk in response.chunks():
         size += len(chunk)
         for event in parser.feed(chunk):
             message = _message(event.data or b"")
             if message is not None and message.method is None:
                 return message
-        if size > _ANSWER_BYTES:
+        if size > ANSWER_BYTES:
             break
     return None
 

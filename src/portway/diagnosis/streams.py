@@ -13,6 +13,7 @@ from portway.http.http_client import Response, UpstreamError
 
 _CALLS = 8  # in one session, each on a connection of its own
 _BEGIN_SECONDS = 5.0  # for the begin of a stream, which no server needs to wait with
+_SHOWN = 200  # characters that are quoted of a server
 _BUFFERING = (
     "turn buffering off for this path: in nginx `proxy_buffering off` and `gzip off`, in others let responses of the "
     "type text/event-stream pass as they come"
@@ -122,9 +123,9 @@ async def look_at_versions(endpoint: Endpoint, legacy: Answer, modern: Answer, r
     if modern.is_result:
         supported = modern.result().get("supportedVersions")
         names = [str(each) for each in supported] if isinstance(supported, list) else []
-        eras.append(f"modern ({', '.join(names)})")
+        eras.append(f"modern ({', '.join(names)[:_SHOWN]})")
     if legacy.is_result:
-        eras.append(f"legacy ({legacy.result().get('protocolVersion', 'no version')})")
+        eras.append(f"legacy ({str(legacy.result().get('protocolVersion', 'no version'))[:_SHOWN]})")
     report.fact("protocol", f"it speaks the era {' and '.join(eras)}")
     if not legacy.is_result:
         report.finding(

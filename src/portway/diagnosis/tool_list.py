@@ -7,7 +7,8 @@ fails whole.
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Any
+from graphlib import CycleError, TopologicalSorter
+from typing import Any, TypeGuard
 
 import msgspec
 
@@ -23,6 +24,7 @@ _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _KEY = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
 _CHOICES = ("anyOf", "oneOf", "allOf")
 _NODES = 20_000  # parts of one schema that are looked at
+_FOLLOWED = 5 * _NODES  # parts to which references lead, each counted once for each reference
 _NAMED = 5  # tools that one finding names
 Schema = Mapping[str, Any]
 
@@ -120,39 +122,33 @@ def _target(schema: Schema, reference: str) -> object:
     return part
 
 
+def _is_pointer(reference: object) -> TypeGuard[str]:
+    return isinstance(reference, str) and (reference == "#" or reference.startswith("#/"))
+
+
 def _leads_somewhere(schema: Schema, reference: str) -> bool:
-    is_pointer = reference == "#" or reference.startswith("#/")
-    return not is_pointer or _target(schema, reference) is not None  # an anchor is taken as it is
+    return not _is_pointer(reference) or _target(schema, reference) is not None  # an anchor is taken as it is
 
 
 def _refers_to_itself(schema: Schema) -> bool:
-    """Return whether references lead from a definition back to it."""
-    reached: dict[str, set[str]] = {}
-    waiting = [_references(schema)]
-    while waiting:
-        for reference in waiting.pop():
-            if reference not in reached and isinstance(part := _target(schema, reference), dict):
-                reached[reference] = _references(part) if part is not schema else {reference}
-                waiting.append(reached[reference])
-    return any(reference in _closure(reference, reached) for reference in reached)
-
-
-def _references(schema: Schema) -> set[str]:
-    """Return the references in a schema, but for those in its definitions."""
-    shown = {key: part for key, part in schema.items() if key not in ("$defs", "definitions")}
-    found = (part.get("$ref") for part in _parts(shown))
-    return {each for each in found if isinstance(each, str) and each.startswith("#")}
-
-
-def _closure(start: str, reached: Mapping[str, set[str]]) -> set[str]:
-    """Return what can be reached from a reference."""
-    seen: set[str] = set()
-    waiting = list(reached.get(start, ()))
-    while waiting:
-        if (each := waiting.pop()) not in seen:
-            seen.add(each)
-            waiting += reached.get(each, ())
-    return seen
+    """Return whether references lead from a definition back to it, as far as `_FOLLOWED` parts show."""
+    reached: dict[str, list[str]] = {}
+    waiting, left = [("", schema)], _FOLLOWED
+    while waiting and left > 0:
+        name, part = waiting.pop()
+        shown = {key: value for key, value in part.items() if key not in ("$defs", "definitions")}
+        parts = list(_parts(shown))
+        left -= len(parts)
+        reached[name] = [each for each in (one.get("$ref") for one in parts) if _is_pointer(each)]
+        for reference in {*reached[name]} - reached.keys():
+            if isinstance(target := _target(schema, reference), dict):
+                reached[reference] = []
+                waiting.append((reference, target))
+    try:
+        TopologicalSorter(reached).prepare()
+    except CycleError:
+        return True
+    return False
 
 
 def _repeated(name: str, names: Counter[str]) -> list[tuple[str, str]]:
