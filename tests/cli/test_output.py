@@ -48,6 +48,7 @@ RUNS = {
     "restart": ["weather"],
     "config": ["weather"],
     "logs": ["weather"],
+    "metrics": [],
     "token create": ["weather", "ada"],
     "token list": ["weather"],
     "token rotate": ["weather", "ada"],

@@ -110,6 +110,7 @@ UNPROVOKED = {
     "the host does not take the request: look at the log of `portway up`": "takes twenty seconds",
     "the version before cannot be started: …": "its environment is removed during an upgrade that fails",
     "… was not run: nobody confirmed it within … seconds.": "takes four minutes",
+    "the gate does not answer: try again in a few seconds": "a gate that is being started just then",
     "the deploy was cancelled": "its asker has left, and is not told",
 }
 ERRORS = errors()

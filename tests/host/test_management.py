@@ -15,6 +15,7 @@ from portway.host.logs.log_entry import LogPage
 from portway.host.management.management_types import AppList, Identity
 from portway.host.processes import local_user
 from portway.http.http_client import HttpClient, Response
+from portway.protocol.errors import RpcError
 from tests.gate.running_gate import META
 from tests.host.running_host import Host, host
 from tests.support import ROOT, eventually
@@ -149,7 +150,23 @@ def test_what_an_admin_does_is_refused_to_others(running: Host) -> None:
     assert done.text == "dora is a deployer, and may not do what an admin may: ask an admin of this host"
     token = user(running, "dana2", "deployer", "weather", "news")
     done = call(running, token, "link", app="weather", repository="https://example.com/a/b")
-    assert done.text == "dana2 is bound to news, weather, and this may reach other apps later"
+    assert done.text == "dana2 is bound to news, weather, and this may be about other apps, too"
+
+
+def test_metrics_tell_of_every_app_and_are_for_users_who_are_bound_to_none(running: Host) -> None:
+    async def call_many(token: str) -> None:
+        async with Client(f"{running.ready['url']}/mine/mcp", token=token) as client:
+            for number in range(60):  # names enough for more than asyncio reads as one line by itself
+                with pytest.raises(RpcError):
+                    await client.call_tool(f"missing{number}", {})
+
+    asyncio.run(call_many(running.portway("token", "create", "mine", "counted").stdout.strip()))
+    told = call(running, user(running, "vincent", "viewer"), "metrics").structured["text"]
+    assert len(told) > 1 << 16
+    for text in (told, running.portway("metrics").stdout):
+        assert 'portway_gate_errors_total{app="mine",method="tools/call",name="missing59"} 1.0\n' in text
+    refused = call(running, user(running, "valerie", "viewer", "mine"), "metrics").text
+    assert refused == "valerie is bound to mine, and this may be about other apps, too"
 
 
 def test_lists_show_what_the_user_may_see(running: Host) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 ROLES = ("viewer", "deployer", "admin")
-REFUSALS = (" and may not ", " may not use the app ", " and this may reach other apps later")
+REFUSALS = (" and may not ", " may not use the app ", " and this may be about other apps, too")
 MINE, OTHER = "mine", "other"  # neither is deployed, so what is allowed finds nothing to change
 
 TOOLS_OF = {
@@ -36,6 +36,7 @@ TOOLS_OF = {
     "restart": {"restart"},
     "config": {"config"},
     "logs": {"logs"},
+    "metrics": {"metrics"},
     "token": {"create_token", "rotate_token", "list_tokens", "revoke_token"},
     "user": {"add_user", "rotate_user", "list_users", "revoke_user", "map_group", "unmap_group", "whoami"},
     "env": {"set_variables", "unset_variables", "import_variables", "list_variables", "rekey"},
@@ -163,7 +164,7 @@ def test_every_verb_about_a_running_host_has_its_tools(tools: list[Tool]) -> Non
 
 def test_every_tool_and_argument_says_what_it_is_for_and_what_it_does_to_the_host(tools: list[Tool]) -> None:
     hints = {tool.name: tool.annotations for tool in tools}
-    readers = {tool for tool, _ in documented() if tool.startswith("list_")} | {"whoami", "config", "logs"}
+    readers = {tool for tool, _ in documented() if tool.startswith("list_")} | {"whoami", "config", "logs", "metrics"}
     assert {name for name, each in hints.items() if each["readOnlyHint"]} == readers
     lasting = {"destroy", "unlink", "revoke_user", "rotate_user", "unmap_group", "revoke_token", "rotate_token"}
     lasting |= {"deploy", "link", "set_variables", "unset_variables", "import_variables", "remove_domain"}

@@ -33,6 +33,7 @@ VERBS = {
     "restart": Verb("portway.cli.restart", "Start an app anew, without a pause."),
     "config": Verb("portway.cli.config", "Print what an app is, as a service of a render.yaml."),
     "logs": Verb("portway.cli.logs", "Show an app's log."),
+    "metrics": Verb("portway.cli.metrics", "Print the gate's counters for Prometheus."),
     "token": Verb("portway.cli.token", "Create, rotate, list and revoke an app's tokens."),
     "tool": Verb("portway.cli.tool", "List an app's tools, switch one off and on."),
     "user": Verb("portway.cli.user", "Say who may use the host: users, and groups of an identity provider."),

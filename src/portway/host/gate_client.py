@@ -1,4 +1,4 @@
-"""Asks the gate over gate.sock: to read its tables again, to drain an instance, to retire.
+"""Asks the gate over gate.sock: to read its tables again, to drain an instance, to retire, for its counters.
 `host/gate/control_socket.py` lists the requests.
 
 For a while after an upgrade there are two gates: the one that serves, and the one before it, which ends its calls.
@@ -12,6 +12,7 @@ from typing import Any
 from portway.host.paths import Paths
 
 _LINE_SECONDS = 10.0
+_LONGEST_LINE = 256 << 20  # metrics of many apps, with as many names as the gate counts
 
 
 class GateClient:
@@ -44,6 +45,11 @@ class GateClient:
         request: dict[str, object] = {"op": "late", "calls": calls, "sessions": sessions}
         return bool((await _ask(self._serving, request, _LINE_SECONDS)).get("ok"))
 
+    async def metrics(self) -> str | None:
+        """Return the counters of the gate that serves, in Prometheus' text format; None when it does not answer."""
+        text = (await _ask(self._serving, {"op": "metrics"}, _LINE_SECONDS)).get("text")
+        return text if isinstance(text, str) else None
+
     async def is_used(self, instance: str) -> bool:
         """Return whether an instance has calls or legacy sessions, or may have some."""
         answers = await self._ask_all({"op": "used", "instance": instance}, _LINE_SECONDS)
@@ -67,7 +73,7 @@ class GateClient:
 async def _ask(path: Path, request: dict[str, object], seconds: float) -> dict[str, Any]:
     try:
         async with asyncio.timeout(seconds):
-            reader, writer = await asyncio.open_unix_connection(path)
+            reader, writer = await asyncio.open_unix_connection(path, limit=_LONGEST_LINE)
             try:
                 writer.write(json.dumps(request).encode() + b"\n")
                 answer = json.loads(await reader.readline() or b"{}")

@@ -182,7 +182,7 @@ class ControlSocket:
             if request.op == "stats":
                 return self._stats()
             if request.op == "metrics":
-                return {"ok": True, "text": self._metrics.text()}
+                return {"ok": True, "text": await asyncio.to_thread(self._metrics.text)}
         except (msgspec.DecodeError, OSError, ValueError) as error:
             return {"ok": False, "error": str(error)}
         return {"ok": False, "error": f"There is no op {request.op!r}."}

@@ -60,7 +60,7 @@ class Metrics:
         return sum(each.calls for each in series), sum(each.errors for each in series)
 
     def text(self) -> str:
-        """Return all metrics in Prometheus' text format."""
+        """Return all metrics in Prometheus' text format. It may run on another thread, while calls are counted."""
         from prometheus_client import CollectorRegistry, generate_latest
 
         registry = CollectorRegistry()
@@ -74,8 +74,8 @@ class Metrics:
         labels = ["app", "method", "name"]
         errors = CounterMetricFamily("portway_gate_errors", "Calls that failed or were refused.", labels=labels)
         seconds = HistogramMetricFamily("portway_gate_call_seconds", "Time from request to reply.", labels=labels)
-        for app, of_app in self._apps.items():
-            for (method, name), series in of_app.items():
+        for app, of_app in list(self._apps.items()):
+            for (method, name), series in list(of_app.items()):
                 errors.add_metric([app, method, name], series.errors)
                 buckets, running = [], 0
                 for bound, count in zip((*map(str, _BOUNDS), "+Inf"), series.buckets, strict=True):
@@ -86,8 +86,8 @@ class Metrics:
         yield seconds
         text = "Checks of access tokens: of a JWT that is good, one; of an opaque token, one a request."
         logins = CounterMetricFamily("portway_gate_access_tokens", text, labels=["issuer", "outcome"])
-        for issuer, outcomes in self._logins.items():
-            for outcome, count in outcomes.items():
+        for issuer, outcomes in list(self._logins.items()):
+            for outcome, count in list(outcomes.items()):
                 logins.add_metric([issuer, outcome], count)
         yield logins
         yield CounterMetricFamily("portway_gate_unauthorized", "Requests refused for their token.", value=self.refused)

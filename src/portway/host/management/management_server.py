@@ -10,6 +10,7 @@ from pathlib import Path
 from portway.app import Server
 from portway.exceptions import ToolError
 from portway.host.blueprint.document import service_document
+from portway.host.gate_client import GateClient
 from portway.host.identity_providers import Logins
 from portway.host.instances.instance_group import InstanceGroup
 from portway.host.instances.running_apps import RunningApps
@@ -30,6 +31,7 @@ from portway.host.management.management_types import (
     AppService,
     AppStatus,
     Deployment,
+    GateMetrics,
 )
 from portway.host.management.release_tools import ReleaseTools
 from portway.host.management.remote_access import UserDoor
@@ -77,6 +79,7 @@ class ManagementServer:
     ) -> None:
         """`key_file` has the key of the variables. `logins` say how those log in who operate the host."""
         self._paths = paths
+        self._gate = GateClient(paths)
         self._key_file = key_file
         self._store = store
         self._running = running
@@ -104,6 +107,7 @@ class ManagementServer:
         self.deploys.register(tools)
         tools.add(self.list_apps, Rule("read", app=None))
         tools.add(self.config, Rule("read"))
+        tools.add(self.metrics, Rule("read", app=None, every_app=True))
         destroying = DestroyTool(self._paths, self._store, self._running, self._deployer, self._linker, self._address)
         destroying.register(tools)
         LogTools(self._paths, self._store, self._deployer.environments.variables).register(tools)
@@ -138,6 +142,13 @@ class ManagementServer:
         if domains := self._running.domains.of(app):
             service["domains"] = [domain.name for domain in domains]
         return AppService(app, service)
+
+    async def metrics(self) -> GateMetrics:
+        """Return calls, errors and durations of all apps since the gate started, in Prometheus' text format."""
+        text = await self._gate.metrics()
+        if text is None:
+            raise ToolError("the gate does not answer: try again in a few seconds")
+        return GateMetrics(text)
 
     def deployment(self, done: Deployed) -> Deployment:
         return Deployment(

@@ -59,6 +59,13 @@ class ReleaseList:
 
 
 @dataclass(frozen=True, slots=True)
+class GateMetrics:
+    """The gate's counters, in Prometheus' text format."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class AppService:
     """What an app is: the service of a blueprint that stands for it, without secret values."""
 

@@ -24,8 +24,8 @@ class Rule:
     """What a caller must be allowed to do to call a tool.
 
     `app` is the argument that names the app, None for a tool that is about no app, or shows of each only what its
-    caller may see. A call without that argument needs `without_app`. `every_app`: what it does may reach other apps
-    later, so a user who is bound to some may not call it.
+    caller may see. A call without that argument needs `without_app`. `every_app`: it shows all apps, or may change
+    others later, so a user who is bound to some may not call it.
     """
 
     action: Action
@@ -36,7 +36,9 @@ class Rule:
     def objection(self, caller: Caller, arguments: dict[str, Any]) -> str | None:
         """Return why the caller may not call with these arguments, None when it may."""
         if self.every_app and caller.user.apps:
-            return f"{caller.user.name} is bound to {', '.join(caller.user.apps)}, and this may reach other apps later"
+            return (
+                f"{caller.user.name} is bound to {', '.join(caller.user.apps)}, and this may be about other apps, too"
+            )
         if self.app is None:
             return caller.user.objection(self.action, None)
         app = arguments.get(self.app)
