@@ -49,7 +49,7 @@ def test_units_for_a_user_run_the_host_as_it_was_called(run_cli: RunCli, tmp_pat
     environment = {"XDG_CONFIG_HOME": str(tmp_path / "config"), "PORTWAY_OUTPUT": "text"}
     done = run_cli("up", HOSTILE, "--install", *given, "--trust-all-apps", env=environment)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[2:] == [
+    assert done.stdout.splitlines()[-4:] == [
         "Now run:",
         "  systemctl --user daemon-reload",
         "  systemctl --user enable --now portway.socket portway.service",
@@ -68,7 +68,7 @@ def test_units_for_a_user_run_the_host_as_it_was_called(run_cli: RunCli, tmp_pat
     assert f"LoadCredential=portway-key:{tmp_path}/key%%h" in lines
     assert "ListenStream=0.0.0.0:8123" in listening.read_text()
     again = run_cli("up", HOSTILE, "--install", *given, "--trust-all-apps", "-o", "json", env=environment)
-    assert json.loads(again.stdout)["units"] == [str(listening), str(service)]
+    assert json.loads(again.stdout)["units"][:2] == [str(listening), str(service)]
     other = run_cli("up", "--install", env=environment)
     assert other.returncode == 1
     assert f"{listening} exists with another content: look at it, and remove it first" in other.stderr
@@ -93,6 +93,29 @@ def test_units_keep_the_secret_by_which_the_provider_knows_the_host(run_cli: Run
     refused = run_cli(*up, env=client | {"XDG_CONFIG_HOME": str(tmp_path), "PORTWAY_AUTH_CLIENT_SECRET": "a\nb"})
     said = "PORTWAY_AUTH_CLIENT_SECRET contains a line break or another character that no unit can hold"
     assert (refused.returncode, said in refused.stderr) == (1, True)
+
+
+def test_units_keep_what_the_caller_said_of_logs_proxies_and_indexes_where_nobody_else_reads_it(
+    run_cli: RunCli, tmp_path: Path
+) -> None:
+    index = "https://me:s3cret@packages.example.com/simple"
+    proxy = "http://proxy.example.com:3128"
+    kept = {"PORTWAY_LOG_FORMAT": "json", "HTTPS_PROXY": proxy, "no_proxy": "localhost", "PIP_INDEX_URL": index}
+    kept |= {"UV_INDEX_INNER_PASSWORD": "%n $x", "npm_config_registry": "https://npm.example.com"}
+    other = {"npm_config_user_agent": "npm", "PORTWAY_TOKEN": "t", "EDITOR": "vi", "UV_DEFAULT_INDEX": ""}
+    environment = kept | other | {"SSL_CERT_FILE": "ca.pem", "XDG_CONFIG_HOME": str(tmp_path / "config")}
+    done = run_cli("up", "--install", env=environment)
+    assert (done.returncode, index in done.stdout) == (0, False), done.stderr
+    said = next(line for line in done.stdout.splitlines() if line.startswith("kept of your environment: "))
+    assert {*kept, "SSL_CERT_FILE"} <= {*said.partition(": ")[2].split(", ")}
+    file = tmp_path / "config" / "portway" / "host.env"
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert not [name for name in other if f"{name}=" in file.read_text()]
+    for name, value in {**kept, "SSL_CERT_FILE": str(tmp_path / "ca.pem")}.items():
+        read = ["sh", "-c", f'. {file}; printf %s "${name}"']
+        assert subprocess.run(read, capture_output=True, text=True, check=True).stdout == value
+    service = tmp_path / "config" / "systemd" / "user" / "portway.service"
+    assert (f"\nEnvironmentFile={file}\n" in service.read_text(), "s3cret" in service.read_text()) == (True, False)
 
 
 def test_units_are_not_written_through_a_link_and_their_folders_are_closed_to_others(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from portway.host.systemd_units import Units
     from portway.host.tls.https_settings import HttpsSettings
 
+_LOG = ("PORTWAY_LOG_FORMAT", "PORTWAY_LOG_LEVEL")
 _CLIENT = ("PORTWAY_AUTH_OPAQUE", "PORTWAY_AUTH_CLIENT_ID", "PORTWAY_AUTH_CLIENT_SECRET")  # no options, being secret
 _HERE = {"data", "install", "key_file", "output", "system"}  # what the units say otherwise
 
@@ -39,7 +40,7 @@ def install(context: click.Context, host: str, https: HttpsSettings | None, *, f
         raise click.ClickException(str(error)) from None
     key = None if key_file is None else os.path.abspath(key_file)
     command = [sys.executable, "-m", "portway", "up", *_words(context), "--data", str(directory)]
-    variables = {name: os.environ[name] for name in _CLIENT if os.environ.get("PORTWAY_AUTH_OPAQUE") == "1"}
+    variables = _variables()
     texts = [*((repr(word), word) for word in (*command, key or "")), *variables.items()]
     if unprintable := next((name for name, text in texts if not text.isprintable()), None):
         raise click.ClickException(f"{unprintable} contains a line break or another character that no unit can hold")
@@ -53,11 +54,22 @@ def install(context: click.Context, host: str, https: HttpsSettings | None, *, f
         units = user_units(Path(base) if base else Path.home() / ".config", command, listen, key, variables)
     _write(units)
     if context.params["output"] == "json":
-        print_json({"units": [str(path) for path in units.files], "next": units.commands})
+        files = [str(path) for path in units.files]
+        print_json({"units": files, "variables": list(variables), "next": units.commands})
         return
     for path in units.files:
         click.echo(f"wrote {path}")
+    if variables:
+        click.echo(f"kept of your environment: {', '.join(variables)}")
     click.echo("\n".join(["Now run:", *(f"  {command}" for command in units.commands)]))
+
+
+def _variables() -> dict[str, str]:
+    """Return the variables that change what the host does and are no options. Values may be secrets."""
+    from portway.host.builds.build_environment import package_sources
+
+    kept = (*_LOG, *_CLIENT) if os.environ.get("PORTWAY_AUTH_OPAQUE") == "1" else _LOG
+    return {name: os.environ[name] for name in kept if os.environ.get(name)} | package_sources()
 
 
 def _words(context: click.Context) -> list[str]:

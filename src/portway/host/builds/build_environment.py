@@ -19,6 +19,10 @@ _PASSED = (
     *("http_proxy", "https_proxy", "all_proxy", "no_proxy", "NODE_EXTRA_CA_CERTS"),
 )
 _NPM = ("npm_config_", "NPM_CONFIG_")
+_NPM_SOURCES = re.compile(
+    r"npm_config_(registry|cafile|ca|cert|key|strict_ssl|https?_proxy|proxy|noproxy|_auth|_authtoken)", re.IGNORECASE
+)
+_PATHS = {"SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS", "UV_CONFIG_FILE", "UV_CACHE_DIR", "PIP_CERT"}
 _REGISTRY = re.compile(
     r"\s*(?:@[^:=]+:)?(?:registry|cafile|ca|cert|key|strict-ssl|https?-proxy|proxy|noproxy|//[^=]+)\s*="
 )
@@ -34,16 +38,23 @@ _FROM_PIP = {
 }
 
 
+def package_sources() -> dict[str, str]:
+    """Return the variables of this process that say where packages come from, and how they are reached.
+
+    They are for another process: paths are absolute, and npm's other settings, many of which npm sets itself, are left
+    out.
+    """
+    names = [name for name in os.environ if _is_passed(name) or name in _FROM_PIP or _NPM_SOURCES.fullmatch(name)]
+    return {
+        name: os.path.abspath(value) if name in _PATHS or name.lower() == "npm_config_cafile" else value
+        for name in sorted(names)
+        if (value := os.environ[name])
+    }
+
+
 def build_environment(paths: Paths) -> dict[str, str]:
     """Return the variables of a build's commands. The npm registries of this user are written to the builds' home."""
-    environment = {name: os.environ[name] for name in _PASSED if name in os.environ}
-    environment |= {name: value for name, value in os.environ.items() if name.startswith(_NPM)}
-    # Credentials of a named index: UV_INDEX_<NAME>_USERNAME and _PASSWORD.
-    environment |= {
-        name: value
-        for name, value in os.environ.items()
-        if name.startswith("UV_INDEX_") and name.endswith(("_USERNAME", "_PASSWORD"))
-    }
+    environment = {name: value for name, value in os.environ.items() if _is_passed(name) or name.startswith(_NPM)}
     for pip, uv in _FROM_PIP.items():
         if pip in os.environ:
             environment.setdefault(uv, os.environ[pip])
@@ -60,6 +71,11 @@ def build_environment(paths: Paths) -> dict[str, str]:
         "npm_config_fund": "false",
         "npm_config_update_notifier": "false",
     } | environment
+
+
+def _is_passed(name: str) -> bool:
+    """Whether a build gets a variable. UV_INDEX_<NAME>_USERNAME and _PASSWORD are credentials of a named index."""
+    return name in _PASSED or (name.startswith("UV_INDEX_") and name.endswith(("_USERNAME", "_PASSWORD")))
 
 
 def sandboxed_environment(release: Release, paths: Paths) -> dict[str, str]:
