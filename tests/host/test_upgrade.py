@@ -208,6 +208,15 @@ def test_a_version_installed_in_place_is_taken_and_one_that_fails_leaves_the_one
         eventually(lambda: environments(running) == {str(tmp_path / "installed")})
 
 
+def test_a_gate_without_calls_ends_at_the_switch_and_is_not_started_again(tmp_path: Path) -> None:
+    with host(tmp_path / "data") as running:
+        before = running.process("gate")
+        done = upgrade(running, changed_wheel(tmp_path, "0.2.0"))
+        assert done.returncode == 0, done.stderr
+        eventually(lambda: before not in running.processes())
+        assert "gate ended" not in "".join(running.child.lines)
+
+
 def test_the_next_start_runs_the_version_of_the_upgrade(tmp_path: Path) -> None:
     with host(tmp_path / "data", walls=False) as running:
         assert upgrade(running, changed_wheel(tmp_path, "0.2.0")).returncode == 0

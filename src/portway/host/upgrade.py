@@ -106,6 +106,8 @@ class Upgrade:
             yield from self._until(is_healthy, "control", _CONTROL_SECONDS, "control")
         except (UpgradeError, OSError) as error:
             failure += f"; {error}"
+            if not self._children.pid("gate"):
+                self._children.start_child("gate")
         self._files.report(Progress(is_over=True, failure=failure))
 
     def _stand_by(self) -> Steps:
@@ -129,10 +131,12 @@ class Upgrade:
 
     def _switch(self) -> Steps:
         pid = self._children.pid(NEXT_GATE)
+        self.expected.add("gate")  # one without calls ends before the new one is seen to serve
         self._children.send(NEXT_GATE, signal.SIGUSR2)
         serves = lambda: _listener(self._paths.gate_socket) == pid  # noqa: E731
         yield from self._until(serves, NEXT_GATE, _SWITCH_SECONDS, "the new gate")
         self._children.succeed_gate()
+        self.expected.discard("gate")
         self._foreign.append("gate")
         self._report("switch", "the new gate serves; the calls of the old one end there")
 
