@@ -361,7 +361,8 @@ def test_a_host_is_managed_over_https_when_its_authority_is_trusted(tmp_path: Pa
         ada = laptop(running, tmp_path / "ada", "ada", "deployer")
         folder = write(tmp_path / "app", "one", "secure")
         assert "is not trusted (self-signed certificate)" in ada.portway("deploy", folder).stderr
-        ada.environment["SSL_CERT_FILE"] = str(certificate)
+        for_other_repositories, _ = write_pair(tmp_path / "others", "git.example.com")
+        ada.environment |= {"SSL_CERT_FILE": str(certificate), "GIT_SSL_CAINFO": str(for_other_repositories)}
         login = ada.portway("login", running.ready["url"])
         assert login.stderr == f"logged in to {running.ready['url']} as ada, a deployer\n"
         for release in (1, 2):

@@ -135,12 +135,13 @@ def _environment(repository: Path, settings: Mapping[str, str], options: Sequenc
         for name, value in os.environ.items()
         if not name.startswith("GIT_") or name.startswith(_GIT_VARIABLES)
     }
+    # Every other request of the verb trusts this file, so it wins over what other repositories need.
     certificates = {"GIT_SSL_CAINFO": os.environ["SSL_CERT_FILE"]} if "SSL_CERT_FILE" in os.environ else {}
     configured = {f"GIT_CONFIG_KEY_{number}": key for number, (key, _) in enumerate(pairs)}
     values = {f"GIT_CONFIG_VALUE_{number}": value for number, (_, value) in enumerate(pairs)}
     return (
-        certificates
-        | given
+        given
+        | certificates
         | configured
         | values
         | {
