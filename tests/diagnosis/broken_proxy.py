@@ -58,13 +58,14 @@ def broken(
             if reply.held and not reply.status:
                 over.wait(120)
                 return
+            body = reply.body.encode(errors="surrogateescape")
             self.send_response(reply.status)
             for name, value in reply.headers.items():
                 self.send_header(name, value)
             if not reply.held:
-                self.send_header("content-length", str(len(reply.body.encode())))
+                self.send_header("content-length", str(len(body)))
             self.end_headers()
-            self.wfile.write(reply.body.encode())
+            self.wfile.write(body)
             if reply.held:
                 self.wfile.flush()
                 over.wait(120)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from portway.cli.terminal_text import plain_lines
+from portway.cli.terminal_text import plain_line, plain_lines
 
 if TYPE_CHECKING:
     from portway.host.management.management_types import Deployment
@@ -27,7 +27,8 @@ def print_deployment(app: Deployment) -> None:
     """Print an app that was deployed."""
     from portway.host.releases.live_line import live_line
 
-    click.echo(live_line(app.app, app.url, app.release, app.before, app.tools, app.duration_ms), err=True)
-    click.echo(app.url)
+    live = live_line(app.app, app.url, app.release, app.before, app.tools, app.duration_ms)
+    click.echo(plain_line(live), err=True)  # as a host elsewhere has written it
+    click.echo(plain_line(app.url))
     if app.token:
-        click.echo(f"token {app.token}   (shown once; more with `portway token create {app.app} NAME`)")
+        click.echo(plain_line(f"token {app.token}   (shown once; more with `portway token create {app.app} NAME`)"))

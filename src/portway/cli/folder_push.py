@@ -35,7 +35,7 @@ from portway.http.http_client import HttpClient, UpstreamError
 _OLDEST = (2, 31)  # the first that takes settings from its environment
 _GIT_VARIABLES = ("GIT_SSL_", "GIT_PROXY_", "GIT_EXEC_PATH")  # which are passed on
 _MOST_REFS = 1_000_000
-_BRANCH = re.compile(rb" refs/heads/([^\0\n]+)")
+_BRANCH = re.compile(rf" refs/heads/({'|'.join(BRANCHES)})[\0\n]".encode())
 _REMOTE = "remote: "
 _STEP = re.compile(r"-----> | {7}\S")  # a step of the deploy, or a further line of one
 # Ends git, and removes its folder, when this process ends, however it does: then the pipe closes that is read here.
