@@ -142,6 +142,11 @@ def test_the_object_of_another_framework_is_found_without_an_import(
             "… in … is a web app, not an MCP server: give --start 'uvicorn app:app --host 127.0.0.1 --port $PORT'",
         ),
         (
+            {"main.py": "import fastapi, fastapi_mcp\napp = fastapi.FastAPI()\nmcp = fastapi_mcp.FastApiMCP(app)"},
+            {},
+            "app in … is a web app, not an MCP server: give --start 'uvicorn main:app --host 127.0.0.1 --port $PORT'",
+        ),
+        (
             {"requirements.txt": "", "package.json": "{}"},
             {},
             "the folder holds a Python project (…) and a Node project (…): say which with --runtime python or …",

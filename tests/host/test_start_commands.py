@@ -33,12 +33,17 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def do_POST(self):
-        status = os.environ.get("STATUS") or ("404" if only not in ("", self.path) else "")
+        elsewhere = "307" if only == self.path + "/" else "404"
+        status = os.environ.get("STATUS") or (elsewhere if only not in ("", self.path) else "")
         if status:
             self.rfile.read(int(self.headers["content-length"]))
+            said = os.environ.get("SAID", "").encode()
             self.send_response(int(status))
-            self.send_header("content-length", "0")
+            if status == "307":
+                self.send_header("location", f"http://{self.headers['host']}{only}")
+            self.send_header("content-length", str(len(said)))
             self.end_headers()
+            self.wfile.write(said)
             return
         call = json.loads(self.rfile.read(int(self.headers["content-length"])))
         headers = {name.lower(): value for name, value in self.headers.items()}
@@ -131,7 +136,7 @@ def test_a_server_of_any_framework_is_built_and_started_by_its_own_commands(runn
     [
         (
             "true",
-            "the start command ended (exit code 0): it must stay in the foreground and serve HTTP on the port PORT",
+            "the start command ended (exit code 0): it must stay in the foreground and serve HTTP on …, not stdio",
         ),
         ("setsid python main.py & exit 0", "the start command ended (exit code 0): it must stay in the foreground"),
         (f"python -c '{CUT}'", "the start command ended (exit code 0): it must stay in the foreground"),
@@ -141,7 +146,22 @@ def test_a_server_of_any_framework_is_built_and_started_by_its_own_commands(runn
         ),
         ("PORT=0 exec python main.py", "the server listens on 127.0.0.1:…, not on the port that PORT names"),
         ("STATUS=421 exec python main.py", "the server refuses its own name as Host (421): let it allow RENDER_"),
-        ("ONLY=/x exec python main.py", "it has no MCP endpoint at /mcp or /: serve it at /mcp, or name its path"),
+        (
+            "STATUS=403 SAID='Invalid Host: wrong.localhost' exec python main.py",
+            "the server refuses its own name as Host (403): let it allow RENDER_EXTERNAL_HOSTNAME, or give its object",
+        ),
+        (
+            "STATUS=403 SAID='Not today.' exec python main.py",
+            "the server answers, but not as MCP asks: /mcp answered server/discover with HTTP status 403: Not today.",
+        ),
+        (
+            "ONLY=/x exec python main.py",
+            "it has no MCP endpoint at /mcp or /mcp/ or /: serve it at /mcp, or name its path",
+        ),
+        (
+            "STATUS=307 ONLY=/x exec python main.py",
+            "the server answers, but not as MCP asks: /mcp redirects to http://wrong.localhost/x: give that address",
+        ),
         (
             "ONLY=/sse exec python main.py",
             "it speaks HTTP+SSE at /sse, which is too old: serve Streamable HTTP instead",
@@ -178,9 +198,13 @@ def test_pipes_that_a_build_leaves_hold_up_nobody(running: Host, tmp_path: Path,
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "start", "path"),
-    [("late", "sleep 1; exec python main.py", "/mcp"), ("root", "ONLY=/ python main.py", "/")],
+    [
+        ("late", "sleep 1; exec python main.py", "/mcp"),
+        ("root", "ONLY=/ python main.py", "/"),
+        ("mounted", "ONLY=/mcp/ python main.py", "/mcp/"),
+    ],
 )
-def test_a_server_may_listen_late_and_have_its_endpoint_at_the_root(
+def test_a_server_may_listen_late_and_have_its_endpoint_at_the_root_or_mounted_at_mcp(
     running: Host, tmp_path: Path, name: str, start: str, path: str
 ) -> None:
     (tmp_path / "main.py").write_text(SERVER)

@@ -456,4 +456,4 @@ def _may_be_legacy(error: RpcError | ClientError) -> bool:
     if isinstance(error, RpcError):
         named = _supported(error)
         return not named or any(version in LEGACY_VERSIONS for version in named)
-    return isinstance(error, NoAnswer) or error.status not in (None, 401, 403)
+    return isinstance(error, NoAnswer) or error.status not in (None, 307, 308, 401, 403)

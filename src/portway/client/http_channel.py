@@ -39,6 +39,7 @@ _MANAGEMENT = "/_portway/mcp"  # of a host: it takes users, and not the tokens o
 _CHALLENGE = b"www-authenticate"
 _WANTS_TLS = re.compile(rb"HTTP request (?:to an HTTPS server|was sent to HTTPS port)")  # of Go and Caddy; of nginx
 _EVENTS = (b"accept", b"text/event-stream")
+_WORDS_BYTES = 200  # of the body of a refusal
 _LINGER_SECONDS = 0.5  # wait for a stream to end after its reply, so that the connection can be reused
 
 
@@ -76,7 +77,9 @@ class HttpChannel:
         """Raise ValueError for a URL, a token or a header that cannot be sent. No message is longer than `longest`."""
         self._longest = longest
         given = {name.lower(): value for name, value in headers.items()}
-        self._client = HttpClient(url, given.pop("host", None), by_proxy=True)
+        host = given.pop("host", None)
+        self._follows = host is None  # who gives the name for another address is told of redirects
+        self._client = HttpClient(url, host, by_proxy=True)
         self._target = "/mcp" if url.startswith("unix:") else _target(urlsplit(url))
         require_sendable(url, self._target, token)
         self._url = url
@@ -171,18 +174,19 @@ class HttpChannel:
             if response.status not in _REDIRECTS or not location:
                 return response
             await response.close()
-            self._follow(location.decode("latin-1"))
+            self._follow(location.decode("latin-1"), response.status)
         raise ClientError(f"{self._url} redirects too often")
 
-    def _follow(self, location: str) -> None:
+    def _follow(self, location: str, status: int) -> None:
         """Follow a redirect to another path. Raise ClientError for another host or scheme: it would get the token."""
         here = f"{'https' if self._client.is_tls else 'http'}://{self._client.authority}"
         try:
             parts = urlsplit(urljoin(f"{here}{self._target}", location))
         except ValueError:
             parts = None
-        if parts is None or f"{parts.scheme}://{parts.netloc}" != here or not is_sendable(location):
-            raise ClientError(f"{self._url} redirects to {location[:100]}: give that address instead")
+        is_here = parts is not None and f"{parts.scheme}://{parts.netloc}" == here and is_sendable(location)
+        if parts is None or not is_here or not self._follows:
+            raise ClientError(f"{self._url} redirects to {location[:100]}: give that address instead", status)
         self._target = _target(parts)
 
     def _legacy_headers(self, version: str | None) -> list[tuple[bytes, bytes]]:
@@ -283,7 +287,15 @@ class HttpChannel:
             raise_error(message.error, status)
         if status == 400 and _WANTS_TLS.search(body):
             raise ClientError(f"{self._url} speaks HTTPS only: give its https:// address", status)
-        raise ClientError(f"{self._url} answered {call.method} with HTTP status {status}", status)
+        raise ClientError(f"{self._url} answered {call.method} with HTTP status {_refusal(response, body)}", status)
+
+
+def _refusal(response: Response, body: bytes) -> str:
+    """Return the status of a response, with the beginning of a body that is no web page."""
+    is_page = response.header(b"content-type").startswith(b"text/html")
+    text = "" if is_page else body[:_WORDS_BYTES].decode(errors="replace")
+    words = "".join(letter if letter.isprintable() else " " for letter in text).strip()
+    return f"{response.status}: {words}" if words else str(response.status)
 
 
 def _is_stream(response: Response) -> bool:

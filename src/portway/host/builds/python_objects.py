@@ -14,6 +14,7 @@ _NAMES = ("server", "mcp", "app")
 _MOST_OTHERS = 50
 _ASGI = {"fastapi.FastAPI", "starlette.applications.Starlette"}
 _ASGI_METHODS = ("http_app", "streamable_http_app", "sse_app", "asgi")
+_MOUNTED = ("fastapi_mcp.FastApiMCP", "fastapi_mcp.server.FastApiMCP")  # served by the web app that it is given
 _NAME_IT = "name its server with --server FILE[:OBJECT], or give the command that serves it with --start"
 
 
@@ -76,7 +77,7 @@ def _unclear(
     for key, file in read.items():
         for each in (name,) if name else _NAMES:
             origin = file.unknown.get(each)
-            if origin is None:
+            if origin is None or origin in _MOUNTED:
                 continue
             if origin in _ASGI or origin.rpartition(".")[2] in _ASGI_METHODS:
                 module = key.removesuffix(".py").replace("/", ".")

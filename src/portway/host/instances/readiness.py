@@ -23,8 +23,9 @@ _CHECK_SECONDS = 0.2
 _END_SECONDS = 1.0  # from a cut answer to the end of the process
 _LOOK_SECONDS = 1.0  # between looks for other ports, and for an answer there
 _MESSAGE_BYTES = 5 * 2**20  # of what an app answers; control has many apps
-_PATHS = ("/mcp", "/")
-_NOT_HERE = (404, 405)
+_PATHS = ("/mcp", "/mcp/", "/")  # with the second slash: mounted at /mcp in Starlette, which redirects there
+_REDIRECTS = (301, 302, 307, 308)
+_NOT_HERE = (404, 405, *_REDIRECTS)
 _NOT_YET = (502, 503, 504)
 
 T = TypeVar("T")
@@ -70,7 +71,7 @@ async def until_ready(instance: Instance, release: Release, approach: Approach, 
 
 
 async def find_path(instance: Instance, release: Release, approach: Approach) -> str:
-    """Wait like `until_ready`, and return the path of the MCP endpoint: the release's, "/mcp" or "/"."""
+    """Wait like `until_ready`, and return the path of the MCP endpoint: the release's or one of `_PATHS`."""
     endpoint = Endpoint(instance, release, approach, release.config.path)
     return await unless_it_ends(endpoint, release.log, READY_SECONDS, _find_path(endpoint))
 
@@ -115,6 +116,10 @@ class Endpoint:
             target, era=era, token=token, timeout=READY_SECONDS, headers=headers, message_bytes=_MESSAGE_BYTES
         )
 
+    def words(self, error: ClientError | RpcError) -> str:
+        """Return the text of an error, with the path in place of the address, which is an inside of the host."""
+        return str(error).replace(self.instance.address, self.path if self.is_socket else "")
+
     def is_closed(self, error: ClientError) -> bool:
         """Whether the server refuses a caller without credentials, as it should if it checks its callers itself."""
         return self.release.config.access == "app" and error.status in (401, 403)
@@ -152,16 +157,19 @@ async def unless_it_ends(endpoint: Endpoint, log: Path, seconds: float | None, w
 
 def _ended(how: str, *, is_own: bool) -> str:
     if how == "exit code 0" and not is_own:
-        return "the start command ended (exit code 0): it must stay in the foreground and serve HTTP on the port PORT"
+        return (
+            "the start command ended (exit code 0): it must stay in the foreground and serve HTTP on the port PORT, "
+            "not stdio"
+        )
     return f"the server ended ({how}) before it answered"
 
 
 def _refused(endpoint: Endpoint, error: ClientError | RpcError, log: list[str]) -> NotReady:
-    status = error.status if isinstance(error, ClientError) else None
-    if status == 421:
+    status, said = error.status, endpoint.words(error)
+    if status == 421 or (status == 403 and "host" in said.lower()):  # of the TypeScript SDK: "Invalid Host: …"
         return NotReady(
-            "the server refuses its own name as Host (421): let it allow RENDER_EXTERNAL_HOSTNAME, or "
-            "listen on 0.0.0.0",
+            f"the server refuses its own name as Host ({status}): let it allow RENDER_EXTERNAL_HOSTNAME, or give its "
+            "object the host 0.0.0.0",
             log,
         )
     if status == 401 and endpoint.approach.token:
@@ -176,7 +184,7 @@ def _refused(endpoint: Endpoint, error: ClientError | RpcError, log: list[str]) 
             "the server check its callers by --access app",
             log,
         )
-    return NotReady(f"the server answers, but not as MCP asks: {error}", log)
+    return NotReady(f"the server answers, but not as MCP asks: {said}", log)
 
 
 def _silent(endpoint: Endpoint, seconds: float) -> str:
@@ -232,14 +240,19 @@ async def _find_path(endpoint: Endpoint) -> str:
         await _first_answer(endpoint)
         return endpoint.path
     paths = dict.fromkeys((endpoint.path, *_PATHS))
+    redirected: ClientError | None = None
     for path in paths:
         try:
             await _first_answer(replace(endpoint, path=path))
         except ClientError as error:
             if error.status not in _NOT_HERE:
                 raise
+            if error.status in _REDIRECTS:
+                redirected = redirected or error
         else:
             return path
+    if redirected is not None:
+        raise redirected
     async with HttpClient(endpoint.instance.address, endpoint.approach.host) as client:
         response = await client.request("GET", "/sse", [(b"accept", b"text/event-stream")])
         await response.close()

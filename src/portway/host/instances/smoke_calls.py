@@ -32,7 +32,7 @@ async def _try(endpoint: Endpoint, call: SmokeCall, release: Release) -> None:
     except TimeoutError:
         raise NotReady(f"the smoke call of {tool} took longer than {_SECONDS:g} s", last_lines(log)) from None
     except (ClientError, RpcError) as error:
-        raise NotReady(f"the smoke call of {tool} failed: {str(error)[:_SHOWN]}", last_lines(log)) from None
+        raise NotReady(f"the smoke call of {tool} failed: {endpoint.words(error)[:_SHOWN]}", last_lines(log)) from None
     structured = "" if result.structured is UNSET else json.dumps(result.structured, ensure_ascii=False)
     answer = (result.text or structured)[:_SHOWN]
     if result.is_error:
