@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from portway import Context, Server
+from portway.auth import tokens
 from portway.http.http_client import HttpClient
 from portway.oauth import introspection, signing_keys
 from portway.transport import token_watch
@@ -103,7 +104,7 @@ def test_streams_end_with_the_token_that_opened_them(
     scenario(vault(provider, **opaque), steps)
 
 
-@pytest.mark.parametrize("ends", ["the provider revokes it", "it expires"])
+@pytest.mark.parametrize("ends", ["the provider revokes it", "it expires", "it has no end and an hour passes"])
 def test_an_outage_of_the_provider_ends_no_stream_before_its_token_does(
     provider: KeyPublisher, monkeypatch: pytest.MonkeyPatch, ends: str
 ) -> None:
@@ -112,7 +113,8 @@ def test_an_outage_of_the_provider_ends_no_stream_before_its_token_does(
         *((introspection, "_PAUSE_SECONDS"), (introspection, "_REFUSED_SECONDS")),
     ):
         monkeypatch.setattr(module, name, 0.01)
-    token = provider.open("opaque", aud=RESOURCE, exp=in_seconds(600))
+    exp = {} if ends.startswith("it has no end") else {"exp": in_seconds(600)}
+    token = provider.open("opaque", aud=RESOURCE, **exp)
 
     async def steps(client: HttpClient) -> None:
         modern = await listen(client, token)
@@ -125,6 +127,8 @@ def test_an_outage_of_the_provider_ends_no_stream_before_its_token_does(
         assert (await asyncio.wait((waiting,), timeout=0.1))[0] == set()
         if ends == "it expires":
             monkeypatch.setattr(time, "time", lambda: 3_000_000_000.0)
+        elif ends.startswith("it has no end"):
+            monkeypatch.setattr(tokens, "_SILENT_SECONDS", 0.0)
         else:
             provider.opaque.clear()
             provider.is_down = False

@@ -3,6 +3,7 @@ digests; the `TokenVerifier` protocol.
 """
 
 import hashlib
+import time
 from typing import Protocol
 
 from portway.auth.principal import Principal
@@ -11,11 +12,20 @@ from portway.exceptions import SettingError
 OAUTH_PATHS = ("/.well-known/oauth-", "/.well-known/openid-", "/register", "/authorize", "/token")
 """The beginnings of the paths at which clients look for OAuth (RFC 7591, RFC 8414, RFC 9728)."""
 
+_SILENT_SECONDS = 3600.0
+
 
 class VerifierUnavailable(Exception):
-    """Whether a token is valid cannot be told now; it may be tried again after `retry_after` seconds."""
+    """Whether a token is valid cannot be told now; it may be tried again after `retry_after` seconds.
+
+    `silent` is how many seconds ago the provider last said that it is.
+    """
 
     retry_after = 30
+
+    def __init__(self, silent: float = 0.0) -> None:
+        super().__init__()
+        self.silent = silent
 
 
 class TokenVerifier(Protocol):
@@ -35,9 +45,14 @@ async def is_still_good(verifier: TokenVerifier, token: str, principal: Principa
     """
     try:
         found = await verifier.verify(token)
-    except VerifierUnavailable:
-        return not principal.is_over()
+    except VerifierUnavailable as error:
+        return is_good_meanwhile(principal.expires, error)
     return found is not None and principal.scopes <= found.scopes
+
+
+def is_good_meanwhile(expires: float | None, error: VerifierUnavailable) -> bool:
+    """Return whether a token that was good may last while nobody can tell: until it expires, without an end an hour."""
+    return error.silent < _SILENT_SECONDS if expires is None else time.time() < expires
 
 
 LONGEST_TOKEN = 16_384  # characters, of one that a provider made

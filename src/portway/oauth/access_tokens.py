@@ -106,7 +106,8 @@ class AccessTokens:
             try:
                 found = await each.verify(token, digest)
             except VerifierUnavailable as error:
-                unavailable = error
+                if unavailable is None or error.silent < unavailable.silent:
+                    unavailable = error
                 self._count(issuer, "unavailable")
             else:
                 if isinstance(found, Principal):

@@ -8,6 +8,7 @@ good    → asked    a minute later, however many unknown tokens come then
 
 import asyncio
 import logging
+import math
 import time
 from collections import OrderedDict
 from typing import Any
@@ -60,7 +61,7 @@ class Introspection:
         if answer is None or not answer.is_fresh():
             answer = await asyncio.shield(self._ask(token, digest))
         if answer is None:
-            raise VerifierUnavailable
+            raise self._unavailable(digest)
         if isinstance(answer.caller, Principal) and answer.caller.is_over():
             return ExpiredToken("it has expired since the provider was asked")
         return answer.caller
@@ -71,9 +72,13 @@ class Introspection:
         if asking is None or asking.get_loop() is not loop:  # several loops may serve an application
             is_too_much = digest not in self._good and len(self._asking) >= _MOST_ASKED
             if is_too_much or time.monotonic() - self._failed < _PAUSE_SECONDS:
-                raise VerifierUnavailable
+                raise self._unavailable(digest)
             asking = self._asking[digest] = loop.create_task(self._answer(token, digest))
         return asking
+
+    def _unavailable(self, digest: bytes) -> VerifierUnavailable:
+        good = self._good.get(digest)
+        return VerifierUnavailable(math.inf if good is None else time.monotonic() - good.at)
 
     async def _answer(self, token: str, digest: bytes) -> _Answer | None:
         """Return what the provider says, None if it does not answer."""

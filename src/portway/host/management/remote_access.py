@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from portway.app import Server
 from portway.auth.challenge import NO_METADATA, Challenge
 from portway.auth.principal import Principal
-from portway.auth.tokens import VerifierUnavailable
+from portway.auth.tokens import VerifierUnavailable, is_good_meanwhile
 from portway.host.management.callers import principal_of
 from portway.host.new_token import is_of_a_host
 from portway.host.store import StoreError
@@ -149,9 +149,8 @@ class UserDoor:
             found = await self._find(request.token)
         except (RpcError, StoreError):
             found = None
-        except VerifierUnavailable:
-            until = request.found.expires  # an outage of the provider takes nobody's right away
-            found = None if until is not None and time.time() >= until else request.found
+        except VerifierUnavailable as error:  # an outage of the provider takes nobody's right away
+            found = request.found if is_good_meanwhile(request.found.expires, error) else None
         if self._open.get(task) is not request:
             return
         request.timer.cancel()
