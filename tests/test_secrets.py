@@ -132,6 +132,7 @@ def running(tmp_path: Path, file: Path) -> Iterator[Host]:
         yield running
 
 
+@pytest.mark.slow
 def test_a_host_keeps_no_secret_in_replies_logs_record_or_data(running: Host) -> None:
     token = running.ready["token"]
     made = running.portway("token", "create", "app", "second").stdout.strip()

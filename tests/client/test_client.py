@@ -285,7 +285,7 @@ def test_a_modern_request_carries_its_envelope_and_headers() -> None:
         ("ftp://example.com", "is not an address"),
         (["portway-no-such-command"], "cannot start portway-no-such-command"),
         ([sys.executable, "-c", "raise SystemExit(3)"], "exit code 3"),
-        (["sh", "-c", "exec >&-; cat >&2"], "closed its output"),
+        pytest.param(["sh", "-c", "exec >&-; cat >&2"], "closed its output", marks=pytest.mark.slow),
         ([sys.executable, "-c", "print('x' * 70_000_000)"], "sent a line longer than"),
     ],
 )

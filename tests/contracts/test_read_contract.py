@@ -12,6 +12,7 @@ from typing import Any, cast
 import pytest
 
 from portway.host.contracts.read_contract import read_contract
+from portway.host.instances import readiness
 from portway.host.instances.readiness import Approach, NotReady
 from portway.host.instances.runtime import Instance
 from portway.host.releases.release import Release
@@ -21,6 +22,12 @@ SCHEMA = {"type": "object"}
 DEEP: dict[str, Any] = {}
 for _ in range(70):
     DEEP = {"not": DEEP}
+
+
+@pytest.fixture(autouse=True)
+def no_wait_for_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The instance of these tests never ends: nothing comes of a wait for that after a bad answer."""
+    monkeypatch.setattr(readiness, "_END_SECONDS", 0)
 
 
 def read(tmp_path: Path, tools: Any, instructions: str = "") -> dict[str, Any]:

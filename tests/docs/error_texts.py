@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import functools
 import gc
 import re
 from collections.abc import Iterator
@@ -45,8 +46,11 @@ class Error:
 
     def is_written(self, text: str) -> bool:
         """Return whether `text`, as a page or a client shows it, can be this error."""
-        pattern = re.escape(self.text.partition("\n")[0]).replace("…", ".+?")  # a list may follow
-        return re.fullmatch(pattern, text, re.DOTALL) is not None
+        return self._pattern.fullmatch(text) is not None
+
+    @functools.cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        return re.compile(re.escape(self.text.partition("\n")[0]).replace("…", ".+?"), re.DOTALL)  # a list may follow
 
 
 @dataclass
@@ -159,6 +163,7 @@ def _parsed(path: Path) -> ast.Module:
         gc.enable()
 
 
+@functools.cache
 def errors() -> list[Error]:
     """Return every error text of the source, but for the findings of diagnosis/, which are printed with their mend."""
     paths = sorted(path for path in SOURCE.rglob("*.py") if path.parent.name != "diagnosis")
@@ -167,6 +172,7 @@ def errors() -> list[Error]:
     return [error for module in modules for error in module.errors(exceptions)]
 
 
+@functools.cache
 def documented() -> list[str]:
     """Return the error texts of the pages: the first cells of their tables, as code."""
     texts = [page.read_text() for page in PAGES]

@@ -113,38 +113,36 @@ UNPROVOKED = {
     "the gate does not answer: try again in a few seconds": "a gate that is being started just then",
     "the deploy was cancelled": "its asker has left, and is not told",
 }
-ERRORS = errors()
-DOCUMENTED = documented()
 
 
 def is_documented(error: Error) -> bool:
     """Return whether a page has the text, by itself or within a longer one."""
     if error.carrier in FAULTS or error.text in PARTS or error.text in INTERNAL or not re.search(r"\w{2}", error.text):
         return True
-    return any(error.is_written(text) or error.text in text for text in DOCUMENTED)
+    return any(error.is_written(text) or error.text in text for text in documented())
 
 
 def test_every_error_of_the_source_is_documented() -> None:
-    assert [f"{error.place}: {error.text}" for error in ERRORS if not is_documented(error)] == []
+    assert [f"{error.place}: {error.text}" for error in errors() if not is_documented(error)] == []
 
 
 def test_every_documented_error_exists_as_it_is_written() -> None:
-    known = [error for error in ERRORS if error.text not in INTERNAL]
-    assert [text for text in DOCUMENTED if not any(error.is_written(text) for error in known)] == []
+    known = [error for error in errors() if error.text not in INTERNAL]
+    assert [text for text in documented() if not any(error.is_written(text) for error in known)] == []
 
 
 def test_no_error_is_documented_twice() -> None:
-    assert [text for text, count in Counter(DOCUMENTED).items() if count > 1] == []
+    assert [text for text, count in Counter(documented()).items() if count > 1] == []
 
 
 def test_the_lists_of_parts_and_internal_errors_hold_nothing_that_is_gone() -> None:
-    texts = {error.text for error in ERRORS}
+    texts = {error.text for error in errors()}
     assert {*PARTS, *INTERNAL} - texts == set()
-    assert set(PARTS.values()) - set(DOCUMENTED) == set()
+    assert set(PARTS.values()) - set(documented()) == set()
 
 
 def test_every_listed_sender_of_error_texts_is_called_with_one() -> None:
-    assert SENDERS - {error.carrier for error in ERRORS} == set()
+    assert SENDERS - {error.carrier for error in errors()} == set()
 
 
 def fragments(text: str) -> set[str]:
@@ -159,20 +157,26 @@ def shares_most_words(text: str, string: str) -> bool:
     return sum(word in text for word in words) * 5 >= len(words) * 3
 
 
+def sharing(named: set[str]) -> set[str]:
+    """Return the documented errors of which a test's string has a part unique to it, and most words."""
+    counted = Counter(fragment for text in documented() for fragment in fragments(text))
+    owners = {part: text for text in documented() for part in fragments(text) if counted[part] == 1}
+    short = [part for part in owners if len(part) < 14]
+    found = set()
+    for string in named:
+        parts = {string[at : at + 14] for at in range(len(string) - 13)} | {part for part in short if part in string}
+        found |= {owners[part] for part in parts & owners.keys() if shares_most_words(owners[part], string)}
+    return found
+
+
 @functools.cache
 def unasserted() -> set[str]:
     """Return the documented errors of which no test contains the text or a part unique to it."""
     found = set()
     named = asserted()
-    counted = Counter(fragment for text in DOCUMENTED for fragment in fragments(text))
-    patterns = {text: re.compile(re.escape(text).replace("…", ".+"), re.DOTALL) for text in DOCUMENTED}
-    for text, pattern in patterns.items():
-        own = [part for part in fragments(text) if counted[part] == 1]
-        if text in named or any(
-            shares_most_words(text, string) for string in named if any(part in string for part in own)
-        ):
-            continue
-        whole = (string for string in named if pattern.fullmatch(string))
+    patterns = {text: re.compile(re.escape(text).replace("…", ".+"), re.DOTALL) for text in documented()}
+    for text in patterns.keys() - named - sharing(named):
+        whole = (string for string in named if patterns[text].fullmatch(string))
         if not any(sum(other.fullmatch(string) is not None for other in patterns.values()) == 1 for string in whole):
             found.add(text)
     return found

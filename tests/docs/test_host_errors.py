@@ -13,7 +13,7 @@ import sqlite3
 import sys
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -37,66 +37,11 @@ from portway.host.sources.folder_source import FolderSource
 from portway.host.sources.source import SourceError
 from portway.host.store import Store, StoreError
 from tests.client.scripted_server import Reply, Request, scripted
-from tests.conftest import RunCli
 from tests.docs.test_wire_errors import pattern
-from tests.host.running_host import Host, host
-
-SERVER = 'from portway import Server\nserver = Server("s")\n'
 
 
 def matches(text: str, output: str) -> bool:
     return re.search(pattern(text), output, re.DOTALL) is not None
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    with host(tmp_path_factory.mktemp("host") / "data") as running:
-        yield running
-
-
-@pytest.mark.parametrize(
-    ("text", "files"),
-    [
-        ("could not …:…", {"server.py": SERVER, "requirements.txt": "./no-such-folder"}),
-        ("pyproject.toml is not TOML: …", {"server.py": SERVER, "pyproject.toml": "["}),
-    ],
-)
-def test_a_folder_that_cannot_be_deployed_is_refused_with_the_documented_text(
-    running: Host, tmp_path: Path, text: str, files: dict[str, str]
-) -> None:
-    for name, content in files.items():
-        (tmp_path / name).write_text(content)
-    refused = running.portway("deploy", tmp_path, "--name", "app")
-    assert refused.returncode == 1
-    assert matches(text, refused.stderr)
-    assert "Traceback" not in refused.stderr
-
-
-def test_a_token_without_a_name_is_refused_with_the_documented_text(running: Host, tmp_path: Path) -> None:
-    (tmp_path / "server.py").write_text(SERVER)
-    running.deploy(tmp_path, "named")
-    assert matches(
-        "give the token a name of 1 to 100 printable characters", running.portway("token", "create", "named", "").stderr
-    )
-
-
-def test_a_destroy_with_another_name_is_refused_with_the_documented_text(running: Host, tmp_path: Path) -> None:
-    (tmp_path / "server.py").write_text(SERVER)
-    running.deploy(tmp_path, "stays")
-    refused = running.portway("destroy", "stays", stdin="other\n")
-    assert matches("that is not …: nothing was deleted", refused.stderr)
-
-
-def test_a_folder_that_up_cannot_deploy_is_reported_with_the_documented_text(run_cli: RunCli, tmp_path: Path) -> None:
-    (tmp_path / "No Name").mkdir()
-    done = run_cli("up", "No Name", "--data", "data", "--port", "0")
-    assert done.returncode == 1
-    assert matches("portway: … could not be deployed: …", done.stderr)
-
-
-def test_a_killed_gate_is_announced_with_the_documented_text(running: Host) -> None:
-    running.kill("gate")
-    running.child.wait_for(pattern("… ended (…) and is started again"))
 
 
 @pytest.mark.parametrize(

@@ -243,6 +243,7 @@ def test_slow_hooks_of_one_address_keep_no_other_from_being_heard(running: Host,
         assert slow[0].getresponse().read() == b"The hook did not arrive in time.\n"
 
 
+@pytest.mark.slow
 def test_a_deploy_hook_deploys_and_a_wrong_key_is_refused(running: Host, elsewhere: Upstream) -> None:
     linked = link(running, elsewhere, "byhook")
     linked.commit("two", "Not this [skip deploy]")
@@ -293,6 +294,7 @@ def test_a_host_that_does_not_answer_keeps_no_other_repository_from_being_fetche
         elsewhere.answers.set()
 
 
+@pytest.mark.slow
 def test_a_look_at_a_branch_with_nothing_new_is_one_request(running: Host, elsewhere: Upstream) -> None:
     linked = link(running, elsewhere, "quiet")
     elsewhere.asked.clear()

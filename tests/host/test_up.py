@@ -170,7 +170,7 @@ def versions_until(over: threading.Event, running: Host, token: str) -> list[str
         ("raise RuntimeError('no such day')", "RuntimeError: no such day"),
         ("if 'PORTWAY_SOCKET' in os.environ: print('half way'); os._exit(7)", "half way"),
     ],
-    ids=["does not build", "does not start"],
+    ids=["does not import", "does not start"],
 )
 def test_a_failed_deploy_says_why_and_the_old_release_goes_on(
     running: Host, tmp_path: Path, more: str, message: str
@@ -181,6 +181,24 @@ def test_a_failed_deploy_says_why_and_the_old_release_goes_on(
     assert message in failed.stderr
     assert running.instance("thing") == before
     assert running.call("thing", "version", running.ready["token"]) == {"result": "one"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("requirements.txt", "./no-such-folder", r"could not .+:.+"),
+        ("pyproject.toml", "[", r"pyproject\.toml is not TOML: .+"),
+    ],
+)
+def test_a_folder_that_cannot_be_built_is_refused(
+    running: Host, tmp_path: Path, name: str, content: str, message: str
+) -> None:
+    folder = thing(tmp_path / "app")
+    (folder / name).write_text(content)
+    refused = running.portway("deploy", folder, "--name", "unbuilt")
+    assert refused.returncode == 1
+    assert re.search(message, refused.stderr, re.DOTALL)
+    assert "Traceback" not in refused.stderr
 
 
 def post(
@@ -323,6 +341,7 @@ def test_a_killed_gate_is_back_with_its_table_and_no_connection_is_refused(runni
     token = running.ready["token"]
     running.kill("gate")
     assert running.call("thing", "version", token) == {"result": "one"}
+    running.child.wait_for(r"gate ended \(.+\) and is started again")
 
 
 def test_a_killed_control_remembers_how_often_an_app_was_restarted(running: Host) -> None:
@@ -434,14 +453,16 @@ def test_another_host_on_the_same_data_or_port_is_refused_in_one_line(running: H
             "there is no folder 'git@github.com': give one, template:NAME, or a repository",
         ),
         (["logs", "nobody"], 1, "there is no app 'nobody' on this host: see `portway ps`"),
+        (["token", "create", "thing", ""], 1, "give the token a name of 1 to 100 printable characters"),
         (["token", "revoke", "thing", "nobody"], 1, "thing has no token named 'nobody'"),
         (["destroy", "nobody", "--yes"], 1, "there is no app 'nobody'"),
+        (["destroy", "thing"], 1, "that is not thing: nothing was deleted"),
         (["up", "--domain", "http://example.com"], 2, "is not a domain; give a name without scheme or port"),
-        (["ps", "--data", "elsewhere"], 1, "start one with `portway up`"),
+        pytest.param(["ps", "--data", "elsewhere"], 1, "start one with `portway up`", marks=pytest.mark.slow),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(running: Host, arguments: list[str], code: int, message: str) -> None:
-    refused = running.portway(*arguments)
+    refused = running.portway(*arguments, stdin="other\n")
     assert refused.returncode == code
     assert message in refused.stderr
     assert "Traceback" not in refused.stderr
@@ -535,10 +556,10 @@ def listens(up: Host) -> bool:
 
 
 def test_up_with_a_folder_that_cannot_be_deployed_ends_with_its_reason(tmp_path: Path, running: Host) -> None:
-    (tmp_path / "empty").mkdir()
-    refused = running.portway("up", tmp_path / "empty", "--data", tmp_path / "data", "--port", "0")
+    (tmp_path / "No Name").mkdir()
+    refused = running.portway("up", tmp_path / "No Name", "--data", tmp_path / "data", "--port", "0")
     assert refused.returncode == 1
-    assert "there is no server.py" in refused.stderr
+    assert re.search(r"portway: .+/No Name could not be deployed: there is no server\.py", refused.stderr)
     assert "ready" not in refused.stdout
 
 

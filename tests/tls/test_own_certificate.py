@@ -46,6 +46,7 @@ def go_settings(running: Host) -> list[str]:
     return sorted(each for each in Path(f"/proc/{pid}/environ").read_text().split("\0") if each.startswith("GO"))
 
 
+@pytest.mark.slow
 def test_a_host_with_its_own_certificate_serves_https_also_after_its_caddy_is_killed(tmp_path: Path) -> None:
     certificate, key = write_pair(tmp_path / "pair", *NAMES)
     with https_host(tmp_path / "data", certificate, key) as (running, port):
