@@ -143,6 +143,8 @@ def test_an_error_is_one_object_with_the_exit_code_of_its_kind_and_one_line_of_s
         (["deploy", tmp_path / "app"], 1, "it cannot start"),
         (["deploy", tmp_path / "none"], 2, "there is no folder"),
         (["deploy", WEATHER], 2, "server.py' is a file: give its folder '"),
+        (["up", WEATHER], 2, f"or serve the file alone by `portway run {WEATHER}`"),
+        (["up", "nowhere"], 2, "there is no folder 'nowhere': give one with a server in it, or none"),
         (["token", "list", "nobody"], 1, "there is no app 'nobody'"),
         (
             ["token", "rotate", "nobody", "x", "--overlap", "soon"],

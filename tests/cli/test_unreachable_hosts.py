@@ -130,10 +130,9 @@ def test_a_certificate_must_be_trusted_and_the_file_of_its_authority_makes_it_so
         assert run_cli("call", f"{url}/mcp", "x").stderr == said.format(f"{url}/mcp")
         assert "does not know the token" in ps(run_cli, tmp_path, url, SSL_CERT_FILE=str(pair[0]))
     with Stub({"*": (401, {})}).serving() as plain:
-        url = plain.url.replace("http:", "https:")
-        assert f"{url} does not speak TLS (WRONG_VERSION_NUMBER): is it http://, or another port?" in ps(
-            run_cli, tmp_path, url
-        )
+        place = plain.url.removeprefix("http://")
+        said = f"https://{place} does not speak TLS (WRONG_VERSION_NUMBER): try http://{place}, or another port"
+        assert said in ps(run_cli, tmp_path, f"https://{place}")
 
 
 def test_a_host_of_another_version_is_told_when_it_does_not_understand(run_cli: RunCli, tmp_path: Path) -> None:

@@ -353,13 +353,16 @@ def test_a_server_that_misbehaves_is_reported_with_the_documented_text(text: str
 @pytest.mark.parametrize(
     ("text", "reply"),
     [
-        ("the connection ended before the reply …", b""),
+        (
+            "…: the connection ended before the reply came; if the server speaks HTTPS only, give https://127.0.0.1:…/mcp",
+            b"",
+        ),
         ("the reply is not valid HTTP: …", b"SSH-2.0-OpenSSH_9.7\r\n"),
         (
             "… speaks HTTPS only: give its https:// address",
             b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n",
         ),
-        ("the head of the reply is too large", b"HTTP/1.1 200 OK\r\nx: " + b"x" * 70_000),
+        ("the head of the reply is too large…", b"HTTP/1.1 200 OK\r\nx: " + b"x" * 70_000),
         (
             "the reply is longer than … bytes",
             b"HTTP/1.1 200 OK\r\ncontent-length: 99999999\r\n\r\n" + b" " * 2_000_000,

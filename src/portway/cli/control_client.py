@@ -146,16 +146,11 @@ def _refused(host: RemoteHost, error: ClientError) -> click.ClickException:
 
 def unreachable(host: RemoteHost, error: BaseException) -> HostUnreachable:
     """Return what to say of a host elsewhere after an `UpstreamError`, or another reason why it gave no answer."""
-    import ssl
-
-    from portway.client.errors import distrusted
+    from portway.client.errors import tls_problem
     from portway.http.http_client import ConnectFailed
 
-    reason = error.__cause__
-    if told := distrusted(host.url, error):
+    if told := tls_problem(host.url, error):
         return HostUnreachable(told)
-    if isinstance(reason, ssl.SSLError):
-        return HostUnreachable(f"{host.url} does not speak TLS ({reason.reason}): is it http://, or another port?")
     if isinstance(error, ConnectFailed):
         return HostUnreachable(f"{host} is not reached ({error}): correct the address, or look at your network")
     return HostUnreachable(f"{host} did not answer ({error}): try again in a moment")

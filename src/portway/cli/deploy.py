@@ -11,7 +11,7 @@ import click
 from portway.cli.chosen_host import Host, RemoteHost, host_options
 from portway.cli.control_client import ask_control
 from portway.cli.deploy_output import SupersededError, print_deployment, print_step
-from portway.cli.options import output_option, print_json
+from portway.cli.options import output_option, print_json, require_folder
 from portway.cli.variable_arguments import read_values
 
 if TYPE_CHECKING:
@@ -31,9 +31,7 @@ def _source(context: click.Context, argument: click.Parameter, value: str) -> st
             f"there is no folder {value!r}: give one, template:NAME, or a repository as https://HOST/PATH or "
             "git@HOST:PATH"
         )
-    if os.path.isfile(value):
-        raise click.BadParameter(f"{value!r} is a file: give its folder {os.path.dirname(value) or '.'!r}")
-    click.Path(exists=True, file_okay=False).convert(value, argument, context)
+    require_folder(value, argument, context)
     return os.path.abspath(value)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
 from typing import TYPE_CHECKING
 
@@ -44,6 +46,17 @@ def require_issuer(issuer: str | None, audience: str | None, scopes: str | None)
         raise click.UsageError("--auth-issuer names no issuer: give the provider's URL, or leave it out")
     if not issuer and (audience or scopes):
         raise click.UsageError("--auth-audience and --auth-scopes need --auth-issuer, the URL of the provider")
+
+
+def require_folder(value: str, parameter: click.Parameter, context: click.Context) -> None:
+    """Raise `BadParameter` for a path that is not a folder which can be read."""
+    if os.path.isfile(value):
+        alone = shlex.quote(value)
+        raise click.BadParameter(
+            f"{value!r} is a file: give its folder {os.path.dirname(value) or '.'!r}, or serve the file alone by "
+            f"`portway run {alone}`"
+        )
+    click.Path(exists=True, file_okay=False).convert(value, parameter, context)
 
 
 def require_linux() -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 import click
 from click.core import ParameterSource
 
-from portway.cli.options import data_option, output_option, require_issuer, require_linux
+from portway.cli.options import data_option, output_option, require_folder, require_issuer, require_linux
 
 if TYPE_CHECKING:
     from portway.host.paths import Paths
@@ -39,8 +39,22 @@ class _HttpsOptions(TypedDict):
     acme_ca: Path | None
 
 
+def _folders(context: click.Context, argument: click.Parameter, values: tuple[Path, ...]) -> tuple[Path, ...]:
+    for path in values:
+        if not os.path.lexists(path):
+            raise click.BadParameter(f"there is no folder {str(path)!r}: give one with a server in it, or none")
+        require_folder(str(path), argument, context)
+    return values
+
+
 @click.command()
-@click.argument("folders", metavar="[PATH]...", nargs=-1, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument(
+    "folders",
+    metavar="[PATH]...",
+    nargs=-1,
+    type=click.Path(path_type=Path),
+    callback=_folders,
+)
 @click.option("--port", type=_PORT, envvar="PORT", default=8080, show_default=True, help="Also from PORT.")
 @data_option
 @click.option(

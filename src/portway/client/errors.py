@@ -61,15 +61,19 @@ class LoginError(ClientError):
         self.step = step
 
 
-def distrusted(url: str, error: BaseException) -> str:
-    """Return what to say after a certificate that is not trusted has caused an error, "" after another cause."""
-    told = getattr(error.__cause__, "verify_message", "")  # of an SSLCertVerificationError
-    if not told:
-        return ""
-    return (
-        f"the certificate of {url} is not trusted ({told}): correct the address, or name the file of its authority in "
-        "SSL_CERT_FILE"
-    )
+def tls_problem(url: str, error: BaseException) -> str:
+    """Return what to say after a certificate that is not trusted, or a server without TLS, "" after another cause."""
+    import ssl
+
+    cause = error.__cause__
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return (
+            f"the certificate of {url} is not trusted ({cause.verify_message}): correct the address, or name the file "
+            "of its authority in SSL_CERT_FILE"
+        )
+    if isinstance(cause, ssl.SSLError):
+        return f"{url} does not speak TLS ({cause.reason}): try http://{url.removeprefix('https://')}, or another port"
+    return ""
 
 
 def not_now(step: Step, rule: str, problem: object) -> LoginError:

@@ -23,9 +23,9 @@ from portway.client.channel import (
     raise_error,
     read_reply,
 )
-from portway.client.errors import ClientError, Refused, SessionLost, distrusted
+from portway.client.errors import ClientError, Refused, SessionLost, tls_problem
 from portway.http.event_stream import EventParser
-from portway.http.http_client import HttpClient, Response, UpstreamError
+from portway.http.http_client import BrokenResponse, HttpClient, Response, UpstreamError
 from portway.protocol.headers import SESSION, VERSION, request_headers
 from portway.protocol.jsonrpc import UNREADABLE
 
@@ -40,6 +40,7 @@ _CHALLENGE = b"www-authenticate"
 _WANTS_TLS = re.compile(rb"HTTP request (?:to an HTTPS server|was sent to HTTPS port)")  # of Go and Caddy; of nginx
 _EVENTS = (b"accept", b"text/event-stream")
 _WORDS_BYTES = 200  # of the body of a refusal
+_FIRST = ("server/discover", "initialize")
 _LINGER_SECONDS = 0.5  # wait for a stream to end after its reply, so that the connection can be reused
 
 
@@ -106,6 +107,7 @@ class HttpChannel:
         else:
             self._version = call.version
             extra = self._legacy_headers(call.version)
+        response: Response | None = None
         try:
             response = await self._post(call.body, extra)
             if response.status != 200:
@@ -116,12 +118,20 @@ class HttpChannel:
                 return await self._from_stream(response, call)
             return read_reply(await response.read(self._longest), call)
         except UpstreamError as error:
-            raise ClientError(distrusted(self._url, error) or f"{self._url}: {error}") from error
+            text = tls_problem(self._url, error) or f"{self._url}: {error}"
+            if response is None and isinstance(error, BrokenResponse) and call.method in _FIRST:
+                text += self._perhaps_https()
+            raise ClientError(text) from error
         except asyncio.CancelledError:
             # Closing the connection cancels a modern call; a legacy server must be told.
             if not call.modern and call.method != "initialize":
                 self._run(self._notify_quietly(call.cancellation()))
             raise
+
+    def _perhaps_https(self) -> str:
+        """Return the mend for a server that gives plain HTTP no answer."""
+        rest = self._url.removeprefix("http://")
+        return "" if rest == self._url else f"; if the server speaks HTTPS only, give https://{rest}"
 
     async def notify(self, body: bytes, version: str | None) -> None:
         """POST a legacy notification, or the answer to a request of the server."""
@@ -129,7 +139,7 @@ class HttpChannel:
             response = await self._post(body, self._legacy_headers(version))
             await response.read(self._longest)
         except UpstreamError as error:
-            raise ClientError(distrusted(self._url, error) or f"{self._url}: {error}") from error
+            raise ClientError(tls_problem(self._url, error) or f"{self._url}: {error}") from error
 
     async def open_session_stream(self, version: str | None) -> None:
         """Open the session's own stream (GET), if the server has sessions and offers one."""
