@@ -225,6 +225,8 @@ def test_a_push_whose_deploy_fails_is_refused_and_leaves_nothing(running: Host, 
     assert "portway: the server ended (exit code 1) before it answered:" in told(done)
     assert "it cannot start" in told(done)
     assert told(done).endswith("nothing has changed: third goes on with release 1")
+    first = told(push(folder, address(running, "unborn", token)))
+    assert first.endswith("unborn has never served: deploy again, or run `portway destroy unborn`")
     assert running.ready["data"] not in done.stderr
     assert head(running, "third", token) == commit
     assert git(repository, "count-objects", "-v") == before

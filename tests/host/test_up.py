@@ -264,7 +264,9 @@ def test_anybody_may_call_a_public_app_until_it_is_private(running: Host, tmp_pa
 
 def test_the_log_of_a_first_deploy_that_failed_is_kept(running: Host, tmp_path: Path) -> None:
     folder = thing(tmp_path / "app", more="raise RuntimeError('no such day')")
-    assert running.portway("deploy", folder, "--name", "stillborn").returncode == 1
+    failed = running.portway("deploy", folder, "--name", "stillborn")
+    assert failed.returncode == 1
+    assert "stillborn has never served: deploy again, or run `portway destroy stillborn`" in failed.stderr
     lines = [line.partition(" | ")[2] for line in running.portway("logs", "stillborn").stdout.splitlines()]
     assert "RuntimeError: no such day" in lines
     assert any(line.startswith("-----> copy ") for line in lines), "the steps are there for those who did not see them"

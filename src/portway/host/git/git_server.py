@@ -25,7 +25,7 @@ from portway.host.management.management_types import Deployment
 from portway.host.paths import Paths
 from portway.host.releases.deploy import Deployer
 from portway.host.releases.deploy_error import DeployError, Superseded
-from portway.host.releases.live_line import live_line
+from portway.host.releases.live_line import failure_line, live_line
 from portway.host.releases.make_releases import Deployed
 from portway.host.releases.source_apps import DeployOptions
 from portway.host.sources.source import SourceError, app_name
@@ -227,8 +227,8 @@ class GitServer:
             tell(msgspec.json.encode(outcome).decode())
         elif failure := outcome.superseded or outcome.error:
             tell_all("portway: ", failure)
-            if (live := self._store.live_release(app)) is not None:
-                tell(f"         nothing has changed: {app} goes on with release {live.number}")
+            if (record := self._store.app(app)) is not None:
+                tell(f"         {failure_line(app, record.live)}")
         for one in outcome.apps if not options.deploy else ():
             tell(live_line(one.app, one.url, one.release, one.before, one.tools, one.duration_ms))
             if one.token:

@@ -38,6 +38,7 @@ from portway.host.instances.starter import Starter
 from portway.host.paths import Paths
 from portway.host.releases.deploy_error import DeployError
 from portway.host.releases.deploy_queue import Turns
+from portway.host.releases.live_line import failure_line
 from portway.host.releases.make_releases import Deployed, ReleaseMaker, ReleasePlan, SourceCopy
 from portway.host.releases.rebuild import Rebuilder
 from portway.host.releases.release import Release
@@ -226,14 +227,13 @@ class Deployer:
 
     @contextlib.asynccontextmanager
     async def _told_what_serves(self, apps: Collection[str], report: Report) -> AsyncIterator[None]:
-        """If the block fails, report which releases of the apps go on."""
+        """If the block fails, report which releases of the apps go on, and what to do with apps that have none."""
         try:
             yield
         except Exception:
-            live = {app: record.number for app in apps if (record := self._store.live_release(app))}
-            if live:
-                going = ", ".join(f"{app} goes on with release {number}" for app, number in live.items())
-                await report(f"note  nothing has changed: {going}")
+            for app in self._store.apps():
+                if app.name in apps:
+                    await report(f"note  {failure_line(app.name, app.live)}")
             raise
 
     async def _share_files(self, record: ReleaseRecord, steps: Steps, release: Release) -> Start:
