@@ -69,7 +69,7 @@ def test_a_host_with_its_own_certificate_serves_https_also_after_its_caddy_is_ki
         assert stat.S_IMODE(running.paths.caddy_socket.stat().st_mode) == 0o600
         assert stat.S_IMODE(running.paths.web_socket.stat().st_mode) == 0o600
         threads = min(4, max(1, len(os.sched_getaffinity(0)) // 2))
-        assert go_settings(running) == ["GOGC=200", f"GOMAXPROCS={threads}"]
+        assert go_settings(running) == ["GOGC=300", f"GOMAXPROCS={threads}"]
         if os.geteuid() == 0:  # others may not read it
             assert Path(f"/proc/{caddy(running)}/timerslack_ns").read_text() == "1000000\n", "Go wakes threads in vain"
             assert Path(f"/proc/{running.process('gate')}/timerslack_ns").read_text() == "50000\n"
