@@ -40,7 +40,7 @@ def check(seen: dict[str, Any], version: str | None) -> None:
         "list_users",
         "list_variables",
     ]
-    assert seen["reads"] == ["config", *lists, "logs", "whoami"]
+    assert seen["reads"] == ["config", *lists, "logs", "metrics", "whoami"]
     assert seen["who"]["name"] == "ada"
     assert seen["restarted"]["app"] == "weather"
     assert any(step.startswith("ready ") for step in seen["steps"])
